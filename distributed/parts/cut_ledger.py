@@ -28,7 +28,7 @@ def enter(
         void: Where its sender or its receiver does not live.
     """
     message = ledger.send(step, placeholder, step_signals, void)
-    message.end_credit()  # the other half keeps it for its sender
+    message.close_sender_window()  # the other half keeps it for its sender
     return message
 
 

@@ -115,7 +115,10 @@ class LambdaReturns(Feature):
                 and state_channel.ledger.returns_gradients
             }
             request = BackwardRequest(
-                losses=losses, injections=injections, parameters={}, values_read=list(values_read.values())
+                losses=pending.losses,
+                injections=injections,
+                parameters={},
+                values_read=list(values_read.values()),
             )
             ((_, gradients),) = backward_all([request], self.system.batch)
             returns = {name: g for name, g in zip(values_read, gradients, strict=True) if g is not None}

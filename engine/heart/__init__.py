@@ -41,7 +41,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             Engine._close_in_ledgers                stage 3
                 Ledger.close_window
                     Ledger.finish                   of a message whose last window this was: the gradient goes back
-            PredictorTrainer.pop_learnable_messages stage 4: from every ledger, the messages whose gradient is back
+            PredictorTrainer.pop_messages_back      stage 4: from every ledger, the messages whose gradient is back
             PredictorTrainer.collect_updates        gradients of predictors
             DivergenceCheck.check_predictors
             Engine._move_all                        stage 5: until here, no parameter has moved
@@ -101,6 +101,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
   Sending:
     when an agent ticks                          clock.py: `Clock` + engine/build/builder.py
     in which order agents tick in a step         schedule.py: `Schedule.network_calls` + scenarios/relations.py
+    a clock that pauses                          clock.py: `Clock`, whose docstring says who counts on regular ticks; not by environment, as
+                                                 a tick is of all rows
     when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/planning/given_up.py
     what a link does to a message                comms/links.py: `Link`
     the same, by its age at a tick               ledger.py: `Ledger.receive`, held_messages.py, forward.py: `ForwardPass.as_read` +
@@ -115,7 +117,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; reads.py has the whole rule
     the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
-    how a tick reads several messages (`read`)   comms/read_modes.py: a class + engine/build/shapes.py
+    several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and `StackFanIn` + engine/build/shapes.py
     what a receiver reads in place of a message  a feature with the point `stand_in`
     what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`
@@ -152,12 +154,18 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     a loss beside the objectives                 a feature with the point `after_credit`
     which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py,
                                                  scenarios/relations.py, engine/planning/advice.py
+    the same, where an end is not known ahead    timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew + features
+                                                 that ask for ends in `tick` (engine/features/sweep.py), engine/capture/conditions.py; a window
+                                                 is of all environments
     when an ended window is learned from         late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
     with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
-    which window is differentiated first         learning_order.py: `LearningOrder.turns`
-    which window moves parameters first          learning_order.py: `oldest_first`
+    at which rate a predictor learns             a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the
+                                                 rate to `learn_at` of nets/trained_parameters.py
+    which window is differentiated first         learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles) + engine/build/stack_kinds.py
+    which window moves parameters first          the same: windows move them in their turns, of a group the oldest first
     what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
-    which members of a stack move                the same: `Update.restrict_moving`, which only takes members away
+    which members of a stack move                the same: `Update.restrict_moving`, which only takes members away; mind ties and further passes
+                                                 (`Feature.before_move`)
     what is refused before parameters move       divergence.py: `DivergenceCheck`
   Other:
     in which order features are called           engine/installed.py: `TABLE`, where they have a point in common

@@ -70,7 +70,7 @@ class BackwardPass:
             }
             pending_updates.append(pending)
             request = BackwardRequest(
-                losses=losses,
+                losses=pending.losses,
                 injections=pending.injections,
                 parameters=parameters,
                 values_read=[read.value for read in pending.returning_reads],

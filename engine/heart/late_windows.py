@@ -48,7 +48,9 @@ class LateWindows(Feature):
         chosen = EndedWindows([], [], set())
         ended_windows, waiting = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
         for ended in ended_windows:
-            if self._waits(group, ended, window.number - ended.number, step):
+            awaited_names = self._awaited_channel_names(ended, step)
+            self._give_up_channels(group, ended, awaited_names, window.number - ended.number)
+            if not awaited_names <= ended.given_up_channel_names:
                 ended.free_graph()
                 waiting.append(ended)
             elif self._contributes(group, ended):
@@ -60,23 +62,24 @@ class LateWindows(Feature):
         group.kept_windows[WAITING] = waiting
         return chosen
 
-    def _waits(self, group: LearningGroup, window: Window, age: int, step: int) -> bool:
-        """Whether a window waits for a delayed gradient.
+    def _awaited_channel_names(self, window: Window, step: int) -> set[str]:
+        """The channels of which a gradient is not back for a window, those that are given up included."""
+        channels = self.system.channels
+        return {
+            name for name, message in window.sent_messages if self._is_awaited(channels[name], message, step)
+        }
 
-        One that is not back when the window's age is its channel's horizon is given up then (semantics 27b).
+    @staticmethod
+    def _give_up_channels(group: LearningGroup, window: Window, awaited_names: set[str], age: int) -> None:
+        """Give up, for a window and for good, the awaited channels whose horizon its age has reached (semantics 27b).
 
         Args:
             group: A late group.
             window: One of its windows.
+            awaited_names: The channels of which a gradient is not back.
             age: Windows of its group that have ended since.
-            step: The step just taken.
         """
-        channels = self.system.channels
-        awaited = {
-            name for name, message in window.sent_messages if self._is_awaited(channels[name], message, step)
-        }
-        window.given_up_channel_names |= {name for name in awaited if age >= group.horizons[name]}
-        return not awaited <= window.given_up_channel_names
+        window.given_up_channel_names |= {name for name in awaited_names if age >= group.horizons[name]}
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""

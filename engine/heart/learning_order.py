@@ -5,22 +5,20 @@ With `training.sweep`, windows are differentiated in `tick`, before all turns: f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from graphlib import TopologicalSorter
-from itertools import chain
 
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import GroupWindows, Update
+from antiphon.engine.heart.updates import GroupWindows
 from antiphon.engine.heart.window import LearningGroup
 
 
 class LearningOrder:
     """Sorts the windows that end at a step into turns.
 
-    All are differentiated with the parameters of before the step, and of a group the oldest window moves them first, in any order of
-    turns (`oldest_first`). So the turns decide only how many graphs exist at once, which returned gradients are there for a sender
-    that mixes them into its credit, and in which order the gradients of a message's reads are summed. For a window that was swept
-    they decide the last alone: it has been differentiated in the order of ticks, before all turns, and its turn takes up the result.
+    All are differentiated with the parameters of before the step, and move them in the same turns. Different groups move different
+    parameters: of these, the turns decide only how many graphs exist at once, which returned gradients are there for a sender that
+    mixes them into its credit, and in which order the gradients of a message's reads are summed. For a window that was swept they decide
+    the last alone: it has been differentiated in the order of ticks, before all turns, and its turn takes up the result.
 
     Args:
         system: The agents, channels and groups.
@@ -34,7 +32,8 @@ class LearningOrder:
         """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
         A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn: the older one has
-        waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable). No turn is empty.
+        waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable). So it moves them first too: two
+        optimiser steps, one after the other, give other numbers in the other order. No turn is empty.
         """
         if not self._may_need_turns:
             return [windows_to_learn] if windows_to_learn else []
@@ -47,21 +46,12 @@ class LearningOrder:
         return [turns[turn] for turn in sorted(turns)]
 
 
-def oldest_first(turns: Sequence[Sequence[Update]]) -> list[list[Update]]:
-    """Return the updates of turns in the order in which they move parameters: of a group, an older window is in an earlier turn.
-
-    Two optimiser steps of a group, one after the other, give other numbers in the other order.
-    """
-    updates_by_group: dict[LearningGroup, list[Update]] = {}
-    for update in chain.from_iterable(turns):
-        updates_by_group.setdefault(update.group, []).append(update)
-    for updates in updates_by_group.values():
-        updates.sort(key=lambda update: update.window.number, reverse=True)
-    return [[updates_by_group[update.group].pop() for update in turn] for turn in turns]
-
-
 def turns_of_groups(system: System) -> dict[LearningGroup, int]:
-    """Return the turns of groups, 0 where one is absent. A sender that mixes in returned gradients has a later turn than its receiver."""
+    """Return the turns of groups, 0 where one is absent. A sender that mixes in returned gradients has a later turn than its receiver.
+
+    Groups must not follow each other in a cycle: `rule_11_cycle` (scenarios/checks.py) refuses such scenarios. Agents whose groups have
+    different turns are not stacked together (engine/build/stack_kinds.py).
+    """
     earlier_groups: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():
         if channel.injects_same_step_return:

@@ -17,7 +17,7 @@ A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
     features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
-    Message.end_credit           lets it be deleted, as its sender's window has been learned from or skipped (`Engine`, rollouts)
+    Message.close_sender_window  lets it be deleted, as its sender's window has been learned from or skipped (`Engine`, rollouts)
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees values that are read no more (`Message.free_values`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)
@@ -193,7 +193,7 @@ class Ledger:
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
                 continue
-            # a tick from now on reads the newest message that is due; of older ones it reads (`read`) only such as are open
+            # a tick from now on reads the newest message that is due; of older ones it reads (read mode) only such as are open
             is_superseded = newest_due is not None and stamp < newest_due
             if not is_superseded or message.sender_window_open:
                 continue
@@ -205,7 +205,7 @@ class Ledger:
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
     def receive(self, step: int) -> list[Arrival]:
-        """Return what the receiver's tick at `step` reads, one arrival or several (`read`), oldest first; empty before the first message.
+        """Return what the receiver's tick at `step` reads, one arrival or several (read mode), oldest first; empty before the first message.
 
         Where the newest one is lost in any row, what is held stands in for it there. `held_messages` is brought up to date only then, or
         at every tick, if the ledger `holds_all`.

@@ -133,11 +133,11 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
-    """Whether its sender's window may still inject into it, so that it is not deleted: until `end_credit`; never into a state that only its
+    """Whether its sender's window may still inject into it, so that it is not deleted: until `close_sender_window`; never into a state that only its
     own window reads (`ReadUse.OWN_WINDOW`)."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
-    def end_credit(self) -> None:
+    def close_sender_window(self) -> None:
         """Let it be deleted: its sender's window has been learned from or skipped, and injects no more."""
         self.sender_window_open = False
 

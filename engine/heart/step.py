@@ -19,7 +19,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.learning_order import LearningOrder, oldest_first
+from antiphon.engine.heart.learning_order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
@@ -185,10 +185,10 @@ class Engine:
         closing_windows = [*ended_windows.to_learn, *ended_windows.to_skip]
         for group, window in closing_windows:
             for _, message in window.sent_messages:
-                message.end_credit()
+                message.close_sender_window()
             self._close_in_ledgers(group, window.number, step)
         # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
-        messages_back = self.predictor_trainer.pop_learnable_messages(step)
+        messages_back = self.predictor_trainer.pop_messages_back(step)
         for feature in self.features.learning_points.gradients_back:
             feature.gradients_back(messages_back, ended_windows.to_learn, step)
         predictor_updates = self.predictor_trainer.collect_updates(
@@ -304,8 +304,7 @@ class Engine:
         named_updates: Sequence[tuple[str, PredictorUpdate]],
         step: int,
     ) -> None:
-        """Move agents, then predictors; then call features, such as further passes, which read what has moved."""
-        turns = turns if len(turns) < 2 else oldest_first(turns)
+        """Move agents, turn by turn, then predictors; then call features, such as further passes, which read what has moved."""
         for turn in turns:
             self.move_agents(turn, step)
         self.predictor_trainer.move_predictors(named_updates, step, self.divergence_check.unstopped_members)

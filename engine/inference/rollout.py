@@ -119,7 +119,7 @@ class Rollout:
             window = group.pop_window()
             ticks += window.ticks()
             for name, message in window.sent_messages:
-                message.end_credit()
+                message.close_sender_window()
                 sent_over.append(self.system.channels[name])
         for tick in ticks:
             for channel in self.system.agents[tick.agent_name].connections.read_channels:

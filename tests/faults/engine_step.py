@@ -192,11 +192,11 @@ STEP: tuple[Fault, ...] = (
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),
     Fault(
-        "late-a-turn-decides-which-window-of-a-group-moves-first",
-        "engine/heart/step.py",
-        "turns = turns if len(turns) < 2 else oldest_first(turns)",
-        "turns = list(turns)",
-        "tests/engine/heart/test_learning_order.py",
+        "late-of-two-windows-of-a-group-the-newer-moves-first",
+        "engine/heart/learning_order.py",
+        "in sorted(windows_to_learn, key",
+        "in sorted(windows_to_learn[::-1], key",
+        "tests/engine/heart/test_learning_order.py::test_of_windows_of_an_agent_the_older_is_learned_from_first_whatever_else_is",
     ),
     Fault(
         "late-graphs-of-several-turns-exist-at-once",
@@ -491,8 +491,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
         "engine/heart/late_windows.py",
-        "return not awaited <= window.given_up_channel_names",
-        "return any(age <= group.horizons[name] for name in awaited | window.given_up_channel_names)",
+        "if not awaited_names <= ended.given_up_channel_names:",
+        "if any(window.number - ended.number <= group.horizons[name] for name in awaited_names | ended.given_up_channel_names):",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(
