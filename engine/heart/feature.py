@@ -46,6 +46,9 @@ class Feature:
     - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`.
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
     - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed.
+    - `policy_losses`, `replace_credit` and `after_credit` are called again for each window that lambda-returns replay, at
+      `gradients_back`: the `Update` that they are given is not learned from.
+    - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move` or `after_book`.
 
     At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At the others all features
     that have them are called (`Many`): they are named for what the step is about to do or has done. Of these, `after_evaluate` alone has
@@ -60,7 +63,7 @@ class Feature:
     def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
         """Return what the tick at `step` reads over a channel with a synthetic input, in place of the newest arrival.
 
-        It is called for such channels alone, of several arrivals (`read`) for the last, and never before the first message.
+        It is called for such channels alone, of several arrivals (read mode) for the last, and never before the first message.
         """
         raise NotImplementedError
 
@@ -168,7 +171,8 @@ class Feature:
     def before_move(self, updates: Sequence[Update]) -> None:
         """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves.
 
-        What is changed here is not checked again.
+        What is changed here is not checked again. Further passes move parameters without this point. `TiedGradients` lifts here what
+        `Update.restrict_moving` has restricted: a feature that keeps agents at rest is after it in the table (engine/installed.py).
         """
 
     def clipped_gradients(

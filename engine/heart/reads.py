@@ -35,7 +35,7 @@ class Arrival:
     """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
 
     message: Message
-    """The due message: the newest one that a perfect link would have brought, or one of several that the tick reads (`read`)."""
+    """The due message: the newest one that a perfect link would have brought, or one of several that the tick reads (read mode)."""
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE

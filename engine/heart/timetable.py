@@ -21,7 +21,8 @@ class ReadUse(Enum):
     """Only ticks of the window that sent it read it, with its graph: so it is with most states. Nothing is booked for it, but for the last
     state before a termination: its gradient is known to be zero (`Ledger._book_zero_after_last_state`)."""
     BOOKED = "booked"
-    """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`."""
+    """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`. A plan does not ask for the
+    coupling: messages of a locked channel are `BOOKED` too, though none of their reads counts, and nothing is booked for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +79,7 @@ class Timetable:
         """Return the receiver's ticks that read the message of a stamp: all from its arrival on, until a newer message has arrived.
 
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
-        they read several (`read`), the first tick that it reaches reads it in any case. What changes here, `stamps_read_at` and `newest_due`
+        they read several (read mode), the first tick that it reaches reads it in any case. What changes here, `stamps_read_at` and `newest_due`
         must follow; a message that arrives twice is no range.
         """
         first = self.receiver_clock.at_or_after(stamp + self.delay)
@@ -105,7 +106,7 @@ class Timetable:
         """Return the stamps of the messages that a tick at `step` reads, oldest first; empty before the first message is due.
 
         It is the inverse of `reading_ticks`, and must agree with it. The newest message that is due is read. Where ticks read several
-        (`read`), older ones are read beside it whose last reading tick is at `step` or later.
+        (read mode), older ones are read beside it whose last reading tick is at `step` or later.
         """
         newest_due = self.newest_due(step)
         if newest_due is None:

@@ -28,7 +28,7 @@ class Tick:
     observed_signals: StepSignals = field(metadata=saved_as("step_signals", SIGNALS))
     """Its step's signals; of an aligned agent, those that its message was made from."""
     reads_by_channel: list[list[Read]] = field(metadata=saved_as("reads", JOINED))
-    """For each channel that comes in, in order, what the tick reads over it: one read, or several side by side, oldest first (`read`)."""
+    """For each channel that comes in, in order, what the tick reads over it: one read, or several side by side, oldest first (read mode)."""
     learning_rows: LearningRows = field(default=ALL, metadata=MASK)
     """The rows in which the agent learns from this window; in other rows its reads are constant."""
     state_read: Read | None = field(default=None, metadata=NESTED)

@@ -6,7 +6,7 @@
     state               what a recurrent agent sends to its own next tick; what a checkpoint has is a *saved state*
     stamp               the step at which a message was sent
     due                 a message is due at a tick that a perfect link would have brought it to. A tick reads the newest that is due, or
-                        several (`read`)
+                        several (read mode)
     held                a receiver holds the newest message that has arrived, to read it where a due one is lost, or to condition a
                         synthetic input on it
     void                a message is void in rows in which ticks read it as zeros: `Fate.void`, below
