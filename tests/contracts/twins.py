@@ -37,8 +37,12 @@ def facts(simulation: Simulation) -> dict[str, Any]:
     for name, channel in simulation.channels.items():
         for what, model in (("gradient", channel.synthetic_gradient), ("input", channel.synthetic_input)):
             found |= {} if model is None else _numbers(f"channel {name} {what}", model)
-        messages = {s: m for s, m in channel.messages.items() if m.finished is None or m.complete}
         # how long a channel keeps a message of which nothing will ever come is its own affair
+        messages = {
+            stamp: message
+            for stamp, message in channel.messages.items()
+            if message.complete or (message.finished is None and message.injects.any())
+        }
         found[f"channel {name} stamps"] = list(messages)
         for stamp, message in messages.items():
             found |= _message(f"channel {name} @{stamp}", message)
