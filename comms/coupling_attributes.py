@@ -83,7 +83,11 @@ def check_declared(coupling: Any) -> None:
     read = credit.__code__.co_names if isfunction(credit) else ()
     if any(name in read and any(getattr(coupling, flag) for flag in _SOURCES[name]) for name in _SOURCES):
         return
+    if any(isfunction(getattr(type(coupling), name, None)) for name in read):
+        return  # a method of its own may read what it asks for
     for name, declared in _SOURCES.items():
+        if isinstance(getattr(type(coupling), declared[0]), property):
+            continue  # other options may ask for it
         if name in read:
             line = f"{class_name}.credit reads {name}, which is None without {declared[0]}"
             raise ScenarioError(f"{line}; set `{declared[0]} = True` in the class")

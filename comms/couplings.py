@@ -132,8 +132,8 @@ class Coupling(DeclaredCoupling):
 
     @property
     def gives_credit(self) -> bool:
-        """Whether `credit` may give a gradient: its class, or one that it is derived from, has a `credit` other than this one."""
-        return type(self).credit is not Coupling.credit
+        """Whether `credit` may give a gradient: it, its class, or one that this is derived from, has a `credit` other than this one."""
+        return getattr(self.credit, "__func__", None) is not Coupling.credit
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.

@@ -510,7 +510,10 @@ class Recording:
         if quantity == "message":
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
-            injected = (update.newest_injected_by_channel.get(self.name) for update in learned.updates)
+            # of windows that are learned from at one step the newest is the last
+            injected = (
+                update.newest_injected_by_channel.get(self.name) for update in reversed(learned.updates)
+            )
             return next((credit.gradient for credit in injected if credit is not None), None)
         update = learned.predictor_updates.get(self.name)
         return None if update is None else update.examples[-1].returned

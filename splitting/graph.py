@@ -93,15 +93,20 @@ def in_own_type(module: nn.Module) -> nn.Module:
 
 
 def call_model(model: nn.Module, example: Mapping[str, Any]) -> Any:
-    """Call a model with arguments by name; by position where a hook of its own reads these, which is given no names."""
-    named, given = dict(example), []
-    hooks = {*model._forward_pre_hooks, *model._forward_hooks}
-    if hooks - {*model._forward_pre_hooks_with_kwargs, *model._forward_hooks_with_kwargs}:
-        for one in signature(model.forward).parameters.values():
-            if one.kind is one.KEYWORD_ONLY or one.name not in named:
+    """Call a model with arguments by name; by position where its hooks are given no names.
+
+    Of hooks of both kinds those before its forward decide, which may change the arguments.
+    """
+    named, by_position = dict(example), []
+    without_names = {*model._forward_pre_hooks} - {*model._forward_pre_hooks_with_kwargs}
+    if not (model._forward_pre_hooks_with_kwargs or model._forward_hooks_with_kwargs):
+        without_names |= {*model._forward_hooks}
+    if without_names:
+        for parameter in signature(model.forward).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY or parameter.name not in named:
                 break
-            given.append(named.pop(one.name))
-    return model(*given, **named)
+            by_position.append(named.pop(parameter.name))
+    return model(*by_position, **named)
 
 
 def storages(value: object) -> frozenset[int]:

@@ -196,7 +196,7 @@ class Guard(DivergenceCheck):
     # --- its state, for recorded steps -----------------------------------------------------------------------
 
     def in_place(self) -> list[Tensor]:
-        """Return the tensors that a step changes in checked."""
+        """Return the tensors that a step changes in place."""
         return [self._skip, self._sound, self._steps]
 
     def values(self) -> dict[str, Any]:

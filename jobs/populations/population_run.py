@@ -542,20 +542,21 @@ def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Itera
                 yield DocumentError((key, name), str(template.problem_of_value(name, None)))
     for name, within in spec.vary.items():
         parameter, problem = template.parameters.get(name), None
+        ends = within if isinstance(within, tuple) else (within.low, within.high)
         if isinstance(parameter, ParameterSpec):
-            ends = within if isinstance(within, tuple) else (within.low, within.high)
             problem = next(filter(None, map(parameter.problem, ends)), None)
-        if _is_whole(parameter):
+        if _is_whole(parameter, ends):
             problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
         if problem is not None:
             yield DocumentError(("vary", name), problem)
 
 
-def _is_whole(parameter: ParameterSpec | Parameter | None) -> bool:
-    """Whether a parameter is a whole number; of a Python function by its annotation, without one by its default."""
+def _is_whole(parameter: ParameterSpec | Parameter | None, values: Sequence[float]) -> bool:
+    """Whether a parameter is a whole number; of a Python function by its annotation, without one by its default and `values`."""
     if isinstance(parameter, Parameter):
-        unannotated = parameter.annotation is parameter.empty
-        return type(parameter.default) is int if unannotated else parameter.annotation in (int, "int")
+        if parameter.annotation is parameter.empty:
+            return type(parameter.default) is int and all(float(value).is_integer() for value in values)
+        return parameter.annotation in (int, "int")
     return parameter is not None and parameter.type == "int"
 
 

@@ -169,6 +169,10 @@ class Uncredited(Coupling):
     predicts = True
 
 
+class UncreditedReturn(Coupling):
+    uses_returned = waits = True
+
+
 class Centred(Coupling):
     """The prediction less its mean over rows, which of a stack are several agents'."""
 
@@ -267,6 +271,12 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
     (Creditless, "coupling", {}, "Creditless, alone: no sender is trained; let `credit` return a gradient"),
     (Uncredited, "coupling", {}, "Uncredited has `predicts = True` and no `credit`, .*; define credit"),
+    (
+        UncreditedReturn,
+        "coupling",
+        {},
+        "UncreditedReturn has `uses_returned = True` and no .*return message.returned_gradient",
+    ),
     (Centred, "coupling", {}, "Centred, in a stack: a stack gives other .*; compute every row by itself"),
     (
         Number,

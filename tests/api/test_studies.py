@@ -72,6 +72,8 @@ def test_what_a_study_does_where_its_folder_exists_is_what_a_run_does(here: Path
     again = study("digits-mlp", **settings, steps=2, logdir="it", exist="resume")
     assert again.result["lines"] == first.result["lines"]
     assert begun() == time
+    for exist in ("error", "overwrite"):  # nothing is there yet
+        assert study("digits-mlp", **settings, steps=2, logdir=exist, exist=exist).directory.name == exist
     with one_line(r"it: already exists and is not empty; .* \(in Python exist=…\)", RunError):
         study("digits-mlp", **settings, steps=3, logdir="it", exist="error")
     assert study("digits-mlp", **settings, steps=3, logdir="it", exist="number").directory.name == "it-2"

@@ -281,7 +281,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size": "4"}, "size: '4' is not a number of components"),
     ({"size": True}, "size: True is not a number of components"),
     ({"dtype": "float64"}, "dtype: 'float64' is no type of floats; use torch.float32 or torch.float64"),
-    ({"device": "gpu"}, "device: no device 'gpu'"),
+    ({"device": "tpu9"}, "device: no device 'tpu9'; known: cpu"),
     ({"lr": -1.0}, "lr: -1.0 is not a learning rate; use a number of 0 or more"),
     ({"lr": True}, "lr: True is not a learning rate"),
     ({"lr": "fast"}, "lr: 'fast' is not a learning rate"),
@@ -366,6 +366,21 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any
         comms.Channel(**{"size": 4, "name": "up", "context": {"label": 3}, **settings})
     assert str(refused.value).startswith(f"channel up: {line}")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "fix"),
+    [
+        (0, ": a GPU is called 'cuda'; torch finds no GPU on this machine, use 'cpu'"),
+        (1, "; did you mean 'cuda'?"),
+    ],
+)
+def test_a_gpu_by_another_name_is_told_of_cuda(monkeypatch: pytest.MonkeyPatch, count: int, fix: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(ScenarioError) as refused:
+        comms.Channel(4, name="up", device="gpu")
+    assert str(refused.value) == f"channel up: device: no device 'gpu'{fix}"
 
 
 @pytest.mark.parametrize(

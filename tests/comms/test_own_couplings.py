@@ -352,6 +352,42 @@ class Unreturned(Coupling):
         self.noted.append((message.returned_gradient is None, message.counted))
 
 
+class Helped(Coupling):
+    """What comes back, read by a method of its own; else the prediction, if its option asks for one."""
+
+    uses_returned = waits = True
+
+    def __init__(self, share: float = 0.0) -> None:
+        self.share = share
+
+    @property
+    def predicts(self) -> bool:  # type: ignore[override]
+        return self.share > 0
+
+    def returned(self, message: CreditedMessage) -> Tensor | None:
+        return message.returned_gradient
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        gradient = self.returned(message)
+        return message.applied_prediction if gradient is None else gradient
+
+
+class Assigned(Coupling):
+    """The prediction, by a credit of each object."""
+
+    predicts = True
+
+    def __init__(self) -> None:
+        self.credit = lambda message, step: message.applied_prediction  # type: ignore[method-assign]
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+@pytest.mark.parametrize("own", [Helped, Assigned])
+def test_what_credit_reads_may_be_read_elsewhere_or_asked_for_by_an_option(own: type[Coupling]) -> None:
+    with simulated(own) as run:
+        assert run.agents["a0"].updates > 0
+
+
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 def test_no_read_has_counted_where_no_gradient_returns() -> None:
     """Not even for a message whose reads are over before its sender learns."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -123,7 +124,7 @@ def defined(size: int, module: str, name: str = "World") -> type[Walk]:
 @pytest.mark.parametrize(("module", "name"), [("worlds", "World"), ("__main__", "Renamed")])
 def test_an_environment_that_is_defined_again_replaces_the_former(module: str, name: str) -> None:
     envs.register("again", defined(3, module))
-    envs.register("again", defined(5, module, name))
+    envs.register("again", partial(defined(5, module, name)))
     assert envs.describe({"id": "again"}).signals["observation"].high == 5
     with pytest.raises(ScenarioError, match="register: environment 'again' already exists; choose another"):
         envs.register("again", defined(7, "others"))

@@ -359,6 +359,16 @@ def test_a_whole_number_of_a_function_is_structure(tmp_path: Path, name: str) ->
     assert not (tmp_path / "it").exists()
 
 
+def scaled(scale=1) -> antiphon.Scenario:  # type: ignore[no-untyped-def]
+    return digits(lr=scale * 0.1)
+
+
+def test_a_number_without_a_type_is_real_where_it_varies_between_fractions(tmp_path: Path) -> None:
+    how = {"members": 2, "steps": 1, "logdir": tmp_path / "it"}
+    found = antiphon.population(scaled, vary={"scale": {"from": 0.5, "to": 2}}, **how)
+    assert any(member["values"]["scale"] % 1 for member in found.result["members"])
+
+
 @pytest.mark.parametrize("scenario", [digits, "digits-mlp"])
 def test_more_steps_of_a_population_that_is_there_are_taken_by_what_the_refusal_names(
     here: Path, scenario: Any

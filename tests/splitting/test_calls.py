@@ -188,6 +188,12 @@ HOOKS: dict[str, Callable[[nn.Module], object]] = {
     "before, by name": lambda net: net.register_forward_pre_hook(
         lambda _, given, named: (given, {**named, "left": 2 * named["left"]}), with_kwargs=True
     ),
+    "before, by name, and one after that reads none": lambda net: (
+        net.register_forward_pre_hook(
+            lambda _, given, named: (given, {**named, "left": 2 * named["left"]}), with_kwargs=True
+        ),
+        net.register_forward_hook(lambda _, given, found: 3 * found),
+    ),
 }
 
 

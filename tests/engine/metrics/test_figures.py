@@ -18,6 +18,7 @@ from antiphon.telemetry import Figure, Recorder
 from tests.contracts.builders import levels
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.numerics.recurring import played
 
 
 def ring(link: Mapping[str, Any] | None = None, *, telemetry: Any = None, **channel: Any) -> Scenario:
@@ -101,6 +102,39 @@ def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
     assert injected.norm() > 0
     mean = injected.norm(dim=1).mean().item()
     assert listener.rows[6]["channel", "a1->a2", "injection_norm"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_the_newest() -> None:
+    goal = {"kind": "regression", "target": "hint"}
+    document = {
+        "scenario": "late",
+        "env": played(endless=True),
+        "agents": {
+            "a": {"observes": ["x"], "network": {"hidden": [4]}},
+            "b": {"objective": goal},
+            "c": {"objective": goal, "clock": {"unroll": 6}},
+        },
+        "channels": [
+            {
+                "from": "a",
+                "to": "b",
+                "size": 2,
+                "gradient": {"kind": "linear", "gate": "none", "context": ["hint"]},
+            },
+            {"from": "a", "to": "c", "size": 2, "coupling": "delayed"},
+        ],
+        "training": {"batch": 4, "steps": 30},
+    }
+    with Simulation(Scenario.model_validate(document), seed=0) as simulation:
+        recording = simulation.channels["a->b"].record(["prediction"])
+        simulation.run(7, progress=False)
+        norms = [
+            update.newest_injected_by_channel["a->b"].gradient.norm(dim=1).mean().item()
+            for update in simulation.learned.updates
+            if "a->b" in update.newest_injected_by_channel
+        ]
+        assert len(set(norms)) == len(norms) > 1
+        assert recording.values["prediction"][-1].norm(dim=1).mean().item() == norms[-1]
 
 
 def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first() -> None:
