@@ -175,6 +175,11 @@ class EnvironmentRunner:
         self.step_signals = StepSignals(present.step, dict(present.signals))
         self.elapsed = runner.elapsed
 
+    @property
+    def episode_length(self) -> int | None:
+        """Steps of the present episode; None: its environment does not know them."""
+        return self.env.episode_length
+
     def figures(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
         return self.env.figures() | ({} if self.episodes is None else self.episodes.figures())

@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.base.counts import check_counts, check_flags, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import Mask
 from antiphon.base.memory import refusals_named, uncollected
 from antiphon.base.spec import frozen_data
 from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend
@@ -33,7 +33,6 @@ from antiphon.engine.environment import (
     with_own_env,
 )
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.validation import Validation
@@ -48,6 +47,7 @@ from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import take_values
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.engine.stepping import step_once
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.isolation.matmul_precision import matmul_precision
@@ -477,23 +477,27 @@ class LiveSystem:
 
     def own_step(self, *, watch: Watch, keep_messages: bool) -> Mask:
         """Take a step as it is computed here; see `advance`."""
-        backend, world, step = self.backend, self._world, self.now
-        assert world is not None
+        assert self._world is not None
         try:
-            ends, report = take_step(
-                backend, step, world.step_signals, world.advance, watch=watch, keep_messages=keep_messages
+            ends, learned = step_once(
+                self.backend,
+                self._world,
+                self._means,
+                self.now,
+                confirm=self._wait_where_read,
+                watch=watch,
+                keep_messages=keep_messages,
             )
-            if (step + 1) % self.scenario.telemetry.period == 0 or step + 1 == self.until:
-                backend.synchronize()
         except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
-            backend.restore_statistics()
+            self.backend.restore_statistics()
             raise
-        if ends.ended is ALL:
-            backend.system.schedule.begin_episode(world.step_signals.step, self.env.episode_length)
-        learned = AgentReport(report, backend.stacked)
-        self._means.add(learned)
-        self.learned, self.now = learned, step + 1
+        self.count(learned)
         return ends.ended
+
+    def _wait_where_read(self) -> None:
+        """Wait for the device where a log entry or the end follows from the present step."""
+        if (self.now + 1) % self.scenario.telemetry.period == 0 or self.now + 1 == self.until:
+            self.backend.synchronize()
 
     def count(self, learned: AgentReport | None = None) -> None:
         """Count a step that has been taken; `learned`: at it, None: nothing that is known here."""

@@ -11,15 +11,15 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
-from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.hyperparameters import differences_of, read_members
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.state.trees import split_rows
+from antiphon.engine.stepping import step_once
 from antiphon.scenarios import Scenario
 
 
@@ -74,21 +74,27 @@ class Together(Executor):
             self._share()
             self._world.join()
             self._load()
-        self._behind, backend = True, self._backend
-        world, watched = self._world, self._watched(watch)
-        ends, report = take_step(backend, step, world.step_signals, world.advance, watch=watched)
-        stopped = backend.system.divergence_rule.stopped_seeds
-        if stopped:
-            self._share()  # their means are those of before the step
+        self._behind, backend, stopped = True, self._backend, self._stopped
+        how: dict[str, Any] = {"confirm": self._share_before_stop, "watch": self._watched(watch)}
+        ends, learned = step_once(backend, self._world, self._means, step, **how)
         for member, running in enumerate(self.members):
             if member in stopped:
                 running.diverge(stopped[member])
             else:
-                running.count(AgentReport(report, running.backend.stacked))
-        self._means.add(AgentReport(report, backend.stacked))
+                running.count(learned.seen_by(running.backend.stacked))
         self._behind = True
         ended_by_member = split_rows(ends.ended.plain, len(self.members), backend.system.batch)
         return [Mask.of(ended) for ended in ended_by_member]
+
+    @property
+    def _stopped(self) -> dict[int, str]:
+        """By member that has diverged: its message."""
+        return self._backend.system.divergence_rule.stopped_seeds
+
+    def _share_before_stop(self) -> None:
+        """Leave to members that have diverged at the present step the means of before it."""
+        if self._stopped:
+            self._share()
 
     def _watched(self, watch: Sequence[Watch]) -> Watch:
         """What is watched of any member, by the names that channels have among those of all."""
@@ -109,7 +115,7 @@ class Together(Executor):
         """Let a member that has diverged go on, once a state is loaded into it."""
         self._share()
         if running in self.members:
-            self._backend.system.divergence_rule.stopped_seeds.pop(self.members.index(running), None)
+            self._stopped.pop(self.members.index(running), None)
 
     # --- the state of the members ------------------------------------------------------------------------
 

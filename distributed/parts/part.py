@@ -8,12 +8,12 @@ All parts step replicas of one environment and follow one schedule. What crosses
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.base.mask import ALL
 from antiphon.distributed.parts.arrivals import LockstepArrivals
 from antiphon.distributed.parts.boundary import Boundary
 from antiphon.distributed.parts.cut import Cut
@@ -27,7 +27,6 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import NewestFigures
@@ -36,6 +35,7 @@ from antiphon.engine.metrics.step_metrics import Row, keep_figures
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered
+from antiphon.engine.stepping import step_once
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree
@@ -158,14 +158,10 @@ class Part:
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
         keeps_predictions = watch or recorded or (watched is not None and watched.learning)
-        ends, report = take_step(
-            self.backend, step, self.world.step_signals, self.world.advance, watch=keeps_predictions
+        note = partial(self._boundary.note, step, self.incarnation)
+        _, self.learned = step_once(
+            self.backend, self.world, self.train_means, step, confirm=note, watch=keeps_predictions
         )
-        self.learned = AgentReport(report, self.backend.stacked)
-        self._boundary.note(step, self.incarnation)
-        if ends.ended is ALL:
-            self.backend.system.schedule.begin_episode(self.world.step_signals.step, self._env.episode_length)
-        self.train_means.add(self.learned)
         self.now = step + 1
         if (
             self._unchecked

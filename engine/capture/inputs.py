@@ -31,11 +31,35 @@ class StepInput:
     uniform: dict[str, Mask]
     ends: EpisodeEnds
 
-    def complete(self, signals: StepSignals, action: Action | None) -> EpisodeEnds:
-        """Add to a step's signals what is known after it, and return which episodes end; no agent acts."""
-        signals.signals.update(self.later_signals)
-        signals.uniform_masks.update(self.uniform)
-        return self.ends
+    def signals_at(self, step: int) -> StepSignals:
+        """Return the signals of a step as they are known at its tick."""
+        uniform = {name: value for name, value in self.uniform.items() if name in self.tick_signals}
+        return StepSignals(step, dict(self.tick_signals), uniform)
+
+
+class RecordedSteps:
+    """Gives the steps of a period in place of the environment that they were taken in, whose episodes are of one length.
+
+    Args:
+        first: The first step.
+        inputs: Of each.
+    """
+
+    episode_length = None
+
+    def __init__(self, first: int, inputs: Sequence[StepInput]) -> None:
+        self._present, *self._later = inputs
+        self.step_signals = self._present.signals_at(first)
+
+    def advance(self, action: Action | None) -> EpisodeEnds:
+        """Complete the present signals, go on to those of the next step, and return which episodes ended; no agent acts."""
+        present, signals = self._present, self.step_signals
+        signals.signals.update(present.later_signals)
+        signals.uniform_masks.update(present.uniform)
+        if self._later:
+            self._present = self._later.pop(0)
+            self.step_signals = self._present.signals_at(signals.step + 1)
+        return present.ends
 
 
 def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:

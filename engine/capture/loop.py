@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,17 +23,22 @@ from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.backends import BackendFactory, StackedBackend
 from antiphon.engine.capture.conditions import obstacle_of, period_of
-from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
+from antiphon.engine.capture.inputs import (
+    NumberLog,
+    Numbers,
+    RecordedSteps,
+    StaticInputs,
+    StepInput,
+    inputs_of,
+)
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.step import take_step
 from antiphon.engine.installed import check_later
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
-from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.state.compatibility import same_bits
+from antiphon.engine.stepping import step_once
 from antiphon.nets.step_numbers import numbers_from
 
 _CHECKED = 2
@@ -266,18 +270,10 @@ class CapturedLoop(Executor):
     ) -> None:
         """Take the steps of a period."""
         assert self._backend is not None
-        backend, means = self._backend, self._state.means
+        world = RecordedSteps(first, inputs)
         with numbers_from((numbers or NumberLog()).number):
-            for step, step_input in enumerate(inputs, first):
-                uniform = {
-                    name: value
-                    for name, value in step_input.uniform.items()
-                    if name in step_input.tick_signals
-                }
-                signals = StepSignals(step, dict(step_input.tick_signals), uniform)
-                complete = partial(step_input.complete, signals)
-                _, report = take_step(backend, step, signals, complete, keep_messages=False)
-                means.add(AgentReport(report, backend.stacked))
+            for step in range(first, first + len(inputs)):
+                step_once(self._backend, world, self._state.means, step, keep_messages=False)
 
     def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:
         """Take a period step by step, and note what of the state grows with it."""

@@ -54,6 +54,10 @@ class AgentReport:
         """Return the report of a step at which nothing was learned."""
         return cls(StepReport([], {}), stacked)
 
+    def seen_by(self, stacked: Stacked) -> AgentReport:
+        """Return the same report, about the single agents of one of several seeds."""
+        return AgentReport(self._stack_report, stacked)
+
     @cached_property
     def stacks(self) -> StepReport:
         """By stack; of one of several seeds by agent and channel, which it has no stacks of."""

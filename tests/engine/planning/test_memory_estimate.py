@@ -192,7 +192,7 @@ def test_torchs_refusal_is_one_line_and_other_errors_stay_what_they_are(
         simulation.step()
     assert isinstance(caught.value.__cause__, RuntimeError)
     population = Population(ring(3), seeds=[0, 1])
-    monkeypatch.setattr("antiphon.jobs.stacked_program.take_step", refuse)
+    monkeypatch.setattr("antiphon.jobs.stacked_program.step_once", refuse)
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch"):
         population.step()
     monkeypatch.setattr(seams.BUILD, refuse)
