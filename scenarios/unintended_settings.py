@@ -27,10 +27,7 @@ from antiphon.scenarios.sender_passes import may_be_chosen, needed_keys
 
 _FASTER = 50
 """How many times its sender's rate of learning a predictor's is warned of."""
-_IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
-_UPDATE_LOCKED, _WAITS = "update-locked by gradient.", ": its sender waits for its receiver"
-_LOST = "loses every message; give it a link.drop below 1"
 _FROZEN = (
     "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
     "write learn: false"
@@ -40,17 +37,39 @@ _NONE_LEARNS = (
 )
 
 
-def _unused(key: str, reason: str) -> str:
-    return f"{key}{_IS_NOT_USED}{reason}"
+class Finding(NamedTuple):
+    """A warning about a part of a scenario, told apart from others by what it is about, not by its words.
+
+    Attributes:
+        kind: `agent`, `channel` or `training`.
+        name: The part's name.
+        message: The warning.
+        unused: The key that it says has no effect, by its path in the part: a variant of a template may use it.
+        control: The condition that a variant of a template may intend, as a control to compare the others with.
+    """
+
+    kind: str
+    name: str
+    message: str
+    unused: str = ""
+    control: str = ""
 
 
-def is_unused_key(warning: str) -> bool:
-    """Whether a warning is about a key without effect: templates have such keys for other variants."""
-    return _IS_NOT_USED in warning
+_Subject = tuple[str, str, str, str]
+"""A finding without its words."""
+_Unused = Iterator[tuple[str, str]]
+"""Keys without effect, each with the reason."""
 
 
-def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
-    """Return the keys of a channel without effect."""
+def _unused(kind: str, name: str, key: str, reason: str) -> Finding:
+    return Finding(kind, name, f"{key} is not used {reason}", unused=key)
+
+
+def _of(channel: ChannelSpec, message: str, control: str = "") -> Finding:
+    return Finding("channel", channel.name, message, control=control)
+
+
+def _unused_by_channel(channel: ChannelSpec) -> _Unused:
     reason, link, coupling = (
         f"by {with_article(channel.coupling)} channel",
         channel.link,
@@ -58,56 +77,55 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     )
     loses, given_keys = coupling.replaces_messages or link.drop > 0, channel.given_keys
     if coupling.predicts:
-        yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
+        yield from ((f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
     used = coupling.keys
     # one that is written out, although it is the default, is meant
     written = given_keys | ({"gradient"} & channel.model_fields_set)
-    yield from (_unused(key, reason) for key in OPTIONAL_KEYS if key in written and key not in used)
+    yield from ((key, reason) for key in OPTIONAL_KEYS if key in written and key not in used)
     if coupling.predicts and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
-        yield from (_unused(f"input.{key}".rstrip("."), why) for key, why in unused)
+        yield from ((f"input.{key}".rstrip("."), why) for key, why in unused)
         if loses:
             yield from _without_layers(channel.input, "input")
     if coupling.joins_endpoints and channel.feedback is not None:
-        yield from (_unused(f"feedback.{key}", why) for key, why in channel.feedback.unused())
+        yield from ((f"feedback.{key}", why) for key, why in channel.feedback.unused())
     if link.back != link.delay and not coupling.uses_return_path:
-        yield _unused("the second value of link.delay", reason)
+        yield "the second value of link.delay", reason
     if channel.size is None and "norm" in given_keys:
-        yield _unused("norm", "by a channel without a size")
+        yield "norm", "by a channel without a size"
     for key in ("link.noise", "link.bits") if link.drop == 1 else ():
         if key in given_keys:
-            yield _unused(key, "where every message is lost")
+            yield key, "where every message is lost"
 
 
-def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
-    """Return the keys of an agent without effect."""
+def _unused_by_agent(agent: AgentSpec) -> _Unused:
     if agent.layers is not None:
         yield from _without_layers(agent.layers, "network")
     for goal in agent.goals.values():
-        yield from (_unused(f"objective.{key}", why) for key, why in goal.unused())
+        yield from ((f"objective.{key}", why) for key, why in goal.unused())
     if not agent.learn and agent.optimiser is not None:
-        yield _unused("optimiser", "by an agent that does not learn")
+        yield "optimiser", "by an agent that does not learn"
 
 
-def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
+def _unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
     """Return the keys of agents and of the training that have no effect by what the rest of the scenario is."""
     of_group = Counter(agent.share for agent in scenario.agents.values())
     for name, agent in scenario.agents.items():
         if agent.share is not None and of_group[agent.share] == 1:
-            yield Finding("agent", name, _unused("share", "by the only agent of its group"))
+            yield _unused("agent", name, "share", "by the only agent of its group")
         if agent.align and not _is_late(scenario):
             why = "where every message is read at the step at which it is sent; leave it out, or write link.delay"
-            yield Finding("agent", name, _unused("align", why))
+            yield _unused("agent", name, "align", why)
         for goal in agent.goals.values():
             if goal.reward and not any(goal.reward.values()):
                 message = (
                     "learns from no reward, as all weights of objective.reward are 0; give one another weight"
                 )
-                yield Finding("agent", name, message, control=True)
+                yield Finding("agent", name, message, control="reward")
             if goal.critic is not None and goal.get("value", 1.0) == 0:
                 message = "its critic learns nothing, as objective.value is 0; give value a weight above 0"
-                yield Finding("agent", name, message, control=True)
+                yield Finding("agent", name, message, control="value")
     several = {agent.fan_in for name, agent in scenario.agents.items() if len(scenario.inputs_of(name)) > 1}
     for name, agent in scenario.agents.items():
         alone = (
@@ -115,12 +133,12 @@ def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
         )  # several heads repeat a message
         if alone and agent.fan_in.built_in and not agent.fan_in.side_by_side:
             count = "one incoming channel" if scenario.inputs_of(name) else "no incoming channel"
-            yield Finding("agent", name, _unused("fan_in", f"by an agent with {count}"))
+            yield _unused("agent", name, "fan_in", f"by an agent with {count}")
     if scenario.training.predictor is not None and not any(map(_trained_as_all, scenario.channels)):
         why = "where no channel has a predictor that learns without an optimiser of its own"
-        yield Finding("training", "training", _unused("predictor", why))
+        yield _unused("training", "training", "predictor", why)
     if scenario.training.sweep and not scenario.channels:
-        yield Finding("training", "training", _unused("sweep", "where no agent sends messages"))
+        yield _unused("training", "training", "sweep", "where no agent sends messages")
 
 
 def _trained_as_all(channel: ChannelSpec) -> bool:
@@ -155,13 +173,13 @@ def warn_14_one_window(scenario: Scenario) -> Iterator[Finding]:
                     f"learns {learns}, not every {alone} as its clock.unroll says: {listed('agent', list(group))} learn as "
                     "one network; give them the same unroll"
                 )
-                yield Finding("agent", name, message, control=True)
+                yield Finding("agent", name, message, control="unroll")
 
 
-def _without_layers(spec: KindSpec, path: str) -> Iterator[str]:
+def _without_layers(spec: KindSpec, path: str) -> _Unused:
     if not spec.get("hidden", True):
         for key in {"norm", "activation"} & set(plain(spec)):
-            yield _unused(f"{path}.{key}", "without hidden layers")
+            yield f"{path}.{key}", "without hidden layers"
 
 
 _MOST_NAMED = 4
@@ -192,19 +210,32 @@ def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]
         variants: The same scenario in the other variants of its template. A control (agents without a learning signal, a
             critic alone) and a key that another variant uses are then intended.
     """
-    findings = list(_all(scenario))
-    compared = {finding for finding in findings if _subject(finding)}
+    return in_lines(findings(scenario, variants))
+
+
+def findings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[Finding]:
+    """Return the findings that are warned of.
+
+    Args:
+        scenario: The scenario.
+        variants: As for `warnings`.
+    """
+    of_scenario, intended = list(_all(scenario)), set[_Subject]()
+    compared = {_subject(finding) for finding in of_scenario if finding.unused or finding.control}
     for variant in variants if compared else ():
         same = {_subject(finding) for finding in _all(variant)}
-        compared = {finding for finding in compared if not _differs(finding, same)}
-        if not compared:
+        intended |= {subject for subject in compared - intended if not _is_among(subject, same)}
+        if intended == compared:
             break
-    names_by_finding: dict[tuple[str, str], list[str]] = {}
+    return [finding for finding in of_scenario if _subject(finding) not in intended]
+
+
+def in_lines(findings: Iterable[Finding]) -> list[str]:
+    """Return a line for each message, with all parts that it is about."""
+    names_by_message: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
-        if finding in compared or not _subject(finding):
-            kind, name, message, _ = finding
-            names_by_finding.setdefault((kind, message), []).append(name)
-    return [f"{listed(kind, names)}: {message}" for (kind, message), names in names_by_finding.items()]
+        names_by_message.setdefault((finding.kind, finding.message), []).append(finding.name)
+    return [f"{listed(kind, names)}: {message}" for (kind, message), names in names_by_message.items()]
 
 
 def fast_predictor(scenario: Scenario, channel: ChannelSpec) -> str:
@@ -227,37 +258,15 @@ def listed(kind: str, names: list[str]) -> str:
     return f"{kind} {shown}" if len(names) == 1 else f"{kind}s {shown}"
 
 
-class Finding(NamedTuple):
-    """A warning about a part of a scenario.
-
-    Attributes:
-        kind: `agent`, `channel` or `training`.
-        name: The part's name.
-        message: The warning.
-        control: Whether a variant of a template may intend it, as a control to compare the others with.
-    """
-
-    kind: str
-    name: str
-    message: str
-    control: bool = False
+def _subject(finding: Finding) -> _Subject:
+    return finding.kind, finding.name, finding.unused, finding.control
 
 
-Subject = tuple[str, str, str]
-"""Kind and name of a part of the scenario, and the key without effect or the message."""
-
-
-def _subject(finding: Finding) -> Subject | None:
-    """Return the subject of a finding that a variant may intend: the key without effect, the lack of a signal."""
-    key, unused, _ = finding.message.partition(_IS_NOT_USED)
-    return (finding.kind, finding.name, key) if unused or finding.control else None
-
-
-def _differs(finding: Finding, subjects: Collection[Subject | None]) -> bool:
-    """Whether another variant, of which the subjects are given, has no such finding, nor one of the whole section."""
-    kind, name, key = _subject(finding) or finding[:3]
+def _is_among(subject: _Subject, subjects: Collection[_Subject]) -> bool:
+    """Whether another variant, of which the subjects are given, has the finding too, or one of the whole section of its key."""
+    kind, name, key, control = subject
     sections = [key[:end] for end in range(len(key) + 1) if key[end : end + 1] in ("", ".")]
-    return all((kind, name, section) not in subjects for section in sections)
+    return any((kind, name, section, control) in subjects for section in sections)
 
 
 def _all(scenario: Scenario) -> Iterator[Finding]:
@@ -265,19 +274,17 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from warn_2_signal(scenario)
     reach, rules = _Reach(scenario), speaking(_OF_CHANNELS, scenario.relations.given)
     for channel in scenario.channels:
-        warned = (warn(scenario, channel, reach) for warn in rules)
-        messages = chain(*warned, unused_by_channel(channel))
-        controls = _COLLAPSE, _LOST, f"{_UPDATE_LOCKED}kind{_WAITS}", channel.gradient.declared("control")
-        yield from (Finding("channel", channel.name, line, line in controls) for line in messages)
+        yield from chain.from_iterable(warn(scenario, channel, reach) for warn in rules)
+        yield from (_unused("channel", channel.name, *unused) for unused in _unused_by_channel(channel))
     for name, agent in scenario.agents.items():
         for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
             message = f"observes its own target {target!r}, which it can copy; leave out one of them"
             yield Finding("agent", name, message)
-        yield from (Finding("agent", name, message) for message in unused_by_agent(agent))
+        yield from (_unused("agent", name, *unused) for unused in _unused_by_agent(agent))
         for goal in agent.goals.values():
             lines = goal.unfinished(scenario.training.steps)
             yield from (Finding("agent", name, f"objective.{line}") for line in lines)
-    yield from unused_beside_others(scenario)
+    yield from _unused_beside_others(scenario)
     yield from warn_14_one_window(scenario)
     evaluate = scenario.training.evaluate
     if evaluate is not None and (keys := evaluate.selected_on_test):
@@ -328,72 +335,86 @@ def warn_2_signal(scenario: Scenario) -> Iterator[Finding]:
     reached = scenario.relations.reached
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
-            yield Finding("agent", name, _UNREACHED, control=True)
+            yield Finding("agent", name, _UNREACHED, control="signal")
         elif agent.learn and agent.frozen:
             yield Finding("agent", name, _FROZEN)
     if not any(agent.learn and agent.trainable for name, agent in scenario.agents.items() if name in reached):
-        yield Finding("training", "agents", _NONE_LEARNS, control=True)
+        yield Finding("training", "agents", _NONE_LEARNS, control="learning")
 
 
-def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A message is read within the training."""
     sender, receiver = scenario.agents[channel.sender].clock, scenario.agents[channel.receiver].clock
     arrival = sender.phase % sender.period + channel.link.delay
     read = arrival + (receiver.phase - arrival) % receiver.period
     if read >= scenario.training.steps:
-        yield f"not read before step {read + 1}, and training.steps is {scenario.training.steps}"
+        yield _of(
+            channel, f"not read before step {read + 1}, and training.steps is {scenario.training.steps}"
+        )
 
 
-def warn_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A decoupled state is passed between windows."""
     if channel.state and channel.made_coupling.predicts and scenario.windows[channel.sender] == "episode":
-        yield "the window is the episode, so no state is passed between windows; make it locked"
+        yield _of(channel, "the window is the episode, so no state is passed between windows; make it locked")
 
 
-def warn_2_leads_to_an_objective(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_2_leads_to_an_objective(
+    scenario: Scenario, channel: ChannelSpec, reach: _Reach
+) -> Iterator[Finding]:
     """A message leads to an objective."""
     if not channel.state and channel.receiver not in reach.learning:
-        yield "leads to no agent with an objective"
+        yield _of(channel, "leads to no agent with an objective")
 
 
-def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """Several messages are there to be read, and not all are lost."""
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
-        yield f"read {channel.read} is the same as read last: its receiver ticks at least as often as its sender"
+        yield _of(
+            channel,
+            f"read {channel.read} is the same as read last: its receiver ticks at least as often as its sender",
+        )
     if channel.link.drop == 1:
-        yield _LOST
+        yield _of(channel, "loses every message; give it a link.drop below 1", "lost")
 
 
-def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """Layer norm of two components keeps little more than which of them is larger."""
     if channel.norm == "layer" and channel.port_components == 2:
-        yield "norm layer of 2 components sends little more than which of them is larger; use norm none, or a larger size"
+        yield _of(
+            channel,
+            "norm layer of 2 components sends little more than which of them is larger; use norm none, or a larger size",
+        )
 
 
-def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """The errors of a classification add up to zero."""
     if channel.feedback is not None and channel.made_coupling.joins_endpoints and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.declared("errors_cancel"):
-            yield f"{channel.feedback.kind} returns nothing: the errors of {of!r}, {with_article(name_of(objective.kind))}, add up to 0; use dfa"
+            yield _of(
+                channel,
+                f"{channel.feedback.kind} returns nothing: the errors of {of!r}, {with_article(name_of(objective.kind))}, add up to 0; use dfa",
+            )
 
 
-def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
     if not channel.made_coupling.predicts:
         return
     control = gradient.declared("control")
     if control is not None:
-        yield control
+        yield _of(channel, control, name_of(gradient.kind))
     if _is_direct(channel) and _is_residual_stream(channel, reach):
-        yield f"{with_article(name_of(gradient.kind))} gradient {_OF_A_STREAM}"
-    yield from gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
+        yield _of(channel, f"{with_article(name_of(gradient.kind))} gradient {_OF_A_STREAM}")
+    lines = gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
+    yield from (_of(channel, line) for line in lines)
 
 
-def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A predictor learns from each minibatch of further passes, and is held to what they have in common."""
     gradient, scene = channel.gradient, scenario.relations
     kept_first = gradient.passes == AUTO and may_be_chosen(scene, channel)
@@ -402,24 +423,31 @@ def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> I
     why, changed = _IN_FIRST if kept_first else _IN_NOISE, needed_keys(scene, channel)
     if "kind" in changed and kept_first:  # in all passes `mean` taught that speaker
         linear = f"linear and context: {changed['context']}" if "context" in changed else "linear"
-        yield f"{with_article(name_of(gradient.kind))} gradient {why}; use {linear}, or make gradient.passes first"
+        yield _of(
+            channel,
+            f"{with_article(name_of(gradient.kind))} gradient {why}; use {linear}, or make gradient.passes first",
+        )
     if "rescale" in changed:
-        yield f"rescale: none {why}; leave out gradient.rescale, or make gradient.passes first"
+        yield _of(channel, f"rescale: none {why}; leave out gradient.rescale, or make gradient.passes first")
     if channel.replayed and gradient.get("norm") == "batch":
         # Returns of four seeds, 1,200 steps: -14.8 ± 1.5; -11.6 ± 1.5 with none.
-        yield "norm: batch in all passes taught MPE's speaker less than none; leave out gradient.norm"
+        yield _of(
+            channel, "norm: batch in all passes taught MPE's speaker less than none; leave out gradient.norm"
+        )
 
 
-def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A predicted gradient changes the sender's parameters, or what it returns to senders of its own."""
     sender = scenario.agents[channel.sender]
     tied = sender.share is not None or any(channel.sender in group for group in scenario.share)
     followed = channel.made_coupling.predicts and channel.gradient.scale > 0
     if followed and not (sender.learn or tied or scenario.inputs_of(channel.sender)):
-        yield "its sender does not learn, so its synthetic gradient trains nothing; make it detached"
+        yield _of(
+            channel, "its sender does not learn, so its synthetic gradient trains nothing; make it detached"
+        )
 
 
-def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A predicted gradient is learned: layers begin at zero, and a module of a user's may have been trained before."""
     gradient = channel.gradient
     if gradient.learn or not (channel.made_coupling.predicts and gradient.apply):
@@ -428,42 +456,46 @@ def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> I
 
     layers = isinstance(gradient.source, type) and issubclass(gradient.source, Predictor)
     if layers and (gradient.direct or (gradient.own_target is not None and gradient.get("network") is None)):
-        yield "gradient.learn is false from the start, so the predicted gradient stays 0; let it learn, or make it detached"
+        yield _of(
+            channel,
+            "gradient.learn is false from the start, so the predicted gradient stays 0; let it learn, or make it detached",
+        )
 
 
-def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
     observed = {*scenario.agents[channel.sender].observes, "from.state"}
     if channel.state or not _is_direct(channel) or not observed.isdisjoint(channel.gradient.context):
         return
     if channel.symbols is not None:
-        yield _COLLAPSE
+        yield _of(channel, _COLLAPSE, "collapse")
     elif len(observed) > 1 and channel.receiver in reach.acting:
-        yield _BLIND
+        yield _of(channel, _BLIND)
 
 
-def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """What returns at once makes the sender wait."""
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
     late += ["kind"] if gradient.follows_actions else []
     if late and gradient.apply and not channel.state and channel.made_coupling.predicts:
-        yield f"{_UPDATE_LOCKED}{late[0]}{_WAITS}"
+        message = f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
+        yield _of(channel, message, "" if late[0] == "trace" else "waits")
 
 
-def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
     coupling = channel.made_coupling
     if model is None or not (coupling.replaces_messages or (coupling.predicts and channel.link.drop)):
         return
     if not model.context:
-        yield "its synthetic input has no context and predicts the mean; give it observations"
+        yield _of(channel, "its synthetic input has no context and predicts the mean; give it observations")
     if coupling.replaces_messages and (channel.link.noise > 0 or channel.link.bits is not None):
-        yield "noise and bits only affect the training of its synthetic input"
+        yield _of(channel, "noise and bits only affect the training of its synthetic input")
 
 
-_OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[str]], Sequence[str]] = {
+_OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[Finding]], Sequence[str]] = {
     warn_13_read_in_time: ("channels.link.delay", "agents.clock.period", "agents.clock.phase"),
     warn_16_state_of_an_episode: ("channels.key",),
     warn_2_leads_to_an_objective: (),

@@ -23,7 +23,7 @@ from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_netw
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.document import EnvSpec
-from antiphon.scenarios.unintended_settings import fast_predictor, is_unused_key, listed
+from antiphon.scenarios.unintended_settings import fast_predictor, findings, in_lines, listed
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -142,9 +142,9 @@ def advice_on_a_run(scenario: Scenario, env: Description, *, saved: bool) -> lis
     rule = CouplingSpec(kind=Locked.name)
     channels = [channel.model_copy(update={"rule": rule}) for channel in scenario.channels]
     locked = scenario.model_copy(update={"channels": channels})
-    of_controls = [line for line in warnings(scenario, [locked]) if not is_unused_key(line)]
-    unused = [line for line in warnings(scenario) if is_unused_key(line)]
-    return of_controls + unused + _beside_its_environment(scenario, env, saved=saved, acts=False)
+    warned = [finding for finding in findings(scenario, [locked]) if not finding.unused]
+    warned += [finding for finding in findings(scenario) if finding.unused]
+    return in_lines(warned) + _beside_its_environment(scenario, env, saved=saved, acts=False)
 
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:

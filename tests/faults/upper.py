@@ -573,6 +573,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/cli/test_help.py::test_nothing_is_imported_before_ctrl_c_is_a_line",
     ),
     Fault(
+        "scenarios-findings-are-told-apart-by-their-words",
+        "scenarios/unintended_settings.py",
+        "finding.unused, finding.control\n",
+        "finding.unused, finding.control and finding.message\n",
+        "tests/scenarios/test_advice.py::test_what_another_variant_intends_is_known_by_what_it_is_about_not_by_its_words",
+    ),
+    Fault(
         "advice-missing-targets-are-not-seen",
         "engine/planning/advice.py",
         "    warnings += missing_in_data(scenario, env)\n",

@@ -412,6 +412,20 @@ def test_an_unroll_that_a_locked_group_replaces_is_warned_of(unroll: int | str, 
     assert lines == []
 
 
+def test_what_another_variant_intends_is_known_by_what_it_is_about_not_by_its_words() -> None:
+    def variant(coupling: str, unroll: int) -> Scenario:
+        agents = {"a": {"observes": ["image"], "clock": {"unroll": 4}}}
+        agents["b"] = {"observes": ["image"], "objective": OBJECTIVE, "clock": {"unroll": unroll}}
+        channels = [{"from": "a", "to": "b", "coupling": coupling}]
+        return Scenario(scenario="x", env="x", agents=agents, channels=channels)
+
+    lines = warnings(variant("locked", 8))
+    assert len(lines) == 1
+    assert lines[0].startswith("agent a: learns every 8 steps, not every 4")
+    assert warnings(variant("locked", 8), [variant("locked", 16)]) == lines
+    assert warnings(variant("locked", 8), [variant("locked", 16), variant("decoupled", 8)]) == []
+
+
 @pytest.mark.parametrize("kind", ["ppo", "q"])
 def test_minibatches_of_no_further_pass_are_warned_of(kind: str) -> None:
     def of(**keys: int) -> list[str]:
