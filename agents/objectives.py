@@ -45,6 +45,10 @@ class AnyObjective(ABC):
     """Name of its metric: higher is better for `accuracy` and `return`, lower for `error` and `bits`."""
     needs_rewards: ClassVar[bool] = False
     """Whether it is a policy objective, which learns actions from rewards."""
+    needs_value: ClassVar[bool] = False
+    """Whether it learns values and uses them."""
+    has_target: ClassVar[bool] = False
+    """Whether a target network estimates its values."""
     of_network: ClassVar[bool] = False
     """Whether the network itself returns the loss."""
     classifies: ClassVar[bool] = False

@@ -42,10 +42,6 @@ class PolicyObjective(AnyObjective):
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
-    needs_value: ClassVar[bool] = False
-    """Whether it learns values and uses them."""
-    has_target: ClassVar[bool] = False
-    """Whether a target network estimates its values."""
     refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction"})
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:

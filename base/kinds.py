@@ -149,7 +149,10 @@ KindName = Annotated[str, SkipValidation, WithJsonSchema({"type": "string"})]
 
 
 class KindSpec(Spec):
-    """A section of a document that has a `kind`: the keys of every kind, and in a subclass made by `spec_of` those of one."""
+    """A section of a document that has a `kind`: the keys of every kind, and in a subclass made by `spec_of` those of one.
+
+    A `ClassVar` that a section adds is a fact about its kinds: the class of a kind declares it under the same name.
+    """
 
     point: ClassVar[str]
     """The extension point of its kinds."""
@@ -165,8 +168,6 @@ class KindSpec(Spec):
     """Whether the kind is antiphon's own."""
     runner: ClassVar[Any] = None
     """The class that declares what the kind needs: its own, or the one that runs a user's factories; None: it stands for none."""
-    facts: ClassVar[Mapping[str, str]] = {}
-    """Attributes of the specs whose values such a class declares, by its names for them; where it does not, they are the section's."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that the kind gives to its class or factory."""
     closed: ClassVar[bool] = False
@@ -296,11 +297,6 @@ class KindSpec(Spec):
         """The class, factory or object of the kind; None: it stands for none."""
         return self.sources[0] if self.sources else None
 
-    @classmethod
-    def declared(cls, name: str, default: Any = None) -> Any:
-        """Return what the class of the kind declares, such as what it needs."""
-        return getattr(cls.runner, name, default)
-
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield keys that are given and have no effect beside the others, each with the reason."""
         yield from ()
@@ -360,7 +356,12 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
     """Make the spec of a kind: the keys of its section, and those of its class or factory."""
     point, runner = section.point, _class_of(section.point, source)
     options = _options_of(section.point, name, source)
-    clashing = [key for key in options.model_fields if key in section.model_fields or hasattr(section, key)]
+    facts = section.__class_vars__ - KindSpec.__class_vars__
+    clashing = [
+        key
+        for key in options.model_fields
+        if key in section.model_fields or key in facts or hasattr(section, key)
+    ]
     if clashing:
         message = f"{name_of(source)} has a parameter {clashing[0]!r}, which is a key of every {point}; " + (
             "give an object, or a function that calls it" if point in _AS_THEY_ARE else "rename it"
@@ -384,7 +385,7 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
         "own_keys": tuple(options.model_fields),
         "refused": refused,
         "closed": True,
-        **{fact: getattr(runner, name) for fact, name in section.facts.items() if hasattr(runner, name)},
+        **{fact: getattr(runner, fact) for fact in facts if hasattr(runner, fact)},
     }
     metaclass: Any = type(section)
     joined: type[Any] = metaclass(f"{name or name_of(source)}_{point}", bases, namespace)

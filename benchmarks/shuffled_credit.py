@@ -45,7 +45,9 @@ def outcome(simulation: Simulation, steps: int) -> dict[str, float]:
     for _ in range(steps):
         simulation.running.advance()
     env, agents = simulation.world.env, simulation.scenario.agents.values()
-    if "test" not in env.splits and not any(a.objective is not None and a.objective.policy for a in agents):
+    if "test" not in env.splits and not any(
+        a.objective is not None and a.objective.needs_rewards for a in agents
+    ):
         return env.figures()
     found = simulation.evaluate("test").agents
     return {

@@ -96,7 +96,7 @@ def _parts(runs: Sequence[Run]) -> list[str]:
     first = runs[0].running
     epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
     training = {
-        name: _of_policy(agent_scores) if first.scenario.agents[name].policy else agent_scores
+        name: _of_policy(agent_scores) if first.scenario.agents[name].needs_rewards else agent_scores
         for name, agent_scores in training_scores([run.running for run in runs]).items()
     }
     parts = [epoch, _updates(first), *_means(training)]

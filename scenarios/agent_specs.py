@@ -53,17 +53,12 @@ class NetworkSpec(KindSpec, sections=("network",)):
 
     point = "network"
     bare: ClassVar[str | None] = "kind"
-    facts: ClassVar[Mapping[str, str]] = {
-        "recurrent": "recurrent",
-        "on_maps": "on_maps",
-        "sees_images": "sees_images",
-    }
-    recurrent: ClassVar[bool] = False
-    """Whether a state is carried to the next tick."""
-    on_maps: ClassVar[bool] = False
-    """Whether it reads maps, [channels, height, width]."""
-    sees_images: ClassVar[bool] = False
-    """Whether it finds the images among flat inputs."""
+    recurrent: ClassVar[bool]
+    on_maps: ClassVar[bool]
+    sees_images: ClassVar[bool]
+    returns_loss: ClassVar[bool]
+    may_be_critic: ClassVar[bool]
+    without_layers: ClassVar[str | None]
 
     def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the shape of one sample of the input, joined of what is observed and received: a vector.
@@ -216,7 +211,7 @@ class CriticSpec(Observing):
 
     @model_validator(mode="after")
     def _feedforward(self) -> Self:
-        if not self.network.declared("may_be_critic", False):
+        if not self.network.may_be_critic:
             message = f"a critic needs a built-in network without a state; use mlp, conv or nature, not {self.network.kind}"
             raise DocumentError(("network", "kind"), message)
         return self
@@ -274,29 +269,15 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     mask: Signal | None = None
 
     point = "objective"
-    facts: ClassVar[Mapping[str, str]] = {
-        "policy": "needs_rewards",
-        "of_network": "of_network",
-        "valued": "needs_value",
-        "targeted": "has_target",
-        "classifies": "classifies",
-        "labels": "labels",
-        "needs_an_end": "needs_an_end",
-    }
-    policy: ClassVar[bool] = False
-    """Whether it is a policy, which learns from rewards."""
-    of_network: ClassVar[bool] = False
-    """Whether the network itself returns the loss."""
-    valued: ClassVar[bool] = False
-    """Whether it learns a value function."""
-    targeted: ClassVar[bool] = False
-    """Whether a target network estimates the values."""
-    classifies: ClassVar[bool] = False
-    """Whether it learns which symbol follows."""
-    labels: ClassVar[bool] = False
-    """Whether its target names the class of each example."""
-    needs_an_end: ClassVar[bool] = False
-    """Whether a window teaches nothing in which no episode ends."""
+    needs_rewards: ClassVar[bool]
+    needs_value: ClassVar[bool]
+    has_target: ClassVar[bool]
+    of_network: ClassVar[bool]
+    classifies: ClassVar[bool]
+    labels: ClassVar[bool]
+    errors_cancel: ClassVar[bool]
+    needs_an_end: ClassVar[bool]
+    equal_in_group: ClassVar[tuple[str, ...]]
 
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
@@ -328,7 +309,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
 
     @model_validator(mode="after")
     def _goal_and_target(self) -> Self:
-        if not (self.policy or self.of_network) and self.target is None:
+        if not (self.needs_rewards or self.of_network) and self.target is None:
             message = f"{MISSING}; {with_article(name_of(self.kind))} objective needs it: name a signal, such as label"
             raise DocumentError(("target",), message)
         if self.goal is None and COSINE in (self.reward or ()):
@@ -445,19 +426,19 @@ class AgentSpec(Observing):
         return several if self.objective is None else {("objective",): self.objective}
 
     @property
-    def policy(self) -> bool:
+    def needs_rewards(self) -> bool:
         """Whether its objective is a policy."""
-        return self.objective is not None and self.objective.policy
+        return self.objective is not None and self.objective.needs_rewards
 
     @property
-    def valued(self) -> bool:
+    def needs_value(self) -> bool:
         """Whether its objective learns a value function."""
-        return self.objective is not None and self.objective.valued
+        return self.objective is not None and self.objective.needs_value
 
     @property
-    def targeted(self) -> bool:
+    def has_target(self) -> bool:
         """Whether a target network estimates the values of its objective."""
-        return self.objective is not None and self.objective.targeted
+        return self.objective is not None and self.objective.has_target
 
     @property
     def critic(self) -> CriticSpec | None:
@@ -534,11 +515,11 @@ class AgentSpec(Observing):
 
     def always_written(self) -> frozenset[str]:
         """Return the fields whose defaults differ for a policy."""
-        return frozenset({"network", "clock"}) if self.valued else frozenset()
+        return frozenset({"network", "clock"}) if self.needs_value else frozenset()
 
     @model_validator(mode="after")
     def _defaults_of_policies(self) -> Self:
-        if self.valued:
+        if self.needs_value:
             if "network" not in self.model_fields_set:
                 self.__dict__["network"] = policy_network()
             if "unroll" not in self.clock.model_fields_set:
@@ -558,7 +539,7 @@ class AgentSpec(Observing):
             message = "an action is the output of one objective; give the others to other agents"
             raise DocumentError(("objective",), message)
         for i, objective in enumerate(self.objectives):
-            if objective.policy:
+            if objective.needs_rewards:
                 message = f"a policy ({name_of(objective.kind)}) is an agent's only objective; give the others to other agents"
                 raise DocumentError(("objective", i, "kind"), message)
             if objective.of_network and i < len(self.objectives) - 1:
@@ -566,7 +547,7 @@ class AgentSpec(Observing):
                     ("objective", i, "kind"), "own_loss is the last objective; put it at the end"
                 )
         layers = self.layers
-        returned = layers is not None and layers.declared("returns_loss")
+        returned = layers is not None and layers.returns_loss
         if self.own_loss and layers is not None and not returned:
             message = (
                 f"own_loss is returned by a network of your own, not by {layers.kind}; give the agent one"

@@ -150,26 +150,14 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     point = "gradient"
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
-    facts: ClassVar[Mapping[str, str]] = {
-        "follows_actions": "needs_actions",
-        "needs_returned": "needs_returned",
-        "needs_loss": "needs_loss",
-        "has_own_loss": "has_own_loss",
-        "keeps_up": "keeps_up",
-        "in_all_passes": "in_all_passes",
-    }
-    follows_actions: ClassVar[bool] = False
-    """Whether it learns from the receiver's actions."""
-    needs_returned: ClassVar[bool] = True
-    """Whether it learns from returned gradients."""
-    needs_loss: ClassVar[bool] = False
-    """Whether it learns from returned losses."""
-    has_own_loss: ClassVar[bool] = False
-    """Whether it learns from a loss of its own."""
-    keeps_up: ClassVar[bool] = False
-    """Whether it follows a receiver from one minibatch to the next."""
-    in_all_passes: ClassVar[Mapping[str, str]] = {"rescale": "rms"}
-    """The defaults of its own keys where `passes` is `all`."""
+    needs_actions: ClassVar[bool]
+    needs_returned: ClassVar[bool]
+    needs_loss: ClassVar[bool]
+    has_own_loss: ClassVar[bool]
+    keeps_up: ClassVar[bool]
+    in_all_passes: ClassVar[Mapping[str, str]]
+    of_readout: ClassVar[bool]
+    control: ClassVar[str | None]
 
     def always_written(self) -> frozenset[str]:
         """Return the kind, and keys that are given whose defaults depend on the scenario."""
@@ -194,7 +182,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     @property
     def direct(self) -> bool:
         """Whether the returned gradient is its only target."""
-        return self.learns_from_returns and not self.follows_actions and self.own_target is None
+        return self.learns_from_returns and not self.needs_actions and self.own_target is None
 
     @property
     def gateable(self) -> bool:
@@ -349,10 +337,6 @@ class SampleSpec(KindSpec, sections=("sample",)):
 
     point = "sample"
     bare: ClassVar[str | None] = "kind"
-    facts: ClassVar[Mapping[str, str]] = {
-        "learned": "learned",
-        "parameters_per_component": "parameters_per_component",
-    }
     learned: ClassVar[bool] = False
     """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
     parameters_per_component: ClassVar[int] = 1

@@ -140,14 +140,14 @@ def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
     gradient = channel.gradient
     if not channel.made_coupling.predicts:
         return
-    if gradient.follows_actions:
+    if gradient.needs_actions:
         receiver = scene.agents[channel.receiver]
         if channel.state:
             yield "gradient.kind", f"{gradient.kind} is for message channels only; use another kind"
-        elif not (receiver.policy and receiver.acts):
+        elif not (receiver.needs_rewards and receiver.acts):
             message = f"{gradient.kind} learns from the receiver's actions, and {channel.receiver!r} has no policy that acts"
             yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
-        elif receiver.objective is not None and receiver.objective.targeted:
+        elif receiver.objective is not None and receiver.objective.has_target:
             message = f"{gradient.kind} learns from advantages of a policy gradient (a2c, ppo, reinforce)"
             message += f", and {channel.receiver!r} learns {name_of(receiver.objective.kind)}"
             yield "gradient.kind", f"{message}; use another kind"
@@ -210,7 +210,7 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
         choices = _with_objective(scene, group)
         hint = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
         yield "feedback.of", f"agent {name!r} {why}{hint}"
-    elif objective is not None and objective.policy:
+    elif objective is not None and objective.needs_rewards:
         message = f"agent {name!r} is a policy, whose error belongs to a whole window; use fa"
         yield "feedback.kind", message
 
@@ -247,7 +247,7 @@ def _used_at_once(channel: ChannelSpec) -> list[str]:
         return []
     asked = {"trace": gradient.trace > 0, "passes": gradient.passes == "all"}
     keys = [key for key, at_once in asked.items() if gradient.apply and at_once]
-    return ["kind", *keys] if gradient.follows_actions else keys
+    return ["kind", *keys] if gradient.needs_actions else keys
 
 
 def rule_26_size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -275,7 +275,7 @@ def rule_26_norm(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 def rule_26b_sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Sampled messages are actions of the sender's policy."""
     objective = scene.agents[channel.sender].objective
-    policy = objective is not None and objective.policy and not objective.targeted
+    policy = objective is not None and objective.needs_rewards and not objective.has_target
     if channel.learned_by_policy and not channel.state and not policy:
         message = f"sampled messages are trained by their sender's policy, but {channel.sender!r} has none"
         yield "sample", f"{message}; give it an objective of kind a2c, ppo or reinforce"
@@ -316,7 +316,7 @@ def rule_37_policy(scene: Relations, name: str) -> Iterator[Problem]:
     """A policy has something to do, now; what depends on the environment is checked where shapes are."""
     agent = scene.agents[name]
     objective = agent.objective
-    if objective is None or not objective.policy:
+    if objective is None or not objective.needs_rewards:
         return
     if not agent.acts and name not in scene.sampling:
         message = f"a policy ({name_of(objective.kind)}) needs actions; give the agent `acts: true`"
@@ -488,15 +488,10 @@ def rule_27a_share(scene: Relations) -> Iterator[DocumentError]:
 def rule_42_equal_in_a_group(scene: Relations) -> Iterator[DocumentError]:
     """Agents that learn as one make the same passes over their windows."""
     objectives = ((name, agent.objective) for name, agent in scene.agents.items())
-    declared = (
-        (name, objective, objective.declared("equal_in_group", ()))
-        for name, objective in objectives
-        if objective is not None
-    )
     values = (
         ((scene.learning[name][0], keys), name, {key: objective.get(key) for key in keys})
-        for name, objective, keys in declared
-        if keys
+        for name, objective in objectives
+        if objective is not None and (keys := objective.equal_in_group)
     )
     for name, earlier, key in _unequal(values):
         message = f"differs from {earlier!r}, with which the agent learns together; make them equal"

@@ -248,7 +248,7 @@ class Scenario(Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if any(agent.valued for agent in self.agents.values()):
+        if any(agent.needs_value for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         check(self)
         scene = Relations(self)
@@ -598,7 +598,7 @@ class Template:
             for objective in objectives
             if isinstance(objective, dict)
         ]
-        classify = all(spec.declared("labels", False) for spec in specs)
+        classify = all(spec.labels for spec in specs)
         gradients = [
             written if isinstance(written := channel.get("gradient", {}), dict) else {"kind": written}
             for channel in chosen

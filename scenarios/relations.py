@@ -118,7 +118,7 @@ class Relations:
     @cached_property
     def rewarded(self) -> frozenset[str]:
         """The agents that learn from rewards, and those that learn as one with them."""
-        policies = {name for name, agent in self.agents.items() if agent.policy}
+        policies = {name for name, agent in self.agents.items() if agent.needs_rewards}
         return frozenset(
             name for group in self.learning_groups if not policies.isdisjoint(group) for name in group
         )

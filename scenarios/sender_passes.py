@@ -178,5 +178,5 @@ def _obstacles_of_end(scene: Relations, name: str) -> Iterator[str]:
         yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
     for outgoing in scene.outputs[name]:
         gradient = outgoing.gradient
-        if outgoing.made_coupling.predicts and (gradient.trace or gradient.follows_actions):
+        if outgoing.made_coupling.predicts and (gradient.trace or gradient.needs_actions):
             yield f"does not go with {outgoing.name}, whose credit returns at the same step; leave out its trace or kind"

@@ -133,6 +133,8 @@ class OptimiserSpec(_OptimiserKeys, sections=("optimiser", "predictor")):
     groups: Annotated[tuple[GroupSpec, ...], AfterValidator(_one_group_each)] = ()
 
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
+    unit_steps: ClassVar[bool] = False
+    """Whether a step is about as long as `lr`, whatever the gradient."""
 
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:

@@ -168,7 +168,11 @@ def warn_14_one_window(scenario: Scenario) -> Iterator[Finding]:
         for name in group:
             agent, alone = scenario.agents[name], scenario.window([name])
             is_given = "unroll" in agent.clock.model_fields_set
-            if is_given and alone != window and not (agent.valued and agent.clock.unroll == POLICY_WINDOW):
+            if (
+                is_given
+                and alone != window
+                and not (agent.needs_value and agent.clock.unroll == POLICY_WINDOW)
+            ):
                 message = (
                     f"learns {learns}, not every {alone} as its clock.unroll says: {listed('agent', list(group))} learn as "
                     "one network; give them the same unroll"
@@ -315,7 +319,9 @@ class _Reach:
     @cached_property
     def acting(self) -> frozenset[str]:
         """The agents whose messages lead to policies, and to no other objective."""
-        return self._to(lambda objective: objective.policy) - self._to(lambda objective: not objective.policy)
+        return self._to(lambda objective: objective.needs_rewards) - self._to(
+            lambda objective: not objective.needs_rewards
+        )
 
     def _to(self, counts: Callable[[ObjectiveSpec], bool]) -> frozenset[str]:
         agents = self.scenario.agents.items()
@@ -393,7 +399,7 @@ def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
     if channel.feedback is not None and channel.made_coupling.joins_endpoints and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
-        if objective is not None and objective.declared("errors_cancel"):
+        if objective is not None and objective.errors_cancel:
             yield _of(
                 channel,
                 f"{channel.feedback.kind} returns nothing: the errors of {of!r}, {with_article(name_of(objective.kind))}, add up to 0; use dfa",
@@ -405,9 +411,8 @@ def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
     gradient = channel.gradient
     if not channel.made_coupling.predicts:
         return
-    control = gradient.declared("control")
-    if control is not None:
-        yield _of(channel, control, name_of(gradient.kind))
+    if gradient.control is not None:
+        yield _of(channel, gradient.control, name_of(gradient.kind))
     if _is_direct(channel) and _is_residual_stream(channel, reach):
         yield _of(channel, f"{with_article(name_of(gradient.kind))} gradient {_OF_A_STREAM}")
     lines = gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
@@ -477,7 +482,7 @@ def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
     """What returns at once makes the sender wait."""
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
-    late += ["kind"] if gradient.follows_actions else []
+    late += ["kind"] if gradient.needs_actions else []
     if late and gradient.apply and not channel.state and channel.made_coupling.predicts:
         message = f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
         yield _of(channel, message, "" if late[0] == "trace" else "waits")

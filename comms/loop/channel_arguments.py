@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -52,6 +52,7 @@ class GradientSettings(KindSpec):
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
 
     point = "gradient"
+    needs_actions: ClassVar[bool]
 
 
 def read_gradient(
@@ -77,7 +78,7 @@ def read_gradient(
         settings = GradientSettings.model_validate(keys)
     except ScenarioError as problem:
         raise error(f"gradient.{problem}") from None
-    if settings.declared("needs_actions"):
+    if settings.needs_actions:
         raise error(
             f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario; use another kind"
         )

@@ -268,7 +268,7 @@ class _Builder:
                     critic_observed=Observed()
                     if spec.critic is None
                     else self._observed(name, "critic", spec.critic),
-                    has_target_network=spec.targeted,
+                    has_target_network=spec.has_target,
                 ),
                 self._goal(name, spec, learners[key].network),
                 Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
@@ -318,7 +318,7 @@ class _Builder:
                 generator(self.seed, "agent", owner, "parameters"),
                 critic,
                 returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
-                has_target_network=spec.targeted,
+                has_target_network=spec.has_target,
                 statistics=statistics,
                 optimiser=kind,
                 rate=rate,
@@ -464,7 +464,7 @@ class _Builder:
             raise DocumentError(
                 ("agents", name, "observes"), f"{message}, in the same order; make them equal"
             )
-        if spec.targeted is not any(key.startswith(f"{TARGET}.") for key in learner.buffers):
+        if spec.has_target is not any(key.startswith(f"{TARGET}.") for key in learner.buffers):
             message = "tied agents need target networks (q) all, or none; give them objectives of one kind"
             raise DocumentError(("agents", name, "share"), message)
         critic, shape = learner.critic, self.shapes.critics.get(name)
@@ -477,7 +477,7 @@ class _Builder:
     def _goal(self, name: str, spec: AgentSpec, network: Network) -> Goal | None:
         if not spec.goals:
             return None
-        if spec.policy:
+        if spec.needs_rewards:
             return policy_goal(name, self.scenario, self.env, self.shapes, network)
         objective = self.shapes.objectives[name]
         objectives = [objective] if not isinstance(objective, Weighted) else objective.parts

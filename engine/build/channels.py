@@ -293,7 +293,7 @@ class Wiring:
         target = None if local_loss is None else options.pop("target")
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         settings["all_passes"] = gradient.passes == "all"
-        if gradient.follows_actions:
+        if gradient.needs_actions:
             settings["distribution"] = self._distribution(spec)
         for key in {"sites", "normalise", "rescale"} & set(
             type(gradient).model_fields

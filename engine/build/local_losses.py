@@ -43,7 +43,7 @@ class LocalLoss:
     ) -> None:
         self.channel, self.gradient, self.agents, self.signal = channel, channel.gradient, agents, signal
         self.reader = self.gradient.get("of") or readout
-        self.lens: bool = self.gradient.declared("of_readout")
+        self.lens = self.gradient.of_readout
         target = self._goal().target_signal_name if self.lens else self.gradient.own_target
         assert target is not None
         self.target = target

@@ -396,7 +396,7 @@ def objective_in(
         ScenarioError: It cannot be made, or the target or the action does not fit.
     """
     goal = agent.objective
-    if goal is not None and goal.policy:
+    if goal is not None and goal.needs_rewards:
         return _policy_in(name, agent, env, batch)
     fits_by_goal = [_on_target(("agents", name, *path), goal, env) for path, goal in agent.goals.items()]
     if not fits_by_goal:
@@ -478,7 +478,7 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
         acted = acted_space(space, agent.acts)
     except ScenarioError as error:
         raise placed(error, path) from None
-    if agent.acts and isinstance(acted, spaces.Dict) and not agent.policy:
+    if agent.acts and isinstance(acted, spaces.Dict) and not agent.needs_rewards:
         within = f"{agent.acts}." if isinstance(agent.acts, str) else ""
         parts = ", ".join(within + key for key in acted.spaces)
         raise DocumentError(path, f"the environment's actions have parts; name one of {parts}")
@@ -515,7 +515,7 @@ def _heads(
     if outputs:
         heads[OBJECTIVE] = Head(OBJECTIVE, (outputs,))
     goal = agent.objective
-    if goal is not None and goal.valued and not goal.targeted and goal.critic is None:
+    if goal is not None and goal.needs_value and not goal.has_target and goal.critic is None:
         heads[VALUE] = Head(VALUE, (1,))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)

@@ -186,7 +186,7 @@ def _layers(network: NetworkSpec) -> str:
     hidden = ", ".join(map(str, network.get("hidden", ())))
     if network.recurrent:
         return f"{network.kind} {network.get('size')}" + (f" behind {hidden}" if hidden else "")
-    return f"{network.kind} {hidden}" if hidden else network.declared("without_layers") or network.kind
+    return f"{network.kind} {hidden}" if hidden else network.without_layers or network.kind
 
 
 def _learning(scenario: Scenario, name: str) -> str:

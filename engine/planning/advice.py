@@ -116,7 +116,7 @@ def _without_logdir(scenario: Scenario) -> Iterator[str]:
 def _of_stream(scenario: Scenario, env: Description) -> Iterator[str]:
     """Yield what a stream of examples does with a setting that is meant for something else."""
     for name, agent in scenario.agents.items():
-        if agent.acts and not agent.policy:
+        if agent.acts and not agent.needs_rewards:
             yield (
                 f"agents.{name}.acts: actions change nothing in a data set, and this agent learns from its target alone; "
                 "leave it out"
@@ -200,7 +200,7 @@ def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
         schedule = optimiser.schedule
         if schedule is not None and not (schedule.built_in and schedule.warmup == 0):
             continue  # the first steps are shorter, or of a length that only your function knows
-        if agent.learn is not False and optimiser.lr >= _LONG_STEP and optimiser.declared("unit_steps"):
+        if agent.learn is not False and optimiser.lr >= _LONG_STEP and optimiser.unit_steps:
             line = f"its learning rate, {optimiser.lr:g}, is about what a step of {optimiser.kind} adds to each parameter; lower it"
             names_by_line.setdefault(line, []).append(name)
     yield from (f"{listed('agent', names)}: {line}" for line, names in names_by_line.items())
@@ -342,12 +342,12 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
     often = {
         scenario.windows[name]
         for name, agent in scenario.agents.items()
-        if agent.policy and (updates.get(name) or 0) >= _FEW
+        if agent.needs_rewards and (updates.get(name) or 0) >= _FEW
     }
     usual = {
         scenario.windows[name]
         for name, agent in scenario.agents.items()
-        if agent.valued and agent.clock.unroll == POLICY_WINDOW
+        if agent.needs_value and agent.clock.unroll == POLICY_WINDOW
     }
     seldom: dict[tuple[int, object, str], list[str]] = {}
     changed = scenario.relations.learners  # of others another warning says why they do not learn
@@ -494,7 +494,7 @@ def _sparing(scenario: Scenario, env: Description) -> Iterator[str]:
         return
     ((name, agent),) = scenario.agents.items()
     goal = agent.objective
-    if goal is None or goal.targeted or goal.passes == 1 or "epochs" in goal.model_fields_set:
+    if goal is None or goal.has_target or goal.passes == 1 or "epochs" in goal.model_fields_set:
         return
     if agent.clock.unroll == POLICY_WINDOW and agent.layers == policy_network():
         training = f"training: {{batch: 16, steps: {steps // 16}}}"
@@ -506,7 +506,13 @@ def _unmasked(scenario: Scenario, env: Description) -> Iterator[str]:
     for name, agent in scenario.agents.items():
         goal, prefix = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
         mask = f"{prefix}action_mask"
-        if agent.acts and goal is not None and goal.policy and goal.mask is None and mask in env.signals:
+        if (
+            agent.acts
+            and goal is not None
+            and goal.needs_rewards
+            and goal.mask is None
+            and mask in env.signals
+        ):
             line = f"the environment has '{mask}', and the policy may choose what is not legal"
             yield f"agent {name}: {line}; write objective: {{kind: {name_of(goal.kind)}, mask: {mask}}}"
 
@@ -553,7 +559,12 @@ def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
     names = []
     for name, agent in scenario.agents.items():
         player, unroll = agent.acts if isinstance(agent.acts, str) else name, agent.clock.unroll
-        if agent.acts and agent.policy and f"{TURN}.{player}" in env.signals and not isinstance(unroll, str):
+        if (
+            agent.acts
+            and agent.needs_rewards
+            and f"{TURN}.{player}" in env.signals
+            and not isinstance(unroll, str)
+        ):
             names += [name] * (unroll * agent.clock.period <= takers)
     if names:
         yield (

@@ -269,7 +269,7 @@ def worded(value: object) -> str:
 
 def _has_policy(scenario: Scenario) -> bool:
     """Whether an agent learns from rewards."""
-    return any(goal.policy for agent in scenario.agents.values() for goal in agent.goals.values())
+    return any(goal.needs_rewards for agent in scenario.agents.values() for goal in agent.goals.values())
 
 
 def _variants(
