@@ -1005,7 +1005,7 @@ def load(name_or_path: str | Path) -> Template:
             raise ScenarioError(
                 f"{name_or_path}: is made in Python, and has no YAML template; call it: from {module} import {name}; {name}()"
             )
-        fix = suggest_document(str(name_or_path), library_names())
+        fix = suggest_document(str(name_or_path), (*library_names(), *MADE_IN_PYTHON))
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{fix}")
     if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
         name = str(name_or_path)

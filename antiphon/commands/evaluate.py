@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import print_json
 
 if TYPE_CHECKING:
+    from antiphon.engine.inference.rollout_links import Links
     from antiphon.running.simulation import Simulation
     from antiphon.terminal.measurements import Measured
 
@@ -85,38 +87,31 @@ def evaluate(
     Raises:
         RunError: An option without effect on the requested measurements, nothing to measure, or no such checkpoint.
     """
-    from antiphon.engine.inference.rollout_links import Links
-    from antiphon.running.simulation import Simulation
-    from antiphon.terminal import measurements
-
     asked = {"ablate": ablate is not None, "language": language, "value": value}
     _check_options(asked, examples=examples, channels=channels, horizon=horizon, repeats=repeats)
-    over, only, directory = Links(links, drop, inputs), channels or None, RunDirectory.open(path)
+    directory = RunDirectory.open(path)
+    from antiphon.engine.inference.rollout_links import Links  # loads torch: a wrong path is told before
+    from antiphon.running.simulation import Simulation
+
+    over, only = Links(links, drop, inputs), channels or None
     scenario = given_scenario(directory, python)
     if scenario is None:
         directory.check_document()
     saved = directory.checkpoints.find(checkpoint)
+    of_messages: dict[str, Any] = {"channels": only, "examples": examples}
+    of_policies: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
     with Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
+        from antiphon.terminal import measurements
+
         measurements.check_measurable(
-            simulation,
-            kind=ablate,
-            languages=language,
-            channels=only,
-            examples=examples,
-            episodes=episodes,
-            sampled=sampled,
+            simulation, kind=ablate, languages=language, **of_messages, **of_policies
         )
-        evaluation = simulation.evaluate(split, over, episodes=episodes, sampled=sampled)
-        if not sampled:
-            measurements.keep_scores(directory, simulation, evaluation)
-        result = measurements.result_of(directory, path, simulation, evaluation)
-        if not json:
-            measurements.show_scores(result, evaluation)
+        result = _score(directory, path, simulation, split, over, of_policies, silent=json)
         requested: list[Callable[[], Measured]] = []
         if ablate is not None:
             requested.append(
                 lambda: measurements.measured_ablation(
-                    simulation, ablate, split, only, over, examples, episodes=episodes, sampled=sampled
+                    simulation, ablate, split, only, over, examples, **of_policies
                 )
             )
         if language:
@@ -128,6 +123,28 @@ def evaluate(
     if json:
         print_json(finite(result))
     return 0
+
+
+def _score(
+    directory: RunDirectory,
+    path: Path,
+    simulation: Simulation,
+    split: str,
+    over: Links,
+    of_policies: Mapping[str, Any],
+    *,
+    silent: bool,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint, store its scores with the run unless actions are sampled, and print them unless `silent`."""
+    from antiphon.terminal import measurements
+
+    evaluation = simulation.evaluate(split, over, **of_policies)
+    if not of_policies["sampled"]:
+        measurements.keep_scores(directory, simulation, evaluation)
+    result = measurements.result_of(directory, path, simulation, evaluation)
+    if not silent:
+        measurements.show_scores(result, evaluation)
+    return result
 
 
 def _measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from antiphon.base.files import fitting, read_bytes
 from antiphon.base.manifests import read_checked
@@ -14,6 +15,9 @@ from antiphon.telemetry.figures import METRICS
 from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE
 from antiphon.terminal.output import written
+
+if TYPE_CHECKING:
+    from antiphon.jobs.populations.population_run import Standings
 
 
 def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSection:
@@ -60,35 +64,12 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
     """
     from antiphon.commands.run_population import lead_in_words
     from antiphon.jobs.populations.population_run import standings  # it loads torch, which help does not need
-    from antiphon.jobs.populations.selection import Entry, in_words, meaning
+    from antiphon.jobs.populations.selection import meaning
 
     standing = standings(directory)
-    metric, score = standing.metric or "score", in_words(standing.metric)
     members = [(path.name, runs.get(path.resolve()), entry) for path, entry in standing.members]
     tests = {name: {} if run is None else run.scores for name, run, _ in members}
     tested = next((metric for metric in METRICS if any(metric in scores for scores in tests.values())), None)
-    names = list(dict.fromkeys(name for *_, entry in members for name in entry.values))
-
-    def numbers(entry: Entry | None, values: Mapping[str, float]) -> list[str]:
-        error = f" ± {written(metric, entry.error)}" if entry is not None and entry.error else ""
-        scored = "–" if entry is None else written(metric, entry.score) + error
-        return [scored, *(f"{values[name]:.3g}" for name in names)]
-
-    rows = []
-    for rank, (name, _, entry) in enumerate(members):
-        won = rank == 0 and entry.score is not None
-        test = [] if tested is None else [written(tested, tests[name].get(tested))]
-        rows.append([f"{name} (winner)" if won else name, *numbers(entry, entry.values), *test])
-    headings = ["member", score, *names, *([] if tested is None else [f"test {tested}"])]
-    stages, past = standing.ancestry, list[list[str]]()
-    if stages:
-        past.append(["0", f"member {stages[0].member} begins", *numbers(None, stages[0].values)])
-        for before, after in pairwise(stages):
-            if before.member != after.member:
-                event = f"member {after.member} becomes a copy of member {before.member}, with these values"
-                past.append([f"{before.step:,}", event, *numbers(before.entry, after.values)])
-        last = stages[-1]
-        past.append([f"{last.step:,}", f"member {last.member} has won", *numbers(last.entry, last.values)])
     lead = lead_in_words([(name, entry.score, entry.error) for name, _, entry in members])
     measured = f"Score: {meaning(standing.metric)}, ± its standard error. " if standing.metric else ""
     return ReportSection(
@@ -100,11 +81,55 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
             *filter(None, [lead]),
             *_of_tests(tests, tested),
         ],
-        tables=[ReportTable(headings, rows, 1)]
-        + ([ReportTable(["step", "how the winner came about", score, *names], past, 2)] if past else []),
+        tables=members_tables(standing, tests, tested),
         drawing=read_bytes(directory / LINEAGE_FIGURE).decode(),
         drawn="Scores and values of the members over steps: a line branches where a member is copied.",
     )
+
+
+def members_tables(
+    standing: Standings, tests: Mapping[str, Mapping[str, float]], tested: str | None
+) -> list[ReportTable]:
+    """Return the table of a population's members, best first, and of how the winner came about.
+
+    Args:
+        standing: The population's members.
+        tests: By name of a member's run, its scores on the test split.
+        tested: Which of these has a column; None: none.
+    """
+    from antiphon.commands.run_population import copied_from
+    from antiphon.jobs.populations.selection import Entry, in_words
+
+    metric, score = standing.metric or "score", in_words(standing.metric)
+    names = list(dict.fromkeys(name for _, entry in standing.members for name in entry.values))
+
+    def numbers(entry: Entry | None, values: Mapping[str, float]) -> list[str]:
+        error = f" ± {written(metric, entry.error)}" if entry is not None and entry.error else ""
+        scored = "–" if entry is None else written(metric, entry.score) + error
+        return [scored, *(f"{values[name]:.3g}" for name in names)]
+
+    rows, copies = [], standing.copies
+    for rank, (path, entry) in enumerate(standing.members):
+        name, last = path.name, copies.get(entry.member)
+        won = rank == 0 and entry.score is not None
+        copied = ["–" if last is None else copied_from(last.parent, last.step)] if copies else []
+        test = [] if tested is None else [written(tested, tests[name].get(tested))]
+        rows.append([f"{name} (winner)" if won else name, *copied, *numbers(entry, entry.values), *test])
+    headings = ["member", *(["copied from"] if copies else []), score, *names]
+    headings += [] if tested is None else [f"test {tested}"]
+    tables = [ReportTable(headings, rows, 1 + bool(copies))]
+    stages = standing.ancestry
+    if stages:
+        past = [["0", f"member {stages[0].member} begins", *numbers(None, stages[0].values)]]
+        for before, after in pairwise(stages):
+            if before.member != after.member:
+                event = f"member {after.member} becomes a copy of member {before.member}, with these values"
+                past.append([f"{before.step:,}", event, *numbers(before.entry, after.values)])
+        last_stage = stages[-1]
+        won_line = f"member {last_stage.member} has won"
+        past.append([f"{last_stage.step:,}", won_line, *numbers(last_stage.entry, last_stage.values)])
+        tables.append(ReportTable(["step", "how the winner came about", score, *names], past, 2))
+    return tables
 
 
 def _of_tests(tests: Mapping[str, Mapping[str, float]], metric: str | None) -> Iterator[str]:

@@ -38,8 +38,6 @@ def resume(
     json: options.Json = False,
 ) -> int:
     """Resume a run or a population; return the exit code."""
-    from antiphon.running.resume import resume_until
-
     of_steps = {
         "--parts": parts,
         "--mode": mode,
@@ -64,6 +62,8 @@ def resume(
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")
     directory = RunDirectory.open(path)
+    from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before
+
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
     scenario, changes = given_scenario(directory, python), values_of(settings or ())

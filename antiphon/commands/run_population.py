@@ -79,7 +79,8 @@ def train_population(run: PopulationRun, json: bool) -> int:
 def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
     title, columns, rows = members_table(result)
-    show_table(columns, rows, right=len(columns) - 1, title=f"\n{title}", out=out)
+    words = 1 + ("copied from" in columns)
+    show_table(columns, rows, right=len(columns) - words, title=f"\n{title}", out=out)
     scores = [(str(member["member"]), member["score"], member["error"]) for member in _best_first(result)]
     if line := lead_in_words(scores):
         out.print(Text(line, style="dim"))
@@ -102,14 +103,23 @@ def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[
     metric, words = result["metric"] or "score", in_words(result["metric"])
     members = _best_first(result)
     names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
+    any_copied = any(member["copied_from"] is not None for member in members)
     for member in members:
         is_complete = member["exit"] == "done" and member["steps"] == steps
         ended = "" if is_complete else f" ({member['exit']} after step {member['steps']:,})"
         error = f" ± {written(metric, member['error'])}" if member["error"] else ""
         values = [f"{member['values'][name]:.3g}" for name in names]
-        rows.append([f"{member['member']}{ended}", f"{written(metric, member['score'])}{error}", *values])
+        parent = member["copied_from"]
+        copied = "–" if parent is None else copied_from(parent, member["copied_at"])
+        score = f"{written(metric, member['score'])}{error}"
+        rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
-    return title, ["member", words, *names], rows
+    return title, ["member", *(["copied from"] if any_copied else []), words, *names], rows
+
+
+def copied_from(parent: int, step: int) -> str:
+    """Return the member that a member last continued as a copy of, and when, for its cell of a table."""
+    return f"{parent} at step {step:,}"
 
 
 def _best_first(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

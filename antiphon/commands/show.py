@@ -10,12 +10,15 @@ import typer
 from rich.text import Text
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.files import given_path
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.base.spec import plain
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.envs import describe, ids
+from antiphon.running.directory import POPULATION
 from antiphon.running.library import scenario_names, templates
+from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.schema import schema_text
@@ -23,7 +26,7 @@ from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.timeline_text import raster_lines
 from antiphon.terminal.document_tables import show_population, show_study
-from antiphon.terminal.output import console, print_json, remark, show_table
+from antiphon.terminal.output import console, print_json, remark, show_table, write_line
 from antiphon.terminal.reference import (
     ReferenceTable,
     environment_named,
@@ -73,52 +76,74 @@ def show(
     if steps is not None and not timeline:
         raise ScenarioError("show --steps is for --timeline; give both, or neither")
     values = values_of(settings or ())
+    of_scenario = bool(resolved or timeline or variant or values)
     if what in (_ENV, _KINDS):
         if yaml or resolved or schema or timeline or variant or (what == _KINDS and values):
             accepted = "--json" if what == _KINDS else "--json and --set"
             raise ScenarioError(f"show {what} describes no scenario; leave out all options but {accepted}")
         _kinds(which, json) if what == _KINDS else _environment(which, values, json)
-        return
-    if which is not None:
+    elif which is not None:
         raise ScenarioError(f"show: {which!r}: one name at a time, or show env ID, or show kinds SECTION")
-    if schema:
+    elif schema:
         print_json(json_schema()) if json else print(schema_text(), end="")
     elif what is None:
-        if yaml or resolved or timeline or variant or values:
+        if yaml or of_scenario:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif python is None and (document := _document(what)) is not None:
-        if timeline or resolved or variant or values:
+        if of_scenario:
             kind = next(iter(type(document).model_fields))
             line = f"{what} is a {kind}; {document.scenario} is its scenario, of which show has these options"
             raise ScenarioError(f"show: {line}, and for {what} alone --yaml and --json")
-        if yaml:
-            print(document.text, end="")
-        elif json:
-            print_json(plain(document))
-        elif isinstance(document, StudySpec):
-            show_study(what, document)
-        else:
-            show_population(what, document)
+        _show_document(what, document, yaml=yaml, json=json)
     elif timeline:
         _timeline(scenario_template(what, python).resolve(variant, values), steps, json=json)
     elif _is_environment(what):
         _environment(what, values, json)
     elif yaml:
-        if variant or values:
+        if of_scenario:
             raise ScenarioError(
                 "show --yaml prints the scenario file as written; use --resolved with --variant and --set"
             )
-        template = scenario_template(what, python)
-        if not isinstance(template, Template):
-            raise ScenarioError("show --yaml: a scenario from Python has no file; use --resolved")
-        print(template.text, end="")
+        _show_yaml(scenario_template(what, python))
     elif resolved:
         print(scenario_template(what, python).resolve(variant, values).to_yaml(), end="")
     else:
+        template = scenario_template(what, python)
+        if not json and (given_path(what) / POPULATION).is_file():
+            _show_members(given_path(what))
+        # it loads torch: a wrong name is told before
         from antiphon.terminal.scenario_tables import show_scenario
 
-        show_scenario(what, scenario_template(what, python), variant, values, json)
+        show_scenario(what, template, variant, values, json)
+
+
+def _show_document(what: str, document: PopulationSpec | StudySpec, *, yaml: bool, json: bool) -> None:
+    if yaml:
+        print(document.text, end="")
+    elif json:
+        print_json(plain(document))
+    elif isinstance(document, StudySpec):
+        show_study(what, document)
+    else:
+        show_population(what, document)
+
+
+def _show_yaml(template: Template | PythonTemplate) -> None:
+    if not isinstance(template, Template):
+        raise ScenarioError("show --yaml: a scenario from Python has no file; use --resolved")
+    print(template.text, end="")
+
+
+def _show_members(folder: Path) -> None:
+    """Print the members of a population that has run, and how the winner came about, before the winner itself."""
+    from antiphon.commands.report_sections import members_tables
+    from antiphon.jobs.populations.population_run import standings
+
+    standing = standings(folder)
+    write_line(f"{standing.name}: a population of {len(standing.members)} members, best first\n")
+    for table in members_tables(standing, {}, None):
+        show_table(table.headings, table.cells, right=len(table.headings) - table.names, names=table.names)
 
 
 def _document(name_or_file: str) -> PopulationSpec | StudySpec | None:

@@ -108,8 +108,12 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    comparison = find_study_or_scenario(what, asked, logdir).in_folder(exist)
-    jobs, folder = jobs or cores(), display_path(comparison.directory)
+    return _go(find_study_or_scenario(what, asked, logdir).in_folder(exist), jobs or cores(), json=json)
+
+
+def _go(comparison: Study, jobs: int, *, json: bool) -> int:
+    """Run a study, print its tables or its result, and return the exit code."""
+    folder = display_path(comparison.directory)
     runs, steps_of_runs = len(comparison.plan.runs) * comparison.plan.seeds, comparison.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))
     remark(f"{runs} run{'s' * (runs != 1)} of {length} steps, {jobs} at a time, in {folder}")
@@ -138,10 +142,10 @@ def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Pat
     Raises:
         ScenarioError: There is none, or it is not accepted.
     """
-    from antiphon.jobs.studies.study import Study  # help does not load torch
-
     spec = find_document(StudySpec, name_or_file)
     if spec is not None:
+        from antiphon.jobs.studies.study import Study  # loads torch: a wrong name is told before
+
         directory = logdir or new_directory(None, None, f"study-{spec.study}")
         return Study(spec=spec, directory=directory, options=options)
     names = {*StudySpec.library_names(), *scenario_names()}

@@ -36,6 +36,7 @@ from antiphon.jobs.populations.selection import (
     Stage,
     ancestry,
     initial_values,
+    last_copies,
     metric_of,
     problem_of_score,
     quality,
@@ -205,7 +206,7 @@ class PopulationRun(Observer):
                     outcomes = self.scheduler.train(*shown, self)
             finally:
                 self._finish()
-        newest, values = self._newest, self._values
+        newest, values, copies = self._newest, self._values, last_copies(self.lineage)
         members: list[dict[str, Any]] = [
             {
                 "member": member,
@@ -213,6 +214,8 @@ class PopulationRun(Observer):
                 "score": newest[member].score if member in newest else None,
                 "error": newest[member].error if member in newest else 0.0,
                 "values": values[member],
+                "copied_from": copies[member].parent if member in copies else None,
+                "copied_at": copies[member].step if member in copies else None,
             }
             for member, outcome in (
                 (seed - self.spec.seed, outcome) for seed, outcome in outcomes.by_seed.items()
@@ -487,12 +490,14 @@ class Standings:
         name: The population's name.
         metric: What members are compared by; None: not known yet.
         members: The members, best first: run directory and newest entry.
+        copies: By member, the entry at which it was last replaced; none of those that never were.
         ancestry: The winner's stages, from the beginning.
     """
 
     name: str
     metric: str | None
     members: Sequence[tuple[Path, Entry]]
+    copies: Mapping[int, Entry]
     ancestry: Sequence[Stage]
 
 
@@ -510,7 +515,8 @@ def standings(directory: Path) -> Standings:
         newest = {entry.member: entry for entry in sorted(entries, key=lambda entry: entry.step)}
         ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
         members = [(member_path(directory, entry.member, spec.members), entry) for entry in ordered]
-        return Standings(spec.population, metric, members, ancestry(spec, entries, metric))
+        past = ancestry(spec, entries, metric)
+        return Standings(spec.population, metric, members, last_copies(entries), past)
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

@@ -73,6 +73,11 @@ def scored_values(spec: PopulationSpec, lineage: Iterable[Entry]) -> Iterator[tu
         values[entry.member] = entry.values
 
 
+def last_copies(lineage: Iterable[Entry]) -> dict[int, Entry]:
+    """Return the newest entry at which a member was replaced, by member; none of those that never were."""
+    return {entry.member: entry for entry in sorted(lineage, key=lambda entry: entry.step) if entry.copied}
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stage of the winner's past, from the selection before to that of a step, or to the end.

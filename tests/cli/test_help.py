@@ -33,6 +33,34 @@ print("codes", set(codes), "torch" in sys.modules)
     assert all(verb in done.stdout for verb in VERBS)
 
 
+MISTAKES = [
+    "run digit-mlp",
+    "check digit-mlp",
+    "show digit-mlp",
+    "study digit-mlp",
+    "evaluate runs/none",
+    "resume runs/none",
+    "report runs/none",
+    "diff runs/none runs/none",
+    "export runs/none none.pt2",
+    "tb runs/none",
+]
+
+
+@pytest.mark.long
+def test_a_wrong_name_is_answered_without_torch(here: Path) -> None:
+    program = f"""
+import sys
+from antiphon.cli import main
+codes = [main(words.split()) for words in {MISTAKES}]
+print("codes", set(codes), "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "codes {2} False"
+    assert len(done.stderr.splitlines()) == len(MISTAKES)
+    assert done.stderr.count("did you mean 'digits-mlp'?") == 4
+
+
 def shortened(command: str) -> str:
     """The same with a tenth of the steps, and a target that is soon reached."""
     return re.sub(

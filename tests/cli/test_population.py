@@ -335,8 +335,12 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
 ) -> None:
     best = cli.json(f"{WORDS} --name it --steps 4")["best"]["run_dir"]
     shown = cli("show runs/it")
-    assert shown == cli(f"show {best}")
+    assert shown.endswith(cli(f"show {best}"))
     name = Path(best).name
+    members = shown[: -len(cli(f"show {best}"))]
+    assert "mine: a population of 3 members, best first" in members
+    assert re.search(rf"{name} \(winner\) +", members)
+    assert all(path.name in members for path in (here / "runs/it").glob("member-*"))
     assert f"a run: {name}, the winner of population mine, seed" in shown
     assert f"{name}, the winner of population mine" in " ".join(cli("evaluate runs/it").split())
     other = next(path for path in (here / "runs/it").glob("member-*") if path.name != name)

@@ -161,6 +161,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (template, template.name, template.source) == (load(str(path)), "small", str(path))
     for name, line in {
         "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
+        "resnt": "no scenario 'resnt'; did you mean 'resnet'?",
         "mine.yaml": "mine.yaml: no such file; give the path of a file",
         "latim.yaml": "latim.yaml: no such file; did you mean 'latin.yaml'?",
         "some/where": "some/where: no such file; give the path of a file",
