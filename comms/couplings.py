@@ -22,6 +22,7 @@ from antiphon.base import extensions
 from antiphon.base.deferred import Deferred
 from antiphon.base.spellings import add_words
 from antiphon.comms.coupling_attributes import check_attributes
+from antiphon.comms.declared_channel import DeclaredChannel
 from antiphon.comms.declared_coupling import DeclaredCoupling
 
 if TYPE_CHECKING:
@@ -134,6 +135,11 @@ class Coupling(DeclaredCoupling):
     def gives_credit(self) -> bool:
         """Whether `credit` may give a gradient: it, its class, or one that this is derived from, has a `credit` other than this one."""
         return getattr(self.credit, "__func__", None) is not Coupling.credit
+
+    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
+        """See `DeclaredCoupling`; a `credit` that uses neither returned gradients nor a prediction also needs none."""
+        is_of_message = self.gives_credit and not self.can_credit_sender and not self.never_read(channel)
+        return is_of_message or super().credits_without_returns(channel)
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.

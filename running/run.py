@@ -341,9 +341,9 @@ class Run:
     def history(self) -> History:
         """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
         if self.writer is not None:
-            return History.read(self.writer.directory.path / "metrics.csv")
+            return History.read(self.writer.directory.path / "metrics.csv", self._names)
         if self._history is None:
-            self._history = History()
+            self._history = History(names=self._names)
             self.recorders.append(self._history)
         return self._history
 
@@ -356,12 +356,18 @@ class Run:
     def history_of_run(self) -> History:
         """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
         if self.writer is not None:
-            return History(partial(read_figures, self.writer.directory.path / "metrics.csv"))
+            return History(partial(read_figures, self.writer.directory.path / "metrics.csv"), self._names)
         scenario = self.running.scenario
         few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
         if self._history is None and not few and scenario.training.evaluate is None:
-            return History()
+            return History(names=self._names)
         return self.history()
+
+    @property
+    def _names(self) -> list[str]:
+        """The agents and channels, of which a history has metrics."""
+        scenario = self.running.scenario
+        return [*scenario.agents, *(channel.name for channel in scenario.channels)]
 
     @property
     def result(self) -> Mapping[str, Any]:

@@ -455,6 +455,7 @@ class Simulation:
         """
         run, running = self._run, self.running
         check_flags("run", progress=progress)
+        running.check_open()
         if running.now == 0:
             saved = run.writer is not None
             for line in advice_on_a_run(running.scenario, running.env.description, saved=saved):

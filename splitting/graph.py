@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.base.errors import ScenarioError, first_line
+from antiphon.nets.isolation.global_numbers import seed_globally
 from antiphon.nets.modules import tensors_in
 from antiphon.nets.user_modules import cast, on_cpu, own_type
 
@@ -130,7 +131,7 @@ def evaluate(
         ScenarioError: A node fails: something was frozen in.
     """
     interpreter = fx.Interpreter(root, garbage_collect_values=False, graph=graph)
-    torch.manual_seed(1)
+    seed_globally(1)
     try:
         with torch.no_grad():
             interpreter.run(*own_copies(example).values())

@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
+from antiphon.nets.isolation.global_numbers import seed_globally
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.modules import tensors_in
 from antiphon.nets.user_modules import hooked, probe_of, set_mode
@@ -767,7 +768,7 @@ def _compare(
         with restored(root):
             values = evaluate(graph, root, example, change, fix)
         before = [(key, p, p.data.clone()) for key, p in root.named_parameters()]
-        torch.manual_seed(1)
+        seed_globally(1)
         with torch.no_grad():
             returned = call_model(root, own_copies(example))
         changed = next((key for key, p, value in before if not torch.equal(p.data, value)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -46,14 +46,18 @@ class History(Recorder, Sequence[HistoryRow]):
 
     Args:
         read: Returns the earlier steps and metrics; it is called when they are first needed.
+        names: The agents and channels of the run, which are known before the first log entry; empty: they are not.
         source: The history that this one is a part of; None: it is whole.
     """
 
     def __init__(
-        self, read: Callable[[], Iterable[tuple[int, Figure]]] = tuple, source: History | None = None
+        self,
+        read: Callable[[], Iterable[tuple[int, Figure]]] = tuple,
+        names: Collection[str] = (),
+        source: History | None = None,
     ) -> None:
         self._read: Callable[[], Iterable[tuple[int, Figure]]] | None = read
-        self._source = self if source is None else source
+        self._names_of_run, self._source = names, self if source is None else source
         self._steps = array("q")
         self._about = array("q")
         self._values = array("d")
@@ -61,13 +65,13 @@ class History(Recorder, Sequence[HistoryRow]):
         self._names: list[tuple[Kind, str, str]] = []
 
     @classmethod
-    def read(cls, table: Path) -> History:
-        """Read a metrics.csv.
+    def read(cls, table: Path, names: Collection[str] = ()) -> History:
+        """Read a metrics.csv, of a run whose agents and channels have these `names`.
 
         Raises:
             RunError: The file cannot be read.
         """
-        history = cls(partial(read_figures, table))
+        history = cls(partial(read_figures, table), names)
         with fitting(table):
             history._load()
         return history
@@ -84,7 +88,7 @@ class History(Recorder, Sequence[HistoryRow]):
         """Return steps and values, [entries] each, of a metric of an agent, a channel or (empty name) the environment or run.
 
         Raises:
-            ScenarioError: The run has logged metrics so far, and not this one.
+            ScenarioError: The run has logged metrics so far, and not this one; or it has no agent or channel of this name.
         """
         if not self.has(name, metric):
             self._source._check_logged(name, metric)
@@ -100,11 +104,17 @@ class History(Recorder, Sequence[HistoryRow]):
     def _check_logged(self, name: str, metric: str) -> None:
         self._load()
         pairs = [about[1:] for about in self._names]
-        if not pairs or (name, metric) in pairs:
+        if (name, metric) in pairs or (not pairs and name in ("", *self._names_of_run)):
+            return
+        names = {owner or '""' for owner, _ in pairs} or set(self._names_of_run)
+        if not names:
             return
         metrics = [metric for owner, metric in pairs if owner == name]
+        if metric in names and name not in names:
+            raise ScenarioError(
+                f"history: '{metric}' is an agent or channel, which is given first: history.of('{metric}', '{name}')"
+            )
         if not metrics:
-            names = {owner or '""' for owner, _ in pairs}
             raise ScenarioError(f"history: nothing of '{name}' is logged so far{suggest(name, names)}")
         owner = f" of '{name}'" if name else ""
         raise ScenarioError(f"history: no '{metric}'{owner} is logged so far{suggest(metric, metrics)}")
@@ -130,7 +140,7 @@ class History(Recorder, Sequence[HistoryRow]):
     def between(self, after: int, until: int) -> History:
         """Return the history of the steps after `after`, up to `until`; it is read when it is first needed."""
         return History(
-            lambda: ((row[0], Figure(*row[1:])) for row in self if after < row.step <= until), self
+            lambda: ((row[0], Figure(*row[1:])) for row in self if after < row.step <= until), source=self
         )
 
     def __len__(self) -> int:

@@ -231,6 +231,34 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
     divided.close()
 
 
+class OfMessage(Coupling):
+    """The message itself, without a prediction or anything that returns."""
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return message.sent
+
+
+@pytest.mark.parametrize(("own", "count"), [(OfMessage, 8), ("detached", 0)])
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_credit_of_the_message_alone_is_a_learning_signal(own: Any, count: int) -> None:
+    """What check says of it is what happens."""
+    agents: Document = {
+        "a": {"observes": ["image"]},
+        "b": {"objective": {"kind": "classification", "target": "label"}},
+    }
+    channel: Document = {"from": "a", "to": "b", "size": 4, "coupling": own}
+    training: Document = {"batch": 4, "steps": 8}
+    document: Document = {"scenario": "own", "env": {"id": "antiphon/Digits-v0"}}
+    scenario = Scenario.model_validate(
+        {**document, "agents": agents, "channels": [channel], "training": training}
+    )
+    unreached = [line for line in antiphon.check(scenario).warnings if "reached by no" in line]
+    with Simulation(scenario, seed=3) as simulation:
+        simulation.run()
+        assert simulation.agents["a"].updates == count
+    assert bool(unreached) == (count == 0)
+
+
 class Returned(Coupling):
     """The returned gradient, if it is back when the sender learns."""
 

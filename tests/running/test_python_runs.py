@@ -382,6 +382,9 @@ def test_a_run_that_is_done_says_so(capsys: pytest.CaptureFixture[str]) -> None:
         assert line in capsys.readouterr().err
         simulation.run(steps=1)
         assert "done already" not in capsys.readouterr().err
+    with one_line(r"^simulation: has been closed", RunError):
+        simulation.run()
+    assert "done already" not in capsys.readouterr().err
 
 
 @pytest.mark.cases(1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 import threading
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -140,6 +142,22 @@ def test_what_reaches_another_layer_beside_the_forward_is_refused(how: str) -> N
     why = " in training" if "in training" in how else ""
     with one_line(f"split: the parts compute other results than the model{why}: .*attribute.*register"):
         chain_split(telling(how), ("third",))
+
+
+class NoisyByNumpy(nn.Linear):
+    """Draws numpy's and Python's random numbers, also in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1 + random.random() + float(np.random.rand()))
+
+
+def test_a_layer_that_is_called_whole_may_draw_numbers_of_numpy_and_python() -> None:
+    model: Any = Chain()
+    model.second = NoisyByNumpy(7, 7)
+    before = np.random.get_state(legacy=False), random.getstate()
+    assert len(chain_split(model, ("third",)).agents) == 2
+    np.testing.assert_equal(np.random.get_state(legacy=False), before[0])
+    assert random.getstate() == before[1]
 
 
 class Particular(nn.Linear):

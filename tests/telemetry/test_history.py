@@ -38,6 +38,7 @@ def test_one_figure_over_the_steps() -> None:
         ("a", "los", "history: no 'los' of 'a' is logged so far; did you mean 'loss'?"),
         ("a>b", "value", "history: nothing of 'a>b' is logged so far; did you mean 'a->b'?"),
         ("b", "loss", "history: nothing of 'b' is logged so far; known: \"\", a, a->b"),
+        ("loss", "a", "history: 'a' is an agent or channel, which is given first: history.of('a', 'loss')"),
         ("", "second", "history: no 'second' is logged so far; did you mean 'seconds'?"),
     ],
 )
@@ -45,6 +46,21 @@ def test_a_metric_that_is_not_logged_is_refused_with_the_nearest(name: str, metr
     with pytest.raises(ScenarioError) as raised:
         filled().of(name, metric)
     assert str(raised.value) == line
+
+
+@pytest.mark.parametrize("has_directory", [False, True])
+def test_a_name_that_the_run_does_not_have_is_refused_before_the_first_log_entry(
+    tmp_path: Path, has_directory: bool
+) -> None:
+    with Simulation("digits-mlp", logdir=tmp_path / "run" if has_directory else None) as simulation:
+        history = simulation.history
+        assert [part.size for part in history.of("n0->n1", "cosine")] == [0, 0]
+        with pytest.raises(
+            ScenarioError, match=r"^history: nothing of 'n9' is logged so far; known: n0, n0->n1, n1"
+        ):
+            history.of("n9", "loss")
+        with pytest.raises(ScenarioError, match=r"given first: history\.of\('n0', 'loss'\)$"):
+            history.of("loss", "n0")
 
 
 def test_a_metric_that_is_logged_later_or_earlier_in_the_run_is_empty_in_a_part_of_it() -> None:
