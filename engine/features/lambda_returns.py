@@ -26,9 +26,6 @@ from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.nets.per_member import nonzero
 
-LEARNED_FROM = "learned_from"
-"""The newest windows that a group has learned from, among those that it keeps."""
-
 
 class LambdaReturns(Feature):
     """Computes the returns of all state channels that ask for them.
@@ -69,7 +66,7 @@ class LambdaReturns(Feature):
                 continue
             if all(learning_rows is NONE for learning_rows in window.learning_rows_by_agent.values()):
                 continue
-            past = group.kept_windows.setdefault(LEARNED_FROM, [])
+            past = group.learned_from
             if past and past[-1].number + 1 != window.number:
                 past.clear()  # no gradient passes through a window that is missing
             past.append(window)

@@ -21,9 +21,6 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows
 from antiphon.engine.heart.window import LearningGroup, Window
 
-WAITING = "waiting"
-"""The windows of a group that have ended and wait, among those that it keeps."""
-
 
 class LateWindows(Feature):
     """Windows that wait for delayed gradients: which are learned from at a step.
@@ -46,7 +43,7 @@ class LateWindows(Feature):
             step: The step just taken.
         """
         chosen = EndedWindows([], [], set())
-        ended_windows, waiting = [*group.kept_windows.get(WAITING, ()), window], list[Window]()
+        ended_windows, waiting = [*group.waiting, window], list[Window]()
         for ended in ended_windows:
             awaited_names = self._awaited_channel_names(ended, step)
             self._give_up_channels(group, ended, awaited_names, window.number - ended.number)
@@ -59,7 +56,7 @@ class LateWindows(Feature):
                     chosen.to_replay.add(ended)
             else:
                 chosen.to_skip.append((group, ended))
-        group.kept_windows[WAITING] = waiting
+        group.waiting[:] = waiting
         return chosen
 
     def _awaited_channel_names(self, window: Window, step: int) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -114,15 +114,17 @@ class LearningGroup:
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its `horizon`
             (late_windows.py).
         window: The open window.
-        kept_windows: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
+        waiting: The windows that have ended and wait for returned gradients, oldest first (late_windows.py).
+        learned_from: Windows that lambda-returns keep once they have been learned from, oldest first (features/lambda_returns.py).
     """
 
     agent_names: tuple[str, ...]
     grid: WindowGrid
     agent_count_by_learner: dict[str, int] = field(default_factory=dict)
     horizons: Mapping[str, int] = field(default_factory=dict)
-    window: Window = field(default_factory=Window, metadata=NESTED)
-    kept_windows: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
+    window: Window = field(default_factory=Window)
+    waiting: list[Window] = field(default_factory=list)
+    learned_from: list[Window] = field(default_factory=list)
 
     @property
     def waits(self) -> bool:
@@ -134,6 +136,14 @@ class LearningGroup:
         ended_window, self.window = self.window, Window()
         return ended_window
 
-    def load(self, window: Window, kept_windows: dict[str, list[Window]]) -> None:
+    @property
+    def kept_windows(self) -> dict[str, list[Window]]:
+        """Its windows that have ended, by the name that a saved state has for them."""
+        kept = {"waiting": self.waiting, "learned_from": self.learned_from}
+        return {name: windows for name, windows in kept.items() if windows}
+
+    def load(
+        self, window: Window, waiting: Sequence[Window] = (), learned_from: Sequence[Window] = ()
+    ) -> None:
         """Take over windows of a saved state."""
-        self.window, self.kept_windows = window, kept_windows
+        self.window, self.waiting, self.learned_from = window, [*waiting], [*learned_from]

@@ -162,7 +162,16 @@ def messages(system: System) -> Tree:
     return {
         "events": [list(event) for event in system.divergence_rule.events],
         "ledgers": ledgers,
-        "groups": [to_tree(group, number) for group in system.groups],
+        "groups": [
+            {
+                "window": to_tree(group.window, number),
+                "kept_windows": {
+                    name: [to_tree(window, number) for window in windows]
+                    for name, windows in group.kept_windows.items()
+                },
+            }
+            for group in system.groups
+        ],
         "agents": {name: to_tree(agent, number) for name, agent in system.agents.items() if agent.notes},
         "signals": list(all_signals),
     }
@@ -180,10 +189,10 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
     system.divergence_rule.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         kept_windows = {
-            key: [_loaded_window(window, group, system, signals, message_of) for window in windows]
-            for key, windows in saved["kept_windows"].items()
+            name: [_loaded_window(window, group, system, signals, message_of) for window in windows]
+            for name, windows in saved["kept_windows"].items()
         }
-        group.load(_loaded_window(saved["window"], group, system, signals, message_of), kept_windows)
+        group.load(_loaded_window(saved["window"], group, system, signals, message_of), **kept_windows)
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:

@@ -297,11 +297,11 @@ def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, l
         traced = [channel for channel in state_channels if channel is not None and channel.has_lambda_returns]
         if not traced or not any(state.participates(name, window.number) for name in group.agent_names):
             continue
-        past = group.kept_windows.setdefault("learned_from", [])
+        past = group.learned_from
         if past and past[-1].number + 1 != window.number:
             past.clear()  # no gradient passes through a window that is missing
         spans = [own.synthetic_gradient.state_settings.return_windows for own in traced]
-        past = group.kept_windows["learned_from"] = [*past, window][-max(spans) :]
+        past[:] = [*past, window][-max(spans) :]
         for channel, span in zip(traced, spans, strict=True):
             windows, name = past[-span:], channel.name
             read = next((r for r in windows[0].counted_reads.values() if r.channel_name == name), None)

@@ -163,12 +163,12 @@ class ReferenceEngine(State):
             if newest.number != number:  # no member ticked in it
                 ended["dropped"].append((group, Window(number)))
                 continue
-            waiting, group.kept_windows["waiting"] = [*group.kept_windows.get("waiting", ()), newest], []
+            waiting, group.waiting[:] = [*group.waiting, newest], []
             for window in waiting:
                 fate = fate_of(self, group, window, step)
                 if fate == "waits":
                     window.free_graph()
-                    group.kept_windows["waiting"].append(window)
+                    group.waiting.append(window)
                     continue
                 if fate == "closed" and window is not newest:
                     replay(self, window)  # with the parameters of now
