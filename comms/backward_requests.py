@@ -170,31 +170,25 @@ def _foreach_present(
 def _roots(
     requests: Sequence[BackwardRequest], batch: int, *, discount: bool
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """The roots of a backward pass: tensors, each with its gradient."""
-    ends = [end for request in requests for end in _ends(request, discount=discount)]
+    """The roots of a backward pass: losses, and outputs with the gradients injected at them; each tensor with its gradient."""
+    ends: list[tuple[Tensor, Tensor | None]] = []
+    for request in requests:
+        auxiliary_losses = [] if discount or request.auxiliary_loss is None else [request.auxiliary_loss]
+        for loss in (*request.losses, *auxiliary_losses):
+            if loss.requires_grad:
+                ends.append((loss, torch.ones_like(loss) if loss.dim() else None))
+        # tensors hash by identity; channels that share a port add their injections
+        totals: dict[Tensor, Tensor] = {}
+        for injection in request.injections:
+            factor = injection.discount if discount else injection.scale
+            if nonzero(factor) and injection.output.requires_grad:
+                weight = scaled(injection.gradient, factor)
+                total = totals.get(injection.output)
+                totals[injection.output] = weight if total is None else total + weight
+        ends += [(output, weight.reshape(output.shape)) for output, weight in totals.items()]
     weights = _foreach_present(torch._foreach_div, [weight for _, weight in ends], batch)
     roots = [(end, weight) for (end, _), weight in zip(ends, weights, strict=True)]
     return roots + [root for request in requests for root in request.slopes if root[0].requires_grad]
-
-
-def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
-    """Losses, and outputs with B times the gradients injected at them."""
-    auxiliary_losses = [] if discount or request.auxiliary_loss is None else [request.auxiliary_loss]
-    ends = [
-        (loss, torch.ones_like(loss) if loss.dim() else None)
-        for loss in (*request.losses, *auxiliary_losses)
-        if loss.requires_grad
-    ]
-    # tensors hash by identity; channels that share a port add their injections
-    totals: dict[Tensor, Tensor] = {}
-    for injection in request.injections:
-        factor = injection.discount if discount else injection.scale
-        if nonzero(factor) and injection.output.requires_grad:
-            weight = scaled(injection.gradient, factor)
-            total = totals.get(injection.output)
-            totals[injection.output] = weight if total is None else total + weight
-    ends += [(output, weight.reshape(output.shape)) for output, weight in totals.items()]
-    return ends
 
 
 def _run_by_autograd(

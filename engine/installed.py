@@ -120,8 +120,8 @@ def check_later(engine: Engine) -> None:
     divergence = engine.system.divergence_rule
     if divergence.bound is not None or engine.system.seed_count > 1:
         return
-    from antiphon.engine.features.guard import Guard
     from antiphon.engine.features.outliers import ClippedReturns
+    from antiphon.engine.heart.guard import Guard
 
     guard = engine.divergence_check = Guard(engine.divergence_check, engine.system.device)
     for owner in engine.divergence_check.statistics.trained_parameters:

@@ -30,9 +30,9 @@ from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reads import Arrival, Read
+from antiphon.engine.heart.reads import Constant, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import end_episodes
 from antiphon.engine.heart.system import System
@@ -121,7 +121,7 @@ class _GraphPass(ForwardPass):
         self.sent: dict[str, Message] = {}
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        return arrival.as_constant(channel.name)
+        return Constant.of(arrival, channel)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.features.guard import Guard
 from antiphon.engine.features.outliers import ClippedReturns
+from antiphon.engine.heart.guard import Guard
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages, stateful

@@ -15,8 +15,8 @@ from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.notes import Note
-from antiphon.engine.heart.reads import Arrival
 from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.step_numbers import stamp_number

@@ -33,7 +33,7 @@ class FeedbackAlignment(Feature):
                     rows = slice(first, first + batch)
                     transports.append(
                         Transport(
-                            channel.carried_output(read, window.outputs_with_graph),
+                            read.carried_value(window.outputs_with_graph, channel),
                             channel.feedback.weights,
                             rows,
                         )

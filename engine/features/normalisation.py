@@ -20,7 +20,7 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.reads import Arrival
+from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import Tick, Window

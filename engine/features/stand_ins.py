@@ -21,7 +21,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import merged_signals
-from antiphon.engine.heart.reads import Arrival
+from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.signals import StepSignals
 
 

@@ -38,9 +38,8 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 Engine.change_gradients             features, at `after_differentiate`
                 DivergenceCheck.check_updates
                 BackwardPass.book                   what the window read: its gradients are added to the messages
-            Engine._close_in_ledgers                stage 3
-                Ledger.close_window
-                    Ledger.finish                   of a message whose last window this was: the gradient goes back
+            Ledger.close_window                     stage 3: of each channel that a window that has been learned from has read
+                Ledger.finish                       of a message whose last window this was: the gradient goes back
             PredictorTrainer.pop_messages_back      stage 4: from every ledger, the messages whose gradient is back
             PredictorTrainer.collect_updates        gradients of predictors
             DivergenceCheck.check_predictors
@@ -55,7 +54,7 @@ Names: `x_name` names the object `x`; but the `sender` and the `receiver` of a c
 `x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. `load` takes over a saved state, and `forget` forgets where
 an episode ended.
 
-The files; each imports only files above it, also for types. So reads.py and held_messages.py have protocols of what is below:
+The files; each imports only files above it, also for types:
 
     words *             no code: what words and masks mean here
     roles               what a saved state has of a field
@@ -66,19 +65,20 @@ The files; each imports only files above it, also for types. So reads.py and hel
     schedule            the order in which agents tick
     notes               what features keep with a message, a tick, an agent or a window's losses
     signals             signals of a step, ends of episodes
-    message *           messages of stacks of channels
-    reads *             what has reached a tick, and how it is differentiated
-    window +            ticks, windows, learning groups
+    message *           messages of stacks of channels, and what of them has reached a tick
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
     ledger *            the messages of a stack of channels, from sending to the return of their gradient
     channel_settings    predictors, injection, fixed feedback and endpoints of a channel
     channel +           stacks of channels
+    reads *             how what has reached a tick is differentiated
+    window +            ticks, windows, learning groups
     participation       which agents learn from a window
     agent               stacks of agents
     updates             what is learned at a step, by agents and by predictors
     divergence_texts    what a user reads of a divergence
     divergence          checks before a parameter moves
+    guard               the same on a GPU, where the host looks at no number until it synchronises
     system              all agents, channels and learning groups
     feature             the points of the step at which features are called
     forward *           a tick: read, evaluate, send
@@ -94,7 +94,7 @@ What only some scenarios need is a feature in engine/features or engine/policies
 engine/installed.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two points is a branch in these
 files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`. `LateWindows` is here, as it is the rule of
 `delayed`.
-held_messages, newest_returned, participation and late_windows are imported only where a scenario needs them.
+held_messages, newest_returned, participation, guard and late_windows are imported only where a scenario needs them.
 
 Where a change goes: the file and the name, whose docstring says what to mind there; after `+`, files elsewhere that must change too:
 

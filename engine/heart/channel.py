@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask, simplified
-from antiphon.comms.backward_requests import Injection, clipped_per_sample, constant
+from antiphon.comms.backward_requests import Injection, clipped_per_sample
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.channel_settings import Endpoints, Feedback, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.layout import Layout, LearningRows, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
-from antiphon.engine.heart.reads import OutputsWithGraph, WithGraph
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 
@@ -139,25 +138,6 @@ class Channel:
             port
             if endpoints.sender_index is None
             else select_rows(port, endpoints.sender_index, self.layout.batch)
-        )
-
-    def carried_output(self, read: WithGraph, outputs_with_graph: OutputsWithGraph) -> Tensor:
-        """Return a message of the same window with its graph, flat, [rows, size]; gradients pass straight through the link (rule 8)."""
-        message = outputs_with_graph[self.name, read.stamp].flatten(1)
-        return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))
-
-    def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
-        """Return a value read with its graph, [rows, size], with that graph in the `learning_rows` of the receiver; constant elsewhere.
-
-        On a channel with a fixed path the gradient takes that, and the value is constant.
-        """
-        feedback = self.feedback
-        if feedback.direct is not None or feedback.weights is not None:
-            return constant(value)
-        return (
-            value
-            if learning_rows is ALL
-            else self.mask_from_receiver(learning_rows).where(value, constant(value))
         )
 
     def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:

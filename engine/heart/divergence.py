@@ -3,7 +3,7 @@
 `DivergenceCheck` checks the gradients of a step before any is applied. `DivergenceRule` decides what follows a divergence: the
 run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
 
-On a GPU every look at a number stops the stream of work: there the guard (features/guard.py) takes the place of `DivergenceCheck`.
+On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes the place of `DivergenceCheck`.
 """
 
 from __future__ import annotations

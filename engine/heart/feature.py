@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from antiphon.agents.network import Tensors
     from antiphon.engine.heart.agent import Agent
     from antiphon.engine.heart.channel import Channel
-    from antiphon.engine.heart.message import Message
-    from antiphon.engine.heart.reads import Arrival
+    from antiphon.engine.heart.message import Arrival, Message
     from antiphon.engine.heart.schedule import NetworkCall
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
     from antiphon.engine.heart.updates import (

@@ -18,8 +18,8 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.layout import LearningRows
-from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Arrival, Constant, CountedRead, Read, WithGraph
+from antiphon.engine.heart.message import Arrival, Message
+from antiphon.engine.heart.reads import Constant, CountedRead, Read, WithGraph
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
@@ -162,13 +162,13 @@ class ForwardPass:
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
             return WithGraph(channel.name, message.stamp, ~message.missing)
         if kind is ReadKind.CONSTANT or learning_rows is NONE or arrival.value is None:
-            return arrival.as_constant(channel.name)
+            return Constant.of(arrival, channel)
         counted = arrival.may_count
         if learning_rows is not ALL:
             counted = counted & channel.mask_from_receiver(learning_rows)
         # the host does not look at the mask: a read may count nowhere, if the link has lost all rows
         if counted is NONE:
-            return arrival.as_constant(channel.name)
+            return Constant.of(arrival, channel)
         only_tick = None if counted is ALL and arrival.synthetic is NONE else tick.step
         key = channel.name, message.stamp, only_tick
         if key not in window.counted_reads:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.comms.links import Link
-from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Arrival
+from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.roles import PLAIN, ROWS
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.timetable import Timetable
 from antiphon.nets.step_numbers import stamp_number
-
-
-class LedgerView(Protocol):
-    """What held messages read of their `Ledger`: ledger.py has held messages, so this file cannot import it."""
-
-    timetable: Timetable
-    link: Link
-    aligned: bool
-    holds_all: bool
-    messages: dict[int, Message]
 
 
 @dataclass
@@ -48,12 +35,14 @@ class HeldMessages:
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     newest_stamp: int = field(default=-1, metadata=PLAIN)
 
-    def may_hold(self, ledger: LedgerView, stamp: int) -> bool:
-        """Whether a message may still be held at a later tick, so that the ledger must keep it: a newer one may be lost."""
-        return stamp > self.newest_stamp and (ledger.link.loses or ledger.holds_all)
+    def hold(self, messages: Mapping[int, Message], due_message: Message, *, aligned: bool) -> None:
+        """Hold the due message; where it has not arrived, the newest one before it that has. Only its first tick changes anything.
 
-    def hold(self, ledger: LedgerView, due_message: Message) -> None:
-        """Hold the due message; where it has not arrived, the newest one before it that has. Only its first tick changes anything."""
+        Args:
+            messages: The messages of the ledger, by stamp.
+            due_message: The newest message that reaches the tick.
+            aligned: Whether signals are held too, as the receiver works on those of the message that it reads.
+        """
         if due_message.stamp <= self.newest_stamp:
             return
         if self.value is None or self.stamp is None:
@@ -61,21 +50,24 @@ class HeldMessages:
             self.stamp = torch.full(
                 (due_message.sent_value.shape[0],), -1, device=due_message.sent_value.device
             )
-        for stamp in sorted(ledger.messages):
+        for stamp in sorted(messages):
             if self.newest_stamp < stamp < due_message.stamp:
-                self._hold_arrived(ledger, ledger.messages[stamp])
+                self._hold_arrived(messages[stamp], aligned=aligned)
         self.prior_value, self.prior_stamp = self.value, self.stamp
-        self._hold_arrived(ledger, due_message)
+        self._hold_arrived(due_message, aligned=aligned)
         self.newest_stamp = due_message.stamp
 
-    def arrival(self, ledger: LedgerView, due_message: Message, oldest_stamp: int) -> Arrival:
+    def arrival(
+        self, due_message: Message, oldest_stamp: int, *, known_to_arrive: bool | None, aligned: bool
+    ) -> Arrival:
         """Return what a tick reads: the due message where it has arrived, and elsewhere the one that is held.
 
         Args:
-            ledger: The ledger of the channels.
             due_message: The newest message that reaches the tick; `hold` has been called with it.
             oldest_stamp: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not also
                 stand in for the newest.
+            known_to_arrive: Whether the due message arrives in any row, as far as the host knows; None: a look at its mask shows it.
+            aligned: See `hold`.
         """
         assert self.value is not None
         assert self.stamp is not None
@@ -87,24 +79,9 @@ class HeldMessages:
             due_message,
             available.zero_elsewhere(self.value),
             available,
-            may_count=Mask.of(
-                self.stamp == stamp_number(due_message.stamp), self._known_to_arrive(ledger, due_message)
-            ),
-            step_signals=self._held_signals(due_message, available) if ledger.aligned else None,
+            may_count=Mask.of(self.stamp == stamp_number(due_message.stamp), known_to_arrive),
+            step_signals=self._held_signals(due_message, available) if aligned else None,
         )
-
-    @staticmethod
-    def _known_to_arrive(ledger: LedgerView, due_message: Message) -> bool | None:
-        """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
-
-        On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.
-        """
-        if due_message.fate.lost is NONE or due_message.sent_value.device.type == "cpu":
-            return None
-        if not ledger.timetable.read_mode.newest_only:
-            return None
-        arrives = ledger.link.arrives(due_message.stamp, len(due_message.sent_value))
-        return (~due_message.fate.void).known_anywhere if arrives else False
 
     def _held_signals(self, due_message: Message, available: Mask) -> StepSignals:
         """The signals of the held messages, whose steps may differ by environment; absent where none is held."""
@@ -115,13 +92,13 @@ class HeldMessages:
         }
         return StepSignals(due_message.stamp, signals | present)
 
-    def _hold_arrived(self, ledger: LedgerView, message: Message) -> None:
+    def _hold_arrived(self, message: Message, *, aligned: bool) -> None:
         """Replace the held message where this one has arrived."""
         missing = message.missing
         if missing is ALL or self.value is None or self.stamp is None:
             return
         stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)
-        if ledger.aligned:
+        if aligned:
             self.signals = merged_signals(~missing, message.step_signals.signals, self.signals)
         self.value = missing.where(self.value, message.carried_value)
         self.stamp = missing.where(self.stamp, stamp)

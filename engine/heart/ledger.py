@@ -41,8 +41,7 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.message import Booked, Fate, Message
-from antiphon.engine.heart.reads import Arrival
+from antiphon.engine.heart.message import Arrival, Booked, Fate, Message
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
 
@@ -198,9 +197,13 @@ class Ledger:
             if not is_superseded or message.sender_window_open:
                 continue
             is_returning = message.back_at is not None and message.back_at >= step
-            may_stand_in = self.held_messages is not None and self.held_messages.may_hold(self, stamp)
-            if not is_returning and not may_stand_in:
+            if not is_returning and not self.may_hold_later(stamp):
                 del self.messages[stamp]
+
+    def may_hold_later(self, stamp: int) -> bool:
+        """Return whether a later tick may hold the message of a stamp, so that it must be kept: a newer one may be lost."""
+        held = self.held_messages
+        return held is not None and stamp > held.newest_stamp and (self.link.loses or self.holds_all)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -216,13 +219,29 @@ class Ledger:
         if not due_messages:
             return []
         *earlier, newest = due_messages
-        if self.held_messages is not None and (newest.fate.lost is not NONE or self.holds_all):
-            self.held_messages.hold(self, newest)
-            return [
-                *map(_arrival_of, earlier),
-                self.held_messages.arrival(self, newest, oldest_stamp=due_messages[0].stamp),
-            ]
-        return [*map(_arrival_of, due_messages)]
+        arrivals = [*map(_arrival_of, earlier)]
+        if self.held_messages is None or (newest.fate.lost is NONE and not self.holds_all):
+            return [*arrivals, _arrival_of(newest)]
+        self.held_messages.hold(messages, newest, aligned=self.aligned)
+        arrival = self.held_messages.arrival(
+            newest,
+            oldest_stamp=due_messages[0].stamp,
+            known_to_arrive=self._known_to_arrive(newest),
+            aligned=self.aligned,
+        )
+        return [*arrivals, arrival]
+
+    def _known_to_arrive(self, due_message: Message) -> bool | None:
+        """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
+
+        On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.
+        """
+        if due_message.fate.lost is NONE or due_message.sent_value.device.type == "cpu":
+            return None
+        if not self.timetable.read_mode.newest_only:
+            return None
+        arrives = self.link.arrives(due_message.stamp, len(due_message.sent_value))
+        return (~due_message.fate.void).known_anywhere if arrives else False
 
     def close_window(self, window_number: int, step: int) -> None:
         """Close a window of the receiver, by its number: at `step` it has been learned from or skipped, or has ended without a tick."""

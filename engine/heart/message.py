@@ -211,3 +211,21 @@ class Message:
         fate, booked = replace(self.fate), replace(self.booked, actions=[*self.booked.actions])
         window_numbers, notes = set(self.open_window_numbers), copied_notes(self.notes)
         return replace(self, open_window_numbers=window_numbers, fate=fate, booked=booked, notes=notes)
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
+
+    message: Message
+    """The due message: the newest one that a perfect link would have brought, or one of several that the tick reads (read mode)."""
+    value: Tensor | None = None
+    """[rows, size]; None: zeros."""
+    available: Mask = NONE
+    """Where the tick has a value to read; zeros elsewhere."""
+    may_count: Mask = NONE
+    """Where a read of it counts if the receiver learns; where an older message stands in, the value is available and never counts."""
+    synthetic: Mask = NONE
+    """Where a synthetic input stands in for the message."""
+    step_signals: StepSignals | None = None
+    """The signals that the value was made from; None: the message's own."""

@@ -15,53 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor
 
-from antiphon.base.mask import NONE, Mask
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import LearningRows
-from antiphon.engine.heart.message import Content, Message
+from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.roles import MASK, NESTED, PLAIN, ROWS
-from antiphon.engine.heart.signals import StepSignals
 
 OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
 """See `Window.outputs_with_graph`."""
-
-
-@dataclass(slots=True, eq=False)
-class Arrival:
-    """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
-
-    message: Message
-    """The due message: the newest one that a perfect link would have brought, or one of several that the tick reads (read mode)."""
-    value: Tensor | None = None
-    """[rows, size]; None: zeros."""
-    available: Mask = NONE
-    """Where the tick has a value to read; zeros elsewhere."""
-    may_count: Mask = NONE
-    """Where a read of it counts if the receiver learns; where an older message stands in, the value is available and never counts."""
-    synthetic: Mask = NONE
-    """Where a synthetic input stands in for the message."""
-    step_signals: StepSignals | None = None
-    """The signals that the value was made from; None: the message's own."""
-
-    def as_constant(self, channel_name: str) -> Constant:
-        """Return the arrival as a read that does not count."""
-        return Constant(channel_name, self.value, self.available)
-
-
-class Carrier(Protocol):
-    """What a read needs of its `Channel` to return its value: channel.py imports this file, so this file cannot import channel.py."""
-
-    content: Content
-
-    def carried_output(self, read: WithGraph, outputs_with_graph: OutputsWithGraph) -> Tensor:
-        """Return the message with its graph, as the link carries it."""
-
-    def graph_in_learning_rows(self, value: Tensor, learning_rows: LearningRows) -> Tensor:
-        """Return a value with as much of its graph as gradients go back through, in the `learning_rows` of the receiver."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,12 +44,17 @@ class Constant:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where the tick has a value to read; zeros elsewhere."""
 
-    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Carrier) -> Tensor:
+    @classmethod
+    def of(cls, arrival: Arrival, channel: Channel) -> Constant:
+        """Return an arrival as a read that does not count."""
+        return cls(channel.name, arrival.value, arrival.available)
+
+    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
         """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
         return channel.content.zeros if self.value is None else constant(self.value)
 
     def differentiable_value_in(
-        self, outputs_with_graph: OutputsWithGraph, channel: Carrier, learning_rows: LearningRows
+        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
         return channel.content.zeros if self.value is None else self.value
@@ -99,15 +70,28 @@ class WithGraph:
     available: Mask = field(default=NONE, metadata=MASK)
     """Where the tick has a value to read; zeros elsewhere."""
 
-    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Carrier) -> Tensor:
+    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
         """Return the value read without a graph: see `Constant`."""
-        return constant(channel.carried_output(self, outputs_with_graph))
+        return constant(self.carried_value(outputs_with_graph, channel))
 
     def differentiable_value_in(
-        self, outputs_with_graph: OutputsWithGraph, channel: Carrier, learning_rows: LearningRows
+        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
     ) -> Tensor:
-        """Return the value read with its graph: see `Constant`."""
-        return channel.graph_in_learning_rows(channel.carried_output(self, outputs_with_graph), learning_rows)
+        """Return the value read with its graph in the `learning_rows`, constant elsewhere: see `Constant`.
+
+        On a channel with a fixed path the gradient takes that, and the value is constant.
+        """
+        value = self.carried_value(outputs_with_graph, channel)
+        if channel.feedback.direct is not None or channel.feedback.weights is not None:
+            return constant(value)
+        if learning_rows is ALL:
+            return value
+        return channel.mask_from_receiver(learning_rows).where(value, constant(value))
+
+    def carried_value(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
+        """Return the message with its graph, flat, [rows, size], as the link carries it; gradients pass straight through it (rule 8)."""
+        output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
+        return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))
 
 
 @dataclass(slots=True, eq=False)
@@ -128,12 +112,12 @@ class CountedRead:
     only_tick: int | None = field(metadata=PLAIN)
     """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
 
-    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Carrier) -> Tensor:
+    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
         """Return the value read without a graph: see `Constant`."""
         return constant(self.value)
 
     def differentiable_value_in(
-        self, outputs_with_graph: OutputsWithGraph, channel: Carrier, learning_rows: LearningRows
+        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
     ) -> Tensor:
         """Return the value read with its graph: see `Constant`."""
         return self.value

@@ -24,7 +24,7 @@ from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate, StepReport, SweptUpdates, Update
-from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Window
+from antiphon.engine.heart.window import NO_TICK_YET, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.trained_parameters import take_optimiser_steps
 
@@ -186,7 +186,9 @@ class Engine:
         for group, window in closing_windows:
             for _, message in window.sent_messages:
                 message.close_sender_window()
-            self._close_in_ledgers(group, window.number, step)
+            for name in group.agent_names:
+                for channel in self.system.agents[name].connections.read_channels:
+                    channel.ledger.close_window(window.number, step)
         # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
         messages_back = self.predictor_trainer.pop_messages_back(step)
         for feature in self.features.learning_points.gradients_back:
@@ -289,12 +291,6 @@ class Engine:
                         changed_updates[update] = None
         if changed_updates:
             self.divergence_check.check_updates(list(changed_updates), step)
-
-    def _close_in_ledgers(self, group: LearningGroup, window_number: int, step: int) -> None:
-        """Close a window of a group in the ledgers that it reads."""
-        for name in group.agent_names:
-            for channel in self.system.agents[name].connections.read_channels:
-                channel.ledger.close_window(window_number, step)
 
     # --- the update ----------------------------------------------------------------------------------------
 

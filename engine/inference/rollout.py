@@ -29,9 +29,9 @@ from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticI
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.notes import copied_notes
-from antiphon.engine.heart.reads import Arrival, Read
+from antiphon.engine.heart.reads import Constant, Read
 from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import delete_spent_messages, end_episodes
@@ -148,7 +148,7 @@ class Deliveries(ForwardPass):
         self.deliver = deliver
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        return arrival.as_constant(channel.name)
+        return Constant.of(arrival, channel)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
@@ -413,7 +413,7 @@ def copied(
         agent_of: Returns the agent in place of one.
     """
     learners = {agent.learner: learner_of(agent.learner) for agent in system.first_agents().values()}
-    groups = [replace(group, window=Window(), kept_windows={}) for group in system.groups]
+    groups = [replace(group, window=Window(), waiting=[], learned_from=[]) for group in system.groups]
     taking_part = lambda agent: replace(agent_of(agent), participation=None)
     return rewired(system, channels, learners, groups, taking_part)
 

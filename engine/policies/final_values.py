@@ -19,7 +19,8 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass, aligned_signals
-from antiphon.engine.heart.reads import Arrival, Constant, Read
+from antiphon.engine.heart.message import Arrival
+from antiphon.engine.heart.reads import Constant, Read
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.actions import Experience
@@ -151,7 +152,7 @@ class FinalValues(Feature):
 
 
 def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Read]:
-    return [arrival.as_constant(channel.name) for arrival in arrivals] or [Constant(channel.name)]
+    return [Constant.of(arrival, channel) for arrival in arrivals] or [Constant(channel.name)]
 
 
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:

@@ -215,7 +215,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
         return False
     sent = max(ledger.messages)
     newest_due = ledger.timetable.newest_due(sent)
-    if ledger.held_messages is not None and ledger.held_messages.may_hold(ledger, message["stamp"]):
+    if ledger.may_hold_later(message["stamp"]):
         return False
     return newest_due is not None and message["stamp"] < newest_due and finished_at < sent
 
@@ -314,8 +314,8 @@ class _Merger:
             return self._window(group, list(zip(seeds, windows, strict=True)))
 
         kept_windows = {}
-        for name in trees[0]["kept_windows"]:
-            by_window = zip(*(tree["kept_windows"][name] for tree in trees), strict=True)
+        for name in dict.fromkeys(chain(*(tree["kept_windows"] for tree in trees))):
+            by_window = zip(*(tree["kept_windows"].get(name, ()) for tree in trees), strict=True)
             kept_windows[name] = [joined(windows) for windows in by_window]
         return {"window": joined([tree["window"] for tree in trees]), "kept_windows": kept_windows}
 

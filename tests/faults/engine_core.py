@@ -176,15 +176,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-an-older-message-counts-as-the-due-one",
         "engine/heart/held_messages.py",
-        "self.stamp == stamp_number(due_message.stamp), self._known_to_arrive",
-        "self.stamp >= 0, self._known_to_arrive",
+        "self.stamp == stamp_number(due_message.stamp), known_to_arrive",
+        "self.stamp >= 0, known_to_arrive",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
         "held-what-was-held-before-is-the-due-message",
         "engine/heart/held_messages.py",
-        "        self.prior_value, self.prior_stamp = self.value, self.stamp\n        self._hold_arrived(ledger, due_message)",
-        "        self._hold_arrived(ledger, due_message)\n        self.prior_value, self.prior_stamp = self.value, self.stamp",
+        "        self.prior_value, self.prior_stamp = self.value, self.stamp\n        self._hold_arrived(due_message, aligned=aligned)",
+        "        self._hold_arrived(due_message, aligned=aligned)\n        self.prior_value, self.prior_stamp = self.value, self.stamp",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(

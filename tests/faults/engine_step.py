@@ -144,9 +144,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
-        "engine/heart/channel.py",
-        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))",
-        "return self.ledger.link.carry(read.stamp, message)",
+        "engine/heart/reads.py",
+        "return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))",
+        "return channel.ledger.link.carry(self.stamp, output)",
         "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
     ),
     Fault(
@@ -158,9 +158,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "channel-a-locked-one-has-no-noise",
-        "engine/heart/channel.py",
-        "return read.available.zero_elsewhere(self.ledger.link.carry(read.stamp, message))",
-        "return read.available.zero_elsewhere(message)",
+        "engine/heart/reads.py",
+        "return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))",
+        "return self.available.zero_elsewhere(output)",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
     ),
     Fault(
@@ -209,7 +209,7 @@ STEP: tuple[Fault, ...] = (
         "step-a-window-without-a-tick-closes-before-credit-is-computed",
         "engine/heart/step.py",
         "ended_windows.to_skip.append((group, Window(window_number)))",
-        "self._close_in_ledgers(group, window_number, step)",
+        "[c.ledger.close_window(window_number, step) for n in group.agent_names for c in self.system.agents[n].connections.read_channels]",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_after_the_step_at_which_a_window_without_a_tick_completes_it",
     ),
     Fault(

@@ -16,7 +16,8 @@ from antiphon.engine.features.contexts import EndpointValues, NewestStates
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import as_input
-from antiphon.engine.heart.reads import Arrival, Constant, CountedRead, Read, WithGraph
+from antiphon.engine.heart.message import Arrival
+from antiphon.engine.heart.reads import Constant, CountedRead, Read, WithGraph
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadUse
 from antiphon.engine.heart.window import Tick, Window

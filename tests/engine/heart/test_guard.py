@@ -1,4 +1,4 @@
-"""The guard (`engine/features/guard.py`): what is not finite moves no parameter, the host waits for no number, and the next sync reports it.
+"""The guard (`engine/heart/guard.py`): what is not finite moves no parameter, the host waits for no number, and the next sync reports it.
 
 It is for GPUs; here `check_later` turns it on, which no document does on a CPU.
 """
