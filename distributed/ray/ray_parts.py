@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, NoReturn
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, first_line
@@ -50,6 +50,45 @@ _SELDOM = 100
 """Times that a state takes to cross, at least between two: over a slow line it takes long."""
 _BREAKS = 3
 """Times one after the other that connections break although no part has died, or that none is made, at most."""
+
+
+@dataclass
+class _Call:
+    """A call of all workers.
+
+    Attributes:
+        arguments: Of `PartWorker.call`.
+        until: The step that they are to reach.
+        pending: By reference: the part whose answer is waited for.
+        late_at: By part that does not wait and was started again: until when its process must be there.
+        answers: By part that has ended the call.
+        errors: What workers raised.
+        broken: Which connection has broken; empty: none.
+        died: Whether a part has died for which the others wait.
+        halted: Whether all are to end the call early.
+    """
+
+    arguments: tuple[Any, ...]
+    until: int
+    pending: dict[Any, int] = field(default_factory=dict)
+    late_at: dict[int, float] = field(default_factory=dict)
+    answers: dict[int, Answer] = field(default_factory=dict)
+    errors: list[AntiphonError] = field(default_factory=list)
+    broken: str = ""
+    died: bool = False
+    halted: bool = False
+
+    @property
+    def fails(self) -> bool:
+        """Whether all parts are to begin again."""
+        return self.died or bool(self.broken)
+
+    def end(self, index: int, answer: Answer) -> None:
+        """Note that a part has ended the call."""
+        if isinstance(answer[1], Broken):
+            self.broken = answer[1].line
+        else:
+            self.answers[index] = answer
 
 
 class RayParts:
@@ -326,52 +365,53 @@ class RayParts:
     def _call(self, method: str, until: int, argument: object, stop: Stop) -> list[Answer] | None:
         """Call a method of all workers once; None: one has died or is cut off, and the others have ended the call."""
         self._calls += 1
-        call = method, self._calls, until, argument
-        pending = {self._submit(index, *call): index for index in range(self._count)}
-        answers: dict[int, Answer] = {}
-        errors: list[AntiphonError] = []
-        died = halted = False
-        broken = ""
-        awaited: dict[Any, float] = {}
-        """In free mode, by reference: until when the process of a part must be there again."""
-        while pending:
-            for ref in self._ray.wait([*pending], timeout=_POLL)[0]:
-                index = pending.pop(ref)
+        call = _Call((method, self._calls, until, argument), until)
+        call.pending = {self._submit(index, *call.arguments): index for index in range(self._count)}
+        take = self._take_free if self._free else self._take_in_lockstep
+        while call.pending:
+            for ref in self._ray.wait([*call.pending], timeout=_POLL)[0]:
+                index = call.pending.pop(ref)
+                call.late_at.pop(index, None)
                 try:
                     answer = self._answer(index, ref)
                 except AntiphonError as error:
-                    errors.append(error)
-                    continue
-                awaited.pop(ref, None)
-                if answer is None and self._free:
-                    listening = self._submit_listen(index)
-                    pending[listening] = index
-                    awaited[listening] = time.monotonic() + _STARTED_WITHIN
-                elif answer is None:
-                    died = True
-                elif isinstance(result := answer[1], Listening):  # in free mode: it is there again
-                    pending[self._submit_begin_alone(index, result.address)] = index
-                elif isinstance(result, Broken):
-                    broken = result.line
-                elif self._free and (
-                    isinstance(result, Begun) or (answer[0].steps_taken < until and not halted)
-                ):
-                    pending[self._submit(index, *call)] = index
+                    call.errors.append(error)
                 else:
-                    answers[index] = answer
-            for ref, end in awaited.items():
-                if time.monotonic() > end:
-                    self._raise_late(pending[ref])
-            halted = stop() or halted or died or bool(broken or errors)
-            if halted:  # all of them: one that could not be reached may be at work
+                    take(call, index, answer)
+            for index, late_at in call.late_at.items():
+                if time.monotonic() > late_at:
+                    self._raise_late(index)
+            call.halted = stop() or call.halted or call.fails or bool(call.errors)
+            if call.halted:  # all of them: one that could not be reached may be at work
                 for number in range(self._count):
                     self._note(number, "halt", self._calls)
-        if errors:
-            raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
-        self._breaks = self._breaks + 1 if broken and not died else 0
+        if call.errors:
+            raise min(call.errors, key=lambda error: not isinstance(error, DivergenceError))
+        self._breaks = self._breaks + 1 if call.broken and not call.died else 0
         if self._breaks > _BREAKS:
-            self._raise_broken(broken)
-        return None if died or broken else [answers[index] for index in range(self._count)]
+            self._raise_broken(call.broken)
+        return None if call.fails else [call.answers[index] for index in range(self._count)]
+
+    def _take_in_lockstep(self, call: _Call, index: int, answer: Answer | None) -> None:
+        """Take the answer of a part, which ends the call; where its process has died, or a connection, that of all fails."""
+        if answer is None:
+            call.died = True
+        else:
+            call.end(index, answer)
+
+    def _take_free(self, call: _Call, index: int, answer: Answer | None) -> None:
+        """Take the answer of a part that does not wait: one whose process has died begins again, and is called again."""
+        if answer is None:
+            call.pending[self._submit_listen(index)] = index
+            call.late_at[index] = time.monotonic() + _STARTED_WITHIN
+            return
+        figures, outcome = answer
+        if isinstance(outcome, Listening):  # it is there again
+            call.pending[self._submit_begin_alone(index, outcome.address)] = index
+        elif isinstance(outcome, Begun) or (figures.steps_taken < call.until and not call.halted):
+            call.pending[self._submit(index, *call.arguments)] = index
+        else:
+            call.end(index, answer)
 
     def _submit_begin_alone(self, index: int, address: Address) -> Any:
         """Have a part begin that does not wait and has been started again, at an address that the others are told."""

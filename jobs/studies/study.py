@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
@@ -30,6 +30,55 @@ from antiphon.scenarios.study_spec import DEFAULT, BudgetSpec, StudySpec
 _KILLED = Outcome("failed", 1, "its process was killed (by hand, or the machine was out of memory)")
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
 """Keys of each run's result that the study's result repeats."""
+
+
+class _Progress:
+    """The runs of a study that have ended, each reported in a line.
+
+    Args:
+        spec: The study file.
+        plan: Its runs.
+        report: Is called with the line.
+
+    Attributes:
+        total: How many runs there are.
+        finished: The runs that have a result, by name and seed.
+        failed: Why others have none, by name and seed as one word.
+    """
+
+    def __init__(self, spec: StudySpec, plan: Plan, report: Callable[[str], None]) -> None:
+        self._spec, self._plan, self._report = spec, plan, report
+        self.total = len(plan.runs) * plan.seeds
+        self.finished: dict[str, dict[int, Finished]] = {name: {} for name in plan.runs}
+        self.failed: dict[str, str] = {}
+
+    def finish(self, chunk: Chunk, seed: int, run: Finished, note: str) -> None:
+        """Add a run; ScenarioError where it has no metric of a name that the study asks for."""
+        self.finished[chunk.runs.name][seed] = run
+        outcome = run.result["exit"]
+        if outcome == "done":
+            for name in self._spec.metric:
+                if name not in run.known_metrics:
+                    line = unknown_metric_line(name, run.known_metrics)
+                    raise self._spec.located(
+                        DocumentError(("metric",), f"{chunk.runs.label} s{seed}: {line}")
+                    )
+            metric = metrics_of_study(self._plan, {chunk.runs.name: {seed: run}})[0]
+            value = run.known_metrics.get(metric)
+            outcome = outcome if value is None else f"{metric} {value:.4g}"
+        self._write(chunk, seed, f"{outcome} ({note})")
+
+    def fail(self, chunk: Chunk, seed: int, outcome: Outcome) -> None:
+        """Note that a run was stopped; RunError where it could not begin or continue, as no other would do better."""
+        if outcome.exit_code == RunError.exit_code:
+            raise RunError(f"{chunk.runs.label} s{seed}: {outcome.error}")
+        reason = outcome.error or f"its process was stopped (exit code {outcome.exit_code})"
+        self.failed[f"{chunk.runs.name}-s{seed}"] = reason
+        self._write(chunk, seed, f"failed: {reason}")
+
+    def _write(self, chunk: Chunk, seed: int, outcome: str) -> None:
+        ended = sum(map(len, self.finished.values())) + len(self.failed)
+        self._report(f"[{ended}/{self.total}] {chunk.runs.label} s{seed}: {outcome}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,27 +181,8 @@ class Study:
             RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
         """
         self.plan.check_metrics()
-        finished: dict[str, dict[int, Finished]] = {name: {} for name in self.plan.runs}
-        failed: dict[str, str] = {}
-        total = len(finished) * self.plan.seeds
-
-        def end(chunk: Chunk, seed: int, run: Finished | None, note: str | None = None) -> None:
-            name, label = chunk.runs.name, f"{chunk.runs.label} s{seed}"
-            if run is None:
-                failed[f"{name}-s{seed}"], outcome = str(note), f"failed: {note}"
-            else:
-                finished[name][seed] = run
-                for metric in self.spec.metric if run.result["exit"] == "done" else ():
-                    if metric not in run.known_metrics:
-                        line = unknown_metric_line(metric, run.known_metrics)
-                        raise self.spec.located(DocumentError(("metric",), f"{label}: {line}"))
-                metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
-                value = run.known_metrics.get(metric) if run.result["exit"] == "done" else None
-                outcome = run.result["exit"] if value is None else f"{metric} {value:.4g}"
-                outcome += f" ({note or format(run.result['seconds'], '.0f') + ' s'})"
-            report(f"[{sum(map(len, finished.values())) + len(failed)}/{total}] {label}: {outcome}")
-
-        processes = 1 if self.in_process is not None else min(jobs, total)
+        progress = _Progress(self.spec, self.plan, report)
+        processes = 1 if self.in_process is not None else min(jobs, progress.total)
         waiting = []
         for chunk, finished_before in [(chunk, _finished(chunk)) for chunk in self._chunks(processes)]:
             if len(finished_before) < len(
@@ -161,7 +191,7 @@ class Study:
                 waiting.append(chunk)
                 continue
             for seed, run in finished_before.items():
-                end(chunk, seed, run, "kept")
+                progress.finish(chunk, seed, run, "kept")
         self.plan.check_builds(dict.fromkeys(chunk.runs.name for chunk in waiting))
         opened = nullcontext(Here()) if processes == 1 else Processes()
         with DirectoryLock(self.directory), opened as pool, pool.signals() as stopped:
@@ -176,14 +206,11 @@ class Study:
                     continue  # the calls that still run end with their checkpoints
                 for seed, answer in zip(chunk.seeds, answers, strict=True):
                     if isinstance(answer, Finished):
-                        end(chunk, seed, answer)
-                    elif answer.exit_code == RunError.exit_code:  # no other would do better
-                        raise RunError(f"{chunk.runs.label} s{seed}: {answer.error}")
+                        progress.finish(chunk, seed, answer, f"{answer.result['seconds']:.0f} s")
                     else:
-                        line = f"its process was stopped (exit code {answer.exit_code})"
-                        end(chunk, seed, None, answer.error or line)
-        code = 128 + stopped[0] if stopped else 1 if failed else 0
-        result = self._result(finished, failed, code)
+                        progress.fail(chunk, seed, answer)
+        code = 128 + stopped[0] if stopped else 1 if progress.failed else 0
+        result = self._result(progress, code)
         if not stopped:
             write_tables(self.directory, result)
             try:
@@ -203,9 +230,7 @@ class Study:
                 share = seeds[len(seeds) * index // shares : len(seeds) * (index + 1) // shares]
                 yield Chunk(bare, share, self.directory)
 
-    def _result(
-        self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int
-    ) -> dict[str, Any]:
+    def _result(self, progress: _Progress, exit_code: int) -> dict[str, Any]:
         plan, axes = self.plan, list(self.plan.lines[0].point)
         variants: dict[str, dict[str, None]] = {}  # of runs, in order
         for line in plan.lines:
@@ -223,14 +248,14 @@ class Study:
             "x": several[0] if several else None,
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
             "fixed": list(plan.fixed),
-            "lines": summary(plan, finished),
+            "lines": summary(plan, progress.finished),
             "runs": {
                 f"{name}-s{seed}": {"variants": [*variants[name]], "seed": seed, "scores": dict(run.scores)}
                 | {key: run.result[key] for key in _OF_RUNS}
-                for name, runs in finished.items()
+                for name, runs in progress.finished.items()
                 for seed, run in sorted(runs.items())
             },
-            "failed": dict(failed),
+            "failed": progress.failed,
         }
 
 
