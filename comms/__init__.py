@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from antiphon.comms.couplings import Coupling, CreditedMessage, ReadKind
     from antiphon.comms.examples import Example
     from antiphon.comms.gradient_alignment import alignment
-    from antiphon.comms.loop.loop_channel import Channel, learn
+    from antiphon.comms.loop.learn import learn
+    from antiphon.comms.loop.loop_channel import Channel
     from antiphon.comms.synthetic_gradients import Predictor
 
 __all__ = [
@@ -64,7 +65,7 @@ _FROM = {
     "ReadKind": "couplings",
     "CreditedMessage": "couplings",
     "alignment": "gradient_alignment",
-    "learn": "loop.loop_channel",
+    "learn": "loop.learn",
 }
 """The modules of the public names. They import torch, which `couplings` is read without."""
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation, comms
+from antiphon.comms.loop.loop_channel import transit_of
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Play
@@ -167,7 +168,7 @@ def test_the_order_in_which_networks_and_channels_learn_does_not_matter(kind: st
     found = []
     for channel_first in (False, True):
         pair = Pair(gradient=gradient)
-        pair.channel._injections.clear()
+        transit_of(pair.channel).injections.clear()
         x, label = next(pair.batches(1))
         pair.forward(x, label)
         if channel_first:
@@ -184,7 +185,7 @@ def test_the_order_in_which_networks_and_channels_learn_does_not_matter(kind: st
 
 def test_the_injected_gradient_is_the_scaled_prediction() -> None:
     pair = Pair(gradient={"scale": 0.5})
-    pair.channel._injections.clear()
+    transit_of(pair.channel).injections.clear()
     x, label = next(pair.batches(1))
     message = pair.forward(x, label)
     weight, bias = pair.channel.state_dict()["parameters"].values()
@@ -262,7 +263,7 @@ def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
 
 def test_nothing_is_kept_under_no_grad() -> None:
     pair = Pair()
-    pair.channel._injections.clear()
+    transit_of(pair.channel).injections.clear()
     x, label = next(pair.batches(1))
     with torch.no_grad():
         message = pair.below(x)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import comms
+from antiphon.comms.loop.loop_channel import transit_of
 from antiphon.errors import ScenarioError
 from tests.kit.some import some
 
@@ -47,7 +48,7 @@ class Three:
 
     def returned(self, channel: comms.Channel) -> Tensor | None:
         """What came back as loss for its newest message."""
-        return channel._open_messages.messages[-1].example.loss
+        return transit_of(channel).open_messages.messages[-1].example.loss
 
 
 @pytest.mark.parametrize("discount", [1.0, 0.25])
@@ -57,7 +58,7 @@ def test_what_comes_back_is_the_receivers_loss_and_the_value_of_its_own_critics(
         three.step()
     losses, _ = three.forward()
     predictor = some(three.far.predictor)
-    value = predictor.value(three.far._open_messages.messages[-1].example)
+    value = predictor.value(transit_of(three.far).open_messages.messages[-1].example)
     assert value.abs().max() > 0.01
     comms.learn(losses, three.third.parameters(), received=[three.far])
     comms.learn(None, three.second.parameters(), received=[three.near], sent=[three.far])

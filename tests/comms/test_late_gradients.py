@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon import comms
+from antiphon.comms.loop.loop_channel import transit_of
 from antiphon.errors import ScenarioError
 from tests.kit.some import some
 
@@ -192,7 +193,7 @@ def test_a_receiver_that_begins_with_zeros_one_message_behind() -> None:
         channel.learn()
         before = received
     assert float(
-        some(channel.predictor).predict(channel._open_messages.messages[-1].example)[0, 0]
+        some(channel.predictor).predict(transit_of(channel).open_messages.messages[-1].example)[0, 0]
     ) == pytest.approx(1)
 
 
@@ -202,7 +203,7 @@ def test_messages_that_are_not_learned_from_leave_no_trace() -> None:
         channel.send(ones())
         if number % 3 == 0:
             channel.receive()  # and it is dropped
-        assert len(channel._open_messages) == 1
+        assert len(transit_of(channel).open_messages) == 1
     assert channel.learn() is None
 
 
@@ -333,7 +334,7 @@ def test_a_loop_without_learn_keeps_a_sum_that_the_next_step_takes() -> None:
             comms.learn(message.square().sum(), [], received=[channel])
             kept += [message] if keep else []
             del message
-        assert len(channel._open_messages) == (40 if keep else 17)
+        assert len(transit_of(channel).open_messages) == (40 if keep else 17)
         found.append(
             [some(channel.learn()), *channel.parameters(), *some(channel.predictor).buffers.values()]
         )
@@ -354,7 +355,7 @@ def test_a_loop_without_learn_is_flat_and_says_what_is_missing(kind: str) -> Non
     assert [str(w.message).split(";")[0] for w in said] == [
         "channel up: the gradients of 256 messages have returned without a step of its predictor"
     ]
-    assert len(channel._open_messages) <= 17
+    assert len(transit_of(channel).open_messages) <= 17
     channel.send(torch.ones(2, SIZE, dtype=DOUBLE), label=label[:2])  # and another batch size is no error
     comms.learn(channel.receive().sum(), [], received=[channel])
 
@@ -367,7 +368,7 @@ def test_a_sender_that_never_learns_is_told_and_flat() -> None:
         channel.send(p * 1)
     for _ in range(3):
         channel.send(p * 1)
-    assert len(channel._injections) == 1024
+    assert len(transit_of(channel).injections) == 1024
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-message-that-was-not-read-yet-has-a-gradient-of-zero",
-        "comms/loop/loop_channel.py",
+        "comms/loop/transit.py",
         "                elif not reached:\n                    sent.book_unused(losses_here)\n",
         "                else:\n                    sent.book(torch.zeros_like(sent.example.message), losses_here)\n",
         "tests/comms/test_late_gradients.py::test_the_predictor_learns_the_gradient_of_the_message_that_was_read",
@@ -350,8 +350,8 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-channel's-injections-are-never-forgotten",
-        "comms/loop/loop_channel.py",
-        "        channel._injections.clear()\n",
+        "comms/loop/transit.py",
+        "        self.injections.clear()\n",
         "",
         "tests/comms/test_late_gradients.py::test_the_predictor_learns_the_gradient_of_the_message_that_was_read",
     ),
@@ -365,7 +365,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-missing-context-is-not-refused",
         "comms/loop/loop_channel.py",
-        "            if name not in context:\n                raise self._error(f\"context: '{name}' is missing; pass {name}= to send\")\n",
+        "            if name not in context:\n                raise self._problems.error(f\"context: '{name}' is missing; pass {name}= to send\")\n",
         "            context.get(name)\n",
         "tests/comms/test_channel.py::test_messages_that_do_not_fit_are_refused",
     ),

@@ -1,0 +1,47 @@
+"""Errors and warnings of one channel of a loop, each a line that names it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
+
+
+class ChannelProblems:
+    """Makes the errors of a channel, and gives each warning once.
+
+    Args:
+        name: Of the channel.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._warned: set[str] = set()
+
+    def error(self, problem: str) -> ScenarioError:
+        """Return the error of a problem."""
+        return ScenarioError(f"channel {self.name}: {problem}")
+
+    def warn(self, problem: str, kind: str | None = None) -> None:
+        """Warn of a problem of the loop, once; of problems of one kind, of the first."""
+        if (kind or problem) not in self._warned:
+            self._warned.add(kind or problem)
+            warnings.warn(f"channel {self.name}: {problem}", stacklevel=4)
+
+    @contextmanager
+    def named(self, argument: str) -> Iterator[None]:
+        """Raise errors, also those of a predictor of the user's, with the channel's name in one line."""
+        try:
+            yield
+        except ScenarioError as error:
+            raise self.error(str(error)) from None
+        except CallError as error:  # a network's, where a run names the agent
+            raise self.error(f"{argument} fails: {first_line(error.__cause__ or error)}") from error.__cause__
+        except (AntiphonError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise self.error(f"{argument} fails: {first_line(error)}") from error
