@@ -54,19 +54,7 @@ def learn(
             that the predictor has learned from; its graph is no longer there; or a locked channel is not in both `sent` and
             `received`.
     """
-    sent, received = _channels("sent", sent), _channels("received", received)
-    for channel in dict.fromkeys([*sent, *received]):
-        if channel.coupling.joins_endpoints and not (channel in sent and channel in received):
-            raise ScenarioError(
-                f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
-                "received of one learn call, with the parameters of both"
-            )
-    outgoing, incoming = [*map(transit_of, sent)], [*map(transit_of, received)]
-    for transit in outgoing:
-        if transit.newest is None:
-            raise transit.problems.error(
-                "learn: it is in sent=, but no message has been sent; call send before comms.learn"
-            )
+    outgoing, incoming = _in_transit(sent, received)
     uses = {transit: transit.received() for transit in incoming}
     injections = [(transit, *pair) for transit in outgoing for pair in transit.injections]
     rows = {len(injection.output) for _, injection, _ in injections}
@@ -103,6 +91,24 @@ def learn(
         transit.end_sender_step()
     for transit in incoming:
         transit.receiver_learned = True
+
+
+def _in_transit(sent: Sequence[Channel], received: Sequence[Channel]) -> tuple[list[Transit], list[Transit]]:
+    """Return what is under way on the channels that a network sends and receives on, once these arguments are checked."""
+    sent, received = _channels("sent", sent), _channels("received", received)
+    for channel in dict.fromkeys([*sent, *received]):
+        if channel.coupling.joins_endpoints and not (channel in sent and channel in received):
+            raise ScenarioError(
+                f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
+                "received of one learn call, with the parameters of both"
+            )
+    outgoing = [*map(transit_of, sent)]
+    for transit in outgoing:
+        if transit.newest is None:
+            raise transit.problems.error(
+                "learn: it is in sent=, but no message has been sent; call send before comms.learn"
+            )
+    return outgoing, [*map(transit_of, received)]
 
 
 def _channels(role: str, channels: Sequence[Channel]) -> list[Channel]:

@@ -89,6 +89,7 @@ class Channel:
         dtype: Type of the predictor and the messages; those that are computed under autocast are converted to it.
 
     Attributes:
+        coupling: How gradients cross it.
         predictor: The predictor; None unless decoupled.
 
     Raises:

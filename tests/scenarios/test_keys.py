@@ -232,7 +232,7 @@ def test_python_takes_both_spellings() -> None:
     channel = antiphon.comms.Channel(4, learning_rate=0.5)
     assert channel.predictor is not None
     assert channel.predictor.rate.base == 0.5
-    assert antiphon.comms.Channel(4, gradient=None).coupling == "detached"
+    assert antiphon.comms.Channel(4, gradient=None).coupling.name == "detached"
     with pytest.raises(antiphon.ScenarioError, match="Channel: lr: is another spelling of 'learning_rate'"):
         antiphon.comms.Channel(4, learning_rate=0.5, lr=0.5)
 
