@@ -24,7 +24,7 @@ from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.table import csv_rows, heading, tables
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.document import Template
+from antiphon.scenarios.scenario import Template
 from antiphon.terminal.output import printed, remark
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from antiphon.nets.isolation.global_numbers import UsersDraws
 from antiphon.nets.isolation.own_random import OwnDraws
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.nets.users.plain_trees import NotPlainError, to_tree
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 
 R = TypeVar("R")
 

@@ -54,7 +54,7 @@ from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import as_scenario
+from antiphon.scenarios.loading import as_scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from antiphon.engine.episodes import REWARD
 from antiphon.engine.heart.system import System
 from antiphon.envs.registry import make
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.env_spec import EnvSpec
 
 
 def metrics_of_environment(scenario: Scenario, system: System) -> frozenset[str] | None:

@@ -24,7 +24,7 @@ from antiphon.running.request import Request
 from antiphon.running.resume import resume
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import MADE_IN_PYTHON, as_scenario
+from antiphon.scenarios.loading import MADE_IN_PYTHON, as_scenario
 
 
 def _own_modules(scenario: Scenario, template: Mapping[str, str]) -> dict[str, Any]:

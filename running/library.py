@@ -10,7 +10,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
-from antiphon.scenarios.document import MADE_IN_PYTHON, suggest_document
+from antiphon.scenarios.loading import MADE_IN_PYTHON, suggest_document
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document

@@ -24,7 +24,7 @@ from antiphon.base.extensions import ModuleError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 
 _ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
 

@@ -23,7 +23,7 @@ from antiphon.running.execution import divide, executor_of
 from antiphon.running.run import Run
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import as_scenario
+from antiphon.scenarios.loading import as_scenario
 
 
 def resume(

@@ -17,12 +17,10 @@ from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import AUTO, plain
 from antiphon.comms.coupling_catalogue import OPTIONAL_KEYS
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSpec
-from antiphon.scenarios.channel_specs import (
-    ChannelSpec,
-)
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import speaking
-from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import reachable
+from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.sender_passes import may_be_chosen, needed_keys
 
 _FASTER = 50

@@ -1,12 +1,13 @@
-"""Problems of a document that others hide: what is refused is left out, and the rest is read."""
+"""The line about an unknown key, and problems of a document that others hide: what is refused is left out, and the rest is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from antiphon.base.problems import DocumentError, MisspeltKind, Path, Problems, UnknownKey
-from antiphon.base.spellings import spelled
+from antiphon.base.spec import Spec, section_of
+from antiphon.base.spellings import spelled, suggest_key
 
 
 def with_all_unknown_keys(
@@ -50,3 +51,8 @@ def without(data: Any, paths: Collection[Path]) -> Any:
         key: without(item, within.get(key, ())) for key, item in items if () not in within.get(key, ())
     }
     return remaining if isinstance(data, Mapping) else [*remaining.values()]
+
+
+def unknown_key_line(spec: type[Spec], key: str, accepted: Iterable[str]) -> str:
+    """Return the line about a key that is neither one of a part, nor one that only a document has there."""
+    return f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*accepted])}"

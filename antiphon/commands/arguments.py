@@ -25,7 +25,8 @@ from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folde
 from antiphon.running.library import as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
-from antiphon.scenarios.document import MADE_IN_PYTHON, EnvSpec
+from antiphon.scenarios.env_spec import EnvSpec
+from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.yaml_text import read, read_file
 
 _PART = re.compile(r"[0-9]{1,9}")

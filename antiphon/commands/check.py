@@ -26,6 +26,7 @@ from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
+from antiphon.scenarios.hidden_problems import hidden_problems, readable_parts
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
 from antiphon.scenarios.yaml_text import find_document, read_file
@@ -326,9 +327,8 @@ def _hidden(
                 hidden.append(problem)
 
     with suppress(ScenarioError, DataError):  # there is no environment
-        _, refused, _ = template.readable_parts(variant, values_given, problems)
-        note(refused.raise_any, values=True)
-        parts, _, ends = template.readable_parts(variant, values_given, [*problems, *hidden])
+        note(hidden_problems(template, variant, values_given, problems).raise_any, values=True)
+        parts, ends = readable_parts(template, variant, values_given, [*problems, *hidden])
         note(ends.raise_any, values=False)
         env = describe(parts.env)
         note(partial(check_signals, parts, env), values=False)

@@ -19,7 +19,8 @@ from antiphon.running.library import scenario_names
 from antiphon.running.observers import RunProgress
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import COMPARED, MADE_IN_PYTHON
+from antiphon.scenarios.loading import MADE_IN_PYTHON
+from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import History, of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result

@@ -22,7 +22,8 @@ from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.directory import EXIST
 from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios.document import Template, suggest_document
+from antiphon.scenarios.loading import suggest_document
+from antiphon.scenarios.scenario import Template
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import (

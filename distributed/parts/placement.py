@@ -20,7 +20,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.registry import obstacle_to_copies
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 
 Placement = Mapping[str, int]
 """The part of each agent, by name; parts are numbered from 0."""

@@ -50,7 +50,7 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
 

@@ -47,7 +47,7 @@ from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.scenarios.channel_specs import ChannelSpec, FeedbackSpec, GradientSpec, InputSpec, SampleSpec
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 

@@ -7,8 +7,9 @@ from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.window_grid import EpisodeWindows, StepWindows, WindowGrid
 from antiphon.envs.registry import option_names
 from antiphon.envs.signal import Description
-from antiphon.scenarios.document import EnvSpec, Scenario
+from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.relations import LONGEST_WINDOW
+from antiphon.scenarios.scenario import Scenario
 
 
 def windows_of(

@@ -13,7 +13,7 @@ from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import AGE, Goal
 from antiphon.envs.signal import ALIVE, ENDS, TURN, Description
 from antiphon.scenarios.agent_specs import AgentSpec
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 
 
 def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes, network: Network) -> Goal:

@@ -23,7 +23,7 @@ from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.nets.recurrent_cells import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 
 GRADIENT_ENDPOINTS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
 """Values of a channel's endpoints that a synthetic gradient may be conditioned on."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.engine.heart.agent import Agent
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 
 Tie = tuple[tuple[str, str], ...]

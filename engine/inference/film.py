@@ -23,7 +23,7 @@ from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.telemetry.gif import FilmFrame, SentMessage, write_film
 
 _MODE = "rgb_array"

@@ -22,7 +22,7 @@ from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_network
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.checks import speaking
-from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.unintended_settings import fast_predictor, findings, in_lines, listed
 
 _MOST_WALKED = 300_000

@@ -15,7 +15,7 @@ from antiphon.envs.signal import Description
 from antiphon.envs.sources.tensors import Source
 from antiphon.envs.stream import ExampleStream
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.unintended_settings import listed
 
 _AT_ONCE = 4096

@@ -21,7 +21,7 @@ from antiphon.envs.signal import ID, Description
 from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
-from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.unintended_settings import listed
 
 _LARGE, _SMALL = 100.0, 1e-3

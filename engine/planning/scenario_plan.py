@@ -23,7 +23,7 @@ from antiphon.engine.native.networks import obstacle
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.envs.registry import describe
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, path_of
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
 
 _AGENT_KEYS: Mapping[str, Path] = {

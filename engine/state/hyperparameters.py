@@ -22,7 +22,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.state.described_scenario import described
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
-from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.training import OptimiserSpec
 
 ELSEWHERE = "vary it in the `grid` of a study, or run separate populations"

@@ -33,7 +33,7 @@ from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import as_scenario
+from antiphon.scenarios.loading import as_scenario
 
 
 class Population:

@@ -54,7 +54,7 @@ from antiphon.running.request import Request
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome
 from antiphon.scenarios import Template
-from antiphon.scenarios.document import MADE_IN_PYTHON
+from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.telemetry.event_file import SUFFIX, EventFile

@@ -22,7 +22,7 @@ from antiphon.running.library import template_of_document
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request, check_alone
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import COMPARED
+from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec, VariantSpec
 
 _MOST_RUNS = 20_000

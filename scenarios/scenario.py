@@ -1,22 +1,17 @@
-"""Scenarios, explicit, validated and immutable; the templates that resolve to them; and the catalogue of templates: the
-library's by name, a user's by the file's path.
-"""
+"""Scenarios, explicit, validated and immutable; and the templates that resolve to them."""
 
 from __future__ import annotations
 
 import copy
-import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from itertools import chain, count
-from pathlib import Path
+from functools import cached_property
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from antiphon.base.deferred import Deferred
 from antiphon.base.errors import DataError, ScenarioError
@@ -42,42 +37,25 @@ from antiphon.base.spec import (
     OrObject,
     Sequence,
     Spec,
-    accepted_keys,
-    channel_name,
-    fail,
     frozen_data,
     in_python,
     name_problem,
     plain,
-    section_of,
 )
-from antiphon.base.spellings import spelled, standard_keys, suggest_key
+from antiphon.base.spellings import spelled, standard_keys
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.checks import check, unknown_ends
-from antiphon.scenarios.graphs.generators import (
-    GraphSpec,
-    document_of,
-    generate,
-    graph_of,
-    named_by_ends,
-    refuse_what_is_too_large,
-)
-from antiphon.scenarios.parameters import (
-    ParameterSpec,
-    read_parameters,
-    read_variants,
-    section,
-    substitute,
-    unused_parameters,
-    uses_parameters,
-)
+from antiphon.scenarios.checks import check
+from antiphon.scenarios.env_spec import EnvSpec, is_environment
+from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
+from antiphon.scenarios.graphs.generators import document_of, graph_of, named_by_ends
+from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.sender_passes import in_all_passes, observed_context
 from antiphon.scenarios.training import OptimiserSpec, TelemetrySpec, TrainingSpec
-from antiphon.scenarios.unknown_keys import with_all_unknown_keys, without
-from antiphon.scenarios.yaml_text import Document, read, read_file, write
+from antiphon.scenarios.unknown_keys import unknown_key_line, with_all_unknown_keys, without
+from antiphon.scenarios.yaml_text import Document, read, write
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -86,89 +64,6 @@ else:
 
 COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
 """Variants that a scenario without any may have: they show what decoupling costs (`Template.with_couplings`)."""
-
-
-class EnvSpec(Spec):
-    """An environment by its id; all other keys are options of the environment. A word is an id without options.
-
-    Attributes:
-        id: An id of antiphon, such as `antiphon/Digits-v0`, or one that you registered. `gymnasium/ID` is an id of Gymnasium's
-            registry, such as `gymnasium/CartPole-v1` (`gymnasium/MODULE:ID` if a module registers it); other keys:
-            `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled) and
-            arguments of the environment. `pettingzoo/MODULE` is a module of PettingZoo with a `parallel_env`, such as
-            `pettingzoo/mpe2.simple_speaker_listener_v4`; other keys are arguments of the environment.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    id: str
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Keyword arguments of the environment: plain data, lists as tuples."""
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_data(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            data = {"id": data}
-        if not isinstance(data, Mapping):
-            fix = _fix_of_object(data)
-            return fail(f"must be a mapping of keys, not {show_refused(data)}{fix}") if fix else data
-        name = data.get("id")
-        if isinstance(name, str) and name.startswith("antiphon/"):  # another may be registered later
-            from antiphon.envs.registry import unknown_id
-
-            if (problem := unknown_id(name)) is not None:
-                raise DocumentError(("id",), problem)
-        if "file" in data:
-            from antiphon.envs.registry import with_paths
-
-            data = with_paths(data, Path.cwd())
-        return frozen_data(data)
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        from antiphon.envs.registry import ids, options_of
-
-        any_schema = handler(core)
-        handler.resolve_ref_schema(any_schema)["properties"]["id"]["not"] = {"enum": list(ids())}
-        registered = [options_of(name).schema_of(name) for name in ids()]
-        return {"anyOf": [{"type": "string"}, *registered, any_schema]}
-
-
-def _fix_of_object(value: object) -> str:
-    """Return what to pass in place of a Python object that is no source of environments; empty where nothing is known of it."""
-    register = "antiphon.envs.register('my/Env-v0', MAKE) and env={'id': 'my/Env-v0'}"
-    if hasattr(value, "possible_agents") or hasattr(value, "agent_iter"):
-        return f"; an environment of PettingZoo is made by its id: {register}, where MAKE returns it"
-    if hasattr(value, "reset") and hasattr(value, "step"):
-        name = getattr(getattr(value, "spec", None), "id", None) if not isinstance(value, type) else None
-        maker = value.__name__ if isinstance(value, type) else f"lambda: {type(value).__name__}(…)"
-        ways = [f"env={{'id': 'gymnasium/{name}'}}"] if name else [register.replace("MAKE", maker)]
-        ways.append("a gymnasium.vector.SyncVectorEnv of training.batch")
-        return f"; a run needs a batch of environments, and this is one: {', or '.join(ways)}"
-    if hasattr(value, "entry_point"):
-        return f"; write env={{'id': 'gymnasium/{getattr(value, 'id', 'ID')}'}}"
-    if isinstance(value, list | tuple):
-        if value and all(hasattr(item, "shape") and hasattr(item, "dtype") for item in value):
-            return "; use antiphon.envs.from_tensors(image=…, label=…)"
-        if not value or not all(hasattr(item, "reset") or callable(item) for item in value):
-            return "; write {id: ID}"
-        makers = "them" if all(map(callable, value)) else "functions that make them: [lambda: …]"
-        return f"; write gymnasium.vector.SyncVectorEnv(…) of {makers}"
-    if hasattr(value, "__getitem__") or hasattr(value, "__iter__"):
-        return "; data enters by antiphon.envs.from_tensors, from_dataset or from_loader"
-    return f"; a function or class that makes environments has an id: {register}" if callable(value) else ""
-
-
-def _is_environment(value: object) -> bool:
-    """Whether a value is a source (it can make environments) or a vector environment itself."""
-    if isinstance(value, Spec | Mapping):
-        return False
-    vector = all(hasattr(value, name) for name in ("num_envs", "reset", "step"))
-    return vector or (callable(getattr(value, "make", None)) and not hasattr(value, "entry_point"))
 
 
 def _sorted_agents(agents: dict[str, AgentSpec]) -> FrozenMap[AgentSpec]:
@@ -225,7 +120,7 @@ class Scenario(Spec):
     scenario: Name
     description: str = ""
     readout: Names = None
-    env: Annotated[EnvSpec | object, OrObject(EnvSpec, _is_environment)]
+    env: Annotated[EnvSpec | object, OrObject(EnvSpec, is_environment)]
     agents: Annotated[dict[Name, AgentSpec], AfterValidator(_sorted_agents)]
     channels: Annotated[tuple[ChannelSpec, ...], Sequence] = ()
     share: Annotated[tuple[Annotated[tuple[str, ...], Sequence], ...], Sequence] = ()
@@ -472,10 +367,7 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
 
 
 _DECLARATIONS = ("parameters", "variants")
-_SECTIONS = {"agent": ("first", "readout", "deal"), "channel": ("split",)}
-"""Sections of generated agents and channels, with the sections within them that are of some."""
-_OF_SECTIONS: Mapping[str, type[Spec]] = {"agent": AgentSpec, "channel": ChannelSpec}
-_KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
+_KEYS = (*_DECLARATIONS, "graph", *SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -535,7 +427,7 @@ class Template:
             accepted = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in accepted:
-                    problems.append(UnknownKey((key,), _unknown_key(Scenario, key, accepted)))
+                    problems.append(UnknownKey((key,), unknown_key_line(Scenario, key, accepted)))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
@@ -684,61 +576,12 @@ class Template:
         Raises:
             ScenarioError: One line that names the place in the file, the value and the fix.
         """
-        document = self._explicit(variant, values)
+        document = self.explicit(variant, values)
         training = document.data.get("training", {})
         if steps is not None and isinstance(training, dict):  # what is no section is refused as it is
             document.data["training"] = {**training, "steps": steps}
         with self._placing(document):
             return Scenario.model_validate(document.data)
-
-    def readable_parts(
-        self, variant: str | None, values: Mapping[str, Any], problems: Iterable[DocumentError]
-    ) -> tuple[Scenario, Problems, Problems]:
-        """Return the environment and those agents and channels that can be read without what has problems, or as they are.
-
-        It is not checked as a whole: what is wrong with its single parts shows. The problems of their values are returned too, and
-        the channels' ends that are no agent.
-
-        Raises:
-            ScenarioError: The environment cannot be read, or there is no list of agents.
-        """
-        left_out = [problem.path for problem in problems]
-        rest = without(self.document.data, left_out)
-        first = replace(self, document=replace(self.document, data=rest))._explicit(variant, values).data
-        env = EnvSpec.model_validate(first.get("env"))
-        bodies = [first]
-        with suppress(ScenarioError):
-            bodies.append(
-                self._explicit(variant, values).data
-            )  # it has the keys that a part cannot be without
-        refusals = Problems()
-        for key, spec in (("training", TrainingSpec), ("telemetry", TelemetrySpec)):
-            with refusals.gathered((key,)):
-                spec.model_validate(first.get(key, {}))
-        read: dict[str, AgentSpec] = {}
-        joined: dict[str, ChannelSpec] = {}
-        names = set[str]()
-        for body in bodies:
-            refused = refusals if body is first else Problems()
-            agents, channels = body.get("agents"), body.get("channels")
-            for name, agent in (agents if isinstance(agents, dict) else {}).items():
-                names.add(name)
-                with refused.gathered(("agents", name)):
-                    read[name] = read.get(name) or AgentSpec.model_validate(agent)
-            numbers = (
-                count() if body is not first else (n for n in count() if ("channels", n) not in left_out)
-            )
-            for number, item in zip(numbers, channels if isinstance(channels, list) else (), strict=False):
-                with refused.gathered(("channels", number)):
-                    channel = ChannelSpec.model_validate(item)
-                    joined.setdefault(channel.name, channel)
-        ends = Problems(
-            DocumentError(("channels", name, key), message)
-            for name, channel in (joined.items() if names else ())
-            for key, message in unknown_ends(channel, names)
-        )
-        parts = Scenario.model_construct(env=env, agents=read, channels=tuple(joined.values()))
-        return parts, refusals, ends
 
     def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
         """Yield the scenarios of the other variants, with the given values and with the parameters' defaults.
@@ -760,7 +603,7 @@ class Template:
             problem = error if isinstance(error, DocumentError) else placed(error)
             if not problem.path or problem.path[0] not in Scenario.model_fields:
                 raise
-            with self._placing(self._explicit(variant, values)):
+            with self._placing(self.explicit(variant, values)):
                 raise problem from None
         except DataError as error:
             problem = placed(ScenarioError(str(error)))
@@ -778,7 +621,7 @@ class Template:
             problems.sort(key=lambda problem: problem.line(self.document.lines) or 0)
             raise problems.as_one().located(self.source, self.document.lines) from None
 
-    def _explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
+    def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
 
         def read_rest(data: dict[str, Any]) -> Scenario:
@@ -786,120 +629,7 @@ class Template:
 
         resolved = self.resolve_values(variant, values)
         with _located(self.document, read_rest):
-            body = substitute(self.document.data, resolved)
-            if isinstance(body.get("env"), dict) and "file" in body["env"]:
-                from antiphon.envs.registry import with_paths
-
-                body["env"] = with_paths(body["env"], Path(self.source).parent)
-            sections: dict[DocumentPath, Any] = {}
-            problems = Problems()
-            for name in _SECTIONS:
-                if name in body:
-                    with problems.gathered():
-                        sections |= _sections(name, body.pop(name))
-            problems.raise_any()
-            graph = body.pop("graph", None)
-            if graph is not None:
-                return self._generated(body, graph, sections)
-            refuse_what_is_too_large(body)
-            for path in sections:
-                raise UnknownKey(path, "is for a generated graph, and there is no `graph`; add one")
-            return ExplicitDocument(body, self.document.lines)
-
-    def _generated(
-        self, body: dict[str, Any], graph: Any, sections: Mapping[DocumentPath, Any]
-    ) -> ExplicitDocument:
-        try:
-            spec = GraphSpec.model_validate(graph)
-        except DocumentError as error:
-            raise error.under(("graph",)) from None
-        split = ("channel", "split")
-        if split in sections and spec.split is None:
-            raise DocumentError(split, "has no effect without graph.split; give it")
-        unfilled = self.document.data["graph"]  # a parameter may be adjacent in another variant
-        written = unfilled.get("split") if isinstance(unfilled, Mapping) else None
-        if split in sections and isinstance(written, Mapping) and set(written.values()) <= {"all"}:
-            raise DocumentError(
-                split, "has no effect where graph.split is all; write adjacent, or leave it out"
-            )
-        refuse_what_is_too_large(body, spec)
-        try:
-            generated = generate(spec, sections)
-        except DocumentError as error:
-            raise error.under(("graph",)) from None
-        used = {section for used_sections in generated.templates.values() for section in used_sections}
-        if split in sections and split not in used and not uses_parameters(unfilled):
-            who = " and ".join(f"may use {signal}" for signal in spec.of_adjacent)
-            line = f"has no effect, as every sender {who}; use fewer readouts, or leave it out"
-            raise DocumentError(split, line)
-        agents, channels = body.setdefault("agents", {}), body.get("channels", [])
-        if not isinstance(agents, dict) or not isinstance(channels, list):
-            return ExplicitDocument(body, self.document.lines)
-        for name in agents:
-            if name in generated.agents:
-                raise DocumentError(
-                    ("agents", name), "the graph generates an agent with this name too; rename one"
-                )
-        body["agents"] = {**agents, **generated.agents}
-        body["channels"] = [*channels, *generated.channels]
-        if ("agent", "readout") in sections:
-            body.setdefault("readout", list(generated.readouts))
-        return ExplicitDocument(body, self.document.lines, generated.templates, len(channels))
-
-
-@dataclass(frozen=True)
-class ExplicitDocument:
-    """A document with its parameters filled in and its graph generated.
-
-    Attributes:
-        data: Its keys and values.
-        sections: The paths of the sections of which an agent (by name) or a channel (by number among the generated
-            ones) was made, the one that counts most first.
-        written: Number of channels that are written out; the generated ones follow.
-    """
-
-    data: dict[str, Any]
-    lines: Mapping[DocumentPath, int]
-    sections: Mapping[str | int, tuple[DocumentPath, ...]] = field(default_factory=dict)
-    written: int = 0
-
-    def as_written(self, problems: Iterable[DocumentError]) -> Problems:
-        """Return one problem for each mistake, of generated agents and channels at the section that they were made from."""
-        by_path: dict[DocumentPath, DocumentError] = {}  # of a place, the first
-        for problem in problems:
-            path, subject, names = problem.path, problem.subject, self._names
-            if path[:1] == ("channels",) and subject in names:
-                path = ("channels", names.index(subject), *path[2:])
-            elif path[:1] == ("channels",) and path[1:] and isinstance(path[1], int):
-                subject = names[path[1]]
-            by_path.setdefault(path, problem.at(self._section(path), subject))
-        uses = Counter(section for sections in self.sections.values() for section in sections)
-        return Problems(by_path.values()).said_once(uses)
-
-    @cached_property
-    def _names(self) -> list[str]:
-        """The names of the channels; none where the section is no list."""
-        channels = self.data.get("channels")
-        ends = [
-            channel if isinstance(channel, dict) else {}
-            for channel in (channels if isinstance(channels, list) else ())
-        ]
-        return [
-            channel_name(str(channel.get("from")), str(channel.get("to")), channel.get("key", 0))
-            for channel in ends
-        ]
-
-    def _section(self, path: DocumentPath) -> DocumentPath:
-        """Return the path in the section that an agent or channel was made from; others are as they are."""
-        kind, item, *rest = path if len(path) > 1 else ("", "")
-        key = item - self.written if kind == "channels" and isinstance(item, int) else item
-        sections = self.sections.get(key, ()) if kind in ("agents", "channels") else ()
-        if not sections:
-            return path
-        at = next(
-            (section for section in sections if rest and (*section, rest[0]) in self.lines), sections[-1]
-        )
-        return (*at, *rest)
+            return ExplicitDocument.of(self.document, resolved)
 
 
 @contextmanager
@@ -912,126 +642,3 @@ def _located(document: Document, read_rest: Callable[[dict[str, Any]], object]) 
         problems = Problems(with_all_unknown_keys(located, document.data, read_rest).separate())
         problems.sort(key=lambda problem: problem.line(document.lines) or 0)
         raise problems.as_one() from None
-
-
-def _unknown_key(spec: type[Spec], key: str, accepted: Iterable[str]) -> str:
-    """Return the line about a key that is neither one of a part, nor one that only a document has there."""
-    return f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*accepted])}"
-
-
-def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
-    """Yield a section of generated agents or channels without those within it, and these, with their paths."""
-    spec = _OF_SECTIONS[name]
-    accepted = {*accepted_keys(spec), *_SECTIONS[name]}
-    keys = _standard_section((name,), value, accepted)
-    suggested = accepted - {"from", "to"}  # which the graph gives
-    unknown = [key for key in keys if key not in accepted]
-    Problems(UnknownKey((name, key), _unknown_key(spec, key, suggested)) for key in unknown).raise_any()
-    yield (name,), {key: item for key, item in keys.items() if key not in _SECTIONS[name]}
-    for subsection in _SECTIONS[name]:
-        if subsection not in keys:
-            continue
-        path, items = (name, subsection), keys[subsection]
-        if subsection != "deal":
-            items = _standard_section(path, items, accepted)
-        elif not isinstance(items, list) or not items:
-            raise DocumentError(path, f"must be a list of agents' keys, not {show_refused(items)}")
-        else:
-            items = [_standard_section((*path, index), item, accepted) for index, item in enumerate(items)]
-        yield path, items
-
-
-def _standard_section(path: DocumentPath, value: Any, accepted: Collection[str]) -> dict[str, Any]:
-    """Return a section with the standard spelling of its keys: sections of some agents are merged with that of all."""
-    keys = section(path, value)
-    try:
-        return standard_keys(keys, accepted)
-    except DocumentError as error:
-        raise error.under(path) from None
-
-
-_LIBRARY = Path(__file__).with_name("library")
-_SUFFIXES = (".yaml", ".yml")
-
-
-@cache
-def library_names() -> tuple[str, ...]:
-    """Return the names of the library's scenarios, sorted."""
-    return tuple(sorted(path.stem for path in _LIBRARY.glob("*.yaml")))
-
-
-def catalogue() -> dict[str, Template]:
-    """Return the library's templates by name."""
-    return {name: load(name) for name in library_names()}
-
-
-MADE_IN_PYTHON = {
-    "gpt": "antiphon.splitting.split_scenarios:gpt",
-    "resnet": "antiphon.splitting.split_scenarios:resnet",
-    "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
-}
-"""Functions of the scenarios of the library that no YAML file can hold, by name."""
-
-
-def suggest_document(name: str, names: Iterable[str]) -> str:
-    """Return what `suggest` does, or the YAML file of this name in the working directory; if no name is near, how a file is given."""
-    if os.path.isfile(file := f"{name}.yaml"):
-        return f"; did you mean '{file}'?"
-    suggestion = suggest(name, names)
-    return (
-        suggestion
-        if suggestion.startswith("; did")
-        else f"{suggestion}; a file is given with its ending, .yaml"
-    )
-
-
-def load(name_or_path: str | Path) -> Template:
-    """Return a template of the library, or read one from a file.
-
-    Args:
-        name_or_path: A library name, or the path of a YAML file (it has a suffix or a folder).
-
-    Raises:
-        ScenarioError: The scenario or file does not exist, or cannot be read.
-    """
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise ScenarioError(f"load: must be a name or a path, not {show_refused(name_or_path)}")
-    path = Path(os.path.expanduser(name_or_path))
-    if isinstance(name_or_path, str) and name_or_path in library_names():
-        return _of_library(_LIBRARY / f"{name_or_path}.yaml")
-    if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
-        if (function := MADE_IN_PYTHON.get(str(name_or_path))) is not None:
-            module, _, name = function.partition(":")
-            raise ScenarioError(
-                f"{name_or_path}: is made in Python, and has no YAML template; call it: from {module} import {name}; {name}()"
-            )
-        fix = suggest_document(str(name_or_path), (*library_names(), *MADE_IN_PYTHON))
-        raise ScenarioError(f"no scenario {str(name_or_path)!r}{fix}")
-    if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
-        name = str(name_or_path)
-        raise ScenarioError(f"{name} is an environment, not a scenario; name it in one: env: {{id: {name}}}")
-    return Template.from_yaml(read_file(path), str(path))
-
-
-def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
-    """Return the scenario of a scenario, a template (with its defaults), or a name or file (see `load`).
-
-    Raises:
-        ScenarioError: It is something else; or see `load`.
-    """
-    if isinstance(source, str | Path):
-        source = load(source)
-    if isinstance(source, Template):
-        source = source.resolve()
-    if not isinstance(source, Scenario):
-        kind = type(source).__name__
-        raise ScenarioError(
-            f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}"
-        )
-    return source
-
-
-@cache
-def _of_library(path: Path) -> Template:
-    """Read a template of the library, cached, as the names are: no file of the library changes while antiphon runs."""
-    return Template.from_yaml(read_file(path), path.name)

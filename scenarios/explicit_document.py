@@ -1,0 +1,178 @@
+"""Scenario files with their parameters filled in and their graph generated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from antiphon.base.problems import DocumentError, Problems, UnknownKey, show_refused
+from antiphon.base.problems import Path as DocumentPath
+from antiphon.base.spec import Spec, accepted_keys, channel_name
+from antiphon.base.spellings import standard_keys
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.graphs.generators import GraphSpec, generate, refuse_what_is_too_large
+from antiphon.scenarios.parameters import section, substitute, uses_parameters
+from antiphon.scenarios.unknown_keys import unknown_key_line
+from antiphon.scenarios.yaml_text import Document
+
+SECTIONS = {"agent": ("first", "readout", "deal"), "channel": ("split",)}
+"""Sections of generated agents and channels, with the sections within them that are of some."""
+_OF_SECTIONS: Mapping[str, type[Spec]] = {"agent": AgentSpec, "channel": ChannelSpec}
+
+
+@dataclass(frozen=True)
+class ExplicitDocument:
+    """A document with its parameters filled in and its graph generated.
+
+    Attributes:
+        data: Its keys and values.
+        sections: The paths of the sections of which an agent (by name) or a channel (by number among the generated
+            ones) was made, the one that counts most first.
+        written: Number of channels that are written out; the generated ones follow.
+    """
+
+    data: dict[str, Any]
+    lines: Mapping[DocumentPath, int]
+    sections: Mapping[str | int, tuple[DocumentPath, ...]] = field(default_factory=dict)
+    written: int = 0
+
+    @classmethod
+    def of(cls, document: Document, values: Mapping[str, Any]) -> Self:
+        """Return a document with the values of its parameters.
+
+        Raises:
+            DocumentError: A section of generated agents or channels, or the graph, is not accepted.
+        """
+        body = substitute(document.data, values)
+        if isinstance(body.get("env"), dict) and "file" in body["env"]:
+            from antiphon.envs.registry import with_paths
+
+            body["env"] = with_paths(body["env"], Path(document.source).parent)
+        sections: dict[DocumentPath, Any] = {}
+        problems = Problems()
+        for name in SECTIONS:
+            if name in body:
+                with problems.gathered():
+                    sections |= _sections(name, body.pop(name))
+        problems.raise_any()
+        if (graph := body.pop("graph", None)) is not None:
+            return cls._generated(document, body, graph, sections)
+        refuse_what_is_too_large(body)
+        for path in sections:
+            raise UnknownKey(path, "is for a generated graph, and there is no `graph`; add one")
+        return cls(body, document.lines)
+
+    @classmethod
+    def _generated(
+        cls, document: Document, body: dict[str, Any], graph: Any, sections: Mapping[DocumentPath, Any]
+    ) -> Self:
+        try:
+            spec = GraphSpec.model_validate(graph)
+        except DocumentError as error:
+            raise error.under(("graph",)) from None
+        split = ("channel", "split")
+        if split in sections and spec.split is None:
+            raise DocumentError(split, "has no effect without graph.split; give it")
+        unfilled = document.data["graph"]  # a parameter may be adjacent in another variant
+        written = unfilled.get("split") if isinstance(unfilled, Mapping) else None
+        if split in sections and isinstance(written, Mapping) and set(written.values()) <= {"all"}:
+            raise DocumentError(
+                split, "has no effect where graph.split is all; write adjacent, or leave it out"
+            )
+        refuse_what_is_too_large(body, spec)
+        try:
+            generated = generate(spec, sections)
+        except DocumentError as error:
+            raise error.under(("graph",)) from None
+        used = {section for used_sections in generated.templates.values() for section in used_sections}
+        if split in sections and split not in used and not uses_parameters(unfilled):
+            who = " and ".join(f"may use {signal}" for signal in spec.of_adjacent)
+            line = f"has no effect, as every sender {who}; use fewer readouts, or leave it out"
+            raise DocumentError(split, line)
+        agents, channels = body.setdefault("agents", {}), body.get("channels", [])
+        if not isinstance(agents, dict) or not isinstance(channels, list):
+            return cls(body, document.lines)
+        for name in agents:
+            if name in generated.agents:
+                raise DocumentError(
+                    ("agents", name), "the graph generates an agent with this name too; rename one"
+                )
+        body["agents"] = {**agents, **generated.agents}
+        body["channels"] = [*channels, *generated.channels]
+        if ("agent", "readout") in sections:
+            body.setdefault("readout", list(generated.readouts))
+        return cls(body, document.lines, generated.templates, len(channels))
+
+    def as_written(self, problems: Iterable[DocumentError]) -> Problems:
+        """Return one problem for each mistake, of generated agents and channels at the section that they were made from."""
+        by_path: dict[DocumentPath, DocumentError] = {}  # of a place, the first
+        for problem in problems:
+            path, subject, names = problem.path, problem.subject, self._names
+            if path[:1] == ("channels",) and subject in names:
+                path = ("channels", names.index(subject), *path[2:])
+            elif path[:1] == ("channels",) and path[1:] and isinstance(path[1], int):
+                subject = names[path[1]]
+            by_path.setdefault(path, problem.at(self._section(path), subject))
+        uses = Counter(section for sections in self.sections.values() for section in sections)
+        return Problems(by_path.values()).said_once(uses)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The names of the channels; none where the section is no list."""
+        channels = self.data.get("channels")
+        ends = [
+            channel if isinstance(channel, dict) else {}
+            for channel in (channels if isinstance(channels, list) else ())
+        ]
+        return [
+            channel_name(str(channel.get("from")), str(channel.get("to")), channel.get("key", 0))
+            for channel in ends
+        ]
+
+    def _section(self, path: DocumentPath) -> DocumentPath:
+        """Return the path in the section that an agent or channel was made from; others are as they are."""
+        kind, item, *rest = path if len(path) > 1 else ("", "")
+        key = item - self.written if kind == "channels" and isinstance(item, int) else item
+        sections = self.sections.get(key, ()) if kind in ("agents", "channels") else ()
+        if not sections:
+            return path
+        at = next(
+            (section for section in sections if rest and (*section, rest[0]) in self.lines), sections[-1]
+        )
+        return (*at, *rest)
+
+
+def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
+    """Yield a section of generated agents or channels without those within it, and these, with their paths."""
+    spec = _OF_SECTIONS[name]
+    accepted = {*accepted_keys(spec), *SECTIONS[name]}
+    keys = _standard_section((name,), value, accepted)
+    suggested = accepted - {"from", "to"}  # which the graph gives
+    unknown = [key for key in keys if key not in accepted]
+    Problems(UnknownKey((name, key), unknown_key_line(spec, key, suggested)) for key in unknown).raise_any()
+    yield (name,), {key: item for key, item in keys.items() if key not in SECTIONS[name]}
+    for subsection in SECTIONS[name]:
+        if subsection not in keys:
+            continue
+        path, items = (name, subsection), keys[subsection]
+        if subsection != "deal":
+            items = _standard_section(path, items, accepted)
+        elif not isinstance(items, list) or not items:
+            raise DocumentError(path, f"must be a list of agents' keys, not {show_refused(items)}")
+        else:
+            items = [_standard_section((*path, index), item, accepted) for index, item in enumerate(items)]
+        yield path, items
+
+
+def _standard_section(path: DocumentPath, value: Any, accepted: Collection[str]) -> dict[str, Any]:
+    """Return a section with the standard spelling of its keys: sections of some agents are merged with that of all."""
+    keys = section(path, value)
+    try:
+        return standard_keys(keys, accepted)
+    except DocumentError as error:
+        raise error.under(path) from None

@@ -1,0 +1,100 @@
+"""Templates of the library by name, and a user's by the path of the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import show_refused
+from antiphon.scenarios.scenario import Scenario, Template
+from antiphon.scenarios.yaml_text import read_file
+
+_LIBRARY = Path(__file__).with_name("library")
+_SUFFIXES = (".yaml", ".yml")
+
+
+@cache
+def library_names() -> tuple[str, ...]:
+    """Return the names of the library's scenarios, sorted."""
+    return tuple(sorted(path.stem for path in _LIBRARY.glob("*.yaml")))
+
+
+def catalogue() -> dict[str, Template]:
+    """Return the library's templates by name."""
+    return {name: load(name) for name in library_names()}
+
+
+MADE_IN_PYTHON = {
+    "gpt": "antiphon.splitting.split_scenarios:gpt",
+    "resnet": "antiphon.splitting.split_scenarios:resnet",
+    "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
+}
+"""Functions of the scenarios of the library that no YAML file can hold, by name."""
+
+
+def suggest_document(name: str, names: Iterable[str]) -> str:
+    """Return what `suggest` does, or the YAML file of this name in the working directory; if no name is near, how a file is given."""
+    if os.path.isfile(file := f"{name}.yaml"):
+        return f"; did you mean '{file}'?"
+    suggestion = suggest(name, names)
+    return (
+        suggestion
+        if suggestion.startswith("; did")
+        else f"{suggestion}; a file is given with its ending, .yaml"
+    )
+
+
+def load(name_or_path: str | Path) -> Template:
+    """Return a template of the library, or read one from a file.
+
+    Args:
+        name_or_path: A library name, or the path of a YAML file (it has a suffix or a folder).
+
+    Raises:
+        ScenarioError: The scenario or file does not exist, or cannot be read.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ScenarioError(f"load: must be a name or a path, not {show_refused(name_or_path)}")
+    path = Path(os.path.expanduser(name_or_path))
+    if isinstance(name_or_path, str) and name_or_path in library_names():
+        return _of_library(_LIBRARY / f"{name_or_path}.yaml")
+    if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
+        if (function := MADE_IN_PYTHON.get(str(name_or_path))) is not None:
+            module, _, name = function.partition(":")
+            raise ScenarioError(
+                f"{name_or_path}: is made in Python, and has no YAML template; call it: from {module} import {name}; {name}()"
+            )
+        fix = suggest_document(str(name_or_path), (*library_names(), *MADE_IN_PYTHON))
+        raise ScenarioError(f"no scenario {str(name_or_path)!r}{fix}")
+    if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
+        name = str(name_or_path)
+        raise ScenarioError(f"{name} is an environment, not a scenario; name it in one: env: {{id: {name}}}")
+    return Template.from_yaml(read_file(path), str(path))
+
+
+def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
+    """Return the scenario of a scenario, a template (with its defaults), or a name or file (see `load`).
+
+    Raises:
+        ScenarioError: It is something else; or see `load`.
+    """
+    if isinstance(source, str | Path):
+        source = load(source)
+    if isinstance(source, Template):
+        source = source.resolve()
+    if not isinstance(source, Scenario):
+        kind = type(source).__name__
+        raise ScenarioError(
+            f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}"
+        )
+    return source
+
+
+@cache
+def _of_library(path: Path) -> Template:
+    """Read a template of the library, cached, as the names are: no file of the library changes while antiphon runs."""
+    return Template.from_yaml(read_file(path), path.name)
