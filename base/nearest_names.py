@@ -54,7 +54,9 @@ def suggest_file(path: Path, files: Iterable[Path]) -> str:
 
 def nearest(name: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Return the known name that is most similar to a name; None: to none is its similarity, in [0, 1], as large as the cutoff."""
-    return next(iter(difflib.get_close_matches(name, [*candidates], n=1, cutoff=cutoff)), None)
+    near = difflib.get_close_matches(name, [*candidates], cutoff=cutoff)
+    swapped = [candidate for candidate in near if sorted(candidate) == sorted(name)]  # `form` for `from`
+    return next(iter(swapped or near), None)
 
 
 def suggest_registered(name: str, candidates: Iterable[str], fix: str = "") -> str:
@@ -70,7 +72,8 @@ def _suggestion(
     name: str, names: tuple[str, ...], prefix: str, more_names: tuple[str, ...], listed: str, longest: int
 ) -> str:
     short = [item for item in (*names, *more_names) if len(item) <= _LONGEST_NAME]
-    near = nearest(name, short[:_MOST_NAMES])
+    last = name.rpartition(".")[2]  # `training.steps` for a parameter `steps`
+    near = last if last in names else nearest(name, short[:_MOST_NAMES])
     if near is not None:
         return f"; did you mean '{prefix}{near}'?"
     if not names:

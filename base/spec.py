@@ -46,7 +46,7 @@ from antiphon.base.problems import (
     show_value,
     translate,
 )
-from antiphon.base.spellings import standard_keys, suggest_key
+from antiphon.base.spellings import fix_of_word, standard_keys, suggest_key
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -538,14 +538,14 @@ def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[objec
 
 
 def section_of(spec: type[Spec], key: str) -> str:
-    """Return the fix of a key that is one of a section of the part; empty where it is of none."""
+    """Return the fix of a key that is one of a section of the part, or of a run; empty where it is of none."""
     sections = [
         f"{written_key(spec, name)}: {{{key}: …}}"
         for name, field in spec.model_fields.items()
         for kind in (field.annotation, *get_args(field.annotation))
         if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key)
     ]
-    return f"; write {' or '.join(sections)}" if sections else ""
+    return f"; write {' or '.join(sections)}" if sections else fix_of_word(spec.__name__, key)
 
 
 @cache

@@ -81,7 +81,20 @@ _OF_CHANNELS = {
     **_fixes("gradient", _GRADIENTS),
     **dict.fromkeys(("local", *_GRADIENTS["local"].split()), "write gradient: {kind: local, target: TARGET}"),
 }
+_OF_RUNS = {
+    "seed": "give it to the run: --seed S, in Python Simulation(…, seed=S)",
+    "seeds": "give them to the run: --seeds K, in Python antiphon.study(…, seeds=K)",
+    "device": "give it to the run: --device cuda, in Python Simulation(…, device='cuda')",
+    "logdir": "give it to the run: --logdir DIR, in Python Simulation(…, logdir='runs/a')",
+}
 _FIXES: Mapping[str, dict[str, str]] = {
+    "Scenario": _OF_RUNS,
+    "TrainingSpec": _OF_RUNS,
+    "Simulation": {
+        **dict.fromkeys(("steps", "epochs"), "write simulation.run(steps=…)"),
+        **dict.fromkeys(("variant", "values"), "write antiphon.load(NAME).resolve(variant, values)"),
+        "name": "write logdir='runs/NAME'",
+    },
     "Simulation.evaluate": dict.fromkeys(
         ("ablate", "ablation"), "call antiphon.inspection.ablation.ablate(simulation)"
     ),

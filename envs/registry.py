@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import re
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -141,6 +142,10 @@ def unknown_id(name: str) -> str | None:
     if is_known(name):
         return None
     theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
+    ours = next(
+        (known for known in ids() if re.fullmatch(rf"[^/]*/{re.escape(str(name))}(-v\d+)?", known)), None
+    )
+    theirs = theirs or (f"; did you mean '{ours}'?" if ours else "")
     return f"no environment '{name}'{theirs or suggest_registered(str(name), ids())}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +34,9 @@ MADE_IN_PYTHON = {
     "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
 }
 """Functions of the scenarios of the library that no YAML file can hold, by name."""
+
+
+FIX_OF_MAPPING = "; write antiphon.Scenario.model_validate(…), which makes one of it"
 
 
 def suggest_document(name: str, names: Iterable[str]) -> str:
@@ -73,6 +76,8 @@ def load(name_or_path: str | Path) -> Template:
     if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
         name = str(name_or_path)
         raise ScenarioError(f"{name} is an environment, not a scenario; name it in one: env: {{id: {name}}}")
+    if path.parent == Path() and path.stem in library_names() and not path.exists():
+        raise ScenarioError(f"{path}: no such file; write {path.stem} for the scenario of the library")
     return Template.from_yaml(read_file(path), str(path))
 
 
@@ -90,6 +95,7 @@ def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
         kind = type(source).__name__
         raise ScenarioError(
             f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}"
+            f"{FIX_OF_MAPPING if isinstance(source, Mapping) else ''}"
         )
     return source
 

@@ -42,7 +42,7 @@ from antiphon.base.spec import (
     name_problem,
     plain,
 )
-from antiphon.base.spellings import spelled, standard_keys
+from antiphon.base.spellings import either_spelling, spelled, standard_keys
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -560,6 +560,7 @@ class Template:
         holder = next(holders, None)
         return "" if holder is None else f"; write {holder}={value}"
 
+    @either_spelling
     def resolve(
         self,
         variant: str | None = None,

@@ -14,7 +14,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from antiphon.base.errors import RunError, require
+from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
@@ -134,7 +134,7 @@ class Source:
 
 @in_own_context
 def from_tensors(
-    *,
+    *positional: Any,
     test: float | Mapping[str, Any] = 0.2,
     validation: float | Mapping[str, Any] = 0.1,
     training_only: Iterable[str] | None = None,
@@ -151,6 +151,7 @@ def from_tensors(
     no loss, metric or gradient; losses and metrics are averaged over the sites that an example has.
 
     Args:
+        positional: None: a tensor is given under its name.
         test: Share of the examples used for testing, or the test examples: tensors under the same names.
         validation: Share of the examples used for validation, or the validation examples.
         training_only: Names that no agent may observe; by default the classes with a single axis (labels).
@@ -167,8 +168,10 @@ def from_tensors(
     Raises:
         DataError: Lengths disagree, values are not finite, classes are negative or not below `classes`, or no examples are left
             for training.
-        ScenarioError: An invalid hold or kind of episode.
+        ScenarioError: A tensor without a name, or an invalid hold or kind of episode.
     """
+    if positional:
+        raise ScenarioError("from_tensors: name each tensor, as from_tensors(x=inputs, label=labels)")
     settings: dict[str, Any] = {"training_only": training_only, "classes": classes}
     options = ExampleOptions(**settings, hold=hold, episode=episode, sampling=sampling)
     reader = partial(columns_of, classes=options.classes or ())

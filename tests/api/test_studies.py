@@ -216,6 +216,11 @@ def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
     ("scenario", "options", "line"),
     [
         (3, {}, "^scenario: must be a scenario, a template, a name or a function, not int$"),
+        (
+            {},
+            {},
+            r"or a function, not dict; write antiphon\.Scenario\.model_validate\(…\), which makes one of it$",
+        ),
         ("digits-mpl", {}, "no study or scenario 'digits-mpl'; did you mean 'digits-mlp'"),
         (own, {"seeds": 0}, "^study: seeds=0; must be a whole number, at least 1$"),
         (own, {"variants": {}}, "^variants: is empty; leave it out, or name one$"),

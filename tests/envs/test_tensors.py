@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from antiphon import envs
+from tests.engine.numbers import one_line
 from tests.envs.made import message
 
 COUNT = 50
@@ -130,6 +131,12 @@ def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> Non
 )
 def test_splits_that_do_not_fit_are_named(held: Any, expected: str) -> None:
     assert expected in message(lambda: envs.from_tensors(image=IMAGES, label=LABELS, test=held))
+
+
+@pytest.mark.parametrize("tensors", [(IMAGES, LABELS), ({"image": IMAGES, "label": LABELS},)])
+def test_tensors_without_names_are_refused_with_the_fix(tensors: tuple[Any, ...]) -> None:
+    with one_line(r"^from_tensors: name each tensor, as from_tensors\(x=inputs, label=labels\)$"):
+        envs.from_tensors(*tensors)
 
 
 @pytest.mark.parametrize(

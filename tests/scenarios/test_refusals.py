@@ -32,6 +32,9 @@ NO_STATE = "use kind rnn, leaky, gru or lstm, or another key"
 CHANGED: list[tuple[str, Any, str]] = [
     # unknown keys and names
     ("agent", {}, ": unknown key 'agent'; did you mean 'agents'?"),
+    ("seed", 3, ": unknown key 'seed'; give it to the run: --seed S, in Python Simulation(…, seed=S)"),
+    ("training.device", "cuda", ": unknown key 'device'; give it to the run: --device cuda, in Python Simul"),
+    ("channels[0].form", "a", ": unknown key 'form'; did you mean 'from'?"),
     ("agents.a.network.hiden", [1], ": unknown key 'hiden'; did you mean 'hidden'?"),
     ("channels[0].noise", 0.1, ": unknown key 'noise'; write sample: {noise: …} or link: {noise: …}"),
     ("channels[0].to", "B", ": no agent 'B'; known: a, b"),

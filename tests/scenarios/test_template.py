@@ -162,6 +162,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, line in {
         "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
         "resnt": "no scenario 'resnt'; did you mean 'resnet'?",
+        "digits-mlp.yaml": "digits-mlp.yaml: no such file; write digits-mlp for the scenario of the library",
         "mine.yaml": "mine.yaml: no such file; give the path of a file",
         "latim.yaml": "latim.yaml: no such file; did you mean 'latin.yaml'?",
         "some/where": "some/where: no such file; give the path of a file",

@@ -301,6 +301,14 @@ def test_an_argument_that_a_simulation_does_not_have_is_one_line() -> None:
         simulation.run(step=3)
     with one_line("Simulation.evaluate: no argument 'ablate'; call antiphon.inspection.ablation.ablate"):
         simulation.evaluate(ablate="zero")
+    with one_line(r"Simulation: no argument 'steps'; write simulation\.run\(steps=…\)$"):
+        Simulation("digits-mlp", steps=3)  # type: ignore[call-arg]
+    with one_line(r"Simulation: no argument 'variant'; write antiphon\.load\(NAME\)\.resolve\(variant, "):
+        Simulation("digits-mlp", variant="locked")  # type: ignore[call-arg]
+    with one_line("Template.resolve: no argument 'width'; known: steps, values, variant$"):
+        load("digits-mlp").resolve(width=3)  # type: ignore[call-arg]
+    with one_line(r"not dict; write antiphon\.Scenario\.model_validate\(…\), which makes one of it$"):
+        Simulation({"scenario": "x"})  # type: ignore[arg-type]
     with one_line("Simulation: no argument 'log_dir'; did you mean 'logdir'?"):
         Simulation("digits-mlp", log_dir="x")  # type: ignore[arg-type]
     with one_line("population: no argument 'membres'; did you mean 'members'?"):
