@@ -105,6 +105,9 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  a tick is of all rows
     when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/planning/given_up.py
     what a link does to a message                comms/links.py: `Link`
+    the same, by earlier messages                ledger.py: `Ledger.send` calls the link, and so does reads.py: `WithGraph.carried_value`; what is
+                                                 kept + engine/state/state_dict.py, engine/state/stacks.py
+    a message that is not sent, by its value     ledger.py: `Ledger.send`, in `Fate.lost` + engine/build/channels.py, where `held_messages` is made
     the same, by its age at a tick               ledger.py: `Ledger.receive`, held_messages.py, forward.py: `ForwardPass.as_read` +
                                                  engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
     what is sent by or to the dead               channel.py: `Channel.void_when_sent` + engine/capture/conditions.py
@@ -114,12 +117,15 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/planning/memory_estimate.py
     a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
                                                  engine/features/contexts.py
-    which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; reads.py has the whole rule
+    which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
     the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
     several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py
     how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and `StackFanIn` + engine/build/shapes.py
     what a receiver reads in place of a message  a feature with the point `stand_in`
+    what of a message enters the network         reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
+    what an agent observes                       forward.py: `ForwardPass.observations` + engine/policies/critics.py, engine/features/normalisation.py.
+                                                 It is asked again as a window is replayed: the same at a step
     what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`
   Returning:
     what becomes of a message that never counts  ledger.py: `Ledger.finish`
@@ -144,6 +150,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     the same, of several channels together       backward.py: `BackwardPass.collect_injections` + engine/policies/replayed_senders.py,
                                                  engine/features/lambda_returns.py, inspection/signal_alignment.py
     when a predictor learns                      predictors.py: `PredictorTrainer.learns`
+    from which messages a predictor learns       a feature with the point `gradients_back`, which may take messages away and add earlier ones, with
+                                                 what is booked for them; those it keeps are not in a checkpoint
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
     in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`
@@ -152,6 +160,9 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`
     an objective                                 agents/objectives.py
     a loss beside the objectives                 a feature with the point `after_credit`
+    how losses are weighed by environment        window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too; not of policies
+    by what losses are divided                   comms/backward_requests.py: `backward_all`, also credit and what returns +
+                                                 engine/policies/further_passes.py
     which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py,
                                                  scenarios/relations.py, engine/planning/advice.py
     the same, where an end is not known ahead    timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew + features
@@ -164,9 +175,9 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     which window is differentiated first         learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles) + engine/build/stack_kinds.py
     which window moves parameters first          the same: windows move them in their turns, of a group the oldest first
     what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
-    which members of a stack move                the same: `Update.restrict_moving`, which only takes members away; mind ties and further passes
+    which members of a stack move, or when       the same: `Update.restrict_moving`, which only takes members away; mind ties and further passes
                                                  (`Feature.before_move`)
-    what is refused before parameters move       divergence.py: `DivergenceCheck`
+    what is refused before parameters move       divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
   Other:
     in which order features are called           engine/installed.py: `TABLE`, where they have a point in common
     a setting that changes in mid-run            engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what

@@ -1,17 +1,7 @@
-"""Ledger of a stack of channels: messages by stamp, from sending to the return of their gradient (rules 17, the ledger; 18, reads).
+"""Ledgers: the messages of stacks of channels. The life of a message is told in message_lives.py (rule 17, the ledger).
 
 Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
-Losses and ends of episodes only decide in which environments its reads count. The methods in a message's life, in order:
-
-    send               enters it: as sent, as it arrives, and when it will be read
-    receive            gives it to a tick of the receiver
-    void_messages      voids it in the environments whose episode has ended
-    Booked.add_read    adds the gradient of a read (`BackwardPass.book`)
-    close_window       closes a window of the receiver; as the last one closes, `finish` looks up whether a gradient returns
-    pop_messages_back  gives a message whose gradient is back to the training of predictors, `return_delay` steps later
-    Message.is_back    whether the gradient is back, for windows that wait and for credit; `Booked` has it until the message is deleted
-    delete_spent       deletes it at a step at which a later one is sent, once agents have ticked (`delete_spent_messages` in step.py), if
-                       nothing will read it or inject into it; `finish` has deleted it already where its values are freed
+Losses and ends of episodes only decide in which environments its reads count.
 
 A message changes through the ledger of its channel, or through these:
 

@@ -1,7 +1,6 @@
-"""Messages of stacks of channels: their content, their fate, and what is booked for them (rule 17, the ledger).
+"""Messages of stacks of channels: content, fate, what is booked for them, and what of them has reached a tick (rule 17, the ledger).
 
-The life of a message is told at the head of ledger.py, by methods, and in message_lives.py, in numbers. What its words and masks mean is in
-words.py.
+The life of a message is told in message_lives.py. What its words and masks mean is in words.py.
 """
 
 from __future__ import annotations

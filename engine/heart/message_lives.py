@@ -1,7 +1,26 @@
-"""The lives of messages, in real numbers: there is no code here, and a test computes the tables (rule 17, the ledger).
+"""The life of a message, by methods and then in real numbers, which a test computes; there is no code here (rules 17 and 18).
 
-Agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at every
-4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
+By the methods that change or read it, in the order in which they are called first:
+
+    Ledger.send                     enters it, with its `ReadPlan`: which ticks and windows will read it
+    Timetable.stamps_read_at        whether a tick of the receiver reads it
+    Ledger.receive                  what has arrived of it: an `Arrival`, and where its read may count. Where messages may be lost,
+                                    `HeldMessages.arrival` makes that of the newest
+    StandIns.stand_in               the same, where a synthetic input stands in for it
+    ForwardPass.as_read             what of it is differentiated: a `CountedRead`, with the rows in which it counts, `WithGraph` or `Constant`
+    Ledger.void_messages            voids it in the environments whose episode has ended
+    LateWindows.choose_windows      whether its sender's window, if that waits, is learned from: it asks `Message.is_back`
+    BackwardPass.collect_injections injects its credit, where its sender's window is learned from
+    BackwardPass.book               books the gradient of a `CountedRead`, as the reader's window is learned from
+    Booked.add_read                 the same, in the rows in which the read counts, and in no others
+    Message.close_sender_window     lets it be deleted: its sender's window has been learned from or skipped
+    Ledger.close_window             closes a window of the receiver; as the last one closes, `Ledger.finish` looks up whether a gradient returns
+    Ledger.pop_messages_back        gives it to the training of predictors, `return_delay` steps later; `Booked` has the gradient until it is deleted
+    Ledger.delete_spent             deletes it at a step at which a later one is sent, once agents have ticked (`delete_spent_messages` in step.py),
+                                    if nothing will read it or inject into it; `Ledger.finish` has deleted it already where its values are freed
+
+In numbers: agent a ticks at every step and learns from windows of 4 ticks: its window 1 has the ticks of steps 4 to 7. Agent b ticks at
+every 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
 objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
 and at step 7 the episode ends in environments 0 and 1. The columns list environments: where the message is void (`Fate.void`), where
 it is so since before any tick read it (`Fate.void_unread`), where a read of it has counted (`Booked.rows`), and where it has a booked

@@ -1,15 +1,4 @@
-"""Reads: what has reached a tick over a channel, and how what it reads is differentiated (rule 18, reads).
-
-The rule of a read, in the order in which it is applied, each part in one place:
-
-    Timetable.stamps_read_at  the stamps of the messages that a tick reads
-    Ledger.receive            what has arrived of them: an `Arrival` each, and where its read may count. `HeldMessages.arrival` makes that
-                              of the newest, where messages may be lost
-    StandIns.stand_in         the same, where a synthetic input stands in for the newest
-    ForwardPass.as_read       what of it is differentiated: a `CountedRead`, with the rows in which it counts, `WithGraph` or `Constant`
-    BackwardPass.book         the gradient of a `CountedRead` is booked for its message, once the window is learned from
-    Booked.add_read           in the rows in which the read counts, and in no others
-"""
+"""Reads: how what a tick reads over a channel is differentiated; message_lives.py has the whole rule (rule 18, reads)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ class ReadUse(Enum):
     state before a termination: its gradient is known to be zero (`Ledger._book_zero_after_last_state`)."""
     BOOKED = "booked"
     """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`. A plan does not ask for the
-    coupling: messages of a locked channel are `BOOKED` too, though none of their reads counts, and nothing is booked for them."""
+    coupling, which a fork or a probe may exchange while the message is on its way: messages of a locked channel are `BOOKED` too, though
+    none of their reads counts, and nothing is booked for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
