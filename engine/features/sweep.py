@@ -136,7 +136,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             if channel.injects_same_step_return:
                 yield f"{channel.member_names[0]} mixes in what its receiver returns at the same step"
             timetable = channel.ledger.timetable
-            if channel.coupling.gives_credit and not (system.description.endless or timetable.reads_as_sent):
+            if channel.gives_credit and not (system.description.endless or timetable.reads_as_sent):
                 yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"
             if not channel.predicts:
                 continue

@@ -130,6 +130,8 @@ class BackwardPass:
             learning_rows, creditable = window.learning_rows_by_agent[channel.sender], message.creditable
             if learning_rows is NONE or creditable is NONE or name in window.given_up_channel_names:
                 continue  # it has no credit: neither the coupling nor a feature is called
+            if replacer is None and not channel.gives_credit:
+                continue  # over `locked` the graph has it, over `detached` nothing does
             output = window.outputs_with_graph[name, message.stamp]
             if replacer is None:
                 credit = self.ordinary_credit(channel, message, output, step)

@@ -215,6 +215,11 @@ class Channel:
         return self.predicts and self.synthetic_gradient.injection.apply
 
     @cached_property
+    def gives_credit(self) -> bool:
+        """Whether its coupling has a credit to ask for: not where it is locked or detached."""
+        return self.coupling.gives_credit
+
+    @cached_property
     def returns_gradients(self) -> bool:
         """Whether gradients are returned; else its predictor, if it has one, learns when its sender does, from a loss of its own."""
         return self.ledger.returns_gradients

@@ -86,7 +86,7 @@ class LateWindows(Feature):
             return True
         others = {name for name, _ in window.sent_messages} - window.given_up_channel_names
         channels = [self.system.channels[name] for name in others]
-        return any(channel.predicts or channel.coupling.gives_credit for channel in channels)
+        return any(channel.predicts or channel.gives_credit for channel in channels)
 
     def _is_awaited(self, channel: Channel, message: Message, step: int) -> bool:
         """Whether a window waits for what returns for one of its messages."""

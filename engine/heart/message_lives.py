@@ -74,7 +74,7 @@ divide (engine/build/learning_groups.py): those of steps 0 to 7 and 8 to 15. Wha
 
     step  void  void_unread  counted  gradient  methods
     6     -     -            -        -         Ledger.send: by its plan, a read in window 1 may be booked; `Locked` has none that counts
-    7     0 1   0 1          -        -         window 0 ends: the coupling's `credit` is None, and nothing is injected
+    7     0 1   0 1          -        -         window 0 ends: `Locked` has no `credit`, and nothing is injected
     8     0 1   0 1          -        -         ForwardPass.as_read: one Constant, of zeros in 0 and 1, as the message is of window 0
     15    0 1   0 1          -        -         window 1 ends: Ledger.close_window; it is finished, and nothing is booked
     16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
