@@ -53,6 +53,8 @@ class AnyObjective(ABC):
     """Whether the network itself returns the loss."""
     classifies: ClassVar[bool] = False
     """Whether it learns which symbol follows, such as the next token of a text."""
+    codes_bits: ClassVar[bool] = False
+    """Whether a target of floats is zeros and ones, or their probabilities; its loss is unbounded below elsewhere."""
     labels: ClassVar[bool] = False
     """Whether its target names the class of each example, which advice and plots of messages go by."""
     errors_cancel: ClassVar[bool] = False
@@ -304,6 +306,7 @@ class Coding(Objective):
 
     metric = "bits"
     classifies: ClassVar[bool] = True
+    codes_bits: ClassVar[bool] = True
 
     class Options(IgnoreIndex):
         """Keys of code lengths."""

@@ -274,6 +274,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     has_target: ClassVar[bool]
     of_network: ClassVar[bool]
     classifies: ClassVar[bool]
+    codes_bits: ClassVar[bool]
     labels: ClassVar[bool]
     errors_cancel: ClassVar[bool]
     needs_an_end: ClassVar[bool]

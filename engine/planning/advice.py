@@ -71,6 +71,7 @@ def advice(
 def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool, acts: bool) -> list[str]:
     """Return the warnings for which the environment's signals, splits and episodes have to be known."""
     # they load torch, which help does not need
+    from antiphon.engine.planning.data_ranges import of_ranges
     from antiphon.engine.planning.missing_targets import missing_in_data
     from antiphon.engine.planning.samples import of_samples
 
@@ -86,6 +87,7 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
         )
     warnings += of_samples(scenario, env, acts=acts)
     warnings += missing_in_data(scenario, env)
+    warnings += of_ranges(scenario, env)
     if not saved:
         warnings += _without_logdir(scenario)
     if saved and not env.can_be_saved:

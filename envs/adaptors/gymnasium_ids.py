@@ -23,6 +23,7 @@ from antiphon.envs.env_keys import EnvOptions
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
 """Arguments of `make_vec` that a scenario file cannot set."""
+_LIMIT = "max_episode_steps"
 _AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
 
 _INSTEAD = {
@@ -62,7 +63,9 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
         raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
     parsed = _Options(**options)
-    mode, autoreset, arguments = parsed.vectorization_mode, parsed.autoreset, parsed.model_extra or {}
+    mode, autoreset, arguments = parsed.vectorization_mode, parsed.autoreset, dict(parsed.model_extra or {})
+    if arguments.get(_LIMIT, 0) is None:  # the registration's, to `gymnasium.make`; vector classes compare it
+        del arguments[_LIMIT]
     for key in arguments.keys() & _OWN:
         meaning = "use training.batch" if key == "num_envs" else "a scenario file has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be set, {meaning}; leave it out")
@@ -70,9 +73,9 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     chosen = mode is None and has_own and autoreset is None
     if mode is None:
         mode = "vector_entry_point" if chosen else "sync"
-    if mode == "vector_entry_point" and arguments.get("max_episode_steps") == -1:
+    if mode == "vector_entry_point" and arguments.get(_LIMIT) == -1:
         fix = "write vectorization_mode: sync"
-        raise ScenarioError(f"env.max_episode_steps: the vector environment of '{name}' has a limit; {fix}")
+        raise ScenarioError(f"env.{_LIMIT}: the vector environment of '{name}' has a limit; {fix}")
     if parsed.stack is not None:
         check_stack(parsed.stack)
     if mode == "vector_entry_point" and parsed.stack is not None:

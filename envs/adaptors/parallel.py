@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from inspect import Parameter, signature
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -364,13 +365,18 @@ class ParallelAdaptor(Adaptor):
         values = self._observe(observed)
         facts: dict[str, Any] = {}
         typed = outcomes.to(self.dtype)
-        finite = math.isfinite(typed.sum().item())
-        for index, ending in enumerate(("", *(f".{agent}" for agent in self._agents))):
+        endings = "", *(f".{agent}" for agent in self._agents)
+        if not math.isfinite(typed.sum().item()):
+            own_first = *range(1, len(endings)), 0  # the mean is of what all agents got
+            for index, (kind, name) in product(own_first, enumerate(OUTCOMES)):
+                full_name = name + endings[index]
+                if name in self.requested or full_name in self.requested:
+                    native = outcomes[kind, index]
+                    checked(full_name, OUTCOMES[name], typed[kind, index], self.num_envs, native)
+        for index, ending in enumerate(endings):
             for kind, name in enumerate(OUTCOMES):
                 if name + ending in self.requested:
-                    facts[name + ending] = outcome = typed[kind, index]
-                    if not finite:
-                        checked(name + ending, OUTCOMES[name], outcome, self.num_envs, outcomes[kind, index])
+                    facts[name + ending] = typed[kind, index]
             if index and f"reward{ending}" in self.requested:
                 facts[f"_reward{ending}"] = takes_part[index]
         terminated, truncated = outcomes[1:, 0].bool()

@@ -225,6 +225,8 @@ def _packed(sequences: Any, where: str, per_sequence: Collection[str], classes: 
         bool(steps), where, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
     )
     packed = _Packed(_lengths({name: values_by_name[name] for name in steps}, where), sequence_columns)
+    if "lengths" in sequence_columns and all(is_whole(value.numbers) for value in values_by_name["lengths"]):
+        _check_cut(steps[0], packed.lengths, values_by_name["lengths"], where)
     for name, parts in values_by_name.items():
         typed = [value.numbers for value in parts if not value.blank]
         shapes = {
@@ -264,6 +266,14 @@ def _lengths(values_by_name: Mapping[str, list[Value]], where: str) -> Tensor:
             unequal = f"{name}[{index}] has {len(numbers)} steps, but {first}[{index}] has {len(first_numbers)}; {named}"
             require(len(first_numbers) == len(numbers), where, unequal)
     return torch.tensor([len(value.numbers) for value in parts])
+
+
+def _check_cut(name: str, steps: Tensor, lengths: list[Value], where: str) -> None:
+    """Raise DataError where `lengths` are others than the steps of the signal `name`: its padding would count."""
+    for index, (count, length) in enumerate(zip(steps.tolist(), lengths, strict=True)):
+        differ = f"lengths[{index}] is {int(length.numbers)}, but {name}[{index}] has {count} steps"
+        cut = f"cut each to its length, {name}=[row[:n] for row, n in zip({name}, lengths)], and leave lengths out"
+        require(count == int(length.numbers), where, f"{differ}; {cut}")
 
 
 class SequenceStream(SeededEnv):

@@ -491,7 +491,7 @@ def signals_of(
     values = {name: column for name, column in columns.items() if not name.startswith("_")}
     if options.training_only is None:
         gaps = (name for name, column in values.items() if bool(_ignored(column).any()))
-        hidden = dict.fromkeys([*hidden, *gaps])
+        hidden = dict.fromkeys(name for name in (*hidden, *gaps) if name in values)  # masks are no signals
     else:
         hidden = options.training_only
     for name in hidden:

@@ -401,6 +401,29 @@ def test_a_copy_that_does_not_fit_in_memory_is_refused_with_the_way_to_read_it(m
         envs.from_tensors(x=X)
 
 
+CLASSES = np.arange(ROWS) % 3
+MASKS: dict[str, Callable[[Any, Any], Any]] = {
+    "tensors": lambda mask, keys: envs.from_tensors(x=X, label=CLASSES, _label=mask, **keys),
+    "dataset": lambda mask, keys: envs.from_dataset(
+        [*zip(X, CLASSES, mask, strict=True)], ("x", "label", "_label"), **keys
+    ),
+    "sequences": lambda mask, keys: envs.from_sequences(
+        x=[row[:, None] for row in X], label=CLASSES, _label=mask, **keys
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["bool", "int64", "uint8"])
+@pytest.mark.parametrize("source", MASKS)
+def test_a_mask_of_labels_is_bool_or_zeros_and_ones_and_no_label_itself(source: str, kind: str) -> None:
+    """Where it is False counts as little as the class -100, without `training_only`."""
+    there = np.arange(ROWS) > 2
+    masked = MASKS[source](there.astype(kind), NO_SPLITS)
+    assert list(masked.description.signals) == ["x", "label"]
+    assert masked.description.signals["label"].training_only
+    assert torch.equal(masked.table.columns["_label"].flatten(), torch.tensor(there))
+
+
 def test_what_is_missing_counts_in_no_loss() -> None:
     """A masked target trains as the same target with a mask of its own."""
     target = np.ma.array(np.where(HOLES, -999, WHOLE).astype("f4"), mask=HOLES)

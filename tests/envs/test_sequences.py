@@ -138,11 +138,19 @@ def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
             {"x": X, "_x": LABEL > 0},
             "_x: a mask with a value per sequence for a signal with a value per step",
         ),
+        (
+            {"x": torch.zeros(20, 7, 2), "lengths": LENGTHS},
+            "lengths[0] is 1, but x[0] has 7 steps; cut each to its length, x=[row[:n] for row, n in zip(x, lengths)]",
+        ),
         ({"x": X, "test": [1]}, "from_sequences: test: list; pass a share of the sequences, or a mapping"),
     ],
 )
 def test_bad_sequences_are_named(sequences: dict[str, Any], expected: str) -> None:
     assert expected in message(lambda: envs.from_sequences(**sequences))
+
+
+def test_lengths_that_are_those_of_the_sequences_are_a_signal() -> None:
+    assert "lengths" in source(lengths=LENGTHS).description.signals
 
 
 # --- trained on --------------------------------------------------------------------------------------------

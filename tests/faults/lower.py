@@ -6,6 +6,34 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "envs-masks-of-labels-are-labels",
+        "envs/sources/tensors.py",
+        "dict.fromkeys(name for name in (*hidden, *gaps) if name in values)",
+        "dict.fromkeys((*hidden, *gaps))",
+        "tests/doors/test_data.py::test_a_mask_of_labels_is_bool_or_zeros_and_ones_and_no_label_itself[sequences-bool]",
+    ),
+    Fault(
+        "envs-padding-beside-lengths-counts",
+        "envs/sources/sequences.py",
+        """    if "lengths" in sequence_columns and""",
+        "    if False and",
+        "tests/envs/test_sequences.py::test_bad_sequences_are_named",
+    ),
+    Fault(
+        "envs-the-mean-reward-is-blamed-for-an-agents",
+        "envs/adaptors/parallel.py",
+        "*range(1, len(endings)), 0  #",
+        "*range(len(endings)),  #",
+        "tests/envs/adaptors/test_broken_worlds.py::test_so_is_a_parallel_world",
+    ),
+    Fault(
+        "envs-a-limit-of-null-is-compared",
+        "envs/adaptors/gymnasium_ids.py",
+        "    if arguments.get(_LIMIT, 0) is None:",
+        "    if False:",
+        "tests/envs/adaptors/test_gymnasium_ids.py::test_a_limit_of_null_is_that_of_the_registration",
+    ),
+    Fault(
         "envs-transitions-write-to-what-others-read",
         "envs/worlds/world.py",
         "        tried = self._step <= _TRIED\n",

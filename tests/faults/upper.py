@@ -580,6 +580,20 @@ UPPER: tuple[Fault, ...] = (
         "tests/scenarios/test_advice.py::test_what_another_variant_intends_is_known_by_what_it_is_about_not_by_its_words",
     ),
     Fault(
+        "engine-bytes-of-zeros-and-ones-are-taken-for-pictures",
+        "engine/planning/data_ranges.py",
+        "0 < high < _BITS",
+        "0 < high < 0",
+        "tests/engine/planning/test_advice.py::test_what_goes_wrong_is_said_once[bits in bytes]",
+    ),
+    Fault(
+        "engine-signs-are-coded-as-bits",
+        "engine/planning/data_ranges.py",
+        "(low < 0 or high > 1)",
+        "(low < -9 or high > 9)",
+        "tests/engine/planning/test_advice.py::test_what_goes_wrong_is_said_once[a target of signs]",
+    ),
+    Fault(
         "advice-missing-targets-are-not-seen",
         "engine/planning/advice.py",
         "    warnings += missing_in_data(scenario, env)\n",

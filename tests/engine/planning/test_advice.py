@@ -121,6 +121,21 @@ byte_pixels = partial(
     seen, ["pixels"], PIXELS.to(torch.uint8).view(40, 10, 10)
 )  # an image, which enters in 0 to 1
 raw_pixels = partial(seen, ["pixels"], PIXELS.float())
+bits_in_bytes = partial(seen, ["pixels"], (PIXELS % 2).to(torch.uint8))
+bits_in_white = partial(seen, ["pixels"], (PIXELS % 2 * 255).to(torch.uint8))
+
+
+def coded(bits: torch.Tensor) -> Scenario:
+    """An agent that learns the code of a target of floats."""
+    env = from_tensors(x=torch.rand(40, 3), bits=bits, training_only="bits")
+    agents = {"z": {"observes": ["x"], "objective": {"kind": "coding", "target": "bits"}}}
+    return Scenario(scenario="coded", env=env, agents=agents, training={"batch": 8})
+
+
+SIGNS = torch.arange(80.0).reshape(40, 2) % 2 * 2 - 1
+coded_bytes = partial(coded, (SIGNS > 0).to(torch.uint8))
+coded_signs = partial(coded, SIGNS)
+coded_shares = partial(coded, SIGNS / 4 + 0.5)
 
 
 def all_alike(objective: Any = CLASSIFY) -> Scenario:
@@ -244,6 +259,18 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
     ),
     "no number is present": ("unlabelled", "agent b: the target 'value' is missing in all 28 training"),
     "an ignored class": ("of_an_ignored_class", "agent a: the target 'word' is missing in all 28 training"),
+    "bits in bytes": (
+        "bits_in_bytes",
+        r"agent eye: 'pixels' has bytes of 0 and 1, which enter as 0 and 1/255, .* as classes=\{'pixels': 2\}$",
+    ),
+    "a target of bits in bytes": (
+        "coded_bytes",
+        "agent z: 'bits' has bytes of 0 and 1, which enter as 0 and 1/255",
+    ),
+    "a target of signs": (
+        "coded_signs",
+        "agent z: the target 'bits' has numbers from -1 to 1, and this objective codes zeros and ones, .* or use regression$",
+    ),
     "raw pixels": (
         "raw_pixels",
         r"agent eye: 'pixels' has numbers of about 1\.6e\+02, .*observes: \{pixels: \{normalise: true\}\}$",
@@ -268,6 +295,8 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "embedded": ("embedded_pixels", ""),
     "real": ("real_pixels", ""),
     "bytes of images": ("byte_pixels", ""),
+    "black and white": ("bits_in_white", ""),
+    "probabilities": ("coded_shares", "zeros and ones"),
     "own loss": ("alike_with_its_own_loss", "one class"),
     "a target is present": ("all_labelled", "is missing in all"),
 }

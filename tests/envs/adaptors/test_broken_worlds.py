@@ -214,7 +214,7 @@ class BrokenMines(Mines):
     [
         ("raises", "env: 'mines_v0' failed in step(): ZeroDivisionError: the world has come to an end"),
         ("nan", "env: 'low.observation' of sub-environment 0 is nan, which is not finite"),
-        ("reward", "env: 'reward' of sub-environment 0 is nan, which is not finite"),
+        ("reward", "env: 'reward.low' of sub-environment 0 is nan, which is not finite"),
         ("state", "env: 'state' is [2, 5], but its space is [2, 2]"),
         *(
             (fault, f"env: 'mines_v0' returned {fault} of 'low' from step(), which is alive")

@@ -123,6 +123,13 @@ def test_a_time_limit_is_a_truncation() -> None:
         assert not any(bool(info["terminated"].any()) for info in infos)
 
 
+@pytest.mark.parametrize("key", [{}, {"vectorization_mode": "sync"}])
+def test_a_limit_of_null_is_that_of_the_registration(key: dict[str, Any]) -> None:
+    env = envs.make({"id": "gymnasium/CartPole-v1", "max_episode_steps": None, **key}, batch=1)
+    env.reset(seed=0)
+    assert env.step(torch.tensor([0]))[4]["truncated"].tolist() == [0]
+
+
 def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
