@@ -50,6 +50,7 @@ from antiphon.base.manifests import (
 from antiphon.base.nearest_names import suggest
 from antiphon.running.checkpoints import Checkpoints
 from antiphon.running.lock import LOCK, DirectoryLock
+from antiphon.running.recorders import call_each
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
@@ -414,8 +415,7 @@ class RunDirectory:
             RunError: See `note`; the previous checkpoints are kept.
         """
         self.check_in_place()
-        for recorder in recorders:
-            recorder.sync()
+        call_each(recorders, "sync")
         destination, grown = self.checkpoints.at(running.now), self._grown()
         noted = self.facts["checkpoints"]
         names = [path.name for path in self.checkpoints.by_step.values()]

@@ -24,6 +24,7 @@ from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.running.lock import file_lock
+from antiphon.running.recorders import call_each
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
@@ -239,20 +240,20 @@ class DirectoryWriter(Observer):
         own_recorders = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
         use(own_recorders, run, "telemetry.recorders", "pass its class, of which each run makes one")
         recorders = [*tables, board, *own_recorders]
-        with ExitStack() as begun:
-            for recorder in recorders:
-                begun.callback(recorder.close)
-                recorder.begin(description)
-            begun.pop_all()
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
         self._seconds_before: float = max(directory.facts["seconds"], logged)
-        self._clock = SharedClock()
-        self._clock.divide(1)
-        self._timed_at = start, self._seconds()
         self.recorders: list[Recorder] = [*recorders, self._latest]
-        if has_objects and running.now == 0:
-            directory.checkpoint(running, self.recorders)
+        with ExitStack() as begun:
+            for recorder in recorders:
+                begun.callback(recorder.close)
+                call_each([recorder], "begin", description)
+            self._clock = SharedClock()
+            self._clock.divide(1)
+            self._timed_at = start, self._seconds()
+            if has_objects and running.now == 0:
+                directory.checkpoint(running, self.recorders)
+            begun.pop_all()
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
@@ -335,8 +336,8 @@ class DirectoryWriter(Observer):
         result = result_of(running, self._latest, *about, scored=outcome.scored)
         for recorder in run.recorders:
             if outcome.status == "done":
-                recorder.end(result)
-            recorder.sync()
+                call_each([recorder], "end", result)
+            call_each([recorder], "sync")
         directory.note_result(result, **ended)
         self.result = result
         run.notify("on_checkpoint")

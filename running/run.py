@@ -16,6 +16,7 @@ from antiphon.engine.inference.evaluation import FEWEST, Evaluation
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.inference.validation import Validation
 from antiphon.engine.live_system import LiveSystem
+from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
@@ -30,8 +31,9 @@ from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
 from antiphon.running.handles import Recording
+from antiphon.running.recorders import BegunRecorders, call_each
 from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.figures import Figure, Recorder
+from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.history import History
 from antiphon.telemetry.parts.part_figures import PartFigures
 
@@ -93,6 +95,7 @@ class Run:
         self.running = running
         self.threads, self.matmul_precision = running.threads, running.matmul_precision
         self.recorders: list[Recorder] = []
+        self._begun = BegunRecorders()
         self.recordings: list[Recording] = []
         self.writer: Writer | None = None
         self._stays = False
@@ -135,6 +138,7 @@ class Run:
         """Write a run directory from here on, with the recorders of its writer."""
         self.writer = writer
         self.recorders += writer.recorders
+        self._begun.note(writer.recorders)
 
     # --- when something is read --------------------------------------------------------------------------
 
@@ -196,6 +200,7 @@ class Run:
     def begin_step(self, *, due: bool) -> Watch:
         """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
         running = self.running
+        self._begun.begin_new(self.recorders, self._described)
         self.watched = running.newest.watched(running.now, self.log_steps) if self.recorders else None
         return due or (self.watched is not None and self.watched.learning)
 
@@ -215,8 +220,7 @@ class Run:
         if self._valued(step):
             values, undefined = values_of_run(running, partial(self._follow, step + 1))
             if undefined is not None:
-                for recorder in self.recorders:
-                    recorder.undefined(step + 1, undefined)
+                call_each(self.recorders, "undefined", step + 1, undefined)
             self.log(step + 1, values)
         if running.validation is not None and self._evaluates(step):
             self._evaluate(step, running.validation)
@@ -231,16 +235,14 @@ class Run:
 
     def _follow(self, step: int, done: int, total: int) -> None:
         """Tell the recorders how far a measurement of a step is."""
-        for recorder in self.recorders:
-            recorder.measuring(step, done, total)
+        call_each(self.recorders, "measuring", step, done, total)
 
     def log(self, step: int, figures: Sequence[Figure]) -> None:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
         if step != self._logged_at:
             self._logged_at = step
             figures = [*figures, *(() if self.writer is None else self.writer.times(step))]
-        for recorder in self.recorders:
-            recorder.figures(step, figures)
+        call_each(self.recorders, "figures", step, figures)
 
     @property
     def newest_logged(self) -> bool:
@@ -249,8 +251,7 @@ class Run:
 
     def write_parts(self, step: int, figures: Sequence[PartFigures]) -> None:
         """Hand the metrics of parts to the recorders."""
-        for recorder in self.recorders:
-            recorder.parts(step, figures)
+        call_each(self.recorders, "parts", step, figures)
 
     def _write_entry(self, step: int, row: Row | None) -> None:
         """Hand the metrics, histograms and samples of the step just taken to the recorders; `row`: as parts have it."""
@@ -258,11 +259,10 @@ class Run:
             row = Row.of(self.running, step, sampled=self.log_steps.sampled(step))
             self._entry_at = step + 1
         self.log(step + 1, entry_figures(self.running, row))
-        for recorder in self.recorders:
-            if row.histograms:
-                recorder.histograms(step + 1, row.histograms)
-            if row.samples:
-                recorder.samples(step + 1, row.samples)
+        if row.histograms:
+            call_each(self.recorders, "histograms", step + 1, row.histograms)
+        if row.samples:
+            call_each(self.recorders, "samples", step + 1, row.samples)
 
     def _evaluate(self, step: int, validation: Validation) -> None:
         """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
@@ -377,7 +377,20 @@ class Run:
     def checkpoint(self) -> None:
         """Write a checkpoint into the run directory, if there is one."""
         if self.writer is not None:
+            self._begun.begin_new(self.recorders, self._described)
             self.writer.directory.checkpoint(self.running, self.recorders)
+
+    def _described(self) -> RunDescription:
+        """Return the description of the run from here on, with which appended recorders begin."""
+        running = self.running
+        facts = {"scenario": running.scenario.scenario, "seed": running.seed}
+        return describe_run(
+            running.scenario,
+            facts if self.writer is None else self.writer.directory.facts,
+            hold=running.system.steps_per_example,
+            start=running.now,
+            until=running.until,
+        )
 
     def close(self, failure: BaseException | None = None) -> None:
         """Close the run directory, recorders and environment; a second call does nothing.
@@ -392,6 +405,6 @@ class Run:
             closing.callback(self.running.close)
             closing.callback(release, self)
             for recorder in reversed(self.recorders):
-                closing.callback(recorder.close)
+                closing.callback(call_each, [recorder], "close")
             if self.writer is not None:
                 self.writer.close(failure)

@@ -6,6 +6,21 @@ from tests.faults.fault import Fault
 
 UPPER: tuple[Fault, ...] = (
     Fault(
+        "running-appended-recorders-do-not-begin",
+        "running/recorders.py",
+        """            call_each([recorder], "begin", describe())
+""",
+        "",
+        "tests/running/test_own_recorders.py::test_one_that_is_appended_begins_where_the_run_is",
+    ),
+    Fault(
+        "running-errors-of-recorders-are-tracebacks",
+        "running/recorders.py",
+        "            raise line from error",
+        "            raise",
+        "tests/running/test_own_recorders.py::test_one_that_fails_is_a_line_with_its_method[figures]",
+    ),
+    Fault(
         "scenarios-a-zero-delay-cycle-is-allowed",
         "scenarios/checks.py",
         "    if stuck:\n        cycle = cycle_among(stuck, undelayed(scene.channels))",

@@ -1,0 +1,79 @@
+"""Recorders of a user's: named in a scenario or appended, each begins before its first metrics; what fails is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon import Simulation
+from antiphon.errors import RunError, ScenarioError
+from antiphon.telemetry import Figure, Recorder, RunDescription
+from tests.engine.scenes import CLASSIFY, scenario_of
+
+AGENTS = {"a": {"observes": ["image"], "objective": CLASSIFY}}
+
+
+class Service(Recorder):
+    """Has a connection from `begin` to `close`, as services of metrics have."""
+
+    fails = ""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.calls: list[Any] = []
+
+    def begin(self, description: RunDescription) -> None:
+        self.calls.append((description.hparams, description.start_step))
+        self._fail("begin")
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        self.calls.append(step)
+        self._fail("figures")
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        self._fail("end")
+
+    def sync(self) -> None:
+        self._fail("sync")
+
+    def close(self) -> None:
+        self.calls.append("closed")
+        self._fail("close")
+
+    def _fail(self, method: str) -> None:
+        if self.fails == method:
+            raise TimeoutError("no connection")
+
+
+@pytest.mark.parametrize("has_directory", [False, True])
+def test_one_that_is_appended_begins_where_the_run_is(has_directory: bool, tmp_path: Path) -> None:
+    scenario, service = scenario_of(AGENTS, [], steps=6, telemetry={"period": 2}), Service()
+    with Simulation(scenario, seed=3, logdir=tmp_path / "run" if has_directory else None) as simulation:
+        simulation.step()
+        simulation.recorders.append(service)
+        simulation.run()
+    assert service.calls == [({"scenario": "scene", "seed": 3}, 1), 2, 4, 6, "closed"]
+
+
+def test_what_is_no_recorder_is_refused_before_a_step(tmp_path: Path) -> None:
+    line = r"^simulation.recorders: a Python type is no recorder; append an object of a subclass of antiphon.telemetry.Recorder$"
+    with Simulation(scenario_of(AGENTS, [], steps=2), logdir=tmp_path / "run") as simulation:
+        simulation.recorders.append(Service)  # type: ignore[arg-type]
+        with pytest.raises(ScenarioError, match=line):
+            simulation.step()
+        assert simulation.now == 0
+        simulation.run()
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize("method", ["begin", "figures", "end", "sync", "close"])
+def test_one_that_fails_is_a_line_with_its_method(method: str, tmp_path: Path) -> None:
+    class Failing(Service):
+        fails = method
+
+    scenario = scenario_of(AGENTS, [], steps=2, telemetry={"recorders": [Failing]})
+    line = r"^telemetry.recorders: Service\._fail failed at test_own_recorders.py:\d+: TimeoutError: no connection$"
+    with pytest.raises(RunError, match=line), Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
