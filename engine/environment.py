@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, NoReturn, TypeGuard, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
 from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, NONE, Mask
@@ -22,9 +21,7 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
-from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
-from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv, real
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World
@@ -71,25 +68,23 @@ def _raise_named(error: Exception, place: str) -> NoReturn:
     raise line from error
 
 
-class EnvironmentRunner:
-    """Steps an environment, and makes its returns into step signals.
+class SignalledSteps:
+    """Makes what the steps of an environment return into step signals.
 
     Args:
-        env: The environment; the runner owns it.
+        env: The environment, or one of several that are alike.
         names: The signals to provide.
-        seed: Of its resets.
-
-    Raises:
-        ScenarioError: Another run steps this environment.
 
     Attributes:
         episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.
-        runners: Of an environment whose rows are those of several, their runners (`of`); empty: it is one.
+        step_signals: The signals of the present step.
+        elapsed: Steps of the present episode, where its length is known.
     """
 
-    runners: Sequence[EnvironmentRunner] = ()
+    step_signals: StepSignals
+    elapsed: int
 
-    def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
+    def __init__(self, env: TorchVectorEnv, names: set[str]) -> None:
         self.env = env
         self.names = sorted(names)
         signals = env.description.all_signals
@@ -100,89 +95,16 @@ class EnvironmentRunner:
         # not what an environment shows under the key `alive`
         self._lives = [name for name in lives if names.issuperset(f"{kind}.{name}" for kind in ENDS)]
         self._limits = [name for name in self._after if name.partition(".")[0] == "truncated"]
-        env.request(names.difference(self._outcomes))
-        self._draws: UsersDraws | None = None
-        """How a vector environment of a user's class draws random numbers."""
-        if not type(env).__module__.startswith("antiphon."):
-            self._draws = UsersDraws(late=None if isinstance(env, World) else OwnDraws())
-        fix = "let each have its own: register a function that makes it (antiphon.environment)"
-        use(env.handed_over(), self, "env", fix)
-        try:
-            self.reset(seed)
-        except BaseException:
-            release(self)
-            raise
+        self.episodes: EpisodeStatistics | None = None
 
     def __repr__(self) -> str:
         rows, step = self.env.num_envs, self.step_signals.step
-        return f"<EnvironmentRunner of {type(self.env).__name__}: step {step:,}, batch {rows:,}, {', '.join(self.names)}>"
-
-    @staticmethod
-    def of(runners: Sequence[EnvironmentRunner]) -> EnvironmentRunner:
-        """Return a runner that steps several environments as one, alike but for their seeds, whose rows are those of all.
-
-        What the runners hold is brought up to date by `share`, but for the state of their environments, which always is.
-        """
-        env, episodes = runners[0].env, runners[0].episodes
-        if episodes is not None:
-            rows = len(runners) * env.num_envs
-            episodes = EpisodeStatistics(episodes.returns, rows, env.device, env.dtype)
-        runner = copy_with(runners[0], runners=runners, episodes=episodes)
-        runner.join()
-        return runner
-
-    def join(self) -> None:
-        """Take over what the runners of several environments hold."""
-        present = joined_signals([runner.step_signals for runner in self.runners])
-        states = [{**runner.state_dict(), "present": None} for runner in self.runners]
-        state = join_rows(states, self.env.num_envs, self.env.device)
-        self.load_state_dict({**state, "now": present.step, "present": present.signals})
-
-    def share(self) -> None:
-        """Bring the runners of several environments up to date; their tensors are views."""
-        state = {"now": self.step_signals.step, **self.state_dict()}
-        for runner, runner_state in zip(
-            self.runners, split_rows(state, len(self.runners), self.env.num_envs), strict=True
-        ):
-            runner.load_state_dict(runner_state)
-
-    def go_on_with(self, staying: Sequence[int]) -> None:
-        """Note that of several environments only those at these places are stepped together from here on."""
-        for index in staying:
-            if isinstance(env := self.runners[index].env, World):
-                env.go_on_with(staying, index, len(self.runners))
-
-    def reset(self, seed: int) -> None:
-        """Start again from step 0."""
-        self._seed = seed
-        try:
-            reset = partial(self.env.reset, seed=_reset_seed(self.env, seed))
-            observations, info = self._of_seed("reset", reset)
-        except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
-            _raise_named(error, "env")
-        self.step_signals = self._signals(0, observations, info)
-        self.elapsed = 0  # steps of the present episode, where its length is known
-        self.episodes: EpisodeStatistics | None = None
-        if any(name.partition(".")[0] in OUTCOMES for name in self._after):
-            rewards = [name for name in self._after if name.partition(".")[0] == REWARD]
-            self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
-
-    def go_to(self, runner: EnvironmentRunner) -> None:
-        """Be where the runner of another environment of this kind is, and show the same steps from there on."""
-        self._seed = runner._seed
-        self.env.load_state_dict(runner.env.state_dict())
-        present = runner.step_signals
-        self.step_signals = StepSignals(present.step, dict(present.signals))
-        self.elapsed = runner.elapsed
+        return f"<{type(self).__name__} of {type(self.env).__name__}: step {step:,}, batch {rows:,}, {', '.join(self.names)}>"
 
     @property
     def episode_length(self) -> int | None:
         """Steps of the present episode; None: its environment does not know them."""
         return self.env.episode_length
-
-    def figures(self) -> dict[str, float]:
-        """Return metrics of progress by name: the environment's own, and those of finished episodes."""
-        return self.env.figures() | ({} if self.episodes is None else self.episodes.figures())
 
     def _signals(self, step: int, observations: dict[str, Tensor], info: dict[str, Any]) -> StepSignals:
         """The signals of a step that are known at its tick."""
@@ -211,10 +133,7 @@ class EnvironmentRunner:
         length = self.env.episode_length
         step = self.step_signals.step
         try:
-            if self.runners:
-                result = _step_joined(self.runners, action, self.names, step)
-            else:
-                result = self.step_env(action, step)
+            result = self.step_env(action, step)
         except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
             _raise_named(error, f"step {step + 1}: env")
         observations, reward, terminated, truncated, info = result
@@ -242,13 +161,7 @@ class EnvironmentRunner:
 
     def step_env(self, action: Any, step: int) -> StepResult:
         """Step the environment itself, after so many steps."""
-        return self._of_seed(str(step), partial(self.env.step, action))
-
-    def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
-        """Return what the environment does; what a user's class draws meanwhile is a function of the seed and a name."""
-        if self._draws is None:
-            return compute()
-        return self._draws(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
+        raise NotImplementedError
 
     def _lives_over(self, previous: StepSignals) -> dict[str, Life]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
@@ -339,67 +252,77 @@ class EnvironmentRunner:
             self.episodes.load_state_dict(state["episodes"])
 
 
+class EnvironmentRunner(SignalledSteps):
+    """Steps an environment, and makes its returns into step signals.
+
+    Args:
+        env: The environment; the runner owns it.
+        names: The signals to provide.
+        seed: Of its resets.
+
+    Raises:
+        ScenarioError: Another run steps this environment.
+    """
+
+    def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
+        super().__init__(env, names)
+        env.request(names.difference(self._outcomes))
+        self._draws: UsersDraws | None = None
+        """How a vector environment of a user's class draws random numbers."""
+        if not type(env).__module__.startswith("antiphon."):
+            self._draws = UsersDraws(late=None if isinstance(env, World) else OwnDraws())
+        fix = "let each have its own: register a function that makes it (antiphon.environment)"
+        use(env.handed_over(), self, "env", fix)
+        try:
+            self.reset(seed)
+        except BaseException:
+            release(self)
+            raise
+
+    def reset(self, seed: int) -> None:
+        """Start again from step 0."""
+        self._seed = seed
+        try:
+            reset = partial(self.env.reset, seed=_reset_seed(self.env, seed))
+            observations, info = self._of_seed("reset", reset)
+        except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
+            _raise_named(error, "env")
+        self.step_signals = self._signals(0, observations, info)
+        self.elapsed = 0
+        self.episodes = None
+        if any(name.partition(".")[0] in OUTCOMES for name in self._after):
+            rewards = [name for name in self._after if name.partition(".")[0] == REWARD]
+            self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
+
+    def go_to(self, runner: EnvironmentRunner) -> None:
+        """Be where the runner of another environment of this kind is, and show the same steps from there on."""
+        self._seed = runner._seed
+        self.env.load_state_dict(runner.env.state_dict())
+        present = runner.step_signals
+        self.step_signals = StepSignals(present.step, dict(present.signals))
+        self.elapsed = runner.elapsed
+
+    def figures(self) -> dict[str, float]:
+        """Return metrics of progress by name: the environment's own, and those of finished episodes."""
+        return self.env.figures() | ({} if self.episodes is None else self.episodes.figures())
+
+    def step_env(self, action: Any, step: int) -> StepResult:
+        """Step the environment itself, after so many steps."""
+        return self._of_seed(str(step), partial(self.env.step, action))
+
+    def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
+        """Return what the environment does; what a user's class draws meanwhile is a function of the seed and a name."""
+        if self._draws is None:
+            return compute()
+        return self._draws(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
+
+
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
     """Return the seed of an environment's first reset, in [0, LARGEST_SEED], from the seed of a run or an evaluation."""
     if env.hashes_seed and 0 <= seed <= LARGEST_SEED:
         return seed
     (sampled,) = sampled_seeds(seed, 1, LARGEST_SEED - env.num_envs + 1)  # which may add the row
     return sampled
-
-
-def _step_each(
-    runners: Sequence[EnvironmentRunner], actions: Sequence[Action | None], step: int
-) -> list[StepResult]:
-    """Step several environments; vector environments of another library get the actions of all before one is awaited."""
-    vectors = [runner.env for runner in runners if isinstance(runner.env, VectorAdaptor)]
-    if len(vectors) < len(runners):
-        return [runner.step_env(own, step) for runner, own in zip(runners, actions, strict=True)]
-    for env, actions_of_env in zip(vectors, actions, strict=True):
-        env.send(actions_of_env)
-    return [env.receive() for env in vectors]
-
-
-def _step_joined(
-    runners: Sequence[EnvironmentRunner], action: Action | None, names: Sequence[str], step: int
-) -> StepResult:
-    """Step several environments, at once where they can (`World.step_all`), and return the rows of all.
-
-    Args:
-        runners: Theirs.
-        action: Of all rows.
-        names: Of signals.
-        step: The steps before.
-    """
-    envs = [runner.env for runner in runners]
-    if _alike(envs):
-        return World.step_all(envs, action)
-    batch = envs[0].num_envs
-    observations, *outcomes, infos = zip(
-        *_step_each(runners, split_rows(action, len(envs), batch), step), strict=True
-    )
-    reward, terminated, truncated = (
-        torch.cat([torch.as_tensor(values) for values in parts]) for parts in outcomes
-    )
-    info_names = [*names, REWARD]
-    info: dict[str, Any] = joined(infos, [*info_names, *(f"_{name}" for name in info_names)])
-    if any("_final_obs" in env_info for env_info in infos):
-        nowhere = torch.zeros(batch, dtype=torch.bool, device=envs[0].device)
-        info["_final_obs"] = torch.cat([env_info.get("_final_obs", nowhere) for env_info in infos])
-        last = [final.get("final_obs", shown) for final, shown in zip(infos, observations, strict=True)]
-        facts = [env_info.get("final_info", env_info) for env_info in infos]
-        info |= {"final_obs": joined(last, names), "final_info": joined(facts, names)}
-    return joined(observations, names), reward, terminated, truncated, info
-
-
-def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
-    """Whether environments are worlds of one kind without a state of their own beside rows, as often stepped."""
-    first = envs[0]
-    if not isinstance(first, World):
-        return False
-    kind = type(first)
-    if kind.step is not World.step or kind.state_dict is not World.state_dict:
-        return False
-    return all(type(env) is kind and env.as_often_stepped(first) for env in envs)
 
 
 def plain_state(state: Any) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
+from antiphon.engine.joint_environment import JointSteps
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.stacked import Stacked
@@ -53,7 +53,7 @@ class Together(Executor):
         if not members:
             return
         self.bases = [running.system for running in members]
-        self._world: EnvironmentRunner = EnvironmentRunner.of([running.world for running in members])
+        self._world: JointSteps = JointSteps([running.world for running in members])
         self._backend = StackedBackend(*self.bases)
         self._means = MeanAccumulator(*self.bases)
         for member, running in enumerate(members):

@@ -33,7 +33,6 @@ from antiphon.engine.capture.inputs import (
 )
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
-from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.installed import check_later
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
@@ -153,24 +152,24 @@ class CapturedLoop(Executor):
 
     Args:
         recorder: Makes what records and replays.
-
-    Attributes:
-        obstacle: Why all steps are taken one by one; None: they need not be, or it is not known yet.
-        replayed: Periods that have been replayed.
     """
 
     def __init__(self, recorder: Callable[[], CudaGraphRecorder] = CudaGraphRecorder) -> None:
         self._recorder = recorder
-        self.obstacle: str | None = None
-        self.replayed = 0
-        self._backend: StackedBackend | None = None
-        self._divergence: DivergenceCheck | None = None
+        self._periods: _Periods | None = None
+        """Of the newest backend; None: no step has been taken."""
         self._reached = 0
         """Steps taken, by the newest period; 0: the simulation has gone on from there."""
-        self._periods = 0
-        """Periods since the simulation held the state itself; 0: it does."""
 
-    # --- steps -------------------------------------------------------------------------------------------
+    @property
+    def obstacle(self) -> str | None:
+        """Why all steps are taken one by one; None: they need not be, or it is not known yet."""
+        return None if self._periods is None else self._periods.obstacle
+
+    @property
+    def replayed(self) -> int:
+        """Periods that have been replayed."""
+        return 0 if self._periods is None else self._periods.replayed
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
         """Take a step with those of its period, or count one that has been taken so; any other is taken alone.
@@ -186,7 +185,11 @@ class CapturedLoop(Executor):
 
     def _take_with_period(self, running: LiveSystem, reader: Reader) -> bool:
         """Return whether the present step has been taken with those of its period."""
-        self._follow(running)
+        backend, periods = running.backend, self._periods
+        if isinstance(backend, StackedBackend) and not (periods and periods.are_of(backend)):
+            periods = _Periods(backend, running, self._recorder, self.replayed)
+            self._periods, self._reached = periods, 0
+        assert periods is not None
         step, every = running.now, running.scenario.telemetry.period
         if step < self._reached:
             return True
@@ -194,16 +197,16 @@ class CapturedLoop(Executor):
         def alone(step: int) -> bool:
             return reader.observes(step) or (step + 1) % every == 0 or reader.measures(step)
 
-        if not self._begins(step) or any(alone(step + n) for n in range(self.period)):
+        if not periods.begins(step) or any(alone(step + n) for n in range(periods.period)):
             return False
-        self._take_period(running)
-        self._reached = step + self.period
+        periods.take(running)
+        self._reached = step + periods.period
         return True
 
     def gather(self, running: LiveSystem) -> None:
         """Let the running scenario take over the state that replays have reached, and its step."""
-        if self._backend is running.backend:
-            self._take_over()
+        if self._periods is not None and self._periods.backend is running.backend:
+            self._periods.take_over()
             running.reach(self._reached)
 
     def release(self, running: LiveSystem) -> None:
@@ -211,52 +214,78 @@ class CapturedLoop(Executor):
         self.gather(running)
         self._reached = 0
 
-    def _follow(self, running: LiveSystem) -> None:
-        """Begin anew with another backend, or where another state has been loaded into it."""
-        backend = running.backend
-        is_followed = self._backend is backend and self._divergence is backend.divergence_check
-        if is_followed or not isinstance(backend, StackedBackend):
-            return
+
+class _Periods:
+    """The periods of a backend's steps: one is observed, one recorded, and the recording replayed for others.
+
+    Args:
+        backend: Takes the steps.
+        running: What runs, at the step from which on they are looked at.
+        recorder: Makes what records and replays.
+        replayed: Periods that have been replayed before, of other backends.
+
+    Attributes:
+        backend: See above.
+        obstacle: Why all steps are taken one by one; None: they need not be.
+        period: Steps of a period.
+        replayed: Periods that have been replayed.
+    """
+
+    def __init__(
+        self,
+        backend: StackedBackend,
+        running: LiveSystem,
+        recorder: Callable[[], CudaGraphRecorder],
+        replayed: int,
+    ) -> None:
+        self.backend, self._recorder, self.replayed = backend, recorder, replayed
         self.obstacle = obstacle_of(backend.system, running.scenario)
         self.period = period_of(backend.system)
         if self.obstacle is None and not backend.divergence_check.deferred:
             check_later(backend)
-        self._backend, self._divergence = backend, backend.divergence_check
+        self._divergence = backend.divergence_check
         self._state = LoopState(backend, running.train_means)
-        self._reached = self._periods = 0
+        self._since, self._attempts = running.now, 0
         self._offset: int | None = None
         """The step of the period at which it begins, counted from the schedule's."""
-        self._since = running.now
-        self._attempts = 0
         self._observation: _Observation | None = None
         self._recording: _Recording | None = None
+        self._behind = 0
+        """Periods since the simulation held the state itself; 0: it does."""
+        self._counts: list[int] = []
+        """The counters when it held the state last."""
+        self._static_step = 0
+        """The first step of the newest of these periods."""
 
-    def _begins(self, step: int) -> bool:
+    def are_of(self, backend: StackedBackend) -> bool:
+        """Whether they are of a backend as it is: into which no other state has been loaded."""
+        return self.backend is backend and self._divergence is backend.divergence_check
+
+    def begins(self, step: int) -> bool:
         """Return whether a period begins at a step: where no window is open, if there is such a step."""
         if self.obstacle is not None:
             return False
         if self._offset is None:
-            waited, groups = step - self._since, self._state.backend.system.groups
+            waited, groups = step - self._since, self.backend.system.groups
             ticked = any(group.window.ticks_by_call for group in groups)
             if waited < self.period or (waited < 2 * self.period and ticked):
                 return False
             self._offset = step % self.period
         return step % self.period == self._offset
 
-    # --- periods -----------------------------------------------------------------------------------------
-
-    def _take_period(self, running: LiveSystem) -> None:
+    def take(self, running: LiveSystem) -> None:
+        """Take the period that begins at the present step: replay it, or step by step."""
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
         varying = any(
             step_input.ends.ended is not ALL and step_input.ends.ended is not NONE for step_input in inputs
         )
         if varying or (recording is not None and not recording.fits(self._later(recording, step), inputs)):
-            self._take_over()
+            self.take_over()
             if varying:
                 self._refuse("the lengths of its episodes differ")
             self._take_steps(step, inputs)
-        elif observation is not None and (self._periods or self._repeats(observation, step)):
+        elif observation is not None and (self._behind or self._repeats(observation, step)):
             if recording is None:
                 self._record(observation, step, inputs)
             else:
@@ -269,15 +298,14 @@ class CapturedLoop(Executor):
         self, first: int, inputs: Sequence[StepInput], numbers: Numbers | NumberLog | None = None
     ) -> None:
         """Take the steps of a period."""
-        assert self._backend is not None
         world = RecordedSteps(first, inputs)
         with numbers_from((numbers or NumberLog()).number):
             for step in range(first, first + len(inputs)):
-                step_once(self._backend, world, self._state.means, step, keep_messages=False)
+                step_once(self.backend, world, self._state.means, step, keep_messages=False)
 
     def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:
         """Take a period step by step, and note what of the state grows with it."""
-        self._take_over()
+        self.take_over()
         before, log = self._state.read(), NumberLog()
         self._take_steps(step, inputs, log)
         after = self._state.read()
@@ -314,7 +342,7 @@ class CapturedLoop(Executor):
             self._give_up(str(error) if isinstance(error, NotRecordable) else reason, truth)
             return
         self._recording = recording
-        self._counts, self._periods, self._static_step = before.counts, 1, step
+        self._counts, self._behind, self._static_step = before.counts, 1, step
         self._check(recording, truth)
 
     def _recorded(
@@ -326,9 +354,8 @@ class CapturedLoop(Executor):
         inputs: Sequence[StepInput],
     ) -> _Recording:
         """Return the recording of a period that has also been taken step by step, which asked for the numbers of `log`."""
-        assert self._backend is not None
         periods = (step - observation.step) // self.period
-        numbers = Numbers(observation.log, log, periods, self._backend.system.device)
+        numbers = Numbers(observation.log, log, periods, self.backend.system.device)
         static, recorder, snapshots = StaticInputs(inputs), self._recorder(), []
 
         def work() -> None:
@@ -346,8 +373,8 @@ class CapturedLoop(Executor):
         """Replay a recorded period."""
         checked = recording.checked >= _CHECKED
         if not checked:
-            self._take_over()
-        if self._periods:
+            self.take_over()
+        if self._behind:
             torch._foreach_copy_(recording.before.tensors, recording.after.tensors)
         else:
             present = self._state.read()
@@ -360,7 +387,7 @@ class CapturedLoop(Executor):
         recording.inputs.fill(inputs)
         recording.numbers.fill(self._later(recording, step))
         recording.recorder.replay()
-        self._periods, self._static_step = self._periods + 1, step
+        self._behind, self._static_step = self._behind + 1, step
         self.replayed += 1
         if truth is not None:
             self._check(recording, truth)
@@ -407,22 +434,22 @@ class CapturedLoop(Executor):
 
     def _refuse(self, reason: str) -> None:
         """Take all steps one by one from here on."""
-        self.obstacle, self._recording, self._observation, self._periods = reason, None, None, 0
+        self.obstacle, self._recording, self._observation, self._behind = reason, None, None, 0
         _log.warning("capture: steps are taken one by one: %s", reason)
 
-    def _take_over(self) -> None:
+    def take_over(self) -> None:
         """Load the state that replays have reached into the objects of the running scenario."""
         recording, observation = self._recording, self._observation
-        if recording is None or observation is None or not self._periods:
+        if recording is None or observation is None or not self._behind:
             return
         after = recording.after
         counts = [
-            n + self._periods * growth for n, growth in zip(self._counts, observation.counted, strict=True)
+            n + self._behind * growth for n, growth in zip(self._counts, observation.counted, strict=True)
         ]
         numbers = observation.numbers_at(self._static_step + self.period, self.period)
         tensors = [tensor.clone() for tensor in after.tensors]
         self._state.load(after.with_leaves(tensors, numbers, counts))
-        self._periods = 0
+        self._behind = 0
 
 
 _NO_MEMORY = "there is not enough memory for a second copy of its state"

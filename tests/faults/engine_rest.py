@@ -248,7 +248,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "capture-counts-grow-by-one-period",
         "engine/capture/loop.py",
-        "            n + self._periods * growth for n, growth in zip(self._counts, observation.counted, strict=True)",
+        "            n + self._behind * growth for n, growth in zip(self._counts, observation.counted, strict=True)",
         "            n + growth for n, growth in zip(self._counts, observation.counted, strict=True)",
         "tests/engine/capture/test_captured_loop.py::test_checkpoints_between_replays_are_gone_on_from",
     ),
@@ -432,7 +432,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "seeds-worlds-act-on-the-first-one's-actions",
-        "engine/environment.py",
+        "engine/joint_environment.py",
         "return World.step_all(envs, action)",
         "return World.step_all(envs, split_rows(action, len(envs), envs[0].num_envs)[0].repeat(len(envs)))",
         "tests/running/test_populations.py::test_what_is_read_of_a_member_is_what_its_own_run_shows[cartpole-team]",
