@@ -326,49 +326,55 @@ class _Tracer(fx.Tracer):
                 )
 
     def _evaluate(self, node: fx.Node) -> None:
+        """Evaluate a node, and note its fact, and what it changes of the facts of earlier nodes."""
         self._check_context(node)
-        parts = list(node.all_input_nodes)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.facts[n].value)
         module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        held: list[Tensor] = [] if module is None else list(module.buffers())
-        learned = [] if module is None else [(p, p.data.clone()) for p in module.parameters()]
-        versions = [(t, t._version) for t in [*tensors_in((args, kwargs)), *held]]
-        with self.plainly():
-            state = torch.get_rng_state()
-            if node.op == "placeholder":
-                value = self.example[str(node.target)]
-            else:
-                value = getattr(self._interpreter, node.op)(node.target, args, kwargs)
-            sampled = not torch.equal(state, torch.get_rng_state())
-        self.written |= storages([p for p, before in learned if not torch.equal(p.data, before)])
-        changed = storages([t for t, version in versions if t._version != version])
-        typed = frozenset(
-            operand for operand in _typed(node) if isinstance(self.facts[operand].value, Tensor)
-        )
-        silent = module is not None and any(f"{path}.".startswith(f"{node.target}.") for path in self.silent)
-        if (
-            module is not None
-            and not sampled
-            and not changed
-            and not silent
-            and not isinstance(module, Applied)  # its gradient may depend on what its outputs do not
-            and not any(True for _ in module.parameters())
-        ):
-            typed = frozenset(operand for operand in parts if self._only_typed(node, module, operand, value))
-        depends = self._sources(node, module, held, value, typed)
-        ragged = any(self.facts[operand].ragged for operand in parts) or _selects(node, args, kwargs)
-        if _only_sizes(node, value) and not ragged:
-            depends = frozenset()
-        if sampled or silent:
-            depends |= {"random"}
-        if changed & storages(held):
-            depends |= {"state"}
+        arguments = fx.node.map_arg((node.args, node.kwargs), lambda n: self.facts[n].value)
+        value, random, changed = self._computed(node, module, arguments)
+        typed = self._typed_inputs(node, module, value, pure=not random and not changed)
+        ragged = any(self.facts[operand].ragged for operand in node.all_input_nodes)
+        ragged = ragged or _selects(node, *arguments)
+        held = () if module is None else tuple(module.buffers())
+        only_sizes = _only_sizes(node, value) and not ragged
+        depends = frozenset[str]() if only_sizes else self._sources(node, module, held, value, typed)
+        depends |= {"random"} if random else set()
+        depends |= {"state"} if changed & storages(held) else set()
         self.facts[node] = Fact(
             value, depends, changed, _where(), ragged and not depends <= {"buffer"}, typed
         )
         for fact in self.facts.values():
             if changed & storages(fact.value):
                 fact.depends |= depends
+
+    def _computed(
+        self, node: fx.Node, module: nn.Module | None, arguments: tuple[Any, Any]
+    ) -> tuple[Any, bool, frozenset[int]]:
+        """Return a node's value, whether it may depend on random numbers, and the storages that it changes in place."""
+        held = [] if module is None else list(module.buffers())
+        learned = [] if module is None else [(p, p.data.clone()) for p in module.parameters()]
+        versions = [(t, t._version) for t in [*tensors_in(arguments), *held]]
+        with self.plainly():
+            state = torch.get_rng_state()
+            if node.op == "placeholder":
+                value = self.example[str(node.target)]
+            else:
+                value = getattr(self._interpreter, node.op)(node.target, *arguments)
+            sampled = not torch.equal(state, torch.get_rng_state())
+        self.written |= storages([p for p, before in learned if not torch.equal(p.data, before)])
+        silent = module is not None and any(f"{path}.".startswith(f"{node.target}.") for path in self.silent)
+        return value, sampled or silent, storages([t for t, version in versions if t._version != version])
+
+    def _typed_inputs(
+        self, node: fx.Node, module: nn.Module | None, value: Any, *, pure: bool
+    ) -> frozenset[fx.Node]:
+        """Return the inputs of which a node reads the sizes and the type alone; `pure`: whether it draws and changes nothing."""
+        # the gradient of an autograd function may depend on what its outputs do not
+        if pure and module is not None and not isinstance(module, Applied) and not _has_parameters(module):
+            operands = node.all_input_nodes
+            return frozenset(
+                operand for operand in operands if self._only_typed(node, module, operand, value)
+            )
+        return frozenset(operand for operand in _typed(node) if isinstance(self.facts[operand].value, Tensor))
 
     def _sources(
         self,
@@ -385,7 +391,7 @@ class _Tracer(fx.Tracer):
         operands = [operand for operand in node.all_input_nodes if operand not in typed]
         depends = frozenset[str]().union(*(self.facts[operand].depends for operand in operands))
         if module is not None:
-            depends |= {"parameter"} if any(True for _ in module.parameters()) else set()
+            depends |= {"parameter"} if _has_parameters(module) else set()
             depends |= {"buffer"} if buffers else set()
         return depends
 
@@ -422,6 +428,10 @@ class _Tracer(fx.Tracer):
             ):
                 return False
         return True
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
 
 
 def _typed(node: fx.Node) -> frozenset[fx.Node]:

@@ -143,18 +143,18 @@ class Wiring:
             of_state = StateGradientSettings(gradient.horizon, gradient.trace, gradient.auxiliary, outliers)
         zeros = torch.zeros((), dtype=self.dtype, device=self.devices.default)
         return Channel(
-            spec.name,
-            spec.sender,
-            spec.receiver,
-            Content(
+            name=spec.name,
+            sender=spec.sender,
+            receiver=spec.receiver,
+            content=Content(
                 STATE if spec.state else head_of(spec),
                 shape,
                 zeros.expand(batch, torch.Size(shape).numel()),
                 None if spec.sample is None else self._sampler(spec, spec.sample),
             ),
-            spec.made_coupling,
-            ledger,
-            SyntheticGradient(
+            coupling=spec.made_coupling,
+            ledger=ledger,
+            synthetic_gradient=SyntheticGradient(
                 model=predictor,
                 context=PredictorContext(context, endpoints),
                 target_signal_name=target,
@@ -172,13 +172,13 @@ class Wiring:
                 needs_actions=predictor is not None and predictor.needs_actions,
                 replayed=spec.replayed,
             ),
-            self._synthetic_input(spec, spec.input, shape)
+            synthetic_input=self._synthetic_input(spec, spec.input, shape)
             if spec.input is not None and spec.made_coupling.predicts
             else SyntheticInput(),
-            self._feedback(spec, spec.feedback, shape)
+            feedback=self._feedback(spec, spec.feedback, shape)
             if spec.feedback is not None and spec.made_coupling.joins_endpoints
             else Feedback(),
-            Endpoints(life_names=lives, mask_signal_name=spec.mask or ""),
+            endpoints=Endpoints(life_names=lives, mask_signal_name=spec.mask or ""),
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:

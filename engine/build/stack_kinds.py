@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
@@ -14,6 +15,7 @@ from antiphon.engine.heart.agent import AGE, Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.learning_order import turns_of_groups
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.policies.resting_heads import places_at_rest
 from antiphon.engine.policies.windows_at_once import evaluated_at_once
 from antiphon.engine.state.hyperparameters import values_of
@@ -22,59 +24,85 @@ from antiphon.nets.trained_parameters import TrainedParameters
 
 def reasons_alone(system: System) -> dict[str, str]:
     """By agent, why some cannot be stacked; the others can."""
-    groups_with_fixed_feedback, groups_with_returned_loss = set(), set()
-    for channel in system.channels.values():
-        if channel.feedback.direct is not None or channel.feedback.weights is not None:
-            groups_with_fixed_feedback |= {
-                system.group_by_agent[channel.sender],
-                system.group_by_agent[channel.receiver],
-            }
-        if channel.needs_returned_loss:
-            groups_with_returned_loss.add(system.group_by_agent[channel.receiver])
-
-    tied_groups = {
-        group for group in system.groups if len(group.agent_count_by_learner) < len(group.agent_names)
-    }
-    agents_with_tied_parameters = {name for tie in system.tied_parameters for name, _ in tie}
-    groups_with_returns = {
-        system.group_by_agent[agent.name]
-        for agent in system.agents.values()
-        if agent.connections.state_channel is not None and agent.connections.state_channel.has_lambda_returns
-    }
-
-    def reason(agent: Agent) -> str | None:
-        group = system.group_by_agent[agent.name]
-        if group in tied_groups:
-            return "it is tied to others"
-        if agent.name in agents_with_tied_parameters:
-            return "a parameter of it is tied to others"
-        if group.waits:
-            return "it waits for delayed gradients"
-        if agent.body.acts and (agent.goal is None or agent.goal.policy is None):
-            return "it acts"
-        if agent.inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
-            return "its signals depend on which message arrived (align)"
-        if AGE in agent.inputs.observed.signal_names and agent.inputs.fan_in_kind in REDUCED:
-            return "it observes the ages of messages that it sums"
-        if group in groups_with_fixed_feedback:
-            return "feedback goes through fixed weights in its group"
-        if len(group.agent_names) > 1 and group in groups_with_returned_loss:
-            return "critics receive the loss of its group"
-        if group in groups_with_returns and (agent.participation is not None or len(group.agent_names) > 1):
-            return "returns span windows in which some agents may not learn"
-        goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.terms
-        for goal in (goal for goal in goals if goal.target_signal_name):
-            signal = system.description.all_signals[goal.target_signal_name]
-            outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.output_slice or slice(None)]
-            obstacle = goal.output_objective.stacking_obstacle(len(outputs), signal.shape, signal.classes)
-            if obstacle is not None:
-                return obstacle
-        if system.schedule.sweep and not agent.learner.network.pure:
-            return "with training.sweep a module's graph is freed before the next module's forward"
-        return agent.learner.network.stacking_obstacle()
-
-    reasons = {name: reason(agent) for name, agent in system.agents.items()}
+    asked = _Groups.of(system)
+    reasons = {name: next(_reasons_alone(agent, asked), None) for name, agent in system.agents.items()}
     return {name: text for name, text in reasons.items() if text is not None}
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """A system, and what is asked of its learning groups about each agent.
+
+    Attributes:
+        system: The system.
+        with_fixed_feedback: Groups into or out of which feedback goes through fixed weights.
+        with_returned_loss: Groups whose loss critics receive.
+        with_returns: Groups of an agent whose state has lambda-returns.
+        tied_agents: Agents of which a single parameter is tied to another's.
+    """
+
+    system: System
+    with_fixed_feedback: frozenset[LearningGroup]
+    with_returned_loss: frozenset[LearningGroup]
+    with_returns: frozenset[LearningGroup]
+    tied_agents: frozenset[str]
+
+    @classmethod
+    def of(cls, system: System) -> _Groups:
+        """Return what is asked of a system."""
+        group_by_agent, channels = system.group_by_agent, system.channels.values()
+        return cls(
+            system,
+            frozenset(
+                group_by_agent[name]
+                for channel in channels
+                if channel.feedback.direct is not None or channel.feedback.weights is not None
+                for name in (channel.sender, channel.receiver)
+            ),
+            frozenset(
+                group_by_agent[channel.receiver] for channel in channels if channel.needs_returned_loss
+            ),
+            frozenset(
+                group_by_agent[name]
+                for name, agent in system.agents.items()
+                if (state := agent.connections.state_channel) is not None and state.has_lambda_returns
+            ),
+            frozenset(name for tie in system.tied_parameters for name, _ in tie),
+        )
+
+
+def _reasons_alone(agent: Agent, groups: _Groups) -> Iterator[str]:
+    """Yield why an agent cannot be stacked; the first reason is the one that is shown."""
+    system, goal, inputs = groups.system, agent.goal, agent.inputs
+    group, network = system.group_by_agent[agent.name], agent.learner.network
+    joint = len(group.agent_names) > 1
+    if len(group.agent_count_by_learner) < len(group.agent_names):
+        yield "it is tied to others"
+    if agent.name in groups.tied_agents:
+        yield "a parameter of it is tied to others"
+    if group.waits:
+        yield "it waits for delayed gradients"
+    if agent.body.acts and (goal is None or goal.policy is None):
+        yield "it acts"
+    if inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
+        yield "its signals depend on which message arrived (align)"
+    if AGE in inputs.observed.signal_names and inputs.fan_in_kind in REDUCED:
+        yield "it observes the ages of messages that it sums"
+    if group in groups.with_fixed_feedback:
+        yield "feedback goes through fixed weights in its group"
+    if joint and group in groups.with_returned_loss:
+        yield "critics receive the loss of its group"
+    if group in groups.with_returns and (joint or agent.participation is not None):
+        yield "returns span windows in which some agents may not learn"
+    for term in () if goal is None or goal.policy is not None else goal.terms:
+        if term.target_signal_name:
+            signal = system.description.all_signals[term.target_signal_name]
+            outputs = range(network.port_shape(OBJECTIVE)[0])[term.output_slice or slice(None)]
+            obstacle = term.output_objective.stacking_obstacle(len(outputs), signal.shape, signal.classes)
+            yield from filter(None, (obstacle,))
+    if system.schedule.sweep and not network.pure:
+        yield "with training.sweep a module's graph is freed before the next module's forward"
+    yield from filter(None, (network.stacking_obstacle(),))
 
 
 def channels_alone(system: System) -> dict[str, str]:

@@ -6,6 +6,7 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import lcm, prod
+from typing import NamedTuple
 
 import networkx as nx
 
@@ -335,11 +336,26 @@ def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
     return sum((count - number + turn - 1) // turn for number, ends_one in enumerate(ends) if ends_one)
 
 
+class _Seldom(NamedTuple):
+    """Why some agents are warned of together: they learn so often, from windows of one length, and one fix helps all."""
+
+    updates: int
+    window: int | str
+    fix: str
+
+
 def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of agents that learn seldom: at no step of the training, or in less than 100 of at least as many steps.
 
     A sender to a policy that learns often, from passes over the same windows, learns as seldom as policies ask of it.
     """
+    for seldom, names in _learning_seldom(scenario, env).items():
+        if (line := _line_of_seldom(scenario, env, seldom, names)) is not None:
+            yield f"{listed('agent', names)}: {line}"
+
+
+def _learning_seldom(scenario: Scenario, env: Description) -> dict[_Seldom, list[str]]:
+    """Return the agents that learn seldom."""
     steps, updates = scenario.training.steps, expected_updates(scenario, env)
     often = {
         scenario.windows[name]
@@ -351,51 +367,47 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         for name, agent in scenario.agents.items()
         if agent.needs_value and agent.clock.unroll == POLICY_WINDOW
     }
-    seldom: dict[tuple[int, object, str], list[str]] = {}
-    changed = scenario.relations.learners  # of others another warning says why they do not learn
+    names_by_seldom: dict[_Seldom, list[str]] = {}
+    learners = scenario.relations.learners  # of others another warning says why they do not learn
     for name, count in updates.items():
-        learned_every = scenario.windows[name]
-        goal = scenario.agents[name].objective
-        shorter = learned_every != "episode" and learned_every < (env.episode_steps or 0)
-        lost = goal is not None and goal.needs_an_end and shorter  # windows without an end teach nothing
-        enough = count and (count >= _FEW or steps < _FEW) and not lost
-        if name not in changed or count is None or enough:
+        if name not in learners or count is None:
             continue
-        if not count or scenario.agents[name].goals or learned_every not in often:
+        window, goal = scenario.windows[name], scenario.agents[name].objective
+        shorter = window != "episode" and window < (env.episode_steps or 0)
+        lost = goal is not None and goal.needs_an_end and shorter  # windows without an end teach nothing
+        if count and (count >= _FEW or steps < _FEW) and not lost:
+            continue
+        if not count or scenario.agents[name].goals or window not in often:
             clocks = [scenario.agents[member].clock for member in scenario.relations.learning[name]]
-            fix = _fix_of_window(clocks, usual=learned_every in usual)
-            seldom.setdefault((count, learned_every, fix), []).append(name)
-    for (count, window, fix), names in seldom.items():
-        goals = [goal for name in names if (goal := scenario.agents[name].objective) is not None]
-        learn = "learns" if len(names) == 1 else "learn"
-        ends = sum(goal.needs_an_end for goal in goals) == len(names) and window != "episode"
-        if ends and env.episode_steps and isinstance(window, int) and window % env.episode_steps:
-            yield (
-                f"{listed('agent', names)}: {count} updates in {steps:,} steps: {name_of(goals[0].kind)} learns from "
-                f"windows in which an episode ends, a window has {window} steps and an episode {env.episode_steps}; use `unroll: episode`"
+            fix = _fix_of_window(clocks, usual=window in usual)
+            names_by_seldom.setdefault(_Seldom(count, window, fix), []).append(name)
+    return names_by_seldom
+
+
+def _line_of_seldom(
+    scenario: Scenario, env: Description, seldom: _Seldom, names: Sequence[str]
+) -> str | None:
+    """Return what is said of agents that learn seldom; None: nothing, as windows are episodes of which none may end."""
+    (count, window, fix), steps, length = seldom, scenario.training.steps, env.episode_steps
+    goals = [goal for name in names if (goal := scenario.agents[name].objective) is not None]
+    learn = "learns" if len(names) == 1 else "learn"
+    if window != "episode" and sum(goal.needs_an_end for goal in goals) == len(names):
+        learns = f"{count} updates in {steps:,} steps: {name_of(goals[0].kind)} learns"
+        if length and isinstance(window, int) and window % length:
+            return (
+                f"{learns} from windows in which an episode ends, a window has {window} steps and an episode {length}; "
+                "use `unroll: episode`"
             )
-        elif (
-            ends and count and not env.episode_steps
-        ):  # of unknown lengths, which `unroll: episode` is refused for
-            yield (
-                f"{listed('agent', names)}: {count} updates in {steps:,} steps: {name_of(goals[0].kind)} learns only from "
-                f"episodes that end within {window} steps; use an unroll of several episodes, or train for longer"
-            )
-        elif count:
-            length = "episode" if window == "episode" else f"{window} steps"
-            passes = _updates_of_window(scenario, scenario.relations.learning[names[0]])
-            if passes > 1:
-                learns = (
-                    f"{learn} at the end of every {length}: {round(count / passes)} windows, {count} updates"
-                )
-            else:
-                learns = (
-                    f"{count} updates in {steps:,} steps, one in {length.replace('episode', 'an episode')}"
-                )
-            yield f"{listed('agent', names)}: {learns}; {fix}"
-        elif window != "episode":
-            line = f"{learn} after {window} steps for the first time, and training.steps is {steps}"
-            yield f"{listed('agent', names)}: {line}; {fix}"
+        if count and not length:  # of unknown lengths, which `unroll: episode` is refused for
+            return f"{learns} only from episodes that end within {window} steps; use an unroll of several episodes, or train for longer"
+    if not count:
+        first = f"{learn} after {window} steps for the first time, and training.steps is {steps}; {fix}"
+        return None if window == "episode" else first
+    every = "episode" if window == "episode" else f"{window} steps"
+    passes = _updates_of_window(scenario, scenario.relations.learning[names[0]])
+    if passes > 1:
+        return f"{learn} at the end of every {every}: {round(count / passes)} windows, {count} updates; {fix}"
+    return f"{count} updates in {steps:,} steps, one in {every.replace('episode', 'an episode')}; {fix}"
 
 
 def _updates_of_window(scenario: Scenario, group: Iterable[str]) -> int:

@@ -5,7 +5,7 @@ Rows are (member, environment) in the run; here a member's are (tick, environmen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -336,21 +336,19 @@ class SomeRows(Replay):
 
     @torch.no_grad()
     def _outputs_of(self, agents: list[Agent]) -> _Outputs:
-        """What is evaluated of agents that share their learner, in turn and for all ticks; heads that nothing reads are left out."""
-        names, linear = {agent.name for agent in agents}, agents[0].learner.network.linear_heads.keys()
+        """Divide the outputs of agents that share their learner into those of each evaluation and those for all ticks at once.
+
+        An agent has a state, a message that is read within the window, and linear heads for its policy and for another port. Its
+        ticks are evaluated in turn, each with the head of the message. The policy's is evaluated once, on the hidden values of
+        all ticks, and the other one, which nobody asks for, never. Of ticks that are one evaluation, that has the policy's too.
+        """
+        names, network = {agent.name for agent in agents}, agents[0].learner.network
         evaluations = [
             evaluation for call in self._calls for evaluation in call if evaluation.agent.name in names
         ]
         steps: dict[str, list[int]] = {name: [] for name in names}
         for evaluation in evaluations:
             steps[evaluation.agent.name].append(evaluation.key[1])
-        read = {
-            message.channel.content.port_name
-            for call in self._calls
-            for evaluation in call
-            for message in evaluation.messages
-            if message.sent_in_window is not None and message.channel.sender in names
-        }
         start = self._start(agents[0])
         inputs = {evaluation.agent.name: evaluation.inputs for evaluation in evaluations}
         observed = [
@@ -358,16 +356,27 @@ class SomeRows(Replay):
             for agent in agents
         ]
         critic_observed = [values for values in observed if values is not None]
-        network_heads = [
+        asked = [
             name
             for name in dict.fromkeys(name for agent in agents for name in port_names(agent))
-            if name in agents[0].learner.network.heads and not (critic_observed and name == VALUE)
+            if name in network.heads and not (critic_observed and name == VALUE)
         ]
+        separable = network.linear_heads.keys() - self._ports_read_of(names)
         in_turn = agents[0].name not in self._at_once
-        heads = [name for name in network_heads if in_turn and name in linear and name not in read]
-        kept = [name for name in network_heads if name not in heads] + ([HIDDEN] if heads else [])
-        self._without |= dict.fromkeys(names, frozenset(linear - read - {*kept}))
+        heads = [name for name in asked if in_turn and name in separable]
+        kept = [name for name in asked if name not in heads] + ([HIDDEN] if heads else [])
+        self._without |= dict.fromkeys(names, frozenset(separable.difference(kept)))
         return _Outputs(agents, steps, kept, heads, critic_observed)
+
+    def _ports_read_of(self, senders: Container[str]) -> set[str]:
+        """The ports of which messages are read within the window."""
+        return {
+            message.channel.content.port_name
+            for call in self._calls
+            for evaluation in call
+            for message in evaluation.messages
+            if message.sent_in_window is not None and message.channel.sender in senders
+        }
 
     def _pass(self, rows: Mapping[str, Tensor]) -> _Pass:
         ends = {
