@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
@@ -24,61 +24,43 @@ from antiphon.nets.trained_parameters import TrainedParameters
 
 def reasons_alone(system: System) -> dict[str, str]:
     """By agent, why some cannot be stacked; the others can."""
-    asked = _Groups.of(system)
-    reasons = {name: next(_reasons_alone(agent, asked), None) for name, agent in system.agents.items()}
+    group_by_agent, channels = system.group_by_agent, system.channels.values()
+    sets = _Sets(
+        {name for tie in system.tied_parameters for name, _ in tie},
+        {
+            group_by_agent[name]
+            for channel in channels
+            if channel.feedback.direct is not None or channel.feedback.weights is not None
+            for name in (channel.sender, channel.receiver)
+        },
+        {group_by_agent[channel.receiver] for channel in channels if channel.needs_returned_loss},
+        {
+            group_by_agent[name]
+            for name, agent in system.agents.items()
+            if (state := agent.connections.state_channel) is not None and state.has_lambda_returns
+        },
+    )
+    reasons = {name: next(_reasons_alone(system, agent, sets), None) for name, agent in system.agents.items()}
     return {name: text for name, text in reasons.items() if text is not None}
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """A system, and what is asked of its learning groups about each agent.
+class _Sets(NamedTuple):
+    """Agents with a parameter that is tied, and groups that are found once for all agents."""
 
-    Attributes:
-        system: The system.
-        with_fixed_feedback: Groups into or out of which feedback goes through fixed weights.
-        with_returned_loss: Groups whose loss critics receive.
-        with_returns: Groups of an agent whose state has lambda-returns.
-        tied_agents: Agents of which a single parameter is tied to another's.
-    """
-
-    system: System
-    with_fixed_feedback: frozenset[LearningGroup]
-    with_returned_loss: frozenset[LearningGroup]
-    with_returns: frozenset[LearningGroup]
-    tied_agents: frozenset[str]
-
-    @classmethod
-    def of(cls, system: System) -> _Groups:
-        """Return what is asked of a system."""
-        group_by_agent, channels = system.group_by_agent, system.channels.values()
-        return cls(
-            system,
-            frozenset(
-                group_by_agent[name]
-                for channel in channels
-                if channel.feedback.direct is not None or channel.feedback.weights is not None
-                for name in (channel.sender, channel.receiver)
-            ),
-            frozenset(
-                group_by_agent[channel.receiver] for channel in channels if channel.needs_returned_loss
-            ),
-            frozenset(
-                group_by_agent[name]
-                for name, agent in system.agents.items()
-                if (state := agent.connections.state_channel) is not None and state.has_lambda_returns
-            ),
-            frozenset(name for tie in system.tied_parameters for name, _ in tie),
-        )
+    tied: set[str]
+    with_fixed_feedback: set[LearningGroup]
+    with_returned_loss: set[LearningGroup]
+    with_returns: set[LearningGroup]
 
 
-def _reasons_alone(agent: Agent, groups: _Groups) -> Iterator[str]:
+def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
     """Yield why an agent cannot be stacked; the first reason is the one that is shown."""
-    system, goal, inputs = groups.system, agent.goal, agent.inputs
+    goal, inputs = agent.goal, agent.inputs
     group, network = system.group_by_agent[agent.name], agent.learner.network
     joint = len(group.agent_names) > 1
     if len(group.agent_count_by_learner) < len(group.agent_names):
         yield "it is tied to others"
-    if agent.name in groups.tied_agents:
+    if agent.name in sets.tied:
         yield "a parameter of it is tied to others"
     if group.waits:
         yield "it waits for delayed gradients"
@@ -88,11 +70,11 @@ def _reasons_alone(agent: Agent, groups: _Groups) -> Iterator[str]:
         yield "its signals depend on which message arrived (align)"
     if AGE in inputs.observed.signal_names and inputs.fan_in_kind in REDUCED:
         yield "it observes the ages of messages that it sums"
-    if group in groups.with_fixed_feedback:
+    if group in sets.with_fixed_feedback:
         yield "feedback goes through fixed weights in its group"
-    if joint and group in groups.with_returned_loss:
+    if joint and group in sets.with_returned_loss:
         yield "critics receive the loss of its group"
-    if group in groups.with_returns and (joint or agent.participation is not None):
+    if group in sets.with_returns and (joint or agent.participation is not None):
         yield "returns span windows in which some agents may not learn"
     for term in () if goal is None or goal.policy is not None else goal.terms:
         if term.target_signal_name:
