@@ -235,13 +235,16 @@ class Measured(NamedTuple):
 def _rows(
     kind: Kind, names: Iterable[str], measured: Iterable[Measured], of: Collection[str] | None
 ) -> list[Figure]:
-    """Return the metrics of one agent or channel after the other; `of`: whose, None: of all."""
-    figures_by_name: dict[str, list[Figure]] = {name: [] for name in names}
+    """Return the metrics of one agent or channel after the other; `of`: whose, None: of all.
+
+    Of several measurements of a metric, as of late windows of which an agent learns at one step, the newest counts.
+    """
+    figures_by_name: dict[str, dict[str, Figure]] = {name: {} for name in names}
     for members, metric, values, present in measured:
         for index, (name, value) in enumerate(zip(members, values, strict=True)):
             if (present is None or present[index]) and (of is None or name in of):
-                figures_by_name[name].append(Figure(kind, name, metric, float(value)))
-    return [row for rows in figures_by_name.values() for row in rows]
+                figures_by_name[name][metric] = Figure(kind, name, metric, float(value))
+    return [row for rows in figures_by_name.values() for row in rows.values()]
 
 
 def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:

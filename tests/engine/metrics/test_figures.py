@@ -17,7 +17,7 @@ from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
 from tests.contracts.builders import levels
 from tests.engine.numbers import one_line, unchanged
-from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 from tests.numerics.recurring import played
 
 
@@ -57,6 +57,19 @@ def listening(scenario: Scenario, steps: int, **settings: Any) -> tuple[Simulati
     simulation.recorders.append(listener)
     simulation.run(steps)
     return simulation, listener
+
+
+def test_of_several_windows_of_a_step_an_agent_has_one_gradient_norm() -> None:
+    """Those that have waited for returned gradients are learned from together; each figure comes once (`Listener`)."""
+    agent = {"observes": ["image"], "network": LINEAR_MAP, "objective": CLASSIFY}
+    clocks = {"a": {"unroll": 4}, "b": {"period": 4, "unroll": 2}}
+    late = {"from": "a", "to": "b", "size": 2, "coupling": "delayed", "link": {"delay": 2}, "horizon": 8}
+    agents = {name: {**agent, "clock": clock} for name, clock in clocks.items()}
+    _, found = listening(scenario_of(agents, [late], telemetry={"period": 1}), 28)
+    updates = [rows["agent", "a", "updates"] for rows in found.rows.values()]
+    several = [step for step, more in enumerate(np.diff(updates), 2) if more > 1]
+    assert several
+    assert all(found.rows[step]["agent", "a", "gradient_norm"] > 0 for step in several)
 
 
 def test_energy_and_deviation_are_those_of_the_newest_message() -> None:
