@@ -76,6 +76,38 @@ def _losses(channel: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
+def _downstream(
+    channels: Sequence[Mapping[str, Any]], faults: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Return per channel the nearest of `faults` at most two channels downstream, and what to try; empty: there is none, or it learns no
+    returned gradient.
+
+    What a receiver returns has in it what the channels that it sends on predict. A fault that most channels have is no difference.
+    """
+    counts = Counter(faults)
+    predictors = [channel.get("predictor") for channel in channels]
+    learning = [predictor is not None and "target" not in predictor for predictor in predictors]
+    next_culprits: dict[int, int] = {}
+    for number, channel in enumerate(channels):
+        if faults[number][0] and 2 * counts[faults[number]] < len(channels):
+            next_culprits.setdefault(channel["from"], number)
+    later_culprits = {
+        channel["from"]: next_culprits[channel["to"]]
+        for channel, learns in zip(channels, learning, strict=True)
+        if learns and channel["to"] in next_culprits
+    }
+    texts = []
+    for number, channel in enumerate(channels):
+        reached = [culprits.get(channel["to"], number) for culprits in (next_culprits, later_culprits)]
+        culprit = next((one for one in reached if one != number), number)
+        (says, fix), name = faults[culprit], channels[culprit]["name"]
+        clause = "the gradient that it learns comes from downstream, where " + says.replace(
+            "its", f"{name}'s", 1
+        )
+        texts.append((clause, f"{fix} of {name}") if learning[number] and culprit != number else ("", ""))
+    return texts
+
+
 SETTINGS = (
     Setting("its predictor is given", "gradient.context", _context),
     Setting(
@@ -99,6 +131,7 @@ class Peers(NamedTuple):
         missing: Per channel, the targets of objectives that its predictor, without context, could be given; empty: none.
         fast: Per channel, what is said of a predictor that learns far faster than its sender, and what to try; empty: it does not.
         losses: Per channel, what is said of many lost messages for which nothing stands in, and what to try; empty: there are none.
+        downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
         scales: [channels]: `gradient.scale`; nan: of no predictor, or of a run whose graph has none (earlier versions).
     """
@@ -109,6 +142,7 @@ class Peers(NamedTuple):
     missing: Sequence[str]
     fast: Sequence[tuple[str, str]]
     losses: Sequence[tuple[str, str]]
+    downstream: Sequence[tuple[str, str]]
     instead: Sequence[str]
     scales: NDArray[np.float64]
 
@@ -127,13 +161,18 @@ class Peers(NamedTuple):
             for channel in channels
         ]
         predictors = [channel.get("predictor", {}) for channel in channels]
+        fast = [tuple(predictor.get("fast", ("", ""))) for predictor in predictors]
+        losses = [_losses(channel) for channel in channels]
         return cls(
             [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
             np.array([hops[channel["to"]] for channel in channels]),
             np.array(ends, dtype=np.bool_),
             [" or ".join(predictor.get("lacks", ())) for predictor in predictors],
-            [tuple(predictor.get("fast", ("", ""))) for predictor in predictors],
-            [_losses(channel) for channel in channels],
+            fast,
+            losses,
+            _downstream(
+                channels, [one if one[0] else other for one, other in zip(fast, losses, strict=True)]
+            ),
             [
                 "local, or detached" if predictor and "target" not in predictor else "coupling: detached"
                 for predictor in predictors
@@ -214,6 +253,7 @@ _OF_SETTINGS = (
         lambda peers: [(targets, "") for targets in peers.missing],
     ),
     Cause(0, "{text}", "{fix}", lambda peers: peers.losses, ("misleads", "unresolved"), common=True),
+    Cause(0, "{text}", "{fix}", lambda peers: peers.downstream, ("misleads",)),
 )
 _SURE = [
     Cause(

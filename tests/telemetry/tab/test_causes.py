@@ -131,6 +131,40 @@ def test_what_a_channels_own_interval_shows_comes_before_an_average_of_few_other
     ]
 
 
+@pytest.mark.parametrize(("coupled", "told"), [({}, True), ({"target": "label"}, False)])
+def test_of_a_channel_that_harms_a_fault_downstream_is_named(
+    coupled: Mapping[str, str], told: bool, tmp_path: Path
+) -> None:
+    """At most two channels on, and only where its predictor learns what is returned."""
+    predictor = {"kind": "linear", "context": ["label"], "scale": 1.0}
+    says, fix = (
+        "its predictor's learning rate, 1, is far above its sender's, 0.001",
+        "a lower gradient.optimiser.lr",
+    )
+    predictors = [predictor | coupled, predictor, predictor, predictor | {"fast": [says, fix]}, predictor]
+    channel = graph()["channels"][0]
+    channels = [
+        {**channel, "name": f"c{at}", "from": at, "to": at + 1, "predictor": of}
+        for at, of in enumerate(predictors)
+    ]
+    agent = graph()["agents"][0]
+    agents = [{**agent, "name": f"a{at}", "role": "agent" if at < 5 else "readout"} for at in range(6)]
+    harming = interval("value", [-0.5] * 5, [0.1] * 5)
+    rows = {1: {f"antiphon/channel/{metric}": values for metric, values in harming.items()}}
+    write(tmp_path / "run", rows, document=graph(agents=agents, channels=channels))
+    found = [(one.cause, one.fix) for one in judgements(read_run(tmp_path / "run"))]
+    downstream = (
+        "the gradient that it learns comes from downstream, where c3's predictor's learning rate, 1, is far above its sender's, 0.001",
+        "a lower gradient.optimiser.lr of c3",
+    )
+    assert found[1:4] == [downstream, downstream, (says, fix)]
+    assert downstream not in (found[0], found[4])
+    channels[0]["to"] = 2  # now it is two channels from the fault
+    write(tmp_path / "other", rows, document=graph(agents=agents, channels=channels))
+    first, *_ = judgements(read_run(tmp_path / "other"))
+    assert ((first.cause, first.fix) == downstream) == told
+
+
 def test_a_predictor_without_context_is_the_first_hint(tmp_path: Path) -> None:
     """Before all others, also where the predictors of a run are alike; with a context it is gone."""
     bare = "its predictor has no context; try gradient.context: label, or local"
