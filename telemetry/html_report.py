@@ -38,6 +38,8 @@ _JUDGED = 1000
 _SETTINGS_TOLD = 4
 """Most settings in which a scenario file is said to differ."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
+_OF_RUN = "what is said of the whole run"
+_NO_RANK = "A run with more channels that help or matter need not be better: scores rank runs, counts of verdicts do not."
 _KIND = "scenario", "variant"
 """What tells runs apart before their settings do."""
 _POINTS = 400
@@ -144,10 +146,15 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     Runs of one seed, as of other code, are apart, each under its own name.
     """
     identities = [run.identity for run in runs]
-    told = _told_documents(
-        {identity.get("document", ""): run.settings for identity, run in zip(identities, runs, strict=True)}
-    )
     kinds = [tuple(identity.get(key) for key in _KIND) for identity in identities]
+    told: dict[str, str] = {}
+    for kind in dict.fromkeys(kinds):
+        of_kind = [
+            (identity, run) for identity, run, one in zip(identities, runs, kinds, strict=True) if one == kind
+        ]
+        told |= _told_documents(
+            {identity["document"]: run.settings for identity, run in of_kind if "document" in identity}
+        )
     differing = [
         key
         for key in dict.fromkeys(chain.from_iterable(identities))
@@ -164,8 +171,8 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     for run, identity in zip(runs, identities, strict=True):
         words = []
         for key in differing:
-            if key == "document":
-                words.append(told[identity.get(key, "")])
+            if key == "document" and key in identity:
+                words.append(told[identity[key]])
             elif key in identity:
                 words.append(
                     identity[key] if key in ("scenario", "variant", "run") else f"{key}={identity[key]}"
@@ -183,7 +190,9 @@ def _told_documents(settings_by_document: Mapping[str, Mapping[str, str]]) -> di
     """Return in what each scenario file differs from the others: its settings where they are few, else the first ones and its number."""
     every = settings_by_document.values()
     keys = [
-        key for key in dict.fromkeys(chain.from_iterable(every)) if len({of.get(key) for of in every}) > 1
+        key
+        for key in dict.fromkeys(chain.from_iterable(every))
+        if key != "description" and len({of.get(key) for of in every}) > 1
     ]
     texts = {}
     for place, (document, settings) in enumerate(settings_by_document.items(), 1):
@@ -473,6 +482,7 @@ def _judged(
         name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
     }
     every = _worst_first(judged)
+    told = {name: told_hints(data.graph) for name, data in runs.items()}
     measures = [
         measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)
     ]
@@ -482,22 +492,17 @@ def _judged(
             name,
             ", ".join(judgement.verdicts) or "–",
             *(_worth(judgement.worth.get(measure), named=False) for measure in measures),
-            judgement.cause or "–",
+            judgement.cause or (_OF_RUN if judgement.bad and judgement.of_run else "–"),
             judgement.fix or "–",
         ]
         for name, judgement in every[:_JUDGED]
     ]
-    common = (
-        []
-        if folded
-        else [f"{name}: {line}." for name, data in runs.items() for line in told_hints(data.graph)]
-    )
+    common = [] if folded else [f"{name}: {line}." for name, lines in told.items() for line in lines]
     if not rows:
         return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}What is bad, or has a hint, first, the worst before others; of the rest what is unresolved last.{more} A click on a heading sorts."
-    results = sum(bool(judgement.worth) for _, judgement in every)
-    chance = f"Each interval is at 95 %: of {results:,} channels with a result about {results / 20:.2g} lie wholly above or below 0 by chance alone."
+    says = f"{begins}What is bad first, the worst before others, then what has a hint; of the rest what is unresolved last.{more} A click on a heading sorts."
+    chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
     heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
     tables = [
         _table([*heads, "hint at the cause", "try"], shown_rows, 3, words=2)
@@ -508,23 +513,30 @@ def _judged(
     return _section(
         title,
         _items(common),
-        _lines([says, *([chance] if results else []), *ends]),
+        _lines([says, *chance, *ends]),
         "" if folded else tables[0],
         "" if all_shown else fold,
     )
 
 
 def _worst_first(judged: Mapping[str, Sequence[Judgement]]) -> list[tuple[str, Judgement]]:
-    """Return the judgements of all runs with their run's name: what is bad first, what is unresolved last."""
+    """Return the judgements of all runs with their run's name: what is bad first, then what has a hint, what is unresolved last."""
     run_order = {name: position for position, name in enumerate(judged)}
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
         name, judgement = row
         ill = judgement.bad or bool(judgement.cause)
         worths = [worth.value if ill else -worth.value for worth in judgement.worth.values()] or [math.inf]
-        return not ill, all(word == "unresolved" for word in judgement.verdicts), worths, run_order[name]
+        unresolved = not ill and all(word == "unresolved" for word in judgement.verdicts)
+        return not judgement.bad, not ill, unresolved, worths, run_order[name]
 
     return sorted(((name, judgement) for name, of_run in judged.items() for judgement in of_run), key=rank)
+
+
+def _chance(results: int) -> list[str]:
+    """Return the line on verdicts by chance among so many channels with a result."""
+    alone = f"Each interval is at 95 %: of {results:,} channels with a result about {results / 20:.2g} lie wholly above or below 0 by chance alone."
+    return [alone] if results else []
 
 
 def _worths(
@@ -600,7 +612,11 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
         if run.name in names:
             steps.setdefault(_shown(run, measure), []).append(run.name)
     told = [f"{', '.join(of)} at step {step}" for step, of in steps.items()]
-    says = [f"{info.says} Where it tells most: {'; '.join(told)}."]
+    says = [f"{info.says} The newest results: {'; '.join(told)}."]
+    results = sum(worth is not None for name in names for worth in worths[name].values())
+    cautions = [*_chance(results), *([_NO_RANK] if len(names) > 1 else [])]
+    at = {run.name: results_of(_reader(run))[measure].step for run in runs if run.name in names}
+    heads = [f"{name} (step {at[name]:,})" if len(set(at.values())) > 1 else name for name in names]
     says += [f"Shown: the first {_RANKED} of {len(channels)} channels."] if len(channels) > _RANKED else []
     says += (
         [f"{len(worths) - len(names)} further runs are in the tables of channels."]
@@ -615,17 +631,21 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
     return (
         _section(
             f"{info.title.capitalize()}: {', '.join(names)}",
-            _lines([" ".join(says)]),
-            _table(["channel", *names], rows, 1),
+            _lines([" ".join(says), *cautions]),
+            _table(["channel", *heads], rows, 1),
         )
         if rows
         else ""
     )
 
 
+def _reader(run: RunData) -> Callable[[str], Series | None]:
+    return lambda metric: run.figures.get(("channel", metric))
+
+
 def _shown(run: RunData, measure: Measure) -> str:
     """Return the step of a measure's results that is shown first, and the links that they name: "30 over perfect links"."""
-    results = results_of(lambda metric: run.figures.get(("channel", metric)))[measure]
+    results = results_of(_reader(run))[measure]
     told = {entry["metric"]: entry for entry in run.catalogue()["verdicts"]["measures"]}[measure]
     over = told.get("links") if results.step == results.newest else ""
     return f"{results.step:,}" + (f" over {over}" if over else "")
@@ -703,9 +723,8 @@ def _line(name: str, curves: Sequence[Curve], info: Explanation) -> dict[str, An
     if not np.isfinite(values).any():
         return None
     middle, halves, _ = over_seeds(values)
-    low, high = interval_ends(middle, halves, positive=info.positive)
-    if info.scale == "share":
-        low, high = np.maximum(low, 0), np.minimum(high, 1)
+    least, most = (0.0, 1.0) if info.scale == "share" else (info.least, info.most)
+    low, high = interval_ends(middle, halves, positive=info.positive, least=least, most=most)
     line = {"name": name, "steps": steps, "values": _plain(middle)}
     return line if len(curves) < 2 else line | {"low": _plain(low), "high": _plain(high)}
 

@@ -149,14 +149,24 @@ def over_seeds(
 
 
 def interval_ends(
-    means: NDArray[np.float64], halves: NDArray[np.float64], *, positive: bool
+    means: NDArray[np.float64],
+    halves: NDArray[np.float64],
+    *,
+    positive: bool = False,
+    least: float | None = None,
+    most: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of intervals, […] each: of `over_seeds`, or of a `positive` quantity those of its logarithm, which never reach zero."""
-    if not positive:
-        return means - halves, means + halves
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        factors = np.exp(halves / means)
-    return means / factors, means * factors
+    """Return the ends of intervals, […] each: of `over_seeds`, or of a `positive` quantity those of its logarithm, which never reach zero.
+
+    They do not go beyond `least` and `most`, the lowest and highest number that the quantity can have.
+    """
+    low, high = means - halves, means + halves
+    if positive:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            factors = np.exp(halves / means)
+        low, high = means / factors, means * factors
+    lowest, highest = -math.inf if least is None else least, math.inf if most is None else most
+    return np.clip(low, lowest, highest), np.clip(high, lowest, highest)
 
 
 def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:

@@ -225,14 +225,18 @@ class Results(NamedTuple):
     """Results of a measure of worth.
 
     Attributes:
-        step: The step that is shown first (`telling_row`).
+        step: The step that is shown first (`newest_row`).
         counts: How many channels have each verdict there.
         newest: The step of the newest measurement.
+        telling: The newest step with an interval off 0; where there is none `step`.
+        told: How many channels have each verdict there.
     """
 
     step: int
     counts: Mapping[Verdict, int]
     newest: int
+    telling: int
+    told: Mapping[Verdict, int]
 
     @property
     def channels(self) -> int:
@@ -283,15 +287,20 @@ def worth(measure: Measure, low: float | None, high: float | None) -> Verdict | 
     return above if low > 0 else below if high < 0 else around
 
 
-def telling_row(low: Values, high: Values) -> int:
-    """Return which log entry of a measure is shown first: the newest with an interval off 0, else with any, else the newest.
+def newest_row(low: Values, high: Values) -> int:
+    """Return which log entry of a measure is shown first: the newest with an interval, else the newest.
 
     Args:
         low, high: The ends of its intervals, [entries, channels].
     """
-    resolved, defined = ((low > 0) | (high < 0)).any(1), (low <= high).any(1)
-    rows = np.flatnonzero(resolved if resolved.any() else defined)
+    rows = np.flatnonzero((low <= high).any(1))
     return int(rows[-1]) if len(rows) else len(low) - 1
+
+
+def telling_row(low: Values, high: Values) -> int:
+    """Return the newest log entry of a measure with an interval off 0; where there is none `newest_row`; `low`, `high`: as there."""
+    rows = np.flatnonzero(((low > 0) | (high < 0)).any(1))
+    return int(rows[-1]) if len(rows) else newest_row(low, high)
 
 
 def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:

@@ -48,6 +48,8 @@ class Explanation(NamedTuple):
         limit: End of a diverging scale on either side, at most; None: the largest magnitude of the values.
         good: Which numbers are good: `high`, `low`, or near `one`; empty: neither end is better.
         positive: Whether it has no zero, so that orders of magnitude count (`interval_ends`).
+        least: The lowest number that it can have; None: any. Its intervals end there; those of shares at 0 and 1.
+        most: The highest one.
     """
 
     title: str
@@ -57,11 +59,13 @@ class Explanation(NamedTuple):
     limit: float | None = None
     good: Literal["high", "low", "one", ""] = ""
     positive: bool = False
+    least: float | None = None
+    most: float | None = None
 
 
 def _aligned(title: str, says: str) -> Explanation:
     """Return the explanation of a measure of alignment, at most 1."""
-    return Explanation(title, says, "diverging", _ALIGNED, 1.0, "high")
+    return Explanation(title, says, "diverging", _ALIGNED, 1.0, "high", least=-1.0, most=1.0)
 
 
 def _ends(measure: str, title: str, limit: float | None = None) -> dict[str, Explanation]:
@@ -155,7 +159,7 @@ _CHANNEL: dict[str, Explanation] = {
         "R²",
         "Share of the returned gradients' variance that the synthetic gradient explains. Good: near 1; below 0 it predicts "
         "worse than their mean.",
-    ),
+    )._replace(least=None),
     "bias2": Explanation(
         "bias²",
         "The part of the synthetic gradient's squared error that is the same in every sample.",
@@ -332,7 +336,10 @@ _AGENT: dict[str, Explanation] = {
     ),
     "updates": Explanation("updates", "Optimiser steps taken so far."),
     "learning_rate": Explanation("learning rate", "Learning rate of its optimiser."),
-    "gradient_norm": Explanation("gradient norm", "Norm of the gradient of its newest update."),
+    "gradient_norm": Explanation(
+        "gradient norm",
+        "Norm of the gradient of its newest update; of several at a step that of the newest window.",
+    ),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
 }
 _AGENT |= {
@@ -450,7 +457,7 @@ def verdicts_document(
     """Return the verdicts that a run's metrics allow as plain data, for the strip above the graph.
 
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, its `subject`, the metrics
-    of its interval's `bounds`, whether it was `measured`, the step that is `shown` first and what it `says` there, and of channels without a result the `step` at which they have none and the
+    of its interval's `bounds`, whether it was `measured`, the step at which the page `opens`, the one that is `shown` instead where nothing is resolved there, and what it `says`, and of channels without a result the `step` at which they have none and the
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
@@ -467,7 +474,7 @@ def verdicts_document(
         path: The run directory, for the command that measures; empty: none.
     """
     channel = EXPLANATIONS["channel"]
-    results = dict.fromkeys(MEASURES, Results(0, {}, 0)) | dict(results)
+    results = dict.fromkeys(MEASURES, Results(0, {}, 0, 0, {})) | dict(results)
     order = fullest_first({measure: result for measure, result in results.items() if result.newest})
     measures = [
         {
@@ -476,8 +483,9 @@ def verdicts_document(
             "subject": "signal" if measure == "value" else "messages",
             "bounds": bounds(measure),
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
-            "shown": results[measure].step,
-            "says": in_words({word: count for word, count in results[measure].counts.items() if count}),
+            "opens": results[measure].step,
+            "shown": results[measure].telling,
+            "says": in_words({word: count for word, count in results[measure].told.items() if count}),
             "step": results[measure].newest,
             "reasons": {},
             "earlier": [],

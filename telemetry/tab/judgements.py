@@ -22,7 +22,7 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
-    telling_row,
+    newest_row,
     worth,
 )
 
@@ -51,6 +51,7 @@ class Judgement(NamedTuple):
         cause: The best hint at the cause if it is bad, or learns too fast; empty: there is none, or it is the run's (`common_hints`).
         fix: What to try; may be empty.
         bad: Whether a verdict is bad.
+        of_run: Whether the best hint is the run's.
     """
 
     channel: str
@@ -59,6 +60,7 @@ class Judgement(NamedTuple):
     cause: str = ""
     fix: str = ""
     bad: bool = False
+    of_run: bool = False
 
 
 def judgements(data: RunData) -> list[Judgement]:
@@ -102,11 +104,11 @@ def judgements(data: RunData) -> list[Judgement]:
             if (bad or any(name in cause.also for name in names)) and (not cause.flag or reason & cause.flag)
         ]
         hint = next(filter(None, asked), None)
-        if hint in common:  # another one beside the run's would be a second advice
-            hint = None
+        of_run = hint in common  # another one beside the run's would be a second advice
+        hint = None if of_run else hint
         cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
         ill = any(VERDICTS[name].side < 0 for name in names)
-        judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill))
+        judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run))
     return judged
 
 
@@ -126,7 +128,7 @@ def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
         if any(entries is None for entries in series):
             continue
         middle, low, high = (entries for entries in series if entries is not None)
-        row = telling_row(low.values, high.values)
+        row = newest_row(low.values, high.values)
         steps[measure] = float(low.steps[row])
         numbers = [entries.values[row].astype(float).tolist() for entries in (middle, low, high)]
         seeds = agreement(data, measure, steps[measure]) or [""] * low.values.shape[1]

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.statistics import over_seeds
+from antiphon.telemetry.statistics import interval_ends, over_seeds
+from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, Family
 from antiphon.telemetry.tab.verdict_series import DERIVED, derived_series, headline_metrics, headline_series
@@ -185,7 +186,11 @@ class Seeds:
         spread = self._spread(_of(family, middle))
         if spread is None:
             return None
-        values = spread.means + sign * spread.halves if sign else spread.means
+        values = spread.means
+        if sign:
+            info = EXPLANATIONS["channel"][middle]
+            ends = interval_ends(spread.means, spread.halves, least=info.least, most=info.most)
+            values = ends[sign > 0]
         return Series(spread.steps, values.astype(np.float32))
 
     @property

@@ -15,7 +15,16 @@ from antiphon.base.notebook import html_of, html_table, number
 from antiphon.telemetry.figures import VALUE_TARGET
 from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
 from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, VERDICTS, Family
-from antiphon.telemetry.verdicts import FLAGS, MEASURES, Measure, Results, bounds, telling_row, worth
+from antiphon.telemetry.verdicts import (
+    FLAGS,
+    MEASURES,
+    Measure,
+    Results,
+    bounds,
+    newest_row,
+    telling_row,
+    worth,
+)
 
 _RETURN = "return"
 Steps = NDArray[np.int64]
@@ -57,10 +66,14 @@ def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
     for measure in MEASURES:
         low, high = (read(bound) for bound in bounds(measure))
         if low is not None and high is not None:
-            row = telling_row(low.values, high.values)
-            verdicts = [worth(measure, *ends) for ends in zip(low.values[row], high.values[row], strict=True)]
-            counts = {verdict: verdicts.count(verdict) for verdict in FLAGS[measure]}
-            results[measure] = Results(int(low.steps[row]), counts, int(low.steps[-1]))
+            rows = [find(low.values, high.values) for find in (newest_row, telling_row)]
+            (first, telling), counts = rows, []
+            for row in rows:
+                ends = zip(low.values[row], high.values[row], strict=True)
+                verdicts = [worth(measure, *interval) for interval in ends]
+                counts.append({verdict: verdicts.count(verdict) for verdict in FLAGS[measure]})
+            steps = [int(step) for step in low.steps]
+            results[measure] = Results(steps[first], counts[0], steps[-1], steps[telling], counts[1])
     return results
 
 

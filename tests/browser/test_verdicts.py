@@ -735,7 +735,7 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
     assert tab.step == 20
 
 
-def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step_shown(
+def test_it_opens_at_the_newest_results_and_shows_what_is_of_the_step_shown(
     opened: Opened,
 ) -> None:
     """Lines, lists and Find; the other step is named beside it. A run in which no value was ever defined shows the cosine."""
@@ -745,7 +745,9 @@ def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step
     wide = interval("value", [0.1] * 9, [1.0] * 9)
     steps = {20: MEASURED[20], 30: LOGGED | wide, 40: LOGGED | nothing}
     tab = opened(replace(data(steps), undefined={"value": {"step": 40, "reasons": reasons}}))
-    assert tab.step == 20
+    found = f"2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms"
+    assert [tab.step, f"9 unresolved {found}" in strip(tab)] == [30, True]
+    tab.at(20)
     tab.fill("filter", "value<0")
     assert left(tab) == [1, 2, 6]
     assert tab.part("extremes").locator("li").count() == 3
@@ -757,7 +759,6 @@ def test_it_opens_at_the_newest_step_that_resolves_and_shows_what_is_of_the_step
     assert "No values at this step." in tab.part("legend").inner_text()
     assert tab.part("extremes").is_hidden()
     assert len({tuple(colour) for colour in tab.colours()}) == 1
-    found = f"2 help, 2 harm, 4 unresolved at step 20 {NAMES[1]} harms {NAMES[6]} harms"
     assert strip(tab).startswith(f"value, {AS_RUN} {found} undefined at step 40")
     tab.part("verdicts").get_by_test_id("harmed").last.click()
     tab.idle()
@@ -841,8 +842,8 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     told = tab.part("apart").inner_text()
     assert "gradient: linear, given returned | linear, given label (6)" in told
     assert "\nsg lr, training.predictor.lr: 0.001 | 0.01\n" in told, "one change is one line"
-    assert "Channels differ most in value: 4 of 8 beyond the intervals, median 0.4 | 0.95." in told
-    assert told.count("test accuracy: 70 % | 90 %, difference −20 points.") == 1
+    assert "Channels differ most in value: 4 of 8 beyond the intervals (below)." in told
+    assert told.count("test accuracy: 70 % | 90 %, difference −20 points (single runs: no interval).") == 1
     assert "batch" not in told
     tab.choose("metric", "r2")
     assert "Most different value: 4 beyond" in tab.part("apart").inner_text(), "in which they differ most"
@@ -865,7 +866,7 @@ def test_a_second_run_shows_the_newest_step_of_both_and_what_is_to_be_said_of_ea
     vague = interval("value", VALUES, [9.0] * 9)
     runs_ = []
     for name, drop in (("sound", 0.0), ("lossy", 0.9)):
-        made = data({20: MEASURED[20], 30: LOGGED | vague})
+        made = data({20: MEASURED[20], 25: LOGGED | vague, 30: LOGGED})
         graph = {**made.graph, "channels": [{**of, "drop": drop} for of in made.graph["channels"]]}
         agents = len(graph["agents"])
         scores = {
@@ -875,13 +876,33 @@ def test_a_second_run_shows_the_newest_step_of_both_and_what_is_to_be_said_of_ea
         figures = with_verdicts({**made.figures, **scores}, graph)
         runs_.append(replace(made, name=name, graph=graph, figures=figures))
     tab = opened(*runs_)
-    assert tab.step == 20
+    assert tab.step == 25
     assert tab.part("final").inner_text() == "at the end test accuracy 75 %"
     assert tab.part("common").is_hidden()
     tab.choose("beside", "lossy")
     assert tab.step == 30
     assert not tab.part("final").count()
     assert tab.part("common").inner_text().startswith("lossy: each of 9 channels: 90 % of its messages")
+
+
+def test_a_panel_says_what_is_expected_by_chance_and_intervals_of_cosines_end_at_1(opened: Opened) -> None:
+    """As the strip does; Student's t of two entries would reach beyond."""
+    more = [("left", "mind", f"m{number}", {"coupling": "decoupled"}) for number in range(11)]
+    graph = graph_document(runs.description(runs.AGENTS, [*runs.CHANNELS, *more]))
+    rows = interval("ablation_zero", [0.5, 0.0] * 10, [0.1] * 20)
+    figures = {
+        ("channel", metric): Series(np.array([20]), np.array([row], np.float32))
+        for metric, row in rows.items()
+    }
+    cosines = np.array([[0.7] * 20, [0.9] * 20], np.float32)
+    figures["channel", "cosine"] = Series(np.array([10, 20]), cosines)
+    tab = opened(RunData("run", graph, figures=with_verdicts(figures, graph)))
+    assert "expect about 1 by chance" in strip(tab)
+    tab.select("channel", 0)
+    assert tab.part("panel-chance").inner_text() == "; expect about 1 of 20 by chance"
+    assert "0.8 [−0.471, 1], mean of the last 2 entries" in tab.part("panel-why").inner_text()
+    tab.select("channel", 1)
+    assert not tab.part("panel-chance").count()
 
 
 def test_signals_are_judged_by_the_mean_over_the_steps_of_an_example(opened: Opened) -> None:

@@ -322,11 +322,11 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/tab/test_verdict_series.py::test_a_gate_is_shut_that_is_0_as_at_most_entries_so_far",
     ),
     Fault(
-        "verdicts-open-where-nothing-is-resolved",
+        "verdicts-open-where-nothing-is-measured",
         "telemetry/verdicts.py",
-        "np.flatnonzero(resolved if resolved.any() else defined)",
-        "np.flatnonzero(defined)",
-        "tests/telemetry/tab/test_opening_verdicts.py::test_it_is_the_newest_that_resolves_else_that_is_defined_else_the_newest",
+        "rows = np.flatnonzero((low <= high).any(1))",
+        "rows = np.arange(len(low))",
+        "tests/telemetry/tab/test_opening_verdicts.py::test_it_is_the_newest_with_a_result_and_one_that_resolved_more_is_named_beside_it",
     ),
     Fault(
         "verdicts-of-the-measure-that-few-channels-have",

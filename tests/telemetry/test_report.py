@@ -139,7 +139,7 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert foremost[1][2] == "misleads", "what is bad stands first"
     says = "90 % of its messages are lost, and nothing stands in for them"
     assert f"<li>a: each of 2 channels: {says}; try a smaller link.drop.</li>" in text
-    assert {row[4] for row in whole[1:]} == {"–"}
+    assert {row[4] for row in whole[1:]} == {"–", "what is said of the whole run"}
     assert "<details>" not in page(run(data=found))
     assert "of 14 channels with a result about 0.7 lie wholly above or below 0 by chance alone" in text
     unmeasured = replace(lost, figures={})
@@ -326,7 +326,7 @@ def test_a_measure_of_worth_alone_gives_verdicts(measure: str) -> None:
 
 
 def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
-    """Where the newest measurement resolves nothing that is an earlier one, and the step is named."""
+    """That of the newest results, of few channels too, and the step is named."""
     found = some(measured((-0.1, 0.4), (0.2, 0.6)).data)
     series = dict(found.figures)
     for metric, numbers in {
@@ -337,10 +337,9 @@ def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
         rows = np.array([series["channel", metric].values[0], numbers])
         series["channel", metric] = Series(np.array([30, 60]), rows)
     text = page(run(data=replace(found, figures=series)))
-    _, first, second = tables(text)[2]
-    assert first == ["b-&gt;a", "0.5 [0.4, 0.6] matters"]
-    assert second == ["a-&gt;b", "0.05 [−0.1, 0.2] unresolved"]
-    assert "one at step 30.</p>" in text
+    _, *rows = tables(text)[2]
+    assert rows == [["a-&gt;b", "0.7 [−0.1, 1.5] unresolved"]]
+    assert "one at step 60. " in text
 
 
 def named(names: tuple[str, ...], place: int) -> ReportRun:

@@ -22,12 +22,12 @@ Ends = tuple[list[float], list[float]]
 @pytest.mark.parametrize(
     ("ends", "step", "line"),
     [
-        (([-2, -1], [-1, 1]), 1, "0 help, 1 harms, 1 unresolved of 2"),
+        (([-2, -1], [-1, 1]), 2, "0 help, 0 harm, 1 unresolved, 1 without a result of 2"),
         (([-1, NAN], [1, NAN]), 2, "0 help, 0 harm, 1 unresolved, 1 without a result of 2"),
         (([NAN, NAN], [NAN, NAN]), 3, "0 help, 0 harm, 0 unresolved, 2 without a result of 2"),
     ],
 )
-def test_it_is_the_newest_that_resolves_else_that_is_defined_else_the_newest(
+def test_it_is_the_newest_with_a_result_and_one_that_resolved_more_is_named_beside_it(
     ends: Ends, step: int, line: str, tmp_path: Path
 ) -> None:
     rows: dict[int, Ends] = {1: ends, 2: ([-1, NAN], [1, NAN]), 3: ([NAN, NAN], [NAN, NAN])}
@@ -44,8 +44,10 @@ def test_it_is_the_newest_that_resolves_else_that_is_defined_else_the_newest(
     assert (found.measure, found.step, told) == ("value", step, line)
     for catalogue in (data.catalogue(), get(client(tmp_path), "catalog", run="run").json):
         value = catalogue["verdicts"]["measures"][0]
-        assert (value["shown"], value["step"]) == (step, 3)
-        assert value["says"] == {1: "1 harms, 1 unresolved", 2: "1 unresolved", 3: ""}[step]
+        assert (value["opens"], value["step"]) == (step, 3)
+        resolved = ends[0] == [-2, -1]
+        assert value["shown"] == (1 if resolved else step)
+        assert value["says"] == ("1 harms, 1 unresolved" if resolved else {2: "1 unresolved", 3: ""}[step])
 
 
 @pytest.mark.parametrize(

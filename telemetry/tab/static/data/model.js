@@ -4,7 +4,7 @@ import { capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagnosis.js
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
+import { ENERGY, chanceOf, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
 import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -179,10 +179,10 @@ export class Model {
     return series?.steps[rowAt(series, step)] ?? 0;
   }
 
-  /** The step that the page opens at: that at which the measure of the first run tells most; 0: the last. */
+  /** The step that the page opens at: that of the newest results of the first run's measure; 0: the last. */
   get opens() {
     const [run] = this.runs;
-    return (run && measuresOf(run).find(({ metric }) => metric === this.measure(run, Infinity))?.shown) || 0;
+    return (run && measuresOf(run).find(({ metric }) => metric === this.measure(run, Infinity))?.opens) || 0;
   }
 
   /** The step nearest to one at which the first run's lines have numbers; that one itself where they have some, or never any. */
@@ -304,7 +304,7 @@ export class Model {
   }
 
   /**
-   * Say why a channel is as it is at a step: its verdicts, {name, text, says}; of the first the `lead`, its word and evidence; what may be the
+   * Say why a channel is as it is at a step: its verdicts, {name, text, says}; of the first the `lead`, its word and evidence, and of how many such verdicts `chance` is enough; what may be the
    * `cause`, {says, fix}, if it is bad; `rows` of what was measured, its number and meaning; why it has no result (`none`); `more`: sentences
    * on its other verdicts, and on what its metrics mean together; `again`: the command that tells more; `compared`: with another.
    */
@@ -333,6 +333,9 @@ export class Model {
     const told = others.filter(({ beside }) => !beside).map(({ name, one, says }) => [name === "against" ? this.#against(run, channel, step) : says, "", one || name]);
     const said = remarks.filter(({ flag, beside }) => reasons & flag && flag !== cause?.flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
     const [lead, ...rest] = evidence.length ? evidence : told.splice(0, 1);
+    const found = now.find(({ word }) => word.name !== "unresolved");
+    const judged = found ? Array.from(this.#flags(run, step), (flag) => wordOf(run, flag, found.metric)).filter(Boolean).length : 0;
+    const chance = judged >= 20 ? `; expect ${chanceOf(judged / 20)} of ${judged} by chance` : "";
     const sentences = [
       ...causes.map(({ says, fix }) => `${capital(says)}${fix && `; try ${fix}`}.`),
       ...told.map(([says, , name]) => `${capital(name)}: ${says}`), ...said.map(({ says }) => filled(run, channel, step, says)), ...more,
@@ -345,7 +348,7 @@ export class Model {
     const late = missing.length > 0 && at > 0;
     const last = at === newest; // advice is of the newest measurement
     const next = !last && late ? [] : late && instead ? [`${capital(instead)}.`] : late && cost ? [`To measure again takes ${cost}:`] : ask && !late ? [ask] : [];
-    return { verdicts, lead, cause, rows: [...rest, ...rows], more: sentences, none: [...missing, ...next], again: late ? last && again : ask && command };
+    return { verdicts, lead, chance, cause, rows: [...rest, ...rows], more: sentences, none: [...missing, ...next], again: late ? last && again : ask && command };
   }
 
   /** The measures of a channel's signal that are below 0. */

@@ -1,6 +1,6 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { endsOf } from "../drawing/format.js";
+import { endsOf, withinLimits } from "../drawing/format.js";
 import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
@@ -64,9 +64,10 @@ export class Run {
   numberAt(metric, item, step, kind = "channel") {
     const { values, at = NaN, counts, halves } = this.shownAt(kind, metric, step) ?? {};
     const value = values?.[item] ?? NaN;
-    const [low, high] = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), at, item));
-    const [least, most] = endsOf(this.info(kind, metric), value, halves?.[item]);
-    return { value, low: low ?? least, high: high ?? most, of: at, count: counts?.[item] ?? 1 };
+    const info = this.info(kind, metric);
+    const ends = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), at, item));
+    const [low, high] = ends.length ? withinLimits(info, ends) : endsOf(info, value, halves?.[item]);
+    return { value, low, high, of: at, count: counts?.[item] ?? 1 };
   }
 
   /** The names of the runs of several seeds that this one is the mean of; none: it is one run. */

@@ -43,10 +43,10 @@ export function headlineAt(run, step, runs = [run]) {
 
 /** A score of a run at a step. */
 function scoreOf(run, metric, step) {
-  const { title, good, scale } = run.info("agent", metric);
+  const info = run.info("agent", metric);
   const [value, half] = [0, 1].map((part) => itemAt(run.peek("headline", metric), step, part));
-  const [least, most] = scale === "share" ? [0, 1] : [-Infinity, Infinity];
-  return { title, good, share: scale === "share", value, half, low: Math.max(value - half, least), high: Math.min(value + half, most) };
+  const [low, high] = endsOf(info, value, half);
+  return { title: info.title, good: info.good, share: info.scale === "share", value, half, low, high };
 }
 
 /** Say how far the headlines of two runs are apart at a step, of seeds with an interval; "": they have none alike. */
@@ -54,7 +54,8 @@ export function scoresApart(runs, step) {
   const [one, other] = runs.map((run) => headlineAt(run, step, runs));
   if (!one.title || one.title !== other.title) return "";
   const [value, half] = [one.value - other.value, Math.hypot(one.half, other.half)];
-  return `${one.title}: ${formatResult(one)} | ${formatResult(other)}, difference ${formatResult({ ...one, value, low: value - half, high: value + half }).replace(" %", " points")}.`;
+  const unknown = Number.isNaN(half) ? " (single runs: no interval)" : "";
+  return `${one.title}: ${formatResult(one)} | ${formatResult(other)}, difference ${formatResult({ ...one, value, low: value - half, high: value + half }).replace(" %", " points")}${unknown}.`;
 }
 
 /** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
@@ -64,24 +65,37 @@ export function aheadOf(runs, step) {
   return by > 0 ? 0 : by < 0 ? 1 : -1;
 }
 
-/** Say in which settings two runs differ, how most channels and agents of the same name do (count; 0: the run), and in how many other ways: [{name, first, second, count, more}]. */
+/** Say that counts of verdicts do not rank two runs, where that with the worse score has more channels that help or matter; "": it has not. */
+export function countsMislead(runs, data, step) {
+  const ahead = aheadOf(runs, step);
+  const [one, other] = data.map(({ metric: { words = [] } }) => words.filter((word) => word?.side > 0).length);
+  return ahead >= 0 && (ahead ? one - other : other - one) > 0 ? "The run with the worse score has more channels that help or matter: scores rank runs, counts of verdicts do not." : "";
+}
+
+/** Say how many verdicts are expected by chance. */
+export function chanceOf(expected) {
+  return expected < 1 ? "under 1" : `about ${Math.round(expected)}`;
+}
+
+/** Say in which settings two runs differ, how most channels and agents of the same name do (count; 0: the run; and their names), and in how many other ways: [{name, first, second, count, names, more}]. */
 export function settingsApart([run, other]) {
   const found = new Map();
-  const compare = (first, second, count) => {
+  const compare = (first, second, item) => {
     for (const name of Object.keys({ ...first, ...second }).filter((key) => first[key] !== second[key])) {
       const key = JSON.stringify([name, first[name], second[name]]);
-      found.set(key, { name, first: first[name] ?? "–", second: second[name] ?? "–", count: count + (found.get(key)?.count ?? 0) });
+      const names = [...(found.get(key)?.names ?? []), ...item];
+      found.set(key, { name, first: first[name] ?? "none", second: second[name] ?? "none", count: names.length, names });
     }
   };
   for (const kind of ["channel", "agent"]) {
     for (const item of run[`${kind}s`]) {
       const same = other[`${kind}s`][other.find(kind, item.name)];
       const settings = ({ coupling, about }) => ({ ...(coupling && { coupling }), ...about });
-      if (same) compare(settings(item), settings(same), 1);
+      if (same) compare(settings(item), settings(same), [item.name]);
     }
   }
   const whole = ({ graph }) => ({ ...(graph.scenario && { scenario: graph.scenario }), ...graph.settings });
-  compare(whole(run), whole(other), 0);
+  compare(whole(run), whole(other), []);
   const every = [...found.values()].sort((one, other) => other.count - one.count);
   const named = every.filter(({ name }, at) => every.findIndex((one) => one.name === name) === at).map((one) => ({ ...one, more: every.filter(({ name }) => name === one.name).length - 1 }));
   return named.reduce((told, one) => (one.count ? [...told, one] : withoutRepeats(told, one)), []);
@@ -96,17 +110,21 @@ function withoutRepeats(told, one) {
   return alike || said ? told : [...told, one];
 }
 
-/** Return the `metric` in which most channels of two runs differ, and `says` in how many beyond the intervals, and the medians; of none that has intervals the one `shown`. */
+/**
+ * Return the `metric` in which most channels of two runs differ, of none that has intervals the one `shown`, and what it `says`;
+ * `rows`: of each channel its name, how far it is apart (`by`), whether by numbers with intervals (`bounded`) that do not overlap (`apart`), and both numbers as text.
+ */
 export function apartIn(runs, step, shown) {
-  const known = runs[0].catalog.verdicts?.signals.concat(measuresOf(runs[0])) ?? [];
-  const found = known.map(({ metric }) => {
-    const both = runs[0].channels.map(({ name }) => runs.map((run) => run.numberAt(metric, run.find("channel", name), step)));
-    return { metric, there: both.filter(([one, other]) => one.low + other.low), apart: both.filter(([one, other]) => one.low > other.high || other.low > one.high) };
+  const rowsOf = (metric) => runs[0].channels.map(({ name }) => {
+    const [one, other] = runs.map((run) => run.numberAt(metric, run.find("channel", name), step));
+    return { name, by: one.value - other.value, bounded: Number.isFinite(one.low + other.low), apart: one.low > other.high || other.low > one.high, text: `${formatNumber(one.value)} | ${formatNumber(other.value)}` };
   });
-  const [most] = found.filter(({ there }) => there.length).sort((one, other) => other.apart.length - one.apart.length);
-  if (!most?.apart.length) return { metric: shown, says: most ? "No channel differs beyond the intervals in value, ablation or cosine." : "" };
-  const medians = runs.map((run) => formatNumber(medianOf(run, most.metric, step))).join(" | ");
-  return { ...most, says: `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${most.apart.length} of ${most.there.length} beyond the intervals, median ${medians}.` };
+  const count = (rows, key) => rows.filter((row) => row[key]).length;
+  const known = (runs[0].catalog.verdicts?.signals ?? []).concat(measuresOf(runs[0]));
+  const found = known.map(({ metric }) => ({ metric, rows: rowsOf(metric) })).filter(({ rows }) => count(rows, "bounded"));
+  const [most] = found.sort((one, other) => count(other.rows, "apart") - count(one.rows, "apart"));
+  if (!most || !count(most.rows, "apart")) return { metric: shown, rows: rowsOf(shown), says: most ? "No channel differs beyond the intervals in value, ablation or cosine." : "" };
+  return { ...most, says: `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${count(most.rows, "apart")} of ${count(most.rows, "bounded")} beyond the intervals (below).` };
 }
 
 /** The median of all channels' numbers. */

@@ -21,10 +21,16 @@ export function formatInterval(value, low, high) {
   return formatNumber(value) + (Number.isFinite(low) ? ` [${formatNumber(low)}, ${formatNumber(high)}]` : "");
 }
 
-/** Return the ends of an interval from half its length; of what is `positive` those of its logarithm, which never reach zero. */
-export function endsOf({ positive }, value, half) {
+/** Return the ends of a metric's interval from half its length; of what is `positive` those of its logarithm, which never reach zero. */
+export function endsOf(info, value, half) {
   const factor = Math.exp(half / value);
-  return positive ? [value / factor, value * factor] : [value - half, value + half];
+  return withinLimits(info, info.positive ? [value / factor, value * factor] : [value - half, value + half]);
+}
+
+/** Return the ends of a metric's interval no further out than its numbers can be. */
+export function withinLimits({ scale, least, most }, ends) {
+  const [low, high] = scale === "share" ? [0, 1] : [least ?? -Infinity, most ?? Infinity];
+  return ends.map((end) => Math.min(Math.max(end, low), high));
 }
 
 /** Format the result of a run with its interval, where it has one: a share in per cent. */

@@ -5,7 +5,7 @@ import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/fo
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
-import { apartIn, metricsOf, misleads, scoresApart, settingsApart } from "../data/shown.js";
+import { apartIn, countsMislead, metricsOf, misleads, scoresApart, settingsApart } from "../data/shown.js";
 import { definedSteps } from "../data/source.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
@@ -106,20 +106,15 @@ export class Rail {
   #compare(runs, data) {
     this.#apart.hidden = runs.length < 2;
     if (runs.length < 2) return;
-    const settings = settingsApart(runs).map(({ name, first, second, count, more }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count}${more ? `; ${more} more` : ""})` : ""}`);
+    const settings = settingsApart(runs).map(({ name, first, second, count, names, more }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count > APART ? count : names.join(", ")}${more ? `; ${more} more` : ""})` : ""}`);
     const [{ step, metric: shown }] = data;
-    const { metric, says } = apartIn(runs, step, shown.name);
-    const differences = runs[0].channels.map(({ name }) => {
-      const both = runs.map((run) => run.numberAt(metric, run.find("channel", name), step));
-      const [one, other] = both;
-      return { name, by: one.value - other.value, bounded: one.low + other.low, apart: one.low > other.high || other.low > one.high, text: both.map(({ value }) => formatNumber(value)).join(" | ") };
-    });
+    const { metric, rows: differences, says } = apartIn(runs, step, shown.name);
     const most = differences.filter(({ by }) => by).sort((one, other) => other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
     const heading = (text) => el("h2", { class: "ap-heading", text });
     const lines = (settings.length ? settings : ["none that is known; antiphon diff compares the whole scenarios"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
     const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
-    const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => Number.isFinite(bounded)) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
-    const telling = el("p", { class: "ap-says", testid: "most-apart", text: [scoresApart(runs, step), says].filter(Boolean).join(" ") });
+    const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => bounded) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
+    const telling = el("p", { class: "ap-says", testid: "most-apart", text: [scoresApart(runs, step), countsMislead(runs, data, step), says].filter(Boolean).join(" ") });
     clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 

@@ -3,6 +3,7 @@
 import { clear, el, setText, stepLink } from "../drawing/dom.js";
 import { formatCount, formatStep } from "../drawing/format.js";
 import { capital, reasonOf } from "../data/diagnosis.js";
+import { chanceOf } from "../data/shown.js";
 
 /** So many channels that another step or measure found bad are links. */
 const LINKED = 3;
@@ -123,11 +124,6 @@ export class VerdictStrip {
     const word = ` ${(count === 1 && (total === "" || one === name) && one) || counted}${count && older ? ` (${older})` : ""}`;
     return el("button", props, el("strong", { text: count.toLocaleString("en-US") }), total === "" ? "" : ` of ${total.toLocaleString("en-US")}`, word);
   }
-}
-
-/** Say how many verdicts are expected by chance. */
-function chanceOf(expected) {
-  return expected < 1 ? "under 1" : `about ${Math.round(expected)}`;
 }
 
 /** What is not measured, and the command that measures it. */

@@ -401,14 +401,14 @@ export class SidePanel {
     if (this.kind !== "channel") return;
     clear(this.why);
     this.runs.forEach(({ run, item, label }, at) => {
-      const { verdicts, lead, cause, rows, more, none, again } = this.model.verdictsOn(run, item, this.step, this.runs.length > 1);
+      const { verdicts, lead, chance, cause, rows, more, none, again } = this.model.verdictsOn(run, item, this.step, this.runs.length > 1);
       const chips = verdicts.flatMap(({ name, text, says, side }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name, side }, text }), " "]);
       if (this.words[at]) clear(this.words[at]).append(...chips);
       if (this.runs.length > 1 && (lead || more.length)) this.why.append(el("div", { class: "ap-heading", dir: "auto", text: label }));
       const cells = (row) => row.map((text) => el("td", { text }));
       const unfold = { open: this.unfolded, on: { toggle: ({ target }) => (this.unfolded = target.open) } };
       this.why.append(...[
-        lead && el("p", { testid: "lead" }, el("strong", { text: lead[2] }), `: ${lead[0]}${lead[1] && ` ${lead[1]}`}`),
+        lead && el("p", { testid: "lead" }, el("strong", { text: lead[2] }), `: ${lead[0]}${lead[1] && ` ${lead[1]}`}`, chance && el("span", { class: "ap-muted", testid: "panel-chance", text: chance })),
         cause && el("p", { class: "ap-cause", testid: "cause" }, `Hint at the cause: ${cause.says}. `, cause.fix && el("strong", { text: `Try: ${cause.fix}.` })),
         rows.length && this.runs.length === 1 && el("table", { class: "ap-table ap-panel-means" }, ...rows.map((row) => el("tr", {}, ...cells(row)))),
         ...none.map((text) => el("p", { text })),
