@@ -338,7 +338,7 @@ _AGENT: dict[str, Explanation] = {
     "learning_rate": Explanation("learning rate", "Learning rate of its optimiser."),
     "gradient_norm": Explanation(
         "gradient norm",
-        "Norm of the gradient of its newest update; of several at a step that of the newest window.",
+        "Norm of the gradient of its newest update; of several windows at a step, the newest one counts.",
     ),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
 }
