@@ -19,8 +19,9 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
+from antiphon.base.call_errors import call_error
 from antiphon.base.errors import ScenarioError, ScenarioWarning, first_line
-from antiphon.base.extensions import call_error, key_of, made, name_of
+from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail

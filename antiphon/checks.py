@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.counts import check_mappings
+from antiphon.base.argument_checks import check_mappings
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
 from antiphon.commands.check import Findings, findings_of

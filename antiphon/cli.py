@@ -26,7 +26,7 @@ from antiphon.base.errors import (
     replace_what_cannot_be_encoded,
     write_error,
 )
-from antiphon.base.extensions import COMMAND, with_imports
+from antiphon.base.imports import COMMAND, with_imports
 
 
 class Command(NamedTuple):
@@ -184,7 +184,7 @@ def _options(
     ] = None,
 ) -> None:
     """Simulate independent networks that learn together."""
-    from antiphon.base.extensions import allow_import
+    from antiphon.base.imports import allow_import
 
     for package in allowed or ():
         allow_import(package)

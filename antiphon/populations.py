@@ -10,14 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.counts import check_counts, check_mappings
-from antiphon.base.errors import (
-    DivergenceError,
-    ScenarioError,
-    ScenarioWarning,
-    is_terminal,
-    write_error,
-)
+from antiphon.base.argument_checks import check_counts, check_mappings
+from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver

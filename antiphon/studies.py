@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.counts import check_counts, check_mappings
+from antiphon.base.argument_checks import check_counts, check_mappings
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table

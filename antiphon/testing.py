@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from antiphon import envs
+from antiphon.base.call_errors import call_error
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line
-from antiphon.base.extensions import POINTS, Catalogue, call_error, name_of, registered
+from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Unlocked

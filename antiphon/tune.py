@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from antiphon.base.counts import check_counts
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, RunError
 from antiphon.base.spec import in_python
 from antiphon.engine.state.hyperparameters import differences_of

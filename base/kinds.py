@@ -26,16 +26,8 @@ from pydantic import (
 )
 
 from antiphon.base.errors import ScenarioError, with_article
-from antiphon.base.extensions import (
-    Catalogue,
-    imported,
-    is_built_in,
-    is_importable,
-    name_of,
-    refused_of_torch,
-    register,
-    registered,
-)
+from antiphon.base.extensions import Catalogue, is_built_in, name_of, refused_of_torch, register, registered
+from antiphon.base.imports import imported, is_importable
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.base.problems import (
     MISSING,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import Parameter, Signature
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +23,6 @@ from pydantic import (
     GetCoreSchemaHandler,
     PlainValidator,
     SerializationInfo,
-    StrictBool,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -75,7 +74,6 @@ def channel_slug(sender: str, receiver: str, key: int | str) -> str:
 _RESERVED = "'$' is reserved for template parameters; declare one under parameters, or leave '$' out"
 _LARGEST = 2**53
 _MOST = 2**31 - 1
-LONGEST_DELAY = 1024
 AUTO = "auto"
 """The value of a setting that is chosen by what else there is: delay and bits of a link in parts, passes of a sender."""
 Value = TypeVar("Value")
@@ -118,7 +116,7 @@ def _is_numpy_number(value: object) -> bool:
     return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
 
 
-def _count(value: object) -> int:
+def read_count(value: object) -> int:
     """Read a whole number whose bounds are its field's."""
     number = as_whole(value)
     if number is None:
@@ -129,7 +127,7 @@ def _count(value: object) -> int:
 
 def whole(value: object) -> int:
     """Read a whole number."""
-    number = _count(value)
+    number = read_count(value)
     if abs(number) > _LARGEST:
         fail(f"is too large: {show_value(number)}; write at most {_LARGEST:,}")
     return number
@@ -154,7 +152,7 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _name(value: object) -> str:
+def read_name(value: object) -> str:
     problem = name_problem(value)
     if problem is not None:
         fail(problem)
@@ -203,17 +201,7 @@ def _names(value: object) -> tuple[str, ...] | None:
     names = (value,) if isinstance(value, str) else _sequence(value)
     if not names:
         fail("is an empty list; leave it out, or name an agent")
-    return distinct(tuple(_name(name) for name in names))
-
-
-def _key(value: object) -> int | str:
-    if isinstance(value, str):
-        name = _name(value)
-        return int(name) if name.isdecimal() and str(int(name[:16])) == name else name
-    number = whole(value)
-    if number < 0:
-        fail(f"must be at least 0, not {number}")
-    return number
+    return distinct(tuple(read_name(name) for name in names))
 
 
 def frozen_data(value: object, path: Path = ()) -> Any:
@@ -265,7 +253,7 @@ def read_by(check: Callable[[object], object]) -> WrapValidator:
     return WrapValidator(lambda value, _: check(value))
 
 
-def _in_words(words: str) -> WrapValidator:
+def in_words(words: str) -> WrapValidator:
     """Return what refuses a value that is of none of several types in one line."""
 
     def read(value: object, validate: ValidatorFunctionWrapHandler) -> object:
@@ -277,72 +265,27 @@ def _in_words(words: str) -> WrapValidator:
     return WrapValidator(read)
 
 
-def _part_name(value: object) -> object:
-    """Return the name of a part that is given by its number, as of a Tuple."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _alone(value: object) -> object:
-    """Return the item of a sequence of one."""
-    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
-
-
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
 Sequence = BeforeValidator(_sequence)
-Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_count)]
+Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(read_count)]
 """A whole number from 1. One with other bounds is an `int` with these alone, since a refusal names the first that is not held."""
 Real = Annotated[float, BeforeValidator(_real)]
-Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
+Name = Annotated[str, PlainValidator(read_name), WithJsonSchema(_NAME_SCHEMA)]
 Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
-Unroll = Annotated[Count | Literal["episode"], _in_words("a whole number of ticks from 1, or 'episode'")]
-Size = Annotated[
-    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] | None,
-    AfterValidator(_alone),
-    _in_words(
-        "a whole number from 1, or up to four of them, such as [tokens, features] or [channels, height, width]"
-    ),
-]
-Key = Annotated[int | str, read_by(_key)]
 HeadModule = Annotated[
     Callable[..., Any] | None,
     WithJsonSchema({"type": "null"}),
-    _in_words("a torch module or a factory, from Python; leave it out"),
+    in_words("a torch module or a factory, from Python; leave it out"),
 ]
 """A torch module, or a factory of one; from Python only."""
 ParameterNames = Annotated[
     dict[str, Annotated[str, Field(pattern=r"\.")]],
     AfterValidator(FrozenMap),
-    _in_words("a mapping of the network's parameters to 'agent.parameter'"),
-]
-_Probability = Annotated[Real, Field(gt=0, le=1)]
-Learn = Annotated[StrictBool | _Probability, _in_words("true, false or a probability above 0 and at most 1")]
-_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(_count)]
-Delay = Annotated[
-    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2)] | Literal["auto"],
-    AfterValidator(_alone),
-    _in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
-]
-Bits = Annotated[
-    Annotated[int, Field(ge=1, le=16), BeforeValidator(whole)] | Literal["auto"] | None,
-    _in_words(f"a whole number from 1 to 16, or {AUTO}"),
-]
-Acts = Annotated[
-    StrictBool | Signal,
-    BeforeValidator(_part_name),
-    _in_words("true, or the key or number of a part of the action"),
-]
-Rewards = Annotated[
-    Annotated[dict[Signal, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
-    BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),
-]
-Align = Annotated[
-    StrictBool | str | None,
-    AfterValidator(lambda align: align or None),
-    _in_words("true or a channel such as 'a->b'"),
+    in_words("a mapping of the network's parameters to 'agent.parameter'"),
 ]
 
 
@@ -533,7 +476,7 @@ def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[objec
                 bound for constraint in metadata for bound in getattr(constraint, "metadata", (constraint,))
             ]
             bounded = plain is int and any(hasattr(constraint, "le") for constraint in bounds)
-            checks[name] = _count if bounded else _STRICT[plain], optional
+            checks[name] = read_count if bounded else _STRICT[plain], optional
     return checks
 
 

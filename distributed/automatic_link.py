@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Self, cast
 
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
-from antiphon.base.spec import AUTO, LONGEST_DELAY
+from antiphon.base.spec import AUTO
 from antiphon.distributed.opening import open_parts
 from antiphon.distributed.parts.placement import content_bytes, cut_channels, placement_for
 from antiphon.distributed.ray.sockets import BBR
@@ -18,6 +18,7 @@ from antiphon.distributed.settings import FLOATS, PartsSettings
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import LiveSystem, Settings
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.field_types import LONGEST_DELAY
 
 if TYPE_CHECKING:
     from antiphon.distributed.ray.ray_parts import RayParts

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
+from antiphon.base.call_errors import call_error
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
-from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent

@@ -9,8 +9,8 @@ from typing import NoReturn
 import torch
 
 from antiphon.agents.objectives import OwnObjective
+from antiphon.base.call_errors import call_error
 from antiphon.base.errors import CallError, RunError
-from antiphon.base.extensions import call_error
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
 

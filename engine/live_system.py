@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import check_counts, check_flags, checked_seed
+from antiphon.base.argument_checks import check_counts, check_flags, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask

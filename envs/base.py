@@ -207,13 +207,14 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Split the values of requested signals into observations, and training-only signals and masks (`_name`)."""
-        parts: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+        observations, training_only = dict[str, Tensor](), dict[str, Tensor]()
         for name in self.requested:
             if name in values:
-                parts[self.signals[name].training_only][name] = values[name]
+                divided = training_only if self.signals[name].training_only else observations
+                divided[name] = values[name]
             if (mask := f"_{name}") in values:
-                parts[True][mask] = values[mask]
-        return parts
+                training_only[mask] = values[mask]
+        return observations, training_only
 
     def _copied(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return copies of signals, which a loop may change in place; masks of one value are the step's own."""

@@ -23,7 +23,7 @@ from pydantic import create_model
 
 from antiphon.base.deferred import Deferred
 from antiphon.base.errors import ScenarioError, require, with_article
-from antiphon.base.extensions import allowed_by_name, import_allowed, imported, note_registrars
+from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, UnknownKey, show_value
 from antiphon.envs.env_keys import EnvOptions
@@ -326,52 +326,68 @@ def make(
 def _made(
     spec: Any, batch: int, device: torch.device | str, dtype: torch.dtype, split: str | None
 ) -> base.TorchVectorEnv:
-    from antiphon.envs.base import TorchVectorEnv, check_split
+    from antiphon.envs.base import check_split
 
-    stays_open = _is_handed_over(spec)
+    wrapped = functools.partial(_wrapped, _is_handed_over(spec), batch, device, dtype, split)
     kind, name, values = _declared(spec)
-    for key in _LENGTHS if kind in _ADAPTORS else ():
+    if kind is None:
+        return wrapped(spec)
+    if kind == "id":
+        if split is not None and hasattr(_factory(name), "describe"):
+            check_split(split, describe(spec).splits)
+        return wrapped(_built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype}))
+    for key in _LENGTHS:
         length = values.get(key)
         no_limit = length is None or (length == -1 and key == "max_episode_steps")
         if not no_limit and (type(length) is not int or length < 1):
             fix = "must be a whole number of steps from 1, or leave it out"
             raise ScenarioError(f"env.{key}: {show_value(length)}; {fix}")
-    if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
-        check_split(split, () if kind in _ADAPTORS else describe(spec).splits)
+    if split is not None:
+        check_split(split, ())
     if kind == "gymnasium" and name in ids():
         raise ScenarioError(f"env.id: '{name}' is built in; write env: {{id: {name}}}")
-    if kind in _ADAPTORS:
-        spec = imported(_ADAPTORS[kind])(name, batch, values)
-    elif kind == "id":
-        spec = _built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype})
-    if isinstance(spec, VectorEnv):
-        problem = f"{batch}, but the environment has {spec.num_envs} sub-environments; make them equal"
-        require(spec.num_envs == batch, "training.batch", problem, ScenarioError)
-        if isinstance(spec, TorchVectorEnv):
-            spec.stays_open = stays_open
-            return spec
-    if isinstance(spec, VectorEnv | list):
+    return wrapped(imported(_ADAPTORS[kind])(name, batch, values))
+
+
+def _wrapped(
+    stays_open: bool,
+    batch: int,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    split: str | None,
+    made: Any,
+) -> base.TorchVectorEnv:
+    """Return a vector environment, a list of parallel environments or a source as an environment of torch signals."""
+    from antiphon.envs.base import TorchVectorEnv
+
+    if isinstance(made, VectorEnv):
+        problem = f"{batch}, but the environment has {made.num_envs} sub-environments; make them equal"
+        require(made.num_envs == batch, "training.batch", problem, ScenarioError)
+    if isinstance(made, TorchVectorEnv):
+        made.stays_open = stays_open
+        return made
+    if isinstance(made, VectorEnv | list):
         from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
         from antiphon.envs.adaptors.parallel import ParallelAdaptor
 
-        adaptor: Any = ParallelAdaptor if isinstance(spec, list) else VectorAdaptor
+        adaptor: Any = ParallelAdaptor if isinstance(made, list) else VectorAdaptor
         try:
-            env = adaptor(spec, device=device, dtype=dtype)
+            env = adaptor(made, device=device, dtype=dtype)
         except ScenarioError:
-            if isinstance(spec, VectorEnv) and not stays_open:
-                spec.close()
+            if isinstance(made, VectorEnv) and not stays_open:
+                made.close()
             raise
         env.stays_open = stays_open
         return env  # type: ignore[no-any-return]
-    if callable(getattr(spec, "make", None)):
-        return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
+    if callable(getattr(made, "make", None)):
+        return made.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
     way = "from_tensors"
-    if hasattr(spec, "dataset"):
+    if hasattr(made, "dataset"):
         way = "from_loader"
-    elif hasattr(spec, "__getitem__") and hasattr(spec, "__len__"):
+    elif hasattr(made, "__getitem__") and hasattr(made, "__len__"):
         way = "from_dataset"
     fix = f"pass an id, antiphon.envs.{way}(…) or a VectorEnv"
-    raise ScenarioError(f"env: {type(spec).__name__} is not an environment; {fix}")
+    raise ScenarioError(f"env: {type(made).__name__} is not an environment; {fix}")
 
 
 def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
@@ -435,19 +451,20 @@ def _in_rows(
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
     """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
     factory, model = _factory(name), options_of(name)
+    parameters = inspect.signature(factory).parameters
     takes_split = split is not None and "split" in model.model_fields
-    keys = {}
-    if not hasattr(factory, "Options"):
+    chosen = {"split": split} if takes_split else {}
+    keys: dict[str, Any] = {}
+    if hasattr(factory, "Options"):
+        arguments: dict[str, Any] = {"options": model(**{**values, **chosen})}
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    else:
         keys = {key: values[key] for key in _OF_ROWS if key in values and key not in model.model_fields}
-        values = {key: value for key, value in values.items() if key not in keys}
-    options = model(**{**values, **({"split": split} if takes_split else {})})
-    parameters, arguments = inspect.signature(factory).parameters, {"options": options}
-    if not hasattr(factory, "Options"):
+        of_factory = {key: value for key, value in values.items() if key not in keys}
+        options = model(**{**of_factory, **chosen})
         arguments = {key: getattr(options, key) for key in options.model_fields_set}
-    rest = hasattr(factory, "Options") and any(
-        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
-    )
-    arguments |= {key: settings[key] for key in settings if key in parameters or rest}
+        takes_all = False
+    arguments |= {key: settings[key] for key in settings if key in parameters or takes_all}
     built = _called(name, factory, arguments)
     make, batch = functools.partial(_called, name, factory, arguments), settings["num_envs"]
     if isinstance(built, gymnasium.Env):

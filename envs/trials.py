@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from antiphon.base.call_errors import call_error
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.extensions import call_error
 from antiphon.envs.registry import is_users_own, make
 
 _STEPS = 10

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import check_counts, check_flags
+from antiphon.base.argument_checks import check_counts, check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table

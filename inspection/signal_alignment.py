@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import check_counts
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.comms.gradient_alignment import alignment

@@ -18,7 +18,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import check_counts, check_names
+from antiphon.base.argument_checks import check_counts, check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest

@@ -27,9 +27,9 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.base.counts import check_counts
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
-from antiphon.base.extensions import with_imports
+from antiphon.base.imports import with_imports
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.progress import Progress

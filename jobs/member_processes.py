@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from antiphon.base.errors import AntiphonError, ResourceError, RunError
-from antiphon.base.extensions import with_imports
+from antiphon.base.imports import with_imports
 from antiphon.base.signals import stop_signals
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.state.wire import from_bytes, to_bytes

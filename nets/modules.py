@@ -23,8 +23,8 @@ from torch.func import functional_call
 from torch.overrides import handle_torch_function, has_torch_function_unary
 from torch.utils._pytree import tree_leaves
 
+from antiphon.base.call_errors import call_error, raised_by_user, users_place
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.base.extensions import call_error, raised_by_user, users_place
 from antiphon.nets.isolation.global_numbers import UsersDraws, draws_of, seeded_globally
 from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws
 from antiphon.nets.user_modules import (

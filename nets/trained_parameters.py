@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from antiphon.base.call_errors import call_error
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.nets.isolation.global_numbers import UsersDraws
 from antiphon.nets.kernel_calls import Call, Numbers, padded_zeros

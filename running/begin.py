@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import needed_imports
 from antiphon.base.files import given_path
+from antiphon.base.imports import needed_imports
 from antiphon.base.spec import plain
 from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings

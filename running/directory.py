@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.base.errors import RunError, ScenarioError, write_error
-from antiphon.base.extensions import COMMAND, ModuleError, with_imports
 from antiphon.base.files import (
     cut,
     display_path,
@@ -37,6 +36,7 @@ from antiphon.base.files import (
     write_text,
     writing,
 )
+from antiphon.base.imports import COMMAND, ModuleError, with_imports
 from antiphon.base.manifests import (
     DELETE,
     FORMAT,

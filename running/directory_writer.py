@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.counts import check_counts
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.base.extensions import Catalogue, made, name_of
 from antiphon.base.files import display_path, finite

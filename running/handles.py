@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
-from antiphon.base.counts import check_counts
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest

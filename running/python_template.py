@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from antiphon.base.errors import AntiphonError, ScenarioError
-from antiphon.base.extensions import ModuleError
+from antiphon.base.imports import ModuleError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data

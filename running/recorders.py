@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from antiphon.base.call_errors import call_error
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import call_error
 from antiphon.base.problems import show_refused
 from antiphon.telemetry.figures import Recorder, RunDescription
 

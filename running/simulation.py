@@ -13,7 +13,7 @@ import networkx as nx
 import torch
 from torch import fx
 
-from antiphon.base.counts import check_flags, check_names
+from antiphon.base.argument_checks import check_flags, check_names
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning, write_error
 from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named

@@ -16,21 +16,8 @@ from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import MISSING, DocumentError, Path, Problems, show_value
-from antiphon.base.spec import (
-    Acts,
-    Align,
-    Count,
-    FrozenMap,
-    Learn,
-    Name,
-    OrObject,
-    Rewards,
-    Signal,
-    Signals,
-    Spec,
-    Unroll,
-    plain,
-)
+from antiphon.base.spec import Count, FrozenMap, Name, OrObject, Signal, Signals, Spec, plain
+from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
 from antiphon.scenarios.training import OptimiserSpec
 
 Norm = Literal["batch", "layer", "none"]

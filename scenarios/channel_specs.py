@@ -17,14 +17,10 @@ from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import DocumentError, show_value
 from antiphon.base.spec import (
     AUTO,
-    Bits,
     Count,
-    Delay,
-    Key,
     Name,
     Signal,
     Signals,
-    Size,
     Spec,
     channel_name,
     channel_slug,
@@ -35,6 +31,7 @@ from antiphon.base.spellings import fix_of_word
 from antiphon.comms.coupling_attributes import check_declared
 from antiphon.comms.coupling_catalogue import coupling_of
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
+from antiphon.scenarios.field_types import Bits, Delay, Key, Size
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 PortNorm = Literal["batch", "layer", "unit", "none"]

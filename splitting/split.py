@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
-from antiphon.base.counts import check_counts
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.nearest_names import suggest

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.extensions import with_imports
+from antiphon.base.imports import with_imports
 from antiphon.telemetry.statistics import FEWEST, student_t
 
 Verdict: TypeAlias = Literal[

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.extensions import imported_by_name, with_imports
 from antiphon.base.files import display_path
+from antiphon.base.imports import imported_by_name, with_imports
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from antiphon.base.errors import RunError
-from antiphon.base.extensions import with_imports
 from antiphon.base.files import write_json
+from antiphon.base.imports import with_imports
 from antiphon.base.memory import uncollected
 from antiphon.commands import options
 from antiphon.commands.arguments import (
@@ -39,11 +39,7 @@ from antiphon.running.request import Request, check_alone
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.end_of_run import show_seeds
-from antiphon.terminal.output import (
-    print_json,
-    remark,
-    second_signal,
-)
+from antiphon.terminal.output import print_json, remark, second_signal
 
 
 def run(

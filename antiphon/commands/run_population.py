@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path
+from antiphon.base.imports import with_imports
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import advice, in_words, near_the_best, quality
 from antiphon.running.directory import is_free, numbered

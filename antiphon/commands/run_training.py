@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import AntiphonError
-from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, finite
+from antiphon.base.imports import with_imports
 from antiphon.commands.arguments import scenario_template
 from antiphon.envs import describe
 from antiphon.running.library import scenario_names

@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import checked_seed
+from antiphon.base.argument_checks import checked_seed
 from antiphon.base.errors import (
     ScenarioError,
     ScenarioWarning,

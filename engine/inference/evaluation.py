@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
-from antiphon.base.counts import check_counts, check_flags
+from antiphon.base.argument_checks import check_counts, check_flags
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.notebook import MetricsByName, html_of
 from antiphon.base.progress import Progress

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from antiphon.base.counts import check_names
+from antiphon.base.argument_checks import check_names
 from antiphon.base.errors import RunError, ScenarioError, first_line
 from antiphon.base.files import write_bytes, writing
 from antiphon.base.manifests import VERSION

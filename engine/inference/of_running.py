@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import fx
 
-from antiphon.base.counts import check_counts, check_names, checked_seed
+from antiphon.base.argument_checks import check_counts, check_names, checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.memory import uncollected

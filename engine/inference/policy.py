@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from antiphon.agents.distributions import BoxUnits, Gaussian, Joint
-from antiphon.base.counts import check_flags
+from antiphon.base.argument_checks import check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Self
 
-from antiphon.base.counts import check_flags
+from antiphon.base.argument_checks import check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.links import Link
 from antiphon.engine.heart.system import System

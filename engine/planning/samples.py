@@ -12,8 +12,8 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from antiphon.base.call_errors import call_error
 from antiphon.base.errors import AntiphonError
-from antiphon.base.extensions import call_error
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.planning.missing_targets import is_own_data
 from antiphon.envs.registry import ids, make

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from antiphon.base.counts import check_names
+from antiphon.base.argument_checks import check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.backends import Backend

@@ -16,8 +16,8 @@ from gymnasium import Space
 from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
+from antiphon.base.call_errors import users_place
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
-from antiphon.base.extensions import users_place
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.envs.adaptors.spaces import Actions, leaves

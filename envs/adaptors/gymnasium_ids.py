@@ -14,7 +14,7 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from antiphon.base.errors import ScenarioError, ScenarioWarning
-from antiphon.base.extensions import import_allowed, imported_by_name
+from antiphon.base.imports import import_allowed, imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation

@@ -17,8 +17,8 @@ from statistics import fmean
 from typing import Any, Self
 
 from antiphon.base.errors import RunError
-from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, fitting, write_csv, write_text
+from antiphon.base.imports import with_imports
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain

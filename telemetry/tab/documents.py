@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from antiphon.base.extensions import allowed_imports
+from antiphon.base.imports import allowed_imports
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.graph_layout import Points, communities, positions
 from antiphon.telemetry.tab.explanations import EXPLANATIONS

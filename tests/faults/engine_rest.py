@@ -169,7 +169,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "errors-the-outermost-function-is-named",
-        "base/extensions.py",
+        "base/call_errors.py",
         "code, line = frames[-1]",
         "code, line = frames[0]",
         "tests/engine/test_failures.py::test_an_error_of_a_users_code_is_one_line[a network-cohort]",

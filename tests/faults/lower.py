@@ -1023,7 +1023,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "extensions-a-description-names-a-package",
-        "base/extensions.py",
+        "base/imports.py",
         r"(\w+)[\w.]*:\S+$|",
         r"(\w+)[\w.]*:|",
         "tests/cli/test_python.py::test_a_run_notes_the_packages_that_python_imported_before[piers:Pier-]",
@@ -1248,9 +1248,9 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "couplings-a-misspelt-attribute-is-ignored",
         "comms/coupling_attributes.py",
-        "_FORMER_NAMES.get(name) if isinstance(value, bool) else None",
-        "None",
-        "tests/comms/test_own_couplings.py::test_an_attribute_that_would_have_no_effect_is_refused[joins-True-joins_endpoints]",
+        "near = nearest(name, unset, cutoff=0.87)",
+        "near = None",
+        "tests/comms/test_own_couplings.py::test_an_attribute_that_would_have_no_effect_is_refused[joins_endpoint-True-joins_endpoints]",
     ),
     Fault(
         "couplings-a-helper-that-sounds-alike-is-refused",

@@ -547,7 +547,7 @@ UPPER: tuple[Fault, ...] = (
     ),
     Fault(
         "base-a-check-uses-up-an-iterator-of-names",
-        "base/counts.py",
+        "base/argument_checks.py",
         "        if isinstance(value, Iterator):\n",
         "        if False:\n",
         "tests/api/test_wrong_types.py",
@@ -568,7 +568,7 @@ UPPER: tuple[Fault, ...] = (
     ),
     Fault(
         "runs-imports-of-python-are-not-noted",
-        "base/extensions.py",
+        "base/imports.py",
         "if provider is None and imported:",
         "if False:",
         "tests/cli/test_python.py::test_a_run_notes_the_packages_that_python_imported_before",

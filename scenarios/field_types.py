@@ -1,0 +1,80 @@
+"""Types of the fields of agents and channels that accept several kinds of values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
+
+from antiphon.base.spec import (
+    AUTO,
+    Count,
+    FrozenMap,
+    Real,
+    Signal,
+    fail,
+    in_words,
+    read_by,
+    read_count,
+    read_name,
+    whole,
+)
+
+LONGEST_DELAY = 1024
+
+
+def _key(value: object) -> int | str:
+    if isinstance(value, str):
+        name = read_name(value)
+        return int(name) if name.isdecimal() and str(int(name[:16])) == name else name
+    number = whole(value)
+    if number < 0:
+        fail(f"must be at least 0, not {number}")
+    return number
+
+
+def _part_name(value: object) -> object:
+    """Return the name of a part that is given by its number, as of a Tuple."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _alone(value: object) -> object:
+    """Return the item of a sequence of one."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
+Unroll = Annotated[Count | Literal["episode"], in_words("a whole number of ticks from 1, or 'episode'")]
+Size = Annotated[
+    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] | None,
+    AfterValidator(_alone),
+    in_words(
+        "a whole number from 1, or up to four of them, such as [tokens, features] or [channels, height, width]"
+    ),
+]
+Key = Annotated[int | str, read_by(_key)]
+_Probability = Annotated[Real, Field(gt=0, le=1)]
+Learn = Annotated[StrictBool | _Probability, in_words("true, false or a probability above 0 and at most 1")]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(read_count)]
+Delay = Annotated[
+    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2)] | Literal["auto"],
+    AfterValidator(_alone),
+    in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
+]
+Bits = Annotated[
+    Annotated[int, Field(ge=1, le=16), BeforeValidator(whole)] | Literal["auto"] | None,
+    in_words(f"a whole number from 1 to 16, or {AUTO}"),
+]
+Acts = Annotated[
+    StrictBool | Signal,
+    BeforeValidator(_part_name),
+    in_words("true, or the key or number of a part of the action"),
+]
+Rewards = Annotated[
+    Annotated[dict[Signal, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
+    BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),
+]
+Align = Annotated[
+    StrictBool | str | None,
+    AfterValidator(lambda align: align or None),
+    in_words("true or a channel such as 'a->b'"),
+]
