@@ -1,4 +1,4 @@
-"""Checks of what the class of a user's own coupling declares: former and misspelt names, and methods with other parameters."""
+"""Checks of what the class of a user's own coupling declares: misspelt names, and methods with other parameters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from typing import Any
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import nearest
 
-_FORMER_NAMES = {
-    "carries_states": "allows_states",
-    "joins": "joins_endpoints",
-    "replaces": "replaces_messages",
-    "returns": "uses_returned",
-}
-
 
 def check_attributes(coupling_class: type, base: type) -> None:
     """Refuse attributes of a class that would have no effect or cannot be called; `base` and its bases declare those that have one.
@@ -24,7 +17,7 @@ def check_attributes(coupling_class: type, base: type) -> None:
     that are options of the class (parameters of `__init__`, fields of a dataclass) are the user's own.
 
     Raises:
-        ScenarioError: The class has an attribute of a former or misspelt name, or a method with other parameters.
+        ScenarioError: The class has an attribute of a misspelt name, or a method with other parameters.
     """
     declared = {name: value for name, value in _attributes(base.__mro__).items() if not name.startswith("_")}
     checked = [
@@ -54,9 +47,8 @@ def check_attributes(coupling_class: type, base: type) -> None:
             and declared_name not in attributes
             and getattr(coupling_class, declared_name) != value
         ]
-        meant = _FORMER_NAMES.get(name) if isinstance(value, bool) else None
         # helpers of a user's own may well sound like one of these: `credited`, `credit_of`
-        near = meant if meant in unset else nearest(name, unset, cutoff=0.87)
+        near = nearest(name, unset, cutoff=0.87)
         if near is not None:
             fix = f"did you mean '{near}'? If it is your own, begin its name with '_'"
             raise ScenarioError(f"{class_name}.{name}: no coupling has '{name}'; {fix}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -36,10 +36,6 @@ class Rule(ABC):
     @abstractmethod
     def moments(self) -> tuple[str, ...]:
         """Names of what is kept of each parameter's gradients."""
-
-    @abstractmethod
-    def in_torch(self, parameters: Sequence[Tensor], **settings: Any) -> torch.optim.Optimizer:
-        """Return torch's optimiser of parameters."""
 
     @abstractmethod
     def update(
@@ -86,10 +82,6 @@ class Sgd(Rule):
     def moments(self) -> tuple[str, ...]:
         """The momentum, where there is any."""
         return ("momentum",) if self.momentum else ()
-
-    def in_torch(self, parameters: Sequence[Tensor], **settings: Any) -> torch.optim.Optimizer:
-        """Return torch's optimiser of parameters."""
-        return torch.optim.SGD(parameters, momentum=self.momentum, **settings)
 
     def update(
         self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
@@ -144,11 +136,6 @@ class Adam(Rule):
     def moments(self) -> tuple[str, ...]:
         """Both moments."""
         return "mean", "square"
-
-    def in_torch(self, parameters: Sequence[Tensor], **settings: Any) -> torch.optim.Optimizer:
-        """Return torch's optimiser of parameters."""
-        kind = torch.optim.AdamW if self.decoupled else torch.optim.Adam
-        return kind(parameters, betas=self.betas, eps=EPSILON, **settings)
 
     def update(
         self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool

@@ -150,11 +150,6 @@ class Optimiser:
         """Whether the size of a step depends on how many were taken: not with SGD."""
         return self.rule.counts_steps
 
-    def in_torch(self, lr: float) -> torch.optim.Optimizer:
-        """Return torch's optimiser of the same parameters with the same settings, in its initial state."""
-        plain: dict[str, Any] = {"lr": lr, "weight_decay": self.weight_decay}
-        return self.rule.in_torch(self.parameters, **plain, foreach=False, fused=False)
-
     @property
     def state(self) -> dict[str, list[Tensor]]:
         """The moments by name, a tensor for each parameter, the `steps` taken and those `missed`; created when first read."""

@@ -27,7 +27,7 @@ from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, 
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
 from antiphon.nets.isolation.global_numbers import UsersDraws
 from antiphon.nets.isolation.own_random import OwnDraws
-from antiphon.nets.optimisers import MemberMask, Optimiser, Skip, clipped
+from antiphon.nets.optimisers import MemberMask, Skip, clipped
 from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import with_data
 from antiphon.nets.users.outlines import ClassChanges, Outlines
@@ -486,13 +486,6 @@ def _over(source: Callable[..., Any], parameters: list[Tensor]) -> Callable[...,
         return source(parameters, **arguments)
 
     return with_parameters
-
-
-def plain_optimiser(built: Optimiser | TorchOptimiser, lr: float) -> torch.optim.Optimizer | None:
-    """Return torch's optimiser with the same settings, in its initial state; None if there are no parameters."""
-    if isinstance(built, TorchOptimiser):
-        return built.make()
-    return built.in_torch(lr) if built.parameters else None
 
 
 def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[float]:

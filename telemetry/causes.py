@@ -133,7 +133,7 @@ class Peers(NamedTuple):
         losses: Per channel, what is said of many lost messages for which nothing stands in, and what to try; empty: there are none.
         downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
-        scales: [channels]: `gradient.scale`; nan: of no predictor, or of a run whose graph has none (earlier versions).
+        scales: [channels]: `gradient.scale`; nan: of no predictor.
     """
 
     settings: Sequence[Sequence[str]]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import IO, cast, get_args
 
 from antiphon.base.files import fitting, open_text, read_rows, sync_file, sync_folder, writing
-from antiphon.telemetry.figures import VALUE_TARGET, Figure, Kind, Recorder, RunDescription
+from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
 
 HEADER = ("step", "kind", "name", "metric", "value")
 _FIGURES_OF = frozenset(get_args(Kind))
@@ -76,26 +74,11 @@ class CsvRecorder(TableRecorder):
 def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
     """Yield (step, figure) of every row of a metrics.csv; a last row without an end of line is ignored.
 
-    In tables of earlier versions `return` of an agent was its `value_target`, and has that name here.
-
     Raises:
         RunError: The file cannot be read, or has a row that is not a metric.
     """
     with fitting(path):
-        for step, rows in groupby(_figures(path), key=itemgetter(0)):
-            figures = [figure for _, figure in rows]
-            # an entry has both or neither of an agent
-            with_target = {figure.name for figure in figures if figure.metric == VALUE_TARGET}
-            for figure in figures:
-                earlier = (
-                    figure.kind == "agent" and figure.metric == "return" and figure.name not in with_target
-                )
-                yield step, figure._replace(metric=VALUE_TARGET) if earlier else figure
-
-
-def _figures(path: Path) -> Iterator[tuple[int, Figure]]:
-    """Yield (step, figure) of every row as it is written."""
-    for step, kind, name, metric, value in read_rows(path, HEADER):
-        if kind not in _FIGURES_OF:
-            raise ValueError(f"unknown kind {kind!r}")
-        yield int(step), Figure(cast("Kind", kind), name, metric, float(value))
+        for step, kind, name, metric, value in read_rows(path, HEADER):
+            if kind not in _FIGURES_OF:
+                raise ValueError(f"unknown kind {kind!r}")
+            yield int(step), Figure(cast("Kind", kind), name, metric, float(value))

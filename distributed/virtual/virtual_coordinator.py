@@ -171,7 +171,7 @@ class VirtualCoordinator(Executor):
                 home(channel.sender).channels[channel.name],
                 home(channel.receiver).channels[channel.name],
             )
-            if sent is received or sent.synthetic_input is None:
+            if sent is received:
                 return sent
             return replace(
                 sent, synthetic_input=received.synthetic_input, members=()

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
 from antiphon.envs.adaptors.spaces import Actions, Observations, flags_of, tensor_of
-from antiphon.envs.adaptors.wrappers import Layers, LayersOfBatch
+from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ENDS, OUTCOMES
 from antiphon.nets.isolation.own_context import in_own_context
@@ -211,10 +210,7 @@ class VectorAdaptor(Adaptor):
         self._require_state()
         self.reset()  # many environments are initialised only by a reset
         base: Any = self._env.unwrapped
-        if "wrappers" in state:
-            self._layers.load_state_dict(state["wrappers"])
-        else:
-            self._layers.load_elapsed([] if self._subs is None else [row["elapsed"] for row in state["env"]])
+        self._layers.load_state_dict(state["wrappers"])
         with self._calling("load_state_dict"):
             if self._subs is None:
                 base.load_state_dict(state["env"])
@@ -225,8 +221,7 @@ class VectorAdaptor(Adaptor):
             base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
         self._ended, self._shown = state["ended"].clone().numpy(force=True), dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
-        if "numbers" in state:  # earlier checkpoints have none
-            self._numbers.load_state_dict(state["numbers"])
+        self._numbers.load_state_dict(state["numbers"])
 
     def _observe(self, obs: Any) -> dict[str, Tensor]:
         """Return the requested observations of all sub-environments."""
@@ -283,10 +278,9 @@ class VectorAdaptor(Adaptor):
 
 
 def _state_of(sub: gymnasium.Env[Any, Any]) -> dict[str, Any]:
-    """Return the state of a sub-environment, and the steps of its time limits, which earlier versions read."""
+    """Return the state of a sub-environment without its wrappers."""
     base: Any = sub.unwrapped
-    limits = [layer for layer in Layers(sub).wrappers if isinstance(layer, TimeLimit)]
-    return {"env": base.state_dict(), "elapsed": [limit._elapsed_steps for limit in limits]}
+    return {"env": base.state_dict()}
 
 
 def _in_rows(mask: Tensor, where_true: Tensor, where_false: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require, with_article
-from antiphon.base.extensions import imported_by_name
+from antiphon.base.imports import imported_by_name
 from antiphon.base.problems import show_refused
 from antiphon.envs.adaptors.checked import (
     Adaptor,
@@ -468,16 +468,11 @@ class ParallelAdaptor(Adaptor):
         """Load the copies' states."""
         self._require_state()
         self.reset()  # many worlds are initialised only by a reset
-        if "wrappers" in state:
-            self._layers.load_state_dict(state["wrappers"])
-        else:
-            self._layers.load_elapsed([])
+        self._layers.load_state_dict(state["wrappers"])
         with self._calling("load_state_dict"):
             for world, world_state in zip(self._stateful, state["worlds"], strict=True):
                 world.load_state_dict(world_state)
         load_random_state(self._native, state["random"])
-        if "legal" in state:  # earlier checkpoints have none
-            load_random_state(self._single, state["choices"])
-            self._legal = [{agent: mask.numpy() for agent, mask in masks.items()} for masks in state["legal"]]
-        if "numbers" in state:
-            self._numbers.load_state_dict(state["numbers"])
+        load_random_state(self._single, state["choices"])
+        self._legal = [{agent: mask.numpy() for agent, mask in masks.items()} for masks in state["legal"]]
+        self._numbers.load_state_dict(state["numbers"])

@@ -280,23 +280,6 @@ class LayersOfBatch:
         for row, saved in zip(self._rows, state["rows"], strict=True):
             row.load_state_dict(saved)
 
-    def load_elapsed(self, elapsed: Sequence[Sequence[int]]) -> None:
-        """Load the steps of the episodes' time limits, of a state of an earlier version, which had no other wrapper's.
-
-        Raises:
-            RunError: There are wrappers with more state.
-        """
-        lasting = [*self._outer.lasting, *(wrapper for row in self._rows for wrapper in row.lasting)]
-        if lasting:
-            line = (
-                f"the checkpoint is of an earlier version, without the state of {type(lasting[0]).__name__}"
-            )
-            raise RunError(f"env: {line}; start a new run")
-        for row, counts in zip(self._rows, elapsed, strict=False):
-            limits = [wrapper for wrapper in row.wrappers if isinstance(wrapper, wrappers.TimeLimit)]
-            for limit, count in zip(limits, counts, strict=True):
-                limit._elapsed_steps = count  # type: ignore[assignment]
-
     def carried(self) -> dict[str, Any]:
         """Return the state of the wrappers alone, as far as it can be read."""
         carried: dict[str, Any] = {

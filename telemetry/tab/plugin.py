@@ -27,7 +27,7 @@ from antiphon.telemetry.tab.reading import (
     undefined_from,
 )
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, Likeness, Member, Seeds, seed_groups
-from antiphon.telemetry.tab.series import Series, catalogue, cloud, present_names, renamed, results_of
+from antiphon.telemetry.tab.series import Series, catalogue, cloud, results_of
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     HEADLINE,
@@ -159,7 +159,7 @@ class _Question:
         """Return one run, `with_metrics` or with its graph alone; with them come the reasons why channels have no result."""
         graph = self.graph_of(run)
         tags = self.series(run=run)[run] if with_metrics else {}
-        metrics = present_names(key for key in map(parsed, sorted(tags)) if isinstance(key, tuple))
+        metrics = [key for key in map(parsed, sorted(tags)) if isinstance(key, tuple)]
         undefined = {
             tag.removeprefix(UNDEFINED): undefined_from(self.rows(run, tag))
             for tag in tags
@@ -184,9 +184,9 @@ class _Question:
         if (family, metric) in DERIVED:
             return derived_series(partial(written, "channel"), self.graph_of(run), (family, metric))
         if family == HEADLINE:
-            scores = renamed(written, "agent", metric)
+            scores = written("agent", metric)
             return None if scores is None else headline_series(scores, self.graph_of(run))
-        return renamed(written, family, metric)
+        return written(family, metric)
 
 
 class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]

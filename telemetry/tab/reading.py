@@ -15,7 +15,7 @@ from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 from antiphon.base.errors import RunError
 from antiphon.base.files import fitting
 from antiphon.telemetry.event_file import event_files, read_events
-from antiphon.telemetry.tab.series import Messages, RunData, Series, present_names, renamed
+from antiphon.telemetry.tab.series import Messages, RunData, Series
 from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, UNDEFINED, parsed
 from antiphon.telemetry.tab.verdict_series import with_verdicts
 
@@ -55,16 +55,11 @@ def read_run(folder: str | Path) -> RunData:
                 written[content] = series
             elif isinstance(content, int) and (samples := messages_of(tags[tag])) is not None:
                 messages[content] = samples
-        figures = {
-            figure_key: series
-            for figure_key in present_names(written)
-            if (series := renamed(lambda *key: written.get(key), *figure_key)) is not None
-        }
         return RunData(
             name=folder.resolve().name,
             graph=graph,
             timeline=document_from(tags[TIMELINE]) if TIMELINE in tags else None,
-            figures=with_verdicts(figures, graph),
+            figures=with_verdicts(written, graph),
             messages=messages,
             path=str(folder),
             parts=document_from(tags[PARTS]) if PARTS in tags else None,

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import html_of, html_table, number
-from antiphon.telemetry.figures import VALUE_TARGET
 from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
 from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, VERDICTS, Family
 from antiphon.telemetry.verdicts import (
@@ -75,37 +74,6 @@ def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
             steps = [int(step) for step in low.steps]
             results[measure] = Results(steps[first], counts[0], steps[-1], steps[telling], counts[1])
     return results
-
-
-def present_names(written: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return metrics by family under their present names (`renamed`)."""
-    names = list(written)
-    targets = "agent", VALUE_TARGET
-    old = targets not in names
-    return [targets if old and name == ("agent", _RETURN) else name for name in names]
-
-
-def renamed(read: Callable[[str, str], Series | None], family: str, metric: str) -> Series | None:
-    """Read a metric under its present name: `return` of agents was their `value_target` in earlier versions.
-
-    A run that an earlier version began has such rows before the first `value_target`.
-
-    Args:
-        read: Returns a metric as it was written; None: it was not.
-        family: The metric's.
-        metric: Its present name.
-    """
-    if family != "agent" or metric not in (_RETURN, VALUE_TARGET):
-        return read(family, metric)
-    targets, returns = read(family, VALUE_TARGET), read(family, _RETURN)
-    if returns is None:
-        return targets if metric == VALUE_TARGET else None
-    earlier = returns.before(np.inf if targets is None else targets.steps[0])
-    if metric == VALUE_TARGET:
-        parts = [entries for entries in (earlier, targets) if entries is not None]
-        return Series(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else None
-    rows = 0 if earlier is None else len(earlier.steps)
-    return Series(returns.steps[rows:], returns.values[rows:]) if rows < len(returns.steps) else None
 
 
 class Messages(NamedTuple):

@@ -695,10 +695,7 @@ def test_what_is_no_coupling_is_refused(own: Any, line: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "nearest"),
     [
-        ("returns", True, "uses_returned"),
-        ("joins", True, "joins_endpoints"),
-        ("carries_states", False, "allows_states"),
-        ("replaces", True, "replaces_messages"),
+        ("joins_endpoint", True, "joins_endpoints"),
         ("wait", True, "waits"),
         ("use_returned", True, "uses_returned"),
         ("credits", lambda self, message, step: message.applied_prediction, "credit"),
@@ -713,9 +710,9 @@ def test_an_attribute_that_would_have_no_effect_is_refused(name: str, value: Any
 
 def test_so_is_one_of_a_base_that_is_no_coupling() -> None:
     class Shared:
-        returns = True
+        use_returned = True
 
-    with one_line(r"Half\.returns: no coupling has 'returns'; did you mean 'uses_returned'\?"):
+    with one_line(r"Half\.use_returned: no coupling has 'use_returned'; did you mean 'uses_returned'\?"):
         type("Half", (Shared, Predicting), {})
     with one_line(re.escape(f"Half.credit: {OTHER} (self, message, step)")):
         type("Half", (type("Shared", (), {"credit": lambda self: None}), Predicting), {})

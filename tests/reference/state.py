@@ -18,8 +18,9 @@ from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import MISSED
 from antiphon.nets.random import uniform
-from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
+from antiphon.nets.torch_optimisers import TorchOptimiser, rate_shares
 from antiphon.nets.user_modules import as_real
+from tests.kit.plain_optimisers import plain_optimiser
 
 Gradients = Sequence[Tensor | None]
 MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}

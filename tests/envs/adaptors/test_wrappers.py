@@ -355,32 +355,6 @@ def test_named_tuples_of_other_fields_or_without_a_place_are_refused_in_one_line
         grown.state_dict()
 
 
-def test_checkpoints_of_earlier_versions() -> None:
-    """They have the steps of time limits, and no state of other wrappers."""
-
-    def limited() -> envs.TorchVectorEnv:
-        return envs.make(SyncVectorEnv([lambda: TimeLimit(Walk(), 4)] * 2), batch=2)
-
-    env, twin = limited(), limited()
-    env.reset(seed=1)
-    stepped(env, 2)
-    state = env.state_dict()
-    del state["wrappers"]
-    twin.load_state_dict(state)
-    assert [bool(step[3].all()) for step in stepped(twin, 3)] == [
-        bool(step[3].all()) for step in stepped(env, 3)
-    ]
-    other = envs.make(SyncVectorEnv([lambda: NormalizeObservation(TimeLimit(Walk(), 4))] * 2), batch=2)
-    with pytest.raises(RunError, match="earlier version, without the state of NormalizeObservation"):
-        other.load_state_dict(state)
-    with pytest.raises(
-        RunError, match="is of the wrappers TimeLimit, and these are NormalizeObservation, TimeLimit"
-    ):
-        other.load_state_dict(env.state_dict())
-    for one in (env, twin, other):
-        one.close()
-
-
 class Shift:
     """A PettingZoo wrapper with running statistics for each agent."""
 
