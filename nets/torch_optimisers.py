@@ -25,9 +25,10 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line, with_article
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
+from antiphon.nets.clipping import clipped
 from antiphon.nets.isolation.global_numbers import UsersDraws
 from antiphon.nets.isolation.own_random import OwnDraws
-from antiphon.nets.optimisers import MemberMask, Skip, clipped
+from antiphon.nets.optimisers import MemberMask, Skip
 from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import with_data
 from antiphon.nets.users.outlines import ClassChanges, Outlines
@@ -99,9 +100,6 @@ class TorchOptimiser:
         """Combine the optimisers of a stack's members, in the order of the stacks' first axis, into one."""
         del stacks
         return copy_with(optimisers[0], members=tuple(optimisers))
-
-    def refresh(self) -> None:
-        """Do nothing: the stack uses its members' state."""
 
     def make(self) -> torch.optim.Optimizer | None:
         """Return a new optimiser with these settings, in its initial state; None if it has no parameters."""

@@ -22,6 +22,7 @@ from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.random import seed_for
 from antiphon.nets.schedules import Rate
+from antiphon.nets.stacked_optimiser import StackedOptimiser
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
 from antiphon.nets.user_modules import as_real, kept_types, with_data
@@ -163,13 +164,16 @@ class TrainedParameters:
             parameters[name] = stack.requires_grad_(tensors[0].requires_grad)
         trainable = [] if members[0].frozen else list(parameters.values())
         optimisers: list[Any] = [member.optimiser for member in members]
+        stack_of = (
+            TorchOptimiser.stacked if isinstance(optimisers[0], TorchOptimiser) else StackedOptimiser.of
+        )
         stacked_parameters = copy_with(
             members[0],
             members=tuple(members),
             parameters=parameters,
             trainable=trainable,
             has_hooks=False,
-            optimiser=type(optimisers[0]).stacked(optimisers, trainable),
+            optimiser=stack_of(optimisers, trainable),
             updates=0,
             steps_taken=torch.zeros(len(members), dtype=torch.int64),
         )
@@ -368,7 +372,11 @@ class TrainedParameters:
         optimiser = self.optimiser
         if not isinstance(optimiser, Optimiser):
             optimiser.step(gradients, rate, members, self.counts())
-        elif not (self.members and not self._complex and fused_step(gradients, optimiser, rate, members)):
+        elif (
+            self._complex
+            or not isinstance(optimiser, StackedOptimiser)
+            or not fused_step(gradients, optimiser, rate, members)
+        ):
             return optimiser.calls(gradients, rate, members)
         return []
 
@@ -380,7 +388,8 @@ class TrainedParameters:
             name: torch.stack(tensors) for name, *tensors in zip(names, *buffers_by_member, strict=True)
         }
         self.steps_taken.zero_()
-        self.optimiser.refresh()
+        if isinstance(self.optimiser, StackedOptimiser):
+            self.optimiser.refresh()
 
     def write_members(self) -> None:
         """Write running statistics and counts of updates to the members; their parameters are views."""

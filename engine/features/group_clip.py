@@ -15,7 +15,7 @@ from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
+from antiphon.nets.clipping import clipped, clipped_each, norm_of, norms_of_each
 
 Gradients = Sequence[Tensor | None]
 Moving = Mapping[str, tuple[Gradients, Mask[Members]]]

@@ -23,7 +23,7 @@ from antiphon.nets.native.by_kernel import Form
 from antiphon.nets.native.compiled_kernel import address
 from antiphon.nets.native.layer import Input, Layer
 from antiphon.nets.optimiser_kinds import EPSILON as ADAM_EPSILON
-from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.stacked_optimiser import StackedOptimiser
 
 _FINITE = 1e30
 _KINDS = ("sgd", "adam", "adamw")
@@ -177,11 +177,11 @@ class Evaluation:
         self._update([gradients])
         return gradients
 
-    def step(self, optimiser: Optimiser, rate: float, member_mask: Tensor | None) -> None:
+    def step(self, optimiser: StackedOptimiser, rate: float, member_mask: Tensor | None) -> None:
         """Take the optimiser's step along the gradients, which are never written to memory.
 
         Args:
-            optimiser: Optimiser of the parameters, without clipping.
+            optimiser: StackedOptimiser of the parameters, without clipping.
             rate: The learning rate.
             member_mask: [N] bool, the networks that take the step; None: all.
         """
@@ -312,7 +312,10 @@ def map_gradients(
 
 
 def fused_step(
-    gradients: Sequence[Tensor | None], optimiser: Optimiser, rate: float | Tensor, member_mask: Tensor | None
+    gradients: Sequence[Tensor | None],
+    optimiser: StackedOptimiser,
+    rate: float | Tensor,
+    member_mask: Tensor | None,
 ) -> bool:
     """Take an optimiser's step in the kernel, which computes each gradient where it is used; for the arguments see its `step`.
 

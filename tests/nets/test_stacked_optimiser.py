@@ -13,6 +13,7 @@ from torch import Tensor
 
 from antiphon.nets.kernel_calls import padded_zeros
 from antiphon.nets.optimisers import Optimiser, Skip
+from antiphon.nets.stacked_optimiser import StackedOptimiser
 
 Options = dict[str, Any]
 DOUBLE = torch.float64
@@ -45,7 +46,7 @@ def members_of(parameters: Sequence[Tensor], kind: str, **options: Any) -> list[
     return [Optimiser(kind, [p[n] for p in parameters], **options) for n in range(len(parameters[0]))]
 
 
-def numbers_of(stacked: Optimiser) -> list[Tensor]:
+def numbers_of(stacked: StackedOptimiser) -> list[Tensor]:
     return [*stacked.parameters, *(t for tensors in stacked.state.values() for t in tensors)]
 
 
@@ -77,7 +78,7 @@ class Torchs:
                 torch.testing.assert_close(p[n], q.data, atol=1e-12, rtol=0)
 
 
-Made = tuple[list[Tensor], Torchs, Optimiser, torch.Generator]
+Made = tuple[list[Tensor], Torchs, StackedOptimiser, torch.Generator]
 
 
 def made(n: int, kind: str, options: Options) -> Made:
@@ -86,7 +87,7 @@ def made(n: int, kind: str, options: Options) -> Made:
     return (
         parameters,
         Torchs(parameters, kind, **options),
-        Optimiser(kind, parameters, stacked=True, **options),
+        StackedOptimiser(kind, parameters, **options),
         g,
     )
 
@@ -106,7 +107,7 @@ def test_it_equals_torchs_whoever_steps_when(
     parameters = stacks(4, g)
     theirs = Torchs(parameters, kind, **options)
     members = members_of(parameters, kind, **options)
-    mine = Optimiser.stacked(members, parameters)
+    mine = StackedOptimiser.of(members, parameters)
     for step, chosen in enumerate(pattern):
         gradients, rate = stacks(4, g), 0.05 / (1 + step)
         before = [t.clone() for t in numbers_of(mine)]
@@ -128,9 +129,9 @@ def test_a_member_has_the_same_bits_in_any_stack_and_with_any_others(kind: str, 
     first = stacks(7, g, dtype)
     chosen = torch.tensor([1, 2, 6])
 
-    def stack_of(rows: list[Tensor]) -> Optimiser:
+    def stack_of(rows: list[Tensor]) -> StackedOptimiser:
         padded = [torch.stack(list(row), out=padded_zeros(row.shape, row)) for row in rows]
-        return Optimiser(kind, padded, stacked=True, **options)
+        return StackedOptimiser(kind, padded, **options)
 
     whole, part = stack_of(first), stack_of([row[chosen] for row in first])
     for step in range(30):
@@ -166,7 +167,7 @@ def test_members_may_have_rates_decays_and_clips_of_their_own(kind: str, options
     parameters = stacks(4, g)
     own = [{**options, "weight_decay": 0.1 * (1 + n), "clip": 0.5 * (1 + n % 2)} for n in range(4)]
     alone = [Optimiser(kind, [p[n].clone() for p in parameters], **own[n]) for n in range(4)]
-    mine = Optimiser(kind, parameters, stacked=True, **options)
+    mine = StackedOptimiser(kind, parameters, **options)
     mine.weight_decay = torch.tensor([each["weight_decay"] for each in own], dtype=DOUBLE)
     mine.clip = torch.tensor([each["clip"] for each in own], dtype=DOUBLE)
     rates = torch.tensor([0.1, 0.2, 0.2, 0.3], dtype=DOUBLE)

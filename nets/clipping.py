@@ -1,0 +1,49 @@
+"""Clipping of gradients by their joint norm, as torch does it; of stacks, of each member by its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from antiphon.nets.per_member import PerMember, to_rows
+
+_LITTLE = 1e-6
+"""What torch.nn.utils.clip_grad_norm_ adds to a norm before it divides by it."""
+
+
+def norm_of(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the joint norm of gradients, []."""
+    norm: Tensor = torch.stack(torch._foreach_norm(list(gradients))).norm()
+    return norm
+
+
+def clipped(
+    gradients: Sequence[Tensor], largest: float | Tensor, norm: Tensor | None = None
+) -> Sequence[Tensor]:
+    """Clip gradients as torch.nn.utils.clip_grad_norm_ does, without synchronising host and device.
+
+    Args:
+        gradients: They stay bit-identical where their norm is smaller.
+        largest: The largest joint norm.
+        norm: That of all gradients that are clipped together, []; None: of these.
+    """
+    norm = norm_of(gradients) if norm is None else norm
+    return torch._foreach_mul(list(gradients), (largest / (norm + _LITTLE)).clamp(max=1.0))
+
+
+def norms_of_each(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the joint norm of each member's gradients, [N], of gradients [N, …]."""
+    norms = [
+        torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients
+    ]
+    norm_by_member: Tensor = torch.stack(norms).norm(dim=0)
+    return norm_by_member
+
+
+def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:
+    """Return gradients [N, …] of which each member's are clipped to a joint norm, as by `clipped`; `norm`: [N] there."""
+    norm = norms_of_each(gradients) if norm is None else norm
+    factor = (to_rows(largest, norm) / (norm + _LITTLE)).clamp(max=1.0)
+    return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]

@@ -1,0 +1,282 @@
+"""Optimisers on stacked parameters: many of one kind take one fused kernel call for any subset of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from antiphon.nets.clipping import clipped_each
+from antiphon.nets.kernel_calls import Call, Lines, Numbers, in_lines, left_over, unwritten_zeros, whole_lines
+from antiphon.nets.optimisers import MISSED, MemberMask, Optimiser, laid_out, taken_steps
+from antiphon.nets.per_member import nonzero
+
+
+class StackedOptimiser(Optimiser):
+    """N optimisers of one kind on stacked tensors, each with its own step count.
+
+    The state of members that are stacked (`of`) becomes views of the stack's; after a member has stepped alone or was loaded, call
+    `refresh`.
+
+    Args:
+        kind: See `Optimiser`.
+        parameters: Stacks [N, …], dense, with the member axis outermost.
+        settings: See `Optimiser`; the joint norm of `clip` is each member's own.
+
+    Attributes:
+        weight_decay: As given, or one for each member, where they differ. So is `clip`.
+        size: N.
+        late: Places of the parameters that ever missed a step, whose count is not that of all.
+    """
+
+    def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
+        super().__init__(kind, parameters, **settings)
+        self.size = len(parameters[0]) if parameters else 0
+        self._shape = (self.size,)
+        self.key = kind, self.momentum, self.betas, True
+        self.late: set[int] = set()
+        self._offsets: list[int] | None = None
+        """Steps of each member relative to a common count; None: stored only on the device."""
+        self._equal_counts = True
+        self._rates: tuple[float | Tensor | None, list[Tensor]] = None, []
+        self.refresh()
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, optimisers: Sequence[Optimiser], stacks: Sequence[Tensor]) -> Self:
+        """Stack N optimisers of equal settings; their state becomes views into the stacked one.
+
+        Args:
+            optimisers: The members, in the order of the stacks' first axis.
+            stacks: Their parameters, stacked [N, …]; each member's parameters are already views of them.
+        """
+        stack = cls(parameters=stacks, **optimisers[0].settings())
+        if stacks:
+            if any(MISSED in optimiser.held for optimiser in optimisers):
+                stack.missed_steps()
+            for n, optimiser in enumerate(optimisers):
+                optimiser.join(stack, n)
+        stack.refresh()
+        return stack
+
+    def _zeros(self, p: Tensor) -> Tensor:
+        return unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
+
+    def count(self, member_mask: MemberMask) -> None:
+        """Count on the host a step of some members that a kernel takes and counts in the state."""
+        if member_mask is not None:
+            stepping = [n for n, moves in enumerate(member_mask) if moves]
+            if len(stepping) < len(member_mask):
+                self._count_of(stepping)
+
+    def refresh(self) -> None:
+        """Read step counts and stacks again, after a state was loaded or a member has stepped alone."""
+        for made_once in ("_lines", "_slices", "_moved"):
+            self.__dict__.pop(made_once, None)
+        self._rates = None, []
+        self._offsets = [0] * self.size
+        if "steps" in self.state:
+            counts = self.state["steps"][0]
+            self._count = counts[0]
+            self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
+        self.late = set()
+        if MISSED in self.state:
+            self.late.update(self.state[MISSED][0].any(0).nonzero().flatten().tolist())
+        self._equal_counts = self._uniform()
+
+    def miss(self, missing: Sequence[int], members: Sequence[int] | None = None) -> None:
+        """Count a step that some parameters miss.
+
+        Args:
+            missing: Their indices.
+            members: Places of the members that take the step; None: all.
+        """
+        if not missing or not self.counts_steps:
+            return
+        if members is None:
+            super().miss(missing)
+        else:
+            self.missed_steps()[list(members)] += self._once(missing)
+        self.late.update(missing)
+
+    def calls(
+        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
+    ) -> list[tuple[Call, Numbers]]:
+        """Begin a step of some members and return the kernel's arguments: a call for each run of members with equal numbers.
+
+        Where all members step, each with its own numbers, the step is taken and there is no call. Arguments: see `step`.
+        """
+        indices = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        present = [gradient for gradient in gradients if gradient is not None]
+        if isinstance(member_mask, Tensor):
+            member_mask = member_mask.tolist()
+        stepping: Sequence[int] = range(self.size)
+        if member_mask is not None:
+            stepping = [n for n, moves in enumerate(member_mask) if moves]
+        if not present or not stepping:
+            return []
+        all_step = len(stepping) == self.size
+        if not all_step:
+            self._count_of(stepping)
+        if len(indices) < len(self.parameters):
+            missing = [i for i in range(len(self.parameters)) if i not in indices]
+            self.miss(missing, None if all_step else stepping)
+        have_equal_counts = all_step and self._equal_counts and self.late.isdisjoint(indices)
+        decay = self.weight_decay
+        if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
+            if have_equal_counts:
+                return [(self._call_all(present, indices), (rate, decay))]
+            return [(self._call_some(present, indices, stepping), (rate, decay))]
+        if have_equal_counts and self.skip is None:  # which would have to hold for the weight decay too
+            self._step_each(present, indices, rate)
+            return []
+        numbers = list(zip(_listed(rate, self.size), _listed(decay, self.size), strict=True))
+        runs = [list(run) for _, run in groupby(stepping, key=numbers.__getitem__)]
+        return [(self._call_some(present, indices, run), numbers[run[0]]) for run in runs]
+
+    def _count_of(self, stepping: Sequence[int]) -> None:
+        """Track relative step counts on the host, unless they depend on the device."""
+        if self.skip is not None:
+            self._offsets = None
+        if self._offsets is not None:
+            for n in stepping:
+                self._offsets[n] += 1
+        self._equal_counts = self._uniform()
+
+    def _uniform(self) -> bool:
+        """Whether all counts are known to be equal; SGD needs none."""
+        if "steps" not in self.state:
+            return True
+        return self._offsets is not None and min(self._offsets) == max(self._offsets)
+
+    def _call_all(self, gradients: Sequence[Tensor], indices: Sequence[int]) -> Call:
+        """Call for all members with equal counts: the kernel's tensors are the stacks."""
+        if self.clip is not None and self.clips:
+            gradients = clipped_each(gradients, self.clip)
+        steps = self._count_all(len(indices))
+        parameters, moments, padded = self._lines
+        gradients_in_lines = laid_out([self.parameters[i] for i in indices], gradients)
+        if len(indices) < len(parameters):
+            parameters = [parameters[i] for i in indices]
+            moments = [[tensors[i] for i in indices] for tensors in moments]
+            padded = [n for n, i in enumerate(indices) if i in padded]
+        for n in padded:
+            gradients_in_lines[n] = torch.cat(
+                [gradients_in_lines[n].reshape(-1), parameters[n][gradients_in_lines[n].numel() :]]
+            )  # padding stays zero
+        return Call(list(parameters), gradients_in_lines, [list(tensors) for tensors in moments], steps)
+
+    def _step_each(self, gradients: Sequence[Tensor], indices: Sequence[int], rate: float | Tensor) -> None:
+        """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
+        if self.clip is not None and self.clips:
+            gradients = clipped_each(gradients, self.clip)
+        parameters, steps = [self.parameters[i].data for i in indices], self._count_all(len(indices))
+        rows = list(gradients)
+        if self._rates[0] is not rate:  # a constant rate is one tensor
+            self._rates = rate, self._factors(rate)
+        moved, rates = [self._moved[i] for i in indices], [self._rates[1][i] for i in indices]
+        if nonzero(self.weight_decay):
+            factors = self._factors(self.weight_decay)
+            decays = [factors[i] for i in indices]
+            rows = self.rule.decayed(rows, parameters, rates, decays)
+        moments = [[self.state[name][i] for i in indices] for name in self.moments]
+        self._run(Call(moved, laid_out(parameters, rows), moments, steps), (1.0, 0.0), from_zero=True)
+        torch._foreach_addcmul_(parameters, moved, rates)
+
+    @cached_property
+    def _moved(self) -> list[Tensor]:
+        """Zeros of each parameter, from which the kernel takes a step that is multiplied by the rates."""
+        return [torch.zeros_like(p) for p in self.parameters]
+
+    def _factors(self, number: float | Tensor) -> list[Tensor]:
+        """A number per member, [N], or one of all, as a factor of each parameter."""
+        first = self.parameters[0]
+        factors = torch.as_tensor(number, dtype=first.dtype, device=first.device).expand(len(first))
+        return [factors.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
+
+    def _count_all(self, parameters: int) -> list[Tensor]:
+        """Count a step of all members, whose counts are equal, and return the count for each of some parameters."""
+        if "steps" not in self.state:
+            return []
+        self.state["steps"][0].add_(1 if self.skip is None else self.skip.count)
+        return [self._count] * parameters
+
+    @cached_property
+    def _lines(self) -> tuple[list[Tensor], list[list[Tensor]], list[int]]:
+        """The parameters and each kind of moment as the kernel takes them, and the places of padded ones."""
+        parameters = [whole_lines(p.data) for p in self.parameters]
+        moments = [
+            [
+                m.data if p.numel() == m.numel() else whole_lines(m.data)
+                for p, m in zip(parameters, self.state[name], strict=True)
+            ]
+            for name in self.moments
+        ]
+        pairs = enumerate(zip(self.parameters, parameters, strict=True))
+        padded = [i for i, (p, lines) in pairs if lines.numel() > p.numel()]
+        return parameters, moments, padded
+
+    def _call_some(
+        self, gradients: Sequence[Tensor], indices: Sequence[int], stepping: Sequence[int]
+    ) -> Call:
+        """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
+        parameters, moments, counts = self._slices
+        steps = []
+        index = torch.tensor(list(stepping), device=self.parameters[0].device)
+        if "steps" in self.state:
+            once = [counts[n] for n in stepping]
+            self._count_once(once)
+            steps = once * len(indices)
+            if not self.late.isdisjoint(indices):
+                each_count = [count.unbind() for count in taken_steps(self.state)]
+                steps = [each_count[i][n] for i in indices for n in stepping]
+        call = Call([], [], [[] for _ in moments], steps)
+        for i, rows in zip(indices, self._gradients(gradients, indices, stepping), strict=True):
+            stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
+            slices = [parameters[i], *(slices_of_moment[i] for slices_of_moment in moments)]
+            stepping_slices = [[slices_of_stack[n] for n in stepping] for slices_of_stack in slices]
+            if left_over(stepping_slices[0][0]):
+                lines = [Lines(stack, index) for stack in stacks]
+                call.copied.extend(lines)
+                stepping_slices = [lines_of_stack.rows() for lines_of_stack in lines]
+                rows = list(in_lines(torch.stack(rows)).unbind(0))
+            call.parameters.extend(stepping_slices[0])
+            call.gradients.extend(rows)
+            for tensors_of_call, added in zip(call.moments, stepping_slices[1:], strict=True):
+                tensors_of_call += added
+        return call
+
+    def _gradients(
+        self, gradients: Sequence[Tensor], indices: Sequence[int], stepping: Sequence[int]
+    ) -> list[list[Tensor]]:
+        """Return the members' gradients for each of some parameters, clipped, with the strides of the parameter's slices."""
+        few = 4 * len(stepping) < len(self.parameters[0])  # one by one is slower by about that
+        views_by_parameter = gradients if few else [g.unbind(0) for g in gradients]
+        rows = [[views[n] for n in stepping] for views in views_by_parameter]
+        if self.clip is not None and self.clips:
+            clip = self.clip[list(stepping)] if isinstance(self.clip, Tensor) else self.clip
+            rows = [list(g.unbind(0)) for g in clipped_each([torch.stack(row) for row in rows], clip)]
+        return [
+            row
+            if row[0].stride() == p.stride()[1:]
+            else list(laid_out([p[: len(row)]], [torch.stack(row)])[0].unbind(0))
+            for p, row in zip((self.parameters[i] for i in indices), rows, strict=True)
+        ]
+
+    @cached_property
+    def _slices(self) -> tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]]:
+        """Each member's view of the parameters, of each kind of moment, and of the counts."""
+        return (
+            [list(p.unbind(0)) for p in self.parameters],
+            [[list(m.unbind(0)) for m in self.state[name]] for name in self.moments],
+            list(self.state["steps"][0].unbind(0)) if "steps" in self.state else [],
+        )
+
+
+def _listed(number: float | Tensor, count: int) -> list[float]:
+    """A number for each member."""
+    return number.tolist() if isinstance(number, Tensor) and number.dim() else [float(number)] * count
