@@ -17,12 +17,12 @@ from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.commands.arguments import new_directory, scenario_template
-from antiphon.commands.run_population import members_table, print_members
 from antiphon.engine.planning.ended_schedules import ended_schedules
+from antiphon.jobs.new_directories import new_directory
 from antiphon.jobs.populations.lineage_curves import lineage_curves
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
 from antiphon.jobs.populations.selection import advice, scored_values
+from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.running.directory import check_exist, is_free, numbered
 from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
@@ -30,6 +30,7 @@ from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
+from antiphon.terminal.member_tables import members_table, print_members
 from antiphon.terminal.output import printed
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.commands.arguments import scenario_template
-from antiphon.commands.study import cores, find_study_or_scenario, print_tables, study_of
+from antiphon.jobs.scenario_sources import scenario_template
+from antiphon.jobs.studies.named_study import cores, find_study_or_scenario, study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure
@@ -26,6 +26,7 @@ from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.scenario import Template
 from antiphon.terminal.output import printed, remark
+from antiphon.terminal.study_tables import print_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

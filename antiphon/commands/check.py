@@ -1,128 +1,24 @@
-"""The command `check`: problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings.
-With `--parts`, what a division of the scenario's agents would cut."""
+"""The command `check`; with `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from antiphon.base.errors import DataError, ScenarioError, in_one_line, write_error
-from antiphon.base.notebook import html_table
-from antiphon.base.problems import Problems, placed
+from antiphon.base.errors import ScenarioError, write_error
+from antiphon.checks import Findings, findings_of
 from antiphon.commands import options
-from antiphon.commands.arguments import division_of, scenario_template, values_of
-from antiphon.engine.planning.advice import advice, expected_updates, several_a_window
-from antiphon.envs import describe
-from antiphon.envs.trials import trial_problem
-from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
-from antiphon.running.library import scenario_names, template_of_document
-from antiphon.running.python_template import Buildable, PythonTemplate
-from antiphon.running.request import check_alone
-from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.hidden_problems import hidden_problems, readable_parts
-from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study_spec import DEFAULT, StudySpec
-from antiphon.scenarios.yaml_text import find_document, read_file
-from antiphon.terminal.output import (
-    console,
-    percent,
-    print_json,
-    show_table,
-    some,
-    updates_in_words,
-    write_line,
-)
+from antiphon.commands.arguments import division_of, values_of
+from antiphon.terminal.output import console, percent, print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.distributed.parts.division import Division
 
 _ROWS = 20
 """Most parts in a table."""
-_MOST_LISTED = 20
-"""Variants in a line."""
-_MOST_COMPARED = 50
-"""Other variants with which the warnings of one are compared."""
-
-
-@dataclass(repr=False)
-class Findings:
-    """Result of a check.
-
-    Attributes:
-        name: The scenario's or study's name.
-        source: Its file.
-        checked: The variants that were checked, or the labels of a study's runs.
-        problems: By message, the variants or runs that have the problem.
-        warnings: By message, the variants or runs with the warning, which have no problem.
-        updates: The steps of the first variant without problems, and the updates of each agent that learns.
-        several_a_window: The agents of that variant that take several optimiser steps for each window.
-        by_gates: The agents of that variant that only channels with a gate teach.
-        placement: The part of each agent, where a division into parts was checked and there is one.
-        division: What it cuts.
-    """
-
-    name: str
-    source: str
-    checked: list[str] = field(default_factory=list)
-    problems: dict[str, list[str]] = field(default_factory=dict)
-    warnings: dict[str, list[str]] = field(default_factory=dict)
-    updates: tuple[int, Mapping[str, int | None]] | None = None
-    several_a_window: Sequence[str] = ()
-    by_gates: Sequence[str] = ()
-    placement: Mapping[str, int] | None = None
-    division: Division | None = None
-
-    def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
-        """Add what was found in one variant or run."""
-        self.checked.append(label)
-        for lines, labels_by_line in ((map(str, problems), self.problems), (warnings, self.warnings)):
-            for line in lines:
-                labels_by_line.setdefault(line, []).append(label)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no problem."""
-        return not self.problems
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield the lines of the result, each with what it is: `error`, `warning`, or empty."""
-        for line, where in self.problems.items():
-            only = "" if len(where) in (0, len(self.checked)) else f" (only {_listed(where)})"
-            yield in_one_line(f"error: {line}{only}"), "error"
-        for line, where in self.warnings.items():
-            only = "" if len(where) == len(self.checked) else f"{_listed(where)}: "
-            yield in_one_line(f"warning: {only}{line}"), "warning"
-        if self.updates is not None and self.ok:
-            steps, updates = self.updates
-            yield (
-                f"updates in {steps:,} steps: {updates_in_words(updates, self.several_a_window, self.by_gates)}",
-                "",
-            )
-        if self.ok:
-            variants = [label for label in self.checked if label != DEFAULT]
-            checked = f" with variants {_listed(variants)}" if len(self.checked) > 1 else ""
-            yield f"{self.source}: ok{checked}", ""
-
-    def __str__(self) -> str:
-        return "\n".join(line for line, _ in self.lines())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        """Return a table of the lines, for notebooks."""
-        rows = [[kind or "–", line.removeprefix(f"{kind}: ")] for line, kind in self.lines()]
-        return html_table(("", "line"), rows, names=2)
-
-    def refuse(self, problems: Iterable[DocumentError]) -> None:
-        """Add problems of no variant or run in particular."""
-        self.problems |= {str(problem): [] for problem in problems}
 
 
 def check(
@@ -139,221 +35,13 @@ def check(
     Raises:
         ScenarioError: There is no such scenario, variant or parameter, or no valid YAML.
     """
-    findings = findings_of(name_or_file, variant, values_of(settings or ()), parts or ())
+    divide = partial(division_of, parts) if parts else None
+    findings = findings_of(name_or_file, variant, values_of(settings or ()), divide)
     if json:
         print_json(_as_dict(findings))
     else:
         _print(findings)
     return ScenarioError.exit_code if findings.problems else 0
-
-
-def findings_of(
-    subject: Buildable | Template | str | Path,
-    variant: str | None,
-    values: Mapping[str, Any],
-    parts: Sequence[str] = (),
-) -> Findings:
-    """Return the findings of a scenario, study or population; for `parts` and what is raised see `check`."""
-    try:
-        name = subject if isinstance(subject, str | Path) and subject not in scenario_names() else None
-        problems = Problems()
-        study = None if name is None else find_document(StudySpec, name, problems)
-        population = None if name is None else find_document(PopulationSpec, name, problems)
-        if study is None and population is None:
-            problems.raise_any()
-        if population is not None and (variant or parts):
-            raise ScenarioError(f"check: {subject} is a population; leave out --variant and --parts")
-        if population is not None:
-            return check_population(population, values, problems)
-        if study is None:
-            return check_scenario(scenario_template(subject), variant, values, parts)
-        if parts:
-            raise ScenarioError(f"check: {subject} is a study; --parts needs a scenario")
-        options_of_study = StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
-        return check_study(study, options_of_study, problems)
-    except DocumentError as error:
-        findings = Findings(str(subject), str(subject))
-        refused = error.separate()
-        with suppress(ScenarioError):  # nothing is left of it, or it is no file
-            path = Path(str(subject))
-            rest = Template.rest_of(read_file(path), str(path), refused)
-            refused += _hidden(rest, variant, values, refused)
-        findings.add(variant or DEFAULT, refused, [])
-        return findings
-
-
-def check_scenario(
-    template: Template | PythonTemplate,
-    variant: str | None,
-    values: Mapping[str, Any],
-    parts: Sequence[str] = (),
-) -> Findings:
-    """Check a variant of a template, or all of them; with the entries of `--parts`, one of them and its division."""
-    findings = Findings(template.name, template.source)
-    only = variant or parts or not template.variants
-    for checked_variant in [variant] if only else [None, *template.variants]:
-        scenario = _examine(findings, checked_variant or DEFAULT, template, checked_variant, values)
-        if parts and scenario is not None:
-            _divide(findings, scenario, division_of(parts, scenario.agents))
-    return findings
-
-
-def check_study(study: StudySpec, options: StudyOptions, refused: Problems) -> Findings:
-    """Check every run of a study's first budget with one seed; `refused`: problems of what was left out of it."""
-    findings, template = Findings(study.study, study.study), template_of(study, options)
-    problems = problems_beside(study, template)
-    rest = study.without(problem.path for problem in problems) if problems else study
-    if any(problem.path == ("variants", name) for problem in problems for name in options.variants):
-        rest = None  # nothing is left of what was asked for
-    try:
-        planned = None if rest is None else plan(rest, options, template)
-    except DocumentError as error:
-        planned, problems = None, Problems([*problems, *error.separate()])
-    except ScenarioError as error:  # also of a scenario that only some values give
-        if not (refused or problems):
-            raise
-        planned, problems = None, Problems([*problems, DocumentError((), str(error))])
-    for run in planned.runs.values() if planned is not None else ():
-        request = run.request
-        _examine(findings, run.label, request.template, request.variant, request.values, request.steps)
-    if planned is not None and not findings.problems:
-        with problems.gathered():
-            planned.check_metrics()
-    findings.refuse([*refused, *problems])
-    return findings
-
-
-def check_population(population: PopulationSpec, values: Mapping[str, Any], refused: Problems) -> Findings:
-    """Check the first member of a population, and that the others differ from it in hyperparameters alone.
-
-    `refused`: problems of what was left out of it.
-    """
-    from antiphon.engine.state.hyperparameters import differences_of
-    from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of
-    from antiphon.jobs.populations.selection import advice as advice_on_members
-    from antiphon.jobs.populations.selection import problem_of_score
-    from antiphon.terminal.explain import built
-
-    findings = Findings(population.population, population.population)
-    population = population.with_keys(set={**population.set, **values})
-    template = template_of_document(population)
-    problems = problems_of_parameters(population, template)
-    rest = population.without(problem.path for problem in problems) if problems else population
-    findings.refuse([*refused, *problems])
-    if rest is None:
-        return findings
-    first, *later = requests_of(rest, template)
-    scenario = _examine(
-        findings, "member 0", first.template, first.variant, first.values, first.steps, member=True
-    )
-    if scenario is not None:
-        try:
-            for request in later:
-                differences_of(scenario, request.scenario)
-            advised = advice_on_members(rest, first.scenario.training.steps)
-            findings.warnings |= {line: list(findings.checked) for line in advised}
-        except ScenarioError as error:
-            findings.add("members", [DocumentError((), str(error))], [])
-        if rest.select is not None and rest.select.by is not None:
-            line = problem_of_score(scenario, built(scenario), rest.select.by)
-            if line:
-                findings.refuse([rest.located(DocumentError(("select", "by"), line))])
-    return findings
-
-
-def _examine(
-    findings: Findings,
-    label: str,
-    template: Template | PythonTemplate,
-    variant: str | None,
-    values: Mapping[str, Any],
-    steps: int | None = None,
-    *,
-    member: bool = False,
-) -> Scenario | None:
-    """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
-
-    With `steps`, the scenario is trained for so many; a member of a population may meet others. First come problems of single values; where there are none, those of the whole; both with wrong names of signals; then those that show when it is built.
-    """
-    from antiphon.engine.build.builder import check_build
-
-    try:
-        scenario = template.resolve(variant, values, steps)
-    except ScenarioError as error:
-        problems = (error if isinstance(error, DocumentError) else placed(error)).separate()
-        if isinstance(template, Template):
-            problems += _hidden(template, variant, values, problems)
-        findings.add(label, problems, [])
-        return None
-    try:
-        with template.placing(variant, values):
-            check_build(scenario, describe(scenario.env))
-            if not member:
-                check_alone(scenario)
-            if (line := trial_problem(scenario.env)) is not None:
-                raise ScenarioError(line)
-    except ScenarioError as error:
-        findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
-        return None
-    variants = islice(template.other_variants(variant, values), _MOST_COMPARED)
-    findings.add(label, [], advice(scenario, variants))
-    if findings.updates is None:
-        findings.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
-        findings.several_a_window = several_a_window(scenario)
-        findings.by_gates = [*scenario.relations.learners_by_gates]
-    return scenario
-
-
-def _hidden(
-    template: Template,
-    variant: str | None,
-    values_given: Mapping[str, Any],
-    problems: Sequence[DocumentError],
-) -> list[DocumentError]:
-    """The problems of single values, and with names of signals and agents, that others hide."""
-    from antiphon.engine.build.shapes import check_signals
-
-    hidden = Problems()
-    reported = {problem.path for problem in problems}
-    changed = {path[:-1] for path in reported} - {()}  # sections of which something is left out
-
-    def note(check: Callable[[], None], *, values: bool) -> None:
-        new = Problems()
-        with new.gathered(), template.placing(variant, values_given):
-            check()
-        for problem in new:
-            within = {problem.path[:length] for length in range(len(problem.path))}
-            if problem.path not in reported and not (values and within & changed):
-                hidden.append(problem)
-
-    with suppress(ScenarioError, DataError):  # there is no environment
-        note(hidden_problems(template, variant, values_given, problems).raise_any, values=True)
-        parts, ends = readable_parts(template, variant, values_given, [*problems, *hidden])
-        note(ends.raise_any, values=False)
-        env = describe(parts.env)
-        note(partial(check_signals, parts, env), values=False)
-    return sorted(hidden, key=lambda problem: problem.line(template.document.lines) or 0)
-
-
-def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
-    """Note what a division of the scenario cuts, or why there is none."""
-    from antiphon.distributed.parts import division
-    from antiphon.distributed.parts.placement import placement_for
-    from antiphon.terminal.explain import built
-
-    scenario = scenario.with_delay(1)
-    system = built(scenario)
-    count, placement = (parts, None) if isinstance(parts, int) else (None, parts)
-    try:
-        findings.placement = placement_for(system, scenario, count, placement)
-        findings.division = division.division_of(system, findings.placement)
-    except ScenarioError as error:
-        findings.problems[str(error)] = list(findings.checked)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_LISTED
-    return ", ".join(names[:_MOST_LISTED]) + (f", … and {more:,} more" if more > 0 else "")
 
 
 def _as_dict(findings: Findings) -> dict[str, Any]:

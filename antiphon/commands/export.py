@@ -15,7 +15,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.files import display_path
 from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
-from antiphon.commands.arguments import given_scenario
+from antiphon.jobs.scenario_sources import given_scenario
 from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import console, print_json
 

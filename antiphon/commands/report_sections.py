@@ -62,9 +62,9 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
     Raises:
         RunError: It cannot be read.
     """
-    from antiphon.commands.run_population import lead_in_words
     from antiphon.jobs.populations.population_run import standings  # it loads torch, which help does not need
     from antiphon.jobs.populations.selection import meaning
+    from antiphon.terminal.member_tables import lead_in_words
 
     standing = standings(directory)
     members = [(path.name, runs.get(path.resolve()), entry) for path, entry in standing.members]
@@ -97,8 +97,8 @@ def members_tables(
         tests: By name of a member's run, its scores on the test split.
         tested: Which of these has a column; None: none.
     """
-    from antiphon.commands.run_population import copied_from
     from antiphon.jobs.populations.selection import Entry, in_words
+    from antiphon.terminal.member_tables import copied_from
 
     metric, score = standing.metric or "score", in_words(standing.metric)
     names = list(dict.fromkeys(name for _, entry in standing.members for name in entry.values))

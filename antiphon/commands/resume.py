@@ -8,9 +8,10 @@ from typing import Annotated
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path
 from antiphon.commands import options
-from antiphon.commands.arguments import given_scenario, parts_of, values_of
+from antiphon.commands.arguments import parts_of, values_of
 from antiphon.commands.run_training import print_outcome, train
 from antiphon.distributed.settings import PartsSettings
+from antiphon.jobs.scenario_sources import given_scenario
 from antiphon.running.directory import POPULATION, RunDirectory
 from antiphon.running.trainer import Outcome
 from antiphon.terminal.output import remark

@@ -16,15 +16,7 @@ from antiphon.base.files import write_json
 from antiphon.base.imports import with_imports
 from antiphon.base.memory import uncollected
 from antiphon.commands import options
-from antiphon.commands.arguments import (
-    check_no_run,
-    cluster_of,
-    logdir_root,
-    new_directory,
-    parts_of,
-    scenario_template,
-    values_of,
-)
+from antiphon.commands.arguments import cluster_of, parts_of, values_of
 from antiphon.commands.run_training import (
     print_outcome,
     print_warnings,
@@ -33,6 +25,8 @@ from antiphon.commands.run_training import (
     warn_of_lessons_missed,
 )
 from antiphon.engine.planning.advice import advice
+from antiphon.jobs.new_directories import logdir_root, new_directory
+from antiphon.jobs.scenario_sources import check_no_run, scenario_template
 from antiphon.running.directory import EXIST, RunDirectory, is_free
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone

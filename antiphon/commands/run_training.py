@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.errors import AntiphonError
 from antiphon.base.files import display_path, finite
 from antiphon.base.imports import with_imports
-from antiphon.commands.arguments import scenario_template
 from antiphon.envs import describe
+from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.running.library import scenario_names
 from antiphon.running.observers import RunProgress
 from antiphon.running.trainer import Outcome, Trainer

@@ -14,8 +14,9 @@ from antiphon.base.files import given_path
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.base.spec import plain
 from antiphon.commands import options
-from antiphon.commands.arguments import scenario_template, values_of
+from antiphon.commands.arguments import values_of
 from antiphon.envs import describe, ids
+from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.running.directory import POPULATION
 from antiphon.running.library import scenario_names, templates
 from antiphon.running.python_template import PythonTemplate

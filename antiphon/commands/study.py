@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError
 from antiphon.base.files import display_path
 from antiphon.commands import options
-from antiphon.commands.arguments import check_no_run, new_directory, scenario_template, values_of
+from antiphon.commands.arguments import values_of
+from antiphon.jobs.studies.named_study import cores, find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.directory import EXIST
-from antiphon.running.library import scenario_names
-from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios.loading import suggest_document
-from antiphon.scenarios.scenario import Template
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.output import (
-    console,
-    how_to_look,
-    print_json,
-    remark,
-    second_signal,
-    show_table,
-    write_line,
-)
+from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
+from antiphon.terminal.study_tables import print_tables
 
 if TYPE_CHECKING:
     from antiphon.jobs.studies.study import Study
-
-_DOCUMENTS = (".yaml", ".yml")
 
 
 def study(
@@ -137,42 +119,6 @@ def _go(comparison: Study, jobs: int, *, json: bool) -> int:
     return code
 
 
-def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Path | None) -> Study:
-    """Return the study of a name or file: a document, or all variants of one scenario.
-
-    Raises:
-        ScenarioError: There is none, or it is not accepted.
-    """
-    spec = find_document(StudySpec, name_or_file)
-    if spec is not None:
-        from antiphon.jobs.studies.study import Study  # loads torch: a wrong name is told before
-
-        directory = logdir or new_directory(None, None, f"study-{spec.study}")
-        return Study(spec=spec, directory=directory, options=options)
-    names = {*StudySpec.library_names(), *scenario_names()}
-    bare = (
-        ":" not in name_or_file
-        and Path(name_or_file).suffix not in _DOCUMENTS
-        and Path(name_or_file).parent == Path()
-    )
-    if bare and name_or_file not in names and not Path(name_or_file).exists():
-        raise ScenarioError(f"no study or scenario {name_or_file!r}{suggest_document(name_or_file, names)}")
-    check_no_run(name_or_file, "study", "a study of its scenario")
-    return study_of(scenario_template(name_or_file), options, logdir)
-
-
-def study_of(
-    template: Template | PythonTemplate, options: StudyOptions, logdir: Path | None, **keys: Any
-) -> Study:
-    """Return the study of one scenario, in a new folder where no `logdir` is given; for `keys`, see `Study.of_template`."""
-    from antiphon.jobs.studies.study import Study  # help does not load torch
-
-    study = Study.of_template(template, logdir or Path(), options, **keys)
-    if logdir is not None:
-        return study
-    return replace(study, directory=new_directory(None, None, f"study-{study.name}"))
-
-
 def _list(json: bool) -> None:
     """Print the library's studies: the question of each, and seeds and steps of its budgets."""
     listed = {}
@@ -187,19 +133,3 @@ def _list(json: bool) -> None:
     for name, study in listed.items():
         console().print(Text.assemble((name, "bold"), f": {study['description']}"))
     console().print(Text("\nantiphon study NAME [--budget small|paper] [--jobs N]"))
-
-
-def print_tables(result: Mapping[str, Any], out: Console) -> None:
-    """Print the table of each metric of a study's result, and the notes under them."""
-    title = heading(result)
-    for table in tables(result):
-        right = len(table.headings) - table.names
-        show_table(table.headings, table.cells, right=right, names=table.names, title=title, out=out)
-        title = ""
-    for line in notes(result):
-        out.print(Text(line, style="dim"))
-
-
-def cores() -> int:
-    """Return the number of cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

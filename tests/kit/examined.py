@@ -7,11 +7,12 @@ from typing import Any
 
 from antiphon import Scenario, Template
 from antiphon.base.spec import plain
-from antiphon.commands.arguments import placement_of, scenario_template, values_of
-from antiphon.commands.check import Findings, check_scenario
+from antiphon.checks import Findings, check_scenario
+from antiphon.commands.arguments import placement_of, values_of
 from antiphon.engine.planning.advice import advice, advice_on_a_run
 from antiphon.engine.planning.scenario_plan import Plan, plan
 from antiphon.envs import describe
+from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.terminal.explain import built, explain
 
 __all__ = [

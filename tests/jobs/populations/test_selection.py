@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from antiphon.base.mask import ALL, NONE
-from antiphon.commands.run_population import lead_in_words
 from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.jobs.populations.selection import (
     Entry,
@@ -20,6 +19,7 @@ from antiphon.jobs.populations.selection import (
     selected,
 )
 from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.terminal.member_tables import lead_in_words
 from tests.jobs.populations.made import spec
 
 

@@ -1,0 +1,65 @@
+"""The table of a population that has been trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from antiphon.jobs.populations.selection import in_words, near_the_best, quality
+from antiphon.terminal.output import show_table, some, written
+
+
+def print_members(result: Mapping[str, Any], out: Console) -> None:
+    """Print a population's table: its members with their scores and values, the best first."""
+    title, columns, rows = members_table(result)
+    words = 1 + ("copied from" in columns)
+    show_table(columns, rows, right=len(columns) - words, title=f"\n{title}", out=out)
+    scores = [(str(member["member"]), member["score"], member["error"]) for member in _best_first(result)]
+    if line := lead_in_words(scores):
+        out.print(Text(line, style="dim"))
+
+
+def lead_in_words(members: Sequence[tuple[str, float | None, float]]) -> str:
+    """Return which members the winner does not surely lead; empty: it leads all, or their errors are unknown.
+
+    Args:
+        members: Names, scores and their standard errors, the winner first.
+    """
+    near = [members[index][0] for index in near_the_best([(score, error) for _, score, error in members])]
+    return (
+        f"Within two standard errors of the winner, whose lead may be chance: {some(near)}." if near else ""
+    )
+
+
+def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """Return title, headings and rows of a population's table."""
+    metric, words = result["metric"] or "score", in_words(result["metric"])
+    members = _best_first(result)
+    names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
+    any_copied = any(member["copied_from"] is not None for member in members)
+    for member in members:
+        is_complete = member["exit"] == "done" and member["steps"] == steps
+        ended = "" if is_complete else f" ({member['exit']} after step {member['steps']:,})"
+        error = f" ± {written(metric, member['error'])}" if member["error"] else ""
+        values = [f"{member['values'][name]:.3g}" for name in names]
+        parent = member["copied_from"]
+        copied = "–" if parent is None else copied_from(parent, member["copied_at"])
+        score = f"{written(metric, member['score'])}{error}"
+        rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
+    title = f"{result['population']} · {len(members)} members · {steps:,} steps"
+    return title, ["member", *(["copied from"] if any_copied else []), words, *names], rows
+
+
+def copied_from(parent: int, step: int) -> str:
+    """Return the member that a member last continued as a copy of, and when, for its cell of a table."""
+    return f"{parent} at step {step:,}"
+
+
+def _best_first(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the members of a result, the best first."""
+    return sorted(
+        result["members"], key=lambda member: -quality(member["score"], result["metric"] or "score")
+    )
