@@ -143,7 +143,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
   Learning:
     a coupling                                   comms/couplings.py: a class with `@_built_in` + engine/capture/conditions.py, if its
                                                  credit depends on the step
-    what a sender learns from a message          comms/couplings.py: a coupling's `credit`
+    what a sender learns from a message          comms/couplings.py: a coupling's `credit`; what that may read is `CreditedMessage`, made in
+                                                 backward.py: `BackwardPass.ordinary_credit`
     the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
                                                  + engine/policies/replayed_senders.py
     how credit is shortened, masked and weighed  channel.py: `Channel.clipped_credit`, `Channel.injection`
@@ -170,7 +171,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  is of all environments
     when an ended window is learned from         late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
     with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
-    at which rate a predictor learns             a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the
+    how many steps a predictor's takes           predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
+    at which rate an agent or predictor learns   a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the
                                                  rate to `learn_at` of nets/trained_parameters.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles) + engine/build/stack_kinds.py
     which window moves parameters first          the same: windows move them in their turns, of a group the oldest first

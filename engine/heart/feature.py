@@ -186,7 +186,7 @@ class Feature:
         raise NotImplementedError
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Handle updates whose parameters have moved together."""
+        """Handle updates whose parameters have moved together, of a turn: not at a step at which predictors alone have moved."""
 
     # --- between steps ----------------------------------------------------------------------------------------
 
