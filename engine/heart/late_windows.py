@@ -42,11 +42,17 @@ class LateWindows(Feature):
             window: Its window that has just ended.
             step: The step just taken.
         """
-        chosen = EndedWindows([], [], set())
+        chosen, channels = EndedWindows([], [], set()), self.system.channels
         ended_windows, waiting = [*group.waiting, window], list[Window]()
         for ended in ended_windows:
-            awaited_names = self._awaited_channel_names(ended, step)
-            self._give_up_channels(group, ended, awaited_names, window.number - ended.number)
+            awaited_names = {
+                name
+                for name, message in ended.sent_messages
+                if self._is_awaited(channels[name], message, step)
+            }
+            # a channel whose horizon has passed is given up, for this window and for good
+            age = window.number - ended.number
+            ended.given_up_channel_names |= {name for name in awaited_names if age >= group.horizons[name]}
             if not awaited_names <= ended.given_up_channel_names:
                 ended.free_graph()
                 waiting.append(ended)
@@ -58,25 +64,6 @@ class LateWindows(Feature):
                 chosen.to_skip.append((group, ended))
         group.waiting[:] = waiting
         return chosen
-
-    def _awaited_channel_names(self, window: Window, step: int) -> set[str]:
-        """The channels of which a gradient is not back for a window, those that are given up included."""
-        channels = self.system.channels
-        return {
-            name for name, message in window.sent_messages if self._is_awaited(channels[name], message, step)
-        }
-
-    @staticmethod
-    def _give_up_channels(group: LearningGroup, window: Window, awaited_names: set[str], age: int) -> None:
-        """Give up, for a window and for good, the awaited channels whose horizon its age has reached (semantics 27b).
-
-        Args:
-            group: A late group.
-            window: One of its windows.
-            awaited_names: The channels of which a gradient is not back.
-            age: Windows of its group that have ended since.
-        """
-        window.given_up_channel_names |= {name for name in awaited_names if age >= group.horizons[name]}
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""

@@ -69,14 +69,12 @@ class Layout:
         """Return the indices of a seed's members."""
         return slice(seed * self.members_per_seed, (seed + 1) * self.members_per_seed)
 
-    def repeat_by_member(self, signal: Tensor) -> Tensor:
-        """Repeat a signal of all seeds, [seeds * B, …], for each member, [N, B, …]."""
-        by_seed = signal.view(self.seed_count, 1, self.batch, *signal.shape[1:])
-        return by_seed.expand(-1, self.members_per_seed, *by_seed.shape[2:]).flatten(0, 1)
-
     def to_rows(self, signal: Tensor) -> Tensor:
         """Repeat a signal of all seeds, [seeds * B, …], for the rows of the stack, [N * B, …]."""
-        return signal if self.members_per_seed == 1 else self.repeat_by_member(signal).flatten(0, 1)
+        if self.members_per_seed == 1:
+            return signal
+        by_seed = signal.view(self.seed_count, 1, self.batch, *signal.shape[1:])
+        return by_seed.expand(-1, self.members_per_seed, *by_seed.shape[2:]).flatten(0, 2)
 
     def sum_by_member(self, rows: Tensor) -> Tensor:
         """Sum values [N * B] over each member's rows, [N]; with columns, [N * B, columns], they give [N, columns]."""

@@ -12,9 +12,6 @@ A message changes through the ledger of its channel, or through these:
     features/sweep.py            frees values that are read no more (`Message.free_values`)
     distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
-
-Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held_messages` keeps that arrival.
-Where a predictor is conditioned on the newest returned gradient, `newest_returned` keeps that gradient.
 """
 
 from __future__ import annotations
@@ -246,7 +243,8 @@ class Ledger:
         message.mark_finished(step, self.timetable.back_at(step) if self.returns_gradients else None)
         if message.back_at is not None:
             self.back_by_step.setdefault(message.back_at, []).append(message)
-        elif not self.returns_gradients and message.values_are_freed:  # where gradients return, none is freed
+        elif not self.returns_gradients and not message.sent_value.numel():
+            # its values are freed (`Message.free_values`), as none are where gradients return
             del self.messages[message.stamp]
 
     # --- both ----------------------------------------------------------------------------------------------

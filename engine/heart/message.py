@@ -184,11 +184,6 @@ class Message:
         self.booked, self.open_window_numbers = booked, set()
 
     @property
-    def values_are_freed(self) -> bool:
-        """Whether its values have been freed (`free_values`)."""
-        return not self.sent_value.numel()
-
-    @property
     def missing(self) -> Mask:
         """Where a tick that reads it now does not get it: it is lost, or void by now."""
         fate = self.fate

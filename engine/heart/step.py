@@ -174,7 +174,7 @@ class Engine:
         end_episodes(self.forward_pass, step, ends)
         # 2. Windows that end leave their groups. Those to learn from are differentiated turn by turn.
         ended_windows = self._pop_ended_windows(step)
-        if not self.system.channels and ended_windows.is_empty:
+        if not self.system.channels and not any(ended_windows):
             # no window ends, and nothing can come back: there is nothing to learn
             self.divergence_check.end_step(step)
             return StepReport([], {})

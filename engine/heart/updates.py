@@ -35,11 +35,6 @@ class EndedWindows(NamedTuple):
     to_replay: set[Window]
     """The late ones among `to_learn`, whose graph has been freed; each is replayed just before its turn."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no window."""
-        return not any(self)
-
 
 @dataclass(slots=True)
 class ReportedLoss:
