@@ -83,7 +83,7 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         untouched = _learned(scenario, stacked=False, steps=0)
         trained = {key for key in alone if not torch.equal(alone[key], untouched[key])}
         _require(bool(trained), "no parameter is trained")
-        if point == "coupling" and scenario.channels[0].made_coupling.can_credit_sender:
+        if point == "coupling" and scenario.channels[0].coupling.can_credit_sender:
             _require(
                 any(key.startswith("s0 ") for key in trained),
                 "no sender is trained; let `credit` return a gradient",
@@ -94,7 +94,7 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         _same(alone, stacked, "a stack", _TOLERANCE, _MIXED)
     with _tried(name, "saved and resumed"), tempfile.TemporaryDirectory() as folder:
         _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a resumed run", 0.0, _UNSAVED)
-    if point == "coupling" and not scenario.channels[0].made_coupling.joins_endpoints:
+    if point == "coupling" and not scenario.channels[0].coupling.joins_endpoints:
         with _tried(name, "over a link that delays and loses messages"):
             scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}, link=_LINK))
             stacked = _learned(scenario)

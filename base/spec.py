@@ -493,7 +493,7 @@ def section_of(spec: type[Spec], key: str) -> str:
 
 @cache
 def written_key(spec: type[Spec], field: str) -> str:
-    """Return the key of a field in documents."""
+    """Return the key of a field in documents: of a field `written_KEY`, whose value may have several forms, `KEY`."""
     return str(spec.model_fields[field].validation_alias or field)
 
 

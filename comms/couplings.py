@@ -1,6 +1,6 @@
 """Couplings: how gradients cross a channel, one class each; a user's own coupling is one more class (`antiphon.coupling`).
 
-A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.made_coupling`,
+A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.coupling`,
 `Channel.coupling`). Three methods are called in training, with the messages and times of engine/heart:
 
     read_kind   at each read of a receiver's tick: is the message differentiated through its sender, counted, or a constant?

@@ -114,7 +114,7 @@ def with_chosen_links(
             opened = cast("RayParts", open_parts(trial, division))
             try:
                 with suppress(DivergenceError):  # the run itself says so, at its step
-                    automatic_bits = [c.name for c in scenario.channels if c.link.resolution == AUTO]
+                    automatic_bits = [c.name for c in scenario.channels if c.link.written_bits == AUTO]
                     choice = _measured(opened, trial.system, automatic_bits if "bits" in missing else ())
             except BaseException:
                 opened.close()

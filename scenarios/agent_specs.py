@@ -363,7 +363,7 @@ class AgentSpec(Observing):
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`,
             `ppo` and `q`: two hidden layers of 64 tanh units without a norm.
         clock: When it ticks and learns.
-        aims: Its objective (`objective` in scenario files); None: it learns only from the gradients of its channels. Of a list
+        written_objective: Its objective; None: it learns only from the gradients of its channels. Of a list
             of objectives the losses are added, each times its `scale`, and the outputs are concatenated in this order.
         acts: Whether the objective's output is the environment's action: True, or the name of its part (key) of a Dict
             action space. The action of a policy is sampled.
@@ -382,7 +382,7 @@ class AgentSpec(Observing):
         default_factory=NetworkSpec
     )
     clock: ClockSpec = ClockSpec()
-    aims: Annotated[
+    written_objective: Annotated[
         ObjectiveSpec | tuple[ObjectiveSpec, ...] | None,
         WrapValidator(_one_or_several),
         Field(validation_alias="objective"),
@@ -398,20 +398,15 @@ class AgentSpec(Observing):
     @cached_property
     def objective(self) -> ObjectiveSpec | None:
         """Its only objective; None: it has none, or several."""
-        return None if isinstance(self.aims, tuple) else self.aims
-
-    @property
-    def objectives(self) -> tuple[ObjectiveSpec, ...]:
-        """Its objectives where there are several."""
-        return self.aims if isinstance(self.aims, tuple) else ()
+        return None if isinstance(self.written_objective, tuple) else self.written_objective
 
     @cached_property
-    def goals(self) -> dict[Path, ObjectiveSpec]:
+    def objectives(self) -> dict[Path, ObjectiveSpec]:
         """Its objectives by path: one, several or none."""
-        several: dict[Path, ObjectiveSpec] = {
-            ("objective", i): goal for i, goal in enumerate(self.objectives)
-        }
-        return several if self.objective is None else {("objective",): self.objective}
+        written = self.written_objective
+        if isinstance(written, tuple):
+            return {("objective", i): objective for i, objective in enumerate(written)}
+        return {} if written is None else {("objective",): written}
 
     @property
     def needs_rewards(self) -> bool:
@@ -436,7 +431,7 @@ class AgentSpec(Observing):
     @property
     def own_loss(self) -> bool:
         """Whether its network returns a loss, its last objective."""
-        return any(goal.of_network for goal in self.goals.values())
+        return any(goal.of_network for goal in self.objectives.values())
 
     @property
     def p_update(self) -> float:
@@ -493,7 +488,7 @@ class AgentSpec(Observing):
         network = "Python" if self.layers is None else str(self.layers.kind)
         observed = f" of {self.in_words}" if self.observes else ""
         ticks = "every step" if self.clock.period == 1 else f"every {self.clock.period} steps"
-        goals = [goal.in_words for goal in self.goals.values()]
+        goals = [goal.in_words for goal in self.objectives.values()]
         return (
             shorten(f"<AgentSpec: {', '.join([network + observed, ticks, *goals])}", 79, placeholder="…")
             + ">"
@@ -523,14 +518,15 @@ class AgentSpec(Observing):
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
-        if self.objectives and self.acts:
+        several = self.written_objective if isinstance(self.written_objective, tuple) else ()
+        if several and self.acts:
             message = "an action is the output of one objective; give the others to other agents"
             raise DocumentError(("objective",), message)
-        for i, objective in enumerate(self.objectives):
+        for i, objective in enumerate(several):
             if objective.needs_rewards:
                 message = f"a policy ({name_of(objective.kind)}) is an agent's only objective; give the others to other agents"
                 raise DocumentError(("objective", i, "kind"), message)
-            if objective.of_network and i < len(self.objectives) - 1:
+            if objective.of_network and i < len(several) - 1:
                 raise DocumentError(
                     ("objective", i, "kind"), "own_loss is the last objective; put it at the end"
                 )
@@ -541,7 +537,7 @@ class AgentSpec(Observing):
                 f"own_loss is returned by a network of your own, not by {layers.kind}; give the agent one"
             )
             raise DocumentError(("network",), message)
-        if layers is not None and returned and not (self.own_loss and len(self.goals) == 1):
+        if layers is not None and returned and not (self.own_loss and len(self.objectives) == 1):
             message = f"the one objective of {with_article(layers.kind)} is its divergence; write `objective: own_loss`"
             raise DocumentError(("network", "kind"), message)
         if self.own_loss and self.acts:

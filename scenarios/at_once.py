@@ -24,8 +24,8 @@ def not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str |
         ticks: Whether both ends have to tick at the same steps too.
     """
     link, ends = channel.link, (channel.sender, channel.receiver)
-    if channel.made_coupling.replaces_messages:
-        return f"the channel is {channel.coupling}; make it decoupled"
+    if channel.coupling.replaces_messages:
+        return f"the channel is {channel.coupling.name}; make it decoupled"
     if link.delay:
         return f"the link has a delay of {link.delay}; make it 0"
     if link.back:

@@ -275,25 +275,25 @@ class LinkSpec(Spec):
     """Link: delay, loss, noise and quantisation of messages.
 
     Attributes:
-        ways: Steps from sending to arrival (`delay` in scenario files), or [there, back] if the gradient takes another number
+        written_delay: Steps from sending to arrival, or [there, back] if the gradient takes another number
             of steps back to the sender. `auto`: 0 in one process; in parts the smallest number that hides the latency of the
             line between them (`Scenario.with_delay`).
         drop: The probability that a message is lost.
         noise: Standard deviation of the noise added to every component.
-        resolution: Bits per component (`bits` in scenario files); the levels are evenly spaced over the range of the message.
+        written_bits: Bits per component; the levels are evenly spaced over the range of the message.
             None: not quantised. `auto`: not in one process; over a line between parts, as many as it carries in a step.
         rate: The share of the sender's ticks at which it sends, evenly spaced.
     """
 
-    ways: Delay = Field(default=0, validation_alias="delay")
+    written_delay: Delay = Field(default=0, validation_alias="delay")
     drop: Annotated[float, Field(ge=0, le=1)] = 0.0
     noise: Annotated[float, Field(ge=0)] = 0.0
-    resolution: Bits = Field(default=None, validation_alias="bits")
+    written_bits: Bits = Field(default=None, validation_alias="bits")
     rate: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _chooses_for_levels(self) -> Self:
-        if self.resolution == AUTO and self.noise:
+        if self.written_bits == AUTO and self.noise:
             raise DocumentError(
                 ("bits",),
                 "auto has no effect beside noise, with which messages cross as floats; leave out one of them",
@@ -303,7 +303,7 @@ class LinkSpec(Spec):
     @cached_property
     def bits(self) -> int | None:
         """Bits per component; None: not quantised."""
-        return None if isinstance(self.resolution, str) else self.resolution
+        return None if isinstance(self.written_bits, str) else self.written_bits
 
     @cached_property
     def delay(self) -> int:
@@ -316,9 +316,9 @@ class LinkSpec(Spec):
         return self._way(1)
 
     def _way(self, index: int) -> int:
-        if isinstance(self.ways, str):
+        if isinstance(self.written_delay, str):
             return 0
-        return self.ways if isinstance(self.ways, int) else self.ways[index]
+        return self.written_delay if isinstance(self.written_delay, int) else self.written_delay[index]
 
 
 class SampleSpec(KindSpec, sections=("sample",)):
@@ -368,7 +368,7 @@ class ChannelSpec(Spec):
         norm: Normalisation of the port; `unit` divides a message by its Euclidean norm. None: batch if the sender ticks once per
             example, else layer, of 3 components or more; for symbols, and for 1 or 2 components otherwise, none.
         sample: How messages, such as symbols, are sampled from the port's output; None: the output is the message.
-        rule: How gradients cross the channel (`coupling` in scenario files).
+        written_coupling: How gradients cross the channel.
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
         feedback: `locked` only: feedback path of the gradient; None: the receiver's own weights.
@@ -386,7 +386,7 @@ class ChannelSpec(Spec):
     port: Name | None = None
     norm: PortNorm | None = None
     sample: SampleSpec | None = None
-    rule: Annotated[CouplingSpec, BeforeValidator(_coupling)] = Field(
+    written_coupling: Annotated[CouplingSpec, BeforeValidator(_coupling)] = Field(
         default=_BARE[DEFAULT], validation_alias="coupling"
     )
     gradient: GradientSpec = Field(default_factory=GradientSpec)
@@ -397,7 +397,7 @@ class ChannelSpec(Spec):
     mask: Signal | None = None
     horizon: Count = 16
 
-    written: ClassVar[frozenset[str]] = frozenset({"rule"})
+    written: ClassVar[frozenset[str]] = frozenset({"written_coupling"})
 
     def always_written(self) -> frozenset[str]:
         """Return the coupling, and a gradient with keys whose defaults depend on the scenario."""
@@ -440,33 +440,28 @@ class ChannelSpec(Spec):
             raise DocumentError(("size",), f"{message}; leave it out")
         if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
             raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
-        if self.learned_by_policy and self.made_coupling.can_credit_sender:
+        if self.learned_by_policy and self.coupling.can_credit_sender:
             assert self.sample is not None
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(
                 ("coupling",),
-                f"{message}: make it {Detached.name}, not {self.coupling}, or sample symbols by gumbel",
+                f"{message}: make it {Detached.name}, not {self.coupling.name}, or sample symbols by gumbel",
             )
         return self
 
     def __repr__(self) -> str:
         """The channel in a line: `<ChannelSpec left->mind: decoupled, linear gradient, size 32, delay 2>`."""
-        predicted = [f"{name_of(self.gradient.kind)} gradient"] if self.made_coupling.predicts else []
+        predicted = [f"{name_of(self.gradient.kind)} gradient"] if self.coupling.predicts else []
         size = [] if self.size is None else [f"size {self.size}"]
-        words = [self.rule.in_words, *predicted, *size, f"delay {self.link.delay}"]
+        words = [self.written_coupling.in_words, *predicted, *size, f"delay {self.link.delay}"]
         return shorten(f"<ChannelSpec {self.name}: {', '.join(words)}", 79, placeholder="…") + ">"
 
     __str__ = __repr__
 
     @cached_property
-    def made_coupling(self) -> Coupling:
+    def coupling(self) -> Coupling:
         """Its coupling: how gradients cross it."""
-        return self.rule.made
-
-    @cached_property
-    def coupling(self) -> str:
-        """The name of its coupling."""
-        return self.made_coupling.name
+        return self.written_coupling.made
 
     @cached_property
     def state(self) -> bool:
@@ -498,7 +493,7 @@ class ChannelSpec(Spec):
     @property
     def replayed(self) -> bool:
         """Whether its sender learns in the further passes of its receiver too (`gradient.passes`)."""
-        return self.gradient.passes == "all" and self.gradient.apply and self.made_coupling.predicts
+        return self.gradient.passes == "all" and self.gradient.apply and self.coupling.predicts
 
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
         """Return whether a predictor of its messages is applied at every token or pixel."""

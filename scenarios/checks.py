@@ -57,10 +57,8 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
     receiver = scene.agents[channel.receiver]
     loss = lost(channel)
-    if channel.made_coupling.replaces_messages:
-        return (
-            f"needs messages, and the receiver of an {channel.coupling} channel reads none; make it decoupled"
-        )
+    if channel.coupling.replaces_messages:
+        return f"needs messages, and the receiver of an {channel.coupling.name} channel reads none; make it decoupled"
     if loss is not None:
         return f"needs every message, but {loss}"
     if channel.input is not None:
@@ -80,7 +78,7 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
 
 def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What a coupling refuses by itself: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
-    yield from channel.made_coupling.problems(channel)
+    yield from channel.coupling.problems(channel)
 
 
 _NOT_FOR_STATES = (
@@ -107,8 +105,8 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     yield from (
         (key, f"a state channel has no {key}; leave it out") for key in _NOT_FOR_STATES if key in given_keys
     )
-    if not channel.made_coupling.allows_states:
-        message = f"a state channel cannot be {channel.coupling}"
+    if not channel.coupling.allows_states:
+        message = f"a state channel cannot be {channel.coupling.name}"
         possible = ", ".join(name for name, coupling in COUPLINGS.items() if coupling.allows_states)
         yield "coupling", f"{message}; use one of {possible}"
 
@@ -122,7 +120,7 @@ def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterat
 def rule_9a_gate(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """A gate compares predictions of messages with what comes back."""
     gradient = channel.gradient
-    if gradient.gate != "skill" or not channel.made_coupling.predicts:
+    if gradient.gate != "skill" or not channel.coupling.predicts:
         return
     reason = None
     if channel.state:
@@ -138,7 +136,7 @@ def rule_9a_gate(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What each kind of synthetic gradient needs."""
     gradient = channel.gradient
-    if not channel.made_coupling.predicts:
+    if not channel.coupling.predicts:
         return
     if gradient.needs_actions:
         receiver = scene.agents[channel.receiver]
@@ -181,7 +179,7 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
 def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Feedback alignment is inside a locked group, and an error is that of one of its objectives."""
     feedback = channel.feedback
-    if feedback is None or not channel.made_coupling.joins_endpoints:
+    if feedback is None or not channel.coupling.joins_endpoints:
         return
     if not feedback.direct:
         if scene.agents[channel.receiver].layers is None:
@@ -205,7 +203,7 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
         yield "feedback.of", f"no agent {name!r}{suggest(name, _with_objective(scene, group))}"
         return
     objective, apart = scene.agents[name].objective, scene.locked[name] is not group
-    if apart or not scene.agents[name].goals:
+    if apart or not scene.agents[name].objectives:
         why = f"is not in the locked group of {channel.name}" if apart else "has no objective"
         choices = _with_objective(scene, group)
         hint = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
@@ -216,7 +214,7 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
 
 
 def _with_objective(scene: Relations, group: Iterable[str]) -> list[str]:
-    return [name for name in group if scene.agents[name].goals]
+    return [name for name in group if scene.agents[name].objectives]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -243,7 +241,7 @@ def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
 def _used_at_once(channel: ChannelSpec) -> list[str]:
     """Return the keys of a channel's gradient that ask for what returns at once."""
     gradient = channel.gradient
-    if not channel.made_coupling.predicts or channel.state:
+    if not channel.coupling.predicts or channel.state:
         return []
     asked = {"trace": gradient.trace > 0, "passes": gradient.passes == "all"}
     keys = [key for key, at_once in asked.items() if gradient.apply and at_once]
@@ -388,7 +386,7 @@ def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
     """Some agent has an objective, and each readout."""
     if not scene.agents:
         yield DocumentError(("agents",), "is empty; add at least one agent")
-    if not any(agent.goals for agent in scene.agents.values()):
+    if not any(agent.objectives for agent in scene.agents.values()):
         acting = any(agent.acts for agent in scene.agents.values())
         example = "{kind: ppo}" if acting else "{kind: classification, target: label}"
         message = "no agent has an objective, so nothing would be learned; add one, such as"
@@ -397,7 +395,7 @@ def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
         if name not in scene.agents:
             candidates = _with_objective(scene, scene.agents)
             yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, candidates)}")
-        elif not scene.agents[name].goals:
+        elif not scene.agents[name].objectives:
             yield DocumentError(("readout",), f"agent {name!r} has no objective; give it one")
 
 
@@ -472,7 +470,7 @@ def rule_27a_share(scene: Relations) -> Iterator[DocumentError]:
 
     def state_of(name: str) -> object:
         channel = scene.states.get(name)
-        return channel and (channel.coupling, channel.gradient)
+        return channel and (channel.coupling.name, channel.gradient)
 
     sharing = (
         (agent.share, name, {"": state_of(name)} | {field: getattr(agent, field) for field in fields})

@@ -25,15 +25,15 @@ def html_of(scenario: Graph) -> str:
             agent.in_words or "–",
             "Python" if agent.layers is None else agent.layers.kind,
             f"every {agent.clock.period}, unroll {agent.clock.unroll}",
-            " + ".join(goal.in_words for goal in agent.goals.values()) or "–",
+            " + ".join(goal.in_words for goal in agent.objectives.values()) or "–",
         ]
         for name, agent in scenario.agents.items()
     ]
     channels = [
         [
             channel.name,
-            channel.rule.in_words,
-            str(name_of(channel.gradient.kind)) if channel.made_coupling.predicts else "–",
+            channel.written_coupling.in_words,
+            str(name_of(channel.gradient.kind)) if channel.coupling.predicts else "–",
             str(channel.size or "–"),
             str(channel.link.delay),
         ]

@@ -103,7 +103,7 @@ class Relations:
 
     @property
     def _locked_pairs(self) -> list[tuple[str, str]]:
-        return [(c.sender, c.receiver) for c in self.channels if c.made_coupling.joins_endpoints]
+        return [(c.sender, c.receiver) for c in self.channels if c.coupling.joins_endpoints]
 
     @cached_property
     def locked(self) -> dict[str, tuple[str, ...]]:
@@ -128,14 +128,14 @@ class Relations:
         """The delayed channels out of each learning group that has some, by its first agent."""
         delayed: dict[str, list[ChannelSpec]] = {}
         for channel in self.channels:
-            if channel.made_coupling.waits:
+            if channel.coupling.waits:
                 delayed.setdefault(self.learning[channel.sender][0], []).append(channel)
         return delayed
 
     @cached_property
     def _episodic(self) -> frozenset[str]:
         """The agents whose window is the episode by themselves: by their clock, or by a locked state."""
-        locked = (name for name, channel in self.states.items() if channel.made_coupling.joins_endpoints)
+        locked = (name for name, channel in self.states.items() if channel.coupling.joins_endpoints)
         clocks = (name for name, agent in self.agents.items() if agent.clock.unroll == "episode")
         return frozenset([*locked, *clocks])
 
@@ -179,7 +179,7 @@ class Relations:
     def gated(self, channel: ChannelSpec) -> bool:
         """Return whether a channel's synthetic gradient is applied only as far as it predicts (`gradient.gate`)."""
         gradient = channel.gradient
-        if not (channel.made_coupling.predicts and gradient.apply):
+        if not (channel.coupling.predicts and gradient.apply):
             return False
         if gradient.gate == "auto":
             return gradient.gateable and not channel.state and channel.receiver in self.rewarded
@@ -188,7 +188,7 @@ class Relations:
     @cached_property
     def blocked(self) -> frozenset[str]:
         """The names of locked channels whose delay is not shorter than the group's window: no gradient passes."""
-        joining = [channel for channel in self.channels if channel.made_coupling.joins_endpoints]
+        joining = [channel for channel in self.channels if channel.coupling.joins_endpoints]
         windows = self.windows if joining else {}
         delays = ((channel, windows[channel.sender]) for channel in joining)
         return frozenset(c.name for c, window in delays if window != "episode" and c.link.delay >= window)
@@ -218,14 +218,14 @@ class Relations:
         without the other. Agents joined by locked channels learn as one.
         """
         channels = [channel for channel in channels if channel.name not in self.blocked]
-        joining = [channel for channel in channels if channel.made_coupling.joins_endpoints]
-        back = [channel for channel in joining if channel.made_coupling.credits_from_receiver(channel)]
+        joining = [channel for channel in channels if channel.coupling.joins_endpoints]
+        back = [channel for channel in joining if channel.coupling.credits_from_receiver(channel)]
         taught = {channel.sender for channel in self._teaching(channels)}
         return reachable(self._with_goals | taught, [(c.receiver, c.sender) for c in back])
 
     @cached_property
     def _with_goals(self) -> frozenset[str]:
-        return frozenset(name for name, agent in self.agents.items() if agent.goals)
+        return frozenset(name for name, agent in self.agents.items() if agent.objectives)
 
     @cached_property
     def teaching(self) -> frozenset[str]:
@@ -235,20 +235,20 @@ class Relations:
 
     def _teaching(self, channels: Sequence[ChannelSpec]) -> list[ChannelSpec]:
         """Return the channels, of some that are not blocked, that teach their senders otherwise than by a graph."""
-        alone = [channel for channel in channels if channel.made_coupling.credits_without_returns(channel)]
-        back = [channel for channel in channels if channel.made_coupling.credits_from_receiver(channel)]
+        alone = [channel for channel in channels if channel.coupling.credits_without_returns(channel)]
+        back = [channel for channel in channels if channel.coupling.credits_from_receiver(channel)]
         returning = reachable(
             self._with_goals
             | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
             [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
         )
-        returned = [c for c in back if c.receiver in returning and not c.made_coupling.joins_endpoints]
+        returned = [c for c in back if c.receiver in returning and not c.coupling.joins_endpoints]
         return [channel for channel in [*alone, *returned] if _weighs(channel, channel.gradient.scale)]
 
 
 def _weighs(channel: ChannelSpec, weight: float) -> bool:
     """Whether the credit of a channel has a weight: where it is predicted, `scale` or `discount` (semantics 3)."""
-    return not channel.made_coupling.predicts or weight > 0
+    return not channel.coupling.predicts or weight > 0
 
 
 def reachable(start: Iterable[str], arcs: Arcs) -> frozenset[str]:

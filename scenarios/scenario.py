@@ -89,7 +89,7 @@ def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> Chan
         if gradient.optimiser is None and training.predictor is None:
             chosen["optimiser"] = OptimiserSpec(lr=_FAST)
     returned = gradient.learns_from_returns and gradient.own_target is None
-    symbols = channel.symbols is not None and channel.made_coupling.predicts and returned
+    symbols = channel.symbols is not None and channel.coupling.predicts and returned
     if (symbols or passes) and "context" not in given_keys:
         chosen["context"] = observed_context(scene, channel)
     return channel.model_copy(update={"gradient": gradient.model_copy(update=chosen)}) if chosen else channel
@@ -155,7 +155,7 @@ class Scenario(Spec):
     @cached_property
     def readouts(self) -> tuple[str, ...]:
         """The agents whose mean metric is the scenario's metric: not those with a loss of their network alone."""
-        goals = {name: agent.goals.values() for name, agent in self.agents.items() if agent.goals}
+        goals = {name: agent.objectives.values() for name, agent in self.agents.items() if agent.objectives}
         scored = tuple(
             name for name, objectives in goals.items() if not all(goal.of_network for goal in objectives)
         )
@@ -230,11 +230,11 @@ class Scenario(Spec):
     @cached_property
     def has_automatic_bits(self) -> bool:
         """Whether a channel that can be between two parts has `bits: auto`."""
-        return any(c.link.resolution == AUTO and not c.made_coupling.joins_endpoints for c in self.channels)
+        return any(c.link.written_bits == AUTO and not c.coupling.joins_endpoints for c in self.channels)
 
     @cached_property
     def _automatic(self) -> list[ChannelSpec]:
-        return [c for c in self.channels if c.link.ways == AUTO and not c.made_coupling.joins_endpoints]
+        return [c for c in self.channels if c.link.written_delay == AUTO and not c.coupling.joins_endpoints]
 
     def with_delay(
         self, delay: int, placement: Mapping[str, int] | None = None, bits: int | None = None
@@ -258,11 +258,11 @@ class Scenario(Spec):
                     depth[name] = max(depth[name], depth[channel.sender] + crosses)
         links: dict[str, dict[str, Any]] = {c.name: {} for c in self.channels}
         for channel in self.channels:
-            if channel.link.resolution == AUTO:
+            if channel.link.written_bits == AUTO:
                 crosses = part_of[channel.sender] != part_of[channel.receiver]
-                links[channel.name]["resolution"] = bits if crosses else None
+                links[channel.name]["written_bits"] = bits if crosses else None
         for channel in self._automatic:
-            links[channel.name]["ways"] = delay * (depth[channel.receiver] - depth[channel.sender])
+            links[channel.name]["written_delay"] = delay * (depth[channel.receiver] - depth[channel.sender])
         return self.with_links(links, {c.receiver for c in self._automatic if depth[c.receiver]})
 
     def with_links(self, changes: Mapping[str, Mapping[str, Any]], aligned: Collection[str]) -> Scenario:

@@ -20,14 +20,7 @@ _REFERENCE = {
     "description": "a template parameter",
 }
 
-_WRITTEN = {
-    "aims": "objective",
-    "sender": "from",
-    "receiver": "to",
-    "rule": "coupling",
-    "ways": "delay",
-    "resolution": "bits",
-}
+_ENDS = {"sender": "from", "receiver": "to"}
 
 
 def json_schema() -> dict[str, Any]:
@@ -104,5 +97,5 @@ def _explained(schema: Mapping[str, Any]) -> Mapping[str, Any]:
         return schema
     properties = {name: dict(item) for name, item in schema["properties"].items()}
     for name, meaning in attributes_in(schema["description"]).items():
-        properties[_WRITTEN.get(name, name)]["description"] = meaning
+        properties[_ENDS.get(name, name.removeprefix("written_"))]["description"] = meaning
     return {**schema, "description": text, "properties": properties}

@@ -39,7 +39,7 @@ def in_all_passes(scene: Relations) -> frozenset[str]:
     return frozenset(
         channel.name
         for channel in scene.channels
-        if (channel.gradient.passes == "all" and channel.made_coupling.predicts and not channel.state)
+        if (channel.gradient.passes == "all" and channel.coupling.predicts and not channel.state)
         or (
             channel.gradient.passes == AUTO
             and may_be_chosen(scene, channel)
@@ -73,13 +73,13 @@ def may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
         _may_replay(scene, channel)
         and channel.gradient.scale > 0
         and channel.gradient.learn
-        and not scene.agents[channel.sender].goals
+        and not scene.agents[channel.sender].objectives
         and not any(
             sibling.name in scene.teaching
             for sibling in scene.outputs[channel.sender]
             if sibling is not channel
         )
-        and channel.link.ways != AUTO
+        and channel.link.written_delay != AUTO
         and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
     )
 
@@ -87,7 +87,7 @@ def may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
 def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
     """Return whether `passes: all` has an effect on a channel, and is not refused with the keys that it needs."""
     goal, gradient = scene.agents[channel.receiver].objective, channel.gradient
-    if not channel.made_coupling.predicts or not gradient.apply or goal is None or goal.passes < 2:
+    if not channel.coupling.predicts or not gradient.apply or goal is None or goal.passes < 2:
         return False  # at once, as it is for most channels
     ends = [scene.agents[name] for name in (channel.sender, channel.receiver)]
     norms: list[str | None] = [
@@ -152,8 +152,8 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
         yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
     if not gradient.direct:
         yield _of_gradients_alone(channel)
-    if not channel.rule.built_in:
-        yield f"injects predictions, and {channel.coupling} is a coupling of your own; make it decoupled"
+    if not channel.written_coupling.built_in:
+        yield f"injects predictions, and {channel.coupling.name} is a coupling of your own; make it decoupled"
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
             yield f"does not go with {key}; leave that out"
@@ -178,5 +178,5 @@ def _obstacles_of_end(scene: Relations, name: str) -> Iterator[str]:
         yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
     for outgoing in scene.outputs[name]:
         gradient = outgoing.gradient
-        if outgoing.made_coupling.predicts and (gradient.trace or gradient.needs_actions):
+        if outgoing.coupling.predicts and (gradient.trace or gradient.needs_actions):
             yield f"does not go with {outgoing.name}, whose credit returns at the same step; leave out its trace or kind"

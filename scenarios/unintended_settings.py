@@ -69,9 +69,9 @@ def _of(channel: ChannelSpec, message: str, control: str = "") -> Finding:
 
 def _unused_by_channel(channel: ChannelSpec) -> _Unused:
     reason, link, coupling = (
-        f"by {with_article(channel.coupling)} channel",
+        f"by {with_article(channel.coupling.name)} channel",
         channel.link,
-        channel.made_coupling,
+        channel.coupling,
     )
     loses, given_keys = coupling.replaces_messages or link.drop > 0, channel.given_keys
     if coupling.predicts:
@@ -100,7 +100,7 @@ def _unused_by_channel(channel: ChannelSpec) -> _Unused:
 def _unused_by_agent(agent: AgentSpec) -> _Unused:
     if agent.layers is not None:
         yield from _without_layers(agent.layers, "network")
-    for goal in agent.goals.values():
+    for goal in agent.objectives.values():
         yield from ((f"objective.{key}", why) for key, why in goal.unused())
     if not agent.learn and agent.optimiser is not None:
         yield "optimiser", "by an agent that does not learn"
@@ -115,7 +115,7 @@ def _unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
         if agent.align and not _is_late(scenario):
             why = "where every message is read at the step at which it is sent; leave it out, or write link.delay"
             yield _unused("agent", name, "align", why)
-        for goal in agent.goals.values():
+        for goal in agent.objectives.values():
             if goal.reward and not any(goal.reward.values()):
                 message = (
                     "learns from no reward, as all weights of objective.reward are 0; give one another weight"
@@ -141,7 +141,7 @@ def _unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
 
 def _trained_as_all(channel: ChannelSpec) -> bool:
     """Whether `training.predictor` trains a model of a channel: of its synthetic gradient, or of its synthetic input."""
-    coupling, gradient, model = channel.made_coupling, channel.gradient, channel.input
+    coupling, gradient, model = channel.coupling, channel.gradient, channel.input
     predicts = coupling.predicts and gradient.learn and gradient.optimiser is None
     reads = model is not None and (
         coupling.replaces_messages or (coupling.predicts and channel.link.drop > 0)
@@ -153,7 +153,7 @@ def _is_late(scenario: Scenario) -> bool:
     """Whether a message may be read after the step at which it is sent. A delay that is written, be it 0, is a decision."""
     late = {"channels.link.drop", "channels.link.rate", "agents.clock.period", "agents.clock.phase"}
     return not late.isdisjoint(scenario.relations.given) or any(
-        channel.made_coupling.replaces_messages or "ways" in channel.link.model_fields_set
+        channel.coupling.replaces_messages or "written_delay" in channel.link.model_fields_set
         for channel in scenario.channels
     )
 
@@ -279,11 +279,11 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         yield from chain.from_iterable(warn(scenario, channel, reach) for warn in rules)
         yield from (_unused("channel", channel.name, *unused) for unused in _unused_by_channel(channel))
     for name, agent in scenario.agents.items():
-        for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
+        for target in (goal.target for goal in agent.objectives.values() if goal.target in agent.observes):
             message = f"observes its own target {target!r}, which it can copy; leave out one of them"
             yield Finding("agent", name, message)
         yield from (_unused("agent", name, *unused) for unused in _unused_by_agent(agent))
-        for goal in agent.goals.values():
+        for goal in agent.objectives.values():
             lines = goal.unfinished(scenario.training.steps)
             yield from (Finding("agent", name, f"objective.{line}") for line in lines)
     yield from _unused_beside_others(scenario)
@@ -323,7 +323,7 @@ class _Reach:
 
     def _to(self, counts: Callable[[ObjectiveSpec], bool]) -> frozenset[str]:
         agents = self.scenario.agents.items()
-        goals = [name for name, agent in agents if any(map(counts, agent.goals.values()))]
+        goals = [name for name, agent in agents if any(map(counts, agent.objectives.values()))]
         return reachable(goals, [(c.receiver, c.sender) for c in self.scenario.channels])
 
 
@@ -359,7 +359,7 @@ def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach
 
 def warn_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A decoupled state is passed between windows."""
-    if channel.state and channel.made_coupling.predicts and scenario.windows[channel.sender] == "episode":
+    if channel.state and channel.coupling.predicts and scenario.windows[channel.sender] == "episode":
         yield _of(channel, "the window is the episode, so no state is passed between windows; make it locked")
 
 
@@ -394,7 +394,7 @@ def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Ite
 
 def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """The errors of a classification add up to zero."""
-    if channel.feedback is not None and channel.made_coupling.joins_endpoints and channel.feedback.summed:
+    if channel.feedback is not None and channel.coupling.joins_endpoints and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.errors_cancel:
@@ -407,7 +407,7 @@ def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
 def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
-    if not channel.made_coupling.predicts:
+    if not channel.coupling.predicts:
         return
     if gradient.control is not None:
         yield _of(channel, gradient.control, name_of(gradient.kind))
@@ -443,7 +443,7 @@ def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
     """A predicted gradient changes the sender's parameters, or what it returns to senders of its own."""
     sender = scenario.agents[channel.sender]
     tied = sender.share is not None or any(channel.sender in group for group in scenario.share)
-    followed = channel.made_coupling.predicts and channel.gradient.scale > 0
+    followed = channel.coupling.predicts and channel.gradient.scale > 0
     if followed and not (sender.learn or tied or scenario.inputs_of(channel.sender)):
         yield _of(
             channel, "its sender does not learn, so its synthetic gradient trains nothing; make it detached"
@@ -453,7 +453,7 @@ def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
 def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A predicted gradient is learned: layers begin at zero, and a module of a user's may have been trained before."""
     gradient = channel.gradient
-    if gradient.learn or not (channel.made_coupling.predicts and gradient.apply):
+    if gradient.learn or not (channel.coupling.predicts and gradient.apply):
         return
     from antiphon.comms.synthetic_gradients import Predictor
 
@@ -481,7 +481,7 @@ def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
     late += ["kind"] if gradient.needs_actions else []
-    if late and gradient.apply and not channel.state and channel.made_coupling.predicts:
+    if late and gradient.apply and not channel.state and channel.coupling.predicts:
         message = f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
         yield _of(channel, message, "" if late[0] == "trace" else "waits")
 
@@ -489,7 +489,7 @@ def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
 def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
-    coupling = channel.made_coupling
+    coupling = channel.coupling
     if model is None or not (coupling.replaces_messages or (coupling.predicts and channel.link.drop)):
         return
     if not model.context:
@@ -519,7 +519,7 @@ speaks (`speaking`)."""
 
 def _is_direct(channel: ChannelSpec) -> bool:
     """Whether the sender follows a prediction of the returned gradient alone."""
-    return channel.made_coupling.predicts and channel.gradient.scale > 0 and channel.gradient.direct
+    return channel.coupling.predicts and channel.gradient.scale > 0 and channel.gradient.direct
 
 
 def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:

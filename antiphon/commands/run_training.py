@@ -101,7 +101,7 @@ def show_decoupling(
     """
     from antiphon.terminal.explain import explain_verdicts
 
-    names = [c.name for c in scenario.channels if c.made_coupling.predicts]
+    names = [c.name for c in scenario.channels if c.coupling.predicts]
     channels = [pair for result in results for pair in result.get("channels", {}).items()]
     figures = [channel for name, channel in channels if name in names]
     if not figures:

@@ -177,7 +177,7 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].content.shape),
         "norm": norm,
-        "coupling": channel.coupling,
+        "coupling": channel.coupling.name,
         "delay": channel.link.delay,
         "about": about_channel(channel, gated=scenario.relations.gated(channel)),
     }

@@ -475,7 +475,7 @@ class _Builder:
             )
 
     def _goal(self, name: str, spec: AgentSpec, network: Network) -> Goal | None:
-        if not spec.goals:
+        if not spec.objectives:
             return None
         if spec.needs_rewards:
             return policy_goal(name, self.scenario, self.env, self.shapes, network)
@@ -483,7 +483,7 @@ class _Builder:
         objectives = [objective] if not isinstance(objective, Weighted) else objective.parts
         goals = [
             self._target_goal(name, spec, *goal, objective_of_goal)
-            for goal, objective_of_goal in zip(spec.goals.items(), objectives, strict=True)
+            for goal, objective_of_goal in zip(spec.objectives.items(), objectives, strict=True)
         ]
         if not isinstance(objective, Weighted):
             return goals[0]
@@ -536,7 +536,7 @@ class _Builder:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
-            awaited = {c.name: c.horizon for c in sent if c.made_coupling.waits and c.receiver not in within}
+            awaited = {c.name: c.horizon for c in sent if c.coupling.waits and c.receiver not in within}
             groups.append(LearningGroup(members, windows, horizons=awaited))
         return groups
 

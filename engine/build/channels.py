@@ -120,7 +120,7 @@ class Wiring:
         endpoints: dict[str, WindowGrid | None] = {}
         context: tuple[ContextSpec, ...] = ()
         predictor = None
-        if spec.made_coupling.predicts:
+        if spec.coupling.predicts:
             local_loss = None
             if gradient.has_own_loss:
                 local_loss = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
@@ -132,7 +132,7 @@ class Wiring:
             predictor = self._predictor(
                 spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), local_loss
             )
-        returns = spec.made_coupling.uses_returned or (
+        returns = spec.coupling.uses_returned or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in endpoints)
@@ -152,7 +152,7 @@ class Wiring:
                 zeros.expand(batch, torch.Size(shape).numel()),
                 None if spec.sample is None else self._sampler(spec, spec.sample),
             ),
-            coupling=spec.made_coupling,
+            coupling=spec.coupling,
             ledger=ledger,
             synthetic_gradient=SyntheticGradient(
                 model=predictor,
@@ -173,10 +173,10 @@ class Wiring:
                 replayed=spec.replayed,
             ),
             synthetic_input=self._synthetic_input(spec, spec.input, shape)
-            if spec.input is not None and spec.made_coupling.predicts
+            if spec.input is not None and spec.coupling.predicts
             else SyntheticInput(),
             feedback=self._feedback(spec, spec.feedback, shape)
-            if spec.feedback is not None and spec.made_coupling.joins_endpoints
+            if spec.feedback is not None and spec.coupling.joins_endpoints
             else Feedback(),
             endpoints=Endpoints(life_names=lives, mask_signal_name=spec.mask or ""),
         )

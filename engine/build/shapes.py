@@ -290,7 +290,7 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
         for signal in agent.observes:
             if signal != AGE:
                 yield signal, (*path, *(("objective", "mask") if signal == mask else ("observes",))), "agent"
-        for where, goal in agent.goals.items():
+        for where, goal in agent.objectives.items():
             if goal.target is not None:
                 yield goal.target, (*path, *where, "target"), "loss"
             if goal.critic is not None:
@@ -299,7 +299,7 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
     for channel in scenario.channels:
         if channel.mask is not None:
             yield channel.mask, ("channels", channel.name, "mask"), "mask"
-        if channel.made_coupling.predicts:
+        if channel.coupling.predicts:
             path, gradient = ("channels", channel.name), channel.gradient
             named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDPOINTS]
             if gradient.own_target is not None:
@@ -398,13 +398,13 @@ def objective_in(
     goal = agent.objective
     if goal is not None and goal.needs_rewards:
         return _policy_in(name, agent, env, batch)
-    fits_by_goal = [_on_target(("agents", name, *path), goal, env) for path, goal in agent.goals.items()]
+    fits_by_goal = [_on_target(("agents", name, *path), goal, env) for path, goal in agent.objectives.items()]
     if not fits_by_goal:
         return None
     if len(fits_by_goal) > 1:
         objectives, sizes = zip(*fits_by_goal, strict=True)
         targets, weights = zip(
-            *((goal.target or "own", goal.scale) for goal in agent.objectives), strict=True
+            *((goal.target or "own", goal.scale) for goal in agent.objectives.values()), strict=True
         )
         return Weighted(targets, objectives, sizes, weights), sum(sizes)
     objective, size = fits_by_goal[0]
@@ -524,11 +524,7 @@ def _heads(
             first *= 1 if channel.sample is None else channel.sample.parameters_per_component
             heads[head] = Head(head, (first, *rest), port_norm(channel, agent, env))
     state_channel = scenario.state_channel_of(name)
-    if (
-        state_channel is not None
-        and state_channel.made_coupling.predicts
-        and state_channel.gradient.auxiliary
-    ):
+    if state_channel is not None and state_channel.coupling.predicts and state_channel.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, state_channel),))
     if not heads and not scenario.outputs_of(name):
         raise DocumentError(

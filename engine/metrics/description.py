@@ -93,13 +93,13 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             channel.sender,
             channel.receiver,
             channel.key,
-            coupling=channel.coupling,
+            coupling=channel.coupling.name,
             delay=link.delay,
             drop=link.drop,
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
-            **({"predictor": _predictor(scenario, channel)} if channel.made_coupling.predicts else {}),
+            **({"predictor": _predictor(scenario, channel)} if channel.coupling.predicts else {}),
         )
     return graph
 
@@ -132,7 +132,7 @@ def _predictor(scenario: Scenario, channel: ChannelSpec) -> dict[str, Any]:
         )
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
-    goals = [goal.target for agent in scenario.agents.values() for goal in agent.goals.values()]
+    goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]
     targets = list(dict.fromkeys(target for target in goals if target))
     return settings | ({"lacks": targets} if targets and not gradient.context else {})
 
@@ -154,7 +154,7 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
     about = {
         "network": _network(agent),
         "observes": agent.in_words or "nothing",
-        "objective": " + ".join(goal.in_words for goal in agent.goals.values()) or "none",
+        "objective": " + ".join(goal.in_words for goal in agent.objectives.values()) or "none",
         "ticks": "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}",
         "learns": _learning(scenario, name),
     }
@@ -211,9 +211,9 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         about["carries"] = "the state to the next tick"
     if channel.sample is not None:
         about["message"] = channel.sample.in_words
-    if channel.rule.in_words != channel.coupling:
-        about["coupling"] = channel.rule.in_words
-    predicted = channel.made_coupling.predicts
+    if channel.written_coupling.in_words != channel.coupling.name:
+        about["coupling"] = channel.written_coupling.in_words
+    predicted = channel.coupling.predicts
     if predicted:
         gradient = channel.gradient
         parts: list[str] = [name_of(gradient.kind)]
@@ -232,7 +232,7 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
         about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
         about |= _own_optimiser("input.optimiser", channel.input.optimiser)
-    if channel.made_coupling.joins_endpoints and channel.feedback is not None:
+    if channel.coupling.joins_endpoints and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
     parts += [f"drop {link.drop:g}"] if link.drop else []

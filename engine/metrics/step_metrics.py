@@ -456,7 +456,7 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
     Those to readouts come first, then the others, in canonical order. The label of a message is the class that the first
     readout with labels should name for the example that the message was made from; nan where there is none.
     """
-    goals = [goal for name in scenario.readouts for goal in scenario.agents[name].goals.values()]
+    goals = [goal for name in scenario.readouts for goal in scenario.agents[name].objectives.values()]
     target = next((goal.target for goal in goals if goal.labels), None)
     channels = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     held = {

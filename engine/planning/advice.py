@@ -143,7 +143,7 @@ def advice_on_a_run(scenario: Scenario, env: Description, *, saved: bool) -> lis
         saved: See `advice`.
     """
     rule = CouplingSpec(kind=Locked.name)
-    channels = [channel.model_copy(update={"rule": rule}) for channel in scenario.channels]
+    channels = [channel.model_copy(update={"written_coupling": rule}) for channel in scenario.channels]
     locked = scenario.model_copy(update={"channels": channels})
     warned = [finding for finding in findings(scenario, [locked]) if not finding.unused]
     warned += [finding for finding in findings(scenario) if finding.unused]
@@ -152,13 +152,13 @@ def advice_on_a_run(scenario: Scenario, env: Description, *, saved: bool) -> lis
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of decoupled channels, the most usual causes of what decoupling costs: one line for each cause."""
-    goals = (goal for agent in scenario.agents.values() for goal in agent.goals.values())
+    goals = (goal for agent in scenario.agents.values() for goal in agent.objectives.values())
     targets = dict.fromkeys(goal.target for goal in goals if goal.labels)
     shown_targets = [name for name in targets if name in env.signals and env.is_stream]
     names_by_line: dict[str, list[str]] = {}
     for channel in scenario.channels:
         gradient = channel.gradient
-        if not channel.made_coupling.predicts or channel.state or not gradient.apply:
+        if not channel.coupling.predicts or channel.state or not gradient.apply:
             continue
         if (
             gradient.direct and shown_targets and "context" not in gradient.model_fields_set
@@ -185,7 +185,7 @@ def _begins_shut(scenario: Scenario, env: Description) -> Iterator[str]:
         goal, sender = scenario.agents[channel.receiver].objective, scenario.agents[channel.sender]
         decided = not channel.gradient.given_keys.isdisjoint(("kind", "gate", "passes"))
         once = goal is not None and goal.passes > 1 and not channel.replayed
-        if once and sender.goals and not decided and scenario.relations.gated(channel):
+        if once and sender.objectives and not decided and scenario.relations.gated(channel):
             names.append(channel.name)
     if names:
         yield (
@@ -238,7 +238,7 @@ def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
 def _one_class(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of targets of a single class, which every network predicts from the beginning."""
     for name, agent in scenario.agents.items():
-        for goal in agent.goals.values():
+        for goal in agent.objectives.values():
             target = env.signals.get(goal.target or "")
             if goal.classifies and target is not None and target.classes == 1:
                 yield (
@@ -262,7 +262,7 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     walks = max(1, _MOST_WALKED // (len(scenario.agents) + len(scenario.channels)))
     order = list(nx.topological_sort(graph)) if nx.is_directed_acyclic_graph(graph) else []
     for name, agent in scenario.agents.items():
-        if not agent.goals or agent.align:
+        if not agent.objectives or agent.align:
             continue
         if not walks:
             return
@@ -287,7 +287,7 @@ def _over(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of aligned objectives that count at an example's last step, which reaches them after its episode's end."""
     lags = _lags(scenario) if env.is_stream and env.episode_steps == env.hold else {}
     for name, agent in scenario.agents.items():
-        late = any(goal.read != "each" for goal in agent.goals.values())
+        late = any(goal.read != "each" for goal in agent.objectives.values())
         if late and agent.align and lags.get(name):
             yield (
                 f"agent {name}: receives an example's last step {lags[name]} step{'s' * (lags[name] != 1)} later, when its episode has ended, "
@@ -377,7 +377,7 @@ def _learning_seldom(scenario: Scenario, env: Description) -> dict[_Seldom, list
         lost = goal is not None and goal.needs_an_end and shorter  # windows without an end teach nothing
         if count and (count >= _FEW or steps < _FEW) and not lost:
             continue
-        if not count or scenario.agents[name].goals or window not in often:
+        if not count or scenario.agents[name].objectives or window not in often:
             clocks = [scenario.agents[member].clock for member in scenario.relations.learning[name]]
             fix = _fix_of_window(clocks, usual=window in usual)
             names_by_seldom.setdefault(_Seldom(count, window, fix), []).append(name)
@@ -431,7 +431,7 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of locked channels of whose messages at least half are read in a later window, where their credit ends."""
     sent_in: dict[str, list[ChannelSpec]] = {}
     for channel in scenario.channels:
-        if channel.made_coupling.joins_endpoints:
+        if channel.coupling.joins_endpoints:
             sent_in.setdefault(channel.sender, []).append(channel)
     for group in scenario.locked_groups():
         if len(group) < 2:
@@ -462,7 +462,7 @@ def _never_back(scenario: Scenario, env: Description) -> Iterator[str]:
     from antiphon.engine.build.shapes import read_mode_of  # it needs torch, which help does not load
 
     for channel in scenario.channels:
-        coupling, link, name = channel.made_coupling, channel.link, channel.sender
+        coupling, link, name = channel.coupling, channel.link, channel.sender
         alone = coupling.uses_returned and not (
             coupling.waits or coupling.predicts or coupling.joins_endpoints
         )
@@ -539,7 +539,7 @@ def _unobserved(scenario: Scenario, env: Description) -> Iterator[str]:
     if kind not in _OF_OTHERS or not actors:
         return
     read = {name for agent in scenario.agents.values() for name in agent.observes}
-    goals = [goal for agent in scenario.agents.values() for goal in agent.goals.values()]
+    goals = [goal for agent in scenario.agents.values() for goal in agent.objectives.values()]
     read |= {name for goal in goals if goal.critic is not None for name in goal.critic.observes}
     parts = () if any(agent.acts is True for agent in actors) else tuple(f"{agent.acts}." for agent in actors)
     unread = [
@@ -657,7 +657,7 @@ def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[st
     group_of = scenario.relations.learning
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
-        if not channel.made_coupling.waits:
+        if not channel.coupling.waits:
             continue
         ends = group_of[channel.sender], group_of[channel.receiver]
         if ends[0] == ends[1]:

@@ -26,7 +26,9 @@ def of_ranges(scenario: Scenario, env: Description) -> list[str]:
     observers: dict[str, list[str]] = {}
     coders: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
-        targets = {goal.target: goal.codes_bits for goal in agent.goals.values() if goal.target is not None}
+        targets = {
+            goal.target: goal.codes_bits for goal in agent.objectives.values() if goal.target is not None
+        }
         for signal in dict.fromkeys((*agent.observes, *targets)):
             observers.setdefault(signal, []).append(name)
             if targets.get(signal):

@@ -32,7 +32,7 @@ def ended_schedules(scenario: Scenario, until: int) -> list[str]:
     channels = [
         channel.name
         for channel in scenario.channels
-        if channel.made_coupling.predicts and channel.gradient.learn and channel.gradient.apply
+        if channel.coupling.predicts and channel.gradient.learn and channel.gradient.apply
         if ends(channel.gradient.optimiser or training.predictor or training.optimiser)
     ]
     line = (

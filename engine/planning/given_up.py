@@ -25,7 +25,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of delayed channels of whose gradients at least half are given up."""
     group_of = scenario.relations.learning
     waiting = [
-        c for c in scenario.channels if c.made_coupling.waits and group_of[c.sender] != group_of[c.receiver]
+        c for c in scenario.channels if c.coupling.waits and group_of[c.sender] != group_of[c.receiver]
     ]
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph(
         [(group_of[c.sender], group_of[c.receiver]) for c in waiting]

@@ -31,7 +31,7 @@ def missing_in_data(scenario: Scenario, env: Description) -> list[str]:
     """Return a line about each target that no training example of the user's own data in memory has."""
     agents: dict[Target, list[str]] = {}
     for name, agent in scenario.agents.items():
-        for goal in agent.goals.values():
+        for goal in agent.objectives.values():
             if goal.target is not None and goal.target in env.signals:
                 names = agents.setdefault((goal.target, goal.get("ignore_index")), [])
                 names += [name] * (name not in names)
@@ -57,12 +57,12 @@ def missing_in_run(
     relations, examples = scenario.relations, steps // env.hold * scenario.training.batch
     if is_own_data(scenario.env) or not env.is_stream or examples < _FEW:
         return []
-    waiting = {channel.sender for channel in scenario.channels if channel.made_coupling.waits}
+    waiting = {channel.sender for channel in scenario.channels if channel.coupling.waits}
     begins = env.hold + sum(channel.link.delay for channel in scenario.channels)
     agents: dict[str, list[str]] = {}
     for name in sorted(relations.learners):
         agent, window = scenario.agents[name], scenario.windows[name]
-        targets = {goal.target for goal in agent.goals.values()}
+        targets = {goal.target for goal in agent.objectives.values()}
         learns = isinstance(window, int) and window + begins <= steps and agent.p_update == 1
         is_certain = learns and len(targets) == 1 and waiting.isdisjoint(relations.learning[name])
         if is_certain and (target := targets.pop()) is not None and not had_target(name):

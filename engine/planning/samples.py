@@ -105,7 +105,7 @@ def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[st
 def _observers(agent: AgentSpec) -> Iterator[tuple[str, Observing]]:
     """An agent and its critic, each with what stands before its `observes` in a document."""
     yield "", agent
-    for goal in agent.goals.values():
+    for goal in agent.objectives.values():
         if goal.critic is not None:
             yield "objective.critic.", goal.critic
 

@@ -151,7 +151,7 @@ def _lacks(agent: AgentSpec, path: Path) -> str | None:
     section, *keys = path
     if section != "objective":
         return None
-    if not agent.goals:
+    if not agent.objectives:
         return "it has no objective; choose another agent"
     if isinstance(keys[0], int):
         if agent.objective is not None:
@@ -176,10 +176,8 @@ def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
         if key == "bits" and value == AUTO:
             return "auto is chosen before the run; give a number, or None"
         return None
-    if not channel.made_coupling.predicts:
-        return (
-            f"it is {channel.coupling} and has no synthetic {section}; choose a decoupled or unlocked channel"
-        )
+    if not channel.coupling.predicts:
+        return f"it is {channel.coupling.name} and has no synthetic {section}; choose a decoupled or unlocked channel"
     return (
         "it has no synthetic input; choose another channel"
         if section == "input" and channel.input is None

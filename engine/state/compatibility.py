@@ -152,7 +152,7 @@ def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
     chosen: dict[str, dict[str, Any]] = {}
     for channel in scenario.channels:
         if (saved_link := links.get(channel.name)) is not None:
-            of_run = {"ways": saved_link.get("delay", 0), "resolution": saved_link.get("bits")}
+            of_run = {"written_delay": saved_link.get("delay", 0), "written_bits": saved_link.get("bits")}
             chosen[channel.name] = {key: of_run[key] for key in of_run if getattr(channel.link, key) == AUTO}
     delayed = scenario.has_automatic_delays
     aligned = {name for name, agent in saved.get("agents", {}).items() if delayed and agent.get("align")}

@@ -206,7 +206,7 @@ def _comparable(scenario: Scenario) -> dict[str, Any]:
     channels: dict[str, ChannelSpec] = {}
     for channel in scenario.channels:
         update: dict[str, Any] = {"gradient": GradientSpec(), "input": None}
-        if channel.made_coupling.predicts:
+        if channel.coupling.predicts:
             parts = {key: getattr(channel, key) for key in update}
             update = {
                 key: spec.model_copy(update={"optimiser": predictor})

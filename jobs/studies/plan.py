@@ -140,7 +140,7 @@ class Plan:
         problems, checked = Problems(), set[str]()
         for runs in self.runs.values() if self.spec.metric else ():
             scenario = runs.request.scenario
-            goals = {name: agent.goals for name, agent in scenario.agents.items()}
+            goals = {name: agent.objectives for name, agent in scenario.agents.items()}
             key = repr((scenario.readouts, goals, scenario.env, scenario.training.evaluate))
             if key in checked:
                 continue
@@ -269,7 +269,7 @@ def worded(value: object) -> str:
 
 def _has_policy(scenario: Scenario) -> bool:
     """Whether an agent learns from rewards."""
-    return any(goal.needs_rewards for agent in scenario.agents.values() for goal in agent.goals.values())
+    return any(goal.needs_rewards for agent in scenario.agents.values() for goal in agent.objectives.values())
 
 
 def _variants(

@@ -9,15 +9,19 @@ from antiphon.scenarios import ChannelSpec, LinkSpec
 
 def test_a_copy_with_other_fields_computes_what_follows_from_them_anew() -> None:
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": "locked", "link": {"delay": 2}})
-    assert (channel.coupling, channel.link.delay, channel.name) == ("locked", 2, "a->b")
-    other = {"receiver": "c", "rule": ChannelSpec.model_fields["rule"].default, "link": LinkSpec()}
+    assert (channel.coupling.name, channel.link.delay, channel.name) == ("locked", 2, "a->b")
+    other = {
+        "receiver": "c",
+        "written_coupling": ChannelSpec.model_fields["written_coupling"].default,
+        "link": LinkSpec(),
+    }
     copied = channel.model_copy(update=other)
-    assert (copied.coupling, copied.link.delay, copied.name) == ("decoupled", 0, "a->c")
+    assert (copied.coupling.name, copied.link.delay, copied.name) == ("decoupled", 0, "a->c")
 
 
 def test_what_is_computed_is_no_part_of_what_another_process_gets() -> None:
     channel = ChannelSpec.model_validate({"from": "a", "to": "b"})
     fresh = pickle.dumps(channel)
-    assert (channel.coupling, channel.link.delay) == ("decoupled", 0)
+    assert (channel.coupling.name, channel.link.delay) == ("decoupled", 0)
     assert pickle.dumps(channel) == fresh
     assert pickle.loads(fresh) == channel

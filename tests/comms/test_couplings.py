@@ -39,8 +39,8 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
 def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
     """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
-    assert channel.made_coupling.credits_from_receiver(channel) is returns
-    assert channel.made_coupling.credits_without_returns(channel) is alone
+    assert channel.coupling.credits_from_receiver(channel) is returns
+    assert channel.coupling.credits_without_returns(channel) is alone
 
 
 def test_every_key_that_some_couplings_use_is_used_by_one() -> None:

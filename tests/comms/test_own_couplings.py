@@ -169,7 +169,7 @@ def test_advice_takes_one_for_a_learning_signal_as_antiphons_own(
         ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": one, **keys}) for one in (own, name)
     )
     for asked in ("credits_from_receiver", "credits_without_returns"):
-        assert getattr(mine.made_coupling, asked)(mine) is getattr(theirs.made_coupling, asked)(theirs)
+        assert getattr(mine.coupling, asked)(mine) is getattr(theirs.coupling, asked)(theirs)
 
 
 def test_one_that_joins_graphs_loses_no_message() -> None:
@@ -592,9 +592,9 @@ training: {batch: 4, steps: 4}
 def test_its_keys_are_read_checked_and_written() -> None:
     scenario = Scenario.from_yaml(DOCUMENT)
     (channel,) = scenario.channels
-    assert (channel.coupling, channel.made_coupling) == ("mixed", channel.made_coupling)
-    assert isinstance(channel.made_coupling, Mixed)
-    assert channel.made_coupling.share == 0.25
+    assert channel.coupling.name == "mixed"
+    assert isinstance(channel.coupling, Mixed)
+    assert channel.coupling.share == 0.25
     assert "coupling: {kind: mixed, share: 0.25}" in scenario.to_yaml()
     assert Scenario.from_yaml(scenario.to_yaml()) == scenario
     bare = Scenario.from_yaml(DOCUMENT.replace("{kind: mixed, share: 0.25}", "mixed"))
@@ -665,8 +665,8 @@ def test_a_template_chooses_it() -> None:
         "kind: mixed", "kind: $coupling"
     )
     template = Template.from_yaml(text)
-    assert template.resolve().channels[0].coupling == "mixed"
-    assert template.resolve(values={"coupling": "locked"}).channels[0].coupling == "locked"
+    assert template.resolve().channels[0].coupling.name == "mixed"
+    assert template.resolve(values={"coupling": "locked"}).channels[0].coupling.name == "locked"
 
 
 @pytest.mark.usefixtures("_named")

@@ -139,15 +139,15 @@ def numbers_of(scenario: Scenario) -> dict[str, tuple[Place, Any]]:
         place: Place = ("agents", name)
         trained(place, agent)
         add(place, agent, {"p_update": "learn"})
-        for number, one in enumerate(agent.objectives):
-            add((*place, "aims", number), one, {f"scale.{number}": "scale"})
+        for number, one in enumerate(agent.objectives.values() if agent.objective is None else ()):
+            add((*place, "written_objective", number), one, {f"scale.{number}": "scale"})
         if agent.objective is not None:
-            add((*place, "aims"), agent.objective, {key: key for key in OF_OBJECTIVES})
+            add((*place, "written_objective"), agent.objective, {key: key for key in OF_OBJECTIVES})
             for reward, weight in (agent.objective.reward or {}).items():
-                found[f"{name}.reward.{reward}"] = (*place, "aims", "reward", reward), weight
+                found[f"{name}.reward.{reward}"] = (*place, "written_objective", "reward", reward), weight
     for number, channel in enumerate(scenario.channels):
         name, place = channel.name, ("channels", number)
-        if channel.coupling in ("decoupled", "unlocked"):
+        if channel.coupling.name in ("decoupled", "unlocked"):
             trained((*place, "gradient"), channel.gradient)
             add((*place, "gradient"), channel.gradient, {key: key for key in ("scale", "discount", "clip")})
             if channel.input is not None:

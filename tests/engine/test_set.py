@@ -218,7 +218,7 @@ def test_one_of_several_objectives_is_named_by_its_number() -> None:
     ):
         simulation.set("n0.scale", 0.5)
     simulation.set("n0.scale.1", 0.5)
-    assert [one.scale for one in simulation.scenario.agents["n0"].objectives] == [1.0, 0.5]
+    assert [one.scale for one in simulation.scenario.agents["n0"].objectives.values()] == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("key", REFUSED)

@@ -37,7 +37,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-nothing-needs-an-objective",
         "scenarios/checks.py",
-        "if not any(agent.goals for agent in scene.agents.values()):",
+        "if not any(agent.objectives for agent in scene.agents.values()):",
         "if not scene.agents and scene.channels:",
         "tests/scenarios/test_refusals.py::test_refused",
     ),
@@ -79,7 +79,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-sender-with-a-loss-of-its-own-is-replayed",
         "scenarios/sender_passes.py",
-        "and not scene.agents[channel.sender].goals",
+        "and not scene.agents[channel.sender].objectives",
         "",
         "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[a loss of its own]",
     ),

@@ -41,8 +41,14 @@ def test_channels_are_known_by_ends_and_key() -> None:
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ({"link": {"ways": 2}}, "link.ways: unknown key 'ways'; known: bits, delay"),
-        ({"link": {"delay": 1, "ways": 2}}, "link.ways: unknown key 'ways'; known: bits, delay"),
+        (
+            {"link": {"written_delay": 2}},
+            "link.written_delay: unknown key 'written_delay'; known: bits, delay",
+        ),
+        (
+            {"link": {"delay": 1, "written_delay": 2}},
+            "link.written_delay: unknown key 'written_delay'; known: bits, delay",
+        ),
         ({"sender": "a"}, "sender: unknown key 'sender'; known: "),
         ({"receiver": "b"}, "receiver: unknown key 'receiver'; known: "),
     ],

@@ -93,9 +93,9 @@ def test_the_four_variants_and_every_kind_of_credit(name: str) -> None:
         expected = {COUPLED.get(variant, "decoupled")}
         if (name, variant) == ("unlocked", "local"):
             expected = {"unlocked"}
-        assert {c.coupling for c in channels} == expected | ({"locked"} if name in PARTLY else set())
+        assert {c.coupling.name for c in channels} == expected | ({"locked"} if name in PARTLY else set())
         if variant == "local":
-            assert {c.gradient.kind for c in channels if c.coupling != "locked"} == {"local"}
+            assert {c.gradient.kind for c in channels if c.coupling.name != "locked"} == {"local"}
     choices = template.parameters["gradient"].choices if "gradient" in template.parameters else None
     for kind in choices or ():
         values = {key: kind for key in ("gradient", "upper") if key in template.parameters}
@@ -136,7 +136,7 @@ def windows(scenario: Scenario) -> list[int | str]:
 
 
 def couplings(scenario: Scenario) -> list[str]:
-    return [channel.coupling for channel in scenario.channels]
+    return [channel.coupling.name for channel in scenario.channels]
 
 
 def contexts(scenario: Scenario) -> set[tuple[str, ...]]:
@@ -244,7 +244,7 @@ def test_a_corporation_with_the_label_known_to_adjacent_agents_only() -> None:
     for channel in scenario.channels:
         assert channel.gradient.context == (("label",) if channel.sender in adjacent else ("returned",))
     local = template.resolve("local", values)
-    assert {c.sender for c in local.channels if c.coupling == "decoupled"} == adjacent
+    assert {c.sender for c in local.channels if c.coupling.name == "decoupled"} == adjacent
     for channel in template.resolve("relayed", values).channels:
         assert channel.gradient.kind == ("local" if channel.sender in adjacent else "linear")
 

@@ -96,13 +96,13 @@ def test_what_follows_is_sound(document: dict[str, Any]) -> None:
     groups = scenario.locked_groups()
     assert sorted(name for group in groups for name in group) == sorted(scenario.agents)
     of = {name: group for group in groups for name in group}
-    assert all(of[c.sender] == of[c.receiver] for c in scenario.channels if c.coupling == "locked")
+    assert all(of[c.sender] == of[c.receiver] for c in scenario.channels if c.coupling.name == "locked")
     for channel in scenario.channels:
         assert not channel.state or scenario.state_channel_of(channel.sender) is channel
     for group in groups:
         memories = [scenario.state_channel_of(name) for name in group]
         clocks_of = [scenario.agents[name].clock for name in group]
-        whole = any(memory is not None and memory.coupling == "locked" for memory in memories)
+        whole = any(memory is not None and memory.coupling.name == "locked" for memory in memories)
         if whole or any(clock.unroll == "episode" for clock in clocks_of):
             assert scenario.window(group) == "episode"
             continue

@@ -61,7 +61,7 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
         )
         document["agents"]["a"]["objective"] = {"kind": "reinforce"}
         made = Scenario.model_validate(document).channels[0]
-        assert made.coupling == "detached"
+        assert made.coupling.name == "detached"
         assert made.learned_by_policy
     assert not channel().learned_by_policy
 

@@ -69,7 +69,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
     with pytest.raises(ScenarioError, match=r"no parameter 'width'; it has none: change it in the file, or"):
         plain.resolve(values={"width": 3})
     assert "$" not in template.resolve("wide").to_yaml().replace("$5", "")
-    assert template.resolve("locked").channels[0].coupling == "locked"
+    assert template.resolve("locked").channels[0].coupling.name == "locked"
     assert template.resolve("wide", {"width": 3}).agents["a"].network.hidden == (3, 3)  # type: ignore[union-attr]
 
 

@@ -140,7 +140,7 @@ def test_axes_that_the_sizes_leave_open_are_asked_for(
 def test_floats_are_compared_axis_by_axis(shape: tuple[int, ...], target: tuple[int, ...], line: str) -> None:
     y, order = torch.randn(20, *target), tuple(range(len(shape)))
     if not line:
-        assert split_layout(shape, order, y).agents["part1"].goals
+        assert split_layout(shape, order, y).agents["part1"].objectives
         return
     with pytest.raises(ScenarioError, match=line):
         split_layout(shape, order, y)
@@ -246,6 +246,6 @@ def test_no_output_is_dropped_unsaid(settings: dict[str, Any], line: str) -> Non
 def test_outputs_that_are_named_are_dropped_and_the_default_gradient_is_of_all_objectives() -> None:
     for settings in ({"output": "logits"}, {"objectives": {"logits": "label", "angle": None}}):
         _, scenario = split_heads(**settings)
-        assert [goal.target for goal in scenario.agents["part1"].goals.values()] == ["label"]
+        assert [goal.target for goal in scenario.agents["part1"].objectives.values()] == ["label"]
     _, scenario = split_heads(objectives=BOTH)
     assert scenario.channels[0].gradient.kind == "linear"

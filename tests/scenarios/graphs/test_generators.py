@@ -113,7 +113,7 @@ def known(who: str, gradient: dict[str, Any], coupling: str = "decoupled") -> di
     channel = {"gradient": gradient, "coupling": coupling}
     scenario = made({"kind": "chain", "agents": 4, "split": {"label": who}}, channel=channel)
     return {
-        c.name: (c.coupling, c.gradient.kind, *c.gradient.context, str(c.gradient.own_target))
+        c.name: (c.coupling.name, c.gradient.kind, *c.gradient.context, str(c.gradient.own_target))
         for c in scenario.channels
     }
 
@@ -147,7 +147,7 @@ def test_a_local_gradient_without_its_target_is_detached() -> None:
 def test_split_changes_one_channel_of_a_chain() -> None:
     channel = {"coupling": "locked", "split": {"coupling": "detached"}}
     scenario = made({"kind": "chain", "agents": 4, "split": 2}, channel=channel)
-    assert [channel.coupling for channel in scenario.channels] == ["locked", "detached", "locked"]
+    assert [channel.coupling.name for channel in scenario.channels] == ["locked", "detached", "locked"]
     assert scenario.locked_groups() == (("n0", "n1"), ("n2", "n3"))
 
 
