@@ -16,7 +16,7 @@ from antiphon.base.notebook import html_table
 from antiphon.base.problems import Problems, placed
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.engine.planning.advice import advice, expected_updates, several_a_window
+from antiphon.engine.warnings.advice import advice, expected_updates, several_a_window
 from antiphon.envs import describe
 from antiphon.envs.trials import trial_problem
 from antiphon.jobs.scenario_sources import scenario_template

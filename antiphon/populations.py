@@ -17,7 +17,7 @@ from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.engine.planning.ended_schedules import ended_schedules
+from antiphon.engine.warnings.ended_schedules import ended_schedules
 from antiphon.jobs.new_directories import new_directory
 from antiphon.jobs.populations.lineage_curves import lineage_curves
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of

@@ -7,7 +7,8 @@ policies/    agents that act: actions of a step, and what a window of them came 
 state/       state dicts and checkpoints
 inference/   forward passes without learning: evaluation, rollouts, the composed module
 metrics/     what is logged
-planning/    advice on a scenario, and what it will cost
+warnings/    what runs, but probably not as it is meant; scenarios/scenario_warnings.py has what a scenario shows alone
+costs/       what a scenario will cost
 native/      which stacks the C++ kernel computes (nets/native)
 capture/     periods of steps recorded as CUDA graphs
 live_system  a system in its environment, with its settings and its clock: what runs

@@ -21,7 +21,7 @@ from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.planning.advice import advice
+from antiphon.engine.warnings.advice import advice
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.running.lock import file_lock
 from antiphon.running.recorders import call_each

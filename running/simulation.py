@@ -33,11 +33,11 @@ from antiphon.engine.live_system import LiveSystem, Settings, loaded
 from antiphon.engine.metrics.channel_figures import channel_figures
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
-from antiphon.engine.planning.advice import advice_on_a_run
-from antiphon.engine.planning.ended_schedules import ended_schedules
-from antiphon.engine.planning.missing_targets import missing_in_run
-from antiphon.engine.planning.short_windows import short_windows
 from antiphon.engine.state.weights import TakenWeights, load_weights
+from antiphon.engine.warnings.advice import advice_on_a_run
+from antiphon.engine.warnings.ended_schedules import ended_schedules
+from antiphon.engine.warnings.missing_targets import missing_in_run
+from antiphon.engine.warnings.short_windows import short_windows
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
@@ -50,8 +50,8 @@ from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.html import drawing
+from antiphon.scenarios.scenario_warnings import listed
 from antiphon.scenarios.sender_passes import setting_of_more_passes
-from antiphon.scenarios.unintended_settings import listed
 from antiphon.telemetry.figures import CURVES, SIGNALS, Recorder
 from antiphon.telemetry.history import History, of_shut_gates, shut_in
 

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.notebook import html_table
-from antiphon.engine.planning.cost_model import FlopCounter
+from antiphon.engine.costs.cost_model import FlopCounter
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.splitting.cut_plan import Place, plan_parts
 from antiphon.splitting.example import call_copy, check_model, named_example

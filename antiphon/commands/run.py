@@ -24,7 +24,7 @@ from antiphon.commands.run_training import (
     train,
     warn_of_lessons_missed,
 )
-from antiphon.engine.planning.advice import advice
+from antiphon.engine.warnings.advice import advice
 from antiphon.jobs.new_directories import logdir_root, new_directory
 from antiphon.jobs.scenario_sources import check_no_run, scenario_template
 from antiphon.running.directory import EXIST, RunDirectory, is_free

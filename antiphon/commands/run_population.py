@@ -38,7 +38,7 @@ def run_population(
 
 def train_population(run: PopulationRun, json: bool) -> int:
     """Train a population to its end, showing progress; print its table and return the exit code."""
-    from antiphon.engine.planning.ended_schedules import ended_schedules
+    from antiphon.engine.warnings.ended_schedules import ended_schedules
 
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
-    from antiphon.engine.planning.ended_schedules import ended_schedules
+    from antiphon.engine.warnings.ended_schedules import ended_schedules
 
     assert run.writer is not None
     running, start = run.running, run.running.now
@@ -74,8 +74,8 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
         scenario: The scenario.
         results: Of one seed or several.
     """
-    from antiphon.engine.planning.missing_targets import missing_in_run
-    from antiphon.engine.planning.short_windows import short_windows
+    from antiphon.engine.warnings.missing_targets import missing_in_run
+    from antiphon.engine.warnings.short_windows import short_windows
 
     env = describe(scenario.env)
 

@@ -14,7 +14,7 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
-from antiphon.engine.planning.advice import expected_updates, several_a_window
+from antiphon.engine.warnings.advice import expected_updates, several_a_window
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings

@@ -11,8 +11,8 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.base.files import finite
-from antiphon.engine.planning.memory_estimate import MemoryEstimate
-from antiphon.engine.planning.scenario_plan import CohortPlan, Plan, plan
+from antiphon.engine.costs.memory_estimate import MemoryEstimate
+from antiphon.engine.costs.scenario_plan import CohortPlan, Plan, plan
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Template

@@ -16,9 +16,9 @@ from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph
 from antiphon.distributed.parts.packing import sample_bytes
+from antiphon.engine.costs.cost_model import CostModel
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
-from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.scenarios.scenario import Scenario
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import antiphon
 from antiphon.agents.models import GPT  # plain torch; your own model goes here
-from antiphon.engine.planning.scenario_plan import plan
+from antiphon.engine.costs.scenario_plan import plan
 
 text = antiphon.envs.make({"id": "antiphon/TextWindows-v0", "length": 32}, batch=1)  # the text in the package
 # tokens, following: [N, 32]

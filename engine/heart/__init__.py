@@ -103,7 +103,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     in which order agents tick in a step         schedule.py: `Schedule.network_calls` + scenarios/relations.py
     a clock that pauses                          clock.py: `Clock`, whose docstring says who counts on regular ticks; not by environment, as
                                                  a tick is of all rows
-    when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/planning/given_up.py
+    when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/warnings/given_up.py
     what a link does to a message                comms/links.py: `Link`
     the same, by earlier messages                ledger.py: `Ledger.send` calls the link, and so does reads.py: `WithGraph.carried_value`; what is
                                                  kept + engine/state/state_dict.py, engine/state/stacks.py
@@ -114,7 +114,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
   Reading:
     which tick reads a message                   timetable.py: `Timetable.reading_ticks` and `Timetable.stamps_read_at`
     a message that arrives twice                 the same, and `Ledger.delete_spent` + comms/read_modes.py, engine/state/stacks.py,
-                                                 engine/planning/memory_estimate.py
+                                                 engine/costs/memory_estimate.py
     a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
                                                  engine/features/contexts.py
     which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
@@ -165,7 +165,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     by what losses are divided                   comms/backward_requests.py: `backward_all`, also credit and what returns +
                                                  engine/policies/further_passes.py
     which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py,
-                                                 scenarios/relations.py, engine/planning/advice.py
+                                                 scenarios/relations.py, engine/warnings/advice.py
     the same, where an end is not known ahead    timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew + features
                                                  that ask for ends in `tick` (engine/features/sweep.py), engine/capture/conditions.py; a window
                                                  is of all environments

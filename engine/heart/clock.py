@@ -15,7 +15,7 @@ class Clock:
 
     It is also the `SendTimes` of a sender that sends at each tick. A rule that only says when messages are sent is one more class of
     `SendTimes`. Irregular ticks would change far more: that ticks are `tick_period` steps apart is used by window grids, `Timetable` and
-    `Coupling.credit`, by builders, features, policies, capture, inference, metrics, planning, inspection, parts and the checks of scenarios.
+    `Coupling.credit`, by builders, features, policies, capture, inference, metrics, costs, warnings, inspection, parts and the checks of scenarios.
 
     Attributes:
         tick_period: Steps between ticks.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
+from antiphon.scenarios.scenario_warnings import fast_predictor
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.scenarios.unintended_settings import fast_predictor
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline_text import Timeline
 

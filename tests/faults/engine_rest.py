@@ -182,8 +182,8 @@ REST: tuple[Fault, ...] = (
         "tests/doors/test_modules.py::test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer[own]",
     ),
     Fault(
-        "planning-costs-are-counted-with-hooks",
-        "engine/planning/cost_model.py",
+        "costs-are-counted-with-hooks",
+        "engine/costs/cost_model.py",
         "agent.learner.network.probe()",
         "agent.learner.network",
         "tests/doors/test_modules.py::test_hooks_are_called_by_steps_alone_where_a_scenario_is_divided_or_described",
@@ -725,11 +725,11 @@ REST: tuple[Fault, ...] = (
         "tests/distributed/virtual/test_cluster.py::test_calls_are_lost_at_the_rate_of_the_link_and_counted",
     ),
     Fault(
-        "planning-a-late-objective-is-not-warned-of",
-        "engine/planning/advice.py",
+        "warnings-a-late-objective-is-not-warned-of",
+        "engine/warnings/advice.py",
         "if steps >= env.hold and source != name]",
         "if steps > env.hold and source != name]",
-        "tests/engine/planning/test_advice.py::test_what_goes_wrong_is_said_once[late]",
+        "tests/engine/warnings/test_advice.py::test_what_goes_wrong_is_said_once[late]",
     ),
     Fault(
         "studies-an-error-is-the-accuracy",

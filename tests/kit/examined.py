@@ -9,8 +9,8 @@ from antiphon import Scenario, Template
 from antiphon.base.spec import plain
 from antiphon.checks import Findings, check_scenario
 from antiphon.commands.arguments import placement_of, values_of
-from antiphon.engine.planning.advice import advice, advice_on_a_run
-from antiphon.engine.planning.scenario_plan import Plan, plan
+from antiphon.engine.costs.scenario_plan import Plan, plan
+from antiphon.engine.warnings.advice import advice, advice_on_a_run
 from antiphon.envs import describe
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.terminal.explain import built, explain

@@ -15,11 +15,11 @@ from antiphon.engine import installed
 from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.costs.memory_estimate import slots
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.native.networks import NativeNetwork
-from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.errors import ScenarioError

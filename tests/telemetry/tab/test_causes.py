@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.engine.planning.advice import advice
+from antiphon.engine.warnings.advice import advice
 from antiphon.telemetry import read_run
 from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.verdicts import bounds

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon import Scenario, Simulation, load
 from antiphon.scenarios import catalogue
-from tests.engine.planning.conftest import Planned
+from tests.engine.costs.conftest import Planned
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
 from tests.kit.examined import planned
@@ -201,7 +201,7 @@ def noisy_ring() -> Scenario:
 
 @pytest.mark.long
 def test_users_modules_and_statistics_of_a_batch_are_counted(planned: Planned) -> None:
-    found = planned("tests.engine.planning.test_plan:noisy_ring")
+    found = planned("tests.engine.costs.test_plan:noisy_ring")
     (alone,) = found["alone"]
     assert "random" in alone["reason"]
     assert found["memory"]["parameters"] == 4 * 3 * (12 * 7 + 7 + 7 * 13 + 13)

@@ -15,14 +15,14 @@ from torch import Tensor
 from antiphon.base.call_errors import call_error
 from antiphon.base.errors import AntiphonError
 from antiphon.engine.heart.agent import AGE
-from antiphon.engine.planning.missing_targets import is_own_data
+from antiphon.engine.warnings.missing_targets import is_own_data
 from antiphon.envs.registry import ids, make
 from antiphon.envs.signal import ID, Description
 from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.unintended_settings import listed
+from antiphon.scenarios.scenario_warnings import listed
 
 _LARGE, _SMALL = 100.0, 1e-3
 """Sizes of the largest number of an observation, root mean square, beyond which it is warned of."""

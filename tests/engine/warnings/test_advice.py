@@ -28,7 +28,7 @@ from tests.kit.tiers import sampled
 def advice(scenario: Scenario | str) -> list[str]:
     """The warnings of `check`, of a scenario that can be written down or of a function in this file."""
     if isinstance(scenario, str):
-        return list(checked(f"tests.engine.planning.test_advice:{scenario}").warnings)
+        return list(checked(f"tests.engine.warnings.test_advice:{scenario}").warnings)
     return list(checked(Template.from_yaml(scenario.to_yaml(), "scenario.yaml")).warnings)
 
 

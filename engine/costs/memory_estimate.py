@@ -13,12 +13,12 @@ from torch import Tensor
 from antiphon.agents.network import features_of
 from antiphon.base.memory import installed_memory
 from antiphon.engine.build.stack_kinds import stacks_of
+from antiphon.engine.costs.cost_model import CostModel
 from antiphon.engine.features.sweep import sweep_obstacle
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.planning.cost_model import CostModel
 
 _ACTION, _MASKS = 8, 3
 """Bytes of a choice, and of what is true of a tick."""

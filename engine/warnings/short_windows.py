@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from antiphon.base.extensions import name_of
 from antiphon.envs.signal import Description
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.unintended_settings import listed
+from antiphon.scenarios.scenario_warnings import listed
 
 
 def short_windows(

@@ -11,8 +11,8 @@ from antiphon import Population, Scenario, Simulation, load
 from antiphon.errors import ResourceError
 from benchmarks.split import Kept
 from tests.contracts.builders import GOAL, LABEL, Document, document
-from tests.engine.planning.conftest import Planned
-from tests.engine.planning.test_plan import OWN, chain, ring
+from tests.engine.costs.conftest import Planned
+from tests.engine.costs.test_plan import OWN, chain, ring
 from tests.kit import seams
 from tests.kit.running import message_slots
 from tests.reference.backend import reference
@@ -122,7 +122,7 @@ def row(
 def plan_of_row(planned: Planned, *values: Any) -> Any:
     names = ("coupling", "sweep", "agents", "unroll", "width", "late")
     words = [f"--set {name}={value}" for name, value in zip(names, values, strict=False)]
-    return planned("tests.engine.planning.test_memory_estimate:row", " ".join(words))
+    return planned("tests.engine.costs.test_memory_estimate:row", " ".join(words))
 
 
 @pytest.mark.cases(2)

@@ -7,12 +7,12 @@ from contextlib import closing
 from typing import Any
 
 from antiphon.base.errors import AntiphonError
-from antiphon.engine.planning.missing_targets import is_own_data
+from antiphon.engine.warnings.missing_targets import is_own_data
 from antiphon.envs.registry import make
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import ExampleStream
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.unintended_settings import listed
+from antiphon.scenarios.scenario_warnings import listed
 
 _AT_ONCE = 4096
 """Examples whose range is read at once."""

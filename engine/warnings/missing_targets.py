@@ -16,7 +16,7 @@ from antiphon.envs.sources.tensors import Source
 from antiphon.envs.stream import ExampleStream
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.unintended_settings import listed
+from antiphon.scenarios.scenario_warnings import listed
 
 _AT_ONCE = 4096
 """Examples that are searched for a target at once."""

@@ -16,7 +16,7 @@ from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
-from antiphon.engine.planning.given_up import warn_27_given_up
+from antiphon.engine.warnings.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, TURN, Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
@@ -24,7 +24,7 @@ from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_netw
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.unintended_settings import fast_predictor, findings, in_lines, listed
+from antiphon.scenarios.scenario_warnings import fast_predictor, findings, in_lines, listed
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -72,9 +72,9 @@ def advice(
 def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool, acts: bool) -> list[str]:
     """Return the warnings for which the environment's signals, splits and episodes have to be known."""
     # they load torch, which help does not need
-    from antiphon.engine.planning.data_ranges import of_ranges
-    from antiphon.engine.planning.missing_targets import missing_in_data
-    from antiphon.engine.planning.samples import of_samples
+    from antiphon.engine.warnings.data_ranges import of_ranges
+    from antiphon.engine.warnings.missing_targets import missing_in_data
+    from antiphon.engine.warnings.samples import of_samples
 
     warnings: list[str] = []
     if env.is_stream:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from antiphon.engine.build.channels import rate_of
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.scenario_warnings import listed
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.scenarios.unintended_settings import listed
 
 
 def ended_schedules(scenario: Scenario, until: int) -> list[str]:
