@@ -15,6 +15,7 @@ from torch import Tensor
 
 from antiphon.agents.network import (
     HIDDEN,
+    OBJECTIVE,
     CallSettings,
     Described,
     Head,
@@ -48,6 +49,8 @@ class HeadedNetwork(Network):
 
     reads_messages: ClassVar[bool] = True
     """Whether the first layer reads messages unchanged."""
+    objective_is_linear: ClassVar[bool] = True
+    """Whether the head of the objective is a linear map, as the others are."""
 
     @classmethod
     @abstractmethod
@@ -90,7 +93,7 @@ class HeadedNetwork(Network):
     @cached_property
     def linear_heads(self) -> Mapping[str, Head]:
         """The heads that are linear maps of the last hidden activation; other heads are ports of the trunk."""
-        return self.heads
+        return {n: head for n, head in self.heads.items() if self.objective_is_linear or n != OBJECTIVE}
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial = self.trunk_parameters(generator)

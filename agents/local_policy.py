@@ -18,16 +18,14 @@ from antiphon.base.extensions import gradient
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_gradients import (
     LayerOptions,
-    Predictor,
+    OwnLossPredictor,
     ReadOptions,
-    counted,
-    with_slope,
 )
 
 
 @final
 @gradient("local_policy")
-class LocalPolicyGradient(Predictor):
+class LocalPolicyGradient(OwnLossPredictor):
     """SG = d(-A log π(a))/dm of a policy π on m and c, trained by -A log π(a) with returned action a and advantage A.
 
     An example is a message with the actions and advantages (constants) of the ticks that read it: its loss is the sum over
@@ -65,14 +63,9 @@ class LocalPolicyGradient(Predictor):
     def _predict(self, example: Example) -> Tensor:
         if not example.actions:
             return torch.zeros_like(example.message)
-        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
-
-    def _loss(self, example: Example) -> Tensor:
-        losses = self._losses(example, example.message, move=True)
-        return counted(example, losses).sum(-1) / losses.shape[-1]
+        return super()._predict(example)
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        """Losses per sample, [B]."""
         read, _ = self.normalised(message)
         outputs = self.forward(read, example.context, move=move)
         total = outputs.new_zeros(outputs.shape[:-1])

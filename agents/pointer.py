@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import cached_property
 from typing import Unpack, final
 
 import torch
@@ -66,6 +65,7 @@ class Pointer(HeadedNetwork):
             return candidates()[:1]
 
     reads_messages = False
+    objective_is_linear = False
 
     @classmethod
     def of_kind(cls, described: Described) -> Pointer:
@@ -99,10 +99,6 @@ class Pointer(HeadedNetwork):
             "candidate": Mlp((self.features,), hidden, embedding, norm=norm, activation=activation),
             "query": Mlp((rest,), hidden, embedding, norm=norm, activation=activation),
         }
-
-    @cached_property
-    def linear_heads(self) -> dict[str, Head]:
-        return {name: head for name, head in self.heads.items() if name != OBJECTIVE}
 
     def trunk_shape(self) -> tuple[int, ...]:
         return (self.count,)

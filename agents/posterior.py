@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, ClassVar, Unpack, final
 
 from torch import Tensor
@@ -32,6 +31,7 @@ class Posterior(Recurrent):
     """
 
     returns_loss: ClassVar[bool] = True
+    objective_is_linear: ClassVar[bool] = False
 
     def __init__(
         self, input_shape: tuple[int, ...], size: int, heads: tuple[Head, ...], **settings: Any
@@ -45,10 +45,6 @@ class Posterior(Recurrent):
                 f"has {sent}, and reads {self.input_shape[0]}"
             )
         self._port = ports[0].name
-
-    @cached_property
-    def linear_heads(self) -> dict[str, Head]:
-        return {name: head for name, head in self.heads.items() if name != OBJECTIVE}
 
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]

@@ -31,7 +31,7 @@ from antiphon.comms.heads import Head, HeadSource, head_of, output_shape
 from antiphon.comms.model import LinearMaps, LossAndGradients
 from antiphon.comms.synthetic_gradients import (
     LayerOptions,
-    Predictor,
+    OwnLossPredictor,
     ReadOptions,
     SiteOptions,
     counted,
@@ -43,7 +43,7 @@ from antiphon.nets.site_axes import features_first, site_features
 from antiphon.nets.user_modules import buffers_of, cast, parameters_of, set_mode
 
 
-class LabelGradient(Predictor):
+class LabelGradient(OwnLossPredictor):
     """A classifier (log loss) or regressor (squared error) of the target from message and context, or a head.
 
     Its last layer starts at zero, so an untrained model has no gradient in the message; a head starts unchanged.
@@ -153,11 +153,7 @@ class LabelGradient(Predictor):
             return message.reshape(*message.shape[:-1], self.shape[0], -1).mean(-1)
         return message.reshape(*message.shape[:-1], *self.shape).mean(-2)
 
-    def _predict(self, example: Example) -> Tensor:
-        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
-
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        """Losses per sample, [B]."""
         assert example.target is not None
         read = self.pooled(self.normalised(message)[0])
         context = None if self.own_module else example.context  # a head reads none
@@ -181,10 +177,6 @@ class LocalGradient(LabelGradient):
         if self.normalise != "none" or self.pool != "none" or self.bf16:
             return None
         return LinearMaps.of(self.parameters, self.size, label="classes" if self.classes else "numbers")
-
-    def _loss(self, example: Example) -> Tensor:
-        losses = self._losses(example, example.message, move=True)
-        return counted(example, losses).sum(-1) / losses.shape[-1]
 
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         if not learns:

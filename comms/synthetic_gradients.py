@@ -480,6 +480,21 @@ class MeanGradient(DirectGradient):
         return self.run(none if context is None else context, move=move)
 
 
+class OwnLossPredictor(Predictor):
+    """Base of predictors of the slope of a loss of their own in the message, by which they are also trained."""
+
+    @abstractmethod
+    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
+        """Return the losses per sample, [B], at a message; `move`: running statistics are moved."""
+
+    def _predict(self, example: Example) -> Tensor:
+        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
+
+    def _loss(self, example: Example) -> Tensor:
+        losses = self._losses(example, example.message, move=True)
+        return counted(example, losses).sum(-1) / losses.shape[-1]
+
+
 class Critic(Predictor):
     """v(m, c): [m, c] through the layers to one output per value of the first categorical signal, which selects.
 

@@ -9,7 +9,7 @@ from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import write_json
@@ -34,6 +34,17 @@ from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.end_of_run import show_seeds
 from antiphon.terminal.output import print_json, remark, second_signal
+
+
+class _Place(NamedTuple):
+    """Where runs are written: `--name`, `--logdir` and `--exist`."""
+
+    name: str | None
+    logdir: Path | None
+    exist: str
+
+    def directory(self, stem: str) -> Path:
+        return new_directory(self.logdir, self.name, stem)
 
 
 def run(
@@ -77,6 +88,7 @@ def run(
 ) -> int:
     """Run a scenario, with one seed or several, or a population; return the exit code."""
     _check_combinations(steps, epochs, exist, name)
+    place = _Place(name, logdir, exist)
     if (population := find_document(PopulationSpec, name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
         refused |= {"--mode": mode, "--cluster": cluster, "--capture": capture or None}
@@ -84,7 +96,7 @@ def run(
         of_processes = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
         of_processes["checkpoint_every"] = checkpoint_every
         population = _with_options(population, values_of(settings or ()), steps, seed)
-        return _run_population(population, name, logdir, exist, of_processes, json)
+        return _run_population(population, place, of_processes, json)
     _check_not_given({"--jobs": jobs}, f"{name_or_file} is no population")
     check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
@@ -110,7 +122,7 @@ def run(
         request = replace(request, steps=steps_for_epochs(request.scenario, request.seed, epochs))
     request = _divided(request, parts, {"ray": ray, "mode": mode}, cluster)
     run_all = _run_one if seeds is None else partial(_run_seeds, count=seeds)
-    return run_all(request, name, logdir, checkpoint_every, exist, json)
+    return run_all(request, place, checkpoint_every, json)
 
 
 def _check_combinations(steps: int | None, epochs: float | None, exist: str, name: str | None) -> None:
@@ -142,26 +154,19 @@ def _divided(
     return request
 
 
-def _run_one(
-    request: Request,
-    name: str | None,
-    logdir: Path | None,
-    checkpoint_every: int | None,
-    exist: str,
-    json: bool,
-) -> int:
+def _run_one(request: Request, place: _Place, checkpoint_every: int | None, json: bool) -> int:
     """Run a scenario with one seed, or print the result of a run that is done and would be resumed."""
     from antiphon.running.begin import begin_request
 
     stem = f"{request.scenario.scenario}-{request.variant or 'default'}-s{request.seed}"
-    path = new_directory(logdir, name, stem)
-    existing = request.existing(path) if exist == "resume" else None
+    path = place.directory(stem)
+    existing = request.existing(path) if place.exist == "resume" else None
     outcome = None if existing is None else request.outcome(existing, request.scenario.training.steps)
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(request.variant, request.values):
         started = begin_request(
-            request, path, exist=exist, checkpoint_every=checkpoint_every, directory=existing
+            request, path, exist=place.exist, checkpoint_every=checkpoint_every, directory=existing
         )
     return train(started, json)
 
@@ -177,54 +182,45 @@ def _with_options(
 
 
 def _run_population(
-    population: PopulationSpec,
-    name: str | None,
-    logdir: Path | None,
-    exist: str,
-    of_processes: Mapping[str, Any],
-    json: bool,
+    population: PopulationSpec, place: _Place, of_processes: Mapping[str, Any], json: bool
 ) -> int:
     from antiphon.commands.run_population import run_population
 
-    directory = new_directory(logdir, name, population.population)
-    return run_population(population, directory, exist, json, **of_processes)
+    directory = place.directory(population.population)
+    return run_population(population, directory, place.exist, json, **of_processes)
 
 
 # --- several seeds -----------------------------------------------------------------------------------------
 
 
 def _run_seeds(
-    request: Request,
-    name: str | None,
-    logdir: Path | None,
-    checkpoint_every: int | None,
-    exist: str,
-    json: bool,
-    *,
-    count: int,
+    request: Request, place: _Place, checkpoint_every: int | None, json: bool, *, count: int
 ) -> int:
-    """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
+    """Run a scenario with seeds from that of the request on; `--name` begins the run directories' names."""
     from antiphon.jobs.job import Job
     from antiphon.jobs.scheduler import Scheduler
     from antiphon.running.lock import DirectoryLock
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
-    paths, summary_dir = _directories(requests, name, logdir, exist)
-    how: Any = {"exist": "error" if exist == "number" else exist, "checkpoint_every": checkpoint_every}
+    paths, summary_dir = _directories(requests, place)
+    how: Any = {
+        "exist": "error" if place.exist == "number" else place.exist,
+        "checkpoint_every": checkpoint_every,
+    }
     with request.template.placing(request.variant, request.values):
         runs = Scheduler([Job(of_seed, path, **how) for of_seed, path in zip(requests, paths, strict=True)])
     print_warnings(advice(request.scenario, request.variants))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --exist resume continues"
-    remedy = same if name else f"{with_imports('antiphon resume')} continues each run that has started"
+    remedy = same if place.name else f"{with_imports('antiphon resume')} continues each run that has started"
     with second_signal(remedy), DirectoryLock(summary_dir):
         outcomes = runs.train(RunProgress(runs.until, runs.start, len(requests)))
         write_json(summary_dir / "seeds.json", outcomes.result)
     if json:
         print_json(outcomes.result)
     else:
-        show_seeds(outcomes, summary_dir, logdir_root(logdir))
+        show_seeds(outcomes, summary_dir, logdir_root(place.logdir))
     warn_of_lessons_missed(
         request.scenario, [outcome.result for outcome in outcomes.by_seed.values() if outcome.error is None]
     )
@@ -239,19 +235,17 @@ def _run_seeds(
     return outcomes.exit_code
 
 
-def _directories(
-    requests: Sequence[Request], name: str | None, logdir: Path | None, exist: str
-) -> tuple[list[Path], Path]:
+def _directories(requests: Sequence[Request], place: _Place) -> tuple[list[Path], Path]:
     """Return the directory of each run, and that of the summary over seeds."""
     first = requests[0]
-    stem = name or f"{first.scenario.scenario}-{first.variant or 'default'}"
-    summary_dir = new_directory(logdir, name and f"{stem}-seeds", f"{stem}-seeds")
+    stem = place.name or f"{first.scenario.scenario}-{first.variant or 'default'}"
+    summary_dir = new_directory(place.logdir, place.name and f"{stem}-seeds", f"{stem}-seeds")
     ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time, without a name
     for number in count(1):
         numbered = stem if number == 1 else f"{stem}-{number}"
         summary_dir = summary_dir.with_name(f"{numbered}-seeds{ending}")
         paths = [summary_dir.with_name(f"{numbered}-s{request.seed}{ending}") for request in requests]
-        if exist != "number" or all(map(is_free, (*paths, summary_dir))):
+        if place.exist != "number" or all(map(is_free, (*paths, summary_dir))):
             break
     if numbered != stem:
         remark(f"{stem} already exists: these runs are called {numbered}")
