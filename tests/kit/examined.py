@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from antiphon import Scenario, Template
 from antiphon.base.spec import plain
 from antiphon.checks import Findings, check_scenario
-from antiphon.commands.arguments import placement_of, values_of
+from antiphon.commands.arguments import division_of, placement_of, values_of
 from antiphon.engine.costs.scenario_plan import Plan, plan
 from antiphon.engine.warnings.advice import advice, advice_on_a_run
 from antiphon.envs import describe
@@ -54,8 +55,7 @@ def planned(scenario: Scenario, **settings: Any) -> Plan:
 
 def checked(template: Template | str, *parts: str) -> Findings:
     """What `antiphon check` finds of a scenario that has no problems; `MODULE:FUNCTION` names one in Python."""
-    found = check_scenario(
-        scenario_template(template) if isinstance(template, str) else template, None, {}, parts
-    )
+    made = scenario_template(template) if isinstance(template, str) else template
+    found = check_scenario(made, None, {}, partial(division_of, parts) if parts else None)
     assert not found.problems
     return found
