@@ -173,10 +173,15 @@ def _signal(value: object) -> str:
     return str(value)
 
 
+_EXAMPLES = 3
+"""Keys of a part in the line about a value that is no mapping of them."""
+
+
 def _sequence(value: object) -> tuple[object, ...]:
     value = in_python(value) if type(value).__module__ == "numpy" else value
     if not isinstance(value, list | tuple):
         mend = f"; write [{value}]" if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        mend = "; begin each item with -" if isinstance(value, Mapping) else mend
         fail(f"must be a list, not {show_refused(value)}{mend}")
     return tuple(value)
 
@@ -402,6 +407,10 @@ class Spec(BaseModel):
         first = next(iter(cls.model_fields), "")
         if isinstance(data, str) and first in ("id", "kind"):
             fail(f"must be a mapping of keys, not {show_refused(data)}; write {{{first}: {data}}}")
+        if data is None or isinstance(data, str | int | float | list):
+            fields = [name for name in cls.model_fields if name not in cls.refused][:_EXAMPLES]
+            example = ", ".join(f"{written_key(cls, name)}: …" for name in fields)
+            fail(f"must be a mapping of keys, not {show_refused(data)}; such as {{{example}}}")
         if not isinstance(data, Mapping):
             return data
         accepted = accepted_keys(cls)
