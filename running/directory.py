@@ -602,6 +602,20 @@ class RunDirectory:
         with fitting(population):
             return f"{path.name}, {role} of population {facts['document']['population']}"
 
+    def check_no_member(self, whole: str, alone: str = "") -> None:
+        """Raise RunError where the run is one of a population, whose members only continue together.
+
+        Args:
+            whole: What continues a population, `{}` being its folder.
+            alone: What opens a member alone, `{}` being its folder; empty: nothing.
+        """
+        if self.as_member is not None:
+            continues = f"{whole.format(display_path(self.path.resolve().parent))} continues it"
+            opens = f", {alone.format(display_path(self.path))} opens this one alone" if alone else ""
+            raise RunError(
+                f"{display_path(self.path)}: is one of a population, whose members continue together; {continues}{opens}"
+            )
+
     @cached_property
     def checkpoints(self) -> Checkpoints:
         """Its checkpoints."""

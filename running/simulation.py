@@ -157,11 +157,13 @@ class Simulation:
 
         Raises:
             ScenarioError: `scenario` is invalid or not found, or cannot be divided into these parts.
-            RunError: There is no run, it is damaged, another process writes to it, or `scenario` differs from the run's;
-                the message names the first difference.
+            RunError: There is no run, it is damaged, another process writes to it, it is one of a population's, or `scenario`
+                differs from the run's; the message names the first difference.
             DivergenceError: The run diverged and would diverge again.
         """
         directory = RunDirectory.open(given_path(logdir, "logdir"))
+        together = "antiphon.population(…, logdir='{}', exist='resume')"
+        directory.check_no_member(together, "Simulation.load('{}')")
         division = PartsSettings.of(parts)
         run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every)
         for argument, setting in {"checkpoint_every": checkpoint_every, "parts": parts}.items():

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path
+from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import parts_of, values_of
 from antiphon.commands.run_training import print_outcome, train
@@ -63,6 +64,7 @@ def resume(
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")
     directory = RunDirectory.open(path)
+    directory.check_no_member(with_imports("antiphon resume {}"))
     from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before
 
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode}

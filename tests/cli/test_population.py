@@ -345,6 +345,11 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     assert f"{name}, the winner of population mine" in " ".join(cli("evaluate runs/it").split())
     other = next(path for path in (here / "runs/it").glob("member-*") if path.name != name)
     assert cli.json(f"evaluate {other}")["member"] == f"{other.name}, a member of population mine"
+    line = cli.refused(f"resume {other}")
+    assert line == (
+        f"{other.relative_to(here)}: is one of a population, whose members continue together; antiphon resume runs/it "
+        "continues it"
+    )
     assert "A league of capture the flag" in cli("show")
     assert list(cli.json("show")["populations"]) == ["flags", "pole", "toy"]
     line = "show: pole is a population; cartpole-team is its scenario, of which show has these options, and for pole alone"

@@ -118,7 +118,7 @@ def check_same(one: Path, other: Path, members: int = 5) -> None:
             [float(cell or -1) for cell in theirs[3:]], 1e-10
         )
     for member in range(members):
-        runs = [antiphon.Simulation.resume(each / f"member-{member}") for each in (one, other)]
+        runs = [antiphon.Simulation.load(each / f"member-{member}") for each in (one, other)]
         assert not list(differences(*map(facts, runs), tolerance=1e-10))
         for simulation in runs:
             simulation.close()

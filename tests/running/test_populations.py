@@ -305,7 +305,14 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
     )
     alone = antiphon.Simulation(scenario.with_training(steps=12), seed=1)
     alone.run()
-    with antiphon.Simulation.resume(tmp_path / "it/member-1") as resumed:
+    with one_line(
+        r"member-1: is one of a population, whose members continue together; antiphon\.population\(",
+        antiphon.RunError,
+    ):
+        antiphon.Simulation.resume(tmp_path / "it/member-1")
+    with one_line("member-.: is one of a population, whose members continue together; ", antiphon.RunError):
+        antiphon.Simulation.resume(tmp_path / "it")
+    with antiphon.Simulation.load(tmp_path / "it/member-1") as resumed:
         found = [facts(resumed), facts(alone)]
     assert not list(differences(*found, tolerance=1e-4))
 

@@ -118,7 +118,11 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents.a.network.hidden", "ten", ": must be a list of whole numbers, not the word 'ten'"),
     ("channels", [{"from": "a"}], "[0].to: is missing; name an agent"),
     ("agents.a.clock", 3, ": must be a mapping of keys, not 3; such as {period: …, phase: …, unroll: …}"),
-    ("channels[0]", "a->b", ": must be a mapping of keys, not the word 'a->b'; such as {from: …, to: …, key: …}"),
+    (
+        "channels[0]",
+        "a->b",
+        ": must be a mapping of keys, not the word 'a->b'; such as {from: …, to: …, key: …}",
+    ),
     ("channels", {"a": "b"}, ": must be a list, not {a: …}; begin each item with -"),
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
     ("agents.a.observes", ["image", "image"], ": names 'image' twice"),
