@@ -24,19 +24,27 @@ from antiphon.agents.network import (
 )
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
-from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import (
     ModuleFunction,
     changed_parameter,
     check_module,
-    draws_of_module,
+    draws,
     ends_in_softmax,
     kept_state,
     loss_left,
     per_sample,
 )
-from antiphon.nets.user_modules import buffers_of, module_of, own_type, parameters_of, probe_of
+from antiphon.nets.user_modules import (
+    buffers_of,
+    hooked,
+    hooked_parameter,
+    module_of,
+    own_type,
+    parameters_of,
+    probe_of,
+)
 
 _MODULE = "module"
 
@@ -145,7 +153,8 @@ class ModuleNetwork(Network):
             raise ScenarioError(f"network: {error}") from None
         self.function, self.module = ModuleFunction(module, inputs, outputs), module
         self._wrapped = isinstance(module, SideBySide)
-        self._draws = draws_of_module(module, inputs)
+        self._draws = draws(module, inputs, evaluated=True)
+        self.draws_back = self._draws or bool(hooked(module)) or hooked_parameter(module) is not None
 
     def ends_in_softmax(self, classes: int) -> bool:
         """Return whether the outputs for the objective are probabilities of so many classes."""
@@ -189,16 +198,19 @@ class ModuleNetwork(Network):
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
         own_parameters, own_buffers = self._module_tensors(parameters), self._module_tensors(buffers)
+        seed = settings.get("seed", 0)
         if x.dim() == 3:
-            y, updated = self.function(own_parameters, own_buffers, x, training=training)
+            compute = partial(self.function, own_parameters, own_buffers, x, training=training)
+            (y, updated), drew = watched_of_seed(seed, compute, x.device)
+            if drew:
+                line = "draws random numbers, as it did not when it was tried, so that agents side by side would share them"
+                raise ScenarioError(
+                    f"network: {type(self.module).__name__} {line}; draw in every call in training"
+                )
         else:
             how = {"training": training, "keeps_input": self._keeps_input}
             compute = partial(self.function, own_parameters, own_buffers, x.flatten(1), **how)
-            if x.is_cuda:
-                with seeded(settings.get("seed", 0), x.device):
-                    y, updated = compute()
-            else:
-                y, updated = self._draws(settings.get("seed", 0), compute)
+            y, updated = of_seed(seed, compute, x.device, repeatable=not self._draws)
         if (
             y.dtype is torch.float64 and x.dtype is torch.float32
         ):  # of a buffer in float64: messages are of the run's type

@@ -26,11 +26,11 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
-from antiphon.nets.isolation.global_numbers import UsersDraws, draws_of, seeded_globally
-from antiphon.nets.isolation.own_random import NoDraws
+from antiphon.nets.isolation.global_numbers import draws_numbers, of_seed, seeded_globally, watched_of_seed
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
+from antiphon.nets.random import seed_for
 from antiphon.nets.users.kept_state import KeptState, copied_object
 from antiphon.nets.users.outlines import outline_of
 
@@ -105,8 +105,8 @@ class Objective(AnyObjective):
     without_size: str = ""
     """The name of a user's that does not say how many outputs it reads; empty: it is none."""
 
-    def seed(self, seed: int) -> None:
-        """Draw the random numbers of this seed in the calls that follow."""
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Draw the random numbers of these seeds, one for the rows of each member, in the calls that follow."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
@@ -399,7 +399,7 @@ class OwnObjective(Objective):
         self._name, self._key, self._owner = name, key, owner
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
-        self._draws, self._seed = UsersDraws(late=NoDraws()), 0
+        self._seeds: Sequence[int] = (0,)
         self.kept_state = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
         self.without_size = "" if callable(getattr(loss, "size", None)) else name
@@ -421,8 +421,8 @@ class OwnObjective(Objective):
     def key(self) -> Hashable:
         return self._key
 
-    def seed(self, seed: int) -> None:
-        self._seed = seed
+    def seed(self, seeds: Sequence[int]) -> None:
+        self._seeds = seeds
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
@@ -454,14 +454,22 @@ class OwnObjective(Objective):
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if self.scores_loss:
             return self.loss(output, target, present)
-        scores = self._called(self._on(output).score, output, self._with_gaps(target, present))
+        target = self._with_gaps(target, present)
+        scores = self._called(self._on(output).score, output, target, "score")
         return per_sample(f"{self._who}: its score", scores, len(output)).to(output.dtype)
 
-    def _called(self, function: Any, output: Tensor, target: Tensor) -> object:
+    def _called(self, function: Any, output: Tensor, target: Tensor, *purpose: str) -> object:
         """Call the user's loss or score; CallError where it fails."""
+        seeds, device = [seed_for(seed, *purpose) for seed in self._seeds], output.device
         try:
             with self.kept_state.seen():
-                return self._draws(self._seed, partial(function, output, target), output.device)
+                if len(seeds) == 1:
+                    return of_seed(seeds[0], partial(function, output, target), device)
+                values, drew = watched_of_seed(seeds[0], partial(function, output, target.clone()), device)
+                if not drew:
+                    return values
+                parts = zip(seeds, output.chunk(len(seeds)), target.chunk(len(seeds)), strict=True)
+                return torch.cat([of_seed(seed, partial(function, *part), device) for seed, *part in parts])
         except Exception as error:
             line = call_error(error, self._owner, self._name)
             if line is None:
@@ -503,9 +511,21 @@ class OwnObjective(Objective):
                     mixed = "its objective keeps a state from call to call"
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 return f"its objective fails on random outputs: {first_line(error)}"
-            if not isinstance(draws_of(partial(probed.loss, output, targets)), NoDraws):
+            functions = [probed._on(output), *([] if self.scores_loss else [probed._on(output).score])]
+            if mixed is None and any(
+                draws_numbers(partial(_differentiated, f, output, targets)) for f in functions
+            ):
                 return "its objective uses random numbers"
         return mixed
+
+
+def _differentiated(function: Any, output: Tensor, target: Tensor) -> None:
+    """Call a user's loss or score, and go back through it."""
+    with torch.enable_grad():
+        leaf = output.clone().requires_grad_()
+        values = function(leaf, target.clone())
+        if isinstance(values, Tensor) and values.requires_grad:
+            torch.autograd.grad(values.sum(), leaf, allow_unused=True)
 
 
 Term = tuple[Tensor, Tensor, Mask]

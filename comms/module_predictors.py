@@ -18,7 +18,7 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.comms.examples import ContextSpec, Example, Numbers
-from antiphon.comms.model import Model
+from antiphon.comms.model import LossAndGradients, Model
 from antiphon.comms.sites import sites_of
 from antiphon.comms.synthetic_gradients import (
     PREDICTORS,
@@ -27,8 +27,7 @@ from antiphon.comms.synthetic_gradients import (
     counted,
 )
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
-from antiphon.nets.isolation.global_numbers import UsersDraws
-from antiphon.nets.isolation.own_random import NoDraws
+from antiphon.nets.isolation.global_numbers import draws_numbers, of_seed, watched_of_seed
 from antiphon.nets.modules import check_module, mixed_rows, per_sample
 from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import module_of
@@ -50,7 +49,8 @@ class _ModuleModel(Model):
         **settings: Any,
     ) -> None:
         self._source, self._options = source, options
-        self._loss_draws = UsersDraws(late=NoDraws())
+        self._losses_called = 0
+        """Since the newest update began."""
         super().__init__(*message_and_context, **settings)
 
     def initial_values(
@@ -79,13 +79,36 @@ class _ModuleModel(Model):
         loss = getattr(self.module, "loss", None)
         if loss is None:
             return (prediction - truth).square().sum(-1)
-        flat = prediction.reshape(-1, prediction.shape[-1])
+        flat, device = prediction.reshape(-1, prediction.shape[-1]), prediction.device
+        flat_truth = truth.reshape(flat.shape)
+        place = "loss", str(self.updates), str(self._losses_called)
+        self._losses_called += 1
         with self.kept_state.seen():
-            seed = seed_for(self.seed, "loss", str(self.updates))
-            values = self._loss_draws(seed, partial(loss, flat, truth.reshape(flat.shape)), flat.device)
+            if prediction.dim() < 3:
+                values = of_seed(seed_for(self.seed, *place), partial(loss, flat, flat_truth), device)
+            else:
+                values, drew = watched_of_seed(
+                    seed_for(self.seed, *place), partial(loss, flat, flat_truth), device
+                )
+                if drew:
+                    parts = zip(self.members, prediction, truth, strict=True)
+                    values = torch.cat(
+                        [
+                            of_seed(seed_for(member.seed, *place), partial(loss, *part), device)
+                            for member, *part in parts
+                        ]
+                    )
         return per_sample(f"{self.point} {type(self.module).__name__}: its loss", values, len(flat)).view(
             prediction.shape[:-1]
         )
+
+    def loss(self, example: Example) -> Tensor:
+        self._losses_called = 0
+        return super().loss(example)
+
+    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        self._losses_called = 0
+        return super().loss_and_gradients(examples)
 
     def stacking_obstacle(self) -> str | None:
         return super().stacking_obstacle() or self._mixing_reason
@@ -96,13 +119,14 @@ class _ModuleModel(Model):
         random = torch.Generator().manual_seed(0)
         probed = copy_with(self, module=copied_object(self.module))
         before = outline_of(probed.module)
-        mixed = mixed_rows(
-            probed.losses, *torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
-        )
-        keeps_state = (
-            None if outline_of(probed.module) == before else "its loss keeps a state from call to call"
-        )
-        return mixed or keeps_state
+        rows = torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
+        mixed = mixed_rows(probed.losses, *rows)
+        if mixed is None and outline_of(probed.module) != before:
+            return "its loss keeps a state from call to call"
+        loss = getattr(probed.module, "loss", None)
+        if mixed is None and loss is not None and draws_numbers(partial(loss, *rows)):
+            return "its loss uses random numbers"
+        return mixed
 
 
 @final

@@ -25,8 +25,7 @@ from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv, real
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World
-from antiphon.nets.isolation.global_numbers import UsersDraws
-from antiphon.nets.isolation.own_random import OwnDraws
+from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.nets.users.plain_trees import NotPlainError, to_tree
 from antiphon.scenarios.scenario import Scenario
@@ -267,10 +266,10 @@ class EnvironmentRunner(SignalledSteps):
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
         super().__init__(env, names)
         env.request(names.difference(self._outcomes))
-        self._draws: UsersDraws | None = None
-        """How a vector environment of a user's class draws random numbers."""
-        if not type(env).__module__.startswith("antiphon."):
-            self._draws = UsersDraws(late=None if isinstance(env, World) else OwnDraws())
+        kind: Any = type(env)
+        seeds_itself = isinstance(env, World) and kind.step is World.step and kind.reset is World.reset
+        self._is_users = not (kind.__module__.startswith("antiphon.") or seeds_itself)
+        """Whether it is of a user's class, and may draw random numbers."""
         fix = "let each have its own: register a function that makes it (antiphon.environment)"
         use(env.handed_over(), self, "env", fix)
         try:
@@ -312,9 +311,9 @@ class EnvironmentRunner(SignalledSteps):
 
     def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
         """Return what the environment does; what a user's class draws meanwhile is a function of the seed and a name."""
-        if self._draws is None:
+        if not self._is_users:
             return compute()
-        return self._draws(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
+        return of_seed(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
 
 
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:

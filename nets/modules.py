@@ -25,8 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.base.call_errors import call_error, raised_by_user, users_place
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.nets.isolation.global_numbers import UsersDraws, draws_of, seeded_globally
-from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws
+from antiphon.nets.isolation.global_numbers import draws_numbers, seeded_globally
 from antiphon.nets.user_modules import (
     buffers_of,
     cast,
@@ -145,32 +144,24 @@ def ends_in_softmax(module: nn.Module, inputs: int, outputs: int, classes: int) 
     return bool((shares >= 0).all()) and bool(((shares.sum(1) - 1).abs() < _ROUNDING).all())
 
 
-def draws(module: nn.Module, inputs: int) -> bool:
-    """Whether a module uses random numbers of torch, numpy or Python in training."""
-    return not isinstance(draws_of(partial(_call, probe_of(module), inputs, training=True)), NoDraws)
-
-
-def draws_of_module(module: nn.Module, inputs: int) -> Draws:
-    """Return how a module's calls get random numbers, in training and in evaluation."""
+def draws(module: nn.Module, inputs: int, *, evaluated: bool = False) -> bool:
+    """Whether a module uses random numbers of torch, numpy or Python in training; `evaluated`: or in evaluation."""
     if is_meta(module):
-        return NoDraws()
+        return False
     probe = probe_of(module)
-    in_training, in_evaluation = (
-        draws_of(partial(_call, probe, inputs, training=training)) for training in (True, False)
-    )
-    for kind in (UsersDraws, SeededDraws, OwnDraws):
-        for needed in (in_training, in_evaluation):
-            if isinstance(needed, kind):
-                return needed
-    return in_training
+    modes = (True, False) if evaluated else (True,)
+    return any(draws_numbers(partial(_call, probe, inputs, training=training)) for training in modes)
 
 
 def _call(module: nn.Module, inputs: int, *, training: bool) -> None:
-    """Call a module for zeros."""
-    parameters = {name: p.data for name, p in parameters_of(module).items()}
-    x = torch.zeros(2, inputs, dtype=own_type(module))
-    with torch.no_grad():
-        called(set_mode(module, training), parameters, buffers_of(module), x)
+    """Call a module for zeros, and in training go back through it."""
+    parameters = {name: p.data.requires_grad_(p.requires_grad) for name, p in parameters_of(module).items()}
+    x = torch.zeros(2, inputs, dtype=own_type(module), requires_grad=training)
+    with torch.set_grad_enabled(training):
+        output, _ = called(set_mode(module, training), parameters, buffers_of(module), x)
+        if output.requires_grad:
+            inputs_of = [x, *(p for p in parameters.values() if p.requires_grad)]
+            torch.autograd.grad(output.sum(), inputs_of, allow_unused=True)
 
 
 def kept_state(module: nn.Module, inputs: int) -> str | None:

@@ -26,8 +26,7 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line, with_article
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
 from antiphon.nets.clipping import clipped
-from antiphon.nets.isolation.global_numbers import UsersDraws
-from antiphon.nets.isolation.own_random import OwnDraws
+from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.optimisers import MemberMask, Skip
 from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import with_data
@@ -85,8 +84,7 @@ class TorchOptimiser:
         self.skip: Skip | None = None
         self._checked = False
         parts = () if self.torch is None else _parts(self.torch)
-        of_torch = all(type(one).__module__.startswith("torch.") for one in parts)
-        self._draws = None if of_torch else UsersDraws(late=OwnDraws())
+        self._is_users = not all(type(one).__module__.startswith("torch.") for one in parts)
         self._first = None if self.torch is None else _outlines(self.torch)
         if self._first is not None and not self._first.is_whole:
             line = (
@@ -285,11 +283,10 @@ class TorchOptimiser:
         self.follow(rate)
         for p, g in zip(self.parameters, gradients, strict=True):
             p.grad = g
-        if self._draws is None:
-            self.take()
+        if self._is_users:
+            of_seed(seed_for(self.seed, "optimiser", str(count)), self.take, self.parameters[0].device)
         else:
-            seed = seed_for(self.seed, "optimiser", str(count))
-            self._draws(seed, self.take, self.parameters[0].device)
+            self.take()
         for p in self.parameters:
             p.grad = None
 

@@ -16,7 +16,7 @@ from antiphon.base.call_errors import call_error
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask, Members
-from antiphon.nets.isolation.global_numbers import UsersDraws
+from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.kernel_calls import Call, Numbers, padded_zeros
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Optimiser
@@ -111,7 +111,6 @@ class TrainedParameters:
         self.rate = rate
         self.frozen = frozen
         self.owner, self.seed = owner, seed
-        self._draws = UsersDraws()
         self._called = ", ".join(
             type(getattr(module, "module", module)).__name__ for module in modules.values()
         )
@@ -266,11 +265,15 @@ class TrainedParameters:
             **({} if self.module_state is None else self.module_state.state_dict()),
         }
 
-    def through_hooks(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    def through_hooks(self, gradients: Sequence[Tensor | None], *window: str) -> Sequence[Tensor | None]:
         """Return gradients, in the order of `trainable`, added to those that a user's module has left, as `backward` adds them.
 
         A module leaves gradients where its forward goes back from a loss of its own. Hooks for accumulated gradients follow. Where
         there are none of either, the sequence itself is returned.
+
+        Args:
+            gradients: The gradients.
+            window: What tells the window from others that are learned before the next update, for what hooks draw.
 
         Raises:
             CallError: A hook fails.
@@ -279,8 +282,8 @@ class TrainedParameters:
             p.grad is None and not p._post_accumulate_grad_hooks for p in self.trainable
         ):
             return gradients
-        seed, device = seed_for(self.seed, "hooks", str(self.updates)), self.trainable[0].device
-        self._draws(seed, partial(self._accumulate, gradients), device)
+        seed, device = seed_for(self.seed, "hooks", str(self.updates), *window), self.trainable[0].device
+        of_seed(seed, partial(self._accumulate, gradients), device)
         after = [p.grad for p in self.trainable]
         for p in self.trainable:
             p.grad = None

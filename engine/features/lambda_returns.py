@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import NONE
-from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all
+from antiphon.comms.backward_requests import BackwardRequest, Injection
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
@@ -117,7 +117,10 @@ class LambdaReturns(Feature):
                 parameters={},
                 values_read=list(values_read.values()),
             )
-            ((_, gradients),) = backward_all([request], self.system.batch)
+            place = str(step), "return", channel.name
+            ((_, gradients),) = self.backward_pass.gradients(
+                [(group, window)], [request], self.system.batch, *place
+            )
             returns = {name: g for name, g in zip(values_read, gradients, strict=True) if g is not None}
             window.free_graph()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].content.zeros))

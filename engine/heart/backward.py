@@ -11,6 +11,7 @@ read by B; it also weighs injections, by `scale` for the parameters and by `disc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -27,9 +28,9 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, GroupWindows, PendingUpdate, Update
-from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
-from antiphon.nets.isolation.global_numbers import UsersDraws
+from antiphon.nets.isolation.global_numbers import of_seed, watched
 from antiphon.nets.per_member import nonzero
 from antiphon.nets.random import seed_for
 
@@ -47,10 +48,8 @@ class BackwardPass:
         self.system, self.agents, self.learning_points = system, system.agents, features.learning_points
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
-        self._draws_by_agent = {
-            group.agent_names[0]: UsersDraws() for group in system.groups if self._is_own(group)
-        }
-        """By the first agent of a group that goes back through a user's hooks and functions: how these draw random numbers."""
+        self._users_groups = {group for group in system.groups if self._is_users(group)}
+        """Those that go back through a user's hooks and functions, which may draw random numbers."""
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
@@ -77,33 +76,47 @@ class BackwardPass:
                 auxiliary_loss=pending.auxiliary_loss,
             )
             requests.append(request)
-        results = self._gradients(windows, requests, step)
+        results = self.gradients(windows, requests, self.system.batch, str(step))
         for pending, (gradients_by_learner, read_gradients) in zip(pending_updates, results, strict=True):
             pending.update.set_gradients(gradients_by_learner, pending.returning_reads, read_gradients)
         return [pending.update for pending in pending_updates]
 
-    def _gradients(
-        self, windows: GroupWindows, requests: Sequence[BackwardRequest], step: int
+    def gradients(
+        self, windows: GroupWindows, requests: Sequence[BackwardRequest], batch: int, *place: str
     ) -> list[tuple[dict[str, Gradients], Gradients]]:
-        """Return what `backward_all` does: where users' code may draw random numbers, window by window, each with its own."""
-        draws = [
-            self._draws_by_agent.get(group.agent_names[0]) for group, _ in windows if self._draws_by_agent
-        ]
-        if all(one is None or one.is_idle for one in draws):
-            return backward_all(requests, self.system.batch)
+        """Return what `backward_all` does: where users' code may draw random numbers, window by window, each with its own.
+
+        Args:
+            windows: The window of each request.
+            requests: What is differentiated.
+            batch: See `backward_all`.
+            place: What tells the pass from others through the same windows: the step, the epoch.
+        """
+        if self._users_groups.isdisjoint(group for group, _ in windows):
+            if not any(
+                self.agents[name].learner.has_hooks for group, _ in windows for name in group.agent_names
+            ):
+                return backward_all(requests, batch)
+            gradients, drew = watched(partial(backward_all, requests, batch))
+            if drew:
+                names = ", ".join(repr(group.agent_names[0]) for group, _ in windows)
+                line = "draws random numbers on the way back, as it did not when it was tried; draw in every call"
+                raise ScenarioError(f"agents {names}: a module of theirs {line}")
+            return gradients
         results = []
-        for (group, _), one, request in zip(windows, draws, requests, strict=True):
+        passes = Counter[Window]()
+        for (group, window), request in zip(windows, requests, strict=True):
+            passes[window] += 1  # a sender's is differentiated by each channel that is replayed
             agent = self.agents[group.agent_names[0]]
-            alone = partial(backward_all, [request], self.system.batch)
-            seed = seed_for(agent.random_seed, "backward", str(step))
-            results += alone() if one is None else one(seed, alone, self.system.device)
+            seed = seed_for(agent.random_seed, "backward", str(window.number), str(passes[window]), *place)
+            results += of_seed(seed, partial(backward_all, [request], batch), self.system.device)
         return results
 
-    def _is_own(self, group: LearningGroup) -> bool:
-        """Whether a group has users' modules or losses."""
+    def _is_users(self, group: LearningGroup) -> bool:
+        """Whether a group goes back through users' code that may draw: losses, and modules that did when they were tried."""
         agents = [self.agents[name] for name in group.agent_names]
         goals = [term for agent in agents if agent.goal is not None for term in agent.goal.terms]
-        return any(agent.learner.has_hooks for agent in agents) or any(
+        return any(agent.learner.draws_back for agent in agents) or any(
             term.rewards is None and term.output_objective.is_own for term in goals
         )
 

@@ -285,7 +285,8 @@ class Engine:
                 if agent_count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
                     gradients = [None if g is None else g / agent_count for g in gradients]
                 if gradients is not None:
-                    hooked_gradients = self.system.agents[name].learner.through_hooks(gradients)
+                    window = update.group.agent_names[0], str(update.window.number), str(step)
+                    hooked_gradients = self.system.agents[name].learner.through_hooks(gradients, *window)
                     update.gradients_by_learner[name] = hooked_gradients
                     if hooked_gradients is not gradients:
                         changed_updates[update] = None

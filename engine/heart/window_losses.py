@@ -171,8 +171,9 @@ class ObjectiveEvaluator:
             sites = None if sites is None else agent.layout.to_rows(sites)
         scored_rows = present.map(agent.layout.to_rows) & learning_rows
         if objective.is_own:
-            place = goal.target_signal_name, str(step_signals.step)
-            objective.seed(seed_for(agent.random_seed, "objective", *place))
+            # two terms of one target have other outputs
+            place = goal.target_signal_name, str(goal.output_slice), str(step_signals.step)
+            objective.seed([seed_for(member.random_seed, "objective", *place) for member in agent.members])
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
             score = constant(losses)

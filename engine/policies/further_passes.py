@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.agents.network import Tensors
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.problems import DocumentError
-from antiphon.comms.backward_requests import BackwardRequest, backward_all
+from antiphon.comms.backward_requests import BackwardRequest
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.step import Engine
@@ -125,9 +125,7 @@ class FurtherPasses(WindowsAtOnce):
                 updates, predictors = list[Update](), dict[str, PredictorUpdate]()
                 for window in windows_of_epoch:
                     if k < len(window.minibatches[epoch]):
-                        window_updates, window_predictors = self._learned(
-                            window, window.minibatches[epoch][k], step
-                        )
+                        window_updates, window_predictors = self._learned(window, epoch, k, step)
                         updates += window_updates
                         predictors |= window_predictors
                 yield updates, predictors
@@ -228,9 +226,10 @@ class FurtherPasses(WindowsAtOnce):
             self._seeds_by_uses[agent, *uses] = torch.tensor(seeds, device=self.system.device)
         return self._seeds_by_uses[agent, *uses]
 
-    def _learned(self, window: _Window, minibatch: Minibatch, step: int) -> _Learned:
+    def _learned(self, window: _Window, epoch: int, k: int, step: int) -> _Learned:
         """What is learned from a minibatch of a window: by its group, and by the senders that are replayed beside it."""
         update, policies = window.update, self.engine.features.of(PolicyEvaluator)
+        minibatch = window.minibatches[epoch][k]
         assert policies is not None
         slopes_by_policy = window.replay.slopes(policies, policy_windows(window.loss), minibatch)
         slopes = list(itertools.chain.from_iterable(slopes_by_policy))
@@ -244,8 +243,12 @@ class FurtherPasses(WindowsAtOnce):
         ]
         first = window.agents[0]
         batch = len(minibatch.rows[first.name]) // len(first.members)
-        (gradients, returned), *sender_gradients = backward_all(
-            [*requests, *(request for _, request in sender_requests)], batch
+        learned = [update, *(sender.first_update for sender, _ in sender_requests)]
+        (gradients, returned), *sender_gradients = self.engine.backward_pass.gradients(
+            [(one.group, one.window) for one in learned],
+            [*requests, *(request for _, request in sender_requests)],
+            batch,
+            *(str(step), str(epoch), str(k)),
         )
         resting = {name: self._resting[name] for name in gradients}
         updates = [

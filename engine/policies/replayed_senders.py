@@ -49,7 +49,7 @@ class ReplayedSender:
     """
 
     def __init__(self, engine: Engine, channel: Channel, update: Update) -> None:
-        self.channel, self._engine, self._update = channel, engine, update
+        self.channel, self._engine, self.first_update = channel, engine, update
         self._sender, window = engine.system.agents[channel.sender], update.window
         self._start = window.statistics_before[channel.sender]
         learner = self._sender.learner
@@ -155,7 +155,7 @@ class ReplayedSender:
 
     def update(self, gradients: dict[str, Gradients]) -> Update:
         """Return what the senders learn from the newest minibatch."""
-        first, gate = self._update, self.channel.synthetic_gradient.gate
+        first, gate = self.first_update, self.channel.synthetic_gradient.gate
         is_open = ALL if gate is None else self.channel.layout.rows_of(gate.open)
         injected = {
             (self.channel.name, stamp): rows & is_open for stamp, rows in self._creditable_by_stamp.items()

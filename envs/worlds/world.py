@@ -23,9 +23,8 @@ from antiphon.envs.base import StepResult, Values, chosen, real
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
-from antiphon.nets.isolation.global_numbers import UsersDraws
+from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
 from antiphon.nets.isolation.own_context import in_own_context
-from antiphon.nets.isolation.own_random import NoDraws
 from antiphon.nets.random import integers, seed_for, uniform, uniform_many
 
 State = dict[str, Tensor]
@@ -35,8 +34,6 @@ Actions = dict[str, Tensor]
 
 R = TypeVar("R")
 
-_METHODS = "start", "transition", "observe", "last", "outcomes", "carry_over"
-"""Methods of a subclass that a step calls; `last` observes the last states of episodes."""
 _ONLY = "action"
 _SQUARE = 16
 """Side of a number's square in an image, in pixels."""
@@ -111,10 +108,10 @@ class World(Pictured):
         ] = []  # what the first step returned, until it has been checked
         self._others: Sequence[World] = ()
         """Environments whose rows follow its own (`step_all`)."""
-        self._draws: dict[str, UsersDraws] = {}
-        """How the methods of a user's class draw random numbers."""
-        if not type(self).__module__.startswith("antiphon."):
-            self._draws = {name: UsersDraws(late=NoDraws()) for name in _METHODS}
+        self._is_users = not type(self).__module__.startswith("antiphon.")
+        """Whether its methods are a user's, and may draw random numbers."""
+        self._drew = False
+        """Whether one did, for several environments at once (`step_all`)."""
 
     @abstractmethod
     def start(self, uniforms: Tensor) -> State:
@@ -188,6 +185,7 @@ class World(Pictured):
         choices = joint._actions(actions)
         result: StepResult | None = None if first._drew else joint._stepped(choices)
         if result is None or joint._drew:  # what is drawn at once would be of one seed
+            first._drew = True
             parts = zip(*(torch.split(rows, batch) for rows in choices.values()), strict=True)
             actions_of_each = [dict(zip(choices, part, strict=True)) for part in parts]
             results = [one._stepped(own) for one, own in zip(worlds, actions_of_each, strict=True)]
@@ -286,14 +284,14 @@ class World(Pictured):
 
     def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
         """Return what a method of a subclass does; what it draws is a function of seed, name and step."""
-        if not self._draws or self._seed is None:
+        if not self._is_users or self._seed is None:
             return compute()
-        return self._draws[name](seed_for(self._seed, "draws", name, str(self._step)), compute, self.device)
-
-    @property
-    def _drew(self) -> bool:
-        """Whether a method of a user's class has drawn random numbers."""
-        return any(draws.drew for draws in self._draws.values())
+        seed = seed_for(self._seed, "draws", name, str(self._step))
+        if not self._others:
+            return of_seed(seed, compute, self.device, repeatable=True)
+        computed, drew = watched_of_seed(seed, compute, self.device)
+        self._drew |= drew
+        return computed
 
     def _sampled(self, name: str, count: int) -> Tensor:
         """Return uniform random numbers of this step, functions of seed, step and copy, float64 `[batch, count]`."""

@@ -2,32 +2,132 @@
 
 | whose calls | what is done |
 | --- | --- |
+| a network's, loss's, optimiser's or hook's in a run, a world's, a vector environment's of a user's class | the generators are seeded for each call and restored (`of_seed`): 25 µs; where a call that should draw nothing does, as it does not while no other thread may draw, 12 µs |
 | a loader's, an environment's while it is made | the generators are seeded and restored (`seeded_globally`) |
 | an environment's, from its reset on | they have its own numbers, which go on from call to call, in all generators from which its first calls draw (`GlobalNumbers`) |
 | those in a process of its own | the generators are seeded, there alone (`seed_globally`) |
-| a network's, loss's, optimiser's or hook's in a run, a world's, a vector environment's of a user's class | the generators are seeded for each call and restored (`UsersDraws`) |
 """
 
 from __future__ import annotations
 
+import ctypes
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, alone, seeded, torch_draws_of
+from antiphon.nets.isolation.own_random import exclusive, is_alone, seeded, torch_of_seed
+from antiphon.nets.random import seed_for
 
 R = TypeVar("R")
 
 _NOTHING = nullcontext()
 _TRIED = 32
-"""Calls after a seed that may draw from any generator; a generator that is used later at first is the caller's."""
+"""Calls of an environment after a seed that may draw from any generator; a generator that is used later at first is the caller's."""
 _seeded = ContextVar("_seeded", default=False)
 """Whether all that is called draws from generators that are seeded and restored around it."""
+
+
+# --- states: the functions of numpy and Python take 40 to 90 µs to read theirs, and as long to set numpy's --------------
+
+
+_numpys: Any = np.random.mtrand
+_python: Any = getattr(random.seed, "__self__")  # noqa: B009  (Python's generator, whose functions those of `random` are)
+
+
+class _NumpyState(NamedTuple):
+    """A state of numpy's generator."""
+
+    words: Any
+    """[625] uint32: those of the Mersenne Twister, and the place among them."""
+    normal: float | None
+    """The second number of a pair of which the first has been drawn; None: there is none."""
+
+
+@cache
+def _memory(address: int) -> Any:
+    return np.ctypeslib.as_array((ctypes.c_uint32 * 625).from_address(address))
+
+
+def _words() -> Any:
+    """The memory of numpy's generator, see `_NumpyState`."""
+    return _memory(_numpys.get_bit_generator().ctypes.state_address)
+
+
+def _numpy_state() -> _NumpyState:
+    """The state of numpy's generator; of a pair of normal numbers the second is taken out, so a state is to be set next."""
+    words = _words()
+    before = words.copy()
+    normal = np.random.standard_normal()
+    return _NumpyState(before, normal if (words == before).all() else None)
+
+
+def _set_numpy_state(state: _NumpyState) -> None:
+    if state.normal is not None:
+        np.random.set_state(("MT19937", state.words[:-1], int(state.words[-1]), 1, state.normal))
+        return
+    np.random.seed(0)  # without a second number
+    _words()[:] = state.words
+
+
+@cache
+def _python_words() -> Any:
+    """The memory of Python's generator, [625] uint32: the place among the words, and these; None where it is not as CPython has it."""
+    words = _memory(id(_python) + object.__basicsize__)
+    *theirs, place = random.getstate()[1]
+    return words if (words == [place, *theirs]).all() else None
+
+
+def _python_state() -> Any:
+    words = _python_words()
+    return random.getstate() if words is None else (words.tobytes(), _python.gauss_next)
+
+
+def _set_python_state(state: Any) -> None:
+    words = _python_words()
+    if words is None:
+        random.setstate(state)
+    else:
+        words[:], _python.gauss_next = np.frombuffer(state[0], np.uint32), state[1]
+
+
+def _plain_numpy_state(state: _NumpyState) -> list[Any]:
+    has_normal, key = state.normal is not None, torch.from_numpy(state.words[:-1].astype(np.int64))
+    return ["MT19937", key, int(state.words[-1]), int(has_normal), state.normal if has_normal else 0.0]
+
+
+def _native_numpy_state(plain: Sequence[Any]) -> _NumpyState:
+    _, key, place, has_normal, normal = plain
+    return _NumpyState(np.append(key.numpy(), place).astype(np.uint32), normal if has_normal else None)
+
+
+@contextmanager
+def _numpys_kept() -> Iterator[None]:
+    """Let numpy's generator, seeded anew, be of numpy's usual kind within the block, and be the caller's after it."""
+    generator: Any = _numpys.get_bit_generator()
+    if not isinstance(generator, np.random.MT19937):  # the caller has chosen another kind
+        theirs = np.random.get_state(legacy=False)
+        _numpys.set_bit_generator(np.random.MT19937(0))
+        try:
+            yield
+        finally:
+            _numpys.set_bit_generator(generator)
+            np.random.set_state(theirs)
+        return
+    state = _numpy_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        _set_numpy_state(state)
+
+
+# --- all of them ---------------------------------------------------------------------------------------------------
 
 
 class _Generator(NamedTuple):
@@ -43,15 +143,17 @@ class _Generator(NamedTuple):
 
 _GENERATORS = {
     "numpy": _Generator(
-        lambda seed: np.random.seed(seed % 2**32),
-        np.random.get_state,
-        np.random.set_state,
-        lambda first, second: first[2:] == second[2:] and bool((first[1] == second[1]).all()),
-        lambda state: [state[0], torch.from_numpy(state[1].astype(np.int64)), *state[2:]],
-        lambda plain: (plain[0], plain[1].numpy().astype(np.uint32), *plain[2:]),
+        lambda seed: np.random.seed(
+            seed_for(seed, "numpy") % 2**32
+        ),  # of torch's seed it would draw torch's numbers
+        _numpy_state,
+        _set_numpy_state,
+        lambda first, second: first.normal == second.normal and bool((first.words == second.words).all()),
+        _plain_numpy_state,
+        _native_numpy_state,
     ),
     "python": _Generator(
-        random.seed,
+        lambda seed: random.seed(seed_for(seed, "python")),
         random.getstate,
         random.setstate,
         lambda first, second: bool(first == second),
@@ -67,8 +169,6 @@ _GENERATORS = {
         lambda plain: plain,
     ),
 }
-
-
 _ARRAYS = ("numpy", "python")
 """Those that torch's calls do not draw from."""
 
@@ -82,7 +182,8 @@ def seed_globally(seed: int) -> None:
 @contextmanager
 def seeded_globally(seed: int) -> Iterator[None]:
     """Seed the global generators within the block, and restore them after it."""
-    with seeded(seed), _arrays_seeded(seed):
+    with seeded(seed), _arrays_kept():
+        _seed_arrays(seed)
         before = _seeded.set(True)
         try:
             yield
@@ -90,70 +191,136 @@ def seeded_globally(seed: int) -> Iterator[None]:
             _seeded.reset(before)
 
 
-@contextmanager
-def _arrays_seeded(seed: int) -> Iterator[None]:
-    """Seed Python's and numpy's within the block, and restore them after it."""
-    before = {name: _GENERATORS[name].state() for name in _ARRAYS}
-    for name in _ARRAYS:
-        _GENERATORS[name].seed(seed)
-    try:
-        yield
-    finally:
-        for name, state in before.items():
-            _GENERATORS[name].load(state)
-
-
-class UsersDraws(Draws):
-    """Numbers of a seed, in the generators from which a user's calls draw: every call's are a function of its seed alone.
+def of_seed(
+    seed: int, compute: Callable[[], R], device: torch.device | None = None, *, repeatable: bool = False
+) -> R:
+    """Return what `compute` returns, with numbers of a seed: all that it draws is a function of the seed alone.
 
     Args:
-        drawn: Generators from which calls are known to draw.
-        late: How calls get torch's where the first ones have drawn none; None: they are made as they are, which costs nothing.
+        seed: The seed.
+        compute: A user's code.
+        device: A GPU whose generator is seeded too; None: none is.
+        repeatable: Whether it should draw nothing of torch, and may be called again if it does (`torch_of_seed`).
     """
-
-    def __init__(self, drawn: Collection[str] = (), *, late: Draws | None = None) -> None:
-        self._drawn, self._late, self._left = {*drawn}, late, _TRIED
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether a call is made as it is: none has drawn, and none is tried any more."""
-        return not (self._left or self._late or self._drawn)
-
-    @property
-    def drew(self) -> bool:
-        """Whether a call has drawn."""
-        return bool(self._drawn) or (isinstance(self._late, NoDraws) and self._late.drew)
-
-    def __call__(self, seed: int, compute: Callable[[], R], device: torch.device | None = None) -> R:
-        """Return what `compute` returns, with numbers of this seed, also on `device` if that is a GPU."""
-        if device is not None and device.type == "cuda" and not self.is_idle:
-            with seeded(seed, device):
-                return self(seed, compute)
-        if not self._left and self._drawn <= {"torch"}:
-            draws = OwnDraws() if self._drawn else self._late
-            return compute() if draws is None else draws(seed, compute)
-        with alone(), _arrays_seeded(seed):
-            begun = {name: _GENERATORS[name].state() for name in _ARRAYS} if self._left else {}
-            computed, drew = OwnDraws.watched(seed, compute)
-            self._drawn |= _drawn_since(begun) | ({"torch"} if drew else set())
-        self._left = max(0, self._left - 1)
-        return computed
+    return _of_seed(seed, compute, device, repeatable=repeatable)[0]
 
 
-def draws_of(compute: Callable[[], object]) -> Draws:
-    """Return how calls like this one get random numbers; one that fails may draw."""
-    with seeded_globally(0):
-        begun = {name: _GENERATORS[name].state() for name in _ARRAYS}
-        found = torch_draws_of(compute)
-        drawn = _drawn_since(begun)
-    return UsersDraws(drawn, late=OwnDraws()) if drawn else found
+def watched_of_seed(
+    seed: int, compute: Callable[[], R], device: torch.device | None = None
+) -> tuple[R, bool]:
+    """Return what `of_seed` returns, and whether `compute` has drawn; it should draw nothing."""
+    return _of_seed(seed, compute, device, repeatable=True, watched=True)
 
 
-def _drawn_since(begun: Mapping[str, Any]) -> set[str]:
-    """Return the generators whose states are others than they were."""
-    return {
-        name for name, state in begun.items() if not _GENERATORS[name].same(state, _GENERATORS[name].state())
-    }
+def watched(compute: Callable[[], R]) -> tuple[R, bool]:
+    """Return what `compute` returns, and whether it has drawn, which is not known while another thread may draw."""
+    before = _before_a_trial()
+    if before is None:
+        return compute(), False
+    with exclusive:
+        return _tried(compute, before)
+
+
+def draws_numbers(compute: Callable[[], object]) -> bool:
+    """Whether a call draws random numbers, or seeds their generators, or fails, in which case it may."""
+    try:
+        return watched_of_seed(0, compute)[1]
+    except Exception:  # noqa: BLE001  (anything a user's code may raise)
+        return True
+
+
+def _of_seed(
+    seed: int,
+    compute: Callable[[], R],
+    device: torch.device | None,
+    *,
+    repeatable: bool,
+    watched: bool = False,
+) -> tuple[R, bool]:
+    if repeatable and (device is None or device.type == "cpu"):
+        with exclusive:
+            before = _before_a_trial()
+            if before is not None:
+                computed, drew = _tried(compute, before)
+                if watched or not drew:
+                    return computed, drew
+    begun: dict[str, Any] = {}
+
+    def seeded_compute() -> R:
+        _seed_arrays(seed)
+        if watched:
+            begun.update(numpy=_words().copy(), python=_python_state())
+        return compute()
+
+    with exclusive, _arrays_kept():
+        computed, drew = torch_of_seed(seed, seeded_compute, device, repeatable=repeatable, watched=watched)
+        if watched:
+            drew = drew or begun["python"] != _python_state() or not (begun["numpy"] == _words()).all()
+    return computed, drew
+
+
+_without_normal = [b""]
+"""The words of numpy's generator at which it was last seen to keep no second normal number."""
+
+
+class _State(NamedTuple):
+    """The states of all generators, of which numpy's keeps no second normal number."""
+
+    torch: torch.Tensor
+    words: bytes
+    python: Any
+
+
+def _before_a_trial() -> _State | None:
+    """Return the states of the generators, where a call that should draw nothing may be made with them as they are.
+
+    None: another thread may draw meanwhile, or numpy's generator keeps numbers elsewhere.
+    """
+    if not (is_alone() and isinstance(_numpys.get_bit_generator(), np.random.MT19937)):
+        return None
+    words = _words().tobytes()
+    if (
+        words != _without_normal[0]
+    ):  # a second normal number is there only after a first, which has changed the words
+        state = _numpy_state()
+        _set_numpy_state(state)
+        if state.normal is not None:
+            return None
+        _without_normal[0] = words
+    return _State(torch.default_generator.get_state(), words, _python_state())
+
+
+def _tried(compute: Callable[[], R], before: _State) -> tuple[R, bool]:
+    """Return what `compute` returns, and whether it has drawn: the generators are then as before it."""
+    drew = True
+    try:
+        computed = compute()
+        same = before.python == _python_state() and before.words == _words().tobytes()
+        drew = not (
+            same and before.torch.numpy().tobytes() == torch.default_generator.get_state().numpy().tobytes()
+        )
+    finally:
+        if drew:
+            torch.default_generator.set_state(before.torch)
+            _set_numpy_state(_NumpyState(np.frombuffer(before.words, np.uint32), None))
+            _set_python_state(before.python)
+    return computed, drew
+
+
+def _seed_arrays(seed: int) -> None:
+    for name in _ARRAYS:
+        _GENERATORS[name].seed(seed)
+
+
+@contextmanager
+def _arrays_kept() -> Iterator[None]:
+    """Restore Python's and numpy's after the block; within it they are to be seeded."""
+    with _numpys_kept():
+        theirs = _python_state()
+        try:
+            yield
+        finally:
+            _set_python_state(theirs)
 
 
 class GlobalNumbers:
@@ -180,24 +347,27 @@ class GlobalNumbers:
 
     @contextmanager
     def _put(self, names: Sequence[str]) -> Iterator[None]:
-        theirs = {name: _GENERATORS[name].state() for name in names}
-        for name in names:
-            if self._seed is not None:
-                _GENERATORS[name].seed(self._seed)
-            elif name in self._states:
-                _GENERATORS[name].load(self._states[name])
-        begun = {name: _GENERATORS[name].state() for name in names if self._trials_left}
-        self._seed, self._trials_left, self._within = None, max(0, self._trials_left - 1), True
-        try:
-            yield
-        finally:
-            self._within = False
+        with _numpys_kept() if "numpy" in names else _NOTHING:
+            theirs = {name: _GENERATORS[name].state() for name in names if name != "numpy"}
             for name in names:
-                generator = _GENERATORS[name]
-                self._states[name] = state = generator.state()
-                if name in begun and not generator.same(begun[name], state):
-                    self._drawn.add(name)
-                generator.load(theirs[name])
+                if self._seed is not None:
+                    _GENERATORS[name].seed(self._seed)
+                elif name in self._states:
+                    _GENERATORS[name].load(self._states[name])
+            begun = {name: _GENERATORS[name].state() for name in names if self._trials_left}
+            for name, state in begun.items():
+                _GENERATORS[name].load(state)
+            self._seed, self._trials_left, self._within = None, max(0, self._trials_left - 1), True
+            try:
+                yield
+            finally:
+                self._within = False
+                for name in names:
+                    self._states[name] = state = _GENERATORS[name].state()
+                    if name in begun and not _GENERATORS[name].same(begun[name], state):
+                        self._drawn.add(name)
+                for name, state in theirs.items():
+                    _GENERATORS[name].load(state)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the generators that are drawn from, as plain data, and how many calls are still tried."""

@@ -1,19 +1,21 @@
-"""The random numbers of a user's module: torch's, but of a generator of the run's own, which no other thread draws from.
+"""The random numbers of users' code: torch's, of a seed, and none of the caller's or of another thread's.
 
-| a module's calls | what is done | its cost |
+| where a call is made | what is done | its cost |
 | --- | --- | --- |
-| draw | torch's generator is seeded and restored where there is no other thread; else torch's functions get the run's generator, in this thread | 15 µs; 30 µs per operation |
-| draw nothing | torch's generator is compared before and after | 3 µs |
-| call `torch.manual_seed` themselves, or are on a GPU | torch's generator is seeded and restored, by one thread at a time | 15 µs |
+| there is no other thread, or on a GPU | torch's generators are seeded and restored | 5 µs |
+| beside other threads | torch's functions get a generator of the call's own, in this thread | 15 µs per operation |
+| beside other threads, of a function that should not draw | torch's generator is compared; a call that has drawn after all is repeated as above | 5 µs |
+
+What a call does with torch.manual_seed, or a state of the generator, stays within it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,169 +24,101 @@ R = TypeVar("R")
 
 _QUIET = ("tensorboard.", "torch.utils.tensorboard.", "tqdm.")
 """Packages whose threads draw no random numbers."""
-_MARK = 0x5EED
-"""A seed by which a call of `torch.manual_seed` is noticed."""
+_SHARED = torch.default_generator
+"""Torch's generator, which all threads share."""
 
-
-class _SharedGenerator:
-    """Who may use torch's generator, which all threads share: calls that should not draw, together, or one thread that seeds it.
-
-    A call that draws after all while another thread has seeded the generator would take numbers of that seed and shift the others.
-    """
-
-    def __init__(self) -> None:
-        self._seeding = threading.RLock()
-        self._ended = threading.Condition(threading.Lock())
-        self._calling = set[int]()
-        """Threads by their identity: an interrupt may come before one is added, or after it is taken away."""
-
-    def is_called(self) -> bool:
-        """Whether this thread is within a call."""
-        return threading.get_ident() in self._calling
-
-    def begin(self) -> None:
-        """Begin a call of this thread, once no other one seeds the generator."""
-        with self._seeding:
-            self._calling.add(threading.get_ident())
-
-    def end(self) -> None:
-        """End the call of this thread."""
-        with self._ended:
-            self._calling.discard(threading.get_ident())
-            if not self._calling:
-                self._ended.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let this thread alone use the generator, once the calls of the others have ended; a call of its own is set aside."""
-        called = self.is_called()
-        if called:  # it draws nothing meanwhile: two threads within calls would wait for each other
-            self.end()
-        try:
-            with self._seeding:
-                if self._calling:  # none begins meanwhile
-                    with self._ended:
-                        self._ended.wait_for(lambda: not self._calling)
-                yield
-        finally:
-            if called:
-                self.begin()
-
-
-_SHARED = _SharedGenerator()
-alone = _SHARED.alone
+exclusive = threading.RLock()
+"""Held while users' code may draw: one thread at a time seeds what all share."""
 
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's generator within the block, and restore it after; runs in other threads wait for it, as it does for their calls.
+    """Seed torch's generator within the block, and restore it after; runs in other threads wait for it.
 
     Args:
         seed: The seed; None: it goes on from where it is.
         device: A GPU whose generator is seeded too; None: none is.
     """
-    with _SHARED.alone(), torch.random.fork_rng(devices=[] if device is None else [device]):
-        if seed is None:
-            pass
-        elif device is not None:
-            torch.manual_seed(seed)
-        else:  # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
-            torch.default_generator.manual_seed(seed)
-        yield
-
-
-class Draws:
-    """How a module's calls get random numbers."""
-
-    def __call__(self, seed: int, compute: Callable[[], R]) -> R:
-        """Return what `compute` returns, with numbers of this seed."""
-        raise NotImplementedError
-
-
-class SeededDraws(Draws):
-    """Numbers of torch's generator, seeded for the call."""
-
-    def __call__(self, seed: int, compute: Callable[[], R]) -> R:
-        with seeded(seed):
-            return compute()
-
-
-class OwnDraws(Draws):
-    """Numbers of a generator of the call's own; where no other thread can draw, that is torch's, seeded for the call."""
-
-    def __call__(self, seed: int, compute: Callable[[], R]) -> R:
-        with seeded(seed) if _alone() else _Drawing(seed):
-            return compute()
-
-    @staticmethod
-    def watched(seed: int, compute: Callable[[], R]) -> tuple[R, bool]:
-        """Return what `compute` returns, and whether it has drawn."""
-        if not _alone():
-            with _Drawing(seed) as drawing:
-                return compute(), drawing.drew
-        with seeded(seed):
-            before = torch.default_generator.get_state()
-            return compute(), not torch.equal(before, torch.default_generator.get_state())
-
-
-class NoDraws(Draws):
-    """No numbers; a call that draws after all is repeated with those of a generator of its own, and so are those after it.
-
-    Attributes:
-        drew: Whether one did.
-    """
-
-    def __init__(self) -> None:
-        self.drew = False
-
-    def __call__(self, seed: int, compute: Callable[[], R]) -> R:
-        if self.drew:
-            return OwnDraws()(seed, compute)
-        within = _SHARED.is_called()
+    with exclusive, nullcontext() if device is None else torch.random.fork_rng(devices=[device]):
+        before = _SHARED.get_state()
+        if seed is not None:
+            if device is not None:
+                torch.manual_seed(seed)
+            # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
+            _SHARED.manual_seed(seed)
         try:
-            if not within:
-                _SHARED.begin()
-            before = torch.default_generator.get_state()
-            computed = compute()
-            drew = not torch.equal(before, torch.default_generator.get_state())
+            yield
         finally:
-            if not within:
-                _SHARED.end()
-        if not drew:
-            return computed
+            _SHARED.set_state(before)
+
+
+def torch_of_seed(
+    seed: int,
+    compute: Callable[[], R],
+    device: torch.device | None = None,
+    *,
+    repeatable: bool = False,
+    watched: bool = False,
+) -> tuple[R, bool]:
+    """Return what `compute` returns with torch's numbers of a seed, and whether it has drawn on the CPU.
+
+    Args:
+        seed: The seed.
+        compute: A user's code.
+        device: A GPU whose generator is seeded too.
+        repeatable: Whether it should draw nothing, and may be called again if it does.
+        watched: Whether it is to be known whether it has drawn.
+    """
+    with exclusive:
+        before = _SHARED.get_state()
+        if device is not None and device.type == "cuda":
+            with seeded(seed, device):
+                return compute(), watched and not torch.equal(_state_of(seed), _SHARED.get_state())
+        if is_alone():
+            _SHARED.manual_seed(seed)
+            try:
+                return compute(), watched and not torch.equal(_state_of(seed), _SHARED.get_state())
+            finally:
+                _SHARED.set_state(before)
+        if repeatable:
+            computed = compute()
+            if torch.equal(before, _SHARED.get_state()):
+                return computed, False
         with _Drawing(seed) as drawing:
             computed = compute()
-        if drawing.drew:  # otherwise another thread did
-            self.drew = True
-            with _SHARED.alone():
-                torch.default_generator.set_state(before)
-        return computed
+        if repeatable and drawing.drew:  # otherwise another thread did
+            _SHARED.set_state(before)
+        return computed, drawing.drew
 
 
-def torch_draws_of(compute: Callable[[], object]) -> Draws:
-    """Return how calls like this one get torch's random numbers; one that fails may draw."""
-    with seeded(_MARK):
-        before = torch.default_generator.get_state()
-        try:
-            compute()
-        except Exception:  # noqa: BLE001  (anything a user's module may raise)
-            return OwnDraws()
-        if torch.default_generator.initial_seed() != _MARK:
-            return SeededDraws()
-        return NoDraws() if torch.equal(before, torch.default_generator.get_state()) else OwnDraws()
+def _state_of(seed: int) -> torch.Tensor:
+    """The state of torch's generator after it has been seeded."""
+    return torch.Generator().manual_seed(seed).get_state()
 
 
 class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Operations of this thread draw from one generator.
+    """Operations of this thread draw from one generator, which it seeds, reads and restores in place of the one that all share.
 
     Attributes:
-        drew: Whether one did.
+        drew: Whether one did, or the generator was asked for.
+        generator: It.
     """
 
     def __init__(self, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.drew = False
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __enter__(self) -> Self:
+        self._theirs = vars(torch.random)["default_generator"]
+        # torch.manual_seed and its like look it up there
+        vars(torch.random)["default_generator"] = _GeneratorByThread(self, self._theirs)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        vars(torch.random)["default_generator"] = self._theirs
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -195,19 +129,30 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return operation(*args, **kwargs)
         self.drew = True
         if takes_generator is not None:
-            return takes_generator(*args, **{**kwargs, "generator": self._generator})
-        with _SHARED.alone():
-            shared = torch.default_generator
-            before = shared.get_state()
-            shared.set_state(self._generator.get_state())
-            try:
-                return operation(*args, **kwargs)
-            finally:
-                self._generator.set_state(shared.get_state())
-                shared.set_state(before)
+            return takes_generator(*args, **{**kwargs, "generator": self.generator})
+        before = _SHARED.get_state()
+        _SHARED.set_state(self.generator.get_state())
+        try:
+            return operation(*args, **kwargs)
+        finally:
+            self.generator.set_state(_SHARED.get_state())
+            _SHARED.set_state(before)
 
 
-def _alone() -> bool:
+class _GeneratorByThread:
+    """In the thread that has made it the generator that operations draw from; in others the one that all share."""
+
+    def __init__(self, drawing: _Drawing, shared: Any) -> None:
+        self._drawing, self._shared, self._thread = drawing, shared, threading.get_ident()
+
+    def __getattr__(self, name: str) -> Any:
+        if threading.get_ident() != self._thread:
+            return getattr(self._shared, name)
+        self._drawing.drew = True
+        return getattr(self._drawing.generator, name)
+
+
+def is_alone() -> bool:
     """Whether this is the only thread but for those of TensorBoard and tqdm, which draw nothing."""
     current = threading.current_thread()
     return all(

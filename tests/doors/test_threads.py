@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import random, sample, seed
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
+from tests.engine.numbers import one_line
 
 
 class Seeding(nn.Linear):
@@ -25,7 +26,7 @@ class Seeding(nn.Linear):
         return super().forward(x) + torch.rand(10)
 
 
-class Late(nn.Linear):
+class DrawsLater(nn.Linear):
     """Draws for some batches only, not for the zeros that it is tried with."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "dropout": lambda: dropping,
     "none": lambda: lambda inputs, outputs: nn.Linear(inputs, outputs),
     "seeds itself": lambda: lambda inputs, outputs: Seeding(inputs, outputs),
-    "late": lambda: lambda inputs, outputs: Late(inputs, outputs),
+    "late": lambda: lambda inputs, outputs: DrawsLater(inputs, outputs),
 }
 
 
@@ -123,6 +124,29 @@ DRAWN: dict[str, Callable[[int], Tensor]] = {
     "numpy": lambda count: torch.tensor(np.random.rand(count), dtype=torch.float32),
     "python": lambda count: torch.tensor([random() for _ in range(count)]),
 }
+
+
+class Late:
+    """Numbers that are drawn from a call on only: before it, ones."""
+
+    drawing = False
+
+    def __call__(self, count: int) -> Tensor:
+        return DRAWN["numpy"](count) if self.drawing else torch.ones(count)
+
+
+LATE = Late()
+LOGGED: list[float] = []
+
+
+def logged(count: int) -> Tensor:
+    """Numbers of numpy, of which the first is noted."""
+    drawn = DRAWN["numpy"](count)
+    LOGGED.append(float(drawn[0]))
+    return drawn
+
+
+SOURCES: dict[str, Callable[[int], Tensor]] = {**DRAWN, "late": LATE, "logged": logged}
 SHUFFLED: dict[str, Callable[[int], Any]] = {
     "torch": torch.randperm,
     "numpy": np.random.permutation,
@@ -140,7 +164,7 @@ class Noise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0] + 0.1 * DRAWN[ctx.kind](1), None
+        return gradients[0] + 0.1 * SOURCES[ctx.kind](1), None
 
 
 class Noisy(nn.Module):
@@ -151,21 +175,21 @@ class Noisy(nn.Module):
         self.map, self.where, self.kind = nn.Linear(inputs, outputs), where, kind
         weight = self.map.weight
         if where == "factory":
-            weight.data.mul_(DRAWN[kind](1))
+            weight.data.mul_(SOURCES[kind](1))
         if where == "hook":
-            weight.register_hook(lambda gradient: gradient + 0.1 * DRAWN[kind](1))
+            weight.register_hook(lambda gradient: gradient + 0.1 * SOURCES[kind](1))
         if where == "last hook":
             weight.register_post_accumulate_grad_hook(partial(self._changed, kind))
 
     @staticmethod
     def _changed(kind: str, p: Tensor) -> None:
         assert p.grad is not None
-        p.grad.add_(0.1 * DRAWN[kind](1))
+        p.grad.add_(0.1 * SOURCES[kind](1))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.map(x)
         if self.where == "forward" and self.training:
-            return y * DRAWN[self.kind](1)
+            return y * SOURCES[self.kind](1)
         return Noise.apply(y, self.kind) if self.where == "backward" else y  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -180,7 +204,7 @@ class Langevin(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for p in group["params"]:
-                p.sub_(group["lr"] * (p.grad + 0.1 * DRAWN[self.drawn](1)))
+                p.sub_(group["lr"] * (p.grad + 0.1 * SOURCES[self.drawn](1)))
 
 
 class Masked(nn.Linear):
@@ -191,12 +215,14 @@ class Masked(nn.Linear):
         self.drawn = drawn
 
     def loss(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        return ((prediction - truth) * DRAWN[self.drawn](prediction.shape[1])).square().sum(1)
+        return ((prediction - truth) * SOURCES[self.drawn](prediction.shape[1])).square().sum(1)
 
 
 def contrasted(kind: str, output: Tensor, target: Tensor) -> Tensor:
     """A loss of each sample and of another one, as it comes."""
     losses = nn.functional.cross_entropy(output, target, reduction="none")
+    if kind not in SHUFFLED:
+        return losses * SOURCES[kind](1)
     others = torch.as_tensor(SHUFFLED[kind](len(target)))
     return losses + nn.functional.cross_entropy(output, target[others], reduction="none")
 
@@ -279,3 +305,164 @@ def test_a_layer_that_draws_is_split(kind: str) -> None:
     model = nn.Sequential(nn.Flatten(), Noisy(64, 8, "forward", kind), nn.ReLU(), nn.Linear(8, 10))
     scenario = antiphon.split(model, at=[2], env={"id": "antiphon/Digits-v0"}, gradient="local")
     assert list(scenario.agents) == ["part0", "part1"]
+
+
+@pytest.fixture
+def _late() -> Iterator[None]:
+    LATE.drawing = False
+    LOGGED.clear()
+    yield
+    LATE.drawing = False
+
+
+@pytest.mark.usefixtures("_late")
+@pytest.mark.parametrize("where", ["forward", "hook", "last hook", "loss", "optimiser", "predictor"])
+def test_what_users_code_draws_late_is_of_the_runs_seed(where: str, tmp_path: Path) -> None:
+    scenario, found = drawing(where, "late"), []
+    for caller in (0, 1):
+        LATE.drawing = False
+        simulation = antiphon.Simulation(scenario, seed=4)
+        simulation.run(steps=33, progress=False)
+        LATE.drawing = True
+        np.random.seed(caller)
+        simulation.run(steps=2, progress=False)
+        simulation.save(tmp_path / str(caller))
+        simulation.run(steps=2, progress=False)
+        found.append(numbers_of(simulation))
+        after = np.random.rand()
+        np.random.seed(caller)
+        assert np.random.rand() == after, "the caller's own"
+    loaded = antiphon.Simulation.load(tmp_path / "0", scenario=scenario)
+    loaded.run(steps=2, progress=False)
+    for numbers in (found[1], numbers_of(loaded)):
+        assert all(torch.equal(a, b) for a, b in zip(numbers, found[0], strict=True))
+
+
+@pytest.mark.usefixtures("_late")
+def test_what_a_function_first_draws_late_on_the_way_back_is_refused_and_the_callers_numbers_stay() -> None:
+    simulation = antiphon.Simulation(drawing("backward", "late"), seed=4)
+    simulation.run(steps=3, progress=False)
+    LATE.drawing = True
+    np.random.seed(1)
+    with one_line(
+        "^agents 'mind': a module of theirs draws random numbers on the way back, .*; draw in every"
+    ):
+        simulation.run(steps=2, progress=False)
+    after = np.random.rand()
+    np.random.seed(1)
+    assert np.random.rand() == after
+
+
+@pytest.mark.usefixtures("_late")
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_what_a_loss_draws_is_its_own_beside_other_seeds(kind: str) -> None:
+    found = []
+    for number in (2, 3):
+        with antiphon.Simulation(drawing("loss", kind), seed=number) as simulation:
+            simulation.run(steps=5, progress=False)
+            found.append(numbers_of(simulation))
+    with antiphon.Population(drawing("loss", kind), [2, 3]) as population:
+        population.run(steps=5)
+        for member, numbers in zip(population.simulations, found, strict=True):
+            assert all(
+                torch.allclose(a, b, 0, 1e-6) for a, b in zip(numbers_of(member), numbers, strict=True)
+            )
+
+
+@pytest.mark.usefixtures("_late")
+def test_what_a_loss_draws_late_is_its_own_in_a_stack() -> None:
+    """Agents of built-in networks, whose losses are computed at once until one draws."""
+    found = []
+    for others in ((), ("first", "zero")):
+        goal = {"kind": partial(contrasted, "late"), "target": "label"}
+        agents: Any = {name: {"observes": ["image"], "objective": goal} for name in (*others, "mind")}
+        scenario = antiphon.Scenario(
+            scenario="late",
+            env={"id": "antiphon/Digits-v0"},
+            agents=agents,
+            training={"batch": 8, "steps": 9},
+        )
+        LATE.drawing = False
+        with antiphon.Simulation(scenario, seed=4) as simulation:
+            LATE.drawing = True
+            simulation.run(steps=5, progress=False)
+            found.append(numbers_of(simulation))
+    assert all(torch.allclose(a, b, 0, 1e-6) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.usefixtures("_late")
+def test_terms_of_one_target_and_losses_within_an_update_draw_different_numbers() -> None:
+    goal = {"kind": partial(contrasted, "logged"), "target": "label"}
+    agents: Any = {"mind": {"observes": ["image"], "objective": [goal, goal]}}
+    env: Any = {"id": "antiphon/Digits-v0"}
+    terms = antiphon.Scenario(scenario="terms", env=env, agents=agents, training={"batch": 8, "steps": 9})
+    for scenario in (terms, drawing("predictor", "logged"), drawing("backward", "logged")):
+        with antiphon.Simulation(scenario, seed=4) as simulation:
+            LOGGED.clear()
+            simulation.run(steps=8, progress=False)
+        assert len(LOGGED) >= 4
+        assert len({*LOGGED}) == len(LOGGED)
+
+
+@pytest.mark.usefixtures("_late")
+@pytest.mark.parametrize("where", ["backward", "last hook"])
+def test_each_pass_over_a_window_draws_its_own_numbers_of_the_runs_seed(where: str) -> None:
+    agent: Any = {
+        "acts": True,
+        "observes": ["observation"],
+        "objective": {"kind": "ppo", "epochs": 3, "minibatches": 2},
+        "clock": {"unroll": 4},
+        "network": partial(Noisy, where=where, kind="logged"),
+    }
+    env: Any = {"id": "gymnasium/CartPole-v1"}
+    scenario = antiphon.Scenario(
+        scenario="passes", env=env, agents={"mind": agent}, training={"batch": 4, "steps": 90}
+    )
+    found = []
+    for caller in (0, 1):
+        np.random.seed(caller)
+        with antiphon.Simulation(scenario, seed=4) as simulation:
+            LOGGED.clear()
+            simulation.run(steps=8, progress=False)
+        found.append([*LOGGED])
+    assert found[0] == found[1]
+    assert len({*found[0]}) == len(found[0]) >= 10
+
+
+def shaken(output: Tensor, target: Tensor) -> Tensor:
+    """A loss with noise on its way back."""
+    noisy: Tensor = Noise.apply(output, "logged")  # type: ignore[no-untyped-call]
+    return nn.functional.cross_entropy(noisy, target, reduction="none")
+
+
+@pytest.mark.usefixtures("_late")
+def test_returns_over_several_windows_draw_their_own_numbers_of_the_runs_seed() -> None:
+    """The way back of each window is gone several times, once for what it is learned from and for each return."""
+    agent: Any = {
+        "observes": ["image"],
+        "objective": {"kind": shaken, "target": "label"},
+        "network": {"kind": "gru", "size": 4},
+        "clock": {"unroll": 2},
+    }
+    state: Any = {
+        "from": "mind",
+        "to": "mind",
+        "key": "state",
+        "gradient": {"kind": "linear", "trace": 0.5, "horizon": 2},
+    }
+    scenario = antiphon.Scenario(
+        scenario="returns",
+        env={"id": "antiphon/Digits-v0"},
+        agents={"mind": agent},
+        channels=[state],
+        training={"batch": 4, "steps": 90},
+    )
+    found = []
+    for caller in (0, 1):
+        np.random.seed(caller)
+        with antiphon.Simulation(scenario, seed=4) as simulation:
+            LOGGED.clear()
+            simulation.run(steps=8, progress=False)
+        found.append([*LOGGED])
+    assert found[0] == found[1]
+    assert len({*found[0]}) == len(found[0]) > 8

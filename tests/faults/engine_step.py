@@ -405,8 +405,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "replayed-senders-gradients-are-of-all-environments",
         "engine/policies/further_passes.py",
-        "*(request for _, request in sender_requests)], batch",
-        "*(request for _, request in sender_requests)], self.system.batch",
+        "sender_requests)],\n            batch,\n",
+        "sender_requests)],\n            self.system.batch,\n",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed-3]",
     ),
     Fault(

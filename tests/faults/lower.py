@@ -239,14 +239,14 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-an-own-optimiser-draws-the-caller-s-numbers",
         "nets/torch_optimisers.py",
-        "        if self._draws is None:",
-        "        if True:",
+        "        if self._is_users:",
+        "        if False:",
         "tests/doors/test_threads.py::test_what_users_code_draws_is_of_the_runs_seed[optimiser-torch]",
     ),
     Fault(
         "nets-dropout-draws-from-the-generator-of-all-threads",
         "nets/isolation/own_random.py",
-        '            return takes_generator(*args, **{**kwargs, "generator": self._generator})',
+        '            return takes_generator(*args, **{**kwargs, "generator": self.generator})',
         "            return operation(*args, **kwargs)",
         "tests/nets/test_own_random.py::test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay",
     ),
@@ -1066,8 +1066,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-loader-has-one-order",
         "nets/isolation/global_numbers.py",
-        "    with seeded(seed), _arrays_seeded(seed):",
-        "    with seeded(0), _arrays_seeded(0):",
+        "    with seeded(seed), _arrays_kept():\n        _seed_arrays(seed)\n",
+        "    with seeded(0), _arrays_kept():\n        _seed_arrays(0)\n",
         "tests/running/test_loaders.py::test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed[0]",
     ),
     Fault(
@@ -1087,14 +1087,14 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-an-own-world-draws-the-caller-s-numbers",
         "envs/worlds/world.py",
-        "if not self._draws or self._seed is None:",
+        "if not self._is_users or self._seed is None:",
         "if True:",
         "tests/envs/test_drawn.py::test_what_an_environment_draws_is_of_the_runs_seed[35]",
     ),
     Fault(
         "envs-an-own-vector-draws-the-caller-s-numbers",
         "engine/environment.py",
-        "        if self._draws is None:",
+        "        if not self._is_users:",
         "        if True:",
         "tests/envs/test_drawn.py::test_what_an_environment_draws_is_of_the_runs_seed[drawn/Vector-v0-numpy]",
     ),

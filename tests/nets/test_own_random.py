@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.nets.isolation.own_random import NoDraws, OwnDraws, SeededDraws, seeded, torch_draws_of
+from antiphon.nets.isolation.global_numbers import draws_numbers, of_seed
+from antiphon.nets.isolation.own_random import seeded
 
 DRAWING: dict[str, Callable[[], Any]] = {
     "rand": lambda: torch.rand(5),
@@ -65,18 +69,21 @@ def test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay(name: 
         expected = DRAWING[name]()
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    assert torch.equal(OwnDraws()(11, DRAWING[name]), expected)
-    assert torch.equal(beside_another_thread(lambda: OwnDraws()(11, DRAWING[name])), expected)
-    assert torch.equal(NoDraws()(11, DRAWING[name]), expected), "it draws after all"
-    assert torch.equal(SeededDraws()(11, DRAWING[name]), expected)
+    for repeatable in (False, True):
+
+        def compute(repeatable: bool = repeatable) -> Tensor:
+            return of_seed(11, DRAWING[name], repeatable=repeatable)
+
+        assert torch.equal(compute(), expected)
+        assert torch.equal(beside_another_thread(compute), expected)
     assert torch.equal(torch.get_rng_state(), before)
-    assert isinstance(torch_draws_of(DRAWING[name]), OwnDraws)
+    assert draws_numbers(DRAWING[name])
 
 
 def test_a_generator_that_is_given_is_used() -> None:
     generator = torch.Generator().manual_seed(4)
     expected = torch.rand(3, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(OwnDraws()(1, lambda: torch.rand(3, generator=generator)), expected)
+    assert torch.equal(of_seed(1, lambda: torch.rand(3, generator=generator)), expected)
 
 
 @pytest.mark.parametrize("drawing", [True, False])
@@ -104,7 +111,7 @@ def test_another_threads_numbers_are_drawn_before_or_after_a_call_that_draws_aft
     before = torch.get_rng_state()
     thread = threading.Thread(target=another)
     expected = torch.rand(3, generator=torch.Generator().manual_seed(11)) if drawing else torch.ones(3)
-    assert torch.equal(NoDraws()(11, compute), expected)
+    assert torch.equal(of_seed(11, compute, repeatable=True), expected)
     thread.join(_LONG)
     assert torch.equal(torch.cat(found), torch.rand(2, generator=torch.Generator().manual_seed(3)))
     assert torch.equal(torch.get_rng_state(), before)
@@ -121,7 +128,7 @@ def test_a_call_waits_for_another_threads_numbers() -> None:
 
     with seeded(3):
         found.append(torch.rand(1))
-        thread = threading.Thread(target=lambda: NoDraws()(11, compute))
+        thread = threading.Thread(target=lambda: of_seed(11, compute, repeatable=True))
         thread.start()
         called.wait(_SHORT)
         found.append(torch.rand(1))
@@ -130,26 +137,55 @@ def test_a_call_waits_for_another_threads_numbers() -> None:
     assert torch.equal(torch.cat(found), torch.rand(2, generator=torch.Generator().manual_seed(3)))
 
 
-def test_two_calls_that_seed_within_do_not_wait_for_each_other() -> None:
-    """Nor for themselves: a call within the block is one of the thread that has seeded the generator."""
-    both, found = threading.Barrier(2), dict[int, Tensor]()
+def test_a_call_that_seeds_torch_within_keeps_that_to_itself() -> None:
+    """Beside another thread too, which keeps what it seeds meanwhile; also what torch's checkpoints do with states."""
 
-    def compute(seed: int) -> Tensor:
-        both.wait(_LONG)
-        with seeded(seed):
-            return NoDraws()(0, lambda: torch.ones(3)) * torch.rand(3)
+    def compute() -> Tensor:
+        state = torch.get_rng_state()
+        first = torch.rand(2)
+        torch.set_rng_state(state)
+        assert torch.equal(torch.rand(2), first)
+        torch.manual_seed(3)
+        return torch.rand(2)
 
-    def call(seed: int) -> None:
-        found[seed] = NoDraws()(0, lambda: compute(seed))
-
-    torch.manual_seed(2)
+    torch.manual_seed(3)  # as the call does
     before = torch.get_rng_state()
-    threads = [threading.Thread(target=call, args=(seed,), daemon=True) for seed in (3, 4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(_LONG)
-    assert {*found} == {3, 4}
-    for seed, drawn in found.items():
-        assert torch.equal(drawn, torch.rand(3, generator=torch.Generator().manual_seed(seed)))
-    assert torch.equal(torch.get_rng_state(), before)
+    expected = torch.rand(2, generator=torch.Generator().manual_seed(3))
+    for repeatable in (False, True):
+        call = partial(of_seed, 11, compute, repeatable=repeatable)
+        assert torch.equal(call(), expected)
+        assert torch.equal(beside_another_thread(call), expected)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_numpys_generator_is_given_back_as_it_was() -> None:
+    """With the second number of a pair of normal ones, and of another kind, if the caller has chosen one."""
+    kept = np.random.get_bit_generator()  # type: ignore[attr-defined]
+    state = np.random.get_state()
+    try:
+        for kind in (np.random.MT19937, np.random.PCG64):
+            np.random.set_bit_generator(kind(5))  # type: ignore[attr-defined]
+            expected = np.random.randn(5), np.random.rand(3)
+            np.random.set_bit_generator(kind(5))  # type: ignore[attr-defined]
+            found = np.random.randn(3)
+            drawn = [of_seed(11, lambda: np.random.randn(3)) for _ in range(2)]
+            assert (drawn[0] == drawn[1]).all()
+            assert ([*found, *np.random.randn(2)] == expected[0]).all()
+            of_seed(11, lambda: np.random.randn(3))
+            assert (np.random.rand(3) == expected[1]).all()
+    finally:
+        np.random.set_bit_generator(kept)  # type: ignore[attr-defined]
+        np.random.set_state(state)
+
+
+def test_generators_of_one_seed_draw_different_numbers() -> None:
+    """Torch's and numpy's are of one kind, so of one seed they would be one sequence."""
+    bits: list[list[int]] = of_seed(
+        7,
+        lambda: [
+            torch.randint(2, (64,)).tolist(),
+            np.random.randint(0, 2, 64).tolist(),
+            [random.getrandbits(1) for _ in range(64)],
+        ],
+    )
+    assert len({*map(tuple, bits)}) == 3
