@@ -72,8 +72,11 @@ def _suggestion(
     name: str, names: tuple[str, ...], prefix: str, more_names: tuple[str, ...], listed: str, longest: int
 ) -> str:
     short = [item for item in (*names, *more_names) if len(item) <= _LONGEST_NAME]
-    last = name.rpartition(".")[2]  # `training.steps` for a parameter `steps`
-    near = last if last in names else nearest(name, short[:_MOST_NAMES])
+    last = name.rpartition(".")[
+        2
+    ]  # `training.steps` for a parameter `steps`, where no other section has steps
+    alone = last in names and not any(item.endswith(f".{last}") for item in names)
+    near = last if alone else nearest(name, short[:_MOST_NAMES])
     if near is not None:
         return f"; did you mean '{prefix}{near}'?"
     if not names:

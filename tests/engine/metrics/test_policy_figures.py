@@ -86,15 +86,3 @@ def test_the_return_in_the_log_is_that_of_episodes_and_the_values_target_is_anot
     assert dict(zip(*history.of("", "episode_return"), strict=True)) == {8: 5.0, 12: 5.0}
     assert targets.keys() == returns.keys()
     assert not targets.items() & returns.items()
-
-
-def test_of_earlier_versions_the_return_in_the_log_is_the_values_target(tmp_path: Path) -> None:
-    table = tmp_path / "metrics.csv"
-    old = "4,agent,motor,return,1.5\n4,env,,episode_return,3.0\n4,agent,motor,validation_return,9.0\n"
-    new = "8,agent,motor,return,20.0\n8,agent,motor,value_target,2.5\n"
-    table.write_text("step,kind,name,metric,value\n" + old + new)
-    history = History.read(table)
-    steps, values = history.of("motor", "value_target")
-    assert (steps.tolist(), values.tolist()) == ([4, 8], [1.5, 2.5])
-    assert history.of("motor", "return")[1].tolist() == [20.0]
-    assert history.of("motor", "validation_return")[1].tolist() == [9.0]
