@@ -59,7 +59,7 @@ class AnyObjective(ABC):
     labels: ClassVar[bool] = False
     """Whether its target names the class of each example, which advice and plots of messages go by."""
     errors_cancel: ClassVar[bool] = False
-    """Whether the errors of its outputs sum to zero in every sample."""
+    """Whether the errors of its outputs sum to zero in every sample, for a target of classes."""
     needs_an_end: ClassVar[bool] = False
     """Whether a window teaches nothing in which no episode ends."""
     equal_in_group: ClassVar[tuple[str, ...]] = ()
@@ -144,6 +144,11 @@ class Objective(AnyObjective):
         if self.weight is not None and len(self.weight) != classes:
             message = f"has {len(self.weight)} numbers, but '{target}' has {have}"
             yield "weight", f"{message}; give one for each class"
+        elif self.weight is not None and not any(self.weight):
+            yield (
+                "weight",
+                "is 0 for every class, so that nothing would be learned; give one that counts a number above 0",
+            )
 
     def of_actions(self, size: int) -> Objective | None:
         """Return the objective of an agent that acts by its estimates of this target, one output per discrete action.
@@ -243,7 +248,10 @@ class Classification(Objective):
         count: int | Tensor = target.numel()
         if present is not None:
             shares, count = shares.where(present, 0.0), present.sum()
-        return losses * (count / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny))
+        total = shares.sum()
+        return losses * torch.where(
+            total > 0, count / total, 0.0
+        )  # where no target of the tick has a weight, none counts
 
     def stacking_obstacle(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         return (
@@ -307,6 +315,7 @@ class Coding(Objective):
 
     metric = "bits"
     classifies: ClassVar[bool] = True
+    errors_cancel: ClassVar[bool] = True
     codes_bits: ClassVar[bool] = True
 
     class Options(IgnoreIndex):

@@ -111,11 +111,37 @@ def test_class_weights_of_a_stack_are_each_agents_own() -> None:
         )
 
 
-def test_as_many_class_weights_as_classes() -> None:
-    agent = {"observes": ["image"], "objective": {**CLASSIFY, "weight": [1.0, 2.0]}}
-    with pytest.raises(
-        ScenarioError, match=r"weight: has 2 numbers, but 'label' has 10 classes; give one for"
-    ):
+@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_whose_classes_have_no_weight_teaches_nothing(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """As of a background alone, of which torch's mean is nan."""
+    y = torch.zeros(40, *shape, dtype=torch.long)
+    env = antiphon.envs.from_tensors(
+        x=torch.randn(40, 5), y=y, training_only=["y"], classes={"y": 2}, test=0.2
+    )
+    goal = {"kind": "classification", "target": "y", "weight": [0.0, 1.0]}
+    agent = {"observes": ["x"], "network": {"kind": "mlp", "hidden": []}, "objective": goal}
+    with Simulation(
+        scenario_of({"a": agent}, env=env, optimiser={"kind": "sgd", "lr": 1.0}), dtype=dtype
+    ) as simulation:
+        before = {name: value.detach().clone() for name, value in simulation.agents["a"].parameters.items()}
+        assert simulation.step()["losses"]["a"] == 0
+        assert all(torch.equal(before[name], now) for name, now in simulation.agents["a"].parameters.items())
+        assert simulation.evaluate().agents["a"]["loss"] == 0
+
+
+@pytest.mark.parametrize(
+    ("weight", "line"),
+    [
+        ([1.0, 2.0], "has 2 numbers, but 'label' has 10 classes; give one for"),
+        ([0.0] * 10, "is 0 for every class, so that nothing would be learned; give one"),
+    ],
+)
+def test_as_many_class_weights_as_classes(weight: list[float], line: str) -> None:
+    agent = {"observes": ["image"], "objective": {**CLASSIFY, "weight": weight}}
+    with pytest.raises(ScenarioError, match=f"weight: {line}"):
         Simulation(scenario_of({"a": agent}))
 
 
