@@ -500,7 +500,20 @@ class Recording:
                 self.values[quantity].append(constant(value).clone())
 
     def stack(self, quantity: str) -> Tensor:
-        """Return a quantity's entries as one tensor [entries, …]."""
+        """Return a quantity's entries as one tensor [entries, …].
+
+        Raises:
+            ScenarioError: It is not recorded, or there has been none so far.
+        """
+        if quantity not in self.values:
+            raise ScenarioError(
+                f"stack: '{quantity}' of '{self.name}' is not recorded{suggest(quantity, self.values)}"
+            )
+        if not self.values[quantity]:
+            raise ScenarioError(
+                f"stack: '{self.name}' has had no '{quantity}' so far; take more steps (a channel whose coupling predicts no "
+                "gradient has messages alone)"
+            )
         return torch.stack(self.values[quantity])
 
     def _value(self, backend: Backend, learned: AgentReport, quantity: str, step: int) -> Tensor | None:

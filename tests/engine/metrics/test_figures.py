@@ -303,6 +303,16 @@ def test_what_cannot_be_recorded_is_one_line(name: str, quantity: str, every: in
         (simulation.channels if "->" in name else simulation.agents)[name].record([quantity], every)
 
 
+def test_what_has_not_been_recorded_is_one_line() -> None:
+    recording = eyes().channels["left->mind"].record(["message", "delta"])
+    with one_line(
+        r"stack: 'left->mind' has had no 'delta' so far; take more steps \(a channel whose coupling .*"
+    ):
+        recording.stack("delta")
+    with one_line("stack: 'prediction' of 'left->mind' is not recorded; known: delta, message"):
+        recording.stack("prediction")
+
+
 def test_the_word_of_one_quantity_is_no_list_of_them() -> None:
     with one_line(r"record: quantities='message'; must be a list of names; write \['message'\]"):
         eyes().channels["left->mind"].record("message")
