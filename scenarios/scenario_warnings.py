@@ -392,18 +392,6 @@ def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Ite
         )
 
 
-def warn_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
-    """The errors of a classification add up to zero."""
-    if channel.feedback is not None and channel.coupling.joins_endpoints and channel.feedback.summed:
-        of = channel.feedback.of or scenario.readouts[0]
-        objective = scenario.agents[of].objective
-        if objective is not None and objective.errors_cancel:
-            yield _of(
-                channel,
-                f"{channel.feedback.kind} returns nothing: the errors of {of!r}, {with_article(name_of(objective.kind))}, add up to 0; use dfa",
-            )
-
-
 def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
@@ -504,7 +492,6 @@ _OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[Finding
     warn_2_leads_to_an_objective: (),
     warn_18_messages: ("channels.read", "channels.link.drop"),
     warn_26_norm: ("channels.norm",),
-    warn_10_kickback: ("channels.feedback",),
     warn_9_kind: (),
     warn_42b_noise: ("agents.objective",),
     warn_3_followed: ("agents.learn",),

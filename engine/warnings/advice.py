@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import networkx as nx
 
+from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
@@ -245,6 +246,25 @@ def _one_class(scenario: Scenario, env: Description) -> Iterator[str]:
                     f"agent {name}: its target '{goal.target}' has one class, so that its loss is always 0 and nothing is learned; check "
                     f"the labels, or give the number of classes, such as classes={{'{goal.target}': 10}}"
                 )
+
+
+def warn_10_kickback(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of channels that bring back the sum of errors, where all of them are of classes and add up to zero."""
+    for channel in scenario.channels:
+        feedback = channel.feedback
+        if feedback is None or not (feedback.summed and channel.coupling.joins_endpoints):
+            continue
+        of = feedback.of or scenario.readouts[0]
+        objectives = scenario.agents[of].objectives.values()
+        targets = [
+            env.signals.get(objective.target or "") for objective in objectives if objective.errors_cancel
+        ]
+        classes = [target for target in targets if target is not None and target.classes is not None]
+        if len(classes) == len(objectives):
+            kinds = " and ".join(
+                dict.fromkeys(with_article(name_of(objective.kind)) for objective in objectives)
+            )
+            yield f"channel {channel.name}: {feedback.kind} returns nothing: the errors of {of!r}, {kinds}, add up to 0; use dfa"
 
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -690,6 +710,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _wide: (),
     _one_class: (),
     _waiting_for_each_other: ("channels.coupling",),
+    warn_10_kickback: ("channels.feedback",),
     warn_27_given_up: ("channels.coupling",),
 }
 """Warnings by the scenario and the description of its environment, each with the settings of which it speaks (`speaking`)."""

@@ -269,12 +269,6 @@ SI = {"kind": "linear", "context": ["image"]}
             ["channel a->b: its synthetic input has no context and predicts the mean; give it observations"],
         ),
         (
-            {"coupling": "locked", "feedback": "kickback"},
-            [
-                "channel a->b: kickback returns nothing: the errors of 'b', a classification, add up to 0; use dfa"
-            ],
-        ),
-        (
             {"gradient": "critic"},
             ["channel a->b: a critic alone is a baseline from which little is learned; use kind sobolev"],
         ),

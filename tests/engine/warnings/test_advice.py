@@ -277,6 +277,8 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
     ),
 }
 LATE = "later|different steps"
+CODE: dict[str, Any] = {"kind": "coding", "target": "label"}
+GUESS: dict[str, Any] = {"kind": "regression", "target": "onehot"}
 SILENT: dict[str, tuple[Scenario | str, str]] = {
     "aligned": (late({"az": 1}, {"z": True}), LATE),
     "held": (late({"az": 1}, hold=2), LATE),
@@ -300,6 +302,37 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "own loss": ("alike_with_its_own_loss", "one class"),
     "a target is present": ("all_labelled", "is missing in all"),
 }
+
+
+@pytest.mark.parametrize(
+    ("goal", "kinds"),
+    [
+        (CLASSIFY, "a classification"),
+        (CODE, "a coding"),
+        ([CLASSIFY, {**CODE, "scale": 2.0}, CLASSIFY], "a classification and a coding"),
+        ([CLASSIFY, GUESS], ""),
+        (GUESS, ""),
+        ({"kind": "coding", "target": "onehot"}, ""),
+    ],
+)
+def test_a_kickback_of_errors_that_add_up_to_nothing_is_warned_of(
+    goal: dict[str, Any] | list[dict[str, Any]], kinds: str
+) -> None:
+    """It is of errors over classes, of one objective or of several; what is said is what its sender learns."""
+    scenario = scenario_of(
+        {"a": {"observes": ["x"]}, "z": {"objective": goal}},
+        [channel("az", "locked", feedback="kickback")],
+        {"id": "antiphon/Hyperplane-v0"},
+        optimiser={"kind": "sgd", "lr": 0.1},
+    )
+    line = f"channel a->z: kickback returns nothing: the errors of 'z', {kinds}, add up to 0; use dfa"
+    assert [found for found in advice(scenario) if "kickback" in found] == ([line] if kinds else [])
+    with warnings.catch_warnings(), Simulation(scenario, dtype=torch.float64) as simulation:
+        warnings.simplefilter("ignore", ScenarioWarning)
+        weight = simulation.agents["a"].parameters["0.weight"]
+        before = weight.detach().clone()
+        simulation.step()
+        assert bool((weight - before).abs().max() < 1e-12) is bool(kinds)
 
 
 @pytest.mark.parametrize("name", SAID)
