@@ -30,7 +30,8 @@ class Aggregator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, features] from [B, senders * size + senders]."""
         messages = x[..., : self.senders * self.size].reshape(*x.shape[:-1], self.senders, self.size)
-        return self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
+        joined = self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
+        return joined.to(x.dtype) if isinstance(joined, Tensor) else joined
 
 
 @final

@@ -405,6 +405,8 @@ class OwnObjective(Objective):
     is_own = True
 
     def __init__(self, loss: Any, name: str, key: Hashable, owner: str = "", *, owned: bool = False) -> None:
+        if hasattr(loss, "_torchdynamo_orig_callable") or hasattr(loss, "_orig_mod"):
+            raise ScenarioError(f"{name} is compiled (torch.compile); pass the loss that it was made from")
         self._name, self._key, self._owner = name, key, owner
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
@@ -492,7 +494,13 @@ class OwnObjective(Objective):
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         size_function = getattr(self._loss, "size", None)
         if callable(size_function):
-            needed = size_function(shape, classes)
+            try:
+                needed = size_function(shape, classes)
+            except Exception as error:
+                line = call_error(error, self._owner, f"{self._name}.size")
+                if line is None:
+                    raise
+                raise ScenarioError(f"{line}; let it take the target's shape and classes") from error
             try:
                 return None if needed is None else operator.index(needed)
             except TypeError:

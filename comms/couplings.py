@@ -77,6 +77,24 @@ class CreditedMessage:
         self.returned_gradient, self.counted = returned_gradient, counted
         self._output, self._predict_applied = output, predict_applied
 
+    def copied(self) -> CreditedMessage:
+        """Return the same message with tensors of its own, which may be changed in place."""
+
+        def predict_applied() -> torch.Tensor | None:
+            prediction = self._predict_applied()
+            return None if prediction is None else prediction.clone()
+
+        returned = None if self.returned_gradient is None else self.returned_gradient.clone()
+        return CreditedMessage(
+            self.sent.clone(),
+            self.stamp,
+            self.tick_period,
+            returned,
+            self.counted,
+            self._output.detach().clone(),
+            predict_applied,
+        )
+
     @property
     def now(self) -> torch.Tensor:
         """The message as the sender's present parameters make it.
@@ -130,6 +148,11 @@ class Coupling(DeclaredCoupling):
             is_state: Whether the message is an agent's state.
         """
         return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.COUNTED
+
+    @property
+    def is_users(self) -> bool:
+        """Whether its class is a user's."""
+        return not type(self).__module__.startswith("antiphon.")
 
     @property
     def gives_credit(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from antiphon.base.call_errors import call_error
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
@@ -75,32 +76,55 @@ class _ModuleModel(Model):
         return values
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Return the losses per sample, [B] or [K, B]."""
-        loss = getattr(self.module, "loss", None)
+        """Return the losses per sample, [B] or [K, B].
+
+        Raises:
+            CallError: The module's own loss fails.
+            ScenarioError: It is not one number per sample.
+        """
+        loss, subject = getattr(self.module, "loss", None), f"{self.point} {type(self.module).__name__}"
         if loss is None:
             return (prediction - truth).square().sum(-1)
+        flat = prediction.reshape(-1, prediction.shape[-1])
+        try:
+            values = self._own_losses(loss, prediction, truth)
+        except Exception as error:
+            line = call_error(error, subject, "its loss")
+            if line is None:
+                raise
+            raise line from error
+        return per_sample(f"{subject}: its loss", values, len(flat)).view(prediction.shape[:-1])
+
+    def _own_losses(self, loss: Callable[..., Tensor], prediction: Tensor, truth: Tensor) -> Tensor:
+        """What the module's own loss returns, whose random numbers are of each member's seed."""
         flat, device = prediction.reshape(-1, prediction.shape[-1]), prediction.device
         flat_truth = truth.reshape(flat.shape)
         place = "loss", str(self.updates), str(self._losses_called)
         self._losses_called += 1
         with self.kept_state.seen():
             if prediction.dim() < 3:
-                values = of_seed(seed_for(self.seed, *place), partial(loss, flat, flat_truth), device)
-            else:
-                values, drew = watched_of_seed(
-                    seed_for(self.seed, *place), partial(loss, flat, flat_truth), device
+                return of_seed(seed_for(self.seed, *place), partial(loss, flat, flat_truth), device)
+            values, drew = watched_of_seed(
+                seed_for(self.seed, *place), partial(loss, flat, flat_truth), device
+            )
+            if drew:
+                parts = zip(self.members, prediction, truth, strict=True)
+                values = torch.cat(
+                    [
+                        of_seed(seed_for(member.seed, *place), partial(loss, *part), device)
+                        for member, *part in parts
+                    ]
                 )
-                if drew:
-                    parts = zip(self.members, prediction, truth, strict=True)
-                    values = torch.cat(
-                        [
-                            of_seed(seed_for(member.seed, *place), partial(loss, *part), device)
-                            for member, *part in parts
-                        ]
-                    )
-        return per_sample(f"{self.point} {type(self.module).__name__}: its loss", values, len(flat)).view(
-            prediction.shape[:-1]
-        )
+        return values
+
+    def _training_loss(self, example: Example) -> Tensor:
+        loss = super()._training_loss(example)
+        if not loss.requires_grad:
+            line = f"{self.point} {type(self.module).__name__}: its loss has no gradient, so that nothing is learned"
+            raise ScenarioError(
+                f"{line}; compute it from parameters and without detach(), or set learn: false"
+            )
+        return loss
 
     def loss(self, example: Example) -> Tensor:
         self._losses_called = 0

@@ -115,8 +115,19 @@ def _shape(
 
 
 def _output_shape(module: nn.Module, inputs: int, data: Tensor | None) -> list[int] | str:
-    """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor."""
+    """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor.
+
+    Raises:
+        ScenarioError: Its forward makes parameters, which no optimiser would get.
+    """
+    known = {name for name, _ in module.named_parameters()}
     output = _output(module, inputs, data)
+    for name, p in module.named_parameters():
+        if name not in known and p.requires_grad:
+            kind = type(getattr(module, "module", module)).__name__
+            raise ScenarioError(
+                f"{kind} makes its parameter '{name}' in forward, where no optimiser gets it; make it in __init__"
+            )
     return list(output.shape) if isinstance(output, Tensor) else type(output).__name__
 
 

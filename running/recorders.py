@@ -21,7 +21,11 @@ def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> No
         try:
             getattr(recorder, method)(*arguments)
         except Exception as error:
-            line = call_error(error, "telemetry.recorders")
+            kind = type(recorder)
+            of_user = not kind.__module__.startswith("antiphon.")
+            line = call_error(
+                error, "telemetry.recorders", f"{kind.__qualname__}.{method}" if of_user else ""
+            )
             if line is None:
                 raise
             raise line from error

@@ -78,7 +78,13 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
 
 def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What a coupling refuses by itself: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
-    yield from channel.coupling.problems(channel)
+    for problem in channel.coupling.problems(channel) or ():
+        match problem:
+            case str(), str():
+                yield problem
+            case _:  # of a user's class
+                line = f"{type(channel.coupling).__name__}.problems yields {problem!r}, not a key and its problem"
+                yield "coupling", f"{line}; yield pairs, such as ('link.drop', 'must be 0; leave it out')"
 
 
 _NOT_FOR_STATES = (

@@ -220,7 +220,7 @@ class BackwardPass:
             output=output,
             predict_applied=partial(self.applied_prediction, channel, message, gate_is_open=has_prediction),
         )
-        credit = coupling.credit(credited_message, step)
+        credit = (channel.users_credit or coupling.credit)(credited_message, step)
         if credit is not None and getattr(credit, "shape", None) != channel.content.zeros.shape:
             given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
             shapes = f"{given}, not {list(channel.content.zeros.shape)}"

@@ -15,6 +15,7 @@ from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import Injection, clipped_per_sample
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import Example
+from antiphon.comms.users_credit import UsersCredit
 from antiphon.engine.heart.channel_settings import Endpoints, Feedback, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.layout import Layout, LearningRows, select_rows
 from antiphon.engine.heart.ledger import Ledger
@@ -44,11 +45,17 @@ class Channel:
     layout: Layout = field(default_factory=Layout)
     members: tuple[Channel, ...] = ()
     """The single channels that the stack is made of; a single channel has itself."""
+    users_credit: UsersCredit | None = field(default=None, init=False)
+    """How its coupling's credit is called, if that is a user's; None: as it is."""
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
             self.layout = Layout.single(len(self.content.zeros), self.content.zeros.device)
+            if self.coupling.is_users:
+                self.users_credit = UsersCredit(self.coupling, f"channels[{self.name}].coupling")
+        else:
+            self.users_credit = self.members[0].users_credit
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:

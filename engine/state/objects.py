@@ -9,6 +9,7 @@ from typing import Any
 from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.objectives import OwnObjective
 from antiphon.base.errors import RunError
+from antiphon.comms.users_credit import UsersCredit
 from antiphon.engine.heart.system import System
 from antiphon.nets.users.kept_state import KeptState
 from antiphon.nets.users.module_state import ModuleState
@@ -58,6 +59,12 @@ def load_objects(system: System, state: Mapping[str, Any]) -> None:
             objectives[name][int(index)].load_state_dict(tree)
 
 
+def _users_credits(system: System) -> dict[str, UsersCredit]:
+    """Return how the credits of users' couplings are called, by channel."""
+    credits_by_channel = {name: channel.users_credit for name, channel in system.channels.items()}
+    return {name: credit for name, credit in credits_by_channel.items() if credit is not None}
+
+
 def check_kept(system: System) -> None:
     """Check that a state holds all that users' objects keep.
 
@@ -75,14 +82,14 @@ def check_replays(system: System) -> None:
 
 
 def check_apart(first: System, second: System | None = None) -> bool:
-    """Check that runs of one scenario do not change one another's objectives; return whether all have been called, and so are known.
+    """Check that runs of one scenario do not change one another's objectives and couplings; return whether all have been called.
 
     Args:
         first: Of a run.
         second: Of a run that is stepped beside it; None: it follows, of the same document.
 
     Raises:
-        RunError: An objective is one object of the caller's, which both runs call, and keeps a state.
+        RunError: An objective is one object of the caller's, which both runs call, or a coupling, and keeps a state.
     """
     second_objectives, called = {} if second is None else _objectives(second), True
     for name, by_term in _objectives(first).items():
@@ -93,6 +100,11 @@ def check_apart(first: System, second: System | None = None) -> bool:
                 raise RunError(
                     f"the objective of {name} is an object that keeps a state, which several runs would share; give its class"
                 )
+    for name, credit in _users_credits(first).items():
+        called = called and credit.was_called
+        if credit.kept_state.is_lost:
+            line = "keeps a state, which several runs would share; compute its credit from the message and the step"
+            raise RunError(f"the coupling of {name} {line}")
     return called
 
 
@@ -113,6 +125,9 @@ def lost_state(system: System) -> str | None:
             return f"the network of {name} changes {attribute}, which no checkpoint has, and depends on it; {fix}"
     if (changed := changed_by_replay(system)) is not None:
         return changed
+    for name, credit in _users_credits(system).items():
+        if credit.kept_state.is_lost:
+            return f"the coupling of {name} keeps a state, which no checkpoint has; compute its credit from the message and the step"
     for module_name, kept_state in _modules(system):
         if kept_state.is_lost:
             return f"{module_name} keeps a state in attributes, which no checkpoint has; register a buffer for it"

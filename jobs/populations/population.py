@@ -158,15 +158,16 @@ class Population:
         systems = [run.running for run in active]
         if self.sequential_reason is None and systems != self._together.members:
             self._together.join(systems)
-        if not self._together.members:
-            infos: list[StepInfo] = []
+        infos: list[StepInfo] = []
+        if self._together.members:
+            infos = self._step_together(active)
+        else:
             for run in active:
                 with suppress(DivergenceError):  # noted in what runs
                     infos.append(run.step())
-            if self._unchecked and len(self.runs) > 1:
-                self._unchecked = not check_apart(*(run.running.system for run in self.runs[:2]))
-            return infos
-        return self._step_together(active)
+        if self._unchecked and len(self.runs) > 1:
+            self._unchecked = not check_apart(*(run.running.system for run in self.runs[:2]))
+        return infos
 
     def _step_together(self, active: Sequence[Run]) -> list[StepInfo]:
         together, step = self._together, active[0].running.now

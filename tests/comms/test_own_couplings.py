@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 import antiphon
-from antiphon import Scenario, Simulation
+from antiphon import Population, Scenario, Simulation
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
+from antiphon.errors import RunError
 from antiphon.scenarios import ChannelSpec, Template
 from antiphon.testing import check
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
@@ -778,6 +779,94 @@ def test_a_credit_has_a_number_for_each_component() -> None:
         Simulation(Scenario.model_validate(ring(channel={"coupling": Flat}))) as simulation,
     ):
         simulation.run(2)
+
+
+class Halved(Coupling):
+    """Half of the returned gradient, or of the prediction."""
+
+    predicts = uses_returned = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        gradient = (
+            message.applied_prediction if message.returned_gradient is None else message.returned_gradient
+        )
+        return None if gradient is None else self.half(gradient)
+
+    def half(self, gradient: Tensor) -> Tensor:
+        return gradient * 0.5
+
+
+class HalvedInPlace(Halved):
+    """The same, in place, as are its message's other tensors."""
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        message.sent.zero_()
+        message.now.zero_()
+        return super().credit(message, step)
+
+    def half(self, gradient: Tensor) -> Tensor:
+        return gradient.mul_(0.5)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_credit_may_change_its_message_in_place(stacked: bool) -> None:
+    agent = {"clock": {"unroll": 3}}
+    same_words = {"stacked": stacked, "agent": agent, "channel": {"link": {"delay": 1}}}
+    first, second = (of_agents(simulated(one, **same_words)) for one in (Halved, HalvedInPlace))
+    assert same(first, second)
+
+
+class Noisy(Halved):
+    """The same with noise."""
+
+    def half(self, gradient: Tensor) -> Tensor:
+        return gradient + torch.randn_like(gradient)
+
+
+def test_a_credit_draws_no_random_numbers() -> None:
+    line = "channels[n0->n1].coupling: Noisy.credit draws random numbers, and a credit is of its message and step alone; draw"
+    with (
+        one_line(re.escape(line)),
+        Simulation(Scenario.model_validate(ring(channel={"coupling": Noisy}))) as simulation,
+    ):
+        simulation.run(2)
+
+
+class Fading(Halved):
+    """Less at every call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def half(self, gradient: Tensor) -> Tensor:
+        self.calls += 1
+        return gradient / self.calls
+
+
+def test_a_run_whose_coupling_keeps_a_state_does_not_go_on() -> None:
+    scenario = Scenario.model_validate(ring(channel={"coupling": Fading}))
+    line = (
+        "^the coupling of n0->n1 keeps a state, which {}; compute its credit from the message and the step$"
+    )
+    with Simulation(scenario) as simulation:
+        simulation.run(2)
+        with one_line(line.format("no checkpoint has"), error=RunError):
+            simulation.fork()
+    with one_line(line.format("several runs would share"), error=RunError):
+        Population(scenario, [0, 1]).run(steps=4)
+
+
+def test_problems_of_a_coupling_are_pairs() -> None:
+    def problems(self: Coupling, channel: Any) -> Any:
+        yield "no delay, please"
+
+    silent = type("Silent", (Predicting,), {"problems": lambda self, channel: None})
+    assert Scenario.model_validate(ring(channel={"coupling": silent}))
+    line = "Told.problems yields 'no delay, please', not a key and its problem; yield pairs, such as ('link.drop', "
+    with one_line(re.escape(f"channels[0].coupling: {line}")):
+        Scenario.model_validate(
+            ring(channel={"coupling": type("Told", (Predicting,), {"problems": problems})})
+        )
 
 
 def test_a_class_is_no_word_of_a_scenario_file() -> None:

@@ -452,6 +452,115 @@ def test_a_run_whose_objects_keep_what_cannot_be_saved_does_not_go_on(kind: str,
                 loaded.step()
 
 
+class Guess(nn.Module):
+    """A predictor whose loss is `judge` of its prediction and the truth."""
+
+    judge: Any = None
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(inputs, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x)
+
+    def loss(self, *arguments: torch.Tensor) -> torch.Tensor:
+        return type(self).judge(*arguments)
+
+
+class Parameterless(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :1].expand(-1, self.outputs) * 0.1
+
+
+class Constant(Guess):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).detach()
+
+    judge = staticmethod(lambda prediction, truth: (prediction - truth).square().sum(1))
+
+
+def _failing(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    raise KeyError("scale")
+
+
+UNLEARNT = (
+    "its loss has no gradient, so that nothing is learned; compute it from parameters and without detach"
+)
+GUESSES: dict[str, tuple[type[nn.Module], str]] = {
+    "detached loss": (
+        type("Late", (Guess,), {"judge": lambda prediction, truth: (prediction - truth).square().sum(1).detach()}),
+        f"Late: {UNLEARNT}",
+    ),
+    "detached": (Constant, f"Constant: {UNLEARNT}"),
+    "no parameters": (Parameterless, f"Parameterless: {UNLEARNT}"),
+    "fails": (
+        type("Failing", (Guess,), {"judge": _failing}),
+        r"Failing: _failing failed at test_losses.py:\d+: KeyError: 'scale'",
+    ),
+    "other arguments": (
+        type("Alone", (Guess,), {"loss": property(lambda self: lambda: None)}),
+        "Alone: .*failed.*: TypeError: .* takes 0 positional arguments but 2 were given",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("point", ["gradient", "input"])
+@pytest.mark.parametrize("case", GUESSES)
+def test_a_predictor_that_cannot_learn_is_a_line(case: str, point: str) -> None:
+    kind, line = GUESSES[case]
+    channel: dict[str, Any] = {"from": "a", "to": "b", "size": 6, "link": {"delay": 1, "drop": 0.3}}
+    channel[point] = {"kind": kind, "context": ["x"]}
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "regression", "target": "y"}}}
+    with (
+        pytest.raises((ScenarioError, RunError), match=f"{point} {line}"),
+        Simulation(scenario_of(agents, channels=[channel], env=keeping().env)) as simulation,
+    ):
+        simulation.run(4, progress=False)
+
+
+def test_a_predictor_that_is_not_trained_needs_no_parameters() -> None:
+    gradient = {"kind": Parameterless, "context": ["x"], "learn": False}
+    channel = {"from": "a", "to": "b", "size": 6, "gradient": gradient}
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "regression", "target": "y"}}}
+    with Simulation(scenario_of(agents, channels=[channel], env=keeping().env)) as simulation:
+        simulation.run(4, progress=False)
+        assert simulation.fork().now == 4
+
+
+def test_a_size_that_cannot_be_asked_for_is_a_line() -> None:
+    class Sized(Running):
+        def size(self) -> int:
+            return 2
+
+    line = (
+        r"^agents.b.objective: Sized.size failed: TypeError: .*; let it take the target's shape and classes$"
+    )
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(keeping(Sized))
+
+
+def test_a_compiled_loss_is_refused_with_the_fix() -> None:
+    def compiled(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output - target).square().sum(1)
+
+    compiled._torchdynamo_orig_callable = compiled  # type: ignore[attr-defined]  # as torch.compile has it
+    with pytest.raises(
+        ScenarioError, match=r"compiled is compiled \(torch.compile\); pass the loss that it was made from"
+    ):
+        Simulation(keeping(compiled))
+
+
+def test_an_aggregation_in_float64_has_the_type_of_the_run() -> None:
+    with Simulation(keeping(fan_in=lambda messages, present: messages.sum(1).double())) as simulation:
+        simulation.run(4, progress=False)
+        assert {p.dtype for p in parameters(simulation)} == {torch.float32}
+
+
 def test_probes_of_a_loss_before_a_run_do_not_change_what_it_encloses() -> None:
     steps = []
     for backend in ("cohort", reference):

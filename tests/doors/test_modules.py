@@ -352,6 +352,27 @@ class HiddenFirst(nn.Linear):
         return checkpoint(super().forward, x, use_reentrant=True)  # type: ignore[no-any-return]
 
 
+class Growing(nn.Module):
+    """Makes its last layer in its first forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "last"):
+            self.last = nn.Linear(6, 3).to(x)
+        last: nn.Linear = self.last
+        return last(self.first(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("door", ["own", "split"])
+def test_parameters_that_a_forward_makes_are_refused_with_the_fix(env: Any, door: str) -> None:
+    line = "makes its parameter '.*last.weight' in forward, where no optimiser gets it; make it in __init__"
+    with pytest.raises(antiphon.ScenarioError, match=line):
+        _run(env, nn.Sequential(Growing(), nn.Tanh(), nn.Linear(3, 3)).double(), door)
+
+
 def test_a_checkpoint_over_observations_is_refused_with_the_fix(env: Any) -> None:
     line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
     model = nn.Sequential(HiddenFirst(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()

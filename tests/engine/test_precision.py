@@ -106,6 +106,11 @@ def test_what_cannot_be_is_refused_with_the_way_out() -> None:
         antiphon.ScenarioError, match=r"the module is compiled .*; pass the original module, its _orig"
     ):
         antiphon.Simulation(scenario_of(compiled))
+    exported = torch.export.export(Own(64, 10), (torch.zeros(2, 64),)).module()
+    with pytest.raises(
+        antiphon.ScenarioError, match=r"is of torch.export; pass the module that it was made from"
+    ):
+        antiphon.Simulation(scenario_of(exported))
 
 
 def test_a_module_of_ones_own_runs_under_autocast_and_native_refuses_it() -> None:

@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 UPPER: tuple[Fault, ...] = (
     Fault(
+        "recorders-other-arguments-are-a-traceback",
+        "running/recorders.py",
+        'if of_user else ""',
+        'if False else ""',
+        "tests/running/test_own_recorders.py::test_one_that_takes_other_arguments_is_a_line",
+    ),
+    Fault(
         "running-appended-recorders-do-not-begin",
         "running/recorders.py",
         """            call_each([recorder], "begin", describe())

@@ -68,6 +68,17 @@ def test_what_is_no_recorder_is_refused_before_a_step(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "result.json").exists()
 
 
+def test_one_that_takes_other_arguments_is_a_line(tmp_path: Path) -> None:
+    class Short(Service):
+        def figures(self, step: int) -> None:  # type: ignore[override]
+            pass
+
+    scenario = scenario_of(AGENTS, [], steps=2, telemetry={"recorders": [Short]})
+    line = r"^telemetry.recorders: \S*Short.figures failed: TypeError: .* takes 2 positional arguments but 3 were given$"
+    with pytest.raises(RunError, match=line), Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
+
+
 @pytest.mark.parametrize("method", ["begin", "figures", "end", "sync", "close"])
 def test_one_that_fails_is_a_line_with_its_method(method: str, tmp_path: Path) -> None:
     class Failing(Service):

@@ -1,0 +1,42 @@
+"""Calls of the `credit` of a user's coupling, which may change the tensors it gets, and neither draws random numbers nor keeps a state."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from antiphon.base.errors import ScenarioError
+from antiphon.comms.couplings import Coupling, CreditedMessage
+from antiphon.nets.isolation.global_numbers import watched_of_seed
+from antiphon.nets.users.kept_state import KeptState
+
+
+class UsersCredit:
+    """The `credit` of a user's coupling, for the messages of a channel.
+
+    Args:
+        coupling: The coupling.
+        place: Its key, for errors.
+
+    Attributes:
+        kept_state: What the coupling keeps between calls.
+        was_called: Whether it has been called.
+    """
+
+    def __init__(self, coupling: Coupling, place: str) -> None:
+        self._coupling, self._place = coupling, place
+        self.kept_state, self.was_called = KeptState(coupling, owned=False), False
+
+    def __call__(self, message: CreditedMessage, step: int) -> Tensor | None:
+        """Return the credit of a message, of which the coupling gets copies.
+
+        Raises:
+            ScenarioError: It draws random numbers: those of a stack would not be those of its channels alone.
+        """
+        self.was_called = True
+        credit, drew = watched_of_seed(0, partial(self._coupling.credit, message.copied(), step))
+        if drew:
+            line = f"{type(self._coupling).__name__}.credit draws random numbers, and a credit is of its message and step alone"
+            raise ScenarioError(f"{self._place}: {line}; draw them once, in __init__")
+        return credit
