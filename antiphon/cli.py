@@ -248,6 +248,13 @@ def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
     return f"{line.removesuffix(')')}; {command} lists all)"
 
 
+def _with_dashes(line: str, words: Sequence[str]) -> str:
+    """Return an error's line with `--` where it begins with a setting that is given as an option."""
+    setting = re.match(r"(cluster|jobs|ray)(?=[ :])", line)
+    given = {word.partition("=")[0] for word in words}
+    return f"--{line}" if setting is not None and f"--{setting[0]}" in given else line
+
+
 def _with_ray(words: Sequence[str]) -> list[str]:
     """Return words with `--ray local` for a `--ray` that no HOST:PORT follows: Typer has no option with an optional value."""
     expanded: list[str] = []
@@ -276,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError:
         raise
     except AntiphonError as error:
-        write_error(f"error: {_with_others(error, words)}")
+        write_error(f"error: {_with_dashes(_with_others(error, words), words)}")
         return error.exit_code
     except OSError as error:
         line = in_one_line(f"{error.filename or 'file'}: {error.strerror or error}")

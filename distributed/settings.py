@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -67,6 +69,11 @@ class PartsSettings:
             value = getattr(self, name)
             if not isinstance(value, expected | None) or (expected is Sequence and isinstance(value, str)):
                 raise ScenarioError(f"parts: {name} is {value!r}; {fix}")
+        seconds = self.step_seconds or ()
+        if not all(isinstance(each, numbers.Real) and 0 < each < math.inf for each in seconds):
+            raise ScenarioError(
+                f"parts: step_seconds is {self.step_seconds!r}; every part's must be a number above 0"
+            )
         if self.cluster is not None:
             refused = {
                 "delay": self.delay,
@@ -78,8 +85,6 @@ class PartsSettings:
                 raise ScenarioError(f"parts: {name} has no effect in virtual time; leave it out")
         elif self.step_seconds is not None:
             raise ScenarioError("parts: step_seconds has no effect without a cluster; leave it out")
-        if not all(seconds > 0 for seconds in self.step_seconds or ()):
-            raise ScenarioError(f"parts: step_seconds is {self.step_seconds!r}; every part's must be above 0")
         mode = self.mode or ("lockstep" if self.cluster is None else "free")
         object.__setattr__(self, "mode", mode)
         if mode not in _MODES:
@@ -96,6 +101,10 @@ class PartsSettings:
             raise ScenarioError(f"parts: bits is {self.bits}; must be at most 16, or {FLOATS}: as floats")
         if self.placement is None and self.count is None and self.cluster is None:
             raise ScenarioError("parts: count is missing; give it, or a placement of the agents")
+        if mode == "free" and self.one_process:
+            raise ScenarioError(
+                "parts: mode 'free' has no effect on one part; leave it out, or give more parts"
+            )
 
     @classmethod
     def of(cls, parts: int | Mapping[str, Any] | PartsSettings | None) -> PartsSettings | None:
@@ -145,7 +154,7 @@ class PartsSettings:
     def check_kept(self, asked: PartsSettings, path: Path) -> None:
         """Raise RunError where other settings are asked for than a run in virtual time has, which keeps its own."""
         if asked.cluster is None:
-            raise RunError(f"{path}: a run in virtual time keeps its parts; leave out --parts")
+            raise RunError(f"{path}: a run in virtual time keeps its parts; leave the parts out")
         for name in (field.name for field in fields(self)):
             if (value := getattr(asked, name)) is not None and value != getattr(self, name):
                 raise RunError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.examples import encode
 from antiphon.comms.gradient_alignment import alignment
@@ -71,8 +72,9 @@ def ceilings(
         By channel, without channels whose message and context have more than 4,096 features together.
 
     Raises:
-        ScenarioError: There is no such channel, or it has no predictor.
+        ScenarioError: There is no such channel, it has no predictor, or `ahead` is below 0.
     """
+    check_counts("ceilings", 0, ahead=ahead)
     running = running_of(simulation)
     system = running.system
     names = chosen_channels(predicted_channels(system), channels, "ceilings: channel with a predictor")

@@ -89,9 +89,10 @@ def signal_alignment(
         gradient.
 
     Raises:
-        ScenarioError: There is no such channel, it has no predictor, or `messages` is below 1.
+        ScenarioError: There is no such channel, it has no predictor, `messages` is below 1, or `ahead` below 0.
     """
     check_counts("signal_alignment", needed=True, messages=messages)
+    check_counts("signal_alignment", 0, ahead=ahead)
     running = running_of(simulation)
     system = running.system
     probe = "signal_alignment: channel with a predictor"

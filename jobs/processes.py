@@ -183,7 +183,7 @@ def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | 
         resources = library.cluster_resources()
         if not cluster.is_own and resources.get("CPU", 0) < count:
             raise RunError(
-                f"--ray: the cluster has {resources.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
+                f"ray: the cluster has {resources.get('CPU', 0):g} CPUs; {count} jobs need one each"
             )
         task = library.remote(
             num_cpus=0 if cluster.is_own else 1,

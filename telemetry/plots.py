@@ -117,5 +117,5 @@ def chosen(
     names = [choice] if isinstance(choice, str) else list(choice)
     for name in names:
         if name not in logged:
-            raise ScenarioError(f"plot: no {kind} '{name}' is logged{suggest(name, logged)}")
+            raise ScenarioError(f"plot: no {kind} '{name}' is logged{suggest(name, {*logged})}")
     return names

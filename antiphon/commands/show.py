@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,35 +77,36 @@ def show(
     if steps is not None and not timeline:
         raise ScenarioError("show --steps is for --timeline; give both, or neither")
     values = values_of(settings or ())
-    of_scenario = bool(resolved or timeline or variant or values)
-    if what in (_ENV, _KINDS):
-        if yaml or resolved or schema or timeline or variant or (what == _KINDS and values):
-            accepted = "--json" if what == _KINDS else "--json and --set"
-            raise ScenarioError(f"show {what} describes no scenario; leave out all options but {accepted}")
-        _kinds(which, json) if what == _KINDS else _environment(which, values, json)
-    elif which is not None:
+    given = {
+        "--scenario": python is not None,
+        "--variant": variant is not None,
+        "--set": bool(values),
+        "--yaml": yaml,
+        "--resolved": resolved,
+        "--schema": schema,
+        "--timeline": timeline,
+        "--json": json,
+    }
+    document = None if what in (None, _ENV, _KINDS) or python is not None else _document(what)
+    form = _form(what, document, given)
+    _check_options(form, [option for option, is_given in given.items() if is_given], document)
+    if which is not None and what not in (_ENV, _KINDS):
         raise ScenarioError(f"show: {which!r}: one name at a time, or show env ID, or show kinds SECTION")
-    elif schema:
+    if schema:
+        if what is not None:
+            raise ScenarioError(f"show --schema is of all scenario files; leave out {what!r}")
         print_json(json_schema()) if json else print(schema_text(), end="")
     elif what is None:
-        if yaml or of_scenario:
-            raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
-    elif python is None and (document := _document(what)) is not None:
-        if of_scenario:
-            kind = next(iter(type(document).model_fields))
-            line = f"{what} is a {kind}; {document.scenario} is its scenario, of which show has these options"
-            raise ScenarioError(f"show: {line}, and for {what} alone --yaml and --json")
+    elif what == _KINDS:
+        _kinds(which, json)
+    elif form == _ENVIRONMENT:
+        _environment(which if what == _ENV else what, values, json)
+    elif document is not None:
         _show_document(what, document, yaml=yaml, json=json)
     elif timeline:
         _timeline(scenario_template(what, python).resolve(variant, values), steps, json=json)
-    elif _is_environment(what):
-        _environment(what, values, json)
     elif yaml:
-        if of_scenario:
-            raise ScenarioError(
-                "show --yaml prints the scenario file as written; use --resolved with --variant and --set"
-            )
         _show_yaml(scenario_template(what, python))
     elif resolved:
         print(scenario_template(what, python).resolve(variant, values).to_yaml(), end="")
@@ -117,6 +118,42 @@ def show(
         from antiphon.terminal.scenario_tables import show_scenario
 
         show_scenario(what, template, variant, values, json)
+
+
+def _form(what: str | None, document: PopulationSpec | StudySpec | None, given: Mapping[str, bool]) -> str:
+    """Return which form of the command is asked for: a key of `_TAKEN`."""
+    if what == _KINDS:
+        return "kinds"
+    if what == _ENV or (document is None and what is not None and _is_environment(what)):
+        return _ENVIRONMENT
+    if given["--schema"]:
+        return "the schema"
+    if what is None:
+        return "the library"
+    if given["--yaml"]:
+        return "a file as written"
+    if document is not None:
+        return "a study or population"
+    for option, form in (("--resolved", "a resolved scenario"), ("--timeline", "a timeline")):
+        if given[option]:
+            return form
+    return "a scenario"
+
+
+def _check_options(form: str, options: Sequence[str], document: PopulationSpec | StudySpec | None) -> None:
+    """Raise ScenarioError where an option is given that the form of the command does not take."""
+    refused = [option for option in options if option not in _TAKEN[form]]
+    if not refused:
+        return
+    *first, last = _TAKEN[form]
+    fix = f"leave out all options but {', '.join(first)}{' and ' * bool(first)}{last}"
+    if document is not None:
+        fix = f"{fix}, or show its scenario, {document.scenario}"
+    elif form == "the library":
+        fix = "name a scenario, run or environment"
+    elif form == "a file as written":
+        fix = "use --resolved with --variant and --set"
+    raise ScenarioError(f"show {refused[0]}: has no effect on {form}; {fix}")
 
 
 def _show_document(what: str, document: PopulationSpec | StudySpec, *, yaml: bool, json: bool) -> None:
@@ -180,6 +217,20 @@ def _reference(table: ReferenceTable) -> None:
 
 _ENV, _KINDS = "env", "kinds"
 """First words that name no scenario: what follows is an environment, or a section of scenario files."""
+_ENVIRONMENT = "an environment"
+_OF_SCENARIO = ("--scenario", "--variant", "--set")
+_TAKEN: Mapping[str, tuple[str, ...]] = {
+    "the library": ("--json",),
+    "the schema": ("--schema", "--json"),
+    "kinds": ("--json",),
+    _ENVIRONMENT: ("--set", "--json"),
+    "a study or population": ("--yaml", "--json"),
+    "a file as written": ("--scenario", "--yaml"),
+    "a resolved scenario": (*_OF_SCENARIO, "--resolved"),
+    "a timeline": (*_OF_SCENARIO, "--timeline", "--json"),
+    "a scenario": (*_OF_SCENARIO, "--json"),
+}
+"""Options that each form of the command takes; `--steps` belongs to `--timeline`."""
 _OF_ENVIRONMENTS = ("antiphon/", "gymnasium/", "pettingzoo/")
 """How ids of environments begin."""
 

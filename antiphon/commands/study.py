@@ -77,7 +77,8 @@ def study(
 ) -> int:
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
     if what is None:
-        if budget or variants or settings or seeds or steps or episodes or logdir:
+        changed = device != "cpu" or exist != "resume"
+        if changed or budget or variants or settings or seeds or steps or episodes or jobs or logdir:
             raise RunError(f"study: name a study; known: {', '.join(StudySpec.library_names())}")
         _list(json)
         return 0

@@ -19,6 +19,9 @@ from antiphon.comms.examples import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS
 from antiphon.nets.layers import IGNORED
 
+_OF_SEND = ("self", "message")
+"""Parameters of `Channel.send`, beside which signals are keywords."""
+
 
 class OptimiserSettings(KindSpec):
     """The optimiser of a predictor: the keys of every kind.
@@ -134,6 +137,11 @@ def context_specs(context: Mapping[str, Context] | None) -> dict[str, ContextSpe
         raise ScenarioError(
             f"context: is {show_refused(context)}; give classes or shape by name: {{{name!r}: 10}}"
         )
+    for name in context:
+        if not isinstance(name, str) or not name or name in _OF_SEND:
+            raise ScenarioError(
+                f"context: {name!r} cannot name a signal in send(message, NAME=…); use another name"
+            )
     return {name: context_spec(name, entry) for name, entry in context.items()}
 
 

@@ -100,7 +100,7 @@ class RayCluster:
         _check_answers(address)
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         _probe(address)
-        return _init(f"--ray: the Ray cluster at {address} cannot be joined", address=address)
+        return _init(f"ray: the Ray cluster at {address} cannot be joined", address=address)
 
     def close(self) -> None:
         """Leave the cluster, and end it where it was started here; a second call does nothing."""
@@ -126,7 +126,7 @@ def open_cluster(address: str) -> Iterator[RayCluster]:
         atexit.register(cluster.close)
     elif address != (LOCAL if cluster.is_own else cluster.address):
         raise RunError(
-            f"--ray: this process is connected to the Ray cluster at {cluster.address}; close what uses it first"
+            f"ray: this process is connected to the Ray cluster at {cluster.address}; close what uses it first"
         )
     _open["users"] += 1
     try:
@@ -159,13 +159,13 @@ def _check_answers(address: str) -> None:
     host, separator, port = address.rpartition(":")
     if not separator or not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise RunError(
-            f"--ray: {address!r} is not HOST:PORT; `ray start --head` prints it, for example 10.0.0.1:6379"
+            f"ray: {address!r} is not HOST:PORT; `ray start --head` prints it, for example 10.0.0.1:6379"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
     except OSError as error:
         raise RunError(
-            f"--ray: nothing answers at {address} ({error.strerror or error}); "
+            f"ray: nothing answers at {address} ({error.strerror or error}); "
             "start a cluster there with `ray start --head`, or leave it out for one of this machine"
         ) from None
 
@@ -176,13 +176,13 @@ def _probe(address: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_JOIN, check=False)
     except subprocess.TimeoutExpired:
-        raise RunError(f"--ray: no Ray cluster answers at {address} within {_JOIN:g} s") from None
+        raise RunError(f"ray: no Ray cluster answers at {address} within {_JOIN:g} s") from None
     if not done.returncode:
         return
     if "InvalidAuthToken" in done.stderr or "AuthenticationError" in done.stderr:
         raise RunError(
-            f"--ray: the cluster at {address} and this process share no token; name the cluster's with "
+            f"ray: the cluster at {address} and this process share no token; name the cluster's with "
             "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or set RAY_AUTH_MODE=disabled if it has none"
         )
     lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no error message"]
-    raise RunError(f"--ray: the Ray cluster at {address} cannot be joined ({lines[-1].strip()})")
+    raise RunError(f"ray: the Ray cluster at {address} cannot be joined ({lines[-1].strip()})")

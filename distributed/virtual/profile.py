@@ -221,5 +221,5 @@ def find_profile(name_or_path: str | Path) -> ClusterProfile:
     if name in names:
         return ClusterProfile.of_library(name)
     if Path(name).suffix not in (".yaml", ".yml"):
-        raise ScenarioError(f"--cluster: no profile {name!r}{suggest(name, names)}; or give a .yaml file")
+        raise ScenarioError(f"cluster: no profile {name!r}{suggest(name, names)}; or give a .yaml file")
     return ClusterProfile.from_yaml(read_file(Path(name).expanduser()), name)

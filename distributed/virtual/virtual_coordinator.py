@@ -297,7 +297,7 @@ class VirtualCoordinator(Executor):
         """
         if "virtual" not in state:
             problem = "the state is not from a simulation in virtual time"
-            raise RunError(f"{problem}; run it without --cluster")
+            raise RunError(f"{problem}; run it without a cluster")
         check_compatible(running.system, self._present, state["system"], state["present"])
         if state["virtual"]["placement"] != self._placement:
             raise RunError("the state has another placement of the agents; give the placement of its run")

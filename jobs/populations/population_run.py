@@ -128,10 +128,10 @@ class PopulationRun(Observer):
             )
         jobs = self._jobs = min(before.get("jobs", 1) if jobs is None else jobs, spec.members)
         if ray is not None and jobs == 1:
-            raise RunError("--ray: has no effect on one process; add --jobs N")
+            raise RunError("ray: has no effect on one process; give 2 or more jobs")
         if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
             line = f"{template.source} cannot be imported by other processes; put it into a module"
-            raise RunError(f"--jobs {jobs}: {line}")
+            raise RunError(f"jobs {jobs}: {line}")
         requests = requests_of(spec, template, **settings)
         how: Any = {"exist": exist, "checkpoint_every": checkpoint_every}
         how["until"] = before.get("until") if until is None else until
@@ -146,13 +146,13 @@ class PopulationRun(Observer):
         if isinstance(template, PythonTemplate) and spec.population == template.name:  # as a study is called
             self.spec = spec.with_keys(population=self.scenario.scenario)
         if jobs > 1 and getattr(requests[0].scenario.env, "league", False):
-            raise RunError(f"--jobs {jobs}: the members of a league meet in one process; leave it out")
+            raise RunError(f"jobs {jobs}: the members of a league meet in one process; leave it out")
         evaluate = requests[0].scenario.training.evaluate
         if jobs > 1 and spec.select is not None and evaluate is not None and evaluate.patience:
             line = (
                 "`select` compares members after each step, and `training.evaluate.patience` ends some early"
             )
-            raise RunError(f"--jobs {jobs}: {line}; leave out one of the three")
+            raise RunError(f"jobs {jobs}: {line}; leave out one of the three")
         done = max(job.saved for job in members)
         if until is not None and until < done:
             raise RunError(

@@ -186,8 +186,11 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     """Plan every run of a study; None: the template is loaded by the name in the study file.
 
     A scenario without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
-    ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
+    ScenarioError where there is no such device, budget, variant, parameter or value; nothing has been run.
     """
+    from antiphon.nets.devices import chosen_device
+
+    chosen_device(options.device)
     template = template_of(spec, options, template)
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:

@@ -352,9 +352,10 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     )
     assert "A league of capture the flag" in cli("show")
     assert list(cli.json("show")["populations"]) == ["flags", "pole", "toy"]
-    line = "show: pole is a population; cartpole-team is its scenario, of which show has these options, and for pole alone"
     for options in ("--resolved", "--timeline", "--set lr=1"):
-        assert cli.refused("show pole", options) == f"{line} --yaml and --json"
+        line = f"show {options.split()[0]}: has no effect on a study or population"
+        fix = "leave out all options but --yaml and --json, or show its scenario, cartpole-team"
+        assert cli.refused("show pole", options) == f"{line}; {fix}"
     assert cli("show pole --yaml").startswith("population: pole\n")
     pole = cli("show pole")
     assert "lr 0.0001 to 0.1 uniform in the logarithm" in " ".join(pole.split())

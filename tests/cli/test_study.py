@@ -198,8 +198,10 @@ def test_a_study_is_shown_with_its_lines_axes_and_cells(here: Path, cli: Command
     ]
     assert cli("show s.yaml --yaml") == Path("s.yaml").read_text()
     assert cli.json("show s.yaml")["grid"] == {"depth": [2, 3]}
-    line = "show: s.yaml is a study; digits-mlp is its scenario, of which show has these options, and for s.yaml alone"
-    assert cli.refused("show s.yaml --timeline") == f"{line} --yaml and --json"
+    line = (
+        "show --timeline: has no effect on a study or population; leave out all options but --yaml and --json"
+    )
+    assert cli.refused("show s.yaml --timeline") == f"{line}, or show its scenario, digits-mlp"
 
 
 def test_a_name_of_a_scenario_and_of_a_study_shows_the_scenario(here: Path, cli: Commands) -> None:

@@ -296,6 +296,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"context": {"label": True}}, "context: 'label' is True; use a number of classes"),
     ({"context": {"label": 0}}, "context: 'label' is 0; use a number of classes"),
     ({"context": {"label": ((2, 0), 3)}}, "context: 'label' is ((2, 0), 3); use a number of classes"),
+    (
+        {"context": {"message": 3}},
+        "context: 'message' cannot name a signal in send(message, NAME=…); use another name",
+    ),
+    ({"context": {"self": 3}}, "context: 'self' cannot name a signal"),
+    ({"context": {"": 3}}, "context: '' cannot name a signal"),
+    ({"context": {1: 3}}, "context: 1 cannot name a signal"),
     ({"context": ["label"]}, "context: is ['label']; give classes or shape by name: {'label': 10}"),
     ({"context": "digit"}, "context: is the word 'digit'; give classes or shape by name: {'digit': 10}"),
     ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),

@@ -206,6 +206,10 @@ def test_a_plot_has_a_panel_for_each_metric(simulation: Any) -> None:
         antiphon.ScenarioError, match="no metric 'acuracy' is logged; did you mean 'accuracy'"
     ):
         history.plot("acuracy")
+    with pytest.raises(antiphon.ScenarioError, match="no agent or channel 'nosuch' is logged") as refused:
+        history.plot(names="nosuch")
+    known = str(refused.value).partition("known: ")[2].split(", ")
+    assert len(known) == len({*known}) > 3
     with pytest.raises(antiphon.ScenarioError, match="n0->n1 has no loss"):
         channel.plot("loss")
     with simulation.fork() as twin, pytest.raises(antiphon.RunError, match="no metrics have been logged"):

@@ -182,10 +182,12 @@ def test_an_error_of_a_process_is_that_of_the_population(tmp_path: Path) -> None
 
 
 def test_what_other_processes_cannot_do_is_refused(here: Path, cli: Commands) -> None:
-    with one_line("--jobs 2: .* cannot be imported by other processes; put it into a module", RunError):
+    with one_line("^jobs 2: .* cannot be imported by other processes; put it into a module", RunError):
         antiphon.population(lambda lr: None, vary=KEYS["vary"], members=2, jobs=2, logdir=here / "it")
+    with one_line("^ray: has no effect on one process; give 2 or more jobs", RunError):
+        antiphon.population("pole", ray="local", logdir=here / "it")
     for words, line in {
-        "run pole --ray": "--ray: has no effect on one process; add --jobs N",
+        "run pole --ray": "--ray: has no effect on one process; give 2 or more jobs",
         "run digits-mlp --jobs 2": "--jobs: digits-mlp is no population; leave it out",
         "run flags --jobs 2": "--jobs 2: the members of a league meet in one process; leave it out",
         "run capture-flag --set league=true --seeds 2": (

@@ -84,17 +84,17 @@ def test_without_ray_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("address", ["", "here:", ":6379", "here:port", "10.0.0.1:65536"])
 def test_what_is_no_address_is_one_line(address: str) -> None:
-    with pytest.raises(RunError, match=r"^--ray: '.*' is not HOST:PORT; .* 10\.0\.0\.1:6379$"):
+    with pytest.raises(RunError, match=r"^ray: '.*' is not HOST:PORT; .* 10\.0\.0\.1:6379$"):
         on(address)
 
 
 def test_an_address_where_nothing_answers_is_one_line() -> None:
     port = free_port()
     with pytest.raises(
-        RunError, match=rf"^--ray: nothing answers at 127\.0\.0\.1:{port} \(.*refused.*\); start"
+        RunError, match=rf"^ray: nothing answers at 127\.0\.0\.1:{port} \(.*refused.*\); start"
     ):
         on(f"127.0.0.1:{port}")
-    with pytest.raises(RunError, match=r"^--ray: nothing answers at no-such-host\.invalid:1 "):
+    with pytest.raises(RunError, match=r"^ray: nothing answers at no-such-host\.invalid:1 "):
         on("no-such-host.invalid:1")
 
 

@@ -51,7 +51,7 @@ def test_a_profile_that_is_not_found_or_read_gives_one_line(here: Path) -> None:
     Path("folder.yaml").mkdir()
     Path("bytes.yaml").write_bytes(b"\xff\xfe")
     for place, line in (
-        ("two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'"),
+        ("two-core", "cluster: no profile 'two-core'; did you mean 'two-cores'"),
         ("absent.yaml", r"absent\.yaml: no such file"),
         ("folder.yaml", "is a folder"),
         ("bytes.yaml", "not a text file in UTF-8"),

@@ -219,6 +219,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "parts: step_seconds is '1.0'; list the seconds per step of each part",
     ),
     (
+        lambda: divided(step_seconds=["a", "b", "c"]),
+        "parts: step_seconds is ['a', 'b', 'c']; every part's must be a number above 0",
+    ),
+    (
         lambda: divided(step_seconds=[1.0, 0.0, 1.0]),
         "parts: step_seconds is [1.0, 0.0, 1.0]; every part's must be",
     ),
