@@ -1,8 +1,9 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
 Read this page, then words.py, which has the words and masks of the heart, then step.py. In the list of files below, those with a * are
-the step, and those with a + say what the life of any message is made of: message_lives.py tells such lives. Rules are those of
-docs/semantics.md.
+the step, and those with a + say what the life of any message is made of: message_lives.py tells such lives. A first reading skips those with a -.
+Two files elsewhere belong to it: base/mask.py, and comms/backward_requests.py, whose `backward_all` has the arithmetic of a step: what is
+divided by B, scaled and discounted. Rules are those of docs/semantics.md.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 
@@ -76,9 +77,9 @@ The files; each imports only files above it, also for types:
     participation       which agents learn from a window
     agent               stacks of agents
     updates             what is learned at a step, by agents and by predictors
-    divergence_texts    what a user reads of a divergence
-    divergence          checks before a parameter moves
-    guard               the same on a GPU, where the host looks at no number until it synchronises
+    divergence_texts -  what a user reads of a divergence
+    divergence -        checks before a parameter moves
+    guard -             the same on a GPU, where the host looks at no number until it synchronises
     system              all agents, channels and learning groups
     feature             the points of the step at which features are called
     forward *           a tick: read, evaluate, send
@@ -126,10 +127,11 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     what of a message enters the network         reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
     what an agent observes                       forward.py: `ForwardPass.observations` + engine/policies/critics.py, engine/features/normalisation.py.
                                                  It is asked again as a window is replayed: the same at a step
-    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages`
+    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages` + inspection/truth.py: `look_ahead`, engine/metrics/timeline.py
   Returning:
     what becomes of a message that never counts  ledger.py: `Ledger.finish`
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
+    what of it is booked (clipped, weighed)      the same, and of further passes engine/policies/replayed_senders.py (`examples`)
     how several reads are added                  message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick` +
                                                  distributed/parts/exchange.py, distributed/parts/cut_ledger.py
     what is kept of returned gradients           newest_returned.py + engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
@@ -162,6 +164,10 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     an objective                                 agents/objectives.py
     a loss beside the objectives                 a feature with the point `after_credit`
     how losses are weighed by environment        window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too; not of policies
+    the same, by what only a window's end shows  window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent` +
+                                                 `sweep_obstacle` (engine/features/sweep.py), engine/policies
+    an environment is left out                   channel.py: `Channel.void_when_sent`, and `ObjectiveEvaluator.term_loss`, not learning rows, which
+                                                 are of whole members + engine/policies, engine/features/auxiliary.py
     by what losses are divided                   comms/backward_requests.py: `backward_all`, also credit and what returns +
                                                  engine/policies/further_passes.py
     which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py,
@@ -175,10 +181,12 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     at which rate an agent or predictor learns   a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the
                                                  rate to `learn_at` of nets/trained_parameters.py
     which window is differentiated first         learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles) + engine/build/stack_kinds.py
-    which window moves parameters first          the same: windows move them in their turns, of a group the oldest first
+    which window moves parameters first          the same: windows move them in their turns, of a group the oldest first; a metric or handle
+                                                 that wants the newest takes them by `oldest_first` (updates.py)
     what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
-    which members of a stack move, or when       the same: `Update.restrict_moving`, which only takes members away; mind ties and further passes
-                                                 (`Feature.before_move`)
+    which members of a stack move, or when       the same: `Update.restrict_moving`, which only takes members away. To keep a learner at rest, call
+                                                 it at both points: ties lift what was restricted at `after_differentiate`, and
+                                                 further passes have no `before_move` (`Feature.before_move`)
     what is refused before parameters move       divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
   Other:
     in which order features are called           engine/installed.py: `TABLE`, where they have a point in common
@@ -190,7 +198,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     how rows are laid out in a stack             layout.py: `Layout`
     what a checkpoint has of a message           message.py: the field's role (roles.py)
     what a checkpoint has of a note              engine/state/trees.py
-    a metric of the step                         engine/metrics/step_metrics.py; with ages of reads, engine/features/ages.py
+    a metric of the step                         engine/metrics/step_metrics.py; with ages of reads, engine/features/ages.py; of what does not
+                                                 happen at each step + engine/metrics/newest.py: `_rhythms_of`; all + telemetry/tab/explanations.py
     what a step reports                          updates.py: `StepReport` + engine/metrics/report_by_agent.py,
                                                  distributed/virtual/virtual_coordinator.py
 """

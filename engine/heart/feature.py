@@ -171,7 +171,8 @@ class Feature:
         """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves.
 
         What is changed here is not checked again. Further passes move parameters without this point. `TiedGradients` lifts here what
-        `Update.restrict_moving` has restricted: a feature that keeps agents at rest is after it in the table (engine/installed.py).
+        `Update.restrict_moving` has restricted. So a feature that keeps learners at rest restricts them here, after it in the table
+        (engine/installed.py), and at `after_differentiate`, for further passes.
         """
 
     def clipped_gradients(

@@ -23,7 +23,7 @@ In numbers: agent a ticks at every step and learns from windows of 4 ticks: its 
 every 4th step and learns from windows of 2 ticks: its window 1 has the ticks of steps 8 and 12, and ends at step 12. Both have an
 objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for gradients. There are B = 4 environments,
 and at step 7 the episode ends in environments 0 and 1. The columns list environments: where the message is void (`Fate.void`), where
-it is so since before any tick read it (`Fate.void_unread`), where a read of it has counted (`Booked.rows`), and where it has a booked
+it is so since before any tick read it (`Fate.void_unread`), where a read of it has counted (`Booked.counted`), and where it has a booked
 gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which one window reads after the end:
 
     step  void  void_unread  counted  gradient  methods
@@ -34,7 +34,8 @@ gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which 
     14    0 1   0 1          2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
 
-For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
+For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them; for that of step 7
+neither, as that of step 10 has when b ticks at step 12. Those of 5 and 7 are gone at 8 and 10. Had the episode ended at
 step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but `void_unread` nowhere, and
 counted in all four environments.
 
@@ -67,7 +68,8 @@ for any of its messages of a->b.
     15    0 1   0 1          2 3      2 3       a's window 3 ends, and waits. Windows 1 and 2 have a turn each, 1 first: it is replayed with the
                                                 present parameters, and BackwardPass.collect_injections takes `Booked.gradient`, of
                                                 this message in 2 and 3
-    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
+    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent; those of steps 5 and 7 too, which no tick
+                                                reads: their window waited, and could inject (`Message.sender_window_open`)
 
 The first message again, where a->b is `locked`. Then a and b are one group, with windows of 8 steps, the least that windows of 4 and of 8
 divide (engine/build/learning_groups.py): those of steps 0 to 7 and 8 to 15. What crosses the end of a window has no credit:
@@ -77,7 +79,7 @@ divide (engine/build/learning_groups.py): those of steps 0 to 7 and 8 to 15. Wha
     7     0 1   0 1          -        -         window 0 ends: `Locked` has no `credit`, and nothing is injected
     8     0 1   0 1          -        -         ForwardPass.as_read: one Constant, of zeros in 0 and 1, as the message is of window 0
     15    0 1   0 1          -        -         window 1 ends: Ledger.close_window; it is finished, and nothing is booked
-    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent
+    16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent; those of steps 5 and 7 at 8 and 10
 
 The message of step 10 there, which is read in the window that sent it. Had the episode ended at step 11, b would read zeros in 0 and 1,
 and no gradient would come back there; after step 12 an end changes nothing of what was read.

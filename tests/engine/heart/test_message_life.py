@@ -111,6 +111,18 @@ def test_the_tables_are_what_a_run_computes(backend: Chosen) -> None:
         assert [step for step, facts in life.items() if facts] == list(range(stamp, gone))
 
 
+@pytest.mark.parametrize(
+    ("coupling", "gone"), [("decoupled", (8, 10)), ("delayed", (16, 16)), ("locked", (8, 10))]
+)
+def test_messages_that_no_tick_reads_stay_until_their_window_injects_no_more(
+    coupling: str, gone: tuple[int, int]
+) -> None:
+    for stamp, step in zip((5, 7), gone, strict=True):
+        life = lived("a->b", stamp, 7, "cohort", coupling)
+        assert [step for step, facts in life.items() if facts] == list(range(stamp, step))
+        assert not any(facts[2] for facts in life.values() if facts)
+
+
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_an_end_after_the_tick_that_reads_it_takes_nothing_back(backend: Chosen) -> None:
     assert lived("a->b", 6, 9, backend)[12] == [[0, 1], [], [0, 1, 2, 3], [0, 1, 2, 3]]
