@@ -22,6 +22,7 @@ from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import oldest_first
 from antiphon.engine.inference.composition import agent_module
 from antiphon.engine.metrics.channel_figures import ChannelFigures
 from antiphon.engine.metrics.report_by_agent import AgentReport
@@ -214,9 +215,9 @@ class Message:
             received=message.carried_value,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
-            complete=message.finished_at is not None and message.booked.rows is not NONE,
+            complete=message.finished_at is not None and message.booked.counted is not NONE,
             finished=message.finished_at if message.read_plan.is_bookable else None,
-            counted=mask(message.booked.rows),
+            counted=mask(message.booked.counted),
             void=mask(message.fate.void),
             injects=mask(message.creditable),
         )
@@ -523,10 +524,9 @@ class Recording:
         if quantity == "message":
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
-            # of windows that are learned from at one step the newest is the last
-            injected = (
-                update.newest_injected_by_channel.get(self.name) for update in reversed(learned.updates)
-            )
-            return next((credit.gradient for credit in injected if credit is not None), None)
+            injected = [
+                update.newest_injected_by_channel.get(self.name) for update in oldest_first(learned.updates)
+            ]
+            return next((credit.gradient for credit in reversed(injected) if credit is not None), None)
         update = learned.predictor_updates.get(self.name)
         return None if update is None else update.examples[-1].returned

@@ -40,7 +40,7 @@ class Gates(Feature):
     def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
         sums: list[Tensor] = []
         for message in messages:
-            gradient, rows = message.booked.gradient, message.booked.rows
+            gradient, rows = message.booked.gradient, message.booked.counted
             prediction = self.predictor_trainer.predict(channel, message)
             if gradient is None or prediction is None:
                 continue

@@ -87,7 +87,7 @@ class TiedGradients(Feature):
             (update, name) for update in updates for name in update.gradients_by_learner.keys() & self.agents
         ]
         for update, name in tied:
-            if not update.moving_members_by_agent.get(name, ALL).anywhere:
+            if not update.moving_members_by_learner.get(name, ALL).anywhere:
                 update.gradients_by_learner[name] = [None] * len(update.gradients_by_learner[name])
         gradients_by_update = [
             {

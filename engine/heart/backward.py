@@ -181,7 +181,7 @@ class BackwardPass:
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
             if back is ALL:
-                back = simplified(layout.members_in(message.booked.rows))
+                back = simplified(layout.members_in(message.booked.counted))
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
         if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
             credit = self._coupling_credit(
@@ -216,7 +216,7 @@ class BackwardPass:
             message.stamp,
             tick_period=channel.ledger.timetable.send_times.tick_period,
             returned_gradient=message.booked.gradient if has_returned else None,
-            counted=message.booked.rows if has_returned else NONE,
+            counted=message.booked.counted if has_returned else NONE,
             output=output,
             predict_applied=partial(self.applied_prediction, channel, message, gate_is_open=has_prediction),
         )

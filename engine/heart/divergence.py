@@ -162,6 +162,7 @@ class DivergenceCheck:
         agents: The stacks of agents, by name.
         channels: The stacks of channels, by name.
         groups_by_seed: The learning groups of single agents, for each seed.
+        learner_name_by_agent: As `System` has it.
     """
 
     deferred = False
@@ -173,10 +174,11 @@ class DivergenceCheck:
         agents: Mapping[str, Agent],
         channels: Mapping[str, Channel],
         groups_by_seed: Sequence[Sequence[LearningGroup]],
+        learner_name_by_agent: Mapping[str, str],
     ) -> None:
         self.rule = rule
         self.agents, self.channels = agents, channels
-        self.groups_by_seed = groups_by_seed
+        self.groups_by_seed, self.learner_name_by_agent = groups_by_seed, learner_name_by_agent
         self._single_groups = [
             {name: group for group in groups for name in group.agent_names} for groups in groups_by_seed
         ]
@@ -246,7 +248,8 @@ class DivergenceCheck:
         """Zero the gradients of reads that are not finite, in rows of members that do not move: no learning signal reached them."""
         for read, gradient in update.gradient_by_read.items():
             channel = self.channels[read.channel_name]
-            members = update.moving_members_by_agent.get(channel.receiver, ALL)
+            learner_name = self.learner_name_by_agent[channel.receiver]
+            members = update.moving_members_by_learner.get(learner_name, ALL)
             if members is ALL or bool(gradient.isfinite().all()):
                 continue
             rows = self.agents[channel.receiver].layout.rows_of(members)
@@ -258,7 +261,9 @@ class DivergenceCheck:
         group_norms: dict[LearningGroup, float] = {}  # over all gradients of a group
         for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
-            moving = update.moving_members_by_agent.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
+            moving = (
+                update.moving_members_by_learner.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
+            )
             flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []

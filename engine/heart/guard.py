@@ -53,7 +53,9 @@ class Guard(DivergenceCheck):
     deferred = True
 
     def __init__(self, check: DivergenceCheck, device: torch.device) -> None:
-        super().__init__(check.rule, check.agents, check.channels, check.groups_by_seed)
+        super().__init__(
+            check.rule, check.agents, check.channels, check.groups_by_seed, check.learner_name_by_agent
+        )
         self._skip = torch.tensor([0.0, 1.0]).to(device)
         self.skip = Skip(*self._skip.unbind())
         self._marks = torch.tensor([True, False]).to(device)

@@ -77,10 +77,10 @@ class Booked:
     """What is booked for a message, as the windows that read it are learned from; whole once the message is finished."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size], per sample, summed over the reads that counted; zeros elsewhere than in `rows`."""
+    """[rows, size], per sample, summed over the reads that counted; zeros elsewhere than in `counted`."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
-    rows: Mask = field(default=NONE, metadata=saved_as("counted", MASK))
+    counted: Mask = field(default=NONE, metadata=MASK)
     """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in no row,
     `Message.mark_finished` makes it `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
@@ -88,14 +88,14 @@ class Booked:
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add a read where it `counted`, with its gradient, [rows, size] per sample; None: none returns, or no loss depends on it."""
-        self.rows |= counted
+        self.counted |= counted
         if gradient is not None:
             gradient = counted.zero_elsewhere(gradient)
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_zero_rows(self, rows: Mask) -> None:
         """Add rows in which the gradient of a state is zero: its episode has ended there for good, and no loss depends on it."""
-        self.rows |= rows
+        self.counted |= rows
 
     def add_loss(self, loss: Tensor) -> None:
         """Add the loss of a window, [rows]."""
@@ -154,7 +154,7 @@ class Message:
     def mark_finished(self, step: int, back_at: int | None) -> None:
         """Finish it, as the last window that may read it has closed at `step`: look up whether anything is booked in any row.
 
-        If nothing is, `Booked.rows` is `NONE` from now on, and nothing returns. If something is and gradients return, there is one: zeros
+        If nothing is, `Booked.counted` is `NONE` from now on, and nothing returns. If something is and gradients return, there is one: zeros
         where no loss depends on the message.
 
         Args:
@@ -162,10 +162,10 @@ class Message:
             back_at: The step at which its gradient is back, if anything is booked; None: gradients do not return.
         """
         self.finished_at = step
-        if self.booked.rows is NONE:
+        if self.booked.counted is NONE:
             return
-        if not self.booked.rows.anywhere:
-            self.booked = replace(self.booked, rows=NONE)
+        if not self.booked.counted.anywhere:
+            self.booked = replace(self.booked, counted=NONE)
             return
         self.back_at = back_at
         if back_at is not None and self.booked.gradient is None:

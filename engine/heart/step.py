@@ -142,7 +142,11 @@ class Engine:
         )
         groups_by_seed = [single_system.groups for single_system in single_systems]
         self.divergence_check = DivergenceCheck(
-            system.divergence_rule, system.agents, system.channels, groups_by_seed
+            system.divergence_rule,
+            system.agents,
+            system.channels,
+            groups_by_seed,
+            system.learner_name_by_agent,
         )
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -310,7 +314,7 @@ class Engine:
                 feature.after_move(turn, step)
 
     def move_agents(self, updates: Sequence[Update], step: int) -> None:
-        """Move the parameters of agents, of stacks those of `Update.moving_members_by_agent`."""
+        """Move the parameters of agents, of stacks those of `Update.moving_members_by_learner`."""
         moves: list[tuple[Learner, Sequence[Tensor | None], Mask[Members], Container[int]]] = []
         for update in updates:
             moving_agents: dict[str, tuple[Sequence[Tensor | None], Mask[Members]]] = {}

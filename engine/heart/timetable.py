@@ -20,9 +20,9 @@ class ReadUse(Enum):
     OWN_WINDOW = "own window"
     """Only ticks of the window that sent it read it, with its graph: so it is with most states. Nothing is booked for it, but for the last
     state before a termination: its gradient is known to be zero (`Ledger._book_zero_after_last_state`)."""
-    BOOKED = "booked"
+    BOOKABLE = "bookable"
     """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`. A plan does not ask for the
-    coupling, which a fork or a probe may exchange while the message is on its way: messages of a locked channel are `BOOKED` too, though
+    coupling, which a fork or a probe may exchange while the message is on its way: a locked channel has `BOOKABLE` messages too, though
     none of their reads counts, and nothing is booked for them."""
 
 
@@ -39,14 +39,14 @@ class ReadPlan:
     use: ReadUse = field(init=False)
     """Whether and for what it is read, which follows from the above."""
     is_bookable: bool = field(init=False)
-    """Whether its `use` is `BOOKED`."""
+    """Whether its `use` is `BOOKABLE`."""
 
     def __post_init__(self) -> None:
-        use = ReadUse.BOOKED
+        use = ReadUse.BOOKABLE
         if not self.window_numbers:
             use = ReadUse.UNREAD if self.first_tick is None else ReadUse.OWN_WINDOW
         object.__setattr__(self, "use", use)
-        object.__setattr__(self, "is_bookable", use is ReadUse.BOOKED)
+        object.__setattr__(self, "is_bookable", use is ReadUse.BOOKABLE)
 
     def awaits_first_read(self, step: int) -> bool:
         """Return whether a read of it may be booked, but no tick has read it by `step`."""

@@ -5,7 +5,7 @@ Their masks are in the table of words.py.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,6 +21,11 @@ from antiphon.engine.heart.window import LearningGroup, Window
 
 GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
+
+
+def oldest_first(updates: Iterable[Update]) -> list[Update]:
+    """Return updates by the numbers of their windows, so that of each learning group the newest comes last."""
+    return sorted(updates, key=lambda update: update.window.number)
 
 
 class EndedWindows(NamedTuple):
@@ -114,8 +119,8 @@ class Update:
     injected_rows: dict[tuple[str, int], Mask] = field(default_factory=dict)
     """By channel and stamp: the rows of a message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
-    moving_members_by_agent: dict[str, Mask[Members]] = field(default_factory=dict)
-    """The members that their optimisers move, by agent; of an agent that is absent, all. See `restrict_moving`."""
+    moving_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
+    """The members that their optimisers move, by learner; of a learner that is absent, all. See `restrict_moving`."""
     resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
     """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
 
@@ -133,20 +138,23 @@ class Update:
             if gradient is not None
         }
 
-    def restrict_moving(self, agent_name: str, members: Mask[Members]) -> Mask[Members]:
-        """Let the optimiser of an agent move none but some members, of those that it may move so far; return which are left.
+    def restrict_moving(self, learner_name: str, members: Mask[Members]) -> Mask[Members]:
+        """Let the optimiser of a learner move none but some members, of those that it may move so far; return which are left.
 
         Features enter the members that a learning signal has reached (features/reach.py, of stacks), and `Engine.move_agents` those of
-        seeds that have not diverged.
+        seeds that have not diverged. Of tied agents, only the name of the first is that of their learner.
         """
-        moving = self.moving_members_by_agent.get(agent_name, ALL)
+        assert learner_name in self.group.agent_count_by_learner, (
+            f"'{learner_name}' is no learner of the group"
+        )
+        moving = self.moving_members_by_learner.get(learner_name, ALL)
         if members is not ALL:
-            moving = self.moving_members_by_agent[agent_name] = moving & members
+            moving = self.moving_members_by_learner[learner_name] = moving & members
         return moving
 
-    def let_all_move(self, agent_name: str) -> None:
-        """Lift all restrictions of an agent before it moves, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
-        self.moving_members_by_agent[agent_name] = ALL
+    def let_all_move(self, learner_name: str) -> None:
+        """Lift all restrictions of a learner before it moves, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
+        self.moving_members_by_learner[learner_name] = ALL
 
     def keep_injected(self, channel: Channel, injected: Credit) -> None:
         """Keep what is injected into a message as its channel's newest, for metrics and a run's handles alone.
@@ -221,6 +229,8 @@ class StepReport:
     """What was learned at one step, by stack."""
 
     updates: list[Update]
+    """The updates of windows, in their turns. A group has several where windows have waited; a reader that wants the newest takes
+    them `oldest_first`, by number, and leans on no order of turns."""
     predictor_updates: dict[str, PredictorUpdate]
     """The updates of synthetic gradients, by channel."""
     input_updates: dict[str, PredictorUpdate] = field(default_factory=dict)

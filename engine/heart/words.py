@@ -13,7 +13,7 @@
     read                a tick takes a message, or what stands in for it, as input: as a `CountedRead`, `WithGraph` or `Constant`
     learner             the network, parameters and optimiser of an agent, which tied agents share; its name is that of its first agent
     learn               an agent learns from a window in the rows in which the window's gradient moves it:
-                        `Window.learning_rows_by_agent`, below
+                        `Window.learning_rows_by_agent`, below. They are all rows of some members, never some environments of one
     count               a read counts in the rows in which it reads the due message, or a synthetic input in its place, and its agent
                         learns from the window
     window              begins with its first tick, and ends at a step of its `WindowGrid`, at which its group pops it. It closes in the
@@ -54,7 +54,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.synthetic    the value is a synthetic input
     Arrival.may_count    the value is the due message or a synthetic input, and not an older message
     CountedRead.counted  the read counts: the same, and the receiver learns from the window
-    Booked.rows          something is booked: a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
+    Booked.counted       something is booked: a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
     Example.valid        a predictor learns from the message (`Channel.restrict_example`)
 
 Masks of what learns: the first two of an agent's rows, the others of the members of a stack of agents or channels (`Mask[Members]`):
@@ -63,7 +63,7 @@ Masks of what learns: the first two of an agent's rows, the others of the member
     Window.learning_rows_by_agent      `ForwardPass.begin_window`      the agent learns from the window
     Tick.learning_rows                 `ForwardPass._begin_tick`       the same, of the tick's agent
     Example.member_mask                `Channel.restrict_example`      the channel has this example
-    Update.moving_members_by_agent     features; `Engine.move_agents`  its optimiser moves the member: a learning signal has reached it
+    Update.moving_members_by_learner   features; `Engine.move_agents`  its optimiser moves the member: a learning signal has reached it
     PredictorUpdate.moving_members     `PredictorTrainer`              its optimiser moves the predictor: its channel has an example
     DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others do not move
 

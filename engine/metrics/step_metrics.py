@@ -26,7 +26,7 @@ from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate, StepReport
+from antiphon.engine.heart.updates import PredictorUpdate, StepReport, oldest_first
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
@@ -270,13 +270,13 @@ def of_agents(
 
     `of`: of the stacks with any of these members; None: of all.
     """
-    for update in learned.updates:
+    for update in oldest_first(learned.updates):
         for name, gradients in update.gradients_by_learner.items():
             agent = system.agents[name]
             if not _any(agent.member_names, of):
                 continue
             if present_gradients := [g for g in gradients if g is not None]:
-                present = _list(update.moving_members_by_agent.get(name, ALL), len(agent.member_names))
+                present = _list(update.moving_members_by_learner.get(name, ALL), len(agent.member_names))
                 yield Measured(agent.member_names, "gradient_norm", _norms(present_gradients, agent), present)
     for agent in system.agents.values():
         if not _any(agent.member_names, of):
@@ -324,7 +324,7 @@ def of_channels(
             yield Measured(names, "si_loss", losses, _list(trained.moving_members, len(names)))
     injected_by_channel = {
         name: injected
-        for update in learned.updates
+        for update in oldest_first(learned.updates)
         for name, injected in update.newest_injected_by_channel.items()
     }
     for name, channel in system.channels.items():

@@ -187,8 +187,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-seed-that-stops-lets-all-members-of-the-others-step",
         "engine/heart/updates.py",
-        "[agent_name] = moving & members",
-        "[agent_name] = members",
+        "[learner_name] = moving & members",
+        "[learner_name] = members",
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),
     Fault(
