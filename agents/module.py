@@ -71,7 +71,7 @@ class SideBySide(nn.Module):
         return f"[batch, {self.inputs}]" + f" and the state [batch, {self.state}]" * (self.state > 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [B, outputs + state_size], the loss among the outputs, from [B, inputs + state_size]."""
+        """Return [B, outputs (+ 1: the loss) + state] from [B, inputs + state]."""
         returned = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
         parts = ["the output", *["the state for the next tick"] * (self.state > 0)]
         parts += ["the loss per sample, [batch]"] * (self.loss is not None)

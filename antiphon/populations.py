@@ -23,7 +23,7 @@ from antiphon.jobs.populations.lineage_curves import lineage_curves
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
 from antiphon.jobs.populations.selection import advice, scored_values
 from antiphon.jobs.scenario_sources import scenario_template
-from antiphon.running.directory import check_exist, is_free, numbered
+from antiphon.running.directory import check_exist, first_free
 from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable, PythonTemplate
@@ -81,7 +81,7 @@ def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str
     requested = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
     if exist != "number":
         return requested, exist
-    directory = next(candidate for candidate in numbered(requested) if is_free(candidate))
+    directory = first_free(requested)
     if directory != requested:
         existing, written = display_path(requested), display_path(directory)
         write_error(f"{existing} already exists: this population is written to {written}")

@@ -39,7 +39,6 @@ def suggest(
         also: Other spellings of known ones, which may be the nearest, and are not listed.
         listed: What stands before the list.
         longest: Characters of the list.
-        longest: Characters of the list.
     """
     names, more_names = (tuple(sorted(str(item) for item in items)) for items in (candidates, also))
     return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, more_names, listed, longest)

@@ -74,9 +74,9 @@ class Coordinator(PartsExecutor):
             DivergenceError: See `advance`.
             RunError: A part is gone and does not come back.
         """
-        parts, reached = self.opened.parts, self.parts_at
-        if running.diverged is not None or parts is None or reached is None or reached <= self.whole_at:
+        if (ahead := self.to_gather(running)) is None:
             return
+        parts, reached = ahead
         try:
             state = parts.gather()
         except DivergenceError as error:

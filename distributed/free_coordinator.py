@@ -54,9 +54,9 @@ class FreeCoordinator(PartsExecutor):
             DivergenceError: See `advance`.
             RunError: See `advance`.
         """
-        parts, reached = self.opened.parts, self.parts_at
-        if running.diverged is not None or parts is None or reached is None or reached <= self.whole_at:
+        if (ahead := self.to_gather(running)) is None:
             return
+        parts, reached = ahead
         self._check_unchanged(running)  # what the parts have learned takes the place of a change
         try:
             state = copy_tree(parts.gather())

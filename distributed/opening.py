@@ -172,6 +172,13 @@ class PartsExecutor(Executor):
         """Steps that the parts have taken."""
         return self.parts_at or 0
 
+    def to_gather(self, running: LiveSystem) -> tuple[Parts, int] | None:
+        """Return the parts, and how many steps they have taken; None: the whole has all that they have."""
+        parts, reached = self.opened.parts, self.parts_at
+        if running.diverged is not None or parts is None or reached is None or reached <= self.whole_at:
+            return None
+        return parts, reached
+
     def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
         """Return what the parts record of the step just taken, and their metrics."""
         return self.opened.recorded(running, self.reached)

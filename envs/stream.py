@@ -66,6 +66,7 @@ class Draws:
 
     Args:
         rows: Rows of the split, int64.
+        num_envs: Environments, each with a row of its own at a time.
     """
 
     def __init__(self, rows: Tensor, num_envs: int) -> None:
@@ -99,6 +100,7 @@ class Epochs:
 
     Args:
         rows: Rows of the split, int64.
+        num_envs: Environments, each with a row of its own at a time.
     """
 
     def __init__(self, rows: Tensor, num_envs: int) -> None:
@@ -139,6 +141,7 @@ class ExampleStream(SeededEnv):
         Never; where `episode_steps` is the hold, every environment terminates with its example.
 
     Args:
+        num_envs: Environments, which are the batch.
         answer: The categorical column that actions guess, or None.
         settings: `device` and `dtype`, see `TorchVectorEnv`.
         digest: Returns the digest of the data, for the state; None: the scenario defines the data.

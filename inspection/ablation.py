@@ -514,6 +514,9 @@ class _OtherSteps(_Replacement):
         return shifted
 
 
-_REPLACEMENTS: dict[str, type[_Replacement]] = dict(
-    zip(ABLATIONS, (_Replacement, _Means, _Resampled, _OtherSteps), strict=True)
-)
+_REPLACEMENTS: dict[str, type[_Replacement]] = {
+    "zero": _Replacement,
+    "mean": _Means,
+    "resample": _Resampled,
+    "step": _OtherSteps,
+}

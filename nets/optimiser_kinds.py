@@ -14,6 +14,8 @@ from antiphon.base import kinds
 from antiphon.base.extensions import optimiser
 from antiphon.nets.kernel_calls import Call, Numbers
 
+BETAS = 0.9, 0.999
+"""Adam's decay rates of the first and second moment."""
 EPSILON = 1e-8
 """What Adam adds to the root of the second moment."""
 
@@ -23,14 +25,13 @@ class Rule(ABC):
 
     Args:
         momentum: Of SGD.
-        betas: Adam's decay rates of the first and second moment.
     """
 
     counts_steps: ClassVar[bool] = True
     """Whether the size of a step depends on how many were taken."""
 
-    def __init__(self, momentum: float, betas: tuple[float, float]) -> None:
-        self.momentum, self.betas = momentum, betas
+    def __init__(self, momentum: float) -> None:
+        self.momentum = momentum
 
     @property
     @abstractmethod
@@ -152,8 +153,8 @@ class Adam(Rule):
             [],
             call.steps,
             lr=rate,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
+            beta1=BETAS[0],
+            beta2=BETAS[1],
             weight_decay=weight_decay,
             eps=EPSILON,
             amsgrad=False,

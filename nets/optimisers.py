@@ -56,7 +56,7 @@ class Optimiser:
     Args:
         kind: `sgd`, `adam` or `adamw`.
         parameters: The parameters, changed in place.
-        betas: Adam's decay rates of the first and second moment.
+        momentum: Of `sgd`.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
         clip: The largest joint norm of the gradients; None: no limit.
 
@@ -78,20 +78,18 @@ class Optimiser:
         parameters: Sequence[Tensor],
         *,
         momentum: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         clip: float | None = None,
     ) -> None:
         self.kind = kind
         self.parameters = list(parameters)
         self.momentum = momentum
-        self.betas = betas
         self.weight_decay: PerMember = weight_decay
         self.clip: PerMember | None = clip
         self.skip: Skip | None = None
-        self.rule = RULES[kind](momentum, betas)
+        self.rule = RULES[kind](momentum)
         self.moments = self.rule.moments
-        self.key: Hashable = kind, momentum, betas, self.rule.counts_steps
+        self.key: Hashable = kind, momentum, self.rule.counts_steps
         self._row: tuple[Optimiser, int] | None = None
         self._absent: tuple[tuple[int, ...], Tensor] | None = None
 
@@ -168,7 +166,7 @@ class Optimiser:
         elif MISSED in self.state:
             self.state[MISSED][0].zero_()
         for name, tensors in self.state.items():
-            if name == MISSED not in state:
+            if name == MISSED and name not in state:
                 continue
             for tensor, saved in zip(tensors, state[name], strict=True):
                 tensor.copy_(saved)
@@ -179,7 +177,7 @@ class Optimiser:
 
     def settings(self) -> dict[str, Any]:
         """Return all arguments except the parameters, for another optimiser."""
-        names = ("kind", "momentum", "betas", "weight_decay", "clip")
+        names = ("kind", "momentum", "weight_decay", "clip")
         return {name: getattr(self, name) for name in names}
 
     def tensors(self) -> Iterator[Tensor]:

@@ -37,7 +37,7 @@ class StackedOptimiser(Optimiser):
         super().__init__(kind, parameters, **settings)
         self.size = len(parameters[0]) if parameters else 0
         self._shape = (self.size,)
-        self.key = kind, self.momentum, self.betas, True
+        self.key = kind, self.momentum, True
         self.late: set[int] = set()
         self._offsets: list[int] | None = None
         """Steps of each member relative to a common count; None: stored only on the device."""

@@ -245,6 +245,11 @@ def numbered(path: Path) -> Iterator[Path]:
     yield from (named.with_name(f"{named.name}-{number}") for number in count(2))
 
 
+def first_free(path: Path) -> Path:
+    """Return the first of the folders of `numbered` that is free."""
+    return next(candidate for candidate in numbered(path) if is_free(candidate))
+
+
 def remove_run(path: Path) -> None:
     """Remove what a run has written in a folder, run.json last, and the folder if nothing else is in it."""
     shutil.rmtree(path / "checkpoints", ignore_errors=True)

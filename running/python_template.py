@@ -24,6 +24,7 @@ from antiphon.base.imports import ModuleError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
+from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.scenario import Scenario
 
 _ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
@@ -73,6 +74,11 @@ class PythonTemplate:
     def name(self) -> str:
         """The scenario's name, or the function's."""
         return self.base.scenario if isinstance(self.base, Scenario) else _word(self.base)
+
+    @property
+    def called(self) -> str:
+        """What a user calls it: its name in the library, or its source."""
+        return next((name for name, source in MADE_IN_PYTHON.items() if source == self.source), self.source)
 
     @property
     def description(self) -> str:
@@ -148,7 +154,8 @@ class PythonTemplate:
         if variant is None:
             return values
         if variant not in self.variants:
-            raise ScenarioError(f"{self.source} has no variant {variant!r}{suggest(variant, self.variants)}")
+            fix = suggest(variant, self.variants) or "; leave it out"
+            raise ScenarioError(f"{self.called} has no variant {variant!r}{fix}")
         return {**self.variants[variant], **values}
 
     def _build(self, values: Mapping[str, Any]) -> Scenario:
@@ -160,7 +167,7 @@ class PythonTemplate:
                 suggest(unknown[0], parameters)
                 or "; give a function of its parameters that returns a Scenario"
             )
-            raise ScenarioError(f"{source} has no parameter {unknown[0]!r}{mend}")
+            raise ScenarioError(f"{self.called} has no parameter {unknown[0]!r}{mend}")
         if isinstance(base, Scenario):
             return base
         missing = [

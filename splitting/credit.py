@@ -293,7 +293,7 @@ class Credit:
 
     def _blocks(self) -> list[str]:
         """The members of the lists of modules that are cut, in the order of their calls."""
-        cut = [member for name in self.cuts if (member := self._stack(name))]
+        cut = [member for name in self.cuts if (member := self._block_of(name))]
         members = dict.fromkeys(path for member in cut for path in self._siblings(member))
         return [path for path in _in_order(self._trace([*members])) if path in members] if members else []
 
@@ -303,7 +303,7 @@ class Credit:
         children = self.model.get_submodule(container).named_children()
         return [f"{container}.{child}" if container else child for child, _ in children]
 
-    def _stack(self, cut: str) -> str | None:
+    def _block_of(self, cut: str) -> str | None:
         """The repeated block that a cut is before, or in: the outermost member of a list of modules; None: there is none."""
         names = cut.split(".")
         for depth in range(1, len(names)):
@@ -335,7 +335,7 @@ class Credit:
     def _chosen(self, wire: Wire, at: str, layers: int) -> list[str]:
         """Of the blocks between a cut and the last layers, so many: those that change the shape, and evenly spaced ones."""
         cut = self.cuts[wire.receiver - 1]
-        block = self._stack(cut)
+        block = self._block_of(cut)
         if block is None:
             raise ScenarioError(
                 f"gradient: aug_local copies blocks, and '{cut}' is in no list of them; use local"

@@ -10,7 +10,7 @@ from antiphon.base.files import display_path
 from antiphon.base.imports import with_imports
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import advice
-from antiphon.running.directory import is_free, numbered
+from antiphon.running.directory import first_free
 from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -28,7 +28,7 @@ def run_population(
     """Run a population; return the exit code. The settings are those of `PopulationRun`, the rest is as in `antiphon run`."""
     if exist == "number":
         requested, exist = directory, "error"
-        directory = next(candidate for candidate in numbered(requested) if is_free(candidate))
+        directory = first_free(requested)
         if directory != requested:
             remark(f"{requested.name} already exists: this population is called {directory.name}")
     settings["command"] = ("antiphon", *sys.argv[1:])

@@ -61,13 +61,13 @@ def _own_kinds(value: object, place: str) -> Iterator[str]:
 
 
 def _obstacles(system: System) -> Iterator[str]:
-    policy, env = system.divergence_rule, system.description
+    env = system.description
     if system.schedule.episode_windows is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
     for group in system.groups:
         if group.grid.cycle_steps is None:
             yield f"no number of steps is known after which windows of '{group.agent_names[0]}' repeat"
-    if policy.bound is not None:
+    if system.divergence_rule.bound is not None:
         yield "on_divergence.max is checked at every step"
     if system.seed_count > 1:
         yield "several seeds are trained together"

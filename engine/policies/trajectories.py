@@ -59,7 +59,7 @@ class Trajectories:
                 is_experience = present
             rewards = rewards + reward.where(running, 0)
             terminates, truncates = (
-                self._signal(agent, steps, [rewards.end_names[kind] for rewards in member_rewards]) > 0
+                self._signal(agent, steps, [of_member.end_names[kind] for of_member in member_rewards]) > 0
                 for kind in (0, 1)
             )
             terminated, truncated = terminated | (running & terminates), truncated | (running & truncates)
@@ -67,9 +67,9 @@ class Trajectories:
         rewards = self._with_direction(agent, ticks, window, rewards, running)
         actions = [experience.action for experience in experiences if experience.action is not None]
         turn_names = [
-            rewards.may_act_signal_name
-            for rewards in member_rewards
-            if rewards.may_act_signal_name is not None
+            of_member.may_act_signal_name
+            for of_member in member_rewards
+            if of_member.may_act_signal_name is not None
         ]
         waiting = None
         if turn_names:

@@ -35,16 +35,17 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
     sent: dict[tuple[str, ...], list[ChannelSpec]] = {}
     for channel in waiting:
         sent.setdefault(group_of[channel.sender], []).append(channel)
-    windows = {
+    grids_by_group = {
         group: grid
         for group in graph
         if scenario.window(group) != "episode" or env.episode_steps is not None
         if (grid := windows_of(scenario, group, env, None)).cycle_steps is not None
     }
-    ages = dict.fromkeys(windows, 0)
+    ages = dict.fromkeys(grids_by_group, 0)
     for group in reversed(list(nx.topological_sort(graph))):
         for channel in sent.get(group, ()):
-            sender_grid, receiver_grid = windows.get(group), windows.get(group_of[channel.receiver])
+            sender_grid = grids_by_group.get(group)
+            receiver_grid = grids_by_group.get(group_of[channel.receiver])
             if sender_grid is None or receiver_grid is None:
                 continue
             clocks = [scenario.agents[name].clock for name in (channel.sender, channel.receiver)]
@@ -53,7 +54,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
             grids, link = (sender_grid, receiver_grid), channel.link
             needed = _windows_until_back(sends, receiver, *grids, waits, link.delay, link.back, channel.read)
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
-            late = sum(windows > channel.horizon for windows in needed)
+            late = sum(ended > channel.horizon for ended in needed)
             if late and 2 * late >= len(needed):
                 yield (
                     f"channel {channel.name}: gradients come back up to {max(needed)} windows of '{channel.sender}' later, and "
@@ -63,10 +64,10 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
 
 @cache
 def _windows_until_back(
-    sent: RatedSends,
+    send_times: RatedSends,
     receiver: Clock,
-    sender: WindowGrid,
-    windows: WindowGrid,
+    sender_grid: WindowGrid,
+    receiver_grid: WindowGrid,
     waits: int,
     delay: int,
     back: int,
@@ -75,29 +76,31 @@ def _windows_until_back(
     """Return, for each of the sender's windows in turn, how many more have ended once all its gradients are back.
 
     Args:
-        sent: When messages are sent.
+        send_times: When messages are sent.
         receiver: The receiver's clock.
-        sender: The sender's windows.
-        windows: The receiver's.
+        sender_grid: The sender's windows.
+        receiver_grid: The receiver's windows.
         waits: How many more of the receiver's windows end until one is learned from.
         delay: Steps of a message.
         back: Steps of its gradient.
         read: What a tick does with several messages.
     """
     counts: list[int] = []
-    timetable = Timetable(sent, receiver, windows, delay, read_mode=READ_MODES[read]())
-    cycle = lcm(*(grid.cycle_steps or 1 for grid in (sender, windows)), sent.cycle_steps)
-    turn = sender.number_at(cycle) - sender.number_at(0)
+    timetable = Timetable(send_times, receiver, receiver_grid, delay, read_mode=READ_MODES[read]())
+    cycle = lcm(*(grid.cycle_steps or 1 for grid in (sender_grid, receiver_grid)), send_times.cycle_steps)
+    turn = sender_grid.number_at(cycle) - sender_grid.number_at(0)
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
-        stamp, end = sent.latest(sender.end_of(number)), sender.end_of(number)
+        stamp, end = send_times.latest(sender_grid.end_of(number)), sender_grid.end_of(number)
         for _ in range(_MOST_SENT):
-            if stamp is None or sender.number_at(stamp) != number:
+            if stamp is None or sender_grid.number_at(stamp) != number:
                 break
             plan = timetable.read_plan(stamp)
             if plan.is_bookable:  # of those that are read the last one is back last
-                closed = windows.end_of(max(plan.window_numbers) + waits)
-                later = count(ceil((closed + max(back, 1) - end) / sender.max_steps()))
-                counts.append(next(n for n in later if sender.end_of(number + n) >= closed + max(back, 1)))
+                closed = receiver_grid.end_of(max(plan.window_numbers) + waits)
+                later = count(ceil((closed + max(back, 1) - end) / sender_grid.max_steps()))
+                counts.append(
+                    next(n for n in later if sender_grid.end_of(number + n) >= closed + max(back, 1))
+                )
                 break
-            stamp = sent.latest(stamp - 1)
+            stamp = send_times.latest(stamp - 1)
     return counts

@@ -27,7 +27,7 @@ from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
-from antiphon.running.directory import check_exist, check_free, is_free, numbered
+from antiphon.running.directory import check_exist, check_free, first_free
 from antiphon.running.observers import mean_over_readouts, training_scores
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
@@ -323,7 +323,7 @@ def _check_settings(settings: Mapping[str, Any], exist: str) -> None:
 def _folder(path: Path, exist: str) -> Path:
     """Return the folder of the members' run directories; RunError where it is not free."""
     if exist == "number":
-        return next(folder for folder in numbered(path) if is_free(folder))
+        return first_free(path)
     if exist != "overwrite":
         check_free(path, exist)
     return path

@@ -20,7 +20,7 @@ from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
-from antiphon.running.directory import check_exist, is_free, is_run, numbered, remove_run
+from antiphon.running.directory import check_exist, first_free, is_free, is_run, remove_run
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome
@@ -139,7 +139,7 @@ class Study:
         if exist == "resume" or is_free(self.directory):
             return self
         if exist == "number":
-            directory = next(place for place in numbered(self.directory) if is_free(place))
+            directory = first_free(self.directory)
             there, here = display_path(self.directory), display_path(directory)
             write_error(f"{there} already exists: this study is written to {here}")
             return replace(self, directory=directory)

@@ -22,6 +22,7 @@ from antiphon.nets.layers import EPSILON, MOMENTUM
 from antiphon.nets.native.by_kernel import Form
 from antiphon.nets.native.compiled_kernel import address
 from antiphon.nets.native.layer import Input, Layer
+from antiphon.nets.optimiser_kinds import BETAS as ADAM_BETAS
 from antiphon.nets.optimiser_kinds import EPSILON as ADAM_EPSILON
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 
@@ -193,7 +194,7 @@ class Evaluation:
         member_mask = None if member_mask is None else member_mask.contiguous()  # a view of rows is strided
         masks = address(member_mask), address(steps)
         decay = float(optimiser.weight_decay)
-        settings = [rate, *optimiser.betas, decay, optimiser.momentum, ADAM_EPSILON]
+        settings = [rate, *ADAM_BETAS, decay, optimiser.momentum, ADAM_EPSILON]
         columns = (), self.parameters, *moments
         self._update(columns, *masks, _KINDS.index(optimiser.kind), settings)
 

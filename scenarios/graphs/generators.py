@@ -178,6 +178,7 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
     """Generate agents and channels.
 
     Args:
+        graph: The section `graph`.
         sections: The sections `agent` and `channel` and, where given, those within them (`deal` is a list), by path, all
             parameters filled in.
     """
@@ -317,6 +318,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     """Return a graph as a scenario's document; see `Scenario.from_graph`.
 
     Args:
+        graph: A directed graph of networkx, with a scenario's keys as attributes.
         fields: Keys of the scenario and of its training, which override the graph's.
         keys: The scenario's keys beside agents and channels.
     """

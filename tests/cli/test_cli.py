@@ -214,6 +214,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert [path.name for path in here.iterdir()] == ["file"]
 
 
+def test_a_line_about_a_library_scenario_made_in_python_has_its_name(cli: Commands) -> None:
+    for name in ("surrogate", "toy"):
+        line = "surrogate has no parameter 'nosuch'; known: h0, h1, lr, steps"
+        assert cli.refused(f"run {name} --set nosuch=1") == line
+    assert cli.refused("run surrogate --variant nosuch") == "surrogate has no variant 'nosuch'; leave it out"
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -44,7 +44,7 @@ FAULTS: tuple[Fault, ...] = (*CORE, *STEP, *REST, *LOWER, *UPPER)
 """All of them, the engine's first."""
 TIERS = ("test", "test-all")
 _LEFT_OUT = {".git", ".venv", "runs", "dist", "build", "__pycache__"}
-"""Names at the root that are not copied; a folder of the engine is called `runs` too."""
+"""Names at the root that are not copied."""
 _LIBRARY = (
     "antiphon",
     "agents",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from antiphon.nets.optimiser_kinds import EPSILON, Adam
+from antiphon.nets.optimiser_kinds import BETAS, EPSILON, Adam
 from antiphon.nets.optimisers import Optimiser
 
 
@@ -23,4 +23,4 @@ def plain_optimiser(built: Optimiser, lr: float) -> torch.optim.Optimizer | None
     if not isinstance(built.rule, Adam):
         return torch.optim.SGD(built.parameters, momentum=built.momentum, **settings)
     kind = torch.optim.AdamW if built.rule.decoupled else torch.optim.Adam
-    return kind(built.parameters, betas=built.betas, eps=EPSILON, **settings)
+    return kind(built.parameters, betas=BETAS, eps=EPSILON, **settings)

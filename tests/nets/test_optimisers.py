@@ -23,7 +23,7 @@ TORCHS: dict[str, type[torch.optim.Optimizer]] = {
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [("sgd", {}), ("sgd", {"momentum": 0.9}), ("adam", {}), ("adam", {"betas": (0.5, 0.9)}), ("adamw", {})],
+    [("sgd", {}), ("sgd", {"momentum": 0.9}), ("adam", {}), ("adamw", {})],
 )
 def test_it_equals_torchs(kind: str, settings: dict[str, Any], weight_decay: float) -> None:
     g = torch.Generator().manual_seed(0)

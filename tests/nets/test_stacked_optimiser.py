@@ -23,7 +23,7 @@ KINDS: list[tuple[str, Options]] = [
     ("sgd", {"momentum": 0.9}),
     ("sgd", {"momentum": 0.9, "weight_decay": 0.1}),
     ("adam", {}),
-    ("adam", {"betas": (0.5, 0.9), "weight_decay": 0.1}),
+    ("adam", {"weight_decay": 0.1}),
     ("adamw", {"weight_decay": 0.1}),
 ]
 SHAPES = [(5, 3), (3,), (), (2, 3, 7)]
