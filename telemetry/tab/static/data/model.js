@@ -331,7 +331,7 @@ export class Model {
     const bad = BAD.find(([name]) => (name !== "worse" || best < none) && names.includes(name))?.[1] ?? "";
     const { causes: [cause, ...causes], rows, more, ask, command } = diagnosisOf(run, channel, step, evidence.length > 0, bad, names, reasons, compared);
     const told = others.filter(({ beside }) => !beside).map(({ name, one, says }) => [name === "against" ? this.#against(run, channel, step) : says, "", one || name]);
-    const said = remarks.filter(({ flag, beside }) => reasons & flag && flag !== cause?.flag && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
+    const said = remarks.filter(({ flag, beside }) => reasons & flag && ![cause, ...causes].some((one) => one?.flag === flag) && (!beside.length || (beside.includes(measure) && now.some(({ metric, word }) => metric === measure && word.side > 0))));
     const [lead, ...rest] = evidence.length ? evidence : told.splice(0, 1);
     const found = now.find(({ word }) => word.name !== "unresolved");
     const judged = found ? Array.from(this.#flags(run, step), (flag) => wordOf(run, flag, found.metric)).filter(Boolean).length : 0;
