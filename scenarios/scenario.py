@@ -544,11 +544,19 @@ class Template:
         """Return why a parameter cannot have a value, with the fix, such as that there is none; None where it can."""
         name = spelled(name, self.parameters)
         if name not in self.parameters:
-            fix = suggest(name, self.parameters)
+            fix = self._fix_of_key(name) or suggest(name, self.parameters)
             fix = fix or "; it has none: change it in the file, or declare it under `parameters`"
             return f"{self.name} has no parameter {name!r}{fix}"
         problem = self.parameters[name].problem(value)
         return None if problem is None else f"{problem}{self._fix_of_choice(name, value)}"
+
+    def _fix_of_key(self, key: str) -> str:
+        """Return "; its parameter … sets that" for a key with dots, such as `training.predictor.lr`, that a parameter is the value of."""
+        value: Any = self.document.data
+        for word in key.split("."):
+            value = value.get(word) if isinstance(value, dict) else None
+        name = value.removeprefix("$") if isinstance(value, str) else ""
+        return f"; its parameter {name!r} sets that: write {name}=…" if name in self.parameters else ""
 
     def _fix_of_choice(self, name: str, value: object) -> str:
         """Return "; write …" where a word that a parameter cannot be is a choice of another one, as `local` is a gradient."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 from antiphon.base.errors import with_article
@@ -23,6 +24,7 @@ from antiphon.scenarios.relations import reachable
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.sender_passes import may_be_chosen, needed_keys
 
+PREDICTOR_RATE = "training.predictor.lr"
 _FASTER = 50
 """How many times its sender's rate of learning a predictor's is warned of."""
 _UNREACHED = "reached by no learning signal"
@@ -240,14 +242,26 @@ def in_lines(findings: Iterable[Finding]) -> list[str]:
     return [f"{listed(kind, names)}: {message}" for (kind, message), names in names_by_message.items()]
 
 
-def fast_predictor(scenario: Scenario, channel: ChannelSpec) -> str:
-    """Return what is said of a channel's predictor if it learns far faster than its sender; empty: it does not."""
+def fast_predictor(
+    scenario: Scenario, channel: ChannelSpec, values: Mapping[str, object] = MappingProxyType({})
+) -> tuple[str, str]:
+    """Return what is said of a channel's predictor if it learns far faster than its sender, and what to try; empty: it does not.
+
+    Args:
+        scenario: The scenario.
+        channel: Its channel.
+        values: The values of its template's parameters: the one with the number of `training.predictor.lr` is named in place of that key,
+            which no command takes then.
+    """
     training, gradient = scenario.training, channel.gradient
     sender = scenario.agents[channel.sender].optimiser or training.optimiser
     predictor = gradient.optimiser or training.predictor or training.optimiser
     if not gradient.learn or predictor.lr <= _FASTER * sender.lr:
-        return ""
-    return f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {sender.lr:g}"
+        return "", ""
+    says = f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {sender.lr:g}"
+    named = [name for name, value in values.items() if name.endswith("lr") and value == predictor.lr]
+    key = "gradient.optimiser.lr" if gradient.optimiser else named[0] if len(named) == 1 else PREDICTOR_RATE
+    return says, f"a lower {key} (such as {sender.lr:g})"
 
 
 def listed(kind: str, names: list[str]) -> str:

@@ -37,6 +37,8 @@ _FREEDOM = 30
 """Degrees of freedom from which Student's t is taken as it is there."""
 _NAMED = 3
 """Channels that a sentence on settings names, at most."""
+_TOLD = 4
+"""Faults of few channels that are said of a run, at most."""
 _HARDLY = 0.1
 """Share of its first learning rate below which a predictor hardly learns."""
 _LOSSY = 0.25
@@ -244,15 +246,17 @@ BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
 # A check of the scenario warns of it too, so that no verdict is needed.
 _FAST = Cause(0, "{text}", "{fix}", lambda peers: peers.fast, tuple(VERDICTS), common=True)
+_BARE = Cause(
+    0,
+    "its predictor has no context",
+    "gradient.context: {text}, or local",
+    lambda peers: [(targets, "") for targets in peers.missing],
+)
+_LOSSES = Cause(0, "{text}", "{fix}", lambda peers: peers.losses, tuple(VERDICTS), common=True)
 _OF_SETTINGS = (
     _FAST,
-    Cause(
-        0,
-        "its predictor has no context",
-        "gradient.context: {text}, or local",
-        lambda peers: [(targets, "") for targets in peers.missing],
-    ),
-    Cause(0, "{text}", "{fix}", lambda peers: peers.losses, ("misleads", "unresolved"), common=True),
+    _BARE,
+    _LOSSES,
     Cause(0, "{text}", "{fix}", lambda peers: peers.downstream, ("misleads",)),
 )
 _SURE = [
@@ -392,22 +396,26 @@ def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
 
 
 def told_hints(graph: Mapping[str, Any]) -> list[str]:
-    """Return what is said of a run's settings whatever was measured: `common_hints`, and the few channels whose predictor learns too fast.
+    """Return what is said of a run's settings whatever was measured: `common_hints`, and the few channels, by cause, whose predictor learns
+    too fast, whose messages are lost, or whose predictor has no context.
 
     Args:
         graph: The graph of the Channels tab.
     """
     common = common_hints(graph)
     names_by_hint: dict[Hint, list[str]] = {}
-    fast = next(hints for cause, hints in hints_of(graph) if cause is _FAST)
-    for channel, hint in zip(graph["channels"], fast, strict=True):
-        if hint is not None and hint not in common:
-            names_by_hint.setdefault(hint, []).append(channel["name"])
+    channels = graph["channels"]
+    for cause, hints in hints_of(graph):
+        # What half of the channels do without is no fault of a few.
+        if cause in (_FAST, _LOSSES) or (cause is _BARE and 2 * sum(map(bool, hints)) < len(channels)):
+            for channel, hint in zip(channels, hints, strict=True):
+                if hint is not None and hint not in common:
+                    names_by_hint.setdefault(hint, []).append(channel["name"])
     return [
         *common.values(),
         *(
             f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}: {hint.says}; try {hint.fix}"
-            for hint, names in names_by_hint.items()
+            for hint, names in [*names_by_hint.items()][:_TOLD]
         ),
     ]
 

@@ -53,7 +53,7 @@ OWN_GAIN = "own_gain"
 _STALE = 4
 """Ticks of the sender after which a message is stale,"""
 _LATER = 2
-"""and how many times the median channel's: if all channels have long links, that is the system's timing."""
+"""and how many times the median channel's without losses: if all channels have long links, that is the system's timing."""
 _SILENT = 0.01
 """Share of the median energy below which a message carries nothing."""
 _CONSTANT = 1e-6
@@ -116,7 +116,7 @@ VERDICTS: dict[Verdict, Definition] = {
     "stale": Definition(
         "stale",
         f"Its sender has ticked at least {_STALE} times since it sent the newest message that can be read, and at least "
-        f"{_LATER} times as often as the median channel's; the link's average losses are included.",
+        f"{_LATER} times as often as the median channel's without losses; the link's average losses are included.",
     ),
     "silent": Definition(
         "silent",
@@ -330,7 +330,8 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     age = figures.get("age")
     if age is not None:
         ticks = np.floor(age / traits.periods) + traits.resends
-        typical = median(ticks)
+        # without losses, which are no timing of the system's
+        typical = median(np.floor(age / traits.periods))
         flags[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
     flags[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
     if (shut := figures.get("shut")) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import name_of
@@ -44,7 +45,7 @@ def describe_run(
         until: The step it stops at; None: the scenario's last.
         timeline: The timeline of the first steps.
     """
-    graph = graph_of(scenario)
+    graph = graph_of(scenario, facts.get("values") or {})
     for name, part in (facts.get("parts") or {}).get("placement", {}).items():
         graph.nodes[name]["part"] = part
     values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
@@ -77,8 +78,8 @@ def describe_run(
     )
 
 
-def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
-    """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`)."""
+def graph_of(scenario: Scenario, values: Mapping[str, Any] = MappingProxyType({})) -> nx.MultiDiGraph[str]:
+    """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`); `values`: of its template's parameters."""
     import networkx as nx
 
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
@@ -99,7 +100,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
-            **({"predictor": _predictor(scenario, channel)} if channel.coupling.predicts else {}),
+            **({"predictor": _predictor(scenario, channel, values)} if channel.coupling.predicts else {}),
         )
     return graph
 
@@ -113,7 +114,7 @@ def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
         yield key, json.dumps(settings, default=lambda value: type(value).__name__)
 
 
-def _predictor(scenario: Scenario, channel: ChannelSpec) -> dict[str, Any]:
+def _predictor(scenario: Scenario, channel: ChannelSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
 
     With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`; if it learns
@@ -125,11 +126,8 @@ def _predictor(scenario: Scenario, channel: ChannelSpec) -> dict[str, Any]:
         "context": list(gradient.context),
         "scale": gradient.scale,
     }
-    if fast := fast_predictor(scenario, channel):
-        settings["fast"] = (
-            fast,
-            f"a lower {'gradient.optimiser' if gradient.optimiser else 'training.predictor'}.lr",
-        )
+    if any(fast := fast_predictor(scenario, channel, values)):
+        settings["fast"] = fast
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
     goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]

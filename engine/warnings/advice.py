@@ -171,8 +171,9 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
         if alike and isinstance(ends[0], int) and isinstance(ends[1], int) and ends[1] >= _LONGER * ends[0]:
             line = f"its sender learns every {ends[0]} steps, its receiver every {ends[1]}; give the sender the same unroll"
             names_by_line.setdefault(line, []).append(channel.name)
-        if line := fast_predictor(scenario, channel):
-            names_by_line.setdefault(f"{line}; lower it", []).append(channel.name)
+        says, fix = fast_predictor(scenario, channel)
+        if says:
+            names_by_line.setdefault(f"{says}; try {fix}", []).append(channel.name)
     yield from (f"{listed('channel', names)}: {line}" for line, names in names_by_line.items())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -26,6 +27,10 @@ from antiphon.telemetry.verdicts import (
     worth,
 )
 
+_ONE_SIDED = 40
+"""Channels of whose intervals one lies below 0 by chance."""
+_UNFOUND = re.compile(r"[\d,]+ unresolved")
+"""What seeds find of a channel that none judges by itself."""
 _PLACE = re.compile(r"\{(1/)?(\w+)( median)?\}")
 
 
@@ -50,7 +55,7 @@ class Judgement(NamedTuple):
         worth: By measure, if it has a result.
         cause: The best hint at the cause if it is bad, or learns too fast; empty: there is none, or it is the run's (`common_hints`).
         fix: What to try; may be empty.
-        bad: Whether a verdict is bad.
+        bad: Whether a verdict is bad, and not one that may be chance.
         of_run: Whether the best hint is the run's.
     """
 
@@ -87,6 +92,7 @@ def judgements(data: RunData) -> list[Judgement]:
     }
     hints, common = hints_of(data.graph), common_hints(data.graph)
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
+    chance = {measure: _by_chance(results) for measure, results in worths.items()}
     judged = []
     for index, channel in enumerate(channels):
         channel_worths = {
@@ -96,7 +102,17 @@ def judgements(data: RunData) -> list[Judgement]:
         }
         besides = [name for name, bit in FLAGS[""].items() if int(flags[index]) & bit]
         names = [*(result.verdict for result in channel_worths.values() if result.verdict), *besides]
-        words = [VERDICTS[name].one or name for name in names]
+        doubted = [
+            result.verdict
+            for measure, result in channel_worths.items()
+            if result.verdict in chance[measure] or _UNFOUND.fullmatch(result.seeds)
+        ]
+        words = [
+            f"{VERDICTS[name].one or name} (may be chance)"
+            if name in doubted and VERDICTS[name].side < 0
+            else VERDICTS[name].one or name
+            for name in names
+        ]
         bad, reason = _is_bad(names, gained=bool(gained[index])), int(np.nan_to_num(reasons[index]))
         asked = [
             texts[index]
@@ -107,9 +123,15 @@ def judgements(data: RunData) -> list[Judgement]:
         of_run = hint in common  # another one beside the run's would be a second advice
         hint = None if of_run else hint
         cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
-        ill = any(VERDICTS[name].side < 0 for name in names)
+        ill = any(VERDICTS[name].side < 0 and name not in doubted for name in names)
         judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run))
     return judged
+
+
+def _by_chance(results: Collection[Worth]) -> set[Verdict]:
+    """Return the bad verdicts of a measure that no more channels have than intervals of 95 % lie below 0 by chance."""
+    counts = Counter(result.verdict for result in results if result.verdict is not None)
+    return {name for name, count in counts.items() if count <= round(counts.total() / _ONE_SIDED)}
 
 
 def _is_bad(names: Collection[Verdict], *, gained: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import antiphon
+from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.warnings.advice import advice
 from antiphon.telemetry import read_run
 from antiphon.telemetry.tab.judgements import judgements
@@ -139,7 +140,7 @@ def test_of_a_channel_that_harms_a_fault_downstream_is_named(
     predictor = {"kind": "linear", "context": ["label"], "scale": 1.0}
     says, fix = (
         "its predictor's learning rate, 1, is far above its sender's, 0.001",
-        "a lower gradient.optimiser.lr",
+        "a lower gradient.optimiser.lr (such as 0.001)",
     )
     predictors = [predictor | coupled, predictor, predictor, predictor | {"fast": [says, fix]}, predictor]
     channel = graph()["channels"][0]
@@ -155,7 +156,7 @@ def test_of_a_channel_that_harms_a_fault_downstream_is_named(
     found = [(one.cause, one.fix) for one in judgements(read_run(tmp_path / "run"))]
     downstream = (
         "the gradient that it learns comes from downstream, where c3's predictor's learning rate, 1, is far above its sender's, 0.001",
-        "a lower gradient.optimiser.lr of c3",
+        "a lower gradient.optimiser.lr (such as 0.001) of c3",
     )
     assert found[1:4] == [downstream, downstream, (says, fix)]
     assert downstream not in (found[0], found[4])
@@ -230,12 +231,12 @@ def test_a_predictor_far_faster_than_its_sender_is_the_first_hint_in_the_words_o
         simulation.run()
     first = read_run(tmp_path / "run").catalogue()["verdicts"]["causes"][0]
     says = "its predictor's learning rate, 0.3, is far above its sender's, 0.001"
-    assert first["texts"] == [(says, "a lower training.predictor.lr")]
+    assert first["texts"] == [(says, "a lower training.predictor.lr (such as 0.001)")]
     assert first["of"] == []
-    assert warning.endswith(f": {says}; lower it")
+    assert warning.endswith(f": {says}; try a lower training.predictor.lr (such as 0.001)")
 
 
-def test_losses_for_which_nothing_stands_in_are_a_hint_also_where_messages_mislead(tmp_path: Path) -> None:
+def test_losses_for_which_nothing_stands_in_are_a_hint_whatever_the_verdict(tmp_path: Path) -> None:
     """In the words of the report and of the tab; few losses are none, nor is what a synthetic input replaces."""
     ends = interval("ablation_zero", [-0.2, 0.0, 0.2, *[0.2] * 4], [0.1] * 7)
     lossy = {"from": 0, "to": 0, "drop": 0.6}
@@ -246,8 +247,9 @@ def test_losses_for_which_nothing_stands_in_are_a_hint_also_where_messages_misle
         *({"from": 0, "to": 0, "name": name} for name in "abcd"),
     ]
     says = "60 % of its messages are lost, and nothing stands in for them"
-    assert advised(tmp_path / "a", ends, made) == [(says, "a smaller link.drop")] * 2 + [("", "")] * 5
+    assert advised(tmp_path / "a", ends, made) == [(says, "a smaller link.drop")] * 3 + [("", "")] * 4
     made[0]["drop"], made[1]["about"] = 0.2, {"input": "mlp"}
+    made[2]["drop"] = 0.2
     assert advised(tmp_path / "b", ends, made) == [("", "")] * 7
     made = [{**lossy, "name": name} for name in "abcdefg"]
     assert advised(tmp_path / "c", ends, made) == [("", "")] * 7, "it is said once for the run"
@@ -271,6 +273,48 @@ def test_a_setting_that_most_channels_have_is_said_once_for_the_run(tmp_path: Pa
     assert common(tmp_path / "b", *every[:2], slow) == [f"2 of 3 channels: {fast}; try a lower rate"]
     alone = common(tmp_path / "c", every[0], {**slow, "name": "b"}, slow, own=fast)
     assert alone == [f"a: {fast}; try a lower rate"]
+
+
+def test_the_faults_of_few_channels_are_named_by_cause(tmp_path: Path) -> None:
+    """A context that half of the channels do without is no fault of a few."""
+    predictor = {"kind": "linear", "context": ["label"]}
+    bare = {"kind": "linear", "context": [], "lacks": ["label"]}
+    made = [{"name": name, "from": 0, "to": 0, "predictor": predictor} for name in "abcde"]
+    made[0] = {**made[0], "predictor": bare}
+    made[1] = {**made[1], "drop": 0.8}
+    matters = interval("ablation_zero", [0.2] * 5, [0.1] * 5)
+
+    def told(folder: Path) -> object:
+        advised(folder, matters, made)
+        return read_run(folder / "run").catalogue()["verdicts"]["common"]
+
+    lost = "b: 80 % of its messages are lost, and nothing stands in for them; try a smaller link.drop"
+    bares = "a: its predictor has no context; try gradient.context: label, or local"
+    assert told(tmp_path / "a") == [bares, lost]
+    made[2] = made[3] = {**made[0]}
+    assert told(tmp_path / "b") == [lost]
+
+
+def test_a_rate_that_a_parameter_sets_is_named_by_it(tmp_path: Path) -> None:
+    """As the run's command takes it; the key is refused with its name."""
+    template = antiphon.load("corporation")
+    scenario = template.resolve(values={"agents": 6, "readouts": 1, "sg_lr": 0.5, "steps": 2})
+    graph = graph_of(scenario, {"lr": 0.001, "sg_lr": 0.5, "si_lr": 0.001})
+    fixes = {edge["predictor"]["fast"][1] for *_, edge in graph.edges(data=True)}
+    assert fixes == {"a lower sg_lr (such as 0.001)"}
+    with pytest.raises(antiphon.ScenarioError, match="its parameter 'sg_lr' sets that: write sg_lr=…"):
+        template.resolve(values={"training.predictor.lr": 0.1})
+
+
+def test_one_of_many_channels_that_misleads_may_be_chance(tmp_path: Path) -> None:
+    """As many as lie below 0 by chance; of few channels, and of more than those, none is doubted."""
+    for count, bad, words in ((30, 1, True), (30, 2, False), (10, 1, False)):
+        made = [{"name": f"c{at}", "from": 0, "to": 0} for at in range(count)]
+        ends = interval("ablation_zero", [-0.2] * bad + [0.2] * (count - bad), [0.1] * count)
+        advised(tmp_path / f"{count}-{bad}", ends, made)
+        first, *_ = judgements(read_run(tmp_path / f"{count}-{bad}" / "run"))
+        assert first.verdicts == ["misleads (may be chance)" if words else "misleads"]
+        assert first.bad is not words
 
 
 def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tmp_path: Path) -> None:

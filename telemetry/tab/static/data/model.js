@@ -4,7 +4,7 @@ import { capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagnosis.js
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, chanceOf, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf } from "./shown.js";
+import { ENERGY, chanceIn, chanceOf, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
 import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -146,9 +146,18 @@ export class Model {
     const unresolved = Uint8Array.from(lower, (low, channel) => low <= 0 && upper[channel] >= 0);
     if (!measuresOf(run).some(({ metric }) => metric === name)) return { lower, upper, unresolved, signed: name === OWN_GAIN };
     const others = measuresOf(run).filter(({ metric, measured }) => measured && metric !== name);
-    const words = Array.from(flags, (flag, channel) => judgementOf(run, flag, name) ?? this.#other(run, others, flag, channel, at));
-    const coloured = values.map((value, channel) => (Number.isNaN(value) && words[channel]?.side ? (words[channel].side * high) / 2 : value));
-    return { lower, upper, unresolved, signed: true, words, coloured };
+    const unsure = chanceIn(run, flags, name, at);
+    const words = Array.from(flags, (flag, channel) => this.#worse(run, name, flag, channel, at) ?? wordWith(unsure(channel), judgementOf(run, flag, name)) ?? this.#other(run, others, flag, channel, at));
+    const coloured = values.map((value, channel) => ((Number.isNaN(value) || words[channel]?.first) && words[channel]?.side ? (words[channel].side * high) / 2 : value));
+    return { lower, upper, unresolved: unresolved.map((open, channel) => open && !words[channel]?.first), signed: true, words, coloured };
+  }
+
+  /** The verdict of value, where that is bad, on a channel that has another measure too: of worth, signals come `first`. */
+  #worse(run, name, flag, channel, at) {
+    const word = name !== "value" && measuresOf(run).some(({ metric, measured }) => metric === "value" && measured) ? judgementOf(run, flag, "value") : null;
+    if (!(word?.side < 0)) return undefined;
+    const by = word.beside ? OWN_GAIN : "value";
+    return { ...word, first: true, beside: "value", told: () => `${run.info("channel", by).title} ${this.#number(run, by, channel, at)} ${word.one || word.name}` };
   }
 
   /** The verdict of another measure on a channel at a step, as one beside those of the measure shown, with its number as `told`; undefined: none. */
@@ -248,8 +257,9 @@ export class Model {
   /** The channels that a measure found bad at a step, with their words, the worst first. */
   #harmed(run, { metric, shown }) {
     const [flags, values] = [VERDICTS, ["channel", metric]].map((key) => run.peek(...key)).map((series) => (series && valuesAt(series, shown)) ?? []);
-    const found = [...values.keys()].map((channel) => ({ name: run.nameOf("channel", channel), word: judgementOf(run, flags[channel], metric), value: values[channel] }));
-    return found.filter(({ word }) => word?.side < 0).sort((one, other) => Boolean(one.word.beside) - Boolean(other.word.beside) || one.value - other.value);
+    const unsure = chanceIn(run, flags, metric, shown);
+    const found = [...values.keys()].map((channel) => ({ name: run.nameOf("channel", channel), word: wordWith(unsure(channel), judgementOf(run, flags[channel], metric)), value: values[channel] }));
+    return found.filter(({ word }) => word?.side < 0).sort((one, other) => Boolean(one.word.chance) - Boolean(other.word.chance) || Boolean(one.word.beside) - Boolean(other.word.beside) || one.value - other.value);
   }
 
   /** The value of all channels together, or why it has none; "": it was not measured. */

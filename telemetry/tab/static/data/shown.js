@@ -140,18 +140,30 @@ export function measuresOf(run) {
 
 /** Return a number of a metric (`metricAt`) with its interval and verdict, where it has them: "0.9 [0.7, 1.1] helps"; of several seeds how many find it by themselves. */
 export function resultText({ run, info, name, at, values, lower, upper, counts, halves, words }, index) {
-  const { name: verdict, beside, one, told } = words?.[index] ?? {};
+  const { name: verdict, beside, one, told, chance } = words?.[index] ?? {};
   if (beside) return told?.() ?? one;
   const value = values?.[index] ?? NaN;
   const half = run.seeds.length ? halves?.[index] : NaN;
   const text = formatInterval(value, ...(lower ? [lower[index], upper[index]] : endsOf(info, value, half)));
   const [mean, seeds] = counts && !Number.isNaN(value) ? [run.meanOf(counts[index]), run.agreement(name, index, at)] : ["", ""];
-  return text + (verdict ? ` ${verdict}` : "") + (mean && `, ${mean}`) + (seeds && ` (${seeds})`);
+  return text + (verdict ? ` ${chance ? one : verdict}` : "") + (mean && `, ${mean}`) + (seeds && ` (${seeds})`);
 }
 
 /** Whether a verdict is that messages mislead; it has a colour of its own, as a loss by ablation near 0 would be grey. */
 export function misleads(word) {
-  return word?.name === "misleads";
+  return word?.name === "misleads" && !word.chance;
+}
+
+/** Return whether a measure's bad verdict on a channel may be chance: no more lie below 0 than are expected to, or no seed finds it by itself. */
+export function chanceIn(run, flags, measure, step) {
+  const words = Array.from(flags, (flag) => wordOf(run, flag, measure));
+  const few = words.filter((word) => word?.side < 0).length <= Math.round(words.filter(Boolean).length / 40);
+  return (channel) => words[channel]?.side < 0 && (few || /^[\d,]+ unresolved$/.test(run.agreement(measure, channel, step)));
+}
+
+/** Return a channel's word where it has one, with `chance` where it may be that. */
+export function wordWith(chance, word) {
+  return word && chance ? { ...word, one: `${word.one}, may be chance`, chance } : word;
 }
 
 /** Return which of the colours of its scale an item's number of a metric (`metricAt`) is shown in; -1: it has none. */

@@ -51,8 +51,9 @@ class MetricCard {
     const mean = metric.counts ? runs[0].meanOf(Math.max(...metric.counts)) : "";
     const late = (metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`) + (mean && `, ${mean}`);
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
-    const besides = metric.words?.filter((word) => word?.beside && word.side).map(({ counted }) => counted) ?? [];
-    const instead = besides.length ? ` Coloured without one: ${[...new Set(besides)].map((word) => `${besides.filter((one) => one === word).length} ${word}`).join(", ")}.` : "";
+    const besides = metric.words?.filter((word) => word?.beside && word.side).map(({ counted, first }) => (first ? " Coloured by their signals: " : " Coloured without one: ") + counted) ?? [];
+    const heads = [...new Set(besides)].map((word) => word.replace(/: /, `: ${besides.filter((one) => one === word).length} `));
+    const instead = heads.map((word, at) => (at && heads[at - 1].split(":")[0] === word.split(":")[0] ? `, ${word.split(": ")[1]}` : `${at ? "." : ""}${word}`)).join("") + (heads.length ? "." : "");
     setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : metric.series ? "No values at this step." : "loading…") + instead + (metric.instead ? ` ${metric.instead}` : ""));
     const later = there.length || !metric.series ? 0 : definedSteps(metric.series).find((at) => at > step);
     if (later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
@@ -106,16 +107,19 @@ export class Rail {
   #compare(runs, data) {
     this.#apart.hidden = runs.length < 2;
     if (runs.length < 2) return;
-    const settings = settingsApart(runs).map(({ name, first, second, count, names, more }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count > APART ? count : names.join(", ")}${more ? `; ${more} more` : ""})` : ""}`);
+    const every = settingsApart(runs);
+    const [alone, both] = [true, false].map((only) => every.filter(({ first, second }) => (first === "none" || second === "none") === only).map(({ name, first, second, count, names, more }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count > APART ? count : names.join(", ")}${more ? `; ${more} more` : ""})` : ""}`));
     const [{ step, metric: shown }] = data;
     const { metric, rows: differences, says } = apartIn(runs, step, shown.name);
     const most = differences.filter(({ by }) => by).sort((one, other) => other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
     const heading = (text) => el("h2", { class: "ap-heading", text });
-    const lines = (settings.length ? settings : ["none that is known; antiphon diff compares the whole scenarios"]).map((text) => el("p", { class: "ap-says", dir: "auto", text }));
+    const said = (text) => el("p", { class: "ap-says", dir: "auto", text });
+    const lines = (every.length ? both : ["none that is known; antiphon diff compares the whole scenarios"]).map(said);
+    const folded = alone.length ? [el("details", { class: "ap-says" }, el("summary", { text: `${formatCount(alone.length, "setting")} of one run alone` }), ...alone.map(said))] : [];
     const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
     const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => bounded) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
     const telling = el("p", { class: "ap-says", testid: "most-apart", text: [scoresApart(runs, step), countsMislead(runs, data, step), says].filter(Boolean).join(" ") });
-    clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
+    clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...folded, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 
   #explain(runs, data, theme) {
@@ -145,7 +149,7 @@ export class Rail {
     }
     rows.push([[line(colours.none, 2)], "no value", "The metric has no value here"]);
     if (hollow) rows.push([[line(colours.gain, 4.5), line(colours.paper, 2.5)], "hollow: the interval contains 0", "The channel may help or harm", "ap-wide"]);
-    if (misled) rows.push([[line(colours.misleads, 2)], "misleads: better without its messages", "The whole 95 % interval of its loss by ablation lies below 0", "ap-wide"]);
+    if (misled) rows.push([[line(colours.misleads, 2)], "misleads: better without it", "The whole 95 % interval of its loss by ablation lies below 0", "ap-wide"]);
     for (const role of roles) rows.push([[disc(7.5, colours.none), disc(5.2, "none", colours.roles[role])], role, ROLE_TITLES[role]]);
     rows.push([[disc(5, colours.none), disc(8, colours.faint, "none", { "stroke-width": 1 })], "ticks now", "The agent ticks at the step shown"]);
     for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {

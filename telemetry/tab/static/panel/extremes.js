@@ -39,7 +39,7 @@ export class Extremes {
     // Of a signed metric nothing below 0 is good, nothing above it bad; what is resolved stands first, by its value before by own gain.
     const { coloured = metric.values, signed } = metric;
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
-    const place = (item) => (signed && metric.unresolved[item] ? 2 : metric.words?.[item]?.beside ? 1 : 0);
+    const place = (item, { first, beside, chance } = metric.words?.[item] ?? {}) => (first ? 0 : chance || (signed && metric.unresolved[item]) ? 3 : beside ? 2 : 1);
     const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item)).sort((one, other) => place(one) - place(other)));
     const mean = metric.counts ? run.meanOf(Math.max(...metric.counts)) : "";
     const of = mean ? `, ${mean}` : ofStep(metric.at, data.step) || " now";
@@ -49,6 +49,7 @@ export class Extremes {
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [[mask ? "Found" : "Channel", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
+    this.#all.hidden = found.length < 2;
     this.#all.textContent = `all ${formatCount(found.length, "channel")}${open ? `, ${open} unresolved` : ""}: table`;
     clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, SHOWN).map(row))]), this.#all);
   }
