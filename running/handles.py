@@ -524,6 +524,8 @@ class Recording:
         if quantity == "message":
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
+            if not backend.per_agent().channels[self.name].predicts:
+                return None
             injected = [
                 update.newest_injected_by_channel.get(self.name) for update in oldest_first(learned.updates)
             ]

@@ -156,7 +156,7 @@ class BackwardPass:
             rows = channel.credited_rows(creditable, learning_rows) & credit.rows
             injection = channel.injection(output, credit.gradient, rows, step)
             pending.injections.append(injection)
-            if channel.predicts:
+            if channel.predicts or channel.gives_credit:
                 update.keep_injected(channel, Credit(injection.gradient, rows))
             if nonzero(injection.scale):
                 update.injected_rows[name, message.stamp] = rows

@@ -114,7 +114,7 @@ class Update:
     """The gradients, [rows, size] per sample, by `CountedRead` of the window that its losses depend on, if gradients return;
     until they are booked (`BackwardPass.book`)."""
     newest_injected_by_channel: dict[str, Credit] = field(default_factory=dict)
-    """What was injected into each member's newest message with credit, before `scale`, by channel whose coupling predicts; for metrics
+    """What was injected into each member's newest message with credit, before `scale`, by channel whose coupling gives credit; for metrics
     and a run's handles."""
     injected_rows: dict[tuple[str, int], Mask] = field(default_factory=dict)
     """By channel and stamp: the rows of a message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""

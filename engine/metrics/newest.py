@@ -181,9 +181,12 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
 
     for group in system.groups:
         steps = group.grid.max_steps()
+        # windows that wait are learned from only where a receiver's window has ended before
+        returning = max((_return_interval(system.channels[name]) for name in group.horizons), default=steps)
         for name in group.agent_names:
             if agents[name].learner.trainable:
-                yield ("agent", name), _Rhythm(group.grid, 0, steps, "gradient_norm", by_chance(name))
+                interval = _whole(returning, steps)
+                yield ("agent", name), _Rhythm(group.grid, 0, interval, "gradient_norm", by_chance(name))
     for name, channel in system.channels.items():
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
         timetable = ledger.timetable
@@ -191,8 +194,11 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         yield owner, _Rhythm(timetable.send_times, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
+        if (channel.predicts or channel.gives_credit) and sent_in is not None:
+            injected_apart = max(apart, _return_interval(channel)) if channel.coupling.waits else apart
+            interval = _whole(injected_apart, sent_in.max_steps())
+            yield owner, _Rhythm(sent_in, 0, interval, "injection_norm", chance)
         if channel.predicts and sent_in is not None:
-            learns.append((sent_in, 0, "injection_norm"))
             returned = (
                 (timetable.receiver_grid, timetable.return_delay)
                 if ledger.returns_gradients
@@ -203,7 +209,17 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
             learns.append((timetable.receiver_clock, 0, "si_loss"))
         for source, later, metric in learns:
             steps = source.tick_period if isinstance(source, Clock) else source.max_steps()
-            yield owner, _Rhythm(source, later, steps * -(-apart // steps), metric, chance)
+            yield owner, _Rhythm(source, later, _whole(apart, steps), metric, chance)
+
+
+def _whole(interval: int, steps: int) -> int:
+    """Return an interval as whole multiples of so many steps, rounded up."""
+    return steps * -(-interval // steps)
+
+
+def _return_interval(channel: Channel) -> int:
+    """Steps from one time at which gradients of a channel are whole to the next, at most."""
+    return channel.ledger.timetable.receiver_grid.max_steps()
 
 
 def _apart(channel: Channel) -> int:

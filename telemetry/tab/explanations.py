@@ -176,7 +176,8 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "injection_norm": Explanation(
         "injection norm",
-        "Mean norm, per sample, of the synthetic gradient injected on the newest messages.",
+        "Mean norm, per sample, of the gradient injected on the newest messages: the synthetic one, or with `delayed` the returned "
+        "one.",
         positive=True,
     ),
     "skill": Explanation(

@@ -191,11 +191,10 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         ):
             continue
         output, credit = window.outputs_with_graph[name, message.stamp], _credit(state, channel, message)
-        if credit is not None and channel.coupling.name == "delayed":
-            found.append(Injection(output, credit))
-        elif credit is not None:
-            put = synthetic.injection
-            found.append(Injection(output, credit, put.scale(step), put.discount))
+        if credit is not None:
+            put, late = synthetic.injection, channel.coupling.name == "delayed"
+            weights = () if late else (put.scale(step), put.discount)
+            found.append(Injection(output, credit, *weights))
             shown = noted[name].gradient if name in noted and synthetic.needs_actions else credit
             noted[name] = Credit(torch.where(credit.any(1, keepdim=True), credit, shown))
         # Rule 10: an objective's errors at ticks since, carried straight back.

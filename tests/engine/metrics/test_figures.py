@@ -140,7 +140,9 @@ def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_th
     }
     with Simulation(Scenario.model_validate(document), seed=0) as simulation:
         recording = simulation.channels["a->b"].record(["prediction"])
+        returned = simulation.channels["a->c"].record(["prediction"])
         simulation.run(7, progress=False)
+        assert not returned.values["prediction"]  # what returns is injected, and is no prediction
         norms = [
             update.newest_injected_by_channel["a->b"].gradient.norm(dim=1).mean().item()
             for update in simulation.learned.updates

@@ -20,7 +20,8 @@ MEANS = {*OF_AGENTS, *OF_POLICIES, "value_target"}
 
 def scene(eye: dict[str, Any], mind: dict[str, Any], period: int, **channel: Any) -> antiphon.Scenario:
     """Two agents and a channel, whose metrics are logged every so many steps."""
-    sends = {"from": "eye", "to": "mind", "size": 4, "gradient": {"context": ["label"]}, **channel}
+    predicted = {} if channel.get("coupling") == "delayed" else {"gradient": {"context": ["label"]}}
+    sends = {"from": "eye", "to": "mind", "size": 4, **predicted, **channel}
     network = {"kind": "mlp", "hidden": [4]}
     return antiphon.Scenario.model_validate(
         {
@@ -55,6 +56,16 @@ SCENES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         clock(period=2),
         {"coupling": "unlocked", "input": {"kind": "mlp", "context": ["image"]}, "link": {"delay": 1}},
     ),
+    "late credit": (
+        clock(unroll=4),
+        clock(period=4, unroll=2),
+        {"coupling": "delayed", "link": {"delay": 2}},
+    ),
+    "late credit of rare messages": (
+        clock(period=4, unroll=1),
+        clock(period=2, unroll=3),
+        {"coupling": "delayed", "link": {"delay": 1}, "horizon": 8},
+    ),
     "sampled windows": ({"learn": 0.3, **clock(unroll=3)}, {"learn": 0.5}, {}),
 }
 
@@ -77,6 +88,7 @@ def test_an_entry_has_the_newest_value_since_the_one_before(name: str) -> None:
     rows = logged(scene(eye, mind, 8, **channel))
     assert rows.keys() == each.keys()
     assert ("agent", "eye", "learning_rate") in rows
+    assert ("channel", "eye->mind", "injection_norm") in rows
     entries = (1, 8, 16, 24)
     for metric, values in each.items():
         for before, entry in zip((0, *entries), entries, strict=False):
@@ -89,8 +101,9 @@ def test_an_entry_has_the_newest_value_since_the_one_before(name: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["reference", "parts"])
-def test_every_way_of_running_logs_the_same(way: str, tmp_path: Path) -> None:
-    eye, mind, channel = SCENES["windows and a delay"]
+@pytest.mark.parametrize("name", ["windows and a delay", "late credit"])
+def test_every_way_of_running_logs_the_same(name: str, way: str, tmp_path: Path) -> None:
+    eye, mind, channel = SCENES[name]
     scenario = scene(eye, mind, 8, **channel)
     parts = {"logdir": tmp_path / "it", "parts": {"placement": {"eye": 0, "mind": 1}}}
     settings: dict[str, Any] = {"backend": reference} if way == "reference" else parts
