@@ -88,6 +88,13 @@ def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str
     return directory, "error"
 
 
+def _opened(run: PopulationRun) -> PopulationRun:
+    """Return a population's run; print a line where no step is left."""
+    if run.scheduler.start == run.until:
+        write_error(f"{display_path(run.directory)}: is done; until=N continues to a later step")
+    return run
+
+
 @contextmanager
 def _of_arguments() -> Iterator[None]:
     """Name `values` in errors: it is the key `set` of a population's file."""
@@ -166,7 +173,7 @@ def population(
         name = spec.population if document is not None else _called(spec, template, logdir)
         directory, exist = _folder(logdir, name, exist)
         how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
-        run = PopulationRun(spec, template, directory, **how)
+        run = _opened(PopulationRun(spec, template, directory, **how))
     for line in [*advice(spec, run.until), *ended_schedules(run.scenario, run.until)]:
         warnings.warn(line, ScenarioWarning, stacklevel=3)  # a decorator is between
     shown = progress and is_terminal(sys.stderr)

@@ -112,9 +112,12 @@ def _point_of(kind: Any) -> str:
     if kind in envs.ids():
         return "environment"
     names = {name for point in POINTS for name in (*registered(point), *Catalogue(point))}
-    near = nearest(kind, [*names, *envs.ids()]) if isinstance(kind, str) else None
-    meant = "" if near is None else f"did you mean '{near}'? Else "
-    line = f"is not registered; {meant}give point=, such as point='gradient'"
+    near = nearest(kind, [*names, *envs.ids(), *POINTS]) if isinstance(kind, str) else None
+    if near in POINTS:
+        line = f"is not registered; '{near}' is an extension point: give a kind of it, with point='{near}'"
+    else:
+        meant = "" if near is None else f"did you mean '{near}'? Else "
+        line = f"is not registered; {meant}give point=, such as point='gradient'"
     raise ScenarioError(f"check: {name_of(kind)} {line}")
 
 

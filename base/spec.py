@@ -221,7 +221,7 @@ def frozen_data(value: object, path: Path = ()) -> Any:
         return int(value)
     if isinstance(value, float):
         if math.isnan(value):
-            raise DocumentError(path, "must be a number, not nan")
+            raise DocumentError(path, "must be a finite number, not nan")
         return float(value)
     if isinstance(value, str):
         if "$" in value:

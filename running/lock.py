@@ -40,13 +40,25 @@ def file_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _holder(lock: Path) -> str | None:
+    """Return the number of the process that holds a lock, as this container sees it; None: none is seen. OSError: not known."""
+    status = lock.stat()
+    file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
+    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
+    return next((fields[4] for fields in held if fields[1] == "FLOCK"), None)  # "->": waits for it
+
+
+def is_left(folder: Path) -> bool:
+    """Whether a directory has the lock of a process that is not seen here: it was killed, or runs on another machine."""
+    with suppress(OSError):
+        return _holder(folder / LOCK) is None
+    return False
+
+
 def being_written(lock: Path) -> str:
     """Return the line about a lock that is held, with the process that holds it where the system says so, and the fix."""
     with suppress(OSError):
-        status = lock.stat()
-        file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
-        held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
-        process = next((fields[4] for fields in held if fields[1] == "FLOCK"), "0")  # "->": waits for it
+        process = _holder(lock) or "0"
         if process == str(os.getpid()):
             return "is being written now by a simulation in this process; close it"
         if int(process) > 0:  # 0 is of another container

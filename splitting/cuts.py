@@ -171,7 +171,9 @@ def named_cuts(model: nn.Module, at: Any) -> list[str]:
         return []
     bounds = [0, *at, len(model)]
     if any(not early < late for early, late in itertools.pairwise(bounds)):
-        raise ScenarioError(f"at={list(at)}; positions must be increasing, from 1 to {len(model) - 1}")
+        outside = next((position for position in at if not 0 < position < len(model)), None)
+        line = "must be increasing" if outside is None else f"{outside} is not a position between two modules"
+        raise ScenarioError(f"at={list(at)}: {line}; give increasing positions from 1 to {len(model) - 1}")
     modules = list(model)
     for position in at:
         if sum(module is modules[position] for module in modules) > 1:

@@ -256,7 +256,10 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
         _section(
             "Results",
             _over_seeds(unsectioned, apart) if several else "",
-            _results(runs, {} if several else apart),
+            _results(
+                runs,
+                {} if several else {run.name: apart[name] for name, group in groups.items() for run in group},
+            ),
             _of_returns(runs),
             _items([*_notes(runs, live)]),
         ),
@@ -347,7 +350,7 @@ def _items(lines: Sequence[str]) -> str:
 
 
 def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
-    """Return the table of runs; `apart`: in what each differs from the others, by name."""
+    """Return the table of runs; `apart`: in what each differs from the others, by the run's name."""
     named = ["differs in"] if any(apart.values()) else []
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.scores))
     rows = []

@@ -278,6 +278,8 @@ def _show_ablation(ablation: Ablation) -> None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
     intact_values = [ablation.intact[name][ablation.measure] for name in ablation.readout]
     intact = f"{ablation.measure} {sum(intact_values) / len(intact_values):.4g} with all channels"
+    if ablation.measure == "return":  # the evaluation above plays others
+        intact += " in these episodes"
     title = f"\nWithout each channel ({ablation.kind}): change over {ablation.pairs}, {ablation.links.in_words} ({intact}), 95 % interval"
     show_table([*heads, "verdict", "most affected"], rows, right=len(heads), title=title, most=_ROWS)
     verdicts = [ablation.change(name).verdict for name in ablation.readouts]

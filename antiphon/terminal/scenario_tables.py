@@ -5,17 +5,20 @@ from __future__ import annotations
 import json as json_text
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
 
+from antiphon.base.errors import ScenarioError
 from antiphon.base.files import finite
 from antiphon.engine.costs.memory_estimate import MemoryEstimate
 from antiphon.engine.costs.scenario_plan import CohortPlan, Plan, plan
 from antiphon.running.directory import RunDirectory, run_folder
+from antiphon.running.lock import is_left
 from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios import Template
+from antiphon.scenarios import Scenario, Template
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
     console,
@@ -135,7 +138,9 @@ def show_scenario(
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     execution_plan = plan(scenario, system=system, **settings)
-    explained = explain(scenario, system, template.other_variants(variant, values))
+    explained = explain(
+        scenario, system, template.other_variants(variant, values) if run is None else _variants_of(run)
+    )
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = execution_plan.as_dict()
     if run is not None:
@@ -155,7 +160,7 @@ def show_scenario(
         out.print(Text(explained["description"]))
     out.print()
     if run is not None:
-        _run(explained["run"])
+        _run(explained["run"], left=is_left(run.path))
     _template(explained["template"])
     _agents(explained)
     _channels(explained["channels"])
@@ -168,11 +173,26 @@ def show_scenario(
         remark(f"warning: {line}", "yellow")
 
 
-def _run(run: Mapping[str, Any]) -> None:
+def _variants_of(run: RunDirectory) -> Iterator[Scenario]:
+    """Yield the variants of the template that a run is of: of its own scenario only one is left, with keys for the others."""
+    template, variant = run.facts.get("template") or {}, run.facts.get("variant")
+    if not template.get("text"):
+        return
+    with suppress(ScenarioError):  # a template of an earlier version
+        written = Template.from_yaml(template["text"], str(template["source"]))
+        yield from written.other_variants(variant, run.facts.get("values") or {})
+
+
+def _run(run: Mapping[str, Any], *, left: bool) -> None:
+    """Print the facts of a run; `left`: as `is_left`."""
     scored = f", accuracy {percent(run['accuracy'])}" if run["accuracy"] is not None else ""
     name = "".join(f"{word}, " for word in (run["member"], run["variant"]) if word)
     text = f"a run: {name}seed {run['seed']}, started {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     write_line(text)
+    if run["exit"] == "running" and left:
+        write_line(
+            "no process here writes it: unless another machine does, it was killed; antiphon resume continues it"
+        )
     for loaded in run["weights"] or ():
         line = f"{loaded['agent']} loaded the weights of {loaded['from']} (step {loaded['from_step']:,})"
         write_line(f"{line} at step {loaded['step']:,}")

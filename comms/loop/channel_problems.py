@@ -16,21 +16,25 @@ class ChannelProblems:
 
     Args:
         name: Of the channel.
+
+    Attributes:
+        place: What a line begins with; the default name adds nothing to it.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.place = "channel" if name == "channel" else f"channel {name}"
         self._warned: set[str] = set()
 
     def error(self, problem: str) -> ScenarioError:
         """Return the error of a problem."""
-        return ScenarioError(f"channel {self.name}: {problem}")
+        return ScenarioError(f"{self.place}: {problem}")
 
     def warn(self, problem: str, kind: str | None = None) -> None:
         """Warn of a problem of the loop, once; of problems of one kind, of the first."""
         if (kind or problem) not in self._warned:
             self._warned.add(kind or problem)
-            warnings.warn(f"channel {self.name}: {problem}", stacklevel=4)
+            warnings.warn(f"{self.place}: {problem}", stacklevel=4)
 
     @contextmanager
     def named(self, argument: str) -> Iterator[None]:

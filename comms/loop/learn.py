@@ -10,6 +10,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.comms.backward_requests import Gradients, Injection, backward, constant, gradients_of
+from antiphon.comms.loop.channel_problems import ChannelProblems
 from antiphon.comms.loop.gradients import add_gradients
 from antiphon.comms.loop.loop_channel import Channel, transit_of
 from antiphon.comms.loop.open_messages import SentMessage
@@ -98,9 +99,9 @@ def _in_transit(sent: Sequence[Channel], received: Sequence[Channel]) -> tuple[l
     sent, received = _channels("sent", sent), _channels("received", received)
     for channel in dict.fromkeys([*sent, *received]):
         if channel.coupling.joins_endpoints and not (channel in sent and channel in received):
-            raise ScenarioError(
-                f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
-                "received of one learn call, with the parameters of both"
+            raise ChannelProblems(channel.name).error(
+                "it is locked, so its ends learn as one network; pass it in both sent and received of one learn call, "
+                "with the parameters of both"
             )
     outgoing = [*map(transit_of, sent)]
     for transit in outgoing:

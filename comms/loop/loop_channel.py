@@ -129,7 +129,7 @@ class Channel:
         if not self.coupling.predicts:
             for key, is_set in (("gradient", gradient not in (None, "linear")), ("lr", lr != _LR)):
                 if is_set:
-                    line = f"channel {name}: {key} is not used by {with_article(self.coupling.name)} channel"
+                    line = f"{self._problems.place}: {key} is not used by {with_article(self.coupling.name)} channel"
                     fix = f"leave it out, or use coupling={DEFAULT!r}"
                     warnings.warn(f"{line}; {fix}", ScenarioWarning, stacklevel=3)
         gradient_keys = "linear" if gradient is None else gradient
@@ -153,7 +153,7 @@ class Channel:
             )
         names = ", ".join(spec.name for spec in self._context)
         if names and settings.get("target") is not None and settings.get("network") is not None:
-            line = f"channel {self.name}: context {names} is not used by your own network, which reads the message alone"
+            line = f"{self._problems.place}: context {names} is not used by your own network, which reads the message alone"
             warnings.warn(f"{line}; leave it out", ScenarioWarning, stacklevel=4)
 
     def _begin(self) -> None:

@@ -382,7 +382,8 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], where: s
     sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
     remaining = count - sum(sizes.values())
     listed = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
-    require(remaining > 0, where, f"{count} examples leave none for training with {listed}")
+    fix = "give more examples, or smaller shares" if count else "give it some"
+    require(remaining > 0, where, f"{count} examples leave none for training with {listed}; {fix}")
     order = torch.randperm(count, generator=generator(0, "envs", "split"))
     parts = torch.split(order, [remaining, *sizes.values()])
     rows = {name: indices.sort().values for name, indices in zip(["train", *sizes], parts, strict=True)}

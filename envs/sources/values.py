@@ -41,6 +41,8 @@ _TYPES = frozenset((*_WHOLE, *_FLOATS, torch.complex32, torch.complex64, torch.c
 """Types whose values can be read; complex ones are refused where signals are made."""
 _LARGE = 1 << 28
 """Bytes from which a copy is compared with the machine's memory."""
+_NOT_NUMBERS = {"U": "texts", "S": "bytes", "T": "texts"}
+"""What an array holds whose type numpy has a code for."""
 _SCALARS = (bool, int, float, complex, str, bytes)
 
 
@@ -238,9 +240,8 @@ def _of_array(
         "O": f"pass numbers of one type, such as {name}.astype('float32')",
         "V": f"pass each of its fields as a signal, or {name}.astype('float32')",
     }
-    require(
-        kind in "biufc", where, f"{name}: has type {written}, not numbers; {fixes.get(kind, 'pass numbers')}"
-    )
+    holds = f"holds {_NOT_NUMBERS[kind]}" if kind in _NOT_NUMBERS else f"has type {written}"
+    require(kind in "biufc", where, f"{name}: {holds}, not numbers; {fixes.get(kind, 'pass numbers')}")
     if missing is not None and missing.any():
         array, shared = np.where(missing, array.dtype.type(0), array), False
     else:

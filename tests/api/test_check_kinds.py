@@ -374,6 +374,11 @@ def test_a_kind_without_a_point_is_refused() -> None:
         check(Random)
     with pytest.raises(ScenarioError, match="check: conf is not registered; did you mean 'conv'"):
         check("conf")
+    with pytest.raises(
+        ScenarioError,
+        match=r"gradiant is not registered; .gradient. is an extension point: .* point='gradient'",
+    ):
+        check("gradiant")
     with pytest.raises(ScenarioError, match=r"unknown extension point 'gradeint'; did you mean 'gradient'\?"):
         check(Random, point="gradeint")
 

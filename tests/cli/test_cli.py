@@ -91,6 +91,7 @@ def test_a_run_is_shown_resumed_and_evaluated(
 ) -> None:
     cli(RUN)
     assert "6 steps, done, accuracy" in cli("show a")
+    assert "is not used" not in cli.out  # as of the template: another variant needs the key
     assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
     assert "none: no run there (a run directory holds run.json); known: a" in cli.refused("show ./none")
     result = cli.json("resume a --steps 9")

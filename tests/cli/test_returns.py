@@ -135,5 +135,6 @@ def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
     assert "change over 40 episodes, perfect links (return " in cli(
         "evaluate", tmp_path / "a", "--ablate zero --episodes 1"
     )
+    assert "with all channels in these episodes), 95 % interval" in " ".join(cli.out.split())
     line = cli.refused("evaluate", tmp_path / "a", "--ablate zero --examples 5")
     assert line == "examples: has no effect where the readouts act; use episodes"

@@ -128,7 +128,7 @@ def test_a_locked_channel_is_backpropagation() -> None:
     channel.send(below(x), label=label)
     loss = F.cross_entropy(above(channel.receive()), label)
     parameters = [*below.parameters(), *above.parameters()]
-    with pytest.raises(ScenarioError, match=r"channel channel: it is locked.* both sent and received"):
+    with pytest.raises(ScenarioError, match=r"^channel: it is locked.* both sent and received"):
         comms.learn(loss, above.parameters(), received=[channel])
     comms.learn(loss, parameters, sent=[channel], received=[channel])
     assert channel.learn() is None

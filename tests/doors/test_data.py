@@ -231,7 +231,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "complex": (lambda: X * 1j, "x: complex numbers; pass real and imaginary parts as two tensors"),
     "long double": (lambda: WHOLE.astype(np.longdouble), ", which torch lacks; pass x.astype('float64')"),
     "objects": (lambda: WHOLE.astype(object), "x: has type object, not numbers; pass numbers of one type, such as x.ast"),
-    "texts": (lambda: ["a", "b"], "x: has type <U1, not numbers; number its classes from 0"),
+    "texts": (lambda: ["a", "b"], "x: holds texts, not numbers; number its classes from 0"),
     "dates": (lambda: WHOLE.astype("M8[s]"), "x: has type datetime64[s], not numbers; pass a duration in numbers"),
     "fields": (lambda: np.zeros(3, [("a", "f4"), ("b", "i4")]), "pass each of its fields as a signal"),
     "categories": (lambda: pandas.Series(["a", "b"], dtype="category"), "x: categories are no numbers; pass x.cat.codes"),

@@ -148,7 +148,10 @@ def test_tensors_without_names_are_refused_with_the_fix(tensors: tuple[Any, ...]
         ({"label": torch.tensor([0, -1, 2] * 9)}, "label: class -1; number classes from 0"),
         ({"image": torch.ones(50, 2, requires_grad=True)}, "requires a gradient; pass image.detach()"),
         ({"image": IMAGES, "test": 0.6, "validation": 0.5}, "50 examples leave none for training"),
-        ({"image": IMAGES[:2]}, "2 examples leave none for training with test=0.2 and validation=0.1"),
+        (
+            {"image": IMAGES[:2]},
+            "2 examples leave none for training with test=0.2 and validation=0.1; give more examples, or smaller shares",
+        ),
         ({"image": IMAGES, "training_only": ["imag"]}, "training_only: no tensor 'imag'; did you mean"),
         (
             {"y": IMAGES, "classes": {"y": 4}},

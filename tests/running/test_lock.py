@@ -6,6 +6,8 @@ import fcntl
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,6 +65,29 @@ def run(tmp_path: Path) -> Path:
     with Simulation(SCENARIO, logdir=tmp_path / "run") as simulation:
         simulation.run(2)
     return tmp_path / "run"
+
+
+@pytest.mark.long
+def test_show_says_that_no_process_writes_a_run_that_was_killed(tmp_path: Path, cli: Commands) -> None:
+    code = (
+        "import antiphon, sys\n"
+        "scenario = antiphon.load('digits-mlp').resolve(None, {'depth': 2, 'width': 4, 'batch': 8, 'steps': 6})\n"
+        "simulation = antiphon.Simulation(scenario, logdir=sys.argv[1])\n"
+        "simulation.run(2)\n"
+        "with simulation:\n"
+        "    simulation.run(1, callbacks=lambda one: (print('begun', flush=True), input()))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        line = "no process here writes it"
+        assert line not in cli("show", tmp_path / "run")
+        process.kill()
+    shown = cli("show", tmp_path / "run")
+    assert ", running\n" in shown
+    assert line in shown
+    assert "antiphon resume continues it" in shown
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(run: Path, cli: Commands) -> None:

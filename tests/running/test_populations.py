@@ -351,6 +351,10 @@ def test_a_population_that_is_there_is_not_touched_and_the_new_one_has_a_number(
     places = [antiphon.population("digits-mlp", **how, logdir=tmp_path / "it").directory for _ in range(2)]
     assert [place.name for place in places] == ["it", "it-2"]
     assert "it already exists: this population is written to" in capsys.readouterr().err
+    antiphon.population("digits-mlp", **how, logdir=tmp_path / "it", exist="resume")
+    assert "it: is done; until=N continues to a later step" in capsys.readouterr().err
+    antiphon.population("digits-mlp", **how, logdir=tmp_path / "it", exist="resume", until=2)
+    assert "is done" not in capsys.readouterr().err
     with one_line("exist: 'append'; must be number, ", antiphon.ScenarioError):
         antiphon.population("digits-mlp", **how, exist="append")
 

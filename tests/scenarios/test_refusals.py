@@ -167,7 +167,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents.a.objective", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
-    ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a number, not nan"),
+    ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a finite number, not nan"),
     ("env", {"id": "x", "f": "$data"}, ".f: '$data': '$' is reserved for template parameters"),
     ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
     ("env", {}, ".id: is missing"),

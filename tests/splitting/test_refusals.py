@@ -652,8 +652,13 @@ def test_a_setting_that_cannot_be_names_it(settings: dict[str, Any], expected: s
 
 def test_positions_of_a_sequence_rise_within_it() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10))
-    for at in ([0], [3, 3], [4]):
-        with one_line("must be increasing, from 1 to 3"):
+    for at, wrong in (
+        ([0], "0 is not"),
+        ([3, 3], "must be increasing"),
+        ([4], "4 is not"),
+        ([9], "9 is not"),
+    ):
+        with one_line(f": {wrong}.*; give increasing positions from 1 to 3"):
             split(model, at, env=pictures())
     assert [channel.size for channel in split(model, [1, 3], env=pictures()).channels] == [64, 6]
 

@@ -127,6 +127,20 @@ def test_runs_of_several_seeds_bear_the_name_that_they_have_in_the_tab() -> None
     assert [row[:2] for row in rows] == [["quick-s0", "lr=0.5"], ["slow-s0", "lr=0.25"]]
 
 
+def test_in_what_each_run_of_a_study_differs_stands_in_its_row() -> None:
+    """Also where its seeds are told in the study's own table."""
+    runs = [
+        run(f"{name}-s{seed}", seed, facts={"values": {"width": width}}, data=None)
+        for name, width in (("narrow", 8), ("wide", 16))
+        for seed in (0, 1)
+    ]
+    section = ReportSection("it", "Study it", [one.name for one in runs])
+    text = report(runs, footer="", sections=[section])
+    head, *rows = next(table for table in tables(text) if table[0][0] == "run")
+    assert head[1] == "differs in"
+    assert [row[1] for row in rows] == ["width=8", "width=8", "width=16", "width=16"]
+
+
 def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() -> None:
     found = some(measured((-0.4, 0.4), (-0.2, 0.6)).data)
     lossy = [channel | {"drop": 0.9} for channel in found.graph["channels"]]
