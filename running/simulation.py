@@ -56,6 +56,12 @@ from antiphon.telemetry.figures import CURVES, SIGNALS, Recorder
 from antiphon.telemetry.history import History, of_shut_gates, shut_in
 
 
+class SimulationGraph(nx.MultiDiGraph):  # type: ignore[type-arg]
+    """The graph of a simulation's agents and channels; unlike that of networkx, its repr has its size."""
+
+    __repr__ = nx.MultiDiGraph.__str__
+
+
 class Simulation:
     """A running scenario.
 
@@ -671,7 +677,7 @@ class Simulation:
     @property
     def graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
         """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
-        return live_graph(self.running)
+        return SimulationGraph(live_graph(self.running))
 
     @property
     def history(self) -> History:

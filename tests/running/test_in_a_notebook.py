@@ -43,6 +43,7 @@ def tables(shown: Any) -> list[list[list[str]]]:
 
 def test_a_simulation_shows_its_state_and_the_newest_metrics(simulation: Any) -> None:
     assert repr(simulation) == "<Simulation of digits-mlp: step 12 of 20, seed 0, 3 agents, 2 channels>"
+    assert repr(simulation.graph) == "SimulationGraph with 3 nodes and 2 edges"
     agents, channels = tables(simulation)
     assert agents[0] == ["agent", "parameters", "updates", "accuracy", "loss"]
     assert [row[:3] for row in agents[1:]] == [["n0", "536", "12"], ["n1", "88", "12"], ["n2", "90", "12"]]
