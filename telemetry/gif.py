@@ -34,7 +34,7 @@ _LAST = 1500
 _POSITIVE, _NEGATIVE, _OLD = "#129a86", "#c8453b", "#c9d1d8"
 
 
-class SentMessage(NamedTuple):
+class FilmMessage(NamedTuple):
     """The newest message of a channel."""
 
     values: NDArray[np.float32]
@@ -53,11 +53,11 @@ class FilmFrame:
     """Shape of the image: height, width, 3."""
     text: str
     """Step of the episode, and its rewards."""
-    messages: Mapping[str, SentMessage]
+    messages: Mapping[str, FilmMessage]
     """Newest messages by channel."""
 
     @classmethod
-    def of(cls, picture: NDArray[np.uint8], text: str, messages: Mapping[str, SentMessage]) -> FilmFrame:
+    def of(cls, picture: NDArray[np.uint8], text: str, messages: Mapping[str, FilmMessage]) -> FilmFrame:
         """Return a frame of an image [height, width, 3]."""
         return cls(zlib.compress(picture.tobytes(), 1), picture.shape, text, messages)
 
@@ -124,7 +124,7 @@ def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image.Image]:
         yield image
 
 
-def _bars(draw: ImageDraw.ImageDraw, message: SentMessage, start: tuple[int, int], highest: float) -> None:
+def _bars(draw: ImageDraw.ImageDraw, message: FilmMessage, start: tuple[int, int], highest: float) -> None:
     """Draw a bar for each component: up where it is positive; grey where nothing is sent at this step."""
     x, y = start
     values = np.nan_to_num(message.values[:_COMPONENTS], posinf=highest, neginf=-highest)

@@ -24,7 +24,7 @@ from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.telemetry.gif import FilmFrame, SentMessage, write_film
+from antiphon.telemetry.gif import FilmFrame, FilmMessage, write_film
 
 _MODE = "rgb_array"
 _EXTERNAL = ("gymnasium/", "pettingzoo/")
@@ -68,14 +68,14 @@ def film(
                 "export: the environment's episodes never end; truncate them, as with max_episode_steps or limit"
             )
         frames: list[FilmFrame] = []
-        sent: dict[str, SentMessage] = {}
+        sent: dict[str, FilmMessage] = {}
         names = {
             channel.name for channel in scenario.channels if senders is None or channel.sender in senders
         }
 
         def deliver(channel: str, stamp: int, message: Tensor) -> Tensor:
             if channel in names:
-                sent[channel] = SentMessage(message[0].float().numpy(force=True).copy(), True)
+                sent[channel] = FilmMessage(message[0].float().numpy(force=True).copy(), True)
             return message
 
         seed = rollout_seed(seed, "test", 0)

@@ -27,7 +27,7 @@ class _HasSystem(Protocol):
         """The agents and channels."""
 
 
-class _Simulation(Protocol):
+class _HasRunning(Protocol):
     @property
     def running(self) -> _HasSystem:
         """What runs."""
@@ -39,7 +39,7 @@ def span(system: System) -> int:
     return min(max(2 * longest, system.description.episode_steps or 0, _SHORTEST), _LONGEST)
 
 
-def timeline(of: System | _Simulation, start: int, steps: int) -> Timeline:
+def timeline(of: System | _HasRunning, start: int, steps: int) -> Timeline:
     """Return the timeline of a system or simulation, for some steps from `start` on, with links that lose nothing.
 
     Raises:

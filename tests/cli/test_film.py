@@ -13,7 +13,7 @@ from PIL import Image
 from antiphon import Simulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.gif import FilmFrame, SentMessage, write_film
+from antiphon.telemetry.gif import FilmFrame, FilmMessage, write_film
 from tests.cli.test_returns import TEAM
 from tests.kit.commands import Commands
 
@@ -60,7 +60,7 @@ def test_a_gif_has_a_frame_of_every_step_and_the_same_bytes_again(
 
 
 def frame(step: int = 1, *values: float, new: bool = True) -> FilmFrame:
-    messages = {"a->b": SentMessage(np.array(values, np.float32), new)} if values else {}
+    messages = {"a->b": FilmMessage(np.array(values, np.float32), new)} if values else {}
     return FilmFrame.of(np.full((20, 30, 3), 10 * step, np.uint8), f"step {step}", messages)
 
 
