@@ -167,6 +167,11 @@ class CapturedLoop(Executor):
         return None if self._periods is None else self._periods.obstacle
 
     @property
+    def period(self) -> int:
+        """Steps of a period; 0: no step has been taken."""
+        return 0 if self._periods is None else self._periods.period
+
+    @property
     def replayed(self) -> int:
         """Periods that have been replayed."""
         return 0 if self._periods is None else self._periods.replayed
