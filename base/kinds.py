@@ -355,7 +355,13 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
         if key in section.model_fields or key in facts or hasattr(section, key)
     ]
     if clashing:
-        message = f"{name_of(source)} has a parameter {clashing[0]!r}, which is a key of every {point}; " + (
+        key = clashing[0]
+        what = (
+            f"a key of every {point}"
+            if key in section.model_fields
+            else f"what antiphon calls something else of every {point}"
+        )
+        message = f"{name_of(source)} has a parameter {key!r}, which is {what}; " + (
             "give an object, or a function that calls it" if point in _AS_THEY_ARE else "rename it"
         )
         message += _as_it_is(point, name, source)

@@ -71,9 +71,8 @@ def _suggestion(
     name: str, names: tuple[str, ...], prefix: str, more_names: tuple[str, ...], listed: str, longest: int
 ) -> str:
     short = [item for item in (*names, *more_names) if len(item) <= _LONGEST_NAME]
-    last = name.rpartition(".")[
-        2
-    ]  # `training.steps` for a parameter `steps`, where no other section has steps
+    # `training.steps` for a parameter `steps`, where no other section has steps
+    last = name.rpartition(".")[2]
     alone = last in names and not any(item.endswith(f".{last}") for item in names)
     near = last if alone else nearest(name, short[:_MOST_NAMES])
     if near is not None:

@@ -189,6 +189,8 @@ def _sequence(value: object) -> tuple[object, ...]:
 def _numbers(value: object) -> tuple[object, ...]:
     if isinstance(value, str):
         fail(f"must be a list of whole numbers, not {show_refused(value)}")
+    if isinstance(value, Mapping):
+        fail(f"must be a list of whole numbers, not {show_refused(value)}; write them as [64, 64]")
     return _sequence(value)
 
 

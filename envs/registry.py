@@ -164,7 +164,7 @@ def option_names(name: str) -> frozenset[str]:
 
 def unknown_keys(env: object) -> list[UnknownKey]:
     """Return the keys of a declared environment that its id does not have; none where that is not known before it is made."""
-    if not (isinstance(env, Mapping) and env.get("id") in _environments):
+    if not (isinstance(env, Mapping) and isinstance(env.get("id"), str) and env["id"] in _environments):
         return []
     try:
         options_of(env["id"])(**{key: value for key, value in env.items() if key != "id"})

@@ -16,7 +16,14 @@ from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
-from antiphon.running.directory import RunDirectory, check_exist, check_free, holds_objects, is_free
+from antiphon.running.directory import (
+    CONTINUES_POPULATION,
+    RunDirectory,
+    check_exist,
+    check_free,
+    holds_objects,
+    is_free,
+)
 from antiphon.running.directory_writer import check_interval, open_writer
 from antiphon.running.execution import divide, executor_of
 from antiphon.running.library import template_named
@@ -98,6 +105,7 @@ def begin(
     with settings.context(), ExitStack() as undo:
         if folder is not None and exist == "resume" and not is_free(folder):
             directory = RunDirectory.open(folder)
+            directory.check_no_member(CONTINUES_POPULATION)
             directory.check_same(directory.differences(**settings.facts))
             options: dict[str, Any] = {"division": division, "capture": capture, "until": until}
             return resume(directory, scenario, checkpoint_every=checkpoint_every, **options)

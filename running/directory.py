@@ -260,6 +260,10 @@ def remove_run(path: Path) -> None:
         path.rmdir()
 
 
+CONTINUES_POPULATION = "antiphon.population(…, logdir='{}', exist='resume')"
+"""What continues a population in Python, `{}` being its folder."""
+
+
 @dataclass(eq=False)
 class RunDirectory:
     """A run on disk."""

@@ -42,7 +42,7 @@ from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
-from antiphon.running.directory import RunDirectory, run_folder
+from antiphon.running.directory import CONTINUES_POPULATION, RunDirectory, run_folder
 from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording, Signals
 from antiphon.running.observers import Callbacks, RunProgress
 from antiphon.running.resume import resume
@@ -168,8 +168,7 @@ class Simulation:
             DivergenceError: The run diverged and would diverge again.
         """
         directory = RunDirectory.open(given_path(logdir, "logdir"))
-        together = "antiphon.population(…, logdir='{}', exist='resume')"
-        directory.check_no_member(together, "Simulation.load('{}')")
+        directory.check_no_member(CONTINUES_POPULATION, "Simulation.load('{}')")
         division = PartsSettings.of(parts)
         run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every)
         for argument, setting in {"checkpoint_every": checkpoint_every, "parts": parts}.items():

@@ -76,7 +76,8 @@ def load(name_or_path: str | Path) -> Template:
     if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
         name = str(name_or_path)
         raise ScenarioError(f"{name} is an environment, not a scenario; name it in one: env: {{id: {name}}}")
-    if path.parent == Path() and path.stem in library_names() and not path.exists():
+    library = (*library_names(), *MADE_IN_PYTHON)
+    if path.parent == Path() and path.stem in library and not path.exists():
         raise ScenarioError(f"{path}: no such file; write {path.stem} for the scenario of the library")
     return Template.from_yaml(read_file(path), str(path))
 

@@ -110,6 +110,8 @@ class World(Pictured):
         """Environments whose rows follow its own (`step_all`)."""
         self._is_users = not type(self).__module__.startswith("antiphon.")
         """Whether its methods are a user's, and may draw random numbers."""
+        self._drawing: set[str] = set()
+        """Methods that have drawn, and are not tried again."""
         self._drew = False
         """Whether one did, for several environments at once (`step_all`)."""
 
@@ -287,11 +289,14 @@ class World(Pictured):
         if not self._is_users or self._seed is None:
             return compute()
         seed = seed_for(self._seed, "draws", name, str(self._step))
-        if not self._others:
-            return of_seed(seed, compute, self.device, repeatable=True)
+        if name in self._drawing and not self._others:
+            return of_seed(seed, compute, self.device)
         computed, drew = watched_of_seed(seed, compute, self.device)
-        self._drew |= drew
-        return computed
+        if not drew:
+            return computed
+        self._drew = True
+        self._drawing.add(name)
+        return computed if self._others else of_seed(seed, compute, self.device)
 
     def _sampled(self, name: str, count: int) -> Tensor:
         """Return uniform random numbers of this step, functions of seed, step and copy, float64 `[batch, count]`."""

@@ -259,10 +259,6 @@ def _of_seed(
     return computed, drew
 
 
-_without_normal = [b""]
-"""The words of numpy's generator at which it was last seen to keep no second normal number."""
-
-
 class _State(NamedTuple):
     """The states of all generators, of which numpy's keeps no second normal number."""
 
@@ -278,16 +274,11 @@ def _before_a_trial() -> _State | None:
     """
     if not (is_alone() and isinstance(_numpys.get_bit_generator(), np.random.MT19937)):
         return None
-    words = _words().tobytes()
-    if (
-        words != _without_normal[0]
-    ):  # a second normal number is there only after a first, which has changed the words
-        state = _numpy_state()
-        _set_numpy_state(state)
-        if state.normal is not None:
-            return None
-        _without_normal[0] = words
-    return _State(torch.default_generator.get_state(), words, _python_state())
+    state = _numpy_state()
+    _set_numpy_state(state)
+    if state.normal is not None:
+        return None
+    return _State(torch.default_generator.get_state(), state.words.tobytes(), _python_state())
 
 
 def _tried(compute: Callable[[], R], before: _State) -> tuple[R, bool]:

@@ -119,6 +119,27 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+class Counted(Windy):
+    """Counts the calls of a method that draws."""
+
+    calls = 0
+
+    def transition(self, state: Any, actions: Any) -> Any:
+        self.calls += 1
+        return super().transition(state, actions)
+
+
+def test_a_method_that_draws_is_tried_once_and_then_called_once_a_step() -> None:
+    envs.register("drawn/Counted-v0", Counted)
+    env: Any = envs.make({"id": "drawn/Counted-v0", "kind": "numpy"}, batch=3)
+    env.reset(seed=4)
+    for steps in (1, 9):
+        before = env.calls
+        for _ in range(steps):
+            env.step(torch.zeros(3, dtype=torch.long))
+        assert env.calls - before == (2 if steps == 1 else steps)
+
+
 @pytest.mark.parametrize("env", CASES, ids=lambda env: "-".join(map(str, env.values())))
 def test_what_an_environment_draws_is_of_the_runs_seed(env: dict[str, Any], tmp_path: Path) -> None:
     steps = 50 if "since" in env else 12

@@ -312,6 +312,8 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
         antiphon.Simulation.resume(tmp_path / "it/member-1")
     with one_line("member-.: is one of a population, whose members continue together; ", antiphon.RunError):
         antiphon.Simulation.resume(tmp_path / "it")
+    with one_line("member-1: is one of a population, whose members continue together; ", antiphon.RunError):
+        antiphon.Simulation(scenario, seed=1, logdir=tmp_path / "it/member-1", exist="resume")
     with antiphon.Simulation.load(tmp_path / "it/member-1") as resumed:
         found = [facts(resumed), facts(alone)]
     assert not list(differences(*found, tolerance=1e-4))

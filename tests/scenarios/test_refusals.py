@@ -35,6 +35,12 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("seed", 3, ": unknown key 'seed'; give it to the run: --seed S, in Python Simulation(…, seed=S)"),
     ("training.device", "cuda", ": unknown key 'device'; give it to the run: --device cuda, in Python Simul"),
     ("channels[0].form", "a", ": unknown key 'form'; did you mean 'from'?"),
+    (
+        "agents.a.network.hidden",
+        {"a": 1},
+        ": must be a list of whole numbers, not {a: …}; write them as [64, 64]",
+    ),
+    ("env.id", [3], ": must be text, not [3]"),
     ("agents.a.network.hiden", [1], ": unknown key 'hiden'; did you mean 'hidden'?"),
     ("channels[0].noise", 0.1, ": unknown key 'noise'; write sample: {noise: …} or link: {noise: …}"),
     ("channels[0].to", "B", ": no agent 'B'; known: a, b"),

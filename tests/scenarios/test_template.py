@@ -163,6 +163,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
         "resnt": "no scenario 'resnt'; did you mean 'resnet'?",
         "digits-mlp.yaml": "digits-mlp.yaml: no such file; write digits-mlp for the scenario of the library",
+        "resnet.yaml": "resnet.yaml: no such file; write resnet for the scenario of the library",
         "mine.yaml": "mine.yaml: no such file; give the path of a file",
         "latim.yaml": "latim.yaml: no such file; did you mean 'latin.yaml'?",
         "some/where": "some/where: no such file; give the path of a file",
@@ -181,6 +182,9 @@ def test_steps_take_the_place_of_those_of_the_file_before_anything_is_checked(te
     assert template.resolve(steps=7) == template.resolve().with_training(steps=7)
     with pytest.raises(ScenarioError, match=r"training.steps: .*not 0"):
         template.resolve(steps=0)
+    listed = Template.from_yaml("scenario: a\nenv: {id: [3]}\nagents: {b: {observes: [image]}}\n", "a.yaml")
+    with pytest.raises(ScenarioError, match=r"env.id: must be text, not \[3\]"):
+        listed.resolve(steps=2)
     broken = Template.from_yaml(TEXT.replace("{optimiser: {lr: $lr}}", "[$lr]"), "small.yaml")
     with pytest.raises(ScenarioError, match=r"training: must be a mapping"):
         broken.resolve(steps=7)
