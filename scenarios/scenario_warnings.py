@@ -26,7 +26,9 @@ from antiphon.scenarios.sender_passes import may_be_chosen, needed_keys
 
 PREDICTOR_RATE = "training.predictor.lr"
 _FASTER = 50
-"""How many times its sender's rate of learning a predictor's is warned of."""
+"""How many times its sender's rate of learning a predictor's is warned of,"""
+QUICK = 10
+"""and where it is named if cosines are poor."""
 _UNREACHED = "reached by no learning signal"
 _FROZEN = (
     "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
@@ -243,7 +245,10 @@ def in_lines(findings: Iterable[Finding]) -> list[str]:
 
 
 def fast_predictor(
-    scenario: Scenario, channel: ChannelSpec, values: Mapping[str, object] = MappingProxyType({})
+    scenario: Scenario,
+    channel: ChannelSpec,
+    values: Mapping[str, object] = MappingProxyType({}),
+    times: float = _FASTER,
 ) -> tuple[str, str]:
     """Return what is said of a channel's predictor if it learns far faster than its sender, and what to try; empty: it does not.
 
@@ -252,13 +257,15 @@ def fast_predictor(
         channel: Its channel.
         values: The values of its template's parameters: the one with the number of `training.predictor.lr` is named in place of that key,
             which no command takes then.
+        times: How many times its sender's rate is far faster, at least; fewer than `_FASTER` only with poor cosines beside it.
     """
     training, gradient = scenario.training, channel.gradient
     sender = scenario.agents[channel.sender].optimiser or training.optimiser
     predictor = gradient.optimiser or training.predictor or training.optimiser
-    if not gradient.learn or predictor.lr <= _FASTER * sender.lr:
+    if not gradient.learn or predictor.lr < times * sender.lr:
         return "", ""
-    says = f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {sender.lr:g}"
+    above = "far above" if times == _FASTER else f"{predictor.lr / sender.lr:.3g} times"
+    says = f"its predictor's learning rate, {predictor.lr:g}, is {above} its sender's, {sender.lr:g}"
     named = [name for name, value in values.items() if name.endswith("lr") and value == predictor.lr]
     key = "gradient.optimiser.lr" if gradient.optimiser else named[0] if len(named) == 1 else PREDICTOR_RATE
     return says, f"a lower {key} (such as {sender.lr:g})"

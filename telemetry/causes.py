@@ -395,6 +395,18 @@ def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
     }
 
 
+def quick_hints(graph: Mapping[str, Any]) -> list[str]:
+    """Return what is said of predictors that learn many times as fast as their senders, where that is so of most and the median cosine is below
+    `FOLLOWS`; `graph`: as for `told_hints`."""
+    channels = graph["channels"]
+    counts = Counter(tuple(channel.get("predictor", {}).get("quick", ())) for channel in channels)
+    return [
+        f"{count:,} of {len(channels):,} channels: {hint[0]}, and the median cosine is below {FOLLOWS:g}; try {hint[1]}"
+        for hint, count in counts.items()
+        if hint and 2 * count >= len(channels)
+    ]
+
+
 def told_hints(graph: Mapping[str, Any]) -> list[str]:
     """Return what is said of a run's settings whatever was measured: `common_hints`, and the few channels, by cause, whose predictor learns
     too fast, whose messages are lost, or whose predictor has no context.

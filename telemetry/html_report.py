@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
-from antiphon.telemetry.causes import told_hints
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
-from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements
+from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements, told_of
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
 from antiphon.telemetry.tab.series import RunData, Series, results_of
@@ -485,7 +484,7 @@ def _judged(
         name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
     }
     every = _worst_first(judged)
-    told = {name: told_hints(data.graph) for name, data in runs.items()}
+    told = {name: told_of(data) for name, data in runs.items()}
     measures = [
         measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)
     ]

@@ -45,9 +45,8 @@ from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.causes import told_hints
 from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
-from antiphon.telemetry.tab.judgements import judgements
+from antiphon.telemetry.tab.judgements import judgements, told_of
 from antiphon.telemetry.verdicts import (
     LEFT_OUT,
     Undefined,
@@ -458,7 +457,7 @@ def show_causes(directory: RunDirectory, measured: Measured) -> None:
     names = [figure.name for figure in measured.rows]
     data = read_run(directory.path)
     judged = [judgement for judgement in judgements(data) if judgement.cause and judgement.channel in names]
-    for sentence in told_hints(data.graph):
+    for sentence in told_of(data):
         console().print(sentence)
     for judgement in judged[:_ROWS]:
         console().print(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
-from antiphon.scenarios.scenario_warnings import fast_predictor
+from antiphon.scenarios.scenario_warnings import QUICK, fast_predictor
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.telemetry.figures import RunDescription
@@ -128,6 +128,8 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, values: Mapping[str, An
     }
     if any(fast := fast_predictor(scenario, channel, values)):
         settings["fast"] = fast
+    elif any(quick := fast_predictor(scenario, channel, values, QUICK)):
+        settings["quick"] = quick
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
     goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]

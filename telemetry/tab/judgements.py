@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antiphon.telemetry.causes import BAD, common_hints, hints_of
+from antiphon.telemetry.causes import BAD, common_hints, hints_of, quick_hints, told_hints
 from antiphon.telemetry.tab.seeds import agreement
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import MEAN, REASONS
@@ -17,6 +17,7 @@ from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
 from antiphon.telemetry.tab.verdict_series import derived_series
 from antiphon.telemetry.verdicts import (
     FLAGS,
+    FOLLOWS,
     MEANS,
     MEASURES,
     VERDICTS,
@@ -126,6 +127,20 @@ def judgements(data: RunData) -> list[Judgement]:
         ill = any(VERDICTS[name].side < 0 and name not in doubted for name in names)
         judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run))
     return judged
+
+
+def told_of(data: RunData) -> list[str]:
+    """Return what is said once of a run: `told_hints`, and `quick_hints` where the median cosine is poor."""
+    told, quick = told_hints(data.graph), quick_hints(data.graph)
+    cosine = derived_series(
+        lambda metric: data.figures.get(("channel", metric)),
+        data.graph,
+        (MEAN, "cosine"),
+        (lambda metric: data.figures.get((MEAN, metric))) if data.graph.get("seeds") else None,
+    )
+    values = _row(cosine, np.inf, 3 * len(data.graph["channels"]))[: len(data.graph["channels"])]
+    known = values[np.isfinite(values)]
+    return [*told, *quick] if len(known) and np.median(known) < FOLLOWS else told
 
 
 def _by_chance(results: Collection[Worth]) -> set[Verdict]:

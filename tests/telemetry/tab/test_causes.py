@@ -13,7 +13,7 @@ import antiphon
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.warnings.advice import advice
 from antiphon.telemetry import read_run
-from antiphon.telemetry.tab.judgements import judgements
+from antiphon.telemetry.tab.judgements import judgements, told_of
 from antiphon.telemetry.verdicts import bounds
 from tests.kit.commands import Commands
 from tests.kit.tab import REASONS
@@ -293,6 +293,28 @@ def test_the_faults_of_few_channels_are_named_by_cause(tmp_path: Path) -> None:
     assert told(tmp_path / "a") == [bares, lost]
     made[2] = made[3] = {**made[0]}
     assert told(tmp_path / "b") == [lost]
+
+
+def test_a_rate_ten_times_the_senders_is_named_where_cosines_are_poor(tmp_path: Path) -> None:
+    """In the tab, which has the cosines of each step, as in the report and the terminal."""
+    values = {"agents": 6, "readouts": 1, "sg_lr": 0.01, "steps": 2}
+    scenario = antiphon.load("corporation").resolve(values=values)
+    predictor = next(edge["predictor"] for *_, edge in graph_of(scenario, values).edges(data=True))
+    quick = predictor["quick"]
+    assert quick == (
+        "its predictor's learning rate, 0.01, is 10 times its sender's, 0.001",
+        "a lower sg_lr (such as 0.001)",
+    )
+    made = [{"name": name, "from": 0, "to": 0, "predictor": predictor} for name in "ab"]
+    says = (
+        f"2 of 2 channels: {quick[0]}, and the median cosine is below 0.1; try a lower sg_lr (such as 0.001)"
+    )
+    for cosine, told in ((0.02, [says]), (0.4, [])):
+        folder = tmp_path / str(cosine)
+        advised(folder, {"cosine": [cosine] * 2}, made)
+        run = read_run(folder / "run")
+        assert told_of(run) == told
+        assert run.catalogue()["verdicts"]["quick"] == [says]
 
 
 def test_a_rate_that_a_parameter_sets_is_named_by_it(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ const THEMES = {
   },
   dark: {
     paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
-    line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#3b4550", warn: "#f2c877", warnPaper: "#33290f",
+    line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#55616d", warn: "#f2c877", warnPaper: "#33290f",
     gain: "#548ecd", harm: "#de913c", misleads: "#d670e0", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
-    roles: { agent: "#2b3641", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
+    roles: { agent: "#465462", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
     roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
   },
 };
