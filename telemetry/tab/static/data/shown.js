@@ -77,6 +77,9 @@ export function chanceOf(expected) {
   return expected < 1 ? "under 1" : `about ${Math.round(expected)}`;
 }
 
+/** In so many ways a setting of channels is told. */
+const WAYS = 3;
+
 /** Say in which settings two runs differ, how most channels and agents of the same name do (count; 0: the run; and their names), and in how many other ways: [{name, first, second, count, names, more}]. */
 export function settingsApart([run, other]) {
   const found = new Map();
@@ -97,7 +100,8 @@ export function settingsApart([run, other]) {
   const whole = ({ graph }) => ({ ...(graph.scenario && { scenario: graph.scenario }), ...graph.settings });
   compare(whole(run), whole(other), []);
   const every = [...found.values()].sort((one, other) => other.count - one.count);
-  const named = every.filter(({ name }, at) => every.findIndex((one) => one.name === name) === at).map((one) => ({ ...one, more: every.filter(({ name }) => name === one.name).length - 1 }));
+  const alike = ({ name }, others) => others.filter((one) => one.name === name).length;
+  const named = every.filter((one, at) => alike(one, every.slice(0, at)) < WAYS).map((one, at, shown) => ({ ...one, more: alike(one, shown.slice(0, at)) ? 0 : alike(one, every) - alike(one, shown) }));
   return named.reduce((told, one) => (one.count ? [...told, one] : withoutRepeats(told, one)), []);
 }
 
