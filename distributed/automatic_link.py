@@ -98,7 +98,13 @@ def with_chosen_links(
     """
     automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
     for name, is_automatic in automatic.items():
-        if (value := getattr(division, name)) is not None and not is_automatic:
+        if (value := getattr(division, name)) is None:
+            continue
+        if division.one_process:
+            raise ScenarioError(
+                f"parts: {name} is {value}, and one part has no line; leave out {name}, or give more parts"
+            )
+        if not is_automatic:
             raise ScenarioError(
                 f"parts: {name} is {value}, and no channel has link: {{{name}: auto}}; leave out {name}, or write auto"
             )

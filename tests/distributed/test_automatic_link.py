@@ -122,6 +122,11 @@ def test_a_checkpoint_is_loaded_with_the_delays_of_its_run(tmp_path: Path) -> No
 def test_a_delay_that_no_channel_takes_is_refused() -> None:
     with pytest.raises(ScenarioError, match=r"parts: delay is 3, and no channel has link: \{delay: auto\}"):
         Simulation(split(delay=1), parts={"count": 2, "delay": 3})
+    for name in ("delay", "bits"):
+        with pytest.raises(
+            ScenarioError, match=rf"parts: {name} is 3, and one part has no line; leave out {name}"
+        ):
+            Simulation(split(), parts={"count": 1, name: 3})
 
 
 def bits_of(scenario: Scenario) -> list[int | None]:
