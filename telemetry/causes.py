@@ -43,6 +43,8 @@ _HARDLY = 0.1
 """Share of its first learning rate below which a predictor hardly learns."""
 _LOSSY = 0.25
 """Share of lost messages from which nothing that stands in for them is a hint."""
+_MOST_LOST = 0.5
+"""Share of lost messages from which that is said of a run, not only of the channel."""
 _LARGE = 2.0
 """Times of the returned gradient from which a signal is large; of the median channel's age from which messages are old."""
 
@@ -409,7 +411,7 @@ def quick_hints(graph: Mapping[str, Any]) -> list[str]:
 
 def told_hints(graph: Mapping[str, Any]) -> list[str]:
     """Return what is said of a run's settings whatever was measured: `common_hints`, and the few channels, by cause, whose predictor learns
-    too fast, whose messages are lost, or whose predictor has no context.
+    too fast, most of whose messages are lost, or whose predictor has no context.
 
     Args:
         graph: The graph of the Channels tab.
@@ -421,7 +423,8 @@ def told_hints(graph: Mapping[str, Any]) -> list[str]:
         # What half of the channels do without is no fault of a few.
         if cause in (_FAST, _LOSSES) or (cause is _BARE and 2 * sum(map(bool, hints)) < len(channels)):
             for channel, hint in zip(channels, hints, strict=True):
-                if hint is not None and hint not in common:
+                is_told = cause is not _LOSSES or channel.get("drop", 0.0) >= _MOST_LOST
+                if hint is not None and is_told and hint not in common:
                     names_by_hint.setdefault(hint, []).append(channel["name"])
     return [
         *common.values(),

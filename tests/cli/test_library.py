@@ -35,7 +35,9 @@ def test_a_misspelled_name_or_parameter(cli: Commands) -> None:
     assert "did you mean 'resnet'" in cli.refused("run resnt")
     assert "did you mean 'antiphon/Digits-v0'?" in cli.refused("show env Digits")
     refused = cli.refused("run digits-mlp --set training.steps=3")
-    assert refused.endswith("digits-mlp has no parameter 'training.steps'; did you mean 'steps'?")
+    assert refused.endswith(
+        "digits-mlp has no parameter 'training.steps'; its parameter 'steps' sets that: write steps=…"
+    )
     line = cli.refused("run gpt --set widht=3 --logdir .")
     assert "has no parameter 'widht'; did you mean 'width'?" in line
 
