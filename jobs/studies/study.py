@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, write_error
-from antiphon.base.files import display_path
+from antiphon.base.files import display_path, fitting
+from antiphon.base.manifests import read_checked
 from antiphon.base.problems import DocumentError
 from antiphon.jobs.processes import Here, Processes, calls_as_completed
 from antiphon.jobs.studies.chunks import Chunk, train
@@ -19,7 +20,7 @@ from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
-from antiphon.jobs.studies.table import write_tables
+from antiphon.jobs.studies.table import STUDY, write_tables
 from antiphon.running.directory import check_exist, first_free, is_free, is_run, remove_run
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
@@ -159,6 +160,7 @@ class Study:
                 locks.enter_context(DirectoryLock(path))
             for path in runs:
                 remove_run(path)
+            (self.directory / STUDY).unlink(missing_ok=True)  # its table is no longer of what is there
         return self
 
     @cached_property
@@ -184,7 +186,9 @@ class Study:
         progress = _Progress(self.spec, self.plan, report)
         processes = 1 if self.in_process is not None else min(jobs, progress.total)
         waiting = []
-        for chunk, finished_before in [(chunk, _finished(chunk)) for chunk in self._chunks(processes)]:
+        chunks = [(chunk, _finished(chunk)) for chunk in self._chunks(processes)]
+        self._check_whole()
+        for chunk, finished_before in chunks:
             if len(finished_before) < len(
                 chunk.seeds
             ):  # the others may have to go on together with those that are done
@@ -218,6 +222,20 @@ class Study:
             except RunError as error:
                 report(f"no figure: {error}")
         return result
+
+    def _check_whole(self) -> None:
+        """Raise RunError where the folder's table has runs that this study has not: they would leave it."""
+        table = self.directory / STUDY
+        if not table.is_file():
+            return
+        names = {f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)}
+        with fitting(table):
+            others = [name for name in read_checked(table)["runs"] if name not in names]
+        if others:
+            raise RunError(
+                f"{self.directory}: holds a study with other runs, such as {others[0]}, which would leave its table; give all its "
+                "settings, or choose another name"
+            )
 
     def _chunks(self, processes: int) -> Iterator[Chunk]:
         """Yield the runs of each line, its seeds divided where there are fewer lines than processes."""
