@@ -339,7 +339,11 @@ def test_what_users_code_draws_late_is_of_the_runs_seed(where: str, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("_late")
-def test_what_a_function_first_draws_late_on_the_way_back_is_refused_and_the_callers_numbers_stay() -> None:
+def test_what_a_function_first_draws_late_on_the_way_back_is_refused_and_the_callers_numbers_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside other threads, which may draw too, that is not known; the test runner may have some."""
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.current_thread()])
     simulation = antiphon.Simulation(drawing("backward", "late"), seed=4)
     simulation.run(steps=3, progress=False)
     LATE.drawing = True
