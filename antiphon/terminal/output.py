@@ -207,9 +207,7 @@ def updates_in_words(
     if several:
         words.append(f"several for each window of {some(several)}")
     if by_gates:
-        words.append(
-            f"those of {some(by_gates)} change nothing until the predicted gradient has proved right (its channel's gate opens)"
-        )
+        words.append(f"those of {some(by_gates)} change nothing while its channel's gate is shut")
     return "; ".join(words)
 
 

@@ -220,7 +220,7 @@ def test_show_names_the_metrics_of_evaluations(here: Path, cli: Commands) -> Non
 
 
 def test_updates_behind_a_gate_are_not_promised(cli: Commands) -> None:
-    gated = "16,250 (motor), 1,250 (sensor); several for each window of motor; those of sensor change nothing until the predicted gradient has proved right (its channel's gate opens)"
+    gated = "16,250 (motor), 1,250 (sensor); several for each window of motor; those of sensor change nothing while its channel's gate is shut"
     assert f"updates in 20,000 steps: {gated}" in cli("check cartpole-team")
     assert f"updates of each agent: {gated}" in " ".join(cli("show cartpole-team").split())
     assert "gate" not in cli("check cartpole-team --variant locked")

@@ -23,5 +23,5 @@ def test_a_table_without_a_measurement_is_not_printed(capsys: pytest.CaptureFixt
 def test_updates_behind_a_gate_are_not_promised() -> None:
     assert (
         updates_in_words({"eye": 9, "hand": 90}, ["hand"], ["eye"])
-        == "9 (eye), 90 (hand); several for each window of hand; those of eye change nothing until the predicted gradient has proved right (its channel's gate opens)"
+        == "9 (eye), 90 (hand); several for each window of hand; those of eye change nothing while its channel's gate is shut"
     )
