@@ -356,12 +356,8 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
     ]
     if clashing:
         key = clashing[0]
-        what = (
-            f"a key of every {point}"
-            if key in section.model_fields
-            else f"what antiphon calls something else of every {point}"
-        )
-        message = f"{name_of(source)} has a parameter {key!r}, which is {what}; " + (
+        kind_of_name = "a key" if key in section.model_fields else "a name that antiphon uses"
+        message = f"{name_of(source)} has a parameter {key!r}, which is {kind_of_name} of every {point}; " + (
             "give an object, or a function that calls it" if point in _AS_THEY_ARE else "rename it"
         )
         message += _as_it_is(point, name, source)

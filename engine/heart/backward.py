@@ -93,24 +93,46 @@ class BackwardPass:
             place: What tells the pass from others through the same windows: the step, the epoch.
         """
         if self._users_groups.isdisjoint(group for group, _ in windows):
-            if not any(
-                self.agents[name].learner.has_hooks for group, _ in windows for name in group.agent_names
-            ):
-                return backward_all(requests, batch)
-            gradients, drew = watched(partial(backward_all, requests, batch))
-            if drew:
-                names = ", ".join(repr(group.agent_names[0]) for group, _ in windows)
-                line = "draws random numbers on the way back, as it did not when it was tried; draw in every call"
-                raise ScenarioError(f"agents {names}: a module of theirs {line}")
-            return gradients
+            return self._without_draws(windows, requests, batch)
+        of_users = [group in self._users_groups for group, _ in windows]
+        rest = [
+            pair
+            for pair, is_users in zip(zip(windows, requests, strict=True), of_users, strict=True)
+            if not is_users
+        ]
+        others = iter(
+            self._without_draws([window for window, _ in rest], [request for _, request in rest], batch)
+        )
         results = []
         passes = Counter[Window]()
-        for (group, window), request in zip(windows, requests, strict=True):
+        for (group, window), request, is_users in zip(windows, requests, of_users, strict=True):
+            if not is_users:
+                results.append(next(others))
+                continue
             passes[window] += 1  # a sender's is differentiated by each channel that is replayed
             agent = self.agents[group.agent_names[0]]
             seed = seed_for(agent.random_seed, "backward", str(window.number), str(passes[window]), *place)
             results += of_seed(seed, partial(backward_all, [request], batch), self.system.device)
         return results
+
+    def _without_draws(
+        self, windows: GroupWindows, requests: Sequence[BackwardRequest], batch: int
+    ) -> list[tuple[dict[str, Gradients], Gradients]]:
+        """Return what `backward_all` does, where no user's code has drawn random numbers when it was tried.
+
+        Raises:
+            ScenarioError: It has after all.
+        """
+        names = [
+            name for group, _ in windows for name in group.agent_names if self.agents[name].learner.has_hooks
+        ]
+        if not names:
+            return backward_all(requests, batch)
+        gradients, drew = watched(partial(backward_all, requests, batch))
+        if drew:
+            line = "draws random numbers on the way back, as it did not when it was tried; draw in every call"
+            raise ScenarioError(f"agents {', '.join(map(repr, names))}: a module of theirs {line}")
+        return gradients
 
     def _is_users(self, group: LearningGroup) -> bool:
         """Whether a group goes back through users' code that may draw: losses, and modules that did when they were tried."""

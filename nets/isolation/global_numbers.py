@@ -208,7 +208,7 @@ def of_seed(
 def watched_of_seed(
     seed: int, compute: Callable[[], R], device: torch.device | None = None
 ) -> tuple[R, bool]:
-    """Return what `of_seed` returns, and whether `compute` has drawn; it should draw nothing."""
+    """Return what `compute` returns, which should draw nothing, and whether it has drawn: then it is to be called again, by `of_seed`."""
     return _of_seed(seed, compute, device, repeatable=True, watched=True)
 
 

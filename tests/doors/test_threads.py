@@ -408,6 +408,20 @@ def test_terms_of_one_target_and_losses_within_an_update_draw_different_numbers(
         assert len({*LOGGED}) == len(LOGGED)
 
 
+def drawn_once(scenario: antiphon.Scenario) -> list[float]:
+    """Return the numbers that a run logs: they are all different, and the same whatever the caller's are."""
+    found = []
+    for caller in (0, 1):
+        np.random.seed(caller)
+        with antiphon.Simulation(scenario, seed=4) as simulation:
+            LOGGED.clear()
+            simulation.run(steps=8, progress=False)
+        found.append([*LOGGED])
+    assert found[0] == found[1]
+    assert len({*found[0]}) == len(found[0])
+    return found[0]
+
+
 @pytest.mark.usefixtures("_late")
 @pytest.mark.parametrize("where", ["backward", "last hook"])
 def test_each_pass_over_a_window_draws_its_own_numbers_of_the_runs_seed(where: str) -> None:
@@ -422,15 +436,7 @@ def test_each_pass_over_a_window_draws_its_own_numbers_of_the_runs_seed(where: s
     scenario = antiphon.Scenario(
         scenario="passes", env=env, agents={"mind": agent}, training={"batch": 4, "steps": 90}
     )
-    found = []
-    for caller in (0, 1):
-        np.random.seed(caller)
-        with antiphon.Simulation(scenario, seed=4) as simulation:
-            LOGGED.clear()
-            simulation.run(steps=8, progress=False)
-        found.append([*LOGGED])
-    assert found[0] == found[1]
-    assert len({*found[0]}) == len(found[0]) >= 10
+    assert len(drawn_once(scenario)) >= 10
 
 
 def shaken(output: Tensor, target: Tensor) -> Tensor:
@@ -461,12 +467,4 @@ def test_returns_over_several_windows_draw_their_own_numbers_of_the_runs_seed() 
         channels=[state],
         training={"batch": 4, "steps": 90},
     )
-    found = []
-    for caller in (0, 1):
-        np.random.seed(caller)
-        with antiphon.Simulation(scenario, seed=4) as simulation:
-            LOGGED.clear()
-            simulation.run(steps=8, progress=False)
-        found.append([*LOGGED])
-    assert found[0] == found[1]
-    assert len({*found[0]}) == len(found[0]) > 8
+    assert len(drawn_once(scenario)) > 8
