@@ -225,10 +225,10 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
 
     `refused`: problems of what was left out of it.
     """
-    from antiphon.engine.state.hyperparameters import differences_of
     from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of
     from antiphon.jobs.populations.selection import advice as advice_on_members
     from antiphon.jobs.populations.selection import problem_of_score
+    from antiphon.jobs.scheduler import check_member
     from antiphon.terminal.explain import built
 
     findings = Findings(population.population, population.population)
@@ -246,7 +246,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
     if scenario is not None:
         try:
             for request in later:
-                differences_of(scenario, request.scenario)
+                check_member(first, request)
             advised = advice_on_members(rest, first.scenario.training.steps)
             findings.warnings |= {line: list(findings.checked) for line in advised}
         except ScenarioError as error:

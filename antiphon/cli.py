@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "run": Command(
-        "Train the agents of a scenario and write a run directory.",
+        "Train the agents of a scenario, or a population, and write a run directory.",
         (
             "antiphon run digits-mlp --steps 200 --name exp1",
             "antiphon run digits-mlp --variant locked --set width=64 --steps 200 --name exp2",
@@ -51,7 +51,7 @@ COMMANDS: Mapping[str, Command] = {
         ("antiphon resume runs/exp1", "antiphon resume runs/exp1 --steps 250"),
     ),
     "check": Command(
-        "Check a scenario or a study without running it: list all errors, or warnings if there are none.",
+        "Check a scenario, study or population without running it: list all errors, or warnings if there are none.",
         (
             "antiphon check digits-mlp",
             "antiphon check digits-mlp --set width=64 --json",

@@ -17,11 +17,10 @@ from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.engine.warnings.ended_schedules import ended_schedules
 from antiphon.jobs.new_directories import new_directory
 from antiphon.jobs.populations.lineage_curves import lineage_curves
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
-from antiphon.jobs.populations.selection import advice, scored_values
+from antiphon.jobs.populations.selection import scored_values
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.running.directory import check_exist, first_free
 from antiphon.running.library import template_of_document
@@ -174,7 +173,7 @@ def population(
         directory, exist = _folder(logdir, name, exist)
         how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
         run = _opened(PopulationRun(spec, template, directory, **how))
-    for line in [*advice(spec, run.until), *ended_schedules(run.scenario, run.until)]:
+    for line in run.warnings:
         warnings.warn(line, ScenarioWarning, stacklevel=3)  # a decorator is between
     shown = progress and is_terminal(sys.stderr)
     result = run.train(RunProgress(run.until, run.scheduler.start, spec.members) if shown else None)

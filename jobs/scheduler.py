@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.state.hyperparameters import differences_of
@@ -18,6 +18,7 @@ from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.stacked_program import Together
 from antiphon.running.execution import executor_of
 from antiphon.running.lock import LOCK, DirectoryLock
+from antiphon.running.request import Request
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Observer, Outcome, Trainer
 from antiphon.scenarios.training import OF_AGENTS
@@ -70,7 +71,7 @@ class Scheduler:
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
 
     Raises:
-        ScenarioError: The scenario cannot be built.
+        ScenarioError: The scenario cannot be built, or members differ in structure.
         DataError: Its data are missing or broken.
         RunError: Members are at different steps; nothing has been written.
     """
@@ -108,6 +109,9 @@ class Scheduler:
             )
         if selection is None and self.sequential_reason is not None:
             self._groups = [[job] for group in self._groups for job in group]
+        for first, *others in self._groups:
+            for job in others:
+                check_member(first.request, job.request)
 
     def train(
         self,
@@ -155,14 +159,26 @@ class Scheduler:
             return Trainer([group[0].begin()], [*observers, *apart]).finish()
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [job.request.seed for job in together or group]
-            for job in group[1:]:
-                differences_of(group[0].request.scenario, job.request.scenario)
             executor = Together()
             runs = [job.begin_together(seeds, begun, executor) for job in group]
             population = Population.of(runs, executor)
             begun.pop_all()
         step = population.step if selection is None else _selected(population, selection)
         return Trainer(runs, observers, step).finish()
+
+
+def check_member(first: Request, request: Request) -> None:
+    """Raise ScenarioError where a member of a population differs from the first in structure; the line names what varies."""
+    try:
+        differences_of(first.scenario, request.scenario)
+    except ScenarioError:
+        for name, value in request.values.items():
+            alone = replace(first, values={**first.values, name: value})
+            try:
+                differences_of(first.scenario, alone.scenario)
+            except ScenarioError as error:
+                raise ScenarioError(f"vary.{name}: {error}") from None
+        raise
 
 
 def _selected(population: Population, selection: Selection) -> Callable[[], list[StepInfo]]:

@@ -65,6 +65,8 @@ _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
 POPULATION = "population.json"
 """In the folder of a population's members: its document, and which of them is best."""
+STUDY = "study.json"
+"""In the folder of a study's runs: its result, as `--json` prints it."""
 _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
@@ -173,7 +175,9 @@ def _run_meant(path: Path) -> str:
     if runs and folder == path:
         newest = [display_path(file.parent) for file in reversed(runs[-_MOST_NAMED:])]
         more = f", … ({len(runs)} runs)" if len(runs) > len(newest) else ""
-        return f"; name one, such as {', '.join(newest)}{more}"
+        shown = display_path(path)
+        study = f"; it is a study: see {shown}/table.md or antiphon report {shown}"
+        return f"{study * (path / STUDY).is_file()}; name one, such as {', '.join(newest)}{more}"
     begins = f"; antiphon run SCENARIO --name NAME writes one, {LOGDIR}/NAME"
     if folder == path:
         return begins

@@ -22,7 +22,7 @@ _ROWS = 20
 
 
 def check(
-    name_or_file: options.Scenario,
+    name_or_file: options.Checked,
     variant: options.Variant = None,
     settings: options.Settings = None,
     parts: options.Parts = None,

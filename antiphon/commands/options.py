@@ -69,7 +69,14 @@ Scenario = Annotated[
     str,
     typer.Argument(
         metavar="NAME|FILE|MODULE:FUNCTION",
-        help="A library scenario, a YAML file, or a function that returns a scenario; --set sets its parameters.",
+        help="A scenario or population of the library, a YAML file of one, or a function that returns a scenario; --set sets its parameters.",
+    ),
+]
+Checked = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE|MODULE:FUNCTION",
+        help="A scenario, study or population of the library, a YAML file of one, or a function that returns a scenario.",
     ),
 ]
 Run = Annotated[Path, typer.Argument(parser=_path, metavar="RUN", help="A run directory.")]
@@ -127,6 +134,12 @@ Ray = Annotated[
 Jobs = Annotated[
     int | None,
     count("N", "Number of processes that the members of a population are divided over.", "--jobs", "-j"),
+]
+Until = Annotated[
+    int | None,
+    count(
+        "N", "The step at which a population stops, of those that its schedules span; resume continues it."
+    ),
 ]
 Cluster = Annotated[
     str | None,

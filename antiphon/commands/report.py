@@ -18,8 +18,7 @@ from antiphon.base.files import display_path, fitting, open_text, read_bytes, wr
 from antiphon.base.spec import channel_name
 from antiphon.commands import options
 from antiphon.commands.report_sections import population_section, study_section, study_variants
-from antiphon.jobs.studies.table import STUDY
-from antiphon.running.directory import RunDirectory, now
+from antiphon.running.directory import STUDY, RunDirectory, now
 from antiphon.telemetry.html_report import ReportRun
 from antiphon.telemetry.html_report import report as page_of
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from antiphon.base.files import fitting, read_bytes
 from antiphon.base.manifests import read_checked
-from antiphon.jobs.studies.table import STUDY, heading, notes, tables
+from antiphon.jobs.studies.table import heading, notes, tables
+from antiphon.running.directory import STUDY
 from antiphon.scenarios.training import RETURN, less_is_better
 from antiphon.telemetry.figures import METRICS
 from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable

@@ -52,6 +52,7 @@ def run(
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
+    until: options.Until = None,
     epochs: Annotated[
         float | None, options.real("E", "Number of training steps, in epochs of the examples.")
     ] = None,
@@ -94,10 +95,10 @@ def run(
         refused |= {"--mode": mode, "--cluster": cluster, "--capture": capture or None}
         _check_not_given(refused, f"{name_or_file} is a population")
         of_processes = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
-        of_processes["checkpoint_every"] = checkpoint_every
+        of_processes |= {"checkpoint_every": checkpoint_every, "until": until}
         population = _with_options(population, values_of(settings or ()), steps, seed)
         return _run_population(population, place, of_processes, json)
-    _check_not_given({"--jobs": jobs}, f"{name_or_file} is no population")
+    _check_not_given({"--jobs": jobs, "--until": until}, f"{name_or_file} is no population")
     check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
     # 0.96 times the processor time of a run of one step, in eight paired turns

@@ -9,7 +9,6 @@ from typing import Any
 from antiphon.base.files import display_path
 from antiphon.base.imports import with_imports
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
-from antiphon.jobs.populations.selection import advice
 from antiphon.running.directory import first_free
 from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
@@ -38,12 +37,10 @@ def run_population(
 
 def train_population(run: PopulationRun, json: bool) -> int:
     """Train a population to its end, showing progress; print its table and return the exit code."""
-    from antiphon.engine.warnings.ended_schedules import ended_schedules
-
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
-    for line in [*advice(run.spec, run.until), *ended_schedules(run.scenario, run.until)]:
+    for line in run.warnings:
         remark(f"warning: {line}", "yellow")
     again = with_imports(f"antiphon resume {display_path(directory)}")
     remedy = f"{again} continues from the latest checkpoints"

@@ -15,6 +15,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.files import finite
 from antiphon.engine.costs.memory_estimate import MemoryEstimate
 from antiphon.engine.costs.scenario_plan import CohortPlan, Plan, plan
+from antiphon.engine.warnings.advice import expected_updates
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.lock import is_left
 from antiphon.running.python_template import PythonTemplate
@@ -148,6 +149,10 @@ def show_scenario(
             key: run.facts.get(key)
             for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
         }
+        explained["run"]["steps"] = max(run.facts["steps"], scenario.training.steps)
+        if explained["run"]["steps"] > scenario.training.steps:  # it was continued
+            whole = scenario.with_training(steps=explained["run"]["steps"])
+            explained["updates"] = expected_updates(whole, system.description)
         explained["run"]["member"] = run.as_member
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
         explained["run"]["verdicts"] = explain_verdicts(run.path)
@@ -273,8 +278,11 @@ def _joined(rows: Sequence[Row]) -> Iterator[tuple[str, Row, list[str], list[int
 
 def _order(explained: Mapping[str, Any]) -> str:
     waves = [some(wave) for wave in explained["waves"]]
+    spanned = explained["steps"]
+    steps = explained.get("run", explained)["steps"]
+    of_schedules = f" (schedules end at {spanned:,})" if steps != spanned else ""
     lines = [
-        f"{explained['parameters']:,} parameters · batch {explained['batch']} · {explained['steps']:,} steps"
+        f"{explained['parameters']:,} parameters · batch {explained['batch']} · {steps:,} steps{of_schedules}"
     ]
     words = updates_in_words(*(explained[key] for key in ("updates", "several_a_window", "by_gates")))
     lines.append(f"updates of each agent: {words}")

@@ -154,9 +154,11 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
     Optimisers that are left out count as those of `training`, and what a channel's coupling makes no use of not at all.
 
     Raises:
-        ScenarioError: Anything else differs; the line names the place, both values and the fix.
+        ScenarioError: Anything else differs; the line names the place, both values and the fix. A value that varies only in a
+            range comes first, since defaults may follow from it.
     """
     changes: list[tuple[str, float]] = []
+    structure: list[str] = []
     if old is new:
         return changes
     for path, before, after, built_in in _differing((), _comparable(old), _comparable(new)):
@@ -173,13 +175,16 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
         )
         difference = f"{show_path(path)}: {show_value(before)} and {show_value(after)}"
         if hyperparameter is None:
-            raise ScenarioError(
-                f"{difference}: this is structure, which cannot vary within a population; {ELSEWHERE}"
-            )
+            structure.append(difference)
+            continue
         if (before in hyperparameter.apart or after in hyperparameter.apart) and before != after:
             within = "between 0 and 1" if key == "p_update" else "above 0"
             raise ScenarioError(f"{difference}: {of_part[0]}.{key} varies only {within}; begin {within}")
         changes.append((f"{of_part[0]}.{key}", after))
+    if structure:
+        raise ScenarioError(
+            f"{structure[0]}: this is structure, which cannot vary within a population; {ELSEWHERE}"
+        )
     return changes
 
 

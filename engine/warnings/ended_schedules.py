@@ -7,13 +7,16 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.scenario_warnings import listed
 from antiphon.scenarios.training import OptimiserSpec
 
+_OF_RUN = "begin with a longer training.steps, or set '*.schedule' to constant"
 
-def ended_schedules(scenario: Scenario, until: int) -> list[str]:
+
+def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[str]:
     """Return a line about the agents, and one about the channels, whose learning rate is 0 from `training.steps` on.
 
     Args:
         scenario: The scenario.
         until: The steps of the run; none is warned of where they are not more than `training.steps`.
+        fix: The end of each line.
     """
     training = scenario.training
     if until <= training.steps:
@@ -35,9 +38,6 @@ def ended_schedules(scenario: Scenario, until: int) -> list[str]:
         if channel.coupling.predicts and channel.gradient.learn and channel.gradient.apply
         if ends(channel.gradient.optimiser or training.predictor or training.optimiser)
     ]
-    line = (
-        f"learning rate 0 from step {training.steps:,} on, the end of its schedule: nothing more is learned; begin with a longer "
-        "training.steps, or set '*.schedule' to constant"
-    )
+    line = f"learning rate 0 from step {training.steps:,} on, the end of its schedule: nothing more is learned; {fix}"
     of_kinds = {"agent": agents, "channel": channels}
     return [f"{listed(kind, names)}: {line}" for kind, names in of_kinds.items() if names]

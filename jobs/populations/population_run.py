@@ -25,6 +25,7 @@ from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.state.hyperparameters import ELSEWHERE
+from antiphon.engine.warnings.ended_schedules import ended_schedules
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.member_processes import Meeting, alone, divided
@@ -34,6 +35,7 @@ from antiphon.jobs.populations.selection import (
     Entry,
     Score,
     Stage,
+    advice,
     ancestry,
     initial_values,
     last_copies,
@@ -189,6 +191,12 @@ class PopulationRun(Observer):
         with nullcontext() if first is None else first.importing():
             loaded = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, loaded, directory, exist="resume", **settings)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Lines about values that do not vary, a selection that comes too late, and schedules that end before the run does."""
+        fix = f"begin a new population with --steps {self.until} (in Python steps={self.until}); --until ends it earlier"
+        return [*advice(self.spec, self.until), *ended_schedules(self.scenario, self.until, fix)]
 
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""

@@ -20,8 +20,8 @@ from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
-from antiphon.jobs.studies.table import STUDY, write_tables
-from antiphon.running.directory import check_exist, first_free, is_free, is_run, remove_run
+from antiphon.jobs.studies.table import write_tables
+from antiphon.running.directory import STUDY, check_exist, first_free, is_free, is_run, remove_run
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome

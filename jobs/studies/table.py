@@ -11,12 +11,11 @@ from antiphon.base.files import write_csv, write_text
 from antiphon.base.manifests import write_checked
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
+from antiphon.running.directory import STUDY
 from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
 from antiphon.telemetry.history import of_shut_gates
 from antiphon.telemetry.statistics import of_few_seeds
 
-STUDY = "study.json"
-"""The study's result in its directory, as `--json` prints it."""
 Line = Mapping[str, Any]
 _RECOVERED = (
     f" Recovered: (variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined "

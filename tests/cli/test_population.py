@@ -144,6 +144,40 @@ def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     assert cli.refused("resume runs/it --set A.learning_rate=1") == line
 
 
+def test_beyond_the_end_of_its_schedules_a_line_names_the_command_that_trains_longer(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    """Followed, it has schedules of so many steps, of which `--until` takes the first."""
+    Path("own.yaml").write_text(
+        """
+scenario: own
+parameters: {lr: {default: 0.1}}
+env: {id: antiphon/Digits-v0}
+agents: {A: {network: {hidden: [4]}, observes: [image], objective: {kind: classification, target: label}}}
+training:
+  steps: 12
+  batch: 4
+  optimiser: {kind: adam, lr: $lr, schedule: {kind: linear, scale: 0}}
+"""
+    )
+    document = POPULATION.replace("digits-mlp", "own.yaml").replace("set: {depth: 2, width: 4, batch: 4}", "")
+    file.write_text(document)
+    cli(f"{WORDS} --name it --until 4")
+    assert "learning rate 0" not in cli.err
+    cli("resume runs/it --steps 14")
+    fix = "begin a new population with --steps 14 (in Python steps=14); --until ends it earlier"
+    assert (
+        f"agent A: learning rate 0 from step 12 on, the end of its schedule: nothing more is learned; {fix}"
+        in " ".join(cli.err.split())
+    )
+    shown = " ".join(cli("show runs/it").split())
+    assert "batch 4 · 14 steps (schedules end at 12) updates of each agent: 14 (A)" in shown
+    cli(f"{WORDS} --name longer --steps 14 --until 13")
+    assert "learning rate 0" not in cli.err
+    assert cli.json("show runs/longer --json")["run"]["step"] == 13
+    assert cli.refused("run digits-mlp --until 4") == "--until: digits-mlp is no population; leave it out"
+
+
 @pytest.mark.long
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")

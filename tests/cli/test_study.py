@@ -217,3 +217,8 @@ def test_show_names_the_runs_in_a_folder(here: Path, cli: Commands) -> None:
     assert line.startswith("all: no run there (a run directory holds run.json); name one, such as all/run-")
     assert line.endswith(", … (7 runs)")
     assert line.count("all/run-") == 5
+    Path("all/study.json").touch()
+    assert (
+        "; it is a study: see all/table.md or antiphon report all; name one, such as all/run-"
+        in cli.refused("show all")
+    )

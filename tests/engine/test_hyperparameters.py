@@ -323,6 +323,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"channel": {"link": {"delay": 1, "noise": 0.1}}},
         r"channels\[n0->n1\]\.link\.noise: 0\.0 and 0\.1: n0->n1\.noise varies only above 0; begin above 0$",
     ),
+    "noise, before what follows from it": (
+        {"agent": {"network": {"hidden": [5]}}, "channel": {"link": {"delay": 1, "noise": 0.1}}},
+        r"channels\[n0->n1\]\.link\.noise: 0\.0 and 0\.1: n0->n1\.noise varies only above 0",
+    ),
     "learn": (
         {"agent": {"learn": 0.5}},
         r"agents\.n0\.learn: true and 0\.5: n0\.p_update varies only between 0 and 1; begin between 0 and 1$",

@@ -372,6 +372,30 @@ def test_a_whole_number_of_a_function_is_structure(tmp_path: Path, name: str) ->
     assert not (tmp_path / "it").exists()
 
 
+def guided(drop: float = 0.1, lr: float = 0.1) -> antiphon.Scenario:
+    """Defaults of its channel follow from `drop`."""
+    clock: dict[str, Any] = {"unroll": 4}
+    link = {"drop": drop}
+    return antiphon.Scenario(
+        scenario="guided",
+        env="antiphon/CartPole-v0",
+        agents={
+            "guide": {"observes": ["observation"], "clock": clock},
+            "walker": {"acts": True, "objective": "ppo", "clock": clock},
+        },
+        channels=[{"from": "guide", "to": "walker", "size": 2, "link": link}],
+        training={"batch": 4, "steps": 8, "optimiser": {"kind": "adam", "lr": lr}},
+    )
+
+
+def test_the_refusal_of_a_value_that_other_settings_follow_from_names_it(tmp_path: Path) -> None:
+    vary: dict[str, Any] = {"drop": [0.0, 0.1], "lr": [0.1, 0.2]}
+    line = r"vary\.drop: channels\[guide->walker\]\.link\.drop: 0\.\d and 0\.\d: guide->walker\.drop varies only above 0"
+    with one_line(line, antiphon.ScenarioError):
+        antiphon.population(guided, vary=vary, members=6, logdir=tmp_path / "it")
+    assert not (tmp_path / "it").exists()
+
+
 def scaled(scale=1) -> antiphon.Scenario:  # type: ignore[no-untyped-def]
     return digits(lr=scale * 0.1)
 
