@@ -219,10 +219,11 @@ class Seeds:
             for document in told
         ]
         reasons, total = {}, len(self._members)
+        logged = {member.name: member.read("channel", measure) for member in self._members}
         elsewhere = [
-            f"{member.name}: measured at step {series.steps[-1]:,}; means are of one step"
-            for member in self._members
-            if (series := member.read("channel", measure)) is not None and step not in series.steps
+            f"{name}: measured at step {series.steps[-1]:,}; means are of one step"
+            for name, series in logged.items()
+            if series is not None and step not in series.steps
         ]
         for channel, count in zip(self.graph["channels"], counts.tolist(), strict=True):
             if count < _FEWEST:
@@ -232,10 +233,15 @@ class Seeds:
                 why = "".join(f"; {text}" for text in elsewhere[:1]) or why
                 reasons[name] = f"{count} of {total} seeds {'has' if count == 1 else 'have'} one{why}"
         links = dict.fromkeys(entry.get("links", "") for entry in of_step)
+        measured = sum(series is not None and step in series.steps for series in logged.values())
         return {
             "step": step,
             "reasons": reasons,
-            "links": ", ".join(filter(None, [*links, f"{total} seeds"])),
+            "links": ", ".join(
+                filter(
+                    None, [*links, f"{total} seeds" if measured == total else f"{measured} of {total} seeds"]
+                )
+            ),
         }
 
     def _means(self, metric: str) -> Series | None:

@@ -109,6 +109,7 @@ def test_seeds_that_were_measured_at_different_steps_are_said_to_be(tmp_path: Pa
     told = get(client(tmp_path), "catalog", run="ring · all seeds").json["verdicts"]
     why = "1 of 2 seeds has one; s0: measured at step 10; means are of one step"
     assert told["measures"][0]["reasons"] == {"a->b": why, "b->a": why}
+    assert told["measures"][0]["links"] == "1 of 2 seeds"
     assert told["common"] == [
         "An interval of two seeds rests on the one difference between them: take --seeds 5"
     ]
