@@ -134,6 +134,7 @@ class Peers(NamedTuple):
         ends: [channels]: whether the receiver sends nothing on, or back to the sender alone; neither is a readout.
         missing: Per channel, the targets of objectives that its predictor, without context, could be given; empty: none.
         fast: Per channel, what is said of a predictor that learns far faster than its sender, and what to try; empty: it does not.
+        quick: The same of one that learns many times as fast, if at least half of the channels have such a predictor.
         losses: Per channel, what is said of many lost messages for which nothing stands in, and what to try; empty: there are none.
         downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
@@ -145,6 +146,7 @@ class Peers(NamedTuple):
     ends: NDArray[np.bool_]
     missing: Sequence[str]
     fast: Sequence[tuple[str, str]]
+    quick: Sequence[tuple[str, str]]
     losses: Sequence[tuple[str, str]]
     downstream: Sequence[tuple[str, str]]
     instead: Sequence[str]
@@ -166,6 +168,8 @@ class Peers(NamedTuple):
         ]
         predictors = [channel.get("predictor", {}) for channel in channels]
         fast = [tuple(predictor.get("fast", ("", ""))) for predictor in predictors]
+        quick = [tuple(predictor.get("quick", ("", ""))) for predictor in predictors]
+        counts = Counter(quick)
         losses = [_losses(channel) for channel in channels]
         return cls(
             [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
@@ -173,6 +177,7 @@ class Peers(NamedTuple):
             np.array(ends, dtype=np.bool_),
             [" or ".join(predictor.get("lacks", ())) for predictor in predictors],
             fast,
+            [one if 2 * counts[one] >= len(channels) else ("", "") for one in quick],
             losses,
             _downstream(
                 channels, [one if one[0] else other for one, other in zip(fast, losses, strict=True)]
@@ -248,6 +253,14 @@ BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
 # A check of the scenario warns of it too, so that no verdict is needed.
 _FAST = Cause(0, "{text}", "{fix}", lambda peers: peers.fast, tuple(VERDICTS), common=True)
+QUICK = Cause(
+    _MEASURED << 4,
+    f"{{text}}, and the median cosine is below {FOLLOWS:g}",
+    "{fix}",
+    lambda peers: peers.quick,
+    tuple(VERDICTS),
+)
+"""The hint at predictors that learn many times as fast as their senders, said of the run where it holds."""
 _BARE = Cause(
     0,
     "its predictor has no context",
@@ -257,6 +270,7 @@ _BARE = Cause(
 _LOSSES = Cause(0, "{text}", "{fix}", lambda peers: peers.losses, tuple(VERDICTS), common=True)
 _OF_SETTINGS = (
     _FAST,
+    QUICK,
     _BARE,
     _LOSSES,
     Cause(0, "{text}", "{fix}", lambda peers: peers.downstream, ("misleads",)),
@@ -370,16 +384,18 @@ def ways(graph: Mapping[str, Any]) -> list[str]:
 
 
 def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
-    """Return the hints of a run in the order of `CAUSES`, each with what it says of every channel; None where no setting calls for it.
+    """Return the hints of a run in the order of `CAUSES`, those that are said of the run first (`common_hints`), each with what it says of every
+    channel; None where no setting calls for it.
 
     Args:
         graph: The graph of the Channels tab.
     """
     peers, way = Peers.of(graph), ways(graph)
-    return [
+    hints = [
         (cause, _hints(cause, [("", "")] * len(way) if cause.texts is None else cause.texts(peers), way))
         for cause in CAUSES
     ]
+    return sorted(hints, key=lambda pair: not (pair[0].common and _common(pair[1])))
 
 
 def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
@@ -389,23 +405,26 @@ def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
         graph: The graph of the Channels tab.
     """
     channels = len(graph["channels"])
-    counts = Counter(hint for cause, hints in hints_of(graph) if cause.common for hint in hints if hint)
     return {
         hint: f"{'each' if count == channels else f'{count:,}'} of {channels:,} channels: {hint.says}; try {hint.fix}"
-        for hint, count in counts.items()
-        if count > 1 and 2 * count >= channels
+        for cause, hints in hints_of(graph)
+        if cause.common
+        for hint, count in _common(hints).items()
     }
 
 
+def _common(hints: Sequence[Hint | None]) -> dict[Hint, int]:
+    """Return what a cause says alike of most channels, and of how many."""
+    counts = Counter(hint for hint in hints if hint)
+    return {hint: count for hint, count in counts.items() if count > 1 and 2 * count >= len(hints)}
+
+
 def quick_hints(graph: Mapping[str, Any]) -> list[str]:
-    """Return what is said of predictors that learn many times as fast as their senders, where that is so of most and the median cosine is below
-    `FOLLOWS`; `graph`: as for `told_hints`."""
-    channels = graph["channels"]
-    counts = Counter(tuple(channel.get("predictor", {}).get("quick", ())) for channel in channels)
+    """Return what is said of a run where the flag of `QUICK` is set of a channel; `graph`: as for `told_hints`."""
+    hints = dict(hints_of(graph))[QUICK]
     return [
-        f"{count:,} of {len(channels):,} channels: {hint[0]}, and the median cosine is below {FOLLOWS:g}; try {hint[1]}"
-        for hint, count in counts.items()
-        if hint and 2 * count >= len(channels)
+        f"{count:,} of {len(hints):,} channels: {hint.says}; try {hint.fix}"
+        for hint, count in Counter(hint for hint in hints if hint).items()
     ]
 
 
@@ -470,12 +489,14 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         read("sg_learning_rate") < _HARDLY,
         (age >= _LARGE * median(age)) & (age >= median(age) + 1),
     )
+    is_poor = np.isfinite(cosine).any(-1, keepdims=True) & (median(cosine) < FOLLOWS)
     last = (
         (read(bounds("parameter_cosine")[1]) < FOLLOWS) & (median(parameter) >= FOLLOWS),
         read(bounds("r2")[1]) < 0,
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )
     flags = np.zeros(shape, dtype=np.uint32)
+    flags[is_poor & np.array([bool(text) for text, _ in peers.quick], dtype=np.bool_)] |= QUICK.flag
     for causes, conditions in ((_OF_METRICS, metrics), ((*_OF_INTERVALS, _OF_PLACE), last)):
         for cause, holds in zip(causes, conditions, strict=True):
             flags[holds] |= cause.flag

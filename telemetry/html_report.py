@@ -37,7 +37,6 @@ _JUDGED = 1000
 _SETTINGS_TOLD = 4
 """Most settings in which a scenario file is said to differ."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
-_OF_RUN = "what is said of the whole run"
 _NO_RANK = "A run with more channels that help or matter need not be better: scores rank runs, counts of verdicts do not."
 _KIND = "scenario", "variant"
 """What tells runs apart before their settings do."""
@@ -494,8 +493,7 @@ def _judged(
             name,
             ", ".join(judgement.verdicts) or "–",
             *(_worth(judgement.worth.get(measure), named=False) for measure in measures),
-            judgement.cause or (_OF_RUN if judgement.bad and judgement.of_run else "–"),
-            judgement.fix or "–",
+            *(text or "–" for text in judgement.of_run or (judgement.cause, judgement.fix)),
         ]
         for name, judgement in every[:_JUDGED]
     ]

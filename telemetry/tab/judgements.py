@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antiphon.telemetry.causes import BAD, common_hints, hints_of, quick_hints, told_hints
+from antiphon.telemetry.causes import BAD, QUICK, Hint, common_hints, hints_of, quick_hints, told_hints
 from antiphon.telemetry.tab.seeds import agreement
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import MEAN, REASONS
@@ -17,7 +17,6 @@ from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
 from antiphon.telemetry.tab.verdict_series import derived_series
 from antiphon.telemetry.verdicts import (
     FLAGS,
-    FOLLOWS,
     MEANS,
     MEASURES,
     VERDICTS,
@@ -54,10 +53,10 @@ class Judgement(NamedTuple):
         channel: Its name.
         verdicts: The words of its verdicts, that of the first measure first.
         worth: By measure, if it has a result.
-        cause: The best hint at the cause if it is bad, or learns too fast; empty: there is none, or it is the run's (`common_hints`).
+        cause: The best hint at the cause if it is bad, or learns too fast; empty: there is none, or it is the run's.
         fix: What to try; may be empty.
         bad: Whether a verdict is bad, and not one that may be chance.
-        of_run: Whether the best hint is the run's.
+        of_run: The best hint, where that is said of the run (`told_of`); None: it is not.
     """
 
     channel: str
@@ -66,7 +65,7 @@ class Judgement(NamedTuple):
     cause: str = ""
     fix: str = ""
     bad: bool = False
-    of_run: bool = False
+    of_run: Hint | None = None
 
 
 def judgements(data: RunData) -> list[Judgement]:
@@ -116,13 +115,15 @@ def judgements(data: RunData) -> list[Judgement]:
         ]
         bad, reason = _is_bad(names, gained=bool(gained[index])), int(np.nan_to_num(reasons[index]))
         asked = [
-            texts[index]
+            (cause, texts[index])
             for cause, texts in hints
-            if (bad or any(name in cause.also for name in names)) and (not cause.flag or reason & cause.flag)
+            if texts[index]
+            and (bad or any(name in cause.also for name in names))
+            and (not cause.flag or reason & cause.flag)
         ]
-        hint = next(filter(None, asked), None)
-        of_run = hint in common  # another one beside the run's would be a second advice
-        hint = None if of_run else hint
+        best, hint = next(iter(asked), (None, None))
+        # Another one beside the run's would be a second advice.
+        of_run, hint = (hint, None) if best is QUICK or hint in common else (None, hint)
         cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
         ill = any(VERDICTS[name].side < 0 and name not in doubted for name in names)
         judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run))
@@ -131,16 +132,15 @@ def judgements(data: RunData) -> list[Judgement]:
 
 def told_of(data: RunData) -> list[str]:
     """Return what is said once of a run: `told_hints`, and `quick_hints` where the median cosine is poor."""
-    told, quick = told_hints(data.graph), quick_hints(data.graph)
-    cosine = derived_series(
+    reasons = derived_series(
         lambda metric: data.figures.get(("channel", metric)),
         data.graph,
-        (MEAN, "cosine"),
+        REASONS,
         (lambda metric: data.figures.get((MEAN, metric))) if data.graph.get("seeds") else None,
     )
-    values = _row(cosine, np.inf, 3 * len(data.graph["channels"]))[: len(data.graph["channels"])]
-    known = values[np.isfinite(values)]
-    return [*told, *quick] if len(known) and np.median(known) < FOLLOWS else told
+    flags = _row(reasons, np.inf, len(data.graph["channels"]))
+    quick = quick_hints(data.graph) if any(int(flag) & QUICK.flag for flag in np.nan_to_num(flags)) else []
+    return [*told_hints(data.graph), *quick]
 
 
 def _by_chance(results: Collection[Worth]) -> set[Verdict]:

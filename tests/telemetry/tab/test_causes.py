@@ -315,6 +315,29 @@ def test_a_rate_ten_times_the_senders_is_named_where_cosines_are_poor(tmp_path: 
         run = read_run(folder / "run")
         assert told_of(run) == told
         assert run.catalogue()["verdicts"]["quick"] == [says]
+        harmed = {"cosine": [cosine] * 2} | interval("value", [-0.2] * 2, [0.1] * 2)
+        own = advised(folder / "harmed", harmed, made)
+        assert [fix for _, fix in own] == ["" if told else "local, or detached"] * 2, "the run's stands alone"
+        found = [one.of_run for one in judgements(read_run(folder / "harmed" / "run"))]
+        assert found == [(f"{quick[0]}, and the median cosine is below 0.1", quick[1]) if told else None] * 2
+    one, other = ({**made[0], "predictor": {**predictor, "quick": ("it is", rate)}} for rate in ("a", "b"))
+    slow = {**made[0], "predictor": {"kind": "linear", "context": ["label"]}}
+    advised(tmp_path / "few", {"cosine": [0.02] * 3}, [one, slow, slow])
+    assert told_of(read_run(tmp_path / "few" / "run")) == [], "one of three is not most"
+    advised(tmp_path / "half", {"cosine": [0.02] * 2}, [one, other])
+    assert len(told_of(read_run(tmp_path / "half" / "run"))) == 2
+
+
+def test_what_is_said_of_the_run_comes_before_another_fault_of_its_settings(tmp_path: Path) -> None:
+    bare = {"kind": "linear", "context": [], "lacks": ["label"]}
+    made = [{"name": name, "from": 0, "to": 0, "predictor": bare, "drop": 0.9} for name in "ab"]
+    advised(tmp_path, interval("value", [-0.2] * 2, [0.1] * 2), made)
+    run = read_run(tmp_path / "run")
+    says = "90 % of its messages are lost, and nothing stands in for them"
+    assert told_of(run) == [f"each of 2 channels: {says}; try a smaller link.drop"]
+    assert [one.of_run for one in judgements(run)] == [(says, "a smaller link.drop")] * 2
+    first, second, *_ = run.catalogue()["verdicts"]["causes"]
+    assert [first["texts"][0].says, second["texts"][0].says] == [says, "its predictor has no context"]
 
 
 def test_a_rate_that_a_parameter_sets_is_named_by_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import { capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagnosis.js
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, chanceIn, chanceOf, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, medianOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
+import { ENERGY, chanceIn, chanceOf, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
 import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -221,7 +221,7 @@ export class Model {
   /** What holds of the runs shown by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name. */
   #common(step) {
     const known = this.shown().map((run) => ({ run, common: [], quick: [], ...run.catalog.verdicts }));
-    const told = known.map(({ run, common, quick, follows }) => (quick.length && medianOf(run, "cosine", step) < follows ? [...common, ...quick] : common));
+    const told = known.map(({ run, common, quick, quick_flag: bit }) => (this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? [...common, ...quick] : common));
     const named = (line, side) => (told.every((lines) => lines.includes(line)) ? line : `${this.shown()[side].name}: ${line}`);
     return [...new Set(told.flatMap((lines, side) => lines.map((line) => named(line, side))))];
   }
