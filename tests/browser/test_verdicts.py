@@ -809,6 +809,95 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     assert "all together (no sum) undefined" in strip(tab)
 
 
+def test_all_channels_together_are_worse_than_none_though_they_have_no_value(opened: Opened) -> None:
+    """As the terminal says; beside another measure too."""
+    why = (
+        "worse than none; over this horizon true gradients give no significant gain (loss with no signal 1, with its own 1.2, "
+        "with the true gradient 0.9, no signal − own -0.15 [-0.25, -0.048], gain 0.1, standard error 0.1)"
+    )
+    for ablated in (False, True):
+        for reason, words in (
+            (why, "all together (no sum) worse than none, no signal − own −0.15 [−0.25, −0.048]"),
+            (why.replace("worse than none", "not resolved"), "all together (no sum) undefined: not resolved"),
+        ):
+            rows = {20: MEASURED[20] | (interval("ablation_zero", [0.5] * 9, [0.1] * 9) if ablated else {})}
+            undefined = {"value": {"step": 20, "reasons": {"all channels": reason}}}
+            told = strip(opened(replace(data(rows), undefined=undefined)))
+            assert told.startswith("loss by ablation (zero)" if ablated else "value")
+            if not ablated:
+                assert words in told
+            elif reason is why:
+                assert "value: all together worse than none at step 20" in told
+            else:
+                assert "all together" not in told
+
+
+def test_of_a_measure_of_few_channels_those_of_another_are_not_the_best(opened: Opened) -> None:
+    few = interval("value", [NAN] * 6 + [0.5, NAN, -0.3], [0.1] * 9)
+    tab = opened(data({10: LOGGED | few | interval("ablation_zero", [0.5] * 9, [0.1] * 9)}))
+    tab.choose("metric", "value")
+    rows = [text.split("\n")[0] for text in tab.part("extremes").locator("li").all_inner_texts()]
+    assert rows == [NAMES[8], NAMES[6]]
+    open_ = interval("value", [NAN] * 8 + [0.3], [0.9] * 9)
+    tab = opened(data({10: LOGGED | open_ | interval("ablation_zero", [0.5] * 9, [0.1] * 9)}))
+    tab.choose("metric", "value")
+    rows = [text.split("\n")[0] for text in tab.part("extremes").locator("li").all_inner_texts()]
+    assert (rows, tab.part("all").inner_text()) == ([NAMES[8]], "all 9 channels, 1 unresolved: table")
+
+
+def test_a_panel_says_first_what_is_said_of_the_run(opened: Opened) -> None:
+    quick = ("its predictor's learning rate, 0.02, is 20 times its sender's, 0.001", "a lower sg_lr")
+    for cosine in (0.02, 0.4):
+        made = given(data({20: MEASURED[20] | {"cosine": [cosine] * 9}}), 9)
+        channels = [
+            {**one, "predictor": {**one["predictor"], "quick": quick}} if "predictor" in one else one
+            for one in made.graph["channels"]
+        ]
+        graph = {**made.graph, "channels": channels}
+        logged = {key: series for key, series in made.figures.items() if key[0] == "channel"}
+        tab = opened(replace(made, graph=graph, figures=with_verdicts(logged, graph)))
+        tab.select("channel", 1)
+        cause = tab.part("cause").inner_text()
+        if cosine < 0.1:
+            assert (
+                f"{quick[0]}, and the median cosine is below 0.1; try {quick[1]}"
+                in tab.part("common").inner_text()
+            )
+            assert cause == (
+                f"Hint at the cause: {quick[0]}, and the median cosine is below 0.1. Try: {quick[1]}."
+            )
+        else:
+            assert tab.part("common").is_hidden()
+            assert "learning rate" not in cause
+
+
+def test_runs_of_different_lengths_are_not_compared_as_if_of_one_step(opened: Opened) -> None:
+    """At the last step of the longer one; at the shorter one's they are."""
+    made = {}
+    for name, steps, loss in (("long", (600, 1800), 0.1), ("short", (600,), 0.5)):
+        rows = LOGGED | interval("value", [loss] * 9, [0.01] * 9) | {"age": [10 * loss] * 9}
+        found = data(dict.fromkeys(steps, rows), name)
+        scores = np.full((len(steps), len(runs.AGENTS)), 1 - loss, np.float32)
+        series = {("agent", "accuracy"): Series(np.array(steps), scores)}
+        made[name] = replace(found, figures=with_verdicts({**found.figures, **series}, found.graph))
+    tab = opened(*made.values())
+    tab.choose("run", "long")
+    tab.choose("beside", "short")
+    tab.at(1800)
+    said = "training accuracy: 90 % | 50 % at step 1,800 | 600: the steps differ, so this is no effect of the settings"
+    assert tab.part("most-apart").inner_text() == f"{said}; compare at step 600."
+    assert not tab.part("apart").locator("li").count()
+    tab.select("channel", 0)
+    tab.idle()
+    for metric in ("value", "age"):
+        assert "other step" in tab.part(f"difference-{metric}").inner_text()
+        assert "✓" not in tab.part(f"number-{metric}").inner_text()
+    tab.at(600)
+    assert "90 % | 50 %, difference 40 points" in tab.part("most-apart").inner_text()
+    assert "Channels differ most in value: 9 of 9" in tab.part("most-apart").inner_text()
+    assert "✓" in tab.part("number-age").inner_text()
+
+
 def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     """Before a channel is chosen, with the channel that differs most; a check mark is never of the run with the worse score."""
     rows = MEASURED[20] | {"cosine": [0.9] * 9, "r2": [0.9] * 9, "sg_learning_rate": [0.001] * 9}

@@ -95,15 +95,9 @@ export function maskOf(run, tests, valuesOf) {
   if (on.agent) run.channels.forEach(({ from, to }, index) => (channel[index] &= agent[from] | agent[to]));
   if (on.channel) agent.forEach((_, index) => (agent[index] &= touched(run, channel, index) ? 1 : 0));
   for (const { value } of tests.filter((one) => one.on === "name")) {
-    let found = false;
-    for (const kind of ["agent", "channel"]) {
-      masks[kind].forEach((_, index, mask) => {
-        const named = run.nameOf(kind, index).toLowerCase().includes(value);
-        found ||= named;
-        mask[index] &= named ? 1 : 0;
-      });
-    }
-    if (!found) error = `no name contains ${value}${nearOf(value, run.agents.map(({ name }) => name))}`;
+    const named = ["agent", "channel"].map((kind) => masks[kind].map((_, index) => Number(run.nameOf(kind, index).toLowerCase().includes(value))));
+    [agent, channel].forEach((mask, at) => named[at].forEach((pass, index) => (mask[index] &= pass)));
+    if (!named.some((passes) => passes.includes(1))) error = `no name contains ${value}${nearOf(value, run.agents.map(({ name }) => name))}`;
   }
   return { agent, channel, error };
 }

@@ -247,7 +247,7 @@ export class Model {
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
     const { at, first } = this.#measurement(run, step);
-    const together = measure === "value" ? this.#together(run, step) : "";
+    const together = this.#together(run, step, measure);
     const every = measure ? 0 : run.graph.values_every ?? 0;
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
@@ -263,13 +263,13 @@ export class Model {
     return found.filter(({ word }) => word?.side < 0).sort((one, other) => Boolean(one.word.chance) - Boolean(other.word.chance) || Boolean(one.word.beside) - Boolean(other.word.beside) || one.value - other.value);
   }
 
-  /** The value of all channels together, or why it has none; "": it was not measured. */
-  #together(run, step) {
+  /** The value of all channels together, or why it has none; "": it was not measured; beside another measure, what is resolved alone. */
+  #together(run, step, measure) {
     const { value, low, high, of } = run.numberAt("value", 0, step, "run");
-    if (Number.isFinite(value)) return formatInterval(value, low, high) + ofStep(of, step);
-    const { at } = this.#measurement(run, step);
-    const why = this.#undefined(run, "value", at).reasons?.["all channels"];
-    return why ? `undefined: ${why}` : "";
+    const other = measure !== "value";
+    if (Number.isFinite(value)) return other && low <= 0 && high >= 0 ? "" : formatInterval(value, low, high) + ofStep(of, step);
+    const why = this.#undefined(run, "value", this.#measuredAt(run, "value", step)).reasons?.["all channels"];
+    return why && !(other && !/^\w+ than none/.test(why)) ? `undefined: ${why}` : "";
   }
 
   /** What is said of channels without a result of a measure of worth at a step at which it was measured: `reasons` by name. */

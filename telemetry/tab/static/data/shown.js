@@ -1,7 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { LEVELS, levelColour, levelOf, rangeFor, warped } from "../drawing/colours.js";
-import { endsOf, formatInterval, formatNumber, formatResult } from "../drawing/format.js";
+import { endsOf, formatInterval, formatNumber, formatResult, formatStep } from "../drawing/format.js";
 import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
@@ -24,7 +24,7 @@ export function defaultMetric(runs, kind) {
 /**
  * Return the headline of a run: the first of its scores that has a number at or before the step, if there is one in all `runs` that are shown.
  * @returns {Object|null} scenario, seeds (names), title, share (whether it is one), the names of the `readouts` that it is the mean of (none: all agents), steps and
- *   values of the curve, value, half its interval, low and high at the step, and of a later test the `final` one; null: no run
+ *   values of the curve, value, half its interval, low and high at the step, the step `of` it, and of a later test the `final` one; null: no run
  */
 export function headlineAt(run, step, runs = [run]) {
   if (!run) return null;
@@ -44,24 +44,27 @@ export function headlineAt(run, step, runs = [run]) {
 /** A score of a run at a step. */
 function scoreOf(run, metric, step) {
   const info = run.info("agent", metric);
-  const [value, half] = [0, 1].map((part) => itemAt(run.peek("headline", metric), step, part));
+  const series = run.peek("headline", metric);
+  const [value, half] = [0, 1].map((part) => itemAt(series, step, part));
   const [low, high] = endsOf(info, value, half);
-  return { title: info.title, good: info.good, share: info.scale === "share", value, half, low, high };
+  return { title: info.title, good: info.good, share: info.scale === "share", value, half, low, high, of: series.steps[rowAt(series, step)] };
 }
 
-/** Say how far the headlines of two runs are apart at a step, of seeds with an interval; "": they have none alike. */
+/** Say how far the headlines of two runs are apart at a step, of seeds with an interval, unless they are of steps that differ; "": they have none alike. */
 export function scoresApart(runs, step) {
   const [one, other] = runs.map((run) => headlineAt(run, step, runs));
   if (!one.title || one.title !== other.title) return "";
+  const both = `${one.title}: ${formatResult(one)} | ${formatResult(other)}`;
+  if (one.of !== other.of) return `${both} at step ${formatStep(one.of)} | ${formatStep(other.of)}: the steps differ, so this is no effect of the settings; compare at step ${formatStep(Math.min(one.of, other.of))}.`;
   const [value, half] = [one.value - other.value, Math.hypot(one.half, other.half)];
   const unknown = Number.isNaN(half) ? " (single runs: no interval)" : "";
-  return `${one.title}: ${formatResult(one)} | ${formatResult(other)}, difference ${formatResult({ ...one, value, low: value - half, high: value + half }).replace(" %", " points")}${unknown}.`;
+  return `${both}, difference ${formatResult({ ...one, value, low: value - half, high: value + half }).replace(" %", " points")}${unknown}.`;
 }
 
-/** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones. */
+/** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones, or of different steps. */
 export function aheadOf(runs, step) {
   const [one, other] = runs.map((run) => headlineAt(run, step, runs));
-  const by = one?.title === other?.title && one?.good ? badnessOf(one, other.value) - badnessOf(one, one.value) : 0;
+  const by = one?.title === other?.title && one?.of === other?.of && one?.good ? badnessOf(one, other.value) - badnessOf(one, one.value) : 0;
   return by > 0 ? 0 : by < 0 ? 1 : -1;
 }
 
@@ -116,13 +119,13 @@ function withoutRepeats(told, one) {
 
 /**
  * Return the `metric` in which most channels of two runs differ, of none that has intervals the one `shown`, and what it `says`;
- * `rows`: of each channel its name, how far it is apart (`by`), whether by numbers with intervals (`bounded`) that do not overlap (`apart`), and both numbers as text.
+ * `rows`: of each channel its name, how far it is apart (`by`), whether by numbers with intervals (`bounded`) that do not overlap (`apart`), and both numbers as text; those of steps that differ are left out.
  */
 export function apartIn(runs, step, shown) {
   const rowsOf = (metric) => runs[0].channels.map(({ name }) => {
     const [one, other] = runs.map((run) => run.numberAt(metric, run.find("channel", name), step));
-    return { name, by: one.value - other.value, bounded: Number.isFinite(one.low + other.low), apart: one.low > other.high || other.low > one.high, text: `${formatNumber(one.value)} | ${formatNumber(other.value)}` };
-  });
+    return { name, alike: one.of === other.of, by: one.value - other.value, bounded: Number.isFinite(one.low + other.low), apart: one.low > other.high || other.low > one.high, text: `${formatNumber(one.value)} | ${formatNumber(other.value)}` };
+  }).filter(({ alike }) => alike);
   const count = (rows, key) => rows.filter((row) => row[key]).length;
   const known = (runs[0].catalog.verdicts?.signals ?? []).concat(measuresOf(runs[0]));
   const found = known.map(({ metric }) => ({ metric, rows: rowsOf(metric) })).filter(({ rows }) => count(rows, "bounded"));

@@ -80,7 +80,10 @@ export class VerdictStrip {
   #worth({ missing: left, words, total, measure, measures, few, says, step, at, early, finding, harmed, together }, chips) {
     if (early) return [stepLink("measured at step", early, this.#actions.setStep)];
     if (at !== step && left.length < total) chips.unshift(stepLink("of step", at, this.#actions.setStep));
-    const whole = together ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `all together (no sum) ${together.replace(/:.*/, "")}` })] : [];
+    // Of an undefined value the brief reason, and what is resolved all the same; beside another measure within its link to the value, as there is no room for more.
+    const linked = measure !== "value" && finding?.metric === "value" ? together : "";
+    const short = together.replace(/^undefined: (\w+ than none);.*?(no signal − own [^\]]*\]).*/, linked ? "$1" : "$1, $2").replace(/(; | \().*/, "").replace(/-(?=\d)/g, "−");
+    const whole = together && !linked ? [el("span", { class: "ap-muted ap-together", testid: "together", title: `All channels together: ${together}`, text: `${measure === "value" ? "" : "value: "}all together (no sum) ${short}` })] : [];
     const judged = total - left.length;
     const chance = chanceOf(judged / 20);
     if (judged) whole.push(el("span", { class: "ap-muted", testid: "chance", title: `Each interval is at 95 %: of ${formatCount(judged, "channel")} ${chance} is expected to lie wholly above or below 0 by chance alone.`, text: `expect ${chance} by chance${few && `; ${few}`}` }));
@@ -89,7 +92,7 @@ export class VerdictStrip {
       if (finding) this.#actions.setMetric("channel", finding.metric);
       if (name) this.#actions.select("channel", name);
     };
-    const found = finding ? [stepLink(`${finding.metric === measure ? "" : `${finding.title}: `}${finding.says} at step`, finding.shown, () => show())] : [];
+    const found = finding ? [stepLink(`${finding.metric === measure ? "" : `${finding.title}: `}${linked ? `all together ${short}` : finding.says} at step`, finding.shown, () => show())] : [];
     found.push(...harmed.slice(0, LINKED).map(({ name, word }) => el("button", { class: "ap-link", type: "button", testid: "harmed", text: `${name} ${word.one}`, on: { click: () => show(name) } })));
     if (finding && harmed.length > LINKED) found.push(el("button", { class: "ap-link", type: "button", text: `and ${harmed.length - LINKED} more`, on: { click: () => show() } }));
     if (!left.length) return [...chips, ...found, ...whole];

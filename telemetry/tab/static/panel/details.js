@@ -12,7 +12,7 @@ import { scatterPlot } from "../drawing/scatter.js";
 
 const PANEL_LISTED = 48;
 /** Of two numbers that are compared: they were set, their intervals are apart, one is better, or neither, for what reason; in the order of rows. */
-const PANEL_RANKS = ["set", "apart", "", "no interval", "overlap", "worse run", "alike"];
+const PANEL_RANKS = ["set", "apart", "", "no interval", "overlap", "worse run", "alike", "other step"];
 /** Losses where a value was measured: with no signal, with its own, with the true gradient; drawn as differences from the first. */
 const PANEL_LOSSES = ["loss_zero", "loss_synthetic", "loss_true"];
 
@@ -378,7 +378,7 @@ export class SidePanel {
       if (!difference) continue;
       const [{ better, short, why }, [one, other]] = [compared(place), shown[place]];
       difference.title = why;
-      this.rows[place].rank = PANEL_RANKS.indexOf(one.low > other.high || other.low > one.high ? "apart" : short || (better < 0 ? "alike" : ""));
+      this.rows[place].rank = PANEL_RANKS.indexOf(one.of === other.of && (one.low > other.high || other.low > one.high) ? "apart" : short || (better < 0 ? "alike" : ""));
       clear(difference).append(formatNumber(one.value - other.value), el("small", { class: "ap-muted", text: metric === PANEL_LOSSES[1] ? " one fork for all" : short && ` ${short}` }));
     }
     // Those that differ for sure stand first.
@@ -479,6 +479,7 @@ function betterOf([one, other], metric, info, ahead) {
   const neither = (short, why) => ({ better: -1, short, why });
   if (!other || Number.isNaN(one.value + other.value)) return neither("", "");
   if (metric.endsWith("learning_rate") && one.value !== other.value) return neither("set", "");
+  if (one.of !== other.of) return neither("other step", "Neither is better: they are numbers of steps that differ");
   if (one.low <= other.high && other.low <= one.high) return neither("overlap", "Neither is better: the intervals overlap");
   if (!info.good) return neither("", "Neither end is better");
   if (info.caution && !Number.isFinite(one.low + other.low)) return neither("no interval", info.caution);

@@ -49,8 +49,9 @@ export class Extremes {
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [[mask ? "Found" : "Channel", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
-    this.#all.hidden = found.length < 2;
-    this.#all.textContent = `all ${formatCount(found.length, "channel")}${open ? `, ${open} unresolved` : ""}: table`;
+    const count = found.length > 1 || mask ? found.length : run.channels.length;
+    this.#all.hidden = count < 2;
+    this.#all.textContent = `all ${formatCount(count, "channel")}${open ? `, ${open} unresolved` : ""}: table`;
     clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, SHOWN).map(row))]), this.#all);
   }
 
@@ -67,8 +68,9 @@ export class Extremes {
   }
 }
 
-/** The channels that have a number, or a verdict without one, worst first; of a metric without a direction lowest first. */
-function rankingOf({ values: numbers, coloured: values = numbers, info }, mask) {
-  const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
+/** The channels that have a number, or a verdict of the measure without one, worst first; of a metric without a direction lowest first. */
+function rankingOf({ values: numbers, coloured: values = numbers, info, name, words }, mask) {
+  const own = (item) => !Number.isNaN(numbers[item]) || words?.[item]?.first || words?.[item]?.beside === name;
+  const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && own(item) && (!mask || mask[item]));
   return known.sort((one, other) => badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
 }

@@ -93,15 +93,10 @@ export function panelConstant(columns) {
 
 /** Say in words what was measured a single time on `lines` (of a run each, `named` after it): "0.0976 [0.064, 0.131] at step 600"; "": a line has several numbers. */
 export function panelOnce(lines, named) {
-  const texts = [];
-  for (const { name, steps, values, low, high } of lines) {
-    const rows = [...values.keys()].filter((row) => Number.isFinite(values[row]));
-    if (rows.length > 1) return "";
-    if (!rows.length) continue;
-    const [row] = rows;
-    texts.push(`${named ? `${name}: ` : ""}${formatInterval(values[row], low?.[row], high?.[row])} at step ${formatStep(steps[row])}`);
-  }
-  return texts.join("; ");
+  const rowsOf = ({ values }) => [...values.keys()].filter((row) => Number.isFinite(values[row]));
+  const measured = lines.map((line) => ({ ...line, rows: rowsOf(line) })).filter(({ rows }) => rows.length);
+  if (measured.some(({ rows }) => rows.length > 1)) return "";
+  return measured.map(({ name, steps, values, low, high, rows: [row] }) => `${named ? `${name}: ` : ""}${formatInterval(values[row], low?.[row], high?.[row])} at step ${formatStep(steps[row])}`).join("; ");
 }
 
 /** Say of what the points of a channel's alignment are, and at which log entries there are none, and why; "": it was not logged. */
