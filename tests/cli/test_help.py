@@ -33,6 +33,13 @@ print("codes", set(codes), "torch" in sys.modules)
     assert all(verb in done.stdout for verb in VERBS)
 
 
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_the_argument_of_what_takes_a_population_names_it(cli: Commands, verb: str) -> None:
+    assert re.search(
+        r"A scenario,?( study)? or population of the library", plain(cli(f"{verb} --help")).replace("│ ", "")
+    )
+
+
 MISTAKES = [
     "run digit-mlp",
     "check digit-mlp",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from antiphon.envs import ids
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,17 @@ PATH = re.compile(rf"(?<![\w/.:-])((?:{'|'.join(FOLDERS)})/[\w./-]*\.(?:py|ya?ml
 def files() -> list[str]:
     """The Python files, scripts and styles of the repository, from its root."""
     return [p.relative_to(ROOT).as_posix() for top in FOLDERS for p in (ROOT / top).rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("name", ids())
+def test_every_environment_is_in_the_overview(name: str) -> None:
+    overview, _, _ = (ROOT / "docs/environments.md").read_text(encoding="utf-8").partition("\n## ")
+    assert f"`{name.removeprefix('antiphon/')}`" in overview
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/index.md"])
+def test_the_first_pages_link_populations(document: str) -> None:
+    assert "populations.md)" in (ROOT / document).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
