@@ -29,7 +29,7 @@ def files() -> list[str]:
     return [p.relative_to(ROOT).as_posix() for top in FOLDERS for p in (ROOT / top).rglob("*") if p.is_file()]
 
 
-@pytest.mark.parametrize("name", ids())
+@pytest.mark.parametrize("name", [name for name in ids() if name.startswith("antiphon/")])
 def test_every_environment_is_in_the_overview(name: str) -> None:
     overview, _, _ = (ROOT / "docs/environments.md").read_text(encoding="utf-8").partition("\n## ")
     assert f"`{name.removeprefix('antiphon/')}`" in overview
