@@ -32,6 +32,7 @@ from antiphon.nets.modules import (
     check_module,
     draws,
     ends_in_softmax,
+    is_detached,
     kept_state,
     loss_left,
     per_sample,
@@ -162,9 +163,17 @@ class ModuleNetwork(Network):
 
     def loss_left(self) -> str | None:
         """Return the first attribute in which the module's forward leaves a loss; None: there is none."""
+        return loss_left(*self._trial())
+
+    def is_detached(self) -> bool:
+        """Return whether no parameter that wants a gradient has one through what the module returns."""
+        return is_detached(*self._trial())
+
+    def _trial(self) -> tuple[nn.Module, Callable[[], object]]:
+        """A copy of the module, and a call of it with two samples."""
         probe = probe_of(self.module)
         batch = torch.rand(2, self.function.inputs, generator=torch.Generator().manual_seed(0))
-        return loss_left(probe, lambda: probe(batch.to(own_type(probe))))
+        return probe, lambda: probe(batch.to(own_type(probe)))
 
     def _named(self, tensors: Tensors) -> Tensors:
         """Those of the module by the names that they have here: `module.` before the names that the user's module has."""

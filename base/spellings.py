@@ -182,7 +182,10 @@ def fix_of_word(section: str, word: object) -> str:
 
 
 def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate a function to take its keyword arguments in either spelling, and to suggest the name of one it does not have."""
+    """Decorate a function to take its keyword arguments in either spelling, and to suggest the name of one it does not have.
+
+    One that is unlike all of a function with an argument `values` may be a parameter of a template.
+    """
     parameters = tuple(signature(function).parameters)
     public = [name for name in parameters if name != "self"]
     function_name = function.__qualname__.removesuffix(".__init__")
@@ -195,6 +198,8 @@ def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments
                 arguments = standard_keys(arguments, parameters)
                 for name in arguments.keys() - set(parameters):
                     fix = fix_of_word(function_name, name) or suggest_key(name, public)
+                    if "values" in public and fix.startswith("; known"):
+                        fix += f"; a parameter of the scenario is given in values={{{name!r}: …}}"
                     raise DocumentError((), f"no argument {name!r}{fix}")
             except DocumentError as error:
                 raise ScenarioError(f"{function_name}: {error}") from None

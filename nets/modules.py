@@ -239,11 +239,7 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
         call: Calls it in training, for two samples or more, and returns what it returns.
     """
     tensors_before = tensors_in([dict(vars(submodule)) for submodule in probe.modules()])
-    set_mode(probe, True)
-    try:
-        with seeded_globally(0), torch.enable_grad():
-            returned = tensors_in(call())
-    except Exception:  # noqa: BLE001  (a user's module may raise anything; other checks report it)
+    if (returned := _returned_in_training(probe, call)) is None:
         return None
     waiting, used = [tensor.grad_fn for tensor in returned], set[Any]()
     while waiting:
@@ -259,6 +255,31 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
                 if tensor.numel() == 1 and learnt and id(tensor) not in ids_before:
                     return f"{path}.{name}".lstrip(".")
     return None
+
+
+def is_detached(probe: nn.Module, call: Callable[[], object]) -> bool:
+    """Return whether a module has parameters that want a gradient, and nothing that it returns has one.
+
+    Args:
+        probe: A copy of the module, which changes.
+        call: Calls it in training, and returns what it returns.
+    """
+    returned = _returned_in_training(probe, call)
+    return (
+        bool(returned)
+        and any(p.requires_grad for p in probe.parameters())
+        and not any(tensor.requires_grad for tensor in returned or [])
+    )
+
+
+def _returned_in_training(probe: nn.Module, call: Callable[[], object]) -> list[Tensor] | None:
+    """The tensors that a call in training returns; None: it fails, which other checks report."""
+    set_mode(probe, True)
+    try:
+        with seeded_globally(0), torch.enable_grad():
+            return tensors_in(call())
+    except Exception:  # noqa: BLE001  (a user's module may raise anything)
+        return None
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

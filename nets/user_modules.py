@@ -543,6 +543,8 @@ def _refused(submodule: nn.Module) -> str:
     """Return why a submodule cannot be trained, and the fix; empty if it can."""
     if isinstance(getattr(submodule, "_orig_mod", None), nn.Module):
         return "is compiled (torch.compile); pass the original module, its _orig_mod"
+    if submodule._compiled_call_impl is not None:
+        return "is compiled in place (its compile()), and its forward is called as it was written; pass it before that"
     if hasattr(submodule, "validate_inputs") and isinstance(submodule, torch.fx.GraphModule):
         return "is of torch.export; pass the module that it was made from"
     if isinstance(submodule, torch.jit.ScriptModule):

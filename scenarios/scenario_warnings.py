@@ -22,7 +22,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.relations import reachable
 from antiphon.scenarios.scenario import Scenario
-from antiphon.scenarios.sender_passes import may_be_chosen, needed_keys
+from antiphon.scenarios.sender_passes import has_state, may_be_chosen, needed_keys
 
 PREDICTOR_RATE = "training.predictor.lr"
 _FASTER = 50
@@ -136,6 +136,16 @@ def _unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
         if alone and agent.fan_in.built_in and not agent.fan_in.side_by_side:
             count = "one incoming channel" if scenario.inputs_of(name) else "no incoming channel"
             yield _unused("agent", name, "fan_in", f"by an agent with {count}")
+    discounted = [
+        channel
+        for channel in scenario.channels
+        if channel.coupling.predicts
+        and "discount" in channel.gradient.given_keys
+        and channel.gradient.discount
+    ]
+    if not any(scenario.inputs_of(c.sender) or has_state(scenario.agents[c.sender]) for c in discounted):
+        why = "where no sender reads messages or has a state: nobody bootstraps from its prediction"
+        yield from (_unused("channel", channel.name, "gradient.discount", why) for channel in discounted)
     if scenario.training.predictor is not None and not any(map(_trained_as_all, scenario.channels)):
         why = "where no channel has a predictor that learns without an optimiser of its own"
         yield _unused("training", "training", "predictor", why)

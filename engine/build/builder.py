@@ -31,6 +31,7 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
+from antiphon.engine.build.optimiser_groups import check_optimiser_groups
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
@@ -87,6 +88,7 @@ def build(
         system = builder.build(progress)
     _check_evaluation(scenario, system)
     _check_repeated_calls(system)
+    check_optimiser_groups(scenario, system)
     if scenario.telemetry.value is not None and env.no_fork:
         message = (
             f"is measured in forks of the run, and {env.no_fork}; leave it out, and use evaluate --ablate"
@@ -120,8 +122,11 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
             raise DocumentError(("training", "evaluate", *path), problem)
 
 
-def _warn_of_loss(name: str, network: ModuleNetwork) -> None:
-    """Warn of a loss that a module leaves in an attribute."""
+def _warn_of_gradients(name: str, network: ModuleNetwork) -> None:
+    """Warn of a loss that a module leaves in an attribute, and of outputs without a gradient."""
+    if network.is_detached():
+        line = f"agents.{name}.network: its output has no gradient, so its parameters are never trained; compute it without "
+        warnings.warn(f"{line}detach() and no_grad(), or set learn: false", ScenarioWarning, stacklevel=2)
     if (attribute := network.loss_left()) is not None:
         line = (
             f"agents.{name}.network: forward leaves a number with a gradient in '{attribute}', which the agent does not learn from: if "
@@ -413,7 +418,8 @@ class _Builder:
             data = partial(self._data, owner, spec)
             user = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
             self._warn_of_softmax(owner, spec, user)
-            _warn_of_loss(owner, user)
+            if spec.learn:
+                _warn_of_gradients(owner, user)
             return user
         seen = self._seen((owner, "network"), spec.observes, spec)
         return self._built_in(network, spec, inputs, heads, seen)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
+from antiphon.base.errors import ScenarioWarning
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import LABEL, Document, Play, levels, ring
@@ -537,6 +538,24 @@ def test_groups_are_optimisers_of_their_own_for_parameters_with_so_many_axes() -
             adam.step()
         for name, p in hand.items():
             torch.testing.assert_close(own[name], p, rtol=1e-9, atol=1e-9)
+
+
+def test_a_group_without_parameters_is_refused_of_one_agent_and_warned_of_where_it_is_for_all() -> None:
+    groups = {"kind": "sgd", "groups": [{"axes": 4, "kind": "AdamW"}]}
+    line = r"optimiser.groups\[0\].axes: no parameter has 4 axes, those here have 1, 2; leave the group out"
+    scene = ring(count=2, channel={"gradient": {"kind": "mlp"}})
+    agents = {**scene["agents"], "n0": {**scene["agents"]["n0"], "optimiser": groups}}
+    with one_line(f"agents.n0.{line}"):
+        made({**scene, "agents": agents}, "cohort")
+    channels = [
+        {**channel, "gradient": {"kind": "mlp", "optimiser": groups}} for channel in scene["channels"]
+    ]
+    with one_line(rf"channels\[.*\].gradient.{line}"):
+        made({**scene, "channels": channels}, "cohort")
+    for key in ("optimiser", "predictor"):
+        training = {**scene["training"], key: groups}
+        with pytest.warns(ScenarioWarning, match=f"^training.{line.replace('optimiser', key)}$"):
+            made({**scene, "training": training}, "cohort").close()
 
 
 def nadam(p: Tensor, gradients: list[Tensor], rate: float, beta: float) -> Tensor:

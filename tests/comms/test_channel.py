@@ -275,6 +275,15 @@ def test_nothing_is_kept_under_no_grad() -> None:
 
 
 CONV, LOCAL = {"kind": "conv"}, {"kind": "local", "target": "label"}
+
+
+class Cut(nn.Linear):
+    """A linear map without its gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size": 0}, "size: 0 is not a number of components; use 1 or more"),
     ({"size": []}, "size: [] is not a number of components"),
@@ -351,6 +360,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"gradient": {**LOCAL, "network": nn.Linear(4, 5)}},
         "gradient.network: Linear turns [2, 4] into [2, 5]",
+    ),
+    (
+        {"gradient": {**LOCAL, "network": Cut(4, 3)}},
+        "gradient.network: Cut returns numbers without a gradient, so nothing is learned from its loss",
     ),
     ({"gradient": {**LOCAL, "kind": "lens"}}, "gradient.network: a lens needs layers from the message to"),
 ]

@@ -1291,3 +1291,38 @@ def test_a_loss_that_a_network_leaves_in_an_attribute_is_said_not_to_be_learned(
     assert len(lines) == (not detached)
     assert all(line.startswith("agents.a.network: forward leaves a number") for line in lines)
     assert all("'aux_loss'" in line and "objective own_loss" in line for line in lines)
+
+
+class Cut(nn.Module):
+    """Returns a linear map without its gradient; with `skip` another one beside it."""
+
+    def __init__(self, inputs: int, outputs: int, *, skip: bool = False, frozen: bool = False) -> None:
+        super().__init__()
+        self.skip, self.cut = nn.Linear(inputs, outputs) if skip else None, nn.Linear(inputs, outputs)
+        self.cut.requires_grad_(not frozen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            result = self.cut(x)
+        return result if self.skip is None else result + self.skip(x)
+
+
+@pytest.mark.parametrize(
+    ("keys", "learn", "warned"),
+    [({}, True, True), ({}, False, False), ({"skip": True}, True, False), ({"frozen": True}, True, False)],
+    ids=["detached", "does not learn", "in part", "frozen"],
+)
+def test_a_network_whose_output_has_no_gradient_is_said_not_to_be_trained(
+    env: Any, keys: dict[str, bool], learn: bool, warned: bool
+) -> None:
+    goal = {"kind": "classification", "target": "label"}
+    agents = {"a": {"observes": ["x"], "network": Cut(6, 3, **keys), "objective": goal, "learn": learn}}
+    scenario = Scenario.model_validate({"scenario": "cut", "env": env, "agents": agents})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        antiphon.Simulation(scenario).close()
+    lines = [str(w.message) for w in caught if "no gradient" in str(w.message)]
+    fix = (
+        "so its parameters are never trained; compute it without detach() and no_grad(), or set learn: false"
+    )
+    assert lines == [f"agents.a.network: its output has no gradient, {fix}"] * warned

@@ -379,9 +379,23 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "modules-a-loss-in-an-attribute-is-lost-in-silence",
         "engine/build/builder.py",
-        "            _warn_of_loss(owner, user)\n",
-        "",
+        "if (attribute := network.loss_left()) is not None:",
+        "if (attribute := None) is not None:",
         "tests/doors/test_modules.py::test_a_loss_that_a_network_leaves_in_an_attribute_is_said_not_to_be_learned",
+    ),
+    Fault(
+        "modules-an-output-without-a-gradient-is-taken-in-silence",
+        "engine/build/builder.py",
+        "    if network.is_detached():",
+        "    if False:",
+        "tests/doors/test_modules.py::test_a_network_whose_output_has_no_gradient_is_said_not_to_be_trained",
+    ),
+    Fault(
+        "optimisers-groups-without-parameters-are-taken",
+        "engine/build/optimiser_groups.py",
+        "            if group.axes in axes_by_place[path]:",
+        "            if True:",
+        "tests/base/test_extensions.py::test_a_group_without_parameters_is_refused_of_one_agent_and_warned_of_where_it_is_for_all",
     ),
     Fault(
         "couplings-reads-count-where-no-gradient-returns",

@@ -207,6 +207,11 @@ def test_keys_that_the_rest_of_a_scenario_leaves_without_effect() -> None:
     unlocked = {"coupling": "unlocked", "input": {"context": ["image"]}, "gradient": own}
     for channel in ({}, unlocked):
         assert advice(channel, training=predictor) == []
+    discounted: dict[str, Any] = {"gradient": {"discount": 0.9, "context": ["label"]}}
+    why = "where no sender reads messages or has a state: nobody bootstraps from its prediction"
+    assert advice(discounted) == [f"channel a->b: gradient.discount is not used {why}"]
+    assert advice(discounted, a={"network": "gru"}) == []
+    assert advice(discounted, {"from": "b", "to": "c", **discounted}, c={"objective": OBJECTIVE}) == []
     line = "agent b: fan_in is not used by an agent with one incoming channel"
     for kind in ("attention", "mean", "sum"):
         assert advice({}, b={"fan_in": kind}) == [line]

@@ -330,7 +330,9 @@ def test_an_argument_that_a_simulation_does_not_have_is_one_line() -> None:
         Simulation("digits-mlp", steps=3)  # type: ignore[call-arg]
     with one_line(r"Simulation: no argument 'variant'; write antiphon\.load\(NAME\)\.resolve\(variant, "):
         Simulation("digits-mlp", variant="locked")  # type: ignore[call-arg]
-    with one_line("Template.resolve: no argument 'width'; known: steps, values, variant$"):
+    with one_line(
+        "Template.resolve: no argument 'width'; known: steps, values, variant; a parameter of the scenario is given in values={'width': …}$"
+    ):
         load("digits-mlp").resolve(width=3)  # type: ignore[call-arg]
     with one_line(r"not dict; write antiphon\.Scenario\.model_validate\(…\), which makes one of it$"):
         Simulation({"scenario": "x"})  # type: ignore[arg-type]
