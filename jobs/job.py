@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError
 from antiphon.engine.environment import with_own_env
+from antiphon.engine.state.changes import changed
 from antiphon.jobs.stacked_program import Together
 from antiphon.running.begin import begin, begin_request
 from antiphon.running.directory import RunDirectory, check_free, remove_run
@@ -27,6 +28,7 @@ class Job:
         exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite` or `error`.
         checkpoint_every: See `DirectoryWriter`.
         until: The step to stop at; None: `training.steps`.
+        changes: Settings that have changed since it began, by the names of `Simulation.set`.
 
     Attributes:
         until: As given, or `training.steps`.
@@ -47,8 +49,9 @@ class Job:
         exist: str = "error",
         checkpoint_every: int | None = None,
         until: int | None = None,
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
-        self.request, self.path = request, path
+        self.request, self.path, self._changes = request, path, changes or {}
         self._how: dict[str, Any] = {"exist": exist, "checkpoint_every": checkpoint_every}
         self.directory: RunDirectory | None = None
         if exist == "resume":
@@ -95,7 +98,9 @@ class Job:
 
     def begin(self) -> Run:
         """Begin or resume the run by itself."""
-        return begin_request(self.request, self.path, until=self.until, directory=self.directory, **self._how)
+        run = begin_request(self.request, self.path, until=self.until, directory=self.directory, **self._how)
+        self._change(run)
+        return run
 
     def begin_together(self, seeds: Sequence[int], undo: ExitStack, executor: Together) -> Run:
         """Begin or resume the run with those of some seeds, its own among them; `undo` leaves nothing of a new one."""
@@ -112,6 +117,7 @@ class Job:
                 checkpoint_every=every,
             )
             undo.callback(run.close)
+            self._change(run)
             return run
         undo.callback(self._discard)
         run = begin(
@@ -126,7 +132,16 @@ class Job:
         )
         undo.callback(remove_run, self.path)
         undo.callback(run.close)
+        self._change(run)
         return run
+
+    def _change(self, run: Run) -> None:
+        """Change the settings that an earlier session, or one that was killed meanwhile, has not changed yet."""
+        present = run.running.scenario
+        scenario = changed(present, self._changes.items())
+        if (scenario.agents, scenario.channels) != (present.agents, present.channels):
+            for key, value in self._changes.items():
+                run.set(key, value)
 
     def _discard(self) -> None:
         """Remove a run that could not begin to be written."""

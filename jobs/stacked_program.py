@@ -183,7 +183,9 @@ class Together(Executor):
         self._share()
 
     def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:
-        """Raise ScenarioError where more than hyperparameters would change."""
+        """Raise ScenarioError where more than hyperparameters would change of one that has joined the others."""
+        if running not in self.members:
+            return
         try:
             differences_of(running.scenario, scenario)
         except ScenarioError as difference:

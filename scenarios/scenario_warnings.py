@@ -411,7 +411,9 @@ def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
             f"read {channel.read} is the same as read last: its receiver ticks at least as often as its sender",
         )
     if channel.link.drop == 1:
-        yield _of(channel, "loses every message; give it a link.drop below 1", "lost")
+        yield _of(
+            channel, "loses every message: right for a control; else give it a link.drop below 1", "lost"
+        )
 
 
 def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:

@@ -73,6 +73,8 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
     tested = next((metric for metric in METRICS if any(metric in scores for scores in tests.values())), None)
     lead = lead_in_words([(name, entry.score, entry.error) for name, _, entry in members])
     measured = f"Score: {meaning(standing.metric)}, ± its standard error. " if standing.metric else ""
+    if standing.metric == RETURN:
+        measured += "In the results below, the episode return in training is of finished episodes alone. "
     return ReportSection(
         standing.name,
         f"Population {standing.name}",

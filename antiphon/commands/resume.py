@@ -50,16 +50,22 @@ def resume(
     given_options = [name for name, value in of_steps.items() if value is not None]
     is_done = f"{display_path(path)}: is done; --steps N continues to a later step"
     if (path / POPULATION).is_file():
-        if any(option is not None for option in (settings, parts, mode)):
-            raise RunError(f"{path}: is a population; leave out --set, --parts and --mode")
+        if any(option is not None for option in (parts, mode)):
+            raise RunError(f"{path}: is a population; leave out --parts and --mode")
         from antiphon.commands.run_population import train_population
         from antiphon.jobs.populations.population_run import PopulationRun
 
         run = PopulationRun.of_directory(
-            path, python, until=steps, jobs=jobs, ray=ray, checkpoint_every=checkpoint_every
+            path,
+            python,
+            until=steps,
+            jobs=jobs,
+            ray=ray,
+            checkpoint_every=checkpoint_every,
+            changes=values_of(settings or ()),
         )
         if run.scheduler.start == run.until:
-            _end(is_done, given_options)
+            _end(is_done, [*given_options, *["--set"] * bool(settings)])
         return train_population(run, json)
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")

@@ -7,7 +7,7 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.scenario_warnings import listed
 from antiphon.scenarios.training import OptimiserSpec
 
-_OF_RUN = "begin with a longer training.steps, or set '*.schedule' to constant"
+_OF_RUN = "begin with a longer training.steps, or set '{}.schedule' to constant"
 
 
 def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[str]:
@@ -16,11 +16,21 @@ def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[
     Args:
         scenario: The scenario.
         until: The steps of the run; none is warned of where they are not more than `training.steps`.
-        fix: The end of each line.
+        fix: The end of each line; `{}` stands for all names of the kind.
     """
+    line = f"learning rate 0 from step {scenario.training.steps:,} on, the end of its schedule: nothing more is learned; {fix}"
+    kinds = {"*": "agent", "*->*": "channel"}
+    return [
+        f"{listed(kinds[pattern], names)}: {line.format(pattern)}"
+        for pattern, names in with_ended_schedules(scenario, until).items()
+    ]
+
+
+def with_ended_schedules(scenario: Scenario, until: int) -> dict[str, list[str]]:
+    """Return the agents (`*`) and channels (`*->*`), where there are any, whose learning rate is 0 from `training.steps` to `until`."""
     training = scenario.training
     if until <= training.steps:
-        return []
+        return {}
 
     def ends(optimiser: OptimiserSpec) -> bool:
         rate = rate_of(1.0, optimiser.schedule, scenario)
@@ -38,6 +48,4 @@ def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[
         if channel.coupling.predicts and channel.gradient.learn and channel.gradient.apply
         if ends(channel.gradient.optimiser or training.predictor or training.optimiser)
     ]
-    line = f"learning rate 0 from step {training.steps:,} on, the end of its schedule: nothing more is learned; {fix}"
-    of_kinds = {"agent": agents, "channel": channels}
-    return [f"{listed(kind, names)}: {line}" for kind, names in of_kinds.items() if names]
+    return {pattern: names for pattern, names in {"*": agents, "*->*": channels}.items() if names}

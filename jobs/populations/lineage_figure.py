@@ -17,6 +17,8 @@ Line = tuple[tuple[int, float], tuple[int, float], float]
 """Its two ends as step and value, and the score of the member at the second, ranked from 0 (worst) to 1."""
 
 _STEP = attrgetter("step")
+_ACROSS = 3
+"""Most panels side by side."""
 _WIDE, _HIGH = 320, 240
 """Size of a panel with its labels, in pixels."""
 _LEGEND, _LETTERS = 30, 9
@@ -48,7 +50,8 @@ rect { fill: #14191f; }
 def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> str:
     """Return a drawing of the scores and of each parameter that varies: a line for each member, branching where it is copied.
 
-    Lines are coloured by the rank of the member's score, from orange (worst) to blue (best), and end in the member's number. The
+    Lines are coloured by the rank of the member's score, from orange (worst) to blue (best), and end in the member's number, in
+    every panel. The
     winner's is bold from its beginning, through the members that it was copied from.
     """
     by_step = [list(group) for _, group in groupby(sorted(lineage, key=_STEP), key=_STEP)]
@@ -60,16 +63,18 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
     lines = [_lines(by_step, ranks, None, ())]
     lines += [_lines(by_step, ranks, name, [values[name] for values in initial]) for name in names]
     entries = [entry for now in by_step for entry in now]
-    ends_of_scores = {entry.member: (entry.step, entry.score) for entry in entries if entry.score is not None}
+    scores = {entry.member: (entry.step, entry.score) for entry in entries if entry.score is not None}
+    newest = {entry.member: entry for entry in entries}.values()
     winner = _Winner.of(lineage, spec, metric)
-    columns = math.ceil(math.sqrt(len(lines)))
+    columns = 2 if len(lines) == 4 else min(len(lines), _ACROSS)
     width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH + _LEGEND
     panels = [_legend(winner, height - _LEGEND / 2)]
     for index, (title, lines_of_panel) in enumerate(zip([in_words(metric), *names], lines, strict=True)):
         x, y = index % columns * _WIDE, index // columns * _HIGH
         log = bool(index) and _over_decades(spec.vary[title])
         path = winner.values[title] if index else winner.scores
-        panel = _panel(title, lines_of_panel, path, {} if index else ends_of_scores, log=log)
+        values = {entry.member: (entry.step, entry.values[title]) for entry in newest} if index else scores
+        panel = _panel(title, lines_of_panel, path, values, log=log)
         panels.append(f'<g transform="translate({x} {y})">\n{panel}\n</g>')
     body = "\n".join(panels)
     return (
@@ -201,13 +206,16 @@ def _axis(low: float, high: float, first: int, last: int, *, log: bool = False) 
 
 
 def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
-    """Return round values between two: powers of ten on a logarithmic axis, where there are at least two."""
+    """Return round values between two: on a logarithmic axis powers of ten, over less than two decades also 2 and 5 times these."""
     if low == high:
         return [low]
     if log:
-        powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-        if len(powers) > 1:
-            return [10.0**power for power in powers[:: -(-len(powers) // 6)]]
+        powers = range(math.floor(math.log10(low)), math.floor(math.log10(high) + 1e-9) + 1)
+        factors = (1, 2, 5) if high < _DECADE**2 * low else (1,)
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        within = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        if len(within) > 1:
+            return within[:: -(-len(within) // 6)]
     least = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(least))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= least)

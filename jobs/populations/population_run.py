@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.imports import with_imports
 from antiphon.base.manifests import read_checked, write_checked
@@ -24,8 +24,9 @@ from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.state.hyperparameters import ELSEWHERE
-from antiphon.engine.warnings.ended_schedules import ended_schedules
+from antiphon.engine.state.changes import changed
+from antiphon.engine.state.hyperparameters import ELSEWHERE, differences_of
+from antiphon.engine.warnings.ended_schedules import ended_schedules, with_ended_schedules
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.member_processes import Meeting, alone, divided
@@ -65,6 +66,8 @@ from antiphon.telemetry.tab.documents import LINEAGE_FIGURE, lineage_document
 from antiphon.telemetry.tab.tags import GRAPH, PLUGIN
 
 LINEAGE = "lineage.csv"
+_CONSTANT = "--set '{}.schedule=null'"
+"""The option of `resume` by which rates no longer fall, of the agents or channels that a pattern matches."""
 
 
 class PopulationRun(Observer):
@@ -81,6 +84,7 @@ class PopulationRun(Observer):
         jobs: The processes that members are divided over; None: one, or as many as the population there had.
         ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
         checkpoint_every: See `DirectoryWriter`.
+        changes: Settings of all members that change from here on, by the names of `Simulation.set`.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
@@ -88,7 +92,7 @@ class PopulationRun(Observer):
         metric: What they are compared by; None: not known before the first score.
         scheduler: Of the members' jobs.
         until: The step they stop at.
-        scenario: That of the first member.
+        scenario: That of the first member, with all changes.
 
     Raises:
         ScenarioError: A scenario cannot be resolved or built, or what varies is structure.
@@ -107,6 +111,7 @@ class PopulationRun(Observer):
         jobs: int | None = None,
         ray: str | None = None,
         checkpoint_every: int | None = None,
+        changes: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self.spec, self.template, self.directory, self._ray = spec, template, directory, ray
@@ -137,10 +142,23 @@ class PopulationRun(Observer):
         requests = requests_of(spec, template, **settings)
         how: Any = {"exist": exist, "checkpoint_every": checkpoint_every}
         how["until"] = before.get("until") if until is None else until
+        self._changes = {**before.get("changes", {}), **(changes or {})}
+        """Settings that have changed since the population began."""
+        how["changes"] = self._changes
+        for name in changes or ():
+            self._check_change(name, requests[0])
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
-        self.scenario = requests[0].scenario
+        self.scenario = changed(requests[0].scenario, self._changes.items())
+        ended = with_ended_schedules(self.scenario, self.until)
+        goes_on = spec.select is not None and self.scheduler.start < self.until
+        if goes_on and {*ended.get("*", ())} == self.scenario.relations.learners:
+            line = f"from step {self.scenario.training.steps:,} on, the end of their schedules, all learning rates are 0"
+            constant = " ".join(map(_CONSTANT.format, ended))
+            raise RunError(
+                f"{directory}: {line}: selection would be by chance; resume with {constant}, or {self._longer}"
+            )
         if spec.select is not None and spec.select.by is not None:
             system = build_to_look(self.scenario, describe(self.scenario.env))
             if line := problem_of_score(self.scenario, system, spec.select.by):
@@ -168,7 +186,7 @@ class PopulationRun(Observer):
         Args:
             directory: The folder.
             python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
-            settings: `until`, `jobs`, `ray` and `checkpoint_every` (see above).
+            settings: `until`, `jobs`, `ray`, `checkpoint_every` and `changes` (see above).
 
         Raises:
             RunError: It is damaged or has gone further, or `python` is needed.
@@ -195,8 +213,27 @@ class PopulationRun(Observer):
     @property
     def warnings(self) -> list[str]:
         """Lines about values that do not vary, a selection that comes too late, and schedules that end before the run does."""
-        fix = f"begin a new population with --steps {self.until} (in Python steps={self.until}); --until ends it earlier"
+        fix = f"resume with {_CONSTANT}, or {self._longer}"
         return [*advice(self.spec, self.until), *ended_schedules(self.scenario, self.until, fix)]
+
+    @property
+    def _longer(self) -> str:
+        """The fix for schedules that end before the run does."""
+        return f"begin a new population with --steps {self.until} (in Python steps={self.until})"
+
+    def _check_change(self, name: str, first: Request) -> None:
+        """Raise ScenarioError where a setting cannot change, or differs between the members."""
+        change = [(name, self._changes[name])]
+        as_changed = changed(first.scenario, change)
+        for varied, within in self.spec.vary.items():
+            for value in within if isinstance(within, tuple) else (within.low, within.high):
+                other = _request(self.spec, self.template, {**first.values, varied: value}).scenario
+                if differences_of(first.scenario, other) != differences_of(
+                    as_changed, changed(other, change)
+                ):
+                    raise ScenarioError(
+                        f"set: {name}: differs between members, since {varied} varies; leave it out"
+                    )
 
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
@@ -370,7 +407,7 @@ class PopulationRun(Observer):
 
     def _explore(self, population: Population, index: int, entry: Entry, line: str) -> None:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
-        scenario = _request(self.spec, self.template, entry.values).scenario
+        scenario = changed(_request(self.spec, self.template, entry.values).scenario, self._changes.items())
         population.explore(index, scenario, f"{line}; continues with {shown}")
 
     def _score(self, run: Run) -> Score:
@@ -453,6 +490,7 @@ class PopulationRun(Observer):
             "until": self.until,
             "best": None if best is None else self._path(best).name,
             "jobs": self._jobs,
+            "changes": self._changes,
             "lineage": [asdict(entry) for entry in self.lineage],
         }
         write_checked(self.directory / POPULATION, facts)

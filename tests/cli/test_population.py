@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+import antiphon
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.telemetry import read_run
@@ -140,16 +141,13 @@ def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     assert "runs/it: is done; --steps N continues to a later step" in (cli("resume runs/it"), cli.err)[1]
     line = "runs/it: has done 12 steps already, and cannot stop at 9; give more"
     assert cli.refused("resume runs/it --steps 9") == line
-    line = "runs/it: is a population; leave out --set, --parts and --mode"
-    assert cli.refused("resume runs/it --set A.learning_rate=1") == line
+    line = "runs/it: is a population; leave out --parts and --mode"
+    assert cli.refused("resume runs/it --parts 2") == line
+    done = "--set: has no effect, as runs/it: is done; --steps N continues to a later step"
+    assert cli.refused("resume runs/it --set A.clip=1") == done
 
 
-def test_beyond_the_end_of_its_schedules_a_line_names_the_command_that_trains_longer(
-    here: Path, cli: Commands, file: Path
-) -> None:
-    """Followed, it has schedules of so many steps, of which `--until` takes the first."""
-    Path("own.yaml").write_text(
-        """
+OWN = """
 scenario: own
 parameters: {lr: {default: 0.1}}
 env: {id: antiphon/Digits-v0}
@@ -159,19 +157,67 @@ training:
   batch: 4
   optimiser: {kind: adam, lr: $lr, schedule: {kind: linear, scale: 0}}
 """
-    )
+
+
+@pytest.fixture
+def own(here: Path, file: Path) -> Path:
+    """The document of a population whose learning rates fall to 0."""
+    Path("own.yaml").write_text(OWN)
     document = POPULATION.replace("digits-mlp", "own.yaml").replace("set: {depth: 2, width: 4, batch: 4}", "")
     file.write_text(document)
+    return file
+
+
+@pytest.mark.long
+def test_a_setting_that_changes_on_resume_is_obeyed_by_all_members_and_their_copies(
+    here: Path, cli: Commands, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the session is stopped and the next one gets no settings; what varies is refused, and so is a wrong name."""
+    cli(f"{WORDS} --name whole")
+    shutil.copytree(here / "runs/whole", here / "runs/it")
+    for setting, line in {
+        "*.learning_rate=0.01": "set: *.learning_rate: differs between members, since lr varies; leave it out",
+        "B.learn=false": "set: no agent 'B'; known: A",
+    }.items():
+        assert cli.refused(f"resume runs/it --steps 32 --set {setting}") == line
+    change = "--set *.schedule=null --set A.optimiser.clip=0.5"
+    whole = cli.json(f"resume runs/whole --steps 32 {change}")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Digits, "step", stopped_at(30))
+        assert cli.code(f"resume runs/it --steps 32 {change} --checkpoint-every 3") == 130
+    resumed = cli.json("resume runs/it")
+    assert any((one["copied_at"] or 0) > 12 for one in whole["members"])
+    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
+    assert texts[0] == texts[1]
+    for member in whole["members"]:
+        run = antiphon.Simulation.load(member["run_dir"])
+        optimiser = run.scenario.agents["A"].optimiser
+        assert optimiser is not None
+        assert (optimiser.schedule, optimiser.clip) == (None, 0.5)
+        assert optimiser.lr == member["values"]["lr"]
+    assert [one["score"] for one in whole["members"]] == [one["score"] for one in resumed["members"]]
+
+
+def test_beyond_the_end_of_its_schedules_members_are_not_selected_and_a_line_names_the_commands_that_train(
+    here: Path, cli: Commands, own: Path
+) -> None:
+    """Followed, they have constant rates, or schedules of so many steps, of which `--until` takes the first."""
     cli(f"{WORDS} --name it --until 4")
     assert "learning rate 0" not in cli.err
-    cli("resume runs/it --steps 14")
-    fix = "begin a new population with --steps 14 (in Python steps=14); --until ends it earlier"
-    assert (
-        f"agent A: learning rate 0 from step 12 on, the end of its schedule: nothing more is learned; {fix}"
-        in " ".join(cli.err.split())
+    longer = (
+        "resume with --set '*.schedule=null', or begin a new population with --steps 14 (in Python steps=14)"
     )
+    line = (
+        "from step 12 on, the end of their schedules, all learning rates are 0: selection would be by chance"
+    )
+    assert cli.refused("resume runs/it --steps 14") == f"runs/it: {line}; {longer}"
+    cli("resume runs/it --steps 14 --set *.schedule=null")
     shown = " ".join(cli("show runs/it").split())
     assert "batch 4 · 14 steps (schedules end at 12) updates of each agent: 14 (A)" in shown
+    own.write_text(own.read_text().partition("select:")[0])
+    cli(f"{WORDS} --name random --until 14")
+    warned = f"agent A: learning rate 0 from step 12 on, the end of its schedule: nothing more is learned; {longer}"
+    assert warned in " ".join(cli.err.split())
     cli(f"{WORDS} --name longer --steps 14 --until 13")
     assert "learning rate 0" not in cli.err
     assert cli.json("show runs/longer --json")["run"]["step"] == 13
@@ -342,6 +388,19 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     assert b64decode(drawing[1]) == (here / "runs/it/lineage.svg").read_bytes()
     cli("report runs/it/member-0")
     assert "Population mine" not in (here / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+def test_the_report_says_how_a_score_differs_from_the_return_in_its_results(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    document = POPULATION.replace("digits-mlp", "cartpole-team")
+    file.write_text(document.replace("{depth: 2, width: 4, batch: 4}", "{width: 4, batch: 4}"))
+    cli(f"{WORDS} --name it --steps 4")
+    cli("report runs/it")
+    text = (here / "report.html").read_text(encoding="utf-8")
+    assert "or of the one in progress once it is longer" in text
+    assert "In the results below, the episode return in training is of finished episodes alone." in text
 
 
 def test_the_report_says_whom_the_winner_was_copied_from(here: Path, cli: Commands, file: Path) -> None:

@@ -250,7 +250,7 @@ def test_a_policy_without_a_reward(weights: dict[str, float], warned: bool) -> N
     assert (line in found) is warned
 
 
-LOST = "loses every message; give it a link.drop below 1"
+LOST = "loses every message: right for a control; else give it a link.drop below 1"
 UNREACHED = "agent a: reached by no learning signal"
 SI = {"kind": "linear", "context": ["image"]}
 

@@ -100,6 +100,26 @@ def test_the_winner_is_bold_from_its_beginning_and_members_have_their_numbers() 
     assert (heights[1] > heights[2]) is (first < 0.4)
     names = [one.text for one in panels[0].iter(f"{SVG}text") if one.attrib.get("class") == "name"]
     assert names == ["0", "1"]  # from the top down
+    names = [one.text for one in panels[1].iter(f"{SVG}text") if one.attrib.get("class") == "name"]
+    assert names == ["1", "0"]  # by their values
+
+
+def test_a_logarithmic_axis_of_less_than_two_decades_has_labels_near_its_ends() -> None:
+    vary = {"lr": {"from": 0.001, "to": 1.0, "log": True}}
+    starts = [one["lr"] for one in initial_values(spec(members=2, vary=vary))]
+    ends = [Entry(20, member, member, 0.5, 0.0, {"lr": rate}) for member, rate in enumerate(starts)]
+    (_, _), (texts, _) = drawn(vary, *ends)
+    ticks = [float(text) for text, (x, _) in texts.items() if x < 52]
+    assert max(starts) < 20 * min(starts)
+    assert (min(ticks) < 2.5 * min(starts), max(ticks) > max(starts) / 2.5) == (True, True)
+
+
+def test_three_panels_stand_side_by_side_and_four_in_a_square() -> None:
+    names = ["lr", "scale", "clip"]
+    for count, (width, height) in {1: (640, 270), 2: (960, 270), 3: (640, 510)}.items():
+        vary = {name: [0.1, 0.4] for name in names[:count]}
+        picture = ElementTree.fromstring(lineage_svg([], spec(members=2, vary=vary), "error"))
+        assert (picture.attrib["width"], picture.attrib["height"]) == (str(width), str(height))
 
 
 def test_the_winners_past_leads_through_those_it_was_copied_from() -> None:
@@ -140,7 +160,8 @@ def test_names_of_members_stay_beside_the_axes() -> None:
     keys = {"members": 20, "vary": {"lr": [0.1, 0.4]}}
     ends = [Entry(20, n, n, 1.0 if n == 19 else 0.001 * n, 0.0, {"lr": 0.1}) for n in range(20)]
     picture = ElementTree.fromstring(lineage_svg(ends, spec(**keys), "return"))
-    names = [one for one in picture.iter(f"{SVG}text") if one.attrib.get("class") == "name"]
+    panel = list(picture.iter(f"{SVG}g"))[1]
+    names = [one for one in panel.iter(f"{SVG}text") if one.attrib.get("class") == "name"]
     heights = [float(one.attrib["y"]) for one in names]
     assert heights == sorted(heights)
     assert min(later - earlier for earlier, later in pairwise(heights)) >= 8.9
