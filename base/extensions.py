@@ -28,7 +28,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "antiphon.agents.local_policy",
     ),
     "input": ("antiphon.comms.synthetic_inputs",),
-    "aggregation": ("antiphon.comms.links", "antiphon.nets.attention"),
+    "aggregation": ("antiphon.comms.fan_in", "antiphon.nets.attention"),
     "network": (
         "antiphon.agents.feedforward",
         "antiphon.agents.recurrent",

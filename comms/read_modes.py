@@ -54,10 +54,10 @@ class ReadMean(ReadMode):
     def combine(self, messages: Sequence[tuple[Tensor, Mask]]) -> tuple[Tensor, Mask]:
         if len(messages) == 1:
             return messages[0]
-        from antiphon.comms.links import join  # imports torch, as clocks do not
+        from antiphon.comms.fan_in import FanIn, Mean  # imports torch, as clocks do not
 
         values, present = zip(*messages, strict=True)
-        return join("mean", (), values, present), reduce(or_, present)
+        return FanIn(Mean).join((), values, present), reduce(or_, present)
 
 
 class ReadConcat(ReadMode):
@@ -68,11 +68,11 @@ class ReadConcat(ReadMode):
     def combine(self, messages: Sequence[tuple[Tensor, Mask]]) -> tuple[Tensor, Mask]:
         if len(messages) == self.slots == 1:
             return messages[0]
-        from antiphon.comms.links import join  # imports torch, as clocks do not
+        from antiphon.comms.fan_in import FanIn  # imports torch, as clocks do not
 
         values, present = zip(*messages, strict=True)
         missing = [values[0].new_zeros(values[0].shape)] * (self.slots - len(values))
-        return join("concat", (), [*missing, *values], present), reduce(or_, present)
+        return FanIn().join((), [*missing, *values], present), reduce(or_, present)
 
 
 READ_MODES: dict[str, type[ReadMode]] = {"last": ReadLast, "mean": ReadMean, "concat": ReadConcat}

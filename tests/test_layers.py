@@ -247,7 +247,7 @@ HOMES = {
         "agents/pointer.py",
         "nets/recurrent_cells.py",
     ),
-    "fan_in": ("comms/links.py", "nets/attention.py"),
+    "fan_in": ("comms/fan_in.py", "nets/attention.py"),
     "gradient": ("comms/synthetic_gradients.py", "comms/label_gradients.py", "agents/local_policy.py"),
     "input": ("comms/synthetic_inputs.py",),
     "optimiser": ("nets/optimiser_kinds.py", "nets/native/mlp.py"),
@@ -266,6 +266,13 @@ OTHER_WORDS = {
 """Comparisons with a word that is also the name of a kind: what replaces a message, a statistic, `split(gradient=...)`."""
 
 
+def is_kind(name: str, section: str) -> bool:
+    """Return whether a name may hold the kind of a section; `gradient`, `schedule` and others have other values too."""
+    if section == "coupling":
+        return name == "coupling"
+    return name in ("kind", f"{section}_kind") or name == section == "fan_in"
+
+
 def kinds_compared(source: Source, names: dict[str, set[str]]) -> Iterator[str]:
     """Yield the comparisons of a kind, or of a coupling, with names of kinds that have their class in another file."""
     for node in source.nodes:
@@ -278,7 +285,7 @@ def kinds_compared(source: Source, names: dict[str, set[str]]) -> Iterator[str]:
         sections = [
             section
             for section, known in names.items()
-            if words & known and ("coupling" if section == "coupling" else "kind") in told
+            if words & known and any(is_kind(name, section) for name in told)
         ]
         if sections and not any(source.path in HOMES[section] for section in sections):
             yield f"{source.path}:{node.lineno}: {ast.unparse(node)}: let the class of the {sections[0]} say it"
@@ -321,9 +328,35 @@ def test_couplings_are_named_by_their_classes_alone(library: list[Source]) -> No
     assert len(list(couplings_named(Source("engine/planted.py", "engine", list(ast.walk(planted)))))) == 3
 
 
+def aggregations_listed(source: Source, known: set[str]) -> Iterator[str]:
+    """Yield the lists of nothing but aggregations, by name, outside of their files: their words alone have other senses."""
+    if source.path in HOMES["fan_in"]:
+        return
+    for node in source.nodes:
+        parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", ())
+        names = {part.value if isinstance(part, ast.Constant) else None for part in parts}
+        if len(names) > 1 and names <= known:
+            yield f"{source.path}:{node.lineno}: {ast.unparse(node)}: ask the class, as of `side_by_side`"
+
+
+def test_aggregations_are_named_by_their_classes_alone(
+    library: list[Source], names_of_kinds: dict[str, set[str]]
+) -> None:
+    known = names_of_kinds["fan_in"]
+    wrong = [line for source in library for line in aggregations_listed(source, known)]
+    assert not wrong, "\n".join(wrong)
+    planted = ast.parse(
+        "REDUCED = ('sum', 'mean')\nJOINED = {'concat': A, 'sum': B}\nREAD = ('last', 'mean')"
+    )
+    source = Source("comms/planted.py", "comms", list(ast.walk(planted)))
+    assert len(list(aggregations_listed(source, known))) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [
+        ("inputs.fan_in_kind == 'mean'", 1),
+        ("agent.fan_in in ('sum', 'attention')", 1),
         ("goal.kind == 'ppo'", 1),
         ("one['kind'] in ('classification', 'coding')", 1),
         ("channel.coupling != 'locked'", 1),
@@ -427,7 +460,7 @@ def test_tests_of_what_users_do_import_what_users_import() -> None:
     ("name", "public"),
     [
         ("antiphon.Simulation", True),
-        ("antiphon.comms.links.join", True),
+        ("antiphon.comms.links.Link", True),
         ("tests.kit.running.stacked", True),
         ("antiphon.engine", False),
         ("antiphon.base.errors.RunError", False),

@@ -28,7 +28,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress
 from antiphon.comms.couplings import Detached
-from antiphon.comms.links import FanIn
+from antiphon.comms.fan_in import Concatenation, ConcatenationWithPresence, FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.optimiser_groups import check_optimiser_groups
@@ -253,12 +253,9 @@ class _Builder:
                 learners[key] = self._learner(name, owner, spec)
             elif spec.share:
                 self._check_tied(name, learners[key])
-            computed_by_network = spec.aggregation is not None
-            fan_in = (
-                ("own" if self.scenario.inputs_of(name) else "concat")
-                if computed_by_network
-                else str(spec.fan_in.kind)
-            )
+            aggregation = Concatenation if spec.aggregation is not None else spec.fan_in.runner
+            if spec.aggregation is not None and self.scenario.inputs_of(name):
+                aggregation = ConcatenationWithPresence
             layout = Layout.single(self.scenario.training.batch, self.devices.default)
             agents[name] = Agent(
                 name,
@@ -266,8 +263,7 @@ class _Builder:
                 learners[key],
                 Inputs(
                     self._observed(name, "network", spec),
-                    fan_in,
-                    FanIn(fan_in),
+                    FanIn(aggregation),
                     categories=self._categories(name, spec),
                     align_channel_name=self._align(name, spec) if spec.align else None,
                     critic_observed=Observed()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from antiphon.base.progress import Progress
 from antiphon.comms.backward_requests import Outliers
-from antiphon.comms.links import REDUCED, Segment, StackFanIn
+from antiphon.comms.fan_in import Segment, StackFanIn
 from antiphon.comms.model import Model
 from antiphon.comms.skill_gate import SkillGate
 from antiphon.engine.build.channels import connect
@@ -190,13 +190,14 @@ class ChannelStacking:
 
     def _fan_in(self, agent: Agent, family_by_stack: Mapping[str, int]) -> StackFanIn:
         device, count = self.base.device, len(agent.members)
-        if agent.inputs.fan_in_kind in REDUCED:
+        aggregation = agent.inputs.fan_in.aggregation
+        if not aggregation.side_by_side:
             families = groupby(
                 range(len(agent.connections.incoming)),
                 lambda i: family_by_stack[agent.connections.incoming[i].name],
             )
             reduced = [self._reduced(agent, tuple(indices)) for _, indices in families]
-            return StackFanIn(agent.inputs.fan_in_kind, count, self.base.batch, reduced)
+            return StackFanIn(aggregation, count, self.base.batch, reduced)
         position_by_channel = {
             name: (b, k)
             for b, stack in enumerate(agent.connections.incoming)
@@ -224,7 +225,7 @@ class ChannelStacking:
             indices = [start[b] + k for b, k in positions]
             segments.append(Segment(tuple(used), _index(indices, total, device), total, last - first))
             first = last
-        return StackFanIn(agent.inputs.fan_in_kind, count, self.base.batch, segments)
+        return StackFanIn(aggregation, count, self.base.batch, segments)
 
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""

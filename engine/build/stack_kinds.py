@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
-from antiphon.comms.links import REDUCED
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import AGE, Agent, Goal
@@ -68,7 +67,7 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
         yield "it acts"
     if inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
         yield "its signals depend on which message arrived (align)"
-    if AGE in inputs.observed.signal_names and inputs.fan_in_kind in REDUCED:
+    if AGE in inputs.observed.signal_names and not inputs.fan_in.aggregation.side_by_side:
         yield "it observes the ages of messages that it sums"
     if group in sets.with_fixed_feedback:
         yield "feedback goes through fixed weights in its group"
@@ -132,6 +131,7 @@ def reason_apart(*bases: System) -> str | None:
 def agent_kind(system: System, agent: Agent) -> Hashable:
     """Return what agents of one stack have in common, beside their hyperparameters and their turn in a step's order."""
     group, learner, goal = system.group_by_agent[agent.name], agent.learner, agent.goal
+    aggregation = agent.inputs.fan_in.aggregation
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     incoming = [
         (channel.content.shape, channel.ledger.timetable.read_mode) for channel in agent.connections.incoming
@@ -154,8 +154,8 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         if learner.critic is None
         else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.signal_names)),
         None if agent.inputs.align_channel_name is None else aligned_kind(system, agent),
-        agent.inputs.fan_in_kind,
-        frozenset(incoming) if agent.inputs.fan_in_kind in REDUCED else tuple(incoming),
+        aggregation,
+        tuple(incoming) if aggregation.side_by_side else frozenset(incoming),
         None if goal is None else _goal_kind(goal),
         bool(agent.body.acts),
         None

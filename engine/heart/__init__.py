@@ -122,7 +122,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
     several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py
-    how messages are joined to one input         comms/links.py: a class beside `Concatenation`, and `StackFanIn` + engine/build/shapes.py
+    how messages are joined to one input         comms/fan_in.py: a class beside `Concatenation` + engine/build/shapes.py
     what a receiver reads in place of a message  a feature with the point `stand_in`
     what of a message enters the network         reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
     what an agent observes                       forward.py: `ForwardPass.observations` + engine/policies/critics.py, engine/features/normalisation.py.

@@ -20,7 +20,7 @@ from antiphon.agents.objectives import AnyObjective, Objective
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import ALL, Mask
-from antiphon.comms.links import FanIn
+from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout, LearningRows
@@ -110,7 +110,6 @@ class Inputs:
     """Observations of a stack of agents, and how they are joined with messages to the network's input."""
 
     observed: Observed
-    fan_in_kind: str
     fan_in: FanIn = field(default_factory=FanIn)
     """Joins observations and messages to the network's input."""
     align_channel_name: str | None = None

@@ -17,7 +17,7 @@ from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.agents.objectives import AnyObjective, Classification, Objective, Regression
 from antiphon.comms.examples import Example
-from antiphon.comms.links import BlockFanIn, StackFanIn
+from antiphon.comms.fan_in import BlockFanIn, StackFanIn
 from antiphon.comms.model import LinearMaps
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
@@ -202,7 +202,9 @@ def use_kernel(system: System) -> None:
             continue
         learner.network = NativeNetwork(network)
         assert isinstance(fan_in, StackFanIn)
-        agent.inputs.fan_in = BlockFanIn(fan_in.kind, fan_in.member_count, fan_in.batch, fan_in.segments)
+        agent.inputs.fan_in = BlockFanIn(
+            fan_in.aggregation, fan_in.member_count, fan_in.batch, fan_in.segments
+        )
         goal = agent.goal
         if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.output_objective):
             native_objective = _OBJECTIVES[type(goal.objective)]

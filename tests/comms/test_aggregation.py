@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from antiphon.comms import Mask
-from antiphon.comms.links import join
+from antiphon.comms.fan_in import Concatenation, FanIn, Mean, Sum
 from antiphon.comms.read_modes import ReadConcat, ReadMean
 
 A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
 
 
 def test_concat_keeps_the_order() -> None:
-    assert join("concat", [A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [
+    assert FanIn(Concatenation).join([A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [
         1,
         1,
         1,
@@ -24,22 +24,22 @@ def test_concat_keeps_the_order() -> None:
         6,
         6,
     ]
-    assert join("concat", [A], [], []) is A
+    assert FanIn(Concatenation).join([A], [], []) is A
 
 
 def test_sum_and_mean_stand_after_the_observations() -> None:
-    assert join("sum", [A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [1, 1, 1, 8, 8, 8]
-    assert join("mean", [A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [1, 1, 1, 4, 4, 4]
-    assert join("sum", [], [B], [Mask.of(True)]) is B
-    assert join("mean", [A, B], [], []).shape == (2, 6)
+    assert FanIn(Sum).join([A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [1, 1, 1, 8, 8, 8]
+    assert FanIn(Mean).join([A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [1, 1, 1, 4, 4, 4]
+    assert FanIn(Sum).join([], [B], [Mask.of(True)]) is B
+    assert FanIn(Mean).join([A, B], [], []).shape == (2, 6)
 
 
 def test_mean_counts_what_came() -> None:
     silence = torch.zeros_like(A)
     assert torch.equal(
-        join("mean", [], [B, silence, C], [Mask.of(True), Mask.of(False), Mask.of(True)]), A * 4
+        FanIn(Mean).join([], [B, silence, C], [Mask.of(True), Mask.of(False), Mask.of(True)]), A * 4
     )
-    assert torch.equal(join("mean", [], [silence, silence], [Mask.of(False), Mask.of(False)]), silence)
+    assert torch.equal(FanIn(Mean).join([], [silence, silence], [Mask.of(False), Mask.of(False)]), silence)
 
 
 # --- several messages of one channel -------------------------------------------------------------------------

@@ -560,9 +560,9 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-mean-counts-messages-that-have-not-come",
-        "comms/links.py",
+        "comms/fan_in.py",
         "    count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)\n",
-        "    count = (0 * torch.stack(masks).sum(0) + len(valid)).clamp_min(1).to(like.dtype)\n",
+        "    count = (0 * torch.stack(masks).sum(0) + len(available)).clamp_min(1).to(like.dtype)\n",
         "tests/comms/test_aggregation.py::test_the_mean_is_over_those_that_came",
     ),
     Fault(
@@ -581,9 +581,9 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-stack's-fan-in-is-of-the-wrong-receiver",
-        "comms/links.py",
-        "            total = indexed.add(total, segment.receivers, segment.rows(opened))\n",
-        "            total = indexed.add(total, segment.receivers.flip(0), segment.rows(opened))\n",
+        "comms/fan_in.py",
+        "            total = indexed.add(total, segment.receivers, segment.rows(messages))\n",
+        "            total = indexed.add(total, segment.receivers.flip(0), segment.rows(messages))\n",
         "tests/contracts/test_contracts.py::test_documents[messages of two to four axes-reference]",
     ),
     Fault(

@@ -10,7 +10,7 @@ from antiphon.agents.network import OBJECTIVE, STATE, VALUE, Tensors, sub
 from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.links import join
+from antiphon.comms.fan_in import FanIn
 from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.features.contexts import EndpointValues, NewestStates
 from antiphon.engine.heart.agent import Agent
@@ -190,7 +190,7 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.map_layouts
     own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised_indices}
     observed = _observed(state, tick, inputs.observed.signal_names, own, layouts)
-    return join(inputs.fan_in_kind, observed, messages, present)
+    return FanIn(inputs.fan_in.aggregation).join(observed, messages, present)
 
 
 def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:

@@ -1,0 +1,285 @@
+"""Fan-in at the receiver: observations and messages joined to one network input, of a single agent and of a stack."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from antiphon.base import indexed
+from antiphon.base.extensions import aggregation
+from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.nets.native.mlp import Block
+
+
+class Aggregation(ABC):
+    """An aggregation without parameters, which the fan-in itself computes."""
+
+    in_fan_in: ClassVar[bool] = True
+    """Whether the fan-in computes it; an aggregation with parameters is part of the agent's network."""
+    side_by_side: ClassVar[bool] = False
+    """Whether each message has columns of its own, so that messages may differ in size."""
+
+    @staticmethod
+    @abstractmethod
+    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        """Return what the messages become in the network's input, to be concatenated after the observations.
+
+        Args:
+            fan_in: Orders, adds and counts messages, of a single agent or of a stack.
+            messages: [*rows, …] each, at least one, in canonical order of their channels or channel stacks.
+            available: The rows that hold a message, of each.
+        """
+
+
+@aggregation("concat")
+class Concatenation(Aggregation):
+    """The messages side by side, in the order of their channels."""
+
+    side_by_side: ClassVar[bool] = True
+
+    @staticmethod
+    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        return fan_in.side_by_side(messages)
+
+
+class ConcatenationWithPresence(Concatenation):
+    """The messages side by side, then a column for each that is 1 where it is present: for an aggregation of the network's."""
+
+    @staticmethod
+    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        columns = [present.unsqueeze(-1) for present in fan_in.presence(messages, available)]
+        return [*fan_in.side_by_side(messages), *fan_in.side_by_side(columns)]
+
+
+@aggregation("sum")
+class Sum(Aggregation):
+    """The sum of the messages."""
+
+    @staticmethod
+    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        return [fan_in.total(messages)]
+
+
+@aggregation("mean")
+class Mean(Aggregation):
+    """The mean of the messages that arrived."""
+
+    @staticmethod
+    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        return [fan_in.total(messages) / fan_in.count(messages, available)]
+
+
+class FanIn:
+    """Fan-in of a single agent: its network's input from observations and messages.
+
+    Args:
+        aggregation: How the messages are joined.
+
+    Attributes:
+        repeats: Whether an observation shared by all members of a stack is repeated for each of them.
+    """
+
+    repeats = True
+
+    def __init__(self, aggregation: type[Aggregation] = Concatenation) -> None:
+        self.aggregation = aggregation
+
+    def join(
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[Mask],
+        batch: int | None = None,
+    ) -> Tensor:
+        """Return the input, [rows, …]: observations and messages along dimension 1.
+
+        Args:
+            observations: [rows, …] each, in declared order.
+            messages: Per channel, or channel stack, [its rows, …]; zeros where none has arrived.
+            available: Per channel, or channel stack, the rows that hold a message; `mean` counts only these.
+            batch: B of stacked agents, if it differs from the run's.
+        """
+        parts = list(observations)
+        if messages:
+            parts += self.aggregation.join(self, messages, available)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def columns(self, values: Sequence[Tensor]) -> Tensor:
+        """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
+        return torch.stack(list(values), 1)
+
+    # --- what an aggregation asks of it ------------------------------------------------------------------
+
+    def side_by_side(self, messages: Sequence[Tensor]) -> list[Tensor]:
+        """Return the messages of each agent in the order in which they are concatenated."""
+        return list(messages)
+
+    def total(self, messages: Sequence[Tensor]) -> Tensor:
+        """Return the sum over the messages of each agent."""
+        return messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)
+
+    def count(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> int | Tensor:
+        """Return how many messages arrived, at least 1: by row, in the dimensions of `total`, where that differs."""
+        if all(mask is ALL or mask is NONE for mask in available):
+            return max(sum(mask is ALL for mask in available), 1)
+        like = messages[0]
+        masks = [mask.tensor(len(like), like.device) for mask in available]
+        count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)
+        return count.view(-1, *([1] * (like.dim() - 1)))
+
+    def presence(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        """Return [rows] of each message: 1 where it is present."""
+        return [
+            present.tensor(len(message), message.device).to(message.dtype)
+            for present, message in zip(available, messages, strict=True)
+        ]
+
+
+class StackFanIn(FanIn):
+    """Fan-in of N stacked agents of one kind, which receive from stacks of channels; rows are (member, environment).
+
+    Args:
+        aggregation: See `FanIn`; it is given messages [K, B, …].
+        member_count: N.
+        batch: B.
+        segments: The messages: side by side, or to be added in their order.
+    """
+
+    def __init__(
+        self, aggregation: type[Aggregation], member_count: int, batch: int, segments: Sequence[Segment]
+    ) -> None:
+        super().__init__(aggregation)
+        self.member_count, self.batch, self.segments = member_count, batch, segments
+
+    def join(
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[Mask],
+        batch: int | None = None,
+    ) -> Tensor:
+        batch = batch or self.batch
+        parts = [o.view(self.member_count, batch, *o.shape[1:]) for o in observations]
+        if messages:
+            opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
+            parts += self.aggregation.join(self, opened, available)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
+
+    def columns(self, values: Sequence[Tensor]) -> Tensor:
+        columns = self.side_by_side([v.reshape(-1, self.batch, 1) for v in values])
+        return torch.cat(columns, 2).flatten(0, 1)
+
+    def side_by_side(self, messages: Sequence[Tensor]) -> list[Tensor]:
+        joined = []
+        for segment in self.segments:
+            rows = segment.rows(messages)
+            if segment.width > 1:
+                rows = rows.view(-1, segment.width, *rows.shape[1:]).transpose(1, 2).flatten(2, 3)
+            joined.append(rows)
+        return joined
+
+    def total(self, messages: Sequence[Tensor]) -> Tensor:
+        total = messages[0].new_zeros(self.member_count, *messages[0].shape[1:])
+        for segment in self.segments:
+            assert segment.receivers is not None
+            total = indexed.add(total, segment.receivers, segment.rows(messages))
+        return total
+
+    def count(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> Tensor:
+        count = self.total(self.presence(messages, available)).clamp_min(1)
+        return count.view(*count.shape, *[1] * (messages[0].dim() - 2))
+
+    def presence(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        flat = super().presence([message.flatten(0, 1) for message in messages], available)
+        return [present.view(message.shape[:2]) for present, message in zip(flat, messages, strict=True)]
+
+
+class BlockFanIn(StackFanIn):
+    """Fan-in of N agents whose network reads vectors in place: nothing is copied into one input."""
+
+    repeats = False
+
+    def join(  # type: ignore[override]  # what the native kernel reads
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[Mask],
+        batch: int | None = None,
+    ) -> tuple[list[Block], int]:
+        """Return the tensors that `FanIn.join` would copy into one input, and B.
+
+        Args:
+            observations: [N * B, …] each, or [B, …] where all members observe the same.
+            messages: See `FanIn.join`.
+            available: See `FanIn.join`.
+            batch: See `FanIn.join`.
+        """
+        blocks = [Block(o.flatten(1)) for o in observations]
+        if messages and not self.aggregation.side_by_side:
+            blocks.append(Block(super().join([], messages, available, batch)))
+        elif messages:
+            blocks += [
+                Block(segment.pooled(messages), segment.index, segment.width) for segment in self.segments
+            ]
+        return blocks, batch or self.batch
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Messages of some of the channel stacks into a stack of agents, in the order in which they are joined.
+
+    Attributes:
+        channels: The channel stacks, by index.
+        index: Gather index that orders their messages by member, or in the order of the sum; None: already in order.
+        pool: Number of messages that they hold.
+        width: Messages of a member, if messages are concatenated.
+        receivers: The member that receives each message, if messages are summed.
+    """
+
+    channels: tuple[int, ...]
+    index: Tensor | None
+    pool: int
+    width: int = 1
+    receivers: Tensor | None = None
+
+    @cached_property
+    def _inverse(self) -> Tensor | None:
+        """Inverse of the index where that is a permutation; None elsewhere."""
+        if self.index is None or len(self.index) != self.pool:
+            return None
+        ordered = torch.arange(self.pool, device=self.index.device)
+        return self.index.argsort() if torch.equal(self.index.sort().values, ordered) else None
+
+    def pooled(self, stacks: Sequence[Tensor]) -> Tensor:
+        """Select the values of its channel stacks from the values of all incoming stacks, [channels, …] each."""
+        values = [stacks[i] for i in self.channels]
+        return values[0] if len(values) == 1 else torch.cat(values)
+
+    def rows(self, stacks: Sequence[Tensor]) -> Tensor:
+        """Return these values in order."""
+        values = self.pooled(stacks)
+        if self.index is None:
+            return values
+        if self._inverse is None:
+            return indexed.select(values, self.index)
+        ordered: Tensor = _Reorder.apply(values, self.index, self._inverse)  # type: ignore[no-untyped-call]
+        return ordered
+
+
+class _Reorder(torch.autograd.Function):
+    """Permutation of rows; backward applies the inverse permutation."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, back: Tensor) -> Tensor:
+        ctx.back = back
+        return values.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.index_select(0, ctx.back), None, None
