@@ -106,7 +106,7 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
-class _Options(TyperCommand):
+class _CommandWithOptions(TyperCommand):
     """A command that refuses an option that is given twice, where the last one would be taken and the others ignored."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -158,7 +158,7 @@ def command(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     examples = "\n\n".join(["Examples:", *COMMANDS[name].examples])  # an empty line is a line break there
     function = getattr(import_module(f"antiphon.commands.{name}"), name)
-    app.command(name, cls=_Options, help=COMMANDS[name].summary, epilog=examples)(function)
+    app.command(name, cls=_CommandWithOptions, help=COMMANDS[name].summary, epilog=examples)(function)
     return typer.main.get_command(app)
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class _Link(Protocol):
+class _DeclaredLink(Protocol):
     """The keys of `link` that a coupling reads (`LinkSpec`)."""
 
     @property
     def drop(self) -> float: ...
 
 
-class _Feedback(Protocol):
+class _DeclaredFeedback(Protocol):
     """The keys of `feedback` that a coupling reads (`FeedbackSpec`)."""
 
     @property
     def direct(self) -> bool: ...
 
 
-class _Gradient(Protocol):
+class _DeclaredGradient(Protocol):
     """The keys of `gradient` that a coupling reads (`GradientSpec`)."""
 
     @property
@@ -39,10 +39,10 @@ class DeclaredChannel(Protocol):
     """The keys of a channel that a coupling reads (`ChannelSpec`)."""
 
     @property
-    def link(self) -> _Link: ...
+    def link(self) -> _DeclaredLink: ...
     @property
-    def gradient(self) -> _Gradient: ...
+    def gradient(self) -> _DeclaredGradient: ...
     @property
     def input(self) -> object | None: ...
     @property
-    def feedback(self) -> _Feedback | None: ...
+    def feedback(self) -> _DeclaredFeedback | None: ...

@@ -26,7 +26,7 @@ def output_shape(target: ContextSpec) -> tuple[int, ...]:
     return target.shape if target.classes is None else (*target.shape, target.classes)
 
 
-class Head(nn.Module):
+class PredictorHead(nn.Module):
     """Wrap a module that reads messages in their own shape for flat rows: [B, M] to [B, outputs].
 
     It runs in evaluation mode, so that nothing is random, but batch norms use the statistics of the batch.
@@ -46,7 +46,7 @@ class Head(nn.Module):
         outputs: Tensor = self.module(x.reshape(*x.shape[:-1], *self.shape))
         return outputs.flatten(1)
 
-    def train(self, mode: bool = True) -> Head:
+    def train(self, mode: bool = True) -> PredictorHead:
         """Set batch norms to `mode`, all other modules to evaluation."""
         super().train(False)
         for module in self.modules():
@@ -60,7 +60,7 @@ def head_of(
     shape: tuple[int, ...],
     outputs: tuple[int, ...],
     seed: int,
-) -> Head:
+) -> PredictorHead:
     """Return a head from a copy of a module, or from a factory called with `shape` and `outputs`.
 
     Args:
@@ -75,7 +75,7 @@ def head_of(
     try:
         module = module_of(source, seed, shape=shape, outputs=outputs)
         size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
-        head = Head(module, shape)
+        head = PredictorHead(module, shape)
         check_module(head, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
         if not _has_gradient(head, size):
             line = "returns numbers without a gradient, so nothing is learned from its loss; compute them without detach() and "
@@ -85,7 +85,7 @@ def head_of(
     return head
 
 
-def _has_gradient(head: Head, size: int) -> bool:
+def _has_gradient(head: PredictorHead, size: int) -> bool:
     """Whether a head's outputs have a gradient by a message of so many components; one without memory is not called."""
     if is_meta(head):
         return True

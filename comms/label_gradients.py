@@ -27,7 +27,7 @@ from antiphon.base.problems import DocumentError
 from antiphon.base.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
-from antiphon.comms.heads import Head, HeadSource, head_of, output_shape
+from antiphon.comms.heads import HeadSource, PredictorHead, head_of, output_shape
 from antiphon.comms.model import LinearMaps, LossAndGradients
 from antiphon.comms.synthetic_gradients import (
     LayerOptions,
@@ -241,7 +241,7 @@ class LensGradient(LocalGradient):
     Args:
         shape: Shape of a message.
         context: See `Predictor`; not read.
-        network: The layers, from a message in its own shape to the target's outputs. They run as described in `Head`, with
+        network: The layers, from a message in its own shape to the target's outputs. They run as described in `PredictorHead`, with
             the buffers of this module.
         sources: By parameter of `network`, the tensor whose values it takes at every use; None: the module's own parameters,
             which remain fixed.
@@ -284,7 +284,7 @@ class LensGradient(LocalGradient):
         mean: bool = False,
         **settings: Any,
     ) -> None:
-        self._head: Head
+        self._head: PredictorHead
         if network is None:
             raise ScenarioError(
                 "gradient.network: a lens needs layers from the message to the target's outputs; pass a torch module from "

@@ -21,7 +21,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
 
-class Row(NamedTuple):
+class FeatureRow(NamedTuple):
     """A feature, and the setting that needs it."""
 
     setting: FeatureSetting
@@ -39,32 +39,34 @@ class Row(NamedTuple):
 
 
 TABLE = (
-    Row(FeatureSetting.SYNTHETIC_INPUT, ForwardPass, "features.stand_ins.StandIns"),
-    Row(FeatureSetting.FIXED_FEEDBACK, ForwardPass, "features.feedback_alignment.FeedbackAlignment"),
-    Row(FeatureSetting.AGE, ForwardPass, "features.ages.Ages"),
-    Row(FeatureSetting.NORMALISED_OBSERVATIONS, ForwardPass, "features.normalisation.NormalisedObservations"),
-    Row(FeatureSetting.CRITIC, ForwardPass, "policies.critics.Critics"),
+    FeatureRow(FeatureSetting.SYNTHETIC_INPUT, ForwardPass, "features.stand_ins.StandIns"),
+    FeatureRow(FeatureSetting.FIXED_FEEDBACK, ForwardPass, "features.feedback_alignment.FeedbackAlignment"),
+    FeatureRow(FeatureSetting.AGE, ForwardPass, "features.ages.Ages"),
+    FeatureRow(
+        FeatureSetting.NORMALISED_OBSERVATIONS, ForwardPass, "features.normalisation.NormalisedObservations"
+    ),
+    FeatureRow(FeatureSetting.CRITIC, ForwardPass, "policies.critics.Critics"),
     # before the policies, which find it, and before copies of what it moves
-    Row(FeatureSetting.FURTHER_PASSES, Engine, "policies.further_passes.FurtherPasses"),
-    Row(FeatureSetting.TARGET_NETWORK, ForwardPass, "policies.target_networks.TargetNetworks"),
-    Row(FeatureSetting.SENDING_ENDPOINTS, ForwardPass, "features.contexts.EndpointStates"),
-    Row(FeatureSetting.ACTIONS, ForwardPass, "policies.actions.Actions"),
-    Row(FeatureSetting.FINAL_VALUES, ForwardPass, "policies.final_values.FinalValues"),
-    Row(FeatureSetting.ENDPOINT_CONTEXT, PredictorTrainer, "features.contexts.Contexts"),
-    Row(FeatureSetting.STACK, Engine, "features.reach.Reach"),
-    Row(FeatureSetting.SWEEP_ORDER, Engine, "features.sweep.SweepOrder"),
-    Row(FeatureSetting.DELAYED_CHANNEL, Engine, "heart.late_windows.LateWindows"),
-    Row(FeatureSetting.DIRECT_FEEDBACK, Engine, "features.direct_feedback.DirectFeedback"),
-    Row(FeatureSetting.AUXILIARY_TASK, Engine, "features.auxiliary.AuxiliaryLosses"),
-    Row(FeatureSetting.RETURNED_LOSSES, Engine, "features.returned_losses.ReturnedLosses"),
-    Row(FeatureSetting.RETURNED_ACTIONS, Engine, "policies.returned_actions.ReturnedActions"),
-    Row(FeatureSetting.LAMBDA_RETURNS, Engine, "features.lambda_returns.LambdaReturns"),
-    Row(FeatureSetting.GATE, Engine, "features.gates.Gates"),
-    Row(FeatureSetting.CLIPPED_OUTLIERS, PredictorTrainer, "features.outliers.ClippedReturns"),
-    Row(FeatureSetting.GROUP_CLIP, Engine, "features.group_clip.GroupClip"),
-    Row(FeatureSetting.TIED_PARAMETERS, Engine, "features.ties.TiedGradients"),
-    Row(FeatureSetting.REWARDS, ObjectiveEvaluator, "policies.policy_evaluator.PolicyEvaluator"),
-    Row(FeatureSetting.OBSERVATION_STATISTICS, Engine, "features.normalisation.ObservationStatistics"),
+    FeatureRow(FeatureSetting.FURTHER_PASSES, Engine, "policies.further_passes.FurtherPasses"),
+    FeatureRow(FeatureSetting.TARGET_NETWORK, ForwardPass, "policies.target_networks.TargetNetworks"),
+    FeatureRow(FeatureSetting.SENDING_ENDPOINTS, ForwardPass, "features.contexts.EndpointStates"),
+    FeatureRow(FeatureSetting.ACTIONS, ForwardPass, "policies.actions.Actions"),
+    FeatureRow(FeatureSetting.FINAL_VALUES, ForwardPass, "policies.final_values.FinalValues"),
+    FeatureRow(FeatureSetting.ENDPOINT_CONTEXT, PredictorTrainer, "features.contexts.Contexts"),
+    FeatureRow(FeatureSetting.STACK, Engine, "features.reach.Reach"),
+    FeatureRow(FeatureSetting.SWEEP_ORDER, Engine, "features.sweep.SweepOrder"),
+    FeatureRow(FeatureSetting.DELAYED_CHANNEL, Engine, "heart.late_windows.LateWindows"),
+    FeatureRow(FeatureSetting.DIRECT_FEEDBACK, Engine, "features.direct_feedback.DirectFeedback"),
+    FeatureRow(FeatureSetting.AUXILIARY_TASK, Engine, "features.auxiliary.AuxiliaryLosses"),
+    FeatureRow(FeatureSetting.RETURNED_LOSSES, Engine, "features.returned_losses.ReturnedLosses"),
+    FeatureRow(FeatureSetting.RETURNED_ACTIONS, Engine, "policies.returned_actions.ReturnedActions"),
+    FeatureRow(FeatureSetting.LAMBDA_RETURNS, Engine, "features.lambda_returns.LambdaReturns"),
+    FeatureRow(FeatureSetting.GATE, Engine, "features.gates.Gates"),
+    FeatureRow(FeatureSetting.CLIPPED_OUTLIERS, PredictorTrainer, "features.outliers.ClippedReturns"),
+    FeatureRow(FeatureSetting.GROUP_CLIP, Engine, "features.group_clip.GroupClip"),
+    FeatureRow(FeatureSetting.TIED_PARAMETERS, Engine, "features.ties.TiedGradients"),
+    FeatureRow(FeatureSetting.REWARDS, ObjectiveEvaluator, "policies.policy_evaluator.PolicyEvaluator"),
+    FeatureRow(FeatureSetting.OBSERVATION_STATISTICS, Engine, "features.normalisation.ObservationStatistics"),
 )
 """Which setting needs which feature. Features with a point in common are called in this order."""
 

@@ -216,7 +216,7 @@ def ablate(
     with as_evaluated(running.system):
         evaluated: _Evaluated
         if acting:
-            evaluated = _Episodes(running, split, links, episodes, sampled)
+            evaluated = _EpisodeSamples(running, split, links, episodes, sampled)
         else:
             evaluated = _Examples(running, split, links, examples)
         return _ablated(running, kind, split, links, names, evaluated)
@@ -326,7 +326,7 @@ class _Examples:
         return ["loss", *(metrics.pop() if len(metrics) == 1 else ())]
 
 
-class _Episodes:
+class _EpisodeSamples:
     """The first episode of each of an environment's copies, from as many seeds as episodes are wanted of each."""
 
     measure = RETURN

@@ -209,7 +209,7 @@ def value(
         fix = f"{command}, or antiphon.inspection.ablation.ablate(simulation)"
         raise RunError(f"value: cannot be measured, as {no_fork}; rank the channels by ablation: {fix}")
     alone = {name: [name] for name in chosen_channels(names, channels, "value: channel")}
-    rows = [_Row(name, members, ahead) for name, members in {COUPLING: names, **alone}.items()]
+    rows = [_ValueLosses(name, members, ahead) for name, members in {COUPLING: names, **alone}.items()]
     check_counts("value", needed=True, horizon=horizon)
     check_counts("value", 2, needed=True, repeats=repeats)
     check_counts("value", 0, ahead=ahead)
@@ -318,7 +318,7 @@ class _Forks:
 
 
 @dataclass
-class _Row:
+class _ValueLosses:
     """The losses of one row, as they come in."""
 
     name: str

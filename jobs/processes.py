@@ -62,7 +62,7 @@ class Processes:
     host = "127.0.0.1"
 
     def __init__(self) -> None:
-        self._workers: list[_Worker] = []
+        self._workers: list[_WorkerProcess] = []
         self._stopped: Sequence[int] = ()
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
@@ -71,7 +71,7 @@ class Processes:
         if worker is not None:
             worker.begin(function, *arguments)
         else:
-            worker = _Worker()
+            worker = _WorkerProcess()
             worker.begin(function, *arguments)
             self._workers.append(worker)  # not before: a signal would kill a process that has no call to stop
         if self._stopped and not worker.stopped:  # by a signal that came before the line above
@@ -99,7 +99,7 @@ class Processes:
             worker.shutdown()
 
 
-class _Worker(ProcessPoolExecutor):
+class _WorkerProcess(ProcessPoolExecutor):
     """A process that takes one call after the other. It begins with a fresh interpreter, without the main program."""
 
     def __init__(self) -> None:

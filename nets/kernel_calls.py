@@ -84,7 +84,7 @@ class Lines:
 
 
 @dataclass(slots=True)
-class Call:
+class UpdateCall:
     """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
 
     parameters: list[Tensor]
@@ -98,7 +98,7 @@ class Call:
     copied: list[Lines] = field(default_factory=list)
     """Tensors that the kernel gets as copies, which are written back."""
 
-    def join(self, more: Call) -> None:
+    def join(self, more: UpdateCall) -> None:
         """Add the tensors of another call."""
         self.parameters += more.parameters
         self.gradients += more.gradients

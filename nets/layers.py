@@ -79,7 +79,7 @@ def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tens
     for transport in transports:
         if weight in transport.weights:
             fixed = transport.weights[weight]
-            y = _Feedback.apply(y, transport.message, fixed, transport.rows)  # type: ignore[no-untyped-call]
+            y = _FeedbackPath.apply(y, transport.message, fixed, transport.rows)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -373,7 +373,7 @@ class _BatchNorm(torch.autograd.Function):
         return of_x, of_gain, of_bias
 
 
-class _Feedback(torch.autograd.Function):
+class _FeedbackPath(torch.autograd.Function):
     """Identity of a map's output [B, O] or [B, O, H, W], with a gradient path to a message through a fixed weight, [O, size] or
     [O, channels, side, side] (Lillicrap et al. 2016). There are no second derivatives.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.base import kinds
 from antiphon.base.extensions import optimiser
-from antiphon.nets.kernel_calls import Call, Numbers
+from antiphon.nets.kernel_calls import Numbers, UpdateCall
 
 BETAS = 0.9, 0.999
 """Adam's decay rates of the first and second moment."""
@@ -40,7 +40,7 @@ class Rule(ABC):
 
     @abstractmethod
     def update(
-        self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
+        self, call: UpdateCall, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
     ) -> None:
         """Update parameters.
 
@@ -85,7 +85,7 @@ class Sgd(Rule):
         return ("momentum",) if self.momentum else ()
 
     def update(
-        self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
+        self, call: UpdateCall, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
     ) -> None:
         """Update parameters: alone without the kernel, where nothing is to be read on the device."""
         rate, weight_decay = numbers
@@ -139,7 +139,7 @@ class Adam(Rule):
         return "mean", "square"
 
     def update(
-        self, call: Call, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
+        self, call: UpdateCall, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
     ) -> None:
         """Update parameters by the kernel."""
         rate, weight_decay = numbers

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.clipping import clipped
-from antiphon.nets.kernel_calls import Call, Numbers
+from antiphon.nets.kernel_calls import Numbers, UpdateCall
 from antiphon.nets.optimiser_kinds import RULES
 from antiphon.nets.per_member import PerMember
 
@@ -185,7 +185,7 @@ class Optimiser:
         for tensors in self.state.values():
             yield from tensors
 
-    def _run(self, call: Call, numbers: Numbers, *, from_zero: bool = False) -> None:
+    def _run(self, call: UpdateCall, numbers: Numbers, *, from_zero: bool = False) -> None:
         """Update the parameters of `call` (`Rule.update`)."""
         found_inf = None if self.skip is None else self.skip.flag
         self.rule.update(call, numbers, found_inf, alone=not self._shape, from_zero=from_zero)
@@ -221,7 +221,7 @@ class Optimiser:
 
     def calls(
         self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
-    ) -> list[tuple[Call, Numbers]]:
+    ) -> list[tuple[UpdateCall, Numbers]]:
         """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
         present = [gradient for gradient in gradients if gradient is not None]
         if not present:
@@ -246,10 +246,10 @@ class Optimiser:
             steps = [counts_by_parameter[i] + once for i in indices]
         state_tensors = [state[name] for name in self.moments]
         moments = [list(tensors) if every else [tensors[i] for i in indices] for tensors in state_tensors]
-        call = Call(parameters, laid_out(parameters, present), moments, steps, counts)
+        call = UpdateCall(parameters, laid_out(parameters, present), moments, steps, counts)
         return [(call, (rate, self.weight_decay))]
 
-    def run(self, calls: Sequence[Call], numbers: Numbers) -> None:
+    def run(self, calls: Sequence[UpdateCall], numbers: Numbers) -> None:
         """Run the kernel on calls of optimisers with one `key` and `skip`."""
         self._count_once([count for call in calls for count in call.counts])
         joined = calls[0]

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.clipping import clipped_each
-from antiphon.nets.kernel_calls import Call, Lines, Numbers, in_lines, left_over, unwritten_zeros, whole_lines
+from antiphon.nets.kernel_calls import (
+    Lines,
+    Numbers,
+    UpdateCall,
+    in_lines,
+    left_over,
+    unwritten_zeros,
+    whole_lines,
+)
 from antiphon.nets.optimisers import MISSED, MemberMask, Optimiser, laid_out, taken_steps
 from antiphon.nets.per_member import nonzero
 
@@ -105,7 +113,7 @@ class StackedOptimiser(Optimiser):
 
     def calls(
         self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
-    ) -> list[tuple[Call, Numbers]]:
+    ) -> list[tuple[UpdateCall, Numbers]]:
         """Begin a step of some members and return the kernel's arguments: a call for each run of members with equal numbers.
 
         Where all members step, each with its own numbers, the step is taken and there is no call. Arguments: see `step`.
@@ -153,7 +161,7 @@ class StackedOptimiser(Optimiser):
             return True
         return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor], indices: Sequence[int]) -> Call:
+    def _call_all(self, gradients: Sequence[Tensor], indices: Sequence[int]) -> UpdateCall:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None and self.clips:
             gradients = clipped_each(gradients, self.clip)
@@ -168,7 +176,7 @@ class StackedOptimiser(Optimiser):
             gradients_in_lines[n] = torch.cat(
                 [gradients_in_lines[n].reshape(-1), parameters[n][gradients_in_lines[n].numel() :]]
             )  # padding stays zero
-        return Call(list(parameters), gradients_in_lines, [list(tensors) for tensors in moments], steps)
+        return UpdateCall(list(parameters), gradients_in_lines, [list(tensors) for tensors in moments], steps)
 
     def _step_each(self, gradients: Sequence[Tensor], indices: Sequence[int], rate: float | Tensor) -> None:
         """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
@@ -184,7 +192,7 @@ class StackedOptimiser(Optimiser):
             decays = [factors[i] for i in indices]
             rows = self.rule.decayed(rows, parameters, rates, decays)
         moments = [[self.state[name][i] for i in indices] for name in self.moments]
-        self._run(Call(moved, laid_out(parameters, rows), moments, steps), (1.0, 0.0), from_zero=True)
+        self._run(UpdateCall(moved, laid_out(parameters, rows), moments, steps), (1.0, 0.0), from_zero=True)
         torch._foreach_addcmul_(parameters, moved, rates)
 
     @cached_property
@@ -222,7 +230,7 @@ class StackedOptimiser(Optimiser):
 
     def _call_some(
         self, gradients: Sequence[Tensor], indices: Sequence[int], stepping: Sequence[int]
-    ) -> Call:
+    ) -> UpdateCall:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices
         steps = []
@@ -234,7 +242,7 @@ class StackedOptimiser(Optimiser):
             if not self.late.isdisjoint(indices):
                 each_count = [count.unbind() for count in taken_steps(self.state)]
                 steps = [each_count[i][n] for i in indices for n in stepping]
-        call = Call([], [], [[] for _ in moments], steps)
+        call = UpdateCall([], [], [[] for _ in moments], steps)
         for i, rows in zip(indices, self._gradients(gradients, indices, stepping), strict=True):
             stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
             slices = [parameters[i], *(slices_of_moment[i] for slices_of_moment in moments)]

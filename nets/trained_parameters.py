@@ -17,7 +17,7 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.nets.isolation.global_numbers import of_seed
-from antiphon.nets.kernel_calls import Call, Numbers, padded_zeros
+from antiphon.nets.kernel_calls import Numbers, UpdateCall, padded_zeros
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.random import seed_for
@@ -370,7 +370,7 @@ class TrainedParameters:
 
     def kernel_calls(
         self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Tensor | None
-    ) -> list[tuple[Call, Numbers]]:
+    ) -> list[tuple[UpdateCall, Numbers]]:
         """Return the kernel's calls of a step that has begun, which others may share; empty where it shares none and is taken."""
         optimiser = self.optimiser
         if not isinstance(optimiser, Optimiser):
@@ -427,7 +427,7 @@ def take_optimiser_steps(
 
     Equal settings and numbers share one kernel call.
     """
-    calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
+    calls: dict[Hashable, list[tuple[Any, UpdateCall, Numbers]]] = {}
     for position, (owner, gradients, member_mask, resting) in enumerate(steps):
         for call, numbers in owner.kernel_calls(*owner.begin_step(gradients, now, member_mask, resting)):
             optimiser: Any = owner.optimiser

@@ -169,7 +169,7 @@ class AgentHandle(ModelHandle):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Message:
+class HeldMessage:
     """A message that its channel still holds: the value sent, and the gradient returned so far.
 
     Attributes:
@@ -203,7 +203,7 @@ class Message:
         return f"<Message sent at step {self.stamp}: {list(self.value.shape)}, {returned} returned, {state}>"
 
     @classmethod
-    def of(cls, message: heart.Message) -> Message:
+    def of(cls, message: heart.Message) -> HeldMessage:
         """Return a message as its ledger has it."""
 
         def mask(where: Mask) -> Tensor:
@@ -315,9 +315,9 @@ class ChannelHandle:
         return dict(feedback.weights or {}) if feedback.direct is None else {"direct": feedback.direct}
 
     @property
-    def messages(self) -> dict[int, Message]:
+    def messages(self) -> dict[int, HeldMessage]:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
-        return {stamp: Message.of(message) for stamp, message in self._channel.ledger.messages.items()}
+        return {stamp: HeldMessage.of(message) for stamp, message in self._channel.ledger.messages.items()}
 
     def figures(self) -> Figures:
         """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.
@@ -385,11 +385,11 @@ class Figures(dict[str, float | None]):
         return "\n".join(lines)
 
 
-class _Described(Protocol):
+class _HasDescription(Protocol):
     def described(self) -> Mapping[str, object]: ...
 
 
-T = TypeVar("T", bound=_Described)
+T = TypeVar("T", bound=_HasDescription)
 
 
 class Named(dict[str, T]):

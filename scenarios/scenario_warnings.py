@@ -305,7 +305,7 @@ def _is_among(subject: _Subject, subjects: Collection[_Subject]) -> bool:
 def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from warn_15_blocked(scenario)
     yield from warn_2_signal(scenario)
-    reach, rules = _Reach(scenario), speaking(_OF_CHANNELS, scenario.relations.given)
+    reach, rules = _MessageReach(scenario), speaking(_OF_CHANNELS, scenario.relations.given)
     for channel in scenario.channels:
         yield from chain.from_iterable(warn(scenario, channel, reach) for warn in rules)
         yield from (_unused("channel", channel.name, *unused) for unused in _unused_by_channel(channel))
@@ -330,7 +330,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
 
 
 @dataclass(frozen=True)
-class _Reach:
+class _MessageReach:
     """What messages lead to, over any number of agents; and what learns together."""
 
     scenario: Scenario
@@ -377,7 +377,7 @@ def warn_2_signal(scenario: Scenario) -> Iterator[Finding]:
         yield Finding("training", "agents", _NONE_LEARNS, control="learning")
 
 
-def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """A message is read within the training."""
     sender, receiver = scenario.agents[channel.sender].clock, scenario.agents[channel.receiver].clock
     arrival = sender.phase % sender.period + channel.link.delay
@@ -388,21 +388,23 @@ def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach
         )
 
 
-def warn_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_16_state_of_an_episode(
+    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
+) -> Iterator[Finding]:
     """A decoupled state is passed between windows."""
     if channel.state and channel.coupling.predicts and scenario.windows[channel.sender] == "episode":
         yield _of(channel, "the window is the episode, so no state is passed between windows; make it locked")
 
 
 def warn_2_leads_to_an_objective(
-    scenario: Scenario, channel: ChannelSpec, reach: _Reach
+    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
 ) -> Iterator[Finding]:
     """A message leads to an objective."""
     if not channel.state and channel.receiver not in reach.learning:
         yield _of(channel, "leads to no agent with an objective")
 
 
-def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """Several messages are there to be read, and not all are lost."""
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
@@ -416,7 +418,7 @@ def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
         )
 
 
-def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """Layer norm of two components keeps little more than which of them is larger."""
     if channel.norm == "layer" and channel.port_components == 2:
         yield _of(
@@ -425,7 +427,7 @@ def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Ite
         )
 
 
-def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
     if not channel.coupling.predicts:
@@ -438,7 +440,7 @@ def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
     yield from (_of(channel, line) for line in lines)
 
 
-def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """A predictor learns from each minibatch of further passes, and is held to what they have in common."""
     gradient, scene = channel.gradient, scenario.relations
     kept_first = gradient.passes == AUTO and may_be_chosen(scene, channel)
@@ -460,7 +462,7 @@ def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> I
         )
 
 
-def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """A predicted gradient changes the sender's parameters, or what it returns to senders of its own."""
     sender = scenario.agents[channel.sender]
     tied = sender.share is not None or any(channel.sender in group for group in scenario.share)
@@ -471,7 +473,7 @@ def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
         )
 
 
-def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """A predicted gradient is learned: layers begin at zero, and a module of a user's may have been trained before."""
     gradient = channel.gradient
     if gradient.learn or not (channel.coupling.predicts and gradient.apply):
@@ -486,7 +488,7 @@ def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> I
         )
 
 
-def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
     observed = {*scenario.agents[channel.sender].observes, "from.state"}
     if channel.state or not _is_direct(channel) or not observed.isdisjoint(channel.gradient.context):
@@ -497,7 +499,9 @@ def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
         yield _of(channel, _BLIND)
 
 
-def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_11_update_locked(
+    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
+) -> Iterator[Finding]:
     """What returns at once makes the sender wait."""
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
@@ -507,7 +511,9 @@ def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
         yield _of(channel, message, "" if late[0] == "trace" else "waits")
 
 
-def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[Finding]:
+def warn_18_synthetic_input(
+    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
+) -> Iterator[Finding]:
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
     coupling = channel.coupling
@@ -519,7 +525,7 @@ def warn_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Re
         yield _of(channel, "noise and bits only affect the training of its synthetic input")
 
 
-_OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[Finding]], Sequence[str]] = {
+_OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _MessageReach], Iterator[Finding]], Sequence[str]] = {
     warn_13_read_in_time: ("channels.link.delay", "agents.clock.period", "agents.clock.phase"),
     warn_16_state_of_an_episode: ("channels.key",),
     warn_2_leads_to_an_objective: (),
@@ -542,7 +548,7 @@ def _is_direct(channel: ChannelSpec) -> bool:
     return channel.coupling.predicts and channel.gradient.scale > 0 and channel.gradient.direct
 
 
-def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:
+def _is_residual_stream(channel: ChannelSpec, reach: _MessageReach) -> bool:
     """Whether messages are [tokens, features] and lead to an agent that classifies."""
     if channel.state or not isinstance(channel.size, tuple) or len(channel.size) != 2:
         return False

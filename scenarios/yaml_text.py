@@ -330,7 +330,7 @@ def _read(text: str, source: str, kind: str) -> Document:
         raise ScenarioError(f"{source}: broken YAML: character out of range; leave it out") from None
     if node is None:
         raise ScenarioError(f"{source}: is empty; begin with '{kind}: NAME'")
-    builder = _Builder()
+    builder = _NodeConverter()
     try:
         data = builder.build(node, (), ())
     except DocumentError as error:
@@ -395,7 +395,7 @@ _FIXES = {
 """What to write instead, by words of the YAML parser's."""
 
 
-class _Builder:
+class _NodeConverter:
     """Converter of composed nodes to plain data and the line of every path."""
 
     def __init__(self) -> None:

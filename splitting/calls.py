@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from antiphon.base.errors import ScenarioError
-from antiphon.splitting.graph import Trace, storages
+from antiphon.splitting.graph import ModelGraph, storages
 
 Nodes = frozenset[fx.Node]
 
@@ -33,14 +33,14 @@ class Start:
     before: Nodes = frozenset()
 
 
-def starts_of(trace: Trace, name: str) -> list[Start]:
+def starts_of(trace: ModelGraph, name: str) -> list[Start]:
     """Return where the parts begin that a cut before a submodule makes.
 
     Raises:
         ScenarioError: Something is written in place between two calls that would be computed in another order.
     """
     calls = trace.calls.get(name, ())
-    graph = _Graph(trace)
+    graph = _Dependencies(trace)
     weights = [
         node for node in graph.nodes if node.op == "get_attr" and f"{node.target}".startswith(f"{name}.")
     ]
@@ -63,10 +63,10 @@ def starts_of(trace: Trace, name: str) -> list[Start]:
     return starts
 
 
-class _Graph:
+class _Dependencies:
     """What the nodes of a trace depend on, also by way of what is written in place."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: ModelGraph) -> None:
         self.trace = trace
         self.nodes = [node for node in trace.graph.nodes if node in trace.facts]
         self.order = {node: index for index, node in enumerate(self.nodes)}

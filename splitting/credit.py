@@ -29,9 +29,9 @@ from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cut_plan import Where, at_path, plan_parts
 from antiphon.splitting.cuts import containers
 from antiphon.splitting.feature_axes import feature_axes
-from antiphon.splitting.graph import Trace
+from antiphon.splitting.graph import ModelGraph
 from antiphon.splitting.outputs import RequiredOutput, prediction_of
-from antiphon.splitting.part_modules import Part, Wire, build_parts
+from antiphon.splitting.part_modules import ModelPart, Wire, build_parts
 from antiphon.splitting.tracer import trace
 
 Shape = tuple[int, ...]
@@ -41,20 +41,20 @@ _LAYERS = 2
 _AFTER = "after "
 
 
-def _in_order(traced: Trace) -> list[str]:
+def _in_order(traced: ModelGraph) -> list[str]:
     """The submodules of a trace in the order of their calls."""
     order = {node: index for index, node in enumerate(traced.graph.nodes)}
     return sorted(filter(None, traced.entries), key=lambda path: order[traced.entries[path]])
 
 
-def _read_by(traced: Trace, path: str) -> Shape:
+def _read_by(traced: ModelGraph, path: str) -> Shape:
     """Of a sample of the first tensor that a submodule reads."""
     node = traced.entries[path]
     values = (traced.facts[read].value for read in node.all_input_nodes)
     return next((tuple(value.shape[1:]) for value in values if isinstance(value, Tensor)), ())
 
 
-def _checked(part: Part, at: str, shape: Shape | None = None) -> Part:
+def _checked(part: ModelPart, at: str, shape: Shape | None = None) -> ModelPart:
     """A part; ScenarioError unless it reads one message, and of this shape where one is given."""
     if not part.observes and len(part.reads) == 1 and shape in (None, tuple(part.reads[0].message.shape)):
         return part
@@ -101,7 +101,7 @@ class SiteHead(nn.Module):
         return outputs
 
 
-class Credit:
+class ChannelGradients:
     """Makes the gradients of a cut model's channels.
 
     Args:
@@ -121,10 +121,10 @@ class Credit:
         model: nn.Module,
         example: Mapping[str, Tensor],
         cuts: Sequence[str],
-        traced: Trace,
+        traced: ModelGraph,
         required: RequiredOutput,
         output: str | int | None,
-        parts: Mapping[str, Part],
+        parts: Mapping[str, ModelPart],
         *,
         targets: Sequence[str],
         coded: bool,
@@ -132,8 +132,8 @@ class Credit:
         self.coded, self.targets = coded, targets
         self.model, self.example, self.cuts, self.traced = model, example, cuts, traced
         self.required, self.output, self.parts = required, output, parts
-        self._tails: dict[str, Part] = {}
-        self._traces: dict[tuple[str, ...], Trace] = {}
+        self._tails: dict[str, ModelPart] = {}
+        self._traces: dict[tuple[str, ...], ModelGraph] = {}
 
     def default(self, wire: Wire) -> str | dict[str, Any]:
         """Return the gradient of a channel for which none is given: the best of the safe ones in docs/results/split-credit.md.
@@ -242,7 +242,7 @@ class Credit:
 
     # --- sub-graphs ----------------------------------------------------------------------------------------
 
-    def tail(self, at: str) -> Part:
+    def tail(self, at: str) -> ModelPart:
         """Return the model from the input of a submodule, or from what follows a block, to the prediction, as a part.
 
         Args:
@@ -255,7 +255,7 @@ class Credit:
             self._tails[at] = _checked(self._parts(self._trace([at]), [at])[-1], at)
         return self._tails[at]
 
-    def block(self, name: str, at: str) -> Part:
+    def block(self, name: str, at: str) -> ModelPart:
         """Return a block as a part from its input to the input of what follows it.
 
         Args:
@@ -269,7 +269,7 @@ class Credit:
         following = [*blocks, at][blocks.index(name) + 1]
         return _checked(self._parts(self._trace([*blocks, at]), [name, following])[1], name)
 
-    def _trace(self, names: Sequence[str]) -> Trace:
+    def _trace(self, names: Sequence[str]) -> ModelGraph:
         """The model's trace with the containers of submodules opened, and an entry for every `after PATH`."""
         ends = {name: name.removeprefix(_AFTER) for name in names if name.startswith(_AFTER)}
         key = (*sorted(containers([ends.get(name, name) for name in names])), *ends)
@@ -279,7 +279,7 @@ class Credit:
             self._traces[key] = replace(traced, entries=traced.entries | more)
         return self._traces[key]
 
-    def _parts(self, traced: Trace, at: Sequence[str]) -> list[Part]:
+    def _parts(self, traced: ModelGraph, at: Sequence[str]) -> list[ModelPart]:
         prediction = prediction_of(traced, self.output, self.required)
         shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
         axes = self.required.axes_for(shape)

@@ -15,7 +15,7 @@ from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.nearest_names import suggest
 from antiphon.nets.modules import tensors_in
 from antiphon.splitting.calls import Start, starts_of
-from antiphon.splitting.graph import Trace, storages
+from antiphon.splitting.graph import ModelGraph, storages
 
 Where = tuple[Any, ...]
 """The place of a tensor in a value of nested tuples, lists and dicts: indices and keys."""
@@ -24,7 +24,7 @@ Place = tuple[fx.Node, Where]
 
 
 @dataclass(frozen=True)
-class Message:
+class CrossingTensor:
     """A tensor that crosses a cut.
 
     Attributes:
@@ -55,12 +55,12 @@ class PartPlan:
 
     nodes: list[fx.Node] = field(default_factory=list)
     observes: list[str] = field(default_factory=list)
-    reads: list[Message] = field(default_factory=list)
+    reads: list[CrossingTensor] = field(default_factory=list)
     predictions: list[int] = field(default_factory=list)
 
 
 @dataclass
-class Plan:
+class CutPlan:
     """A cut model: its parts, the submodule before which each but the first begins, and the predictions."""
 
     parts: list[PartPlan]
@@ -78,7 +78,7 @@ def at_path(value: Any, path: Where) -> Any:
 class _Planner:
     """Assigns the nodes of a trace to parts, which begin at `starts`, in order."""
 
-    def __init__(self, trace: Trace, starts: Sequence[Start], predictions: Sequence[Place]) -> None:
+    def __init__(self, trace: ModelGraph, starts: Sequence[Start], predictions: Sequence[Place]) -> None:
         self.trace, self.predictions = trace, predictions
         self.names = [start.name for start in starts]
         self.order = {node: i for i, node in enumerate(trace.graph.nodes)}
@@ -92,16 +92,16 @@ class _Planner:
             early = self.order[start.node]
             self.part |= {n: number for n, i in self.order.items() if i < early or n in start.before}
         self.pinned: set[fx.Node] = set()
-        self.messages: dict[tuple[fx.Node, Where], Message] = {}
+        self.messages: dict[tuple[fx.Node, Where], CrossingTensor] = {}
 
-    def plan(self) -> Plan:
+    def plan(self) -> CutPlan:
         """Return the plan; ScenarioError where something cannot cross."""
         for number in range(self.count):
             if not any(self._owned(node, number) for node in self.needed):
                 self._pin(number)
         parts = [self._gather(number) for number in range(self.count)]
         self._check_writes(parts)
-        return Plan(parts, self.names, self.predictions)
+        return CutPlan(parts, self.names, self.predictions)
 
     def _needed(self, outputs: set[fx.Node]) -> set[fx.Node]:
         """The nodes that the predictions depend on, also by way of what is written in place; and writes to buffers."""
@@ -166,7 +166,7 @@ class _Planner:
         plan = PartPlan()
         included: set[fx.Node] = set()
         observed: set[fx.Node] = set()
-        reads: set[Message] = set()
+        reads: set[CrossingTensor] = set()
         waiting = [node for node in self.order if node in self.needed and self._owned(node, number)]
         for i, (node, _) in enumerate(self.predictions):
             alone = len(self.predictions) == 1 or self._free(node)
@@ -207,7 +207,7 @@ class _Planner:
             if not late and self._free(writer) and self.trace.facts[writer].writes & self.held[node]:
                 yield writer
 
-    def _messages(self, node: fx.Node, number: int) -> Iterator[Message]:
+    def _messages(self, node: fx.Node, number: int) -> Iterator[CrossingTensor]:
         assert self.part[node] < number
         container = self.trace.facts[node].value
         if isinstance(container, dict) and type(container) is not dict:  # its reader has a plain one
@@ -228,7 +228,7 @@ class _Planner:
                 self.messages[key] = self._message(node, path, value, number)
             yield self.messages[key]
 
-    def _message(self, node: fx.Node, path: Where, value: Tensor, number: int) -> Message:
+    def _message(self, node: fx.Node, path: Where, value: Tensor, number: int) -> CrossingTensor:
         shape = list(value.shape)
         if not value.is_floating_point():
             raise self._refused(node, number, f"is of {value.dtype}, which has no gradient")
@@ -243,7 +243,7 @@ class _Planner:
             )
             raise self._refused(node, number, f"{shape} has no batch as its first axis, {position}")
         name = "_".join(str(key) for key in (node.name, *path))
-        return Message(node, path, tuple(shape[1:]), self.part[node], name)
+        return CrossingTensor(node, path, tuple(shape[1:]), self.part[node], name)
 
     def _refused(self, node: fx.Node, number: int, why: str) -> ScenarioError:
         where = self.trace.facts[node].where
@@ -292,8 +292,8 @@ def leaves(value: object, path: Where = ()) -> Iterator[tuple[Where, object]]:
         yield path, value
 
 
-def plain_size(trace: Trace, node: fx.Node) -> Any:
-    """Return a size or constant as what it is of any batch: a plain value, multiples of the batch size as `Rows`.
+def plain_size(trace: ModelGraph, node: fx.Node) -> Any:
+    """Return a size or constant as what it is of any batch: a plain value, multiples of the batch size as `BatchMultiple`.
 
     Returns:
         `NotImplemented` where it is neither.
@@ -301,13 +301,13 @@ def plain_size(trace: Trace, node: fx.Node) -> Any:
     return _plain(trace.facts[node].value, trace.smaller[node], trace.batches)
 
 
-def typed_inputs(trace: Trace, node: fx.Node) -> set[fx.Node]:
+def typed_inputs(trace: ModelGraph, node: fx.Node) -> set[fx.Node]:
     """Return the inputs of a node of which it reads the size and type alone, and whose sizes are plain (`plain_shape`)."""
     return {n for n in trace.facts[node].typed if plain_shape(trace, n) is not NotImplemented}
 
 
-def plain_shape(trace: Trace, node: fx.Node) -> Any:
-    """Return the shape of a tensor of any batch, multiples of the batch size as `Rows`; `NotImplemented` where it is none."""
+def plain_shape(trace: ModelGraph, node: fx.Node) -> Any:
+    """Return the shape of a tensor of any batch, multiples of the batch size as `BatchMultiple`; `NotImplemented` where it is none."""
     value, smaller = trace.facts[node].value, trace.smaller[node]
     if not isinstance(value, Tensor) or not isinstance(smaller, Tensor):
         return NotImplemented
@@ -315,7 +315,7 @@ def plain_shape(trace: Trace, node: fx.Node) -> Any:
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchMultiple:
     """A number that is so many times the batch size."""
 
     times: int
@@ -332,7 +332,7 @@ def _plain(have: Any, smaller: Any, batches: tuple[int, int]) -> Any:
     if have == smaller:
         return have
     if type(have) is int and have * batches[1] == smaller * batches[0] and have % batches[0] == 0:
-        return Rows(have // batches[0])
+        return BatchMultiple(have // batches[0])
     return NotImplemented
 
 
@@ -341,7 +341,7 @@ def no_submodule(name: str, modules: Iterable[str]) -> ScenarioError:
     return ScenarioError(f"at: no submodule '{name}'{suggest(name, filter(None, modules))}")
 
 
-def plan_parts(trace: Trace, at: Sequence[str], predictions: Sequence[Place]) -> Plan:
+def plan_parts(trace: ModelGraph, at: Sequence[str], predictions: Sequence[Place]) -> CutPlan:
     """Plan the parts of a model that is cut before some of its submodules.
 
     Args:

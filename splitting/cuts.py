@@ -19,7 +19,7 @@ from antiphon.engine.costs.cost_model import FlopCounter
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.splitting.cut_plan import Place, plan_parts
 from antiphon.splitting.example import call_copy, check_model, named_example
-from antiphon.splitting.graph import Trace
+from antiphon.splitting.graph import ModelGraph
 from antiphon.splitting.outputs import outputs_of, prediction_of
 from antiphon.splitting.tracer import trace
 
@@ -115,7 +115,7 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
 
 
 def _cut_at(
-    traced: Trace, path: str, predictions: Sequence[Place], shares: Mapping[fx.Node, float]
+    traced: ModelGraph, path: str, predictions: Sequence[Place], shares: Mapping[fx.Node, float]
 ) -> Cut | None:
     kind = type(traced.root.get_submodule(path)).__name__
     try:
@@ -238,7 +238,7 @@ def _balanced(
     return [candidates[end - 1].name for end in best[count, last][2][:-1]]
 
 
-def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> Trace:
+def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> ModelGraph:
     opened = {""}
     around_blocks = _around_blocks(model)
     for path, module in model.named_modules():
@@ -283,7 +283,7 @@ def flop_of(module: nn.Module, *args: Any, **kwargs: Any) -> int:
     return int(counter.flop)
 
 
-def _shares(traced: Trace) -> dict[fx.Node, float]:
+def _shares(traced: ModelGraph) -> dict[fx.Node, float]:
     """The share of the forward's operations that is before each node."""
     total, before = 0, {}
     for node in traced.graph.nodes:

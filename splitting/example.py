@@ -31,7 +31,7 @@ _BATCH = 3
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ModelInputs:
     """Arguments of a model.
 
     Attributes:
@@ -75,7 +75,9 @@ def arguments(model: nn.Module) -> dict[str, bool]:
     }
 
 
-def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[str, str] | None) -> Inputs:
+def inputs_for(
+    model: nn.Module, source: Any, env: Description, inputs: Mapping[str, str] | None
+) -> ModelInputs:
     """Return a model's arguments as signals of an environment.
 
     Their values are random, or where the model does not take these, as of lengths that may be zero, those of a first step.
@@ -105,7 +107,7 @@ def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[
             }
             refusal = _problem(model, example)
             if refusal is None:
-                return Inputs(signals, example, indices)
+                return ModelInputs(signals, example, indices)
             problem = problem or refusal
     raise ScenarioError(problem)
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.modules import tensors_in
 from antiphon.splitting.cut_plan import Where, at_path
-from antiphon.splitting.graph import Trace, evaluate, restored
+from antiphon.splitting.graph import ModelGraph, evaluate, restored
 
 _FIRST = re.compile(r"conv(_transpose)?[123]d")
 """Functions whose channels are axis 1, unless they read a tensor whose features are known to be elsewhere: a mixer of tokens."""
@@ -135,7 +135,7 @@ def _pointwise(name: str) -> bool:
     )
 
 
-def feature_axes(traced: Trace, example: Mapping[str, Any]) -> Callable[[fx.Node, Where], int | None]:
+def feature_axes(traced: ModelGraph, example: Mapping[str, Any]) -> Callable[[fx.Node, Where], int | None]:
     """Return what gives the axis of the features of a tensor of a trace, counted with the batch; None: it is not known.
 
     Args:

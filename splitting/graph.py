@@ -36,7 +36,7 @@ class Fact:
 
 
 @dataclass
-class Trace:
+class ModelGraph:
     """The graph of a model's forward.
 
     Attributes:

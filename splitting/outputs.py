@@ -17,7 +17,7 @@ from antiphon.envs.signal import Signal
 from antiphon.nets import modules
 from antiphon.nets.user_modules import hooked, probe_of
 from antiphon.splitting.cut_plan import Place, at_path, leaves
-from antiphon.splitting.graph import Trace, as_dict, call_model, in_own_type, own_copies
+from antiphon.splitting.graph import ModelGraph, as_dict, call_model, in_own_type, own_copies
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"
@@ -131,7 +131,9 @@ def _moved(shape: Shape, target: Shape) -> str:
     return f", such as {moves[target]}" if target in moves else ""
 
 
-def prediction_of(trace: Trace, output: str | int | None, required: RequiredOutput | None = None) -> Place:
+def prediction_of(
+    trace: ModelGraph, output: str | int | None, required: RequiredOutput | None = None
+) -> Place:
     """Return the output that is the prediction: its node, and the place in that node's value.
 
     Args:
@@ -187,7 +189,7 @@ def _fix_of_size(shape: list[int], required: RequiredOutput) -> str:
 
 
 def predictions_of(
-    trace: Trace, outputs: Mapping[str | int | None, RequiredOutput], dropped: Sequence[str | int]
+    trace: ModelGraph, outputs: Mapping[str | int | None, RequiredOutput], dropped: Sequence[str | int]
 ) -> list[Place]:
     """Return several outputs, as `prediction_of` does one.
 
@@ -217,33 +219,33 @@ def predictions_of(
     return [returned[path] for path in paths[: len(outputs)]]
 
 
-def outputs_of(trace: Trace) -> dict[tuple[Any, ...], Place]:
+def outputs_of(trace: ModelGraph) -> dict[tuple[Any, ...], Place]:
     """Return the tensors that the forward returns, by their places in what it returns."""
     fields = _fields(trace)
     places = _places(trace, _returned(trace))
     return {((fields[path[0]], *path[1:]) if fields else path): place for path, place in places}
 
 
-def _returned(trace: Trace) -> Any:
+def _returned(trace: ModelGraph) -> Any:
     """What the forward returns, of nodes."""
     return next(node for node in trace.graph.nodes if node.op == "output").args[0]
 
 
-def _fields(trace: Trace) -> tuple[str, ...]:
+def _fields(trace: ModelGraph) -> tuple[str, ...]:
     """The names of what a forward returns as a named tuple; (): it returns something else."""
     returned = _returned(trace)
     named = trace.facts[returned].value if isinstance(returned, fx.Node) else returned
     return getattr(named, "_fields", ()) if isinstance(named, tuple) else ()
 
 
-def _by_name(trace: Trace, output: str | int | None) -> str | int | None:
+def _by_name(trace: ModelGraph, output: str | int | None) -> str | int | None:
     """The key of an output, also where it is an index of a named tuple."""
     fields = _fields(trace)
     return fields[output] if isinstance(output, int) and -1 < output < len(fields) else output
 
 
 @dataclass(frozen=True)
-class OwnLoss:
+class ReturnedLoss:
     """A loss among the outputs of a model.
 
     Attributes:
@@ -256,8 +258,8 @@ class OwnLoss:
 
 
 def loss_among(
-    trace: Trace, predictions: Sequence[Place], dropped: Sequence[str | int], targets: AbstractSet[str]
-) -> OwnLoss | None:
+    trace: ModelGraph, predictions: Sequence[Place], dropped: Sequence[str | int], targets: AbstractSet[str]
+) -> ReturnedLoss | None:
     """Return an output that is a loss and is neither kept nor dropped by name; None: there is none.
 
     A loss is one number that depends on the parameters and on the data, is called one, or is one number per sample that is
@@ -279,11 +281,11 @@ def loss_among(
         number = value.numel() == 1 and "input" in trace.facts[node].depends
         of_target = bool(targets & _arguments_of(node))
         if named or number or (value.dim() == 1 and of_target):
-            return OwnLoss(_key(path), of_target)
+            return ReturnedLoss(_key(path), of_target)
     return None
 
 
-def loss_left(model: nn.Module, trace: Trace, example: Mapping[str, Any]) -> str | None:
+def loss_left(model: nn.Module, trace: ModelGraph, example: Mapping[str, Any]) -> str | None:
     """Return the first attribute in which a forward leaves a loss; None: there is none. See `antiphon.nets.modules.loss_left`.
 
     Args:
@@ -307,7 +309,7 @@ def _arguments_of(node: fx.Node) -> set[str]:
 
 
 def _chosen(
-    trace: Trace,
+    trace: ModelGraph,
     outputs: dict[tuple[Any, ...], Place],
     output: str | int | None,
     argument: str,
@@ -327,7 +329,7 @@ def _chosen(
     return chosen[0]
 
 
-def _listed(trace: Trace, outputs: dict[tuple[Any, ...], Place]) -> str:
+def _listed(trace: ModelGraph, outputs: dict[tuple[Any, ...], Place]) -> str:
     shapes = (f"{_name(path)} {_shape(trace, place)}" for path, place in outputs.items())
     return ", ".join(shapes) or "no tensor"
 
@@ -337,7 +339,7 @@ def _key(path: tuple[Any, ...]) -> str | int:
     return path[0] if len(path) == 1 else _name(path)
 
 
-def _places(trace: Trace, value: Any) -> Iterator[tuple[tuple[Any, ...], Place]]:
+def _places(trace: ModelGraph, value: Any) -> Iterator[tuple[tuple[Any, ...], Place]]:
     for path, item in leaves(value):
         if isinstance(item, fx.Node):
             for more, leaf in leaves(trace.facts[item].value):
@@ -345,7 +347,7 @@ def _places(trace: Trace, value: Any) -> Iterator[tuple[tuple[Any, ...], Place]]
                     yield (*path, *more), (item, more)
 
 
-def _fits(trace: Trace, place: Place, size: int | None) -> bool:
+def _fits(trace: ModelGraph, place: Place, size: int | None) -> bool:
     value, smaller = (
         at_path(held, place[1]) for held in (trace.facts[place[0]].value, trace.smaller[place[0]])
     )
@@ -359,5 +361,5 @@ def _name(path: tuple[Any, ...]) -> str:
     return ".".join(map(str, path)) or _ONLY
 
 
-def _shape(trace: Trace, place: Place) -> list[int]:
+def _shape(trace: ModelGraph, place: Place) -> list[int]:
     return list(at_path(trace.facts[place[0]].value, place[1]).shape)

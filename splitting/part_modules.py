@@ -14,8 +14,16 @@ from torch import Tensor, fx, nn
 
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.user_modules import cast, copied, hold_mode, own_type, set_mode, set_type
-from antiphon.splitting.cut_plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
-from antiphon.splitting.graph import Trace
+from antiphon.splitting.cut_plan import (
+    BatchMultiple,
+    CrossingTensor,
+    CutPlan,
+    PartPlan,
+    at_path,
+    plain_shape,
+    plain_size,
+)
+from antiphon.splitting.graph import ModelGraph
 
 Shape = tuple[int, ...]
 
@@ -31,7 +39,7 @@ class Wire:
         port: What the channels of one message share, where it has several readers.
     """
 
-    message: Message
+    message: CrossingTensor
     receiver: int
     key: int
     port: str | None
@@ -60,7 +68,7 @@ def _taken() -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """One part of a cut model.
 
     Attributes:
@@ -77,13 +85,13 @@ class Part:
     observes: tuple[str, ...]
     shapes: tuple[Shape, ...]
     reads: tuple[Wire, ...]
-    sends: tuple[Message, ...]
+    sends: tuple[CrossingTensor, ...]
     predictions: tuple[int, ...]
 
 
-def _wires_of(plan: Plan, names: Sequence[str]) -> list[Wire]:
+def _wires_of(plan: CutPlan, names: Sequence[str]) -> list[Wire]:
     """Return the channels of a plan in canonical order: by the sender's name, the receiver's and the key."""
-    readers: dict[Message, int] = {}
+    readers: dict[CrossingTensor, int] = {}
     for part in plan.parts:
         for message in part.reads:
             readers[message] = readers.get(message, 0) + 1
@@ -98,8 +106,12 @@ def _wires_of(plan: Plan, names: Sequence[str]) -> list[Wire]:
 
 
 def build_parts(
-    trace: Trace, plan: Plan, model: nn.Module, names: Sequence[str], axes: Sequence[Sequence[int] | None]
-) -> list[Part]:
+    trace: ModelGraph,
+    plan: CutPlan,
+    model: nn.Module,
+    names: Sequence[str],
+    axes: Sequence[Sequence[int] | None],
+) -> list[ModelPart]:
     """Build the modules of a plan.
 
     Args:
@@ -114,20 +126,20 @@ def build_parts(
     """
     wires = _wires_of(plan, names)
     return [
-        _Builder(trace, plan, part, number, wires).build(
+        _PartGraphBuilder(trace, plan, part, number, wires).build(
             model, names[number], [axes[i] for i in part.predictions]
         )
         for number, part in enumerate(plan.parts)
     ]
 
 
-class _Builder:
+class _PartGraphBuilder:
     """Builds one part's graph."""
 
     def __init__(
         self,
-        trace: Trace,
-        plan: Plan,
+        trace: ModelGraph,
+        plan: CutPlan,
         part: PartPlan,
         number: int,
         wires: Sequence[Wire],
@@ -143,7 +155,7 @@ class _Builder:
         self.values: dict[fx.Node, Any] = {}
         self._rows: fx.Node | None = None
 
-    def build(self, model: nn.Module, name: str, axes: Sequence[Sequence[int] | None]) -> Part:
+    def build(self, model: nn.Module, name: str, axes: Sequence[Sequence[int] | None]) -> ModelPart:
         """Return the part."""
         nodes = {str(node.target): node for node in self.trace.facts if node.op == "placeholder"}
         observed = [nodes[argument] for argument in self.part.observes]
@@ -174,7 +186,9 @@ class _Builder:
         cast(module, own_type(model))  # complex parameters too
         module.keeps_input = True  # it copies what it reads
         predictions = tuple(self.part.predictions)
-        return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends, predictions)
+        return ModelPart(
+            module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends, predictions
+        )
 
     def _inputs(self, observed: Sequence[fx.Node], shapes: Sequence[Shape]) -> None:
         sizes = [math.prod(shape) for shape in shapes]
@@ -182,8 +196,8 @@ class _Builder:
         if len(sizes) > 1:
             split_input = self.graph.call_function(torch.split, (self.x, sizes, 1))
             pieces = [self.graph.call_function(operator.getitem, (split_input, i)) for i in range(len(sizes))]
-        by_message: dict[Message, fx.Node] = {}
-        sources: list[fx.Node | Message] = [*observed, *(wire.message for wire in self.reads)]
+        by_message: dict[CrossingTensor, fx.Node] = {}
+        sources: list[fx.Node | CrossingTensor] = [*observed, *(wire.message for wire in self.reads)]
         for source, shape, piece in zip(sources, shapes, pieces, strict=True):
             value = piece
             if not shape:
@@ -192,13 +206,13 @@ class _Builder:
                 value = self.graph.call_method("unflatten", (piece, 1, shape))
             # Kernels round differently for rows that are apart, and the part may write to it in place.
             value = self.graph.call_method("clone", (value,))
-            node = source.node if isinstance(source, Message) else source
+            node = source.node if isinstance(source, CrossingTensor) else source
             example = self.trace.facts[node].value
-            if isinstance(source, Message):
+            if isinstance(source, CrossingTensor):
                 value = self._in_memory_as(value, at_path(example, source.path))
             elif not example.is_floating_point():
                 value = self.graph.call_method("to", (value, example.dtype))
-            if isinstance(source, Message):
+            if isinstance(source, CrossingTensor):
                 by_message[source] = value
             else:
                 self.values[node] = value
@@ -238,7 +252,7 @@ class _Builder:
             return self.graph.call_method(
                 "to_complex", (self.graph.call_function(getattr, (self.x, "dtype")),)
             )
-        if not isinstance(value, Rows):
+        if not isinstance(value, BatchMultiple):
             assert value is not NotImplemented
             return value
         if self._rows is None:
@@ -273,7 +287,7 @@ class _Builder:
 
 
 def _rebuilt(
-    node: fx.Node, value: Any, by_message: Mapping[Message, fx.Node], path: tuple[Any, ...] = ()
+    node: fx.Node, value: Any, by_message: Mapping[CrossingTensor, fx.Node], path: tuple[Any, ...] = ()
 ) -> Any:
     """A value of nested tuples, lists and dicts with the messages in place of its tensors."""
     if isinstance(value, dict):

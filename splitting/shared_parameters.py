@@ -8,13 +8,16 @@ from typing import Literal
 from torch import nn
 
 from antiphon.base.errors import ScenarioError
-from antiphon.splitting.part_modules import Part
+from antiphon.splitting.part_modules import ModelPart
 
 Group = tuple[tuple[str, str], ...]
 
 
 def tied_parameters(
-    parts: Sequence[Part], model: nn.Module, names: Sequence[str], tie: Literal["copy", "together"] | None
+    parts: Sequence[ModelPart],
+    model: nn.Module,
+    names: Sequence[str],
+    tie: Literal["copy", "together"] | None,
 ) -> list[Group]:
     """Return the groups of parameters that are one in the model and several in the parts, each as (part, key).
 
@@ -68,7 +71,7 @@ def _separate(module: nn.Module, key: str) -> None:
     setattr(module.get_submodule(path), name, nn.Parameter(module.get_parameter(key).data))
 
 
-def _check_statistics(parts: Sequence[Part], names: Sequence[str]) -> None:
+def _check_statistics(parts: Sequence[ModelPart], names: Sequence[str]) -> None:
     """Refuse a module with running statistics in two parts: they would be two."""
     holders: dict[str, str] = {}
     for name, part in zip(names, parts, strict=True):

@@ -31,21 +31,21 @@ from antiphon.nets.user_modules import copied, hold_modes, hooked
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
-from antiphon.splitting.credit import WORDS, Credit
-from antiphon.splitting.cut_plan import Message, Place, at_path, no_submodule, plan_parts
+from antiphon.splitting.credit import WORDS, ChannelGradients
+from antiphon.splitting.cut_plan import CrossingTensor, Place, at_path, no_submodule, plan_parts
 from antiphon.splitting.cuts import containers, cut_names, flop_of, named_cuts
-from antiphon.splitting.example import Inputs, check_model, inputs_for
-from antiphon.splitting.graph import Trace
+from antiphon.splitting.example import ModelInputs, check_model, inputs_for
+from antiphon.splitting.graph import ModelGraph
 from antiphon.splitting.join import Origin
 from antiphon.splitting.outputs import (
-    OwnLoss,
     RequiredOutput,
+    ReturnedLoss,
     loss_among,
     loss_left,
     prediction_of,
     predictions_of,
 )
-from antiphon.splitting.part_modules import Part, build_parts
+from antiphon.splitting.part_modules import ModelPart, build_parts
 from antiphon.splitting.repeats import caller_random_kept, check_repeats
 from antiphon.splitting.shared_parameters import tied_parameters
 from antiphon.splitting.tracer import trace
@@ -174,23 +174,23 @@ def _check_given(model: nn.Module, at: object, env: Any) -> None:
 
 
 @dataclass(frozen=True)
-class _Cut:
-    parts: list[Part]
+class _CutModel:
+    parts: list[ModelPart]
     names: list[str]
     at: list[str]
-    dropped: OwnLoss | None
+    dropped: ReturnedLoss | None
     """A loss that the forward returns and no objective names."""
-    trace: Trace
+    trace: ModelGraph
     predictions: list[Place]
 
     @property
-    def members(self) -> dict[str, Part]:
+    def members(self) -> dict[str, ModelPart]:
         """The parts by the names of their agents."""
         return dict(zip(self.names, self.parts, strict=True))
 
 
 @dataclass(frozen=True)
-class _Head:
+class _OutputObjective:
     """An output of a model with its objective."""
 
     output: str | int | None
@@ -206,14 +206,14 @@ class _Head:
 
 def _heads(
     objective: Any, objectives: Any, output: str | int | None, class_axis: Any, env: Description
-) -> list[_Head]:
+) -> list[_OutputObjective]:
     if objectives is None:
         goal = _objective(objective)
         if isinstance(class_axis, Mapping):
             raise ScenarioError(
                 f"class_axis: {dict(class_axis)}; give a number, such as 1, for one prediction"
             )
-        return [_Head(output, goal, _required(goal, env, class_axis))]
+        return [_OutputObjective(output, goal, _required(goal, env, class_axis))]
     if objective is not None or output is not None:
         raise ScenarioError("objectives: replaces objective and output; leave these out")
     used = (
@@ -233,16 +233,18 @@ def _heads(
     if not isinstance(class_axis, Mapping):  # of all that have classes
         coded = [name for name, goal in goals.items() if _target(goal, env).classes is not None]
         axes = dict.fromkeys(coded if coded or class_axis is None else goals, class_axis)
-    return [_Head(name, goal, _required(goal, env, axes.get(name))) for name, goal in goals.items()]
+    return [
+        _OutputObjective(name, goal, _required(goal, env, axes.get(name))) for name, goal in goals.items()
+    ]
 
 
 def _credit(
     model: nn.Module,
-    model_inputs: Inputs,
-    cut: _Cut,
-    heads: Sequence[_Head],
+    model_inputs: ModelInputs,
+    cut: _CutModel,
+    heads: Sequence[_OutputObjective],
     gradient: str | Mapping[str, Any] | None,
-) -> Credit:
+) -> ChannelGradients:
     """What makes the gradients of the cuts: of several objectives, losses there are of the one with their target."""
     keys = gradient if isinstance(gradient, Mapping) else {"kind": gradient}
     main, several = heads[0], len(heads) > 1
@@ -259,13 +261,15 @@ def _credit(
     coded = main.required.codes_classes and not (several and gradient is None)
     targets = list(dict.fromkeys(head.required.target for head in heads))
     about = main.required, main.output, cut.members
-    return Credit(model, model_inputs.example, cut.at, cut.trace, *about, targets=targets, coded=coded)
+    return ChannelGradients(
+        model, model_inputs.example, cut.at, cut.trace, *about, targets=targets, coded=coded
+    )
 
 
 @torch.random.fork_rng(devices=[])  # as in `_channels`
 def _flop_of_heads(
-    cut_before: Callable[[list[str]], tuple[_Cut, Credit]],
-    model_inputs: Inputs,
+    cut_before: Callable[[list[str]], tuple[_CutModel, ChannelGradients]],
+    model_inputs: ModelInputs,
     coupling: str,
     gradient: str | Mapping[str, Any] | None,
     names: list[str],
@@ -274,7 +278,7 @@ def _flop_of_heads(
 
     In units of a forward whose gradients are computed too.
     """
-    crossing: list[dict[Message, float]] = [{} for _ in names]
+    crossing: list[dict[CrossingTensor, float]] = [{} for _ in names]
     rows = len(next(iter(model_inputs.example.values())))
     with suppress(ScenarioError):  # of the cuts that are chosen it is reported what is wrong
         cut, credit = cut_before(names)
@@ -293,12 +297,12 @@ def _flop_of_heads(
 
 def _cut(
     model: nn.Module,
-    model_inputs: Inputs,
-    heads: Sequence[_Head],
+    model_inputs: ModelInputs,
+    heads: Sequence[_OutputObjective],
     objectives: Mapping[str | int, Any] | None,
     gradient: str | Mapping[str, Any] | None,
     names: list[str],
-) -> tuple[_Cut, Credit]:
+) -> tuple[_CutModel, ChannelGradients]:
     """Trace a model and build its parts, and what makes the gradients of the cuts; if that fails, anew with its hooks, which may change shapes."""
     try:
         return _cut_once(model, model_inputs, heads, objectives, gradient, names)
@@ -312,14 +316,14 @@ def _cut(
 
 def _cut_once(
     model: nn.Module,
-    model_inputs: Inputs,
-    heads: Sequence[_Head],
+    model_inputs: ModelInputs,
+    heads: Sequence[_OutputObjective],
     objectives: Mapping[str | int, Any] | None,
     gradient: str | Mapping[str, Any] | None,
     names: list[str],
     *,
     hooks: bool = False,
-) -> tuple[_Cut, Credit]:
+) -> tuple[_CutModel, ChannelGradients]:
     traced = trace(model, containers(names), model_inputs.example, hooks=hooks)
     dropped = (
         [] if objectives is None else [name for name, objective in objectives.items() if objective is None]
@@ -338,12 +342,14 @@ def _cut_once(
         if signal in [head.goal.target for head in heads]
     }
     loss = loss_among(traced, predictions, dropped, targets)
-    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names, loss, traced, predictions)
+    cut = _CutModel(
+        build_parts(traced, plan, model, agents, axes), agents, plan.names, loss, traced, predictions
+    )
     return cut, _credit(model, model_inputs, cut, heads, gradient)
 
 
 def _names(
-    model: nn.Module, at: Any, model_inputs: Inputs, heads: Callable[[list[str]], Sequence[float]]
+    model: nn.Module, at: Any, model_inputs: ModelInputs, heads: Callable[[list[str]], Sequence[float]]
 ) -> list[str]:
     """Return the submodules to cut before; ScenarioError where Python changes what their containers compute."""
     if isinstance(at, int):  # the places are found by a trace
@@ -355,7 +361,7 @@ def _names(
     return names
 
 
-def _mark(parts: Sequence[Part], origin: Origin) -> None:
+def _mark(parts: Sequence[ModelPart], origin: Origin) -> None:
     """Give parts the model that `join` returns."""
     for part in parts:
         part.module.origin = origin  # type: ignore[assignment]
@@ -373,8 +379,8 @@ def _without_effect(of_channels: Mapping[str, Any], tie: str | None) -> list[str
 
 
 def _warn(
-    cut: _Cut,
-    heads: Sequence[_Head],
+    cut: _CutModel,
+    heads: Sequence[_OutputObjective],
     of_channels: Mapping[str, Any],
     useless_tie: str | None,
     stored_loss: str | None,
@@ -444,7 +450,7 @@ def _target(goal: ObjectiveSpec, description: Description) -> Signal:
 
 
 def _agents(
-    cut: _Cut, model_inputs: Inputs, heads: Sequence[_Head], delay: int | str
+    cut: _CutModel, model_inputs: ModelInputs, heads: Sequence[_OutputObjective], delay: int | str
 ) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
     for name, part in zip(cut.names, cut.parts, strict=True):
@@ -464,10 +470,10 @@ def _agents(
 
 @torch.random.fork_rng(devices=[])  # heads sample their initial parameters
 def _channels(
-    cut: _Cut,
+    cut: _CutModel,
     coupling: str,
     gradient: str | Mapping[str, Any] | None,
-    credit: Credit,
+    credit: ChannelGradients,
     delay: int | str,
     bits: int | str | None,
 ) -> list[dict[str, Any]]:

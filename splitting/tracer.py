@@ -28,7 +28,7 @@ from antiphon.nets.user_modules import hooked, probe_of, set_mode
 from antiphon.splitting.graph import (
     Applied,
     Fact,
-    Trace,
+    ModelGraph,
     as_dict,
     call_model,
     evaluate,
@@ -660,7 +660,7 @@ def _replaced(names: dict[str, Any], name: str, value: object) -> Iterator[None]
 
 def trace(
     model: nn.Module, opened: Collection[str], example: Mapping[str, Any], *, hooks: bool = False
-) -> Trace:
+) -> ModelGraph:
     """Trace a model in training and in evaluation mode, at two batch sizes.
 
     Args:
@@ -679,7 +679,9 @@ def trace(
     return _trace(model, opened, example, hooks=True)
 
 
-def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any], *, hooks: bool) -> Trace:
+def _trace(
+    model: nn.Module, opened: Collection[str], example: Mapping[str, Any], *, hooks: bool
+) -> ModelGraph:
     name, having = type(model).__name__, hooked(model)
     root = in_own_type(probe_of(model, having if hooks else opened))
     silent = frozenset() if hooks else frozenset(having.keys() - set(opened))
@@ -704,7 +706,7 @@ def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]
             }
             _compare(root, train.graph, flipped, name, *_OF_NUMBERS)  # whose error comes first
             raise
-    return Trace(train.graph, root, train.facts, firsts, calls, smaller, (batch, batch - 1))
+    return ModelGraph(train.graph, root, train.facts, firsts, calls, smaller, (batch, batch - 1))
 
 
 def _traced(

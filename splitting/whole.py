@@ -22,9 +22,15 @@ from antiphon.nets.user_modules import (
     set_mode,
     set_type,
 )
-from antiphon.splitting.cut_plan import Message, Place, at_path
-from antiphon.splitting.graph import Trace, in_own_type, kept_unless_it_fails, other_parameters, own_copies
-from antiphon.splitting.part_modules import Part
+from antiphon.splitting.cut_plan import CrossingTensor, Place, at_path
+from antiphon.splitting.graph import (
+    ModelGraph,
+    in_own_type,
+    kept_unless_it_fails,
+    other_parameters,
+    own_copies,
+)
+from antiphon.splitting.part_modules import ModelPart
 
 _CLOSE = 1e-3
 """Of the largest number of a tensor: kernels round differently."""
@@ -44,9 +50,9 @@ class _Alike(fx.Interpreter):
 
 
 def check_whole(
-    parts: Sequence[Part],
+    parts: Sequence[ModelPart],
     names: Sequence[str],
-    trace: Trace,
+    trace: ModelGraph,
     predictions: Sequence[Place],
     model: nn.Module,
     example: Mapping[str, Any],
@@ -101,7 +107,7 @@ def check_whole(
         )
 
 
-def _copy(trace: Trace, model: nn.Module) -> nn.Module:
+def _copy(trace: ModelGraph, model: nn.Module) -> nn.Module:
     """A copy of the model that the graph can be evaluated with."""
     root = in_own_type(probe_of(model, hooked(trace.root)))
     for node in trace.graph.nodes:  # what only the trace has: constants, modes, functions
@@ -112,7 +118,7 @@ def _copy(trace: Trace, model: nn.Module) -> nn.Module:
 
 
 def _values(
-    trace: Trace, root: nn.Module, example: Mapping[str, Any], *, training: bool
+    trace: ModelGraph, root: nn.Module, example: Mapping[str, Any], *, training: bool
 ) -> dict[fx.Node, Any]:
     """The value of every node."""
     interpreter = _Alike(set_mode(root, training), trace.graph)
@@ -121,7 +127,7 @@ def _values(
 
 
 def _alike(
-    parts: Sequence[Part],
+    parts: Sequence[ModelPart],
     modules: Sequence[nn.Module],
     predictions: Sequence[Place],
     model_values: Mapping[fx.Node, Any],
@@ -130,7 +136,7 @@ def _alike(
     training: bool,
 ) -> bool:
     """Whether copies of the parts predict what is wanted."""
-    messages: dict[Message, Tensor] = {}
+    messages: dict[CrossingTensor, Tensor] = {}
     for part, module in zip(parts, modules, strict=True):
         reads = [example[argument] for argument in part.observes] + [messages[w.message] for w in part.reads]
         predicted = [
@@ -147,7 +153,7 @@ def _alike(
     return True
 
 
-def _state_apart(parts: Sequence[Part], modules: Sequence[nn.Module]) -> bool:
+def _state_apart(parts: Sequence[ModelPart], modules: Sequence[nn.Module]) -> bool:
     """Whether a layer that several parts call changed a buffer, of which each has its own: one of spectral norm does."""
     times = Counter(name for part in parts for name, _ in part.module.named_buffers())
     changed = {

@@ -36,7 +36,7 @@ from antiphon.terminal.end_of_run import show_seeds
 from antiphon.terminal.output import print_json, remark, second_signal
 
 
-class _Place(NamedTuple):
+class _RunPlace(NamedTuple):
     """Where runs are written: `--name`, `--logdir` and `--exist`."""
 
     name: str | None
@@ -89,7 +89,7 @@ def run(
 ) -> int:
     """Run a scenario, with one seed or several, or a population; return the exit code."""
     _check_combinations(steps, epochs, exist, name)
-    place = _Place(name, logdir, exist)
+    place = _RunPlace(name, logdir, exist)
     if (population := find_document(PopulationSpec, name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
         refused |= {"--mode": mode, "--cluster": cluster, "--capture": capture or None}
@@ -155,7 +155,7 @@ def _divided(
     return request
 
 
-def _run_one(request: Request, place: _Place, checkpoint_every: int | None, json: bool) -> int:
+def _run_one(request: Request, place: _RunPlace, checkpoint_every: int | None, json: bool) -> int:
     """Run a scenario with one seed, or print the result of a run that is done and would be resumed."""
     from antiphon.running.begin import begin_request
 
@@ -183,7 +183,7 @@ def _with_options(
 
 
 def _run_population(
-    population: PopulationSpec, place: _Place, of_processes: Mapping[str, Any], json: bool
+    population: PopulationSpec, place: _RunPlace, of_processes: Mapping[str, Any], json: bool
 ) -> int:
     from antiphon.commands.run_population import run_population
 
@@ -195,7 +195,7 @@ def _run_population(
 
 
 def _run_seeds(
-    request: Request, place: _Place, checkpoint_every: int | None, json: bool, *, count: int
+    request: Request, place: _RunPlace, checkpoint_every: int | None, json: bool, *, count: int
 ) -> int:
     """Run a scenario with seeds from that of the request on; `--name` begins the run directories' names."""
     from antiphon.jobs.job import Job
@@ -236,7 +236,7 @@ def _run_seeds(
     return outcomes.exit_code
 
 
-def _directories(requests: Sequence[Request], place: _Place) -> tuple[list[Path], Path]:
+def _directories(requests: Sequence[Request], place: _RunPlace) -> tuple[list[Path], Path]:
     """Return the directory of each run, and that of the summary over seeds."""
     first = requests[0]
     stem = place.name or f"{first.scenario.scenario}-{first.variant or 'default'}"

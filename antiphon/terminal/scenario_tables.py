@@ -14,7 +14,7 @@ from rich.text import Text
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import finite
 from antiphon.engine.costs.memory_estimate import MemoryEstimate
-from antiphon.engine.costs.scenario_plan import CohortPlan, Plan, plan
+from antiphon.engine.costs.scenario_plan import CohortPlan, ScenarioPlan, plan
 from antiphon.engine.warnings.advice import expected_updates
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.lock import is_left
@@ -44,7 +44,7 @@ _PARTS = {
 """Parts of the memory that have another name in words."""
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: ScenarioPlan) -> None:
     """Print the execution plan of a scenario."""
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],

@@ -34,7 +34,7 @@ class ChannelStep:
         return max(self.optimiser_steps.values(), default=0)
 
 
-class _Written(weakref.ref[Tensor]):
+class _WrittenGradient(weakref.ref[Tensor]):
     """A gradient that was written here, and when it was written last.
 
     Attributes:
@@ -68,13 +68,13 @@ class _Written(weakref.ref[Tensor]):
             del _written[key]
 
     @staticmethod
-    def of(gradient: Tensor) -> _Written | None:
+    def of(gradient: Tensor) -> _WrittenGradient | None:
         """Return when a gradient was written; None if it was not written here."""
         written = _written.get(id(gradient))
         return written if written is not None and written() is gradient else None
 
 
-_written: dict[int, _Written] = {}
+_written: dict[int, _WrittenGradient] = {}
 """By identity of the gradient."""
 _hooks: list[Any] = []
 
@@ -106,13 +106,13 @@ def add_gradients(
         else:
             parameter.grad = gradient.clone()
         assert parameter.grad is not None
-        _Written(parameter.grad, parameter._version, steps)
+        _WrittenGradient(parameter.grad, parameter._version, steps)
         if hooks := getattr(parameter, "_post_accumulate_grad_hooks", None):
             with torch.no_grad():
                 for hook in list(hooks.values()):
                     hook(parameter)
-            if parameter.grad is not None and _Written.of(parameter.grad) is None:
-                _Written(parameter.grad, parameter._version, steps)
+            if parameter.grad is not None and _WrittenGradient.of(parameter.grad) is None:
+                _WrittenGradient(parameter.grad, parameter._version, steps)
     by_device: dict[torch.device, list[Tensor]] = {}
     for nonzero in changed:
         by_device.setdefault(nonzero.device, []).append(nonzero)
@@ -129,7 +129,7 @@ def _is_over(parameter: Tensor, gradient: Tensor, changed: list[Tensor]) -> bool
 
     `changed`: gets whether a used one that has changed since is other than zero, as a tensor: on a GPU, to read it is to wait.
     """
-    written = _Written.of(gradient)
+    written = _WrittenGradient.of(gradient)
     if written is None:
         return False
     if written.used is not None and written.used != gradient._version:
@@ -151,7 +151,7 @@ def _mark_used(optimiser: torch.optim.Optimizer, *_: Any) -> None:
     channel_steps: dict[int, ChannelStep] = {}
     for group in optimiser.param_groups:
         for parameter in group["params"]:
-            if parameter.grad is not None and (written := _Written.of(parameter.grad)) is not None:
+            if parameter.grad is not None and (written := _WrittenGradient.of(parameter.grad)) is not None:
                 written.use(parameter.grad)
                 channel_steps |= {id(step): step for step in written.steps}
     for step in channel_steps.values():

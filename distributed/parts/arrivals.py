@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from antiphon.base.errors import EngineError
-from antiphon.distributed.parts.cut import Cut
+from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.engine.heart.message import Message
 
@@ -46,7 +46,7 @@ class LockstepArrivals:
         lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 
-    def __init__(self, cut: Cut, lookahead: int) -> None:
+    def __init__(self, cut: CutChannels, lookahead: int) -> None:
         self._cut, self._lookahead = cut, lookahead
         self._early: dict[tuple[str, int], CutMessage] = {}
         """What has arrived and is not in its message yet."""

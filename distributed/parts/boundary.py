@@ -9,7 +9,7 @@ from torch import Tensor
 
 from antiphon.comms.links import Link, levels_of
 from antiphon.distributed.parts.arrivals import Arrivals
-from antiphon.distributed.parts.cut import Cut
+from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return, as_sent
 from antiphon.distributed.parts.packing import pack
 from antiphon.engine.heart.message import Message
@@ -19,7 +19,7 @@ from antiphon.engine.heart.signals import StepSignals
 class Boundary:
     """Notes what neighbours are to have of each step, and has what they send arrive."""
 
-    def __init__(self, cut: Cut, arrivals: Arrivals) -> None:
+    def __init__(self, cut: CutChannels, arrivals: Arrivals) -> None:
         self._cut, self._arrivals = cut, arrivals
         self._outgoing: dict[int, tuple[list[CutMessage], list[Return]]] = {}
         self._collected: dict[int, int] = {}

@@ -23,7 +23,7 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 
 
-class Cut:
+class CutChannels:
     """The halves of the cut channels of one part.
 
     Args:

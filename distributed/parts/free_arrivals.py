@@ -13,7 +13,7 @@ from typing import Any
 
 from antiphon.base.mask import NONE
 from antiphon.distributed.parts.arrivals import Origin
-from antiphon.distributed.parts.cut import Cut
+from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.cut_ledger import fill, give_back
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.free_settings import FreeSettings
@@ -58,7 +58,7 @@ class FreeArrivals:
         figures: Totals since the run began.
     """
 
-    def __init__(self, cut: Cut, settings: FreeSettings) -> None:
+    def __init__(self, cut: CutChannels, settings: FreeSettings) -> None:
         self._cut, self._settings = cut, settings
         self.figures = FreeFigures()
         for channel in cut.sending.values():

@@ -16,7 +16,7 @@ import torch
 
 from antiphon.distributed.parts.arrivals import LockstepArrivals
 from antiphon.distributed.parts.boundary import Boundary
-from antiphon.distributed.parts.cut import Cut
+from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.free_arrivals import FreeArrivals
 from antiphon.distributed.parts.free_settings import FreeSettings
@@ -111,7 +111,9 @@ class Part:
         travelling = travelling_signals(system, part_system.remote_parts, free is not None)
         remembered = 0 if free is not None else steps_remembered(system, travelling)
         points = self.backend.forward_pass.tick_points
-        self._cut = Cut(self.backend.system, points, part_system.remote_parts, index, travelling, remembered)
+        self._cut = CutChannels(
+            self.backend.system, points, part_system.remote_parts, index, travelling, remembered
+        )
         self.neighbours, self.lookahead = self._cut.neighbours, 1
         self.free = None if free is None else FreeArrivals(self._cut, free)
         if free is None:

@@ -25,8 +25,8 @@ from antiphon.distributed.ray.worker import (
     Answer,
     Begun,
     Listening,
-    Measured,
     MeasuredLine,
+    MeasuredLines,
     PartWorker,
     Results,
 )
@@ -53,7 +53,7 @@ _BREAKS = 3
 
 
 @dataclass
-class _Call:
+class _WorkersCall:
     """A call of all workers.
 
     Attributes:
@@ -281,7 +281,9 @@ class RayParts:
             RunError: A part is gone and does not come back, or does not answer.
         """
         answers = self._all("measure", self._at, None)
-        return [line for _, measured in answers if isinstance(measured, Measured) for line in measured.lines]
+        return [
+            line for _, measured in answers if isinstance(measured, MeasuredLines) for line in measured.lines
+        ]
 
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`."""
@@ -365,7 +367,7 @@ class RayParts:
     def _call(self, method: str, until: int, argument: object, stop: Stop) -> list[Answer] | None:
         """Call a method of all workers once; None: one has died or is cut off, and the others have ended the call."""
         self._calls += 1
-        call = _Call((method, self._calls, until, argument), until)
+        call = _WorkersCall((method, self._calls, until, argument), until)
         call.pending = {self._submit(index, *call.arguments): index for index in range(self._count)}
         take = self._take_free if self._free else self._take_in_lockstep
         while call.pending:
@@ -392,14 +394,14 @@ class RayParts:
             self._raise_broken(call.broken)
         return None if call.fails else [call.answers[index] for index in range(self._count)]
 
-    def _take_in_lockstep(self, call: _Call, index: int, answer: Answer | None) -> None:
+    def _take_in_lockstep(self, call: _WorkersCall, index: int, answer: Answer | None) -> None:
         """Take the answer of a part, which ends the call; where its process has died, or a connection, that of all fails."""
         if answer is None:
             call.died = True
         else:
             call.end(index, answer)
 
-    def _take_free(self, call: _Call, index: int, answer: Answer | None) -> None:
+    def _take_free(self, call: _WorkersCall, index: int, answer: Answer | None) -> None:
         """Take the answer of a part that does not wait: one whose process has died begins again, and is called again."""
         if answer is None:
             call.pending[self._submit_listen(index)] = index

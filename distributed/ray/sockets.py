@@ -110,7 +110,7 @@ class Sockets:
         self._closed = False
         self._unproven: dict[socket.socket, None] = {}
         """Connections without a proof, the oldest first."""
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[int, _NeighbourConnection] = {}
         self._incoming: set[socket.socket] = set()
         self._addresses: dict[int, Address] = {}
         self._pongs: dict[int, SimpleQueue[tuple[bytes, float]]] = {}
@@ -140,7 +140,7 @@ class Sockets:
             self._pongs[neighbour] = SimpleQueue()
             self.meet(neighbour, address)
         self._lines = {
-            neighbour: _Line(self, neighbour, epoch, self._addresses[neighbour], free)
+            neighbour: _NeighbourConnection(self, neighbour, epoch, self._addresses[neighbour], free)
             for neighbour in addresses
         }
 
@@ -265,7 +265,7 @@ class Sockets:
             thread.join(_PROVEN_WITHIN)
 
 
-class _Line:
+class _NeighbourConnection:
     """A connection to a neighbour, and the thread that opens it and writes on it."""
 
     def __init__(self, sockets: Sockets, receiver: int, epoch: int, address: Address, free: bool) -> None:

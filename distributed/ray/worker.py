@@ -75,13 +75,13 @@ class MeasuredLine:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredLines:
     """The lines to all neighbours of a part."""
 
     lines: tuple[MeasuredLine, ...]
 
 
-Outcome = Listening | Begun | Results | Measured | Broken
+Outcome = Listening | Begun | Results | MeasuredLines | Broken
 """What comes of a call; after a broken connection all parts have to begin a new epoch."""
 Answer = tuple[PartFigures, Outcome]
 """The metrics of a part, which does not know its seconds since the run began, and the outcome of a call."""
@@ -278,7 +278,7 @@ class PartWorker:
             lines.append(
                 MeasuredLine(part.index, neighbour, *measured, sockets.congestion_control(neighbour))
             )
-        return self._figures, Measured(tuple(lines))
+        return self._figures, MeasuredLines(tuple(lines))
 
     # --- calls at any time -----------------------------------------------------------------------------------
 

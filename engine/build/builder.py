@@ -83,7 +83,9 @@ def build(
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    builder = _Builder(scenario, env, seed, Devices(device, local_agents), dtype, resolve(scenario, env))
+    builder = _SystemBuilder(
+        scenario, env, seed, Devices(device, local_agents), dtype, resolve(scenario, env)
+    )
     with Progress("building", len(scenario.agents) + len(scenario.channels)) as progress:
         system = builder.build(progress)
     _check_evaluation(scenario, system)
@@ -173,7 +175,7 @@ def problem_of_metric(
 
 
 @dataclass(frozen=True)
-class _Builder:
+class _SystemBuilder:
     scenario: Scenario
     env: Description
     seed: int

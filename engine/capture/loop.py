@@ -106,7 +106,7 @@ class _Observation:
 
 
 @dataclass
-class _Recording:
+class _RecordedPeriod:
     """A recorded period.
 
     Attributes:
@@ -133,7 +133,7 @@ class _Recording:
 
 
 @dataclass
-class _Computed:
+class _ComputedPeriod:
     """What a period that was taken step by step leaves.
 
     Attributes:
@@ -254,7 +254,7 @@ class _Periods:
         self._offset: int | None = None
         """The step of the period at which it begins, counted from the schedule's."""
         self._observation: _Observation | None = None
-        self._recording: _Recording | None = None
+        self._recording: _RecordedPeriod | None = None
         self._behind = 0
         """Periods since the simulation held the state itself; 0: it does."""
         self._counts: list[int] = []
@@ -357,7 +357,7 @@ class _Periods:
         log: NumberLog,
         step: int,
         inputs: Sequence[StepInput],
-    ) -> _Recording:
+    ) -> _RecordedPeriod:
         """Return the recording of a period that has also been taken step by step, which asked for the numbers of `log`."""
         periods = (step - observation.step) // self.period
         numbers = Numbers(observation.log, log, periods, self.backend.system.device)
@@ -372,9 +372,9 @@ class _Periods:
         after: Snapshot = snapshots[-1]
         if after.kinds != before.kinds or _less(after.numbers, before.numbers) != observation.growth:
             raise NotRecordable("its state does not repeat with the period of its schedule")
-        return _Recording(step, recorder, before, after, static, numbers)
+        return _RecordedPeriod(step, recorder, before, after, static, numbers)
 
-    def _replay(self, recording: _Recording, step: int, inputs: Sequence[StepInput]) -> None:
+    def _replay(self, recording: _RecordedPeriod, step: int, inputs: Sequence[StepInput]) -> None:
         """Replay a recorded period."""
         checked = recording.checked >= _CHECKED
         if not checked:
@@ -397,13 +397,13 @@ class _Periods:
         if truth is not None:
             self._check(recording, truth)
 
-    def _later(self, recording: _Recording, step: int) -> int:
+    def _later(self, recording: _RecordedPeriod, step: int) -> int:
         """How many periods after the recorded one that of a step comes."""
         return (step - recording.step) // self.period
 
     def _computed(
         self, step: int, inputs: Sequence[StepInput], log: NumberLog | None = None
-    ) -> _Computed | None:
+    ) -> _ComputedPeriod | None:
         """Take a period step by step, and put parameters and moments back to what they were.
 
         Returns:
@@ -421,9 +421,9 @@ class _Periods:
         if len(now) > len(in_place):
             return None
         torch._foreach_copy_(in_place, before)
-        return _Computed(state, now, values)
+        return _ComputedPeriod(state, now, values)
 
-    def _check(self, recording: _Recording, truth: _Computed) -> None:
+    def _check(self, recording: _RecordedPeriod, truth: _ComputedPeriod) -> None:
         """Compare a recorded or replayed period with the same one taken step by step, bit for bit."""
         replayed = [*recording.after.tensors, *truth.in_place]
         if all(map(same_bits, replayed, [*truth.state.tensors, *truth.values])):
@@ -431,7 +431,7 @@ class _Periods:
         else:
             self._give_up("a replayed period differs from one that is computed step by step", truth)
 
-    def _give_up(self, reason: str, truth: _Computed) -> None:
+    def _give_up(self, reason: str, truth: _ComputedPeriod) -> None:
         """Take all steps one by one from here on, from a state that was computed so."""
         torch._foreach_copy_(truth.in_place, truth.values)
         self._state.load(truth.state)

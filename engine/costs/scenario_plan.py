@@ -48,7 +48,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScenarioPlan:
     """How a scenario will be run."""
 
     scenario: str
@@ -97,7 +97,7 @@ def plan(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     system: System | None = None,
-) -> Plan:
+) -> ScenarioPlan:
     """Return how a scenario will be run. Nothing large is made for it; without its `system` that is built.
 
     Raises:
@@ -122,7 +122,7 @@ def plan(
     )
     in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.epochs > 1)
     mixed = ((agent.name, agent.learner.network.mixing_reason()) for agent in in_passes)
-    return Plan(
+    return ScenarioPlan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,
         agents=len(system.agents),

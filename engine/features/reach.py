@@ -64,10 +64,10 @@ class Reach(Feature):
                 continue  # not every member sends over it
             if injected_rows is ALL:
                 return ALL
-        return _Window(self.system, update, self.indices_by_channel).of(agent)
+        return _WindowBackwards(self.system, update, self.indices_by_channel).of(agent)
 
 
-class _Window:
+class _WindowBackwards:
     """A window read backwards: the signals are followed from its end to its start."""
 
     def __init__(

@@ -31,7 +31,7 @@ from antiphon.engine.heart.window import Tick
 from antiphon.engine.inference.exported_inputs import STEPS, TAKEN, Earlier, argument_names, attribute_name
 from antiphon.engine.inference.rollout import Deliver, Deliveries, ExampleRollout, Rollout, filled
 from antiphon.engine.inference.rollout_links import Links
-from antiphon.engine.inference.trace import Input, Recorder, Trace, Written
+from antiphon.engine.inference.trace import CallRecorder, Input, Trace, Written
 from antiphon.envs.adaptors.spaces import Conversion
 
 _LONGEST = 4096
@@ -83,7 +83,7 @@ def agent_module(network: Network, parameters: Tensors, buffers: Tensors) -> fx.
     """
     like = next(iter(parameters.values()), torch.zeros(()))
 
-    def evaluated(recorder: Recorder) -> Tensors:
+    def evaluated(recorder: CallRecorder) -> Tensors:
         x = recorder.as_input("x", like.new_zeros(recorder.rows, *network.input_shape))
         return network(parameters, buffers, x, training=False)[0]
 
@@ -245,7 +245,7 @@ class Composition:
 
     # --- an example ------------------------------------------------------------------------------------------
 
-    def _shown(self, agents: Sequence[str], recorder: Recorder) -> Tensors:
+    def _shown(self, agents: Sequence[str], recorder: CallRecorder) -> Tensors:
         """The newest outputs of agents of whom an example is shown."""
         signals = {name: recorder.as_input(name, self._zeros(name, recorder.rows)) for name in self._observed}
         rollout = ExampleRollout(
@@ -297,7 +297,7 @@ class Composition:
         written.graph.output((outputs, after))
 
     def _round(
-        self, agents: Sequence[str], shapes: dict[str, tuple[int, ...]], recorder: Recorder
+        self, agents: Sequence[str], shapes: dict[str, tuple[int, ...]], recorder: CallRecorder
     ) -> tuple[Tensors, dict[str, dict[int, Tensor]]]:
         """The outputs of agents in a round, [ticks, batch, …], and what is made in it, by name and step.
 
@@ -395,7 +395,7 @@ class Continued(PerfectDeliveries):
         values: What was made since, [rows, …], by name and step as in `Earlier`.
     """
 
-    def __init__(self, system: System, recorder: Recorder, start: int) -> None:
+    def __init__(self, system: System, recorder: CallRecorder, start: int) -> None:
         super().__init__(system, None)
         self.recorder, self.start = recorder, start
         self.steps_taken = recorder.as_input(TAKEN, torch.zeros((), dtype=torch.int64, device=system.device))

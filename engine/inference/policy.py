@@ -27,7 +27,7 @@ from antiphon.engine.inference.composition import Composition, steps_per_round
 from antiphon.engine.inference.rollout import Rollout, rewired
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.adaptors.native import native_of
-from antiphon.envs.adaptors.spaces import Actions
+from antiphon.envs.adaptors.spaces import ActionSpace
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import ALIVE
 from antiphon.nets.isolation.own_context import in_own_context
@@ -235,7 +235,7 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
     return module.requires_grad_(requires_grad=False)
 
 
-def _random_parts(actors: Sequence[Agent], actions: Actions) -> list[Any]:
+def _random_parts(actors: Sequence[Agent], actions: ActionSpace) -> list[Any]:
     """Return the parts of an action that none of the actors chooses."""
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
     acted = [agent.body.acts for agent in actors]
@@ -246,7 +246,7 @@ def _random_parts(actors: Sequence[Agent], actions: Actions) -> list[Any]:
 class _Choice(nn.Module):
     """The action of a world, from the outputs of its actors."""
 
-    def __init__(self, actors: Sequence[Agent], actions: Actions, *, greedy: bool) -> None:
+    def __init__(self, actors: Sequence[Agent], actions: ActionSpace, *, greedy: bool) -> None:
         super().__init__()
         self.acts = [agent.body.acts for agent in actors]
         policies = [agent.policy for agent in actors]

@@ -29,7 +29,7 @@ Given = TypeVar("Given", bound=Tensor)
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class CallResult:
     """What a recorded call returned: the call's place."""
 
     index: int
@@ -43,14 +43,14 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedTensor:
     """A parameter or a running statistic, by its name in the graph's module."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Constant:
+class ConstantTensor:
     """A tensor that depends on none of these."""
 
     tensor: Tensor
@@ -66,7 +66,7 @@ class UserModule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class RecordedCall:
     """A call of a function, of a method by its name, or of a user's module."""
 
     target: Callable[..., Any] | str | UserModule
@@ -75,7 +75,7 @@ class Call:
 
 
 @final
-class Recorder(TorchFunctionMode):
+class CallRecorder(TorchFunctionMode):
     """Records the calls that depend on inputs and named tensors; what else a computation does is constant.
 
     Args:
@@ -90,12 +90,12 @@ class Recorder(TorchFunctionMode):
     def __init__(self, named: Mapping[str, Tensor], modules: Mapping[str, nn.Module], rows: int) -> None:
         super().__init__()
         self.rows = rows
-        self.calls: list[Call] = []
+        self.calls: list[RecordedCall] = []
         self._modules = {id(module): name for name, module in modules.items()}
         self._tensors: list[Tensor] = []  # kept, so that no later one has the identity of one of these
         self._recorded_by_id: dict[int, Any] = {}
         for name, tensor in named.items():
-            self._note(tensor, Named(name))
+            self._note(tensor, NamedTensor(name))
 
     def as_input(self, key: Hashable, tensor: Given) -> Given:
         """Return a tensor that stands for an input."""
@@ -141,9 +141,11 @@ class Recorder(TorchFunctionMode):
         self._record(result, "type_as", (self._append(module, (x_recorded,)), x_recorded))
         return result, buffers
 
-    def _append(self, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None) -> Value:
-        self.calls.append(Call(target, args, settings or {}))
-        return Value(len(self.calls) - 1)
+    def _append(
+        self, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None
+    ) -> CallResult:
+        self.calls.append(RecordedCall(target, args, settings or {}))
+        return CallResult(len(self.calls) - 1)
 
     def _record(
         self, result: Any, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None
@@ -162,7 +164,7 @@ class Recorder(TorchFunctionMode):
     def _recorded(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        return self._recorded_by_id.get(id(leaf)) or Constant(leaf)
+        return self._recorded_by_id.get(id(leaf)) or ConstantTensor(leaf)
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -179,7 +181,7 @@ def _target(func: Any) -> Any:
     return getattr(operator, name, name) if name.startswith("__") else name
 
 
-Computation = Callable[[Recorder], Any]
+Computation = Callable[[CallRecorder], Any]
 """Computes a tree of tensors from inputs, each of which it makes and lets be `given` by the recorder."""
 
 
@@ -290,7 +292,7 @@ class Trace:
         self._named = named
         recordings = []
         for rows in _ROWS:
-            recorder = Recorder(named, modules, rows)
+            recorder = CallRecorder(named, modules, rows)
             with torch.no_grad(), recorder:
                 computed = computation(recorder)
             recordings.append((recorder.calls, recorder.recorded(computed)))
@@ -306,14 +308,14 @@ class Trace:
         """The calls that a part of the outputs rests on, in order, and all that is read."""
         read = _recorded_in(outputs)
         needed: set[int] = set()
-        waiting = [leaf.index for leaf in read if isinstance(leaf, Value)]
+        waiting = [leaf.index for leaf in read if isinstance(leaf, CallResult)]
         while waiting:
             index = waiting.pop()
             if index not in needed:
                 needed.add(index)
                 arguments = _recorded_in((self._calls[index].args, self._calls[index].settings))
                 read += arguments
-                waiting += [leaf.index for leaf in arguments if isinstance(leaf, Value)]
+                waiting += [leaf.index for leaf in arguments if isinstance(leaf, CallResult)]
         return sorted(needed), read
 
     def write(self, outputs: Any, written: Written, inputs: Callable[[Hashable], fx.Node]) -> Any:
@@ -325,17 +327,17 @@ class Trace:
             inputs: Returns the node of an input by its key.
         """
         indices, read = self._needed(outputs)
-        used = {leaf.name for leaf in read if isinstance(leaf, Named)}
+        used = {leaf.name for leaf in read if isinstance(leaf, NamedTensor)}
         nodes: dict[int, fx.Node] = {}
 
         def node(leaf: Any, second_leaf: Any) -> Any:
-            if isinstance(leaf, Value):
+            if isinstance(leaf, CallResult):
                 return nodes[leaf.index]
             if isinstance(leaf, Input):
                 return inputs(leaf.key)
-            if isinstance(leaf, Named):
+            if isinstance(leaf, NamedTensor):
                 return written.get(leaf.name)
-            if isinstance(leaf, Constant):
+            if isinstance(leaf, ConstantTensor):
                 return _for_any_rows(leaf.tensor, second_leaf.tensor, written)
             return _number(leaf, second_leaf, written)
 
@@ -360,7 +362,9 @@ class Trace:
 
 def _recorded_in(tree: Any) -> list[Any]:
     """What a tree has recorded tensors as."""
-    return [leaf for leaf in _leaves(tree) if isinstance(leaf, Value | Input | Named | Constant)]
+    return [
+        leaf for leaf in _leaves(tree) if isinstance(leaf, CallResult | Input | NamedTensor | ConstantTensor)
+    ]
 
 
 def _pairwise(function: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:

@@ -222,7 +222,7 @@ def figures(
     return [*score_figures(scores or {}), *agents, *channels]
 
 
-class Measured(NamedTuple):
+class StackMetric(NamedTuple):
     """One metric of the members of a stack."""
 
     names: tuple[str, ...]
@@ -233,7 +233,7 @@ class Measured(NamedTuple):
 
 
 def _rows(
-    kind: Kind, names: Iterable[str], measured: Iterable[Measured], of: Collection[str] | None
+    kind: Kind, names: Iterable[str], measured: Iterable[StackMetric], of: Collection[str] | None
 ) -> list[Figure]:
     """Return the metrics of one agent or channel after the other; `of`: whose, None: of all.
 
@@ -265,7 +265,7 @@ def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:
 
 def of_agents(
     system: System, learned: StepReport, step: int, of: Collection[str] | None = None
-) -> Iterator[Measured]:
+) -> Iterator[StackMetric]:
     """Yield `gradient_norm` (of those that learned), `updates`, `learning_rate`, `parameter_norm`.
 
     `of`: of the stacks with any of these members; None: of all.
@@ -277,14 +277,16 @@ def of_agents(
                 continue
             if present_gradients := [g for g in gradients if g is not None]:
                 present = _list(update.moving_members_by_learner.get(name, ALL), len(agent.member_names))
-                yield Measured(agent.member_names, "gradient_norm", _norms(present_gradients, agent), present)
+                yield StackMetric(
+                    agent.member_names, "gradient_norm", _norms(present_gradients, agent), present
+                )
     for agent in system.agents.values():
         if not _any(agent.member_names, of):
             continue
-        yield Measured(agent.member_names, "updates", agent.learner.counts())
+        yield StackMetric(agent.member_names, "updates", agent.learner.counts())
         yield from _rates(agent.member_names, "learning_rate", agent.learner, step)
         if parameters := list(agent.learner.parameters.values()):
-            yield Measured(agent.member_names, "parameter_norm", _norms(parameters, agent))
+            yield StackMetric(agent.member_names, "parameter_norm", _norms(parameters, agent))
 
 
 def _any(names: Iterable[str], of: Collection[str] | None) -> bool:
@@ -294,12 +296,12 @@ def _any(names: Iterable[str], of: Collection[str] | None) -> bool:
 
 def _rates(
     names: tuple[str, ...], metric: str, trained: TrainedParameters | None, step: int
-) -> Iterator[Measured]:
+) -> Iterator[StackMetric]:
     """Yield the learning rate of a step of what is trained, of each member."""
     if trained is None or not trained.trainable:
         return
     rate = trained.rate(step)
-    yield Measured(names, metric, rate.tolist() if isinstance(rate, Tensor) else [rate] * len(names))
+    yield StackMetric(names, metric, rate.tolist() if isinstance(rate, Tensor) else [rate] * len(names))
 
 
 def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
@@ -315,13 +317,13 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
 
 def of_channels(
     system: System, learned: StepReport, step: int, of: Collection[str] | None = None
-) -> Iterator[Measured]:
+) -> Iterator[StackMetric]:
     """Yield the metrics of channels that `figures` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
     for name, trained in learned.input_updates.items():
         names = system.channels[name].member_names
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
-            yield Measured(names, "si_loss", losses, _list(trained.moving_members, len(names)))
+            yield StackMetric(names, "si_loss", losses, _list(trained.moving_members, len(names)))
     injected_by_channel = {
         name: injected
         for update in oldest_first(learned.updates)
@@ -336,39 +338,39 @@ def of_channels(
         if (injected := injected_by_channel.get(name)) is not None:
             norms = injected.gradient.norm(dim=1).view(count, -1).mean(1)
             members = channel.layout.members_in(injected.rows)
-            yield Measured(names, "injection_norm", norms.tolist(), _list(members, count))
+            yield StackMetric(names, "injection_norm", norms.tolist(), _list(members, count))
         messages = channel.ledger.messages
         if messages:
             message = messages[max(messages)].sent_value.reshape(count, -1)
             mean, std = message.mean(1), message.std(1, correction=0)
-            yield Measured(names, "message_mean", mean.tolist())
-            yield Measured(names, "message_std", std.tolist())
-            yield Measured(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
+            yield StackMetric(names, "message_mean", mean.tolist())
+            yield StackMetric(names, "message_std", std.tolist())
+            yield StackMetric(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
             if isinstance(channel.content.sampler, SymbolSampler):
                 sampler = channel.content.sampler
                 shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
                 if channel.voiding_signal_names:  # of the environments in which a message was sent
                     shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
                 entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
-                yield Measured(names, "symbol_entropy", entropies.tolist())
+                yield StackMetric(names, "symbol_entropy", entropies.tolist())
         if channel.synthetic_gradient.state_settings.outliers is not None:
-            yield Measured(
+            yield StackMetric(
                 names, "outliers", channel.synthetic_gradient.state_settings.outliers.clip_count.tolist()
             )
         if channel.synthetic_gradient.gate is not None:
-            yield Measured(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
-            yield Measured(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
+            yield StackMetric(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
+            yield StackMetric(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
         newest_due = channel.ledger.timetable.newest_due(step)
         if newest_due is not None:
-            yield Measured(names, "age", [float(step - newest_due)] * count)
+            yield StackMetric(names, "age", [float(step - newest_due)] * count)
         yield from _on_the_way(system, channel, step)
         yield from _rates(names, "sg_learning_rate", channel.synthetic_gradient.model, step)
         yield from _rates(names, "si_learning_rate", channel.synthetic_input.model, step)
 
 
-def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
+def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[StackMetric]:
     present = _list(update.moving_members, len(names))
-    yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
+    yield StackMetric(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
     newest = newest_example(update.examples)
     if newest.returned is None or update.prediction is None:
         return
@@ -376,14 +378,14 @@ def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measur
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
     valid = newest.valid.tensor(len(newest.returned), newest.returned.device).view(len(names), -1)
     for metric, values in alignment(prediction, newest.returned.view_as(prediction), valid).items():
-        yield Measured(names, metric, values.tolist(), present)
+        yield StackMetric(names, metric, values.tolist(), present)
 
 
 def _list(members: Mask[Members], count: int) -> list[bool] | None:
     return None if members is ALL else members.tensor(count, "cpu").tolist()
 
 
-def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measured]:
+def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMetric]:
     """What the link did to the message due now, and what it carries.
 
     `lost` and `stand_in` (shares of environments), `distortion` (root of the mean squared change by noise and bits, in
@@ -396,12 +398,14 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
         rows = message.fate.lost.tensor(len(message.sent_value), message.sent_value.device)
         lost = rows.view(count, -1).float().mean(1).tolist()
-        yield Measured(names, "lost", lost)
+        yield StackMetric(names, "lost", lost)
         if channel.synthetic_input.model is not None:
-            yield Measured(names, "stand_in", [1.0] * count if channel.coupling.replaces_messages else lost)
+            yield StackMetric(
+                names, "stand_in", [1.0] * count if channel.coupling.replaces_messages else lost
+            )
     if message is not None and link.changes_values:
         change = (message.carried_value - message.sent_value).reshape(count, -1).square().mean(1).sqrt()
-        yield Measured(names, "distortion", change.tolist())
+        yield StackMetric(names, "distortion", change.tolist())
     if channel.carries_state:
         return  # it stays where it is
     bits = torch.finfo(channel.content.zeros.dtype).bits
@@ -415,7 +419,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
         back = size * bits / ledger.timetable.receiver_clock.tick_period
-    yield Measured(names, "traffic", [sending * share + back for share in _sent_shares(channel)])
+    yield StackMetric(names, "traffic", [sending * share + back for share in _sent_shares(channel)])
 
 
 def _sent_shares(channel: Channel) -> list[float]:

@@ -60,21 +60,21 @@ def timeline(of: System | _HasRunning, start: int, steps: int) -> Timeline:
     )
 
 
-class _Reach(NamedTuple):
+class _GradientReach(NamedTuple):
     """How far the true gradient of a tick goes, and what stands for the rest."""
 
     since: int
     synthetic: bool = False
     late: bool = False
 
-    def joined(self, reach: _Reach) -> _Reach:
-        return _Reach(
+    def joined(self, reach: _GradientReach) -> _GradientReach:
+        return _GradientReach(
             min(self.since, reach.since), self.synthetic or reach.synthetic, self.late or reach.late
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Credit:
+class _CreditPath:
     """How credit crosses a channel; no step changes it."""
 
     true: bool
@@ -112,7 +112,7 @@ class _Times:
         self.windows = {
             name: group.grid.with_known_lengths() for name, group in system.group_by_agent.items()
         }
-        self.credit = {name: _Credit.of(channel) for name, channel in system.channels.items()}
+        self.credit = {name: _CreditPath.of(channel) for name, channel in system.channels.items()}
         first_steps = {
             windows: windows.end_of(windows.number_at(steps.start) - 1) + 1
             for windows in self.windows.values()
@@ -124,7 +124,7 @@ class _Times:
         """By agent and step, the first and the last step of its window."""
         self.reads: dict[tuple[str, int], tuple[int, ...]] = {}
         """By channel and tick of its receiver, what `_read` returns."""
-        self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
+        self.reaches: dict[str, dict[int, _GradientReach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         for step in every:
             for name in system.schedule.ticking_agent_names(step):
@@ -142,8 +142,8 @@ class _Times:
 
     # --- credit ------------------------------------------------------------------------------------------
 
-    def _reach(self, agent: Agent, step: int) -> _Reach:
-        reach, begin = _Reach(step), self.bounds[agent.name][step][0]
+    def _reach(self, agent: Agent, step: int) -> _GradientReach:
+        reach, begin = _GradientReach(step), self.bounds[agent.name][step][0]
         if agent.connections.state_channel is not None:
             before = agent.clock.latest(step - 1)
             if before is not None and self._of_one_episode(before, step):
@@ -169,7 +169,7 @@ class _Times:
 
     def agent(self, agent: Agent) -> AgentTimes:
         """Return the times of one agent."""
-        reaches = [self.reaches[agent.name].get(step, _Reach(-1)) for step in self.steps]
+        reaches = [self.reaches[agent.name].get(step, _GradientReach(-1)) for step in self.steps]
         return AgentTimes(
             name=agent.name,
             ticks=self.flags(agent.clock.among(self.steps)),

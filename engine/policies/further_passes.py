@@ -130,7 +130,7 @@ class FurtherPasses(WindowsAtOnce):
                         predictors |= window_predictors
                 yield updates, predictors
 
-    def _window(self, update: Update, first_passes: Sequence[Update], step: int) -> _Window:
+    def _window(self, update: Update, first_passes: Sequence[Update], step: int) -> _WindowPasses:
         first_loss = update.window_loss
         policies = {
             name: policy for name, policy in policy_windows(first_loss).items() if name in self.agents
@@ -157,7 +157,7 @@ class FurtherPasses(WindowsAtOnce):
                 self.engine.forward_pass,
                 seeds,
             )
-            return _Window(
+            return _WindowPasses(
                 update, agents, loss, passes, drawn, [], self._minibatches(drawn, loss, agents[0], step)
             )
         update_by_agent = {
@@ -171,7 +171,7 @@ class FurtherPasses(WindowsAtOnce):
         ]
         replay = self._replay(update, group_agents, senders)
         minibatches = self._minibatches(replay, loss, agents[0], step)
-        return _Window(update, agents, loss, passes, replay, senders, minibatches)
+        return _WindowPasses(update, agents, loss, passes, replay, senders, minibatches)
 
     def _replay(
         self, update: Update, group_agents: Mapping[str, Agent], senders: Sequence[ReplayedSender]
@@ -226,7 +226,7 @@ class FurtherPasses(WindowsAtOnce):
             self._seeds_by_uses[agent, *uses] = torch.tensor(seeds, device=self.system.device)
         return self._seeds_by_uses[agent, *uses]
 
-    def _learned(self, window: _Window, epoch: int, k: int, step: int) -> _Learned:
+    def _learned(self, window: _WindowPasses, epoch: int, k: int, step: int) -> _Learned:
         """What is learned from a minibatch of a window: by its group, and by the senders that are replayed beside it."""
         update, policies = window.update, self.engine.features.of(PolicyEvaluator)
         minibatch = window.minibatches[epoch][k]
@@ -307,7 +307,7 @@ class _FirstPass:
 
 
 @dataclass(slots=True)
-class _Window:
+class _WindowPasses:
     """A window with further passes."""
 
     update: Update

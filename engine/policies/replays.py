@@ -105,7 +105,7 @@ class _SentInWindow:
     """The messages of a stack of channels that are sent in the window and read in it."""
 
     sender: tuple[str, int]
-    """The evaluation that makes them: see `_Evaluation.key`."""
+    """The evaluation that makes them: see `_ReplayedTicks.key`."""
     sent_at: Tensor | None
     """[S]: the ticks of it that made them, in order; None: all."""
     ticks: int
@@ -146,7 +146,7 @@ class _Pass:
 
 
 @dataclass(slots=True)
-class _Message:
+class _ReplayedMessage:
     """What an agent reads over a stack of channels at some ticks: constants, and messages sent in the window."""
 
     channel: Channel
@@ -196,7 +196,7 @@ class _Message:
 
 
 @dataclass(slots=True)
-class _Evaluation:
+class _ReplayedTicks:
     """An agent, some of its ticks that are evaluated together, and what it reads at them."""
 
     agent: Agent
@@ -207,8 +207,8 @@ class _Evaluation:
     """[T, rows, *input_shape], where nothing of it is made in the window."""
     observations: list[Tensor]
     """Else: [T, rows, …] each."""
-    messages: list[_Message]
-    state: _Message | None
+    messages: list[_ReplayedMessage]
+    state: _ReplayedMessage | None
     """Of a tick of an agent with a state."""
 
 
@@ -393,7 +393,7 @@ class SomeRows(Replay):
             replayed[name] = values.view(count, -1, len(ends[name]) // count, channel.content.size)
         return _Pass(rows, ends, replayed)
 
-    def _evaluated(self, call: Sequence[_Evaluation], this_pass: _Pass) -> list[Tensors]:
+    def _evaluated(self, call: Sequence[_ReplayedTicks], this_pass: _Pass) -> list[Tensors]:
         """The ports of the agents of a call, which share their learner."""
         first, start = call[0].agent, self._start(call[0].agent)
         inputs = [self._network_input(evaluation, this_pass) for evaluation in call]
@@ -407,7 +407,7 @@ class SomeRows(Replay):
         return self._forward_pass.window_statistics(agent, self._window, agent.learner.buffers)
 
     @torch.no_grad()
-    def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
+    def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _ReplayedTicks:
         forward_pass, start = self._forward_pass, self._start(agent)
         key, state = (agent.name, ticks[0].step), None
         if ticks[0].state_read is not None:
@@ -424,7 +424,7 @@ class SomeRows(Replay):
                 for tick in ticks
             ]
             inputs = torch.stack(inputs_by_tick)
-            return _Evaluation(agent, key, len(ticks), inputs, [], [], state)
+            return _ReplayedTicks(agent, key, len(ticks), inputs, [], [], state)
         at_ticks = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*at_ticks, strict=True)]
         first_index = next(k for k, tick in enumerate(self._ticks_of[agent.name]) if tick is ticks[0])
@@ -434,16 +434,16 @@ class SomeRows(Replay):
                 agent.connections.incoming, *(tick.reads_by_channel for tick in ticks), strict=True
             )
         ]
-        return _Evaluation(agent, key, len(ticks), None, observations, messages, state)
+        return _ReplayedTicks(agent, key, len(ticks), None, observations, messages, state)
 
-    def _message(self, channel: Channel, reads: tuple[Read, ...], first_index: int = 0) -> _Message:
+    def _message(self, channel: Channel, reads: tuple[Read, ...], first_index: int = 0) -> _ReplayedMessage:
         """What is read over a channel at ticks of its receiver, of which the first has this index among its ticks."""
         available = ALL
         if any(read.available is not ALL for read in reads):
             rows, device = len(channel.content.zeros), channel.content.zeros.device
             available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
         if channel.name in self._replayed_messages:
-            return _Message(
+            return _ReplayedMessage(
                 channel, None, None, None, available, slice(first_index, first_index + len(reads))
             )
         constant_reads = [read for read in reads if not isinstance(read, WithGraph)]
@@ -458,7 +458,7 @@ class SomeRows(Replay):
             for read in reads
         ]
         in_order = indices == list(range(len(reads))) and (not constants or not stamps)
-        return _Message(
+        return _ReplayedMessage(
             channel,
             torch.stack(constants) if constants else None,
             self._sent_in_window(channel, stamps) if stamps else None,
@@ -489,7 +489,7 @@ class SomeRows(Replay):
             _stacked([link.noise_of(stamp, channel.content.zeros) for stamp in stamps]),
         )
 
-    def _network_input(self, evaluation: _Evaluation, this_pass: _Pass) -> Tensor:
+    def _network_input(self, evaluation: _ReplayedTicks, this_pass: _Pass) -> Tensor:
         """The network's input, of all members, ticks and some environments."""
         agent, rows, members = (
             evaluation.agent,

@@ -121,14 +121,14 @@ def decode_from(facts: bytes | memoryview, content: memoryview) -> Any:
     Raises:
         ValueError: They are no tree.
     """
-    take = _Content(content)
+    take = _MemoryPieces(content)
     tree = decode(facts, take)
     if take.at != len(content):
         raise ValueError(f"{len(content)} bytes, of which tensors fill {take.at}")
     return tree
 
 
-class _Content:
+class _MemoryPieces:
     """Takes one piece of memory after the other from a larger one."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -178,4 +178,4 @@ def from_bytes(data: bytes) -> Any:
     Raises:
         ValueError: It is damaged.
     """
-    return read(_Content(memoryview(bytearray(data))))
+    return read(_MemoryPieces(memoryview(bytearray(data))))

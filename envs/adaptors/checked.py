@@ -20,7 +20,7 @@ from antiphon.base.call_errors import users_place
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Problems
-from antiphon.envs.adaptors.spaces import Actions, leaves
+from antiphon.envs.adaptors.spaces import ActionSpace, leaves
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
@@ -59,7 +59,7 @@ class Adaptor(TorchVectorEnv):
         name: str,
         num_envs: int,
         signals: Mapping[str, Signal],
-        actions: Actions,
+        actions: ActionSpace,
         layers: LayersOfBatch,
         can_be_saved: bool,
         unreadable: Mapping[str, str],

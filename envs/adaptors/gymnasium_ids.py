@@ -33,7 +33,7 @@ _INSTEAD = {
 """Keys of other environments, and what Gymnasium's have instead."""
 
 
-class _Options(EnvOptions, extra="allow"):
+class _VectorOptions(EnvOptions, extra="allow"):
     """How a vector environment is made; all other keys are arguments of the environment."""
 
     vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
@@ -62,7 +62,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if name not in gymnasium.registry:
         fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
         raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
-    parsed = _Options(**options)
+    parsed = _VectorOptions(**options)
     mode, autoreset, arguments = parsed.vectorization_mode, parsed.autoreset, dict(parsed.model_extra or {})
     if arguments.get(_LIMIT, 0) is None:  # the registration's, to `gymnasium.make`; vector classes compare it
         del arguments[_LIMIT]

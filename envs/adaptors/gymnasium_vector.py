@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
-from antiphon.envs.adaptors.spaces import Actions, Observations, flags_of, tensor_of
+from antiphon.envs.adaptors.spaces import ActionSpace, Observations, flags_of, tensor_of
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ENDS, OUTCOMES
@@ -26,7 +26,7 @@ from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 class VectorAdaptor(Adaptor):
     """Adaptor of a Gymnasium vector environment to `TorchVectorEnv`.
 
-    For signals see `Observations`, for actions `Actions`. The outcomes `reward`, `terminated` and `truncated`
+    For signals see `Observations`, for actions `ActionSpace`. The outcomes `reward`, `terminated` and `truncated`
     are training-only signals, known after their step.
 
     `step` returns the same for all three autoreset modes: the end of an episode is always followed by the first step of
@@ -48,7 +48,7 @@ class VectorAdaptor(Adaptor):
         mode = env.metadata.get("autoreset_mode")
         unknown = f"metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
         require(isinstance(mode, AutoresetMode), "env", unknown, ScenarioError)
-        signals, actions = self.observations.signals, Actions(env.single_action_space)
+        signals, actions = self.observations.signals, ActionSpace(env.single_action_space)
         base = env.unwrapped
         inner = base.envs[0].unwrapped if isinstance(base, SyncVectorEnv) else base  # which errors name
         name = getattr(getattr(base, "spec", None), "id", type(inner).__name__)

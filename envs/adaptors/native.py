@@ -17,7 +17,7 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
-from antiphon.envs.adaptors.spaces import Actions, Conversion, Observations, mapped, part_at
+from antiphon.envs.adaptors.spaces import ActionSpace, Conversion, Observations, mapped, part_at
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Signal
 
@@ -28,7 +28,7 @@ class Native:
 
     observations: Mapping[str | None, Observations]
     """Observations by agent of a parallel environment, or one under None."""
-    actions: Actions
+    actions: ActionSpace
     """Actions of the environment; for a parallel environment of each agent."""
     ids: Mapping[str, Signal] = field(default_factory=dict)
     """The numbers of the agents of a parallel environment, which no observation has."""
@@ -105,7 +105,7 @@ class Native:
         return values, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
-        """Return actions (see `Actions.translated`; None: from `sample`) as arrays for the environment, or for a single one."""
+        """Return actions (see `ActionSpace.translated`; None: from `sample`) as arrays for the environment, or for a single one."""
         chosen = sample() if action is None else self.actions.translated(action, sample, arrays=True)
         space = self.space(batch)
         native = mapped(space, lambda path, leaf: np.asarray(part_at(chosen, path), leaf.dtype))
@@ -126,4 +126,4 @@ def native_of(env: TorchVectorEnv) -> Native:
     observed = {
         name: signal.space(floats) for name, signal in env.signals.items() if not signal.training_only
     }
-    return Native({None: Observations(spaces.Dict(observed))}, Actions(env.single_action_space))
+    return Native({None: Observations(spaces.Dict(observed))}, ActionSpace(env.single_action_space))

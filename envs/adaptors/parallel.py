@@ -30,7 +30,7 @@ from antiphon.envs.adaptors.checked import (
 )
 from antiphon.envs.adaptors.final_observation import reward_of
 from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
-from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of
+from antiphon.envs.adaptors.spaces import ActionSpace, Observations, ids_of
 from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
@@ -246,7 +246,7 @@ class ParallelAdaptor(Adaptor):
         every = [*self.observations.values(), self._state]
         reasons = {name: why for observations in every for name, why in observations.unreadable.items()}
         settings |= {"layers": layers, "unreadable": reasons}
-        acted = Actions(native)
+        acted = ActionSpace(native)
         super().__init__(worlds, worlds, name, len(worlds), signals, acted, can_be_saved=saved, **settings)
 
     @in_own_context
@@ -268,7 +268,7 @@ class ParallelAdaptor(Adaptor):
 
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step in every copy; actions are a mapping of parts, see `Actions`. Missing parts are random, and legal if masked."""
+        """Take a step in every copy; actions are a mapping of parts, see `ActionSpace`. Missing parts are random, and legal if masked."""
         choices = {} if actions is None else actions
         native = iterate(self._native, self.actions.translated(choices, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))

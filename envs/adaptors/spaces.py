@@ -226,7 +226,7 @@ def flags_of(name: str, values: Any) -> NDArray[np.bool_]:
     return tensor_of(name, values, torch.device("cpu")).bool().numpy()
 
 
-class Actions:
+class ActionSpace:
     """The action space of agents, and its translation to an environment's own actions.
 
     Choices start at 0, even if the environment's start elsewhere; a MultiBinary becomes a MultiDiscrete of twos. A Dict

@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.checked import Adaptor, checked, making
-from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of, tensor_of
+from antiphon.envs.adaptors.spaces import ActionSpace, Observations, ids_of, tensor_of
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
@@ -103,7 +103,7 @@ class VmasAdaptor(Adaptor):
             for key, why in observations.unreadable.items()
         }
         settings |= {"layers": LayersOfBatch(env, []), "unreadable": reasons}
-        acted = Actions(native)
+        acted = ActionSpace(native)
         self._random: list[Any] | None = None
         super().__init__([env], [], name, env.num_envs, signals, acted, can_be_saved=False, **settings)
 
@@ -131,7 +131,7 @@ class VmasAdaptor(Adaptor):
 
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step; actions are a mapping of parts, see `Actions`. Missing parts are random."""
+        """Take a step; actions are a mapping of parts, see `ActionSpace`. Missing parts are random."""
         choices = {} if actions is None else actions
         native = self.actions.translated(choices, self._native.sample, arrays=False)
         rows = self.num_envs

@@ -31,13 +31,13 @@ from antiphon.envs.sources.tensors import (
     is_whole,
     signals_of,
 )
-from antiphon.envs.sources.values import Value, join_values, read_value, refuse_packed, stack_values
-from antiphon.envs.stream import Table, shuffled
+from antiphon.envs.sources.values import TensorValue, join_values, read_value, refuse_packed, stack_values
+from antiphon.envs.stream import ExampleTable, shuffled
 from antiphon.nets.isolation.own_context import in_own_context
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceTable(Table):
+class SequenceTable(ExampleTable):
     """Concatenated sequences: a column has a row per step, or a row per sequence; splits consist of sequences."""
 
     lengths: Tensor
@@ -241,7 +241,7 @@ def _packed(sequences: Any, where: str, per_sequence: Collection[str], classes: 
     return packed
 
 
-def _parts(name: str, sequences: Any, where: str, indices: bool) -> list[Value]:
+def _parts(name: str, sequences: Any, where: str, indices: bool) -> list[TensorValue]:
     """Return the values of each sequence: of a list one by one, of an array or table by its first axis."""
     refuse_packed(name, sequences, where)
     listed = f"{name}: {type(sequences).__name__}; pass a list of tensors, one per sequence"
@@ -253,7 +253,7 @@ def _parts(name: str, sequences: Any, where: str, indices: bool) -> list[Value]:
     ]
 
 
-def _lengths(values_by_name: Mapping[str, list[Value]], where: str) -> Tensor:
+def _lengths(values_by_name: Mapping[str, list[TensorValue]], where: str) -> Tensor:
     """Return the steps of each sequence, the same in all signals that have a value per step."""
     first, parts = next(iter(values_by_name.items()))
     for name, values in values_by_name.items():
@@ -268,7 +268,7 @@ def _lengths(values_by_name: Mapping[str, list[Value]], where: str) -> Tensor:
     return torch.tensor([len(value.numbers) for value in parts])
 
 
-def _check_cut(name: str, steps: Tensor, lengths: list[Value], where: str) -> None:
+def _check_cut(name: str, steps: Tensor, lengths: list[TensorValue], where: str) -> None:
     """Raise DataError where `lengths` are others than the steps of the signal `name`: its padding would count."""
     for index, (count, length) in enumerate(zip(steps.tolist(), lengths, strict=True)):
         differ = f"lengths[{index}] is {int(length.numbers)}, but {name}[{index}] has {count} steps"

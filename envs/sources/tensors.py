@@ -24,8 +24,8 @@ from antiphon.envs.datasets.dataset_files import SPLITS, Identity, identity
 from antiphon.envs.env_keys import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.sources.source_errors import reading
-from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
-from antiphon.envs.stream import ExampleStream, Table
+from antiphon.envs.sources.values import WIDE, TensorValue, join_values, read_column, read_value, stack_values
+from antiphon.envs.stream import ExampleStream, ExampleTable
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
@@ -80,11 +80,13 @@ class Source:
             `dtype`.
     """
 
-    def __init__(self, table: Table, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
+    def __init__(
+        self, table: ExampleTable, description: Description, stream: Callable[..., TorchVectorEnv]
+    ) -> None:
         self.description = description
         self.table = table
         self._stream = stream
-        self._placed: dict[tuple[str, torch.dtype], Table] = {}
+        self._placed: dict[tuple[str, torch.dtype], ExampleTable] = {}
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{split} {count:,}" for split, count in self.description.example_counts.items())
@@ -294,7 +296,7 @@ def _source(
         if signal.training_only and signal.classes and not signal.shape
     ]
     description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
-    table = Table(columns=columns, splits=splits, divisors=divisors)
+    table = ExampleTable(columns=columns, splits=splits, divisors=divisors)
     digest = (lambda: table.digest) if named_in_state else None
     return Source(
         table, description, partial(ExampleStream, answer=answers[0] if answers else None, digest=digest)
@@ -311,7 +313,7 @@ class Columns(dict[str, Tensor]):
         self.modes: dict[str, str] = {}
         """PIL's modes of the columns that are pictures."""
 
-    def add(self, name: str, value: Value) -> None:
+    def add(self, name: str, value: TensorValue) -> None:
         """Add a column."""
         self[name] = value.numbers
         if value.missing is not None:
@@ -319,9 +321,9 @@ class Columns(dict[str, Tensor]):
         if value.mode:
             self.modes[name] = value.mode
 
-    def value(self, name: str) -> Value:
+    def value(self, name: str) -> TensorValue:
         """Return a column with what is missing in it."""
-        return Value(self[name], self.missing.get(name), self.modes.get(name, ""))
+        return TensorValue(self[name], self.missing.get(name), self.modes.get(name, ""))
 
     @property
     def rows(self) -> int:
@@ -395,7 +397,7 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], where: s
 
 
 def columns_of(
-    data: Any, where: str, classes: Collection[str] = (), *, read: Callable[..., Value] = read_column
+    data: Any, where: str, classes: Collection[str] = (), *, read: Callable[..., TensorValue] = read_column
 ) -> Columns:
     """Return columns of one length as tensors; `classes` names those whose palettes are indices."""
     mapping = f"{type(data).__name__}; pass a share of the examples, or a mapping of tensors"

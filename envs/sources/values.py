@@ -47,7 +47,7 @@ _SCALARS = (bool, int, float, complex, str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class TensorValue:
     """Values as a tensor, with what else their container holds."""
 
     numbers: Tensor
@@ -60,7 +60,7 @@ class Value:
     shared: bool = False
     """True: the memory may be the caller's."""
 
-    def unbind(self) -> list[Value]:
+    def unbind(self) -> list[TensorValue]:
         """Return the values along the first axis."""
         gaps: Sequence[Tensor | None] = (
             [None] * len(self.numbers) if self.missing is None else self.missing.unbind()
@@ -69,7 +69,7 @@ class Value:
         return [replace(self, numbers=numbers, missing=missing) for numbers, missing in parts]
 
 
-def read_column(name: str, raw: Any, where: str, *, indices: bool = False) -> Value:
+def read_column(name: str, raw: Any, where: str, *, indices: bool = False) -> TensorValue:
     """Return a column as `read_value`, in memory of its own; DataError also if a copy takes more than half of the memory."""
     value = read_value(name, raw, where, indices=indices)
     if not value.shared:
@@ -80,7 +80,7 @@ def read_column(name: str, raw: Any, where: str, *, indices: bool = False) -> Va
     return replace(value, numbers=value.numbers.clone(memory_format=torch.contiguous_format), shared=False)
 
 
-def read_value(name: str, raw: Any, where: str, *, indices: bool = False) -> Value:
+def read_value(name: str, raw: Any, where: str, *, indices: bool = False) -> TensorValue:
     """Return what a tensor, array, table, list, picture or number holds.
 
     Args:
@@ -101,7 +101,7 @@ def read_value(name: str, raw: Any, where: str, *, indices: bool = False) -> Val
         array, missing = _of_pandas(name, raw, where)
         return _of_array(name, array, where, missing)
     if raw is np.ma.masked or raw is getattr(sys.modules.get("pandas"), "NA", np.ma.masked):
-        return Value(torch.zeros(()), torch.ones((), dtype=torch.bool), blank=True)
+        return TensorValue(torch.zeros(()), torch.ones((), dtype=torch.bool), blank=True)
     if isinstance(raw, np.ma.MaskedArray):
         return _of_array(name, raw.data, where, np.ma.getmaskarray(raw))
     if isinstance(raw, list | tuple) and not _is_plain(raw):
@@ -123,7 +123,7 @@ def refuse_packed(name: str, raw: Any, where: str) -> None:
     require(not isinstance(raw, PackedSequence), where, f"{name}: a PackedSequence; {fix}")
 
 
-def stack_values(name: str, values: Sequence[Value], where: str) -> Value:
+def stack_values(name: str, values: Sequence[TensorValue], where: str) -> TensorValue:
     """Return values of one form as one with a new first axis; DataError if their shapes, types or modes differ."""
     typed = [value.numbers for value in values if not value.blank] or [values[0].numbers]
     mode = _mode(name, values, where)
@@ -142,10 +142,10 @@ def stack_values(name: str, values: Sequence[Value], where: str) -> Value:
     if any(value.missing is not None for value in values):
         none = torch.zeros(shapes[0], dtype=torch.bool)
         gaps = torch.stack([none if v.missing is None else v.missing.expand(shapes[0]) for v in values])
-    return Value(numbers, gaps, mode)
+    return TensorValue(numbers, gaps, mode)
 
 
-def join_values(name: str, values: Sequence[Value], where: str) -> Value:
+def join_values(name: str, values: Sequence[TensorValue], where: str) -> TensorValue:
     """Return values of one type and row shape as one, along their first axis; DataError if their modes differ."""
     if len(values) == 1 and not values[0].shared:
         return values[0]
@@ -155,10 +155,10 @@ def join_values(name: str, values: Sequence[Value], where: str) -> Value:
             torch.zeros(v.numbers.shape, dtype=torch.bool) if v.missing is None else v.missing for v in values
         ]
         gaps = torch.cat(masks)
-    return Value(numbers, gaps, _mode(name, values, where))
+    return TensorValue(numbers, gaps, _mode(name, values, where))
 
 
-def _mode(name: str, values: Sequence[Value], where: str) -> str:
+def _mode(name: str, values: Sequence[TensorValue], where: str) -> str:
     """Return the mode of pictures; DataError if they are of several."""
     modes = sorted({value.mode for value in values if value.mode})
     several = f"{name}: some pictures are {''.join(modes[:1])} and some {''.join(modes[-1:])}; convert them to one mode"
@@ -195,16 +195,16 @@ def _not_numbers(name: str, raw: Any, where: str) -> DataError:
     return DataError(f"{where}: {name}: {type(raw).__name__} cannot become a tensor; {fix}")
 
 
-def _of_tensor(name: str, raw: Tensor, where: str) -> Value:
+def _of_tensor(name: str, raw: Tensor, where: str) -> TensorValue:
     """Return a tensor as a plain one; DataError for layouts and types without the arithmetic of plain tensors."""
     if isinstance(raw, torch.masked.MaskedTensor):
         data = _of_tensor(name, raw.get_data(), where)  # type: ignore[no-untyped-call]
         missing = ~raw.get_mask()  # type: ignore[no-untyped-call]
-        return Value(data.numbers.masked_fill(missing, 0), missing)
+        return TensorValue(data.numbers.masked_fill(missing, 0), missing)
     if (obstacle := _obstacle(name, raw)) is not None:
         raise DataError(f"{where}: {name}: {obstacle}")
     plain = raw if type(raw) is Tensor else raw.as_subclass(Tensor)
-    return Value(plain.resolve_neg(), shared=True)
+    return TensorValue(plain.resolve_neg(), shared=True)
 
 
 def _obstacle(name: str, raw: Tensor) -> str | None:
@@ -228,7 +228,7 @@ def _obstacle(name: str, raw: Tensor) -> str | None:
 
 def _of_array(
     name: str, array: NDArray[Any], where: str, missing: NDArray[Any] | None = None, *, shared: bool = True
-) -> Value:
+) -> TensorValue:
     """Return an array in the machine's byte order, zero where it is missing."""
     kind, written = array.dtype.kind, array.dtype
     fixes = {
@@ -255,10 +255,12 @@ def _of_array(
     except TypeError as error:
         lacking = f"{name}: has type {written}, which torch lacks; pass {name}.astype('float64')"
         raise DataError(f"{where}: {lacking}") from error
-    return Value(numbers, None if missing is None else torch.from_numpy(np.array(missing)), shared=shared)
+    return TensorValue(
+        numbers, None if missing is None else torch.from_numpy(np.array(missing)), shared=shared
+    )
 
 
-def _of_picture(name: str, raw: Any, where: str, indices: bool) -> Value:
+def _of_picture(name: str, raw: Any, where: str, indices: bool) -> TensorValue:
     """Return a picture as numpy reads it, `[height, width]` or `[height, width, bands]`, without a palette."""
     if raw.mode in ("P", "PA") and not indices:
         raw = raw.convert("RGBA" if raw.has_transparency_data else "RGB")

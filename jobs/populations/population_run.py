@@ -34,7 +34,7 @@ from antiphon.jobs.populations.lineage_figure import lineage_svg
 from antiphon.jobs.populations.population import Population, member_path
 from antiphon.jobs.populations.selection import (
     Entry,
-    Score,
+    MemberScore,
     Stage,
     advice,
     ancestry,
@@ -357,7 +357,7 @@ class PopulationRun(Observer):
         indices = self._indices(population)
         own_scores = {member: self._score(population.runs[index]) for member, index in indices.items()}
         scores_by_member = self._meeting(own_scores, range(self.spec.members))
-        scores = [Score(*scores_by_member[member]) for member in range(self.spec.members)]
+        scores = [MemberScore(*scores_by_member[member]) for member in range(self.spec.members)]
         entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
         copied = [entry for entry in entries if entry.copied]
         parents = {entry.member: entry.parent for entry in copied}
@@ -410,13 +410,13 @@ class PopulationRun(Observer):
         scenario = changed(_request(self.spec, self.template, entry.values).scenario, self._changes.items())
         population.explore(index, scenario, f"{line}; continues with {shown}")
 
-    def _score(self, run: Run) -> Score:
+    def _score(self, run: Run) -> MemberScore:
         running = run.running
         if self.metric is None:
             self.metric = metric_of(running)
         newest = self._newest.get(running.seed - self.spec.seed)
         if run.stop_reason is not None and newest is not None and newest.step == running.now:
-            return Score(newest.score, newest.error, ended=True)
+            return MemberScore(newest.score, newest.error, ended=True)
         return score_of(running, self.metric)
 
     def end(self, run: Run, outcome: Outcome) -> None:

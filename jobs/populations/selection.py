@@ -28,7 +28,7 @@ _ERRORS = 2.0
 """Standard errors of their difference by which two scores must differ."""
 
 
-class Score(NamedTuple):
+class MemberScore(NamedTuple):
     """A member's score."""
 
     value: float | None
@@ -204,26 +204,26 @@ def problem_of_score(scenario: Scenario, system: System, metric: str) -> str:
     return problem_of_metric(scenario, system, metric, of_env)
 
 
-def score_of(running: LiveSystem, metric: str) -> Score:
+def score_of(running: LiveSystem, metric: str) -> MemberScore:
     """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes.
 
     Raises:
         ScenarioError: It has no such metric.
     """
     if running.diverged is not None:
-        return Score(None)
+        return MemberScore(None)
     episodes = running.world.episodes
     if metric == RETURN and episodes is not None:
         newest = episodes.latest()
         if not len(newest):
-            return Score(None)
+            return MemberScore(None)
         spread = float(newest.std()) if len(newest) > 1 else 0.0
-        return Score(float(newest.mean()), spread / math.sqrt(len(newest)))
+        return MemberScore(float(newest.mean()), spread / math.sqrt(len(newest)))
     if is_of_env(metric):
         measured = running.world.figures()
         if measured or episodes is None:  # else no episode has ended yet
             _check_known(metric, measured)
-        return Score(measured.get(metric))
+        return MemberScore(measured.get(metric))
     splits = running.env.splits
     evaluation = evaluation_of(running, "validation" if "validation" in splits else "train")
     of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]
@@ -231,9 +231,9 @@ def score_of(running: LiveSystem, metric: str) -> Score:
     _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))
     value = evaluation.score(metric)
     if math.isnan(value):
-        return Score(None)
+        return MemberScore(None)
     is_share = metric.endswith("accuracy")
-    return Score(value, math.sqrt(value * (1 - value) / evaluation.examples) if is_share else 0.0)
+    return MemberScore(value, math.sqrt(value * (1 - value) / evaluation.examples) if is_share else 0.0)
 
 
 def _check_known(metric: str, metrics: Collection[str]) -> None:
@@ -256,7 +256,7 @@ def selected(
     select: SelectionSpec,
     step: int,
     metric: str | None,
-    scores: Sequence[Score],
+    scores: Sequence[MemberScore],
     values: Sequence[dict[str, float]],
 ) -> list[Entry]:
     """Return what becomes of each member at a selection.

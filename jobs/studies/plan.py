@@ -93,7 +93,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """All lines and runs of a study.
 
     Attributes:
@@ -182,7 +182,9 @@ def problems_beside(
     return problems
 
 
-def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None) -> Plan:
+def plan(
+    spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None
+) -> StudyPlan:
     """Plan every run of a study; None: the template is loaded by the name in the study file.
 
     A scenario without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
@@ -243,7 +245,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
             scorings += [scoring for scoring in needed if not scoring.plain and scoring not in scorings]
         lines.append(Line(point, of_line, scoring, candidates))
     tuned_but_fixed = [parameter for parameter in spec.tune if parameter in fixed]
-    return Plan(spec, name, seeds, lines, runs, tune, tuned_but_fixed)
+    return StudyPlan(spec, name, seeds, lines, runs, tune, tuned_but_fixed)
 
 
 def _free_name(label: str, runs: Container[str]) -> str:

@@ -16,7 +16,7 @@ from antiphon.base.manifests import read_checked
 from antiphon.base.problems import DocumentError
 from antiphon.jobs.processes import Here, Processes, calls_as_completed
 from antiphon.jobs.studies.chunks import Chunk, train
-from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
+from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
 from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
@@ -33,7 +33,7 @@ _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir"
 """Keys of each run's result that the study's result repeats."""
 
 
-class _Progress:
+class _StudyProgress:
     """The runs of a study that have ended, each reported in a line.
 
     Args:
@@ -47,7 +47,7 @@ class _Progress:
         failed: Why others have none, by name and seed as one word.
     """
 
-    def __init__(self, spec: StudySpec, plan: Plan, report: Callable[[str], None]) -> None:
+    def __init__(self, spec: StudySpec, plan: StudyPlan, report: Callable[[str], None]) -> None:
         self._spec, self._plan, self._report = spec, plan, report
         self.total = len(plan.runs) * plan.seeds
         self.finished: dict[str, dict[int, Finished]] = {name: {} for name in plan.runs}
@@ -164,7 +164,7 @@ class Study:
         return self
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> StudyPlan:
         """Every line and run; ScenarioError where a scenario does not accept something."""
         return plan(self.spec, self.options, self.template)
 
@@ -183,7 +183,7 @@ class Study:
             RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
         """
         self.plan.check_metrics()
-        progress = _Progress(self.spec, self.plan, report)
+        progress = _StudyProgress(self.spec, self.plan, report)
         processes = 1 if self.in_process is not None else min(jobs, progress.total)
         waiting = []
         chunks = [(chunk, _finished(chunk)) for chunk in self._chunks(processes)]
@@ -248,7 +248,7 @@ class Study:
                 share = seeds[len(seeds) * index // shares : len(seeds) * (index + 1) // shares]
                 yield Chunk(bare, share, self.directory)
 
-    def _result(self, progress: _Progress, exit_code: int) -> dict[str, Any]:
+    def _result(self, progress: _StudyProgress, exit_code: int) -> dict[str, Any]:
         plan, axes = self.plan, list(self.plan.lines[0].point)
         variants: dict[str, dict[str, None]] = {}  # of runs, in order
         for line in plan.lines:

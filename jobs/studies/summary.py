@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from antiphon.comms.couplings import Detached, Locked
-from antiphon.jobs.studies.plan import Line, Plan
+from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
 from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
@@ -74,7 +74,7 @@ class _Chosen:
         return None
 
 
-def metrics_of_study(plan: Plan, runs: Runs) -> Sequence[str]:
+def metrics_of_study(plan: StudyPlan, runs: Runs) -> Sequence[str]:
     """Return the tabulated metrics: the study's, or the first one that readouts have (`accuracy` … `loss`)."""
     done = [run.metrics(Scoring()) for of_seeds in runs.values() for run in of_seeds.values()]
     return plan.spec.metric or [
@@ -82,7 +82,7 @@ def metrics_of_study(plan: Plan, runs: Runs) -> Sequence[str]:
     ]
 
 
-def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
+def summary(plan: StudyPlan, runs: Runs) -> list[dict[str, Any]]:
     """Return the lines of the table, all of a metric before those of the next one.
 
     Returns:
@@ -148,7 +148,7 @@ def _iqm(values: Sequence[float]) -> dict[str, float] | None:
     return {"value": interquartile_mean(values), "low": low, "high": high}
 
 
-def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Plan) -> dict[str, Any]:
+def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: StudyPlan) -> dict[str, Any]:
     line, share, scores = choice.line, choice.is_share(metric), choice.scores(metric)
     examples = choice.examples if share else None
     good = {

@@ -13,7 +13,7 @@ from antiphon.nets.native.compiled_kernel import address, function
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Input, Layer
 
 
-class _Call(ctypes.Structure):
+class _NativeCall(ctypes.Structure):
     """`Call` in mlp.cpp."""
 
     _fields_ = (
@@ -22,7 +22,7 @@ class _Call(ctypes.Structure):
     )
 
 
-class _Block(ctypes.Structure):
+class _NativeBlock(ctypes.Structure):
     """`Block` in mlp.cpp."""
 
     _fields_ = (
@@ -90,14 +90,14 @@ class Form:
         """Call a function of the kernel; `back`: tensors for the gradients of the blocks, or empty ones."""
         blocks, indices, slots, rows = input
         block_structs = [
-            _Block(
+            _NativeBlock(
                 *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
                 *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
             )
             for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
         ]
-        array = (_Block * len(blocks))(*block_structs)
-        call = _Call(
+        array = (_NativeBlock * len(blocks))(*block_structs)
+        call = _NativeCall(
             *(networks, rows, self.count, len(blocks), torch.get_num_threads()),
             *(ctypes.addressof(structure) for structure in (self.numbers, table, array)),
         )

@@ -54,12 +54,12 @@ class StackedMlp:
 
     def __call__(
         self, parameters: Sequence[Tensor], blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]
-    ) -> Evaluation:
+    ) -> MlpEvaluation:
         """Evaluate the networks, without autograd.
 
         Args:
             parameters: Of each layer in turn weight [N, O, I] and bias [N, O], and gain and bias [N, O] of its
-                normalisation; contiguous, changed in place by `Evaluation.step`.
+                normalisation; contiguous, changed in place by `MlpEvaluation.step`.
             blocks: Of their input, [N * B, I] together.
             batch: B.
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
@@ -82,7 +82,7 @@ class StackedMlp:
         )
         settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
         form.call("forward", input, len(values[0]), form.table(*columns), *settings)
-        return Evaluation(self, values, input, saved, after)
+        return MlpEvaluation(self, values, input, saved, after)
 
 
 def _input(blocks: Sequence[Block], batch: int) -> Input:
@@ -94,7 +94,7 @@ def _input(blocks: Sequence[Block], batch: int) -> Input:
     )
 
 
-class Evaluation:
+class MlpEvaluation:
     """One evaluation of N networks, and the tensors from which its gradients are computed.
 
     Args:
@@ -218,7 +218,7 @@ class Evaluation:
 class _Gradients:
     """The gradients of all parameters of a differentiated evaluation, made when one of them is read."""
 
-    def __init__(self, evaluation: Evaluation, bounds: Tensor) -> None:
+    def __init__(self, evaluation: MlpEvaluation, bounds: Tensor) -> None:
         self.evaluation, self.finite = evaluation, float(bounds.max()) < _FINITE
         self.computed: list[Tensor] | None = None
 
@@ -267,7 +267,7 @@ class _Evaluate(torch.autograd.Function):
     """An evaluation as one function of the blocks of its input and of its parameters, to the outputs of all layers."""
 
     @staticmethod
-    def forward(ctx: Any, evaluation: Evaluation, blocks: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, evaluation: MlpEvaluation, blocks: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.evaluation, ctx.blocks = evaluation, blocks
         ctx.set_materialize_grads(False)
         return tuple(output.data for output in evaluation.outputs)  # those kept do not hold the graph
@@ -307,7 +307,7 @@ def map_gradients(
     """
     error = error.flatten(0, 1)
     values = [p.data for p in parameters]
-    evaluation = Evaluation(network, values, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
+    evaluation = MlpEvaluation(network, values, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
     _, bounds = evaluation.backward([error], [False])  # the outputs are not read
     return [g for g in _Gradients(evaluation, bounds).tensors() if g is not None]  # all are reached
 

@@ -10,7 +10,7 @@ from antiphon import Scenario, Template
 from antiphon.base.spec import plain
 from antiphon.checks import Findings, check_scenario
 from antiphon.commands.arguments import division_of, placement_of, values_of
-from antiphon.engine.costs.scenario_plan import Plan, plan
+from antiphon.engine.costs.scenario_plan import ScenarioPlan, plan
 from antiphon.engine.warnings.advice import advice, advice_on_a_run
 from antiphon.envs import describe
 from antiphon.jobs.scenario_sources import scenario_template
@@ -48,7 +48,7 @@ def explained(scenario: Scenario) -> dict[str, Any]:
     return explain(scenario, built(scenario))
 
 
-def planned(scenario: Scenario, **settings: Any) -> Plan:
+def planned(scenario: Scenario, **settings: Any) -> ScenarioPlan:
     """What `antiphon show` says of stacks, memory and work."""
     return plan(scenario, **settings)
 

@@ -12,7 +12,7 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.jobs.populations.selection import (
     Entry,
-    Score,
+    MemberScore,
     advice,
     initial_values,
     near_the_best,
@@ -23,7 +23,7 @@ from antiphon.terminal.member_tables import lead_in_words
 from tests.jobs.populations.made import spec
 
 
-def chosen(scores: Sequence[Score], metric: str = "accuracy", **keys: Any) -> list[Entry]:
+def chosen(scores: Sequence[MemberScore], metric: str = "accuracy", **keys: Any) -> list[Entry]:
     """Those that are replaced; all others keep their values."""
     population = spec(members=len(scores), **keys)
     assert population.select is not None
@@ -37,7 +37,7 @@ def chosen(scores: Sequence[Score], metric: str = "accuracy", **keys: Any) -> li
 
 
 def test_the_worst_fifth_copies_the_best_fifth() -> None:
-    scores = [Score(value / 10) for value in (5, 1, 9, 4, 3, 6, 2, 7, 8, 5)]
+    scores = [MemberScore(value / 10) for value in (5, 1, 9, 4, 3, 6, 2, 7, 8, 5)]
     found = chosen(scores)
     assert {copy.member for copy in found} == {1, 6}
     assert {copy.parent for copy in found} <= {2, 8}
@@ -46,9 +46,9 @@ def test_the_worst_fifth_copies_the_best_fifth() -> None:
 
 
 def test_noise_is_not_selected() -> None:
-    assert not chosen([Score(0.5, 0.1), Score(0.7, 0.1)])
-    assert chosen([Score(0.5, 0.01), Score(0.7, 0.01)])
-    assert not chosen([Score(None), Score(None)])
+    assert not chosen([MemberScore(0.5, 0.1), MemberScore(0.7, 0.1)])
+    assert chosen([MemberScore(0.5, 0.01), MemberScore(0.7, 0.01)])
+    assert not chosen([MemberScore(None), MemberScore(None)])
 
 
 def test_scores_near_the_best_are_named() -> None:
@@ -62,16 +62,17 @@ def test_scores_near_the_best_are_named() -> None:
 
 
 def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:
-    assert not chosen([Score(None), Score(0.1)])
+    assert not chosen([MemberScore(None), MemberScore(0.1)])
     found = chosen(
-        [Score(None), Score(0.1), Score(0.3), Score(0.2), Score(None)], select={"every": 5, "copy": 0.5}
+        [MemberScore(None), MemberScore(0.1), MemberScore(0.3), MemberScore(0.2), MemberScore(None)],
+        select={"every": 5, "copy": 0.5},
     )
     assert [(copy.member, copy.parent) for copy in found] == [(1, 2)]
 
 
 def test_a_member_that_has_ended_is_copied_but_not_replaced() -> None:
-    assert not chosen([Score(0.1, 0.0, ended=True), Score(0.7)])
-    assert [copy.parent for copy in chosen([Score(0.1), Score(0.7, 0.0, ended=True)])] == [1]
+    assert not chosen([MemberScore(0.1, 0.0, ended=True), MemberScore(0.7)])
+    assert [copy.parent for copy in chosen([MemberScore(0.1), MemberScore(0.7, 0.0, ended=True)])] == [1]
 
 
 def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() -> None:
@@ -92,7 +93,7 @@ def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() ->
 
 
 def test_values_stay_within_their_range_or_list() -> None:
-    scores = [Score(0.0), Score(1.0)]
+    scores = [MemberScore(0.0), MemberScore(1.0)]
     for seed in range(20):
         keys = {"seed": seed, "vary": {"lr": {"from": 1.0, "to": 1.1}, "scale": [0.1, 0.2, 0.4]}}
         before, (copy,) = initial_values(spec(members=2, **keys)), chosen(scores, **keys)

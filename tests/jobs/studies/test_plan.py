@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
+from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
 from antiphon.jobs.studies.scoring import Scoring
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
@@ -19,7 +19,7 @@ budgets: {small: {steps: 5, seeds: 2}, paper: {seeds: 1, set: {lr: 0.1}}}
 """
 
 
-def planned(text: str, head: str = HEAD, **options: Any) -> Plan:
+def planned(text: str, head: str = HEAD, **options: Any) -> StudyPlan:
     return plan(StudySpec.from_yaml(head + text, "toy.yaml"), StudyOptions(**options))
 
 

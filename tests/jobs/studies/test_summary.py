@@ -15,7 +15,7 @@ import yaml
 import antiphon
 from antiphon.base.manifests import write_checked
 from antiphon.errors import RunError
-from antiphon.jobs.studies.plan import Line, Plan, PlannedRuns
+from antiphon.jobs.studies.plan import Line, PlannedRuns, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
@@ -42,9 +42,9 @@ def line(
     return Line(point or {}, variant, Scoring(), tuned or {f"{variant}{point or ''}": {}})
 
 
-def plan_of(lines: list[Line], metric: str | list[str] = "accuracy") -> Plan:
+def plan_of(lines: list[Line], metric: str | list[str] = "accuracy") -> StudyPlan:
     document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}, "metric": metric}
-    return Plan(StudySpec.model_validate(document), "small", 2, lines, {}, {}, [])
+    return StudyPlan(StudySpec.model_validate(document), "small", 2, lines, {}, {}, [])
 
 
 def lines_of(metric: str = "accuracy", of: str = "accuracy", **variants: list[float]) -> list[dict[str, Any]]:
@@ -199,7 +199,7 @@ def test_values_are_chosen_on_validation_never_on_test() -> None:
 def test_the_metric_is_the_first_that_readouts_have_where_none_is_named() -> None:
     runs = {"locked": {0: finished(bits=1.0)}}
     document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}}
-    planned = Plan(StudySpec.model_validate(document), "small", 1, [line("locked")], {}, {}, [])
+    planned = StudyPlan(StudySpec.model_validate(document), "small", 1, [line("locked")], {}, {}, [])
     assert summary(planned, runs)[0]["metric"] == "bits"
     assert summary(planned, {})[0]["metric"] == "loss"
 
