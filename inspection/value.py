@@ -304,7 +304,9 @@ class _Forks:
                 for update in fork.learned.updates:
                     for name in update.window_loss.reported_loss_by_agent.keys() & sums.keys():
                         losses, (loss, count) = update.window_loss.reported_loss_by_agent[name], sums[name]
-                        total = losses.loss.item() * fork.system.batch
+                        goal, batch = fork.system.agents[name].goal, fork.system.batch
+                        assert goal is not None
+                        total = losses.before_scale(goal, batch).item() * batch
                         sums[name] = loss + total, count + int(losses.target_count)
         except DivergenceError as error:
             raise _NoLoss(f"it diverges: {error}") from None

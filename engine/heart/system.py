@@ -68,6 +68,14 @@ class System:
             first_names.setdefault(agent.learner, name)
         return {name: first_names[agent.learner] for name, agent in self.agents.items()}
 
+    @cached_property
+    def agents_by_learner(self) -> dict[str, list[Agent]]:
+        """The agents of each learner, by its name: several, where they are tied."""
+        agents: dict[str, list[Agent]] = {}
+        for name, agent in self.agents.items():
+            agents.setdefault(self.learner_name_by_agent[name], []).append(agent)
+        return agents
+
     @property
     def steps_per_example(self) -> int:
         """Steps for which the environment shows an example."""

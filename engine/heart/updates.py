@@ -14,10 +14,12 @@ from torch import Tensor
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
+from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.nets.per_member import scaled
 
 GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
@@ -51,6 +53,17 @@ class ReportedLoss:
     """[N]: the sum over ticks and environments of the objective's metric; of several objectives [N, columns] (`Weighted`)."""
     target_count: int | Tensor
     """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, the sites of these targets."""
+
+    def before_scale(self, goal: Goal, batch: int) -> Tensor:
+        """Return the loss before the objective's `scale`, [N]: times B and divided by `target_count` it is a mean over the targets.
+
+        Args:
+            goal: The objective.
+            batch: B.
+        """
+        # a mean of one window has its targets, which are all there is to divide by here
+        loss = self.loss * self.target_count / batch if goal.mean_over_targets else self.loss
+        return scaled(loss, 1 / goal.weight)
 
     def plus(self, other: ReportedLoss) -> ReportedLoss:
         """Return the sums over these ticks and over further ones."""
@@ -163,12 +176,13 @@ class Update:
         whose action has not come back.
         """
         gradient, rows = injected
-        if rows is not ALL:
-            rows = channel.layout.rows_of(channel.layout.members_in(rows))
         before = self.newest_injected_by_channel.get(channel.name)
         if before is not None:
-            newer = Mask.of(gradient.any(1)) if channel.synthetic_gradient.needs_actions else rows
-            gradient, rows = newer.where(gradient, before.gradient), before.rows | rows
+            if channel.synthetic_gradient.needs_actions:
+                newer = Mask.of(gradient.any(1))
+            else:
+                newer = rows if rows is ALL else channel.layout.rows_of(channel.layout.members_in(rows))
+            gradient, rows = newer.where(gradient, before.gradient), rows & newer | before.rows & ~newer
         self.newest_injected_by_channel[channel.name] = Credit(gradient, rows)
 
 

@@ -358,9 +358,10 @@ class EnvironmentRollout:
         ]
         window_loss, _ = self._evaluator.window_loss(Window(ticks_by_call=[counted]))
         for name, reported in window_loss.reported_loss_by_agent.items():
-            goal, count = self.system.agents[name].goal, int(reported.target_count)
-            averaged = count if goal is not None and goal.mean_over_targets else self.system.batch
-            self.scores[name].add_sums(reported.loss.item() * averaged, reported.score[0], count)
+            goal, batch = self.system.agents[name].goal, self.system.batch
+            assert goal is not None
+            total = reported.before_scale(goal, batch).item() * batch
+            self.scores[name].add_sums(total, reported.score[0], int(reported.target_count))
         self.rollout.end_episodes(step, ends)
         return ticks
 

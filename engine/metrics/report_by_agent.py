@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -183,11 +183,14 @@ class AgentReport:
         for name, injected in update.newest_injected_by_channel.items():
             channel = self._stacked.system.channels[name]
             gradients = torch.split(injected.gradient, channel.batch)
+            of_all = injected.rows.tensor(len(injected.gradient), injected.gradient.device)
+            rows = torch.split(of_all, channel.batch)
             injecting = channel.layout.members_in(injected.rows).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:
                     single = updates[base.group_by_agent[lone.sender]]
-                    single.newest_injected_by_channel[lone.name] = Credit(gradients[k])
+                    of_rows = ALL if injected.rows is ALL else Mask.of(rows[k])
+                    single.newest_injected_by_channel[lone.name] = Credit(gradients[k], of_rows)
         yield from updates.values()
 
 
@@ -267,10 +270,8 @@ class MeanAccumulator:
         """Add the losses of one step."""
         for agent, losses, figures in report.by_stack():
             agents = agent.member_names
-            before, loss = _stacked(self._sums, agents), losses.loss
-            # a mean of one window has its targets, which are all there is to divide by here
-            if agent.goal is not None and agent.goal.mean_over_targets:
-                loss = loss * losses.target_count / self._batch
+            assert agent.goal is not None
+            before, loss = _stacked(self._sums, agents), losses.before_scale(agent.goal, self._batch)
             if before is None:
                 self._sums[agents] = (loss, losses.score, losses.target_count)
             else:

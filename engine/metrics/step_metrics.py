@@ -148,7 +148,8 @@ def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
         system.channels[name].member_names for name in (*report.predictor_updates, *report.input_updates)
     ]
     for update in report.updates:
-        parts += [system.agents[name].member_names for name in update.gradients_by_learner]
+        for name in update.gradients_by_learner:
+            parts += [agent.member_names for agent in system.agents_by_learner[name]]
         parts += [system.channels[name].member_names for name in update.newest_injected_by_channel]
     names = watched.messages | (
         watched.learning & {name for names_of_update in parts for name in names_of_update}
@@ -203,7 +204,7 @@ def figures(
     `gradient_norm`. Per channel: `sg_learning_rate`, `si_learning_rate`, `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
     `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), of states `outliers`
-    (gradients clipped so far), where there is a gate its `skill` and `gate`, `age` (steps since the newest usable message was sent), `traffic` (bits a step and
+    (gradients clipped so far), where there is a gate its `skill` and `gate`, `age` (steps since the newest message was sent that is due), `traffic` (bits a step and
     environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
     bits `distortion`.
 
@@ -272,14 +273,15 @@ def of_agents(
     """
     for update in oldest_first(learned.updates):
         for name, gradients in update.gradients_by_learner.items():
-            agent = system.agents[name]
-            if not _any(agent.member_names, of):
-                continue
-            if present_gradients := [g for g in gradients if g is not None]:
-                present = _list(update.moving_members_by_learner.get(name, ALL), len(agent.member_names))
-                yield StackMetric(
-                    agent.member_names, "gradient_norm", _norms(present_gradients, agent), present
-                )
+            present_gradients = [g for g in gradients if g is not None]
+            tied = [
+                agent for agent in system.agents_by_learner[name] if _any(agent.member_names, of)
+            ]  # often one alone
+            if present_gradients and tied:
+                norms = _norms(present_gradients, tied[0])
+                present = _list(update.moving_members_by_learner.get(name, ALL), len(norms))
+                for agent in tied:
+                    yield StackMetric(agent.member_names, "gradient_norm", norms, present)
     for agent in system.agents.values():
         if not _any(agent.member_names, of):
             continue
@@ -336,23 +338,15 @@ def of_channels(
         if name in learned.predictor_updates:
             yield from _trained(names, learned.predictor_updates[name])
         if (injected := injected_by_channel.get(name)) is not None:
-            norms = injected.gradient.norm(dim=1).view(count, -1).mean(1)
+            norms = injected.gradient.norm(dim=1).view(count, -1)
             members = channel.layout.members_in(injected.rows)
-            yield StackMetric(names, "injection_norm", norms.tolist(), _list(members, count))
-        messages = channel.ledger.messages
-        if messages:
-            message = messages[max(messages)].sent_value.reshape(count, -1)
-            mean, std = message.mean(1), message.std(1, correction=0)
-            yield StackMetric(names, "message_mean", mean.tolist())
-            yield StackMetric(names, "message_std", std.tolist())
-            yield StackMetric(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
-            if isinstance(channel.content.sampler, SymbolSampler):
-                sampler = channel.content.sampler
-                shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
-                if channel.voiding_signal_names:  # of the environments in which a message was sent
-                    shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
-                entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
-                yield StackMetric(names, "symbol_entropy", entropies.tolist())
+            yield StackMetric(
+                names,
+                "injection_norm",
+                _mean_where(injected.rows, norms).tolist(),
+                _list(members, count),
+            )
+        yield from _of_newest(channel)
         if channel.synthetic_gradient.state_settings.outliers is not None:
             yield StackMetric(
                 names, "outliers", channel.synthetic_gradient.state_settings.outliers.clip_count.tolist()
@@ -366,6 +360,37 @@ def of_channels(
         yield from _on_the_way(system, channel, step)
         yield from _rates(names, "sg_learning_rate", channel.synthetic_gradient.model, step)
         yield from _rates(names, "si_learning_rate", channel.synthetic_input.model, step)
+
+
+def _of_newest(channel: Channel) -> Iterator[StackMetric]:
+    """Yield `message_mean`, `message_std`, `message_energy` and `symbol_entropy` of the newest message, where it was sent."""
+    if not channel.ledger.messages:
+        return
+    message, names = channel.ledger.messages[max(channel.ledger.messages)], channel.member_names
+    sent, count = ~message.fate.unsent, len(names)
+    present = _list(channel.layout.members_in(sent), count)
+    values = message.sent_value.reshape(count, channel.batch, -1)
+    mean = _mean_where(sent, values)
+    squares = (values - mean.view(-1, 1, 1)).square()
+    std = values.flatten(1).std(1, correction=0) if sent is ALL else _mean_where(sent, squares).sqrt()
+    yield StackMetric(names, "message_mean", mean.tolist(), present)
+    yield StackMetric(names, "message_std", std.tolist(), present)
+    yield StackMetric(names, "message_energy", (mean.square() + std.square()).sqrt().tolist(), present)
+    if isinstance(sampler := channel.content.sampler, SymbolSampler):
+        shares = values.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
+        if sent is not ALL:
+            shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+        entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
+        yield StackMetric(names, "symbol_entropy", entropies.tolist(), present)
+
+
+def _mean_where(rows: Mask, values: Tensor) -> Tensor:
+    """Return the means of values [n, B, …] over the environments where `rows` holds, [n]; NaN where it holds in none."""
+    if rows is ALL:
+        return values.flatten(1).mean(1)
+    counted = rows.tensor(values.shape[:2].numel(), values.device)
+    counted = counted.view(*values.shape[:2], *[1] * (values.dim() - 2)).expand_as(values)
+    return (values * counted).flatten(1).sum(1) / counted.flatten(1).sum(1)
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[StackMetric]:
@@ -395,17 +420,22 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
     names, count = channel.member_names, len(channel.member_names)
     stamp = ledger.timetable.newest_due(step)
     message = None if stamp is None else ledger.messages.get(stamp)
-    if message is not None and (link.loses or channel.synthetic_input.model is not None):
-        rows = message.fate.lost.tensor(len(message.sent_value), message.sent_value.device)
-        lost = rows.view(count, -1).float().mean(1).tolist()
-        yield StackMetric(names, "lost", lost)
+    if message is not None:
+        fate, sent = message.fate, ~message.fate.unsent
+        present = _list(channel.layout.members_in(sent), count)
+
+        def share(rows: Mask) -> list[float]:
+            held = rows.tensor(channel.row_count, message.sent_value.device)
+            return _mean_where(sent, held.view(count, -1).float()).tolist()
+
+        if link.loses or channel.synthetic_input.model is not None:
+            yield StackMetric(names, "lost", share(fate.lost), present)
         if channel.synthetic_input.model is not None:
-            yield StackMetric(
-                names, "stand_in", [1.0] * count if channel.coupling.replaces_messages else lost
-            )
-    if message is not None and link.changes_values:
-        change = (message.carried_value - message.sent_value).reshape(count, -1).square().mean(1).sqrt()
-        yield StackMetric(names, "distortion", change.tolist())
+            replaced = ALL if channel.coupling.replaces_messages else fate.lost
+            yield StackMetric(names, "stand_in", share(replaced & ~fate.void_unread), present)
+        if link.changes_values:
+            change = (message.carried_value - message.sent_value).reshape(count, channel.batch, -1).square()
+            yield StackMetric(names, "distortion", _mean_where(sent, change).sqrt().tolist(), present)
     if channel.carries_state:
         return  # it stays where it is
     bits = torch.finfo(channel.content.zeros.dtype).bits

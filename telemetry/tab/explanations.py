@@ -35,6 +35,7 @@ _SCALED = "It depends on the gradients' scale: do not compare channels by it."
 _ALIGNED = "Alignment misleads: it can fall while the agents learn, and rise while they do not. What a signal is worth is its value."
 _UNLIKE = "perfect links, not the run's"
 _TRUE = "the true gradient (of all later losses, by backpropagation)"
+_SENT = "in the environments in which it was sent"
 
 
 class Explanation(NamedTuple):
@@ -176,8 +177,8 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "injection_norm": Explanation(
         "injection norm",
-        "Mean norm, per sample, of the gradient injected on the newest messages: the synthetic one, or with `delayed` the returned "
-        "one.",
+        "Mean norm, per sample that has one, of the gradient injected on the newest messages: the synthetic one, or with `delayed` "
+        "the returned one; after gate and `clip`, before `scale`.",
         positive=True,
     ),
     "skill": Explanation(
@@ -193,16 +194,23 @@ _CHANNEL: dict[str, Explanation] = {
         "it begins at 0, with `passes: all` at 1.",
         "share",
     ),
-    "message_mean": Explanation("message mean", "Mean of all components of the newest message.", "diverging"),
+    "message_mean": Explanation(
+        "message mean",
+        f"Mean of all components of the newest message, {_SENT}.",
+        "diverging",
+    ),
     "message_std": Explanation(
-        "message spread", "Standard deviation of all components of the newest message."
+        "message spread",
+        f"Standard deviation of all components of the newest message, {_SENT}.",
     ),
     "message_energy": Explanation(
-        "message energy", "Root mean square of the newest message's components; 0: it carries nothing."
+        "message energy",
+        f"Root mean square of the newest message's components, {_SENT}; 0: it carries nothing.",
     ),
     "symbol_entropy": Explanation(
         "symbol entropy",
-        "Entropy in bits of the newest message's symbols over environments, mean over positions; 0: always the same symbol.",
+        "Entropy in bits of the newest message's symbols over environments, of those in which it was sent, mean over positions; "
+        "0: always the same symbol.",
     ),
     "message_entropy": Explanation(
         "message entropy", "Entropy in bits of whole messages on test data, measured by the language probe."
@@ -231,7 +239,11 @@ _CHANNEL: dict[str, Explanation] = {
         "Listening as a share of the decisions' entropy; 0: the receiver ignores the message, 1: it alone decides.",
         "share",
     ),
-    "age": Explanation("age", "Steps since the newest usable message was sent.", good="low"),
+    "age": Explanation(
+        "age",
+        "Steps since the newest message was sent that is due at the receiver, also where the link lost it.",
+        good="low",
+    ),
     "traffic": Explanation(
         "traffic",
         "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)) where a mask lets the newest one be "
@@ -239,16 +251,19 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "lost": Explanation(
         "lost",
-        "Share of environments in which the link lost the message due at this step.",
+        "Share of environments in which the link lost the message due at this step, of those in which it was sent.",
         "share",
         good="low",
     ),
     "stand_in": Explanation(
-        "stand-ins", "Share of environments in which a synthetic input replaces the message.", "share"
+        "stand-ins",
+        "Share of environments in which a synthetic input replaces the message due at this step, of those in which it was sent.",
+        "share",
     ),
     "distortion": Explanation(
         "distortion",
-        "Root mean square of the change that the link's noise and quantisation make to a component.",
+        "Root mean square of the change that the link's noise and quantisation make to a component of the message due at this step, "
+        f"{_SENT}.",
         good="low",
     ),
     "si_loss": Explanation(
@@ -267,7 +282,8 @@ _CHANNEL: dict[str, Explanation] = {
 _AGENT: dict[str, Explanation] = {
     "loss": Explanation(
         "training loss",
-        "Its objective's mean loss on training data since the previous log entry.",
+        "Its objective's mean loss on training data since the previous log entry, before its `scale`; of several objectives the sum, "
+        "each times its `scale`.",
         good="low",
     ),
     "accuracy": Explanation(
@@ -339,7 +355,7 @@ _AGENT: dict[str, Explanation] = {
     "learning_rate": Explanation("learning rate", "Learning rate of its optimiser."),
     "gradient_norm": Explanation(
         "gradient norm",
-        "Norm of the gradient of its newest update; of several windows at a step, the newest one counts.",
+        "Norm of the gradient of its newest window, before `clip`; of a policy with several passes, of the first.",
     ),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
 }
@@ -429,7 +445,10 @@ OF_EPISODES = {
         "episode length in training",
         "Mean steps of each environment's newest finished episode, without resets.",
     ),
-    "episodes": Explanation("episodes in training", "Finished episodes, of all environments."),
+    "episodes": Explanation(
+        "episodes in training",
+        "Finished episodes, of all environments; with `next_step`, one finishes as it is reset.",
+    ),
 }
 """Explanations of the metrics of environments with episodes."""
 _DEFAULT: dict[Measure, tuple[str, ...]] = {

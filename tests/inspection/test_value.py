@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from antiphon import Scenario, Simulation
+from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.inspection.value import value
 from tests.engine.numbers import unchanged
@@ -45,6 +46,30 @@ def test_its_progress_has_the_time_that_is_left(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("measuring")]
     assert lines[0].startswith("measuring 1/4")  # all channels and one, twice
     assert lines[1].endswith(" left")
+
+
+@pytest.mark.parametrize(("goal", "rate"), [({"scale": 4.0}, 0.25), ({"reduction": "mean"}, 2)], ids=str)
+def test_losses_are_means_over_targets_before_the_scale(goal: dict[str, Any], rate: float) -> None:
+    """The same steps in windows of two ticks: at a rate that undoes what the loss is multiplied or divided by."""
+    random = torch.Generator().manual_seed(0)
+    x, label = torch.randn(64, 6, generator=random), torch.randint(0, 3, (64,), generator=random)
+
+    def losses(rate: float = 1.0, **keys: Any) -> list[float]:
+        clock = {"unroll": 2}
+        objective = {"kind": "classification", "target": "label", **keys}
+        agents = {
+            "eye": {"observes": ["x"], "clock": clock},
+            "mind": {"objective": objective, "clock": clock},
+        }
+        channel = {"from": "eye", "to": "mind", "size": 4, "coupling": "locked"}
+        training = {"batch": 16, "optimiser": {"kind": "sgd", "lr": 0.1 * rate}}
+        env = from_tensors(x=x, label=label)
+        scenario = Scenario(scenario="s", env=env, agents=agents, channels=[channel], training=training)
+        with Simulation(scenario, dtype=torch.float64) as simulation:
+            row = simulation.value(channels=[], horizon=4, repeats=2)[ALL]
+        return [row.zero, row.synthetic]
+
+    assert losses(rate, **goal) == pytest.approx(losses(), rel=1e-9)
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from antiphon.envs import from_tensors
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
-from tests.contracts.builders import levels
+from tests.contracts.builders import Play, levels
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 from tests.numerics.recurring import played
@@ -103,6 +103,102 @@ def test_the_entropy_of_symbols_is_over_the_environments_in_which_they_are_sent(
     assert 0 < len(sent) < len(message)
     entropy = float(torch.special.entr(sent.mean(0)).sum() / math.log(2))
     assert found.rows[3]["channel", "a0->b0", "symbol_entropy"] == pytest.approx(entropy, abs=1e-5)
+
+
+def masked(channel: Mapping[str, Any], batch: int, *, seed: int = 0) -> tuple[Simulation, Listener]:
+    scene = levels(channel={"mask": "near", **channel}, count=1, batch=batch)
+    scene["telemetry"] = {"period": 1}
+    return listening(Scenario.model_validate(scene), 3, seed=seed)
+
+
+def test_metrics_of_a_message_are_over_the_environments_in_which_it_is_sent() -> None:
+    simulation, found = masked({"link": {"bits": 2}}, 16)
+    message = simulation.channels["a0->b0"].messages[2].value
+    sent = message[message.any(1)]
+    assert 0 < len(sent) < len(message)
+    row = {metric: value for (_, name, metric), value in found.rows[3].items() if name == "a0->b0"}
+    assert row["message_mean"] == pytest.approx(sent.mean().item(), abs=1e-6)
+    assert row["message_std"] == pytest.approx(sent.std(correction=0).item(), rel=1e-5)
+    assert row["message_energy"] == pytest.approx(sent.square().mean().sqrt().item(), rel=1e-5)
+    largest = sent.abs().amax(1, keepdim=True)
+    rounded = ((sent / largest + 1) / 2 * 3).round() / 3 * 2 - 1  # four levels
+    change = (rounded * largest - sent).square().mean().sqrt().item()
+    assert row["distortion"] == pytest.approx(change, rel=1e-5)
+
+
+def test_what_is_injected_is_a_mean_over_the_environments_in_which_a_message_was_sent() -> None:
+    scene = levels(channel={"mask": "near"}, count=1, batch=16)
+    simulation, listener = (
+        Simulation(Scenario.model_validate({**scene, "telemetry": {"period": 1}})),
+        Listener(),
+    )
+    recording = simulation.channels["a0->b0"].record(["message", "prediction"])
+    simulation.recorders.append(listener)
+    simulation.run(6)
+    sent = recording.stack("message")[5].any(1)
+    assert 0 < sent.sum() < 16
+    mean = recording.stack("prediction")[5][sent].norm(dim=1).mean().item()
+    assert mean > 0
+    assert listener.rows[6]["channel", "a0->b0", "injection_norm"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_message_that_is_sent_nowhere_has_no_metrics() -> None:
+    without = set()
+    for seed in range(8):
+        link = {"drop": 0.5, "noise": 0.1}
+        simulation, found = masked(
+            {"link": link, "input": {"kind": "linear", "context": ["y"]}}, 1, seed=seed
+        )
+        sent = bool(simulation.channels["a0->b0"].messages[2].value.any())
+        metrics = {metric for _, name, metric in found.rows[3] if name == "a0->b0"}
+        of_message = {"message_mean", "message_std", "message_energy", "lost", "stand_in", "distortion"}
+        assert metrics & of_message == (of_message if sent else set())
+        without.add(sent)
+    assert without == {True, False}
+
+
+def test_nothing_stands_in_for_a_message_whose_episode_has_ended() -> None:
+    """Episodes of three steps and a delay of two: only at an episode's last step is a message of its own due."""
+    channel = {
+        "coupling": "unlocked",
+        "link": {"delay": 2},
+        "input": {"kind": "linear", "context": ["y"]},
+    }
+    scene = levels(channel=channel, count=1, env=Play(lengths=(3,)))
+    _, found = listening(Scenario.model_validate({**scene, "telemetry": {"period": 1}}), 9)
+    shares = [found.rows[step]["channel", "a0->b0", "stand_in"] for step in range(3, 10)]
+    assert shares == [1, 0, 0, 1, 0, 0, 1]
+
+
+def test_tied_agents_have_the_norm_of_their_gradient() -> None:
+    scene = levels(low={"share": "twins"}, channel={"port": "word"}, count=2)
+    _, found = listening(Scenario.model_validate({**scene, "telemetry": {"period": 2}}), 4)
+    first, second = (found.rows[4]["agent", name, "gradient_norm"] for name in ("a0", "a1"))
+    assert first == second > 0
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "mean"])
+def test_losses_in_training_and_evaluation_are_before_the_scale(reduction: str) -> None:
+    """Three times the loss at a third of the rate is the same training."""
+    logged, scores = [], []
+    for scale in (1, 3):
+        goal = {"kind": "classification", "target": "odd", "scale": scale, "reduction": reduction}
+        agents = {"a": {"observes": ["image"], "network": LINEAR_MAP, "objective": goal}}
+        scenario = scenario_of(
+            agents,
+            env={"id": "antiphon/CountDigits-v0", "window": 2},
+            telemetry={"period": 5},
+            optimiser={"kind": "sgd", "lr": 0.03 / scale},
+            evaluate={"period": 10, "split": "validation"},
+            steps=10,
+        )
+        with Simulation(scenario, dtype=torch.float64) as simulation:
+            history = simulation.run(progress=False)
+            logged.append([history.of("a", metric)[1].tolist() for metric in ("loss", "validation_loss")])
+            scores.append(simulation.evaluate().agents["a"]["loss"])
+    for plain, scaled in zip(*logged, strict=True):
+        assert scaled == pytest.approx(plain, rel=1e-9)
+    assert scores[1] == pytest.approx(scores[0], rel=1e-9)
 
 
 def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
