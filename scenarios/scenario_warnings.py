@@ -276,9 +276,30 @@ def fast_predictor(
         return "", ""
     above = "far above" if times == _FASTER else f"{predictor.lr / sender.lr:.3g} times"
     says = f"its predictor's learning rate, {predictor.lr:g}, is {above} its sender's, {sender.lr:g}"
-    named = [name for name, value in values.items() if name.endswith("lr") and value == predictor.lr]
-    key = "gradient.optimiser.lr" if gradient.optimiser else named[0] if len(named) == 1 else PREDICTOR_RATE
+    key = "gradient.optimiser.lr" if gradient.optimiser else PREDICTOR_RATE
+    key = typed_names(scenario, channel, values).get(key, key)
     return says, f"a lower {key} (such as {sender.lr:g})"
+
+
+def typed_names(
+    scenario: Scenario, channel: ChannelSpec, values: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, str]:
+    """Return the parameters of a template that set settings of a channel, by the places of these, which no command takes then.
+
+    A parameter that ends as the place does and has the same value, if there is one alone. `values`: see `fast_predictor`.
+    """
+    predictor = scenario.training.predictor
+    settings: dict[str, object] = {"link.drop": channel.link.drop, "link.delay": channel.link.delay}
+    if predictor is not None and channel.gradient.optimiser is None:
+        settings[PREDICTOR_RATE] = predictor.lr
+    found = {}
+    for key, setting in settings.items():
+        named = [
+            name for name, value in values.items() if name.endswith(key.split(".")[-1]) and value == setting
+        ]
+        if len(named) == 1:
+            found[key] = named[0]
+    return found
 
 
 def listed(kind: str, names: list[str]) -> str:

@@ -75,8 +75,8 @@ def _losses(channel: Mapping[str, Any]) -> tuple[str, str]:
         return "", ""
     # A predicted input can make a run far worse than the losses do, so that it is not advised.
     return (
-        f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them",
-        "a smaller link.drop",
+        f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them (what that costs is not logged)",
+        "evaluate --links as_run for the cost, or a smaller link.drop",
     )
 
 
@@ -139,6 +139,7 @@ class Peers(NamedTuple):
         downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
         scales: [channels]: `gradient.scale`; nan: of no predictor.
+        typed: Per channel, the parameters of the template that set its settings, by their places: a command takes these names alone.
     """
 
     settings: Sequence[Sequence[str]]
@@ -151,6 +152,7 @@ class Peers(NamedTuple):
     downstream: Sequence[tuple[str, str]]
     instead: Sequence[str]
     scales: NDArray[np.float64]
+    typed: Sequence[Mapping[str, str]]
 
     @classmethod
     def of(cls, graph: Mapping[str, Any]) -> Peers:
@@ -187,6 +189,7 @@ class Peers(NamedTuple):
                 for predictor in predictors
             ],
             np.array([predictor.get("scale", np.nan) for predictor in predictors]),
+            [channel.get("typed", {}) for channel in channels],
         )
 
     def other(self, setting: int) -> dict[str, str]:
@@ -391,10 +394,7 @@ def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
         graph: The graph of the Channels tab.
     """
     peers, way = Peers.of(graph), ways(graph)
-    hints = [
-        (cause, _hints(cause, [("", "")] * len(way) if cause.texts is None else cause.texts(peers), way))
-        for cause in CAUSES
-    ]
+    hints = [(cause, _hints(cause, peers, way)) for cause in CAUSES]
     return sorted(hints, key=lambda pair: not (pair[0].common and _common(pair[1])))
 
 
@@ -454,15 +454,21 @@ def told_hints(graph: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _hints(cause: Cause, texts: Sequence[tuple[str, str]], where: Sequence[str]) -> list[Hint | None]:
+def _hints(cause: Cause, peers: Peers, where: Sequence[str]) -> list[Hint | None]:
     def filled(clause: str, text: str, fix: str, way: str) -> str:
         return clause.replace("{text}", text).replace("{fix}", fix).replace("{way}", way)
 
+    def named(clause: str, typed: Mapping[str, str]) -> str:
+        for key, parameter in typed.items():
+            clause = clause.replace(key, parameter)
+        return clause
+
+    texts = [("", "")] * len(where) if cause.texts is None else cause.texts(peers)
     return [
         None
         if cause.texts is not None and not text
-        else Hint(filled(cause.says, text, fix, way), filled(cause.fix, text, fix, way))
-        for (text, fix), way in zip(texts, where, strict=True)
+        else Hint(filled(cause.says, text, fix, way), named(filled(cause.fix, text, fix, way), typed))
+        for (text, fix), way, typed in zip(texts, where, peers.typed, strict=True)
     ]
 
 

@@ -27,13 +27,13 @@ from antiphon.telemetry.verdicts import MEASURES, Measure
 _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
 _RANKED = 20
-"""Most channels in a ranking,"""
+"""Channels in a ranking before its fold,"""
 _MOST_BESIDE = 6
 """most runs beside one another,"""
 _FOREMOST = 12
-"""rows of a table of all channels before its fold,"""
+"""rows of a table of judgements before its fold,"""
 _JUDGED = 1000
-"""and most rows in all."""
+"""and most rows behind one."""
 _SETTINGS_TOLD = 4
 """Most settings in which a scenario file is said to differ."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
@@ -269,8 +269,11 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
         *_worths(groups, scenarios, pooled),
         "<h2>Channels</h2>" if shown else "",
     ]
+    graph = [*pooled_shown, *shown]
+    # The page opens with the first run.
+    warned = next((data for data in graph if told_of(data)), None)
     return page(
-        [*pooled_shown, *shown],
+        [*([] if warned is None else [warned]), *(data for data in graph if data is not warned)],
         title=title,
         before=f'<main class="ap ap-report">{"".join(content)}</main>',
         after=f'<footer class="ap ap-report">{escape(footer)}</footer>',
@@ -476,16 +479,21 @@ def _judged(
 ) -> str:
     """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict.
 
-    What most channels of a run have alike is said once; of many rows the foremost stand before a fold, none where all are `folded`.
+    What holds of the run is said once, above; of many rows the foremost stand before a fold, none where all are `folded`.
     """
     judged = {name: judgements(data) for name, data in runs.items()}
     judged = {
         name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
     }
-    every = _worst_first(judged)
     told = {name: told_of(data) for name, data in runs.items()}
+    every = _worst_first(judged, told)
     measures = [
         measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)
+    ]
+    hinted = [
+        place
+        for place, key in enumerate(("cause", "fix"))
+        if any(getattr(judgement, key) for _, judgement in every[:_JUDGED])
     ]
     rows = [
         [
@@ -493,7 +501,7 @@ def _judged(
             name,
             ", ".join(judgement.verdicts) or "–",
             *(_worth(judgement.worth.get(measure), named=False) for measure in measures),
-            *(text or "–" for text in judgement.of_run or (judgement.cause, judgement.fix)),
+            *((judgement.cause, judgement.fix)[place] or "–" for place in hinted),
         ]
         for name, judgement in every[:_JUDGED]
     ]
@@ -501,34 +509,41 @@ def _judged(
     if not rows:
         return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}What is bad first, the worst before others, then what has a hint; of the rest what is unresolved last.{more} A click on a heading sorts."
+    says = f"{begins}What is bad first, then what has a hint, then the channels of runs that something is said of above; the worst before others, what is unresolved last.{more} A click on a heading sorts."
     chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
-    heads = ["channel", "run", "verdicts", *(EXPLANATIONS["channel"][measure].title for measure in measures)]
-    tables = [
-        _table([*heads, "hint at the cause", "try"], shown_rows, 3, words=2)
-        for shown_rows in (rows[:_FOREMOST], rows)
+    heads = [
+        *("channel", "run", "verdicts"),
+        *(EXPLANATIONS["channel"][measure].title for measure in measures),
+        *(("hint at the cause", "try")[place] for place in hinted),
     ]
-    all_shown = len(rows) <= _FOREMOST and not folded
-    fold = f"<details><summary>All {len(rows):,} rows</summary>{tables[1]}</details>"
-    return _section(
-        title,
-        _items(common),
-        _lines([says, *chance, *ends]),
-        "" if folded else tables[0],
-        "" if all_shown else fold,
+    tables = _folded(heads, rows, 0 if folded else _FOREMOST, "rows", 3, words=len(hinted))
+    return _section(title, _items(common), _lines([says, *chance, *ends]), *tables)
+
+
+def _folded(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], foremost: int, named: str, texts: int, words: int = 0
+) -> list[str]:
+    """Return a table of the `foremost` rows, none where there are none, and one of all behind a fold, where there are more; see `_table`."""
+    first = [_table(heads, rows[:foremost], texts, words)] if foremost else []
+    whole = (
+        f"<details><summary>All {len(rows):,} {named}</summary>{_table(heads, rows, texts, words)}</details>"
     )
+    return [*first, whole] if len(rows) > foremost else first
 
 
-def _worst_first(judged: Mapping[str, Sequence[Judgement]]) -> list[tuple[str, Judgement]]:
-    """Return the judgements of all runs with their run's name: what is bad first, then what has a hint, what is unresolved last."""
+def _worst_first(
+    judged: Mapping[str, Sequence[Judgement]], told: Mapping[str, Sequence[str]]
+) -> list[tuple[str, Judgement]]:
+    """Return the judgements of all runs with their run's name: what is bad first, then what has a hint, then those of runs of which something
+    is `told`; the worst before others, what is unresolved last."""
     run_order = {name: position for position, name in enumerate(judged)}
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
         name, judgement = row
         ill = judgement.bad or bool(judgement.cause)
-        worths = [worth.value if ill else -worth.value for worth in judgement.worth.values()] or [math.inf]
+        worths = [worth.value for worth in judgement.worth.values()] or [math.inf]
         unresolved = not ill and all(word == "unresolved" for word in judgement.verdicts)
-        return not judgement.bad, not ill, unresolved, worths, run_order[name]
+        return not judgement.bad, not ill, unresolved, not told[name], worths, run_order[name]
 
     return sorted(((name, judgement) for name, of_run in judged.items() for judgement in of_run), key=rank)
 
@@ -603,7 +618,7 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
 
     channels.sort(key=rank)
     rows = [
-        [channel, *(_worth(worths[name].get(channel)) for name in names)] for channel in channels[:_RANKED]
+        [channel, *(_worth(worths[name].get(channel)) for name in names)] for channel in channels[:_JUDGED]
     ]
     info = EXPLANATIONS["channel"][measure]
     without_result = {name: sum(worth is None for worth in worths[name].values()) for name in names}
@@ -617,7 +632,7 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
     cautions = [*_chance(results), *([_NO_RANK] if len(names) > 1 else [])]
     at = {run.name: results_of(_reader(run))[measure].step for run in runs if run.name in names}
     heads = [f"{name} (step {at[name]:,})" if len(set(at.values())) > 1 else name for name in names]
-    says += [f"Shown: the first {_RANKED} of {len(channels)} channels."] if len(channels) > _RANKED else []
+    says += [f"Shown: the first {_JUDGED} of {len(channels):,} channels."] if len(channels) > _JUDGED else []
     says += (
         [f"{len(worths) - len(names)} further runs are in the tables of channels."]
         if len(worths) > len(names)
@@ -632,7 +647,7 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
         _section(
             f"{info.title.capitalize()}: {', '.join(names)}",
             _lines([" ".join(says), *cautions]),
-            _table(["channel", *heads], rows, 1),
+            *_folded(["channel", *heads], rows, _RANKED, "channels", 1),
         )
         if rows
         else ""

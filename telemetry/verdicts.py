@@ -444,6 +444,10 @@ _LONGEST = 6 * 3600.0
 """and beyond which the value of a few channels is measured instead of all:"""
 _FEW = 3
 """so many, the nearest to a readout."""
+_QUICK_EXAMPLES = 100
+"""Examples of a quick ablation, of which each channel and agent takes `_SECONDS`,"""
+_STARTING = 3.0
+"""and the seconds until it begins."""
 
 
 def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str] = ()) -> str:
@@ -457,7 +461,7 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
     """
     if not measure:
         few = measured_first(graph)
-        by_value = [*(["--channels", *few] if few else []), "--value"]
+        by_value = [*_only(few), "--value"]
         measure = ["--ablate", "zero"] if graph.get("no_fork") else by_value
     scenario = ["--scenario", "MODULE:FUNCTION"] if graph.get("has_objects") else []
     if seeds := graph.get("seeds"):
@@ -469,11 +473,42 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
     return with_imports(command, graph.get("imports", ()))
 
 
+def quick_command(path: str, graph: Mapping[str, Any]) -> str:
+    """Return the command that measures the loss by ablation of a run's channels in little time (`quick_time`); `path`, `graph`:
+    see `measuring_command`."""
+    channels = len(graph["channels"])
+    few = _nearest(graph) if _quick_seconds(graph, channels) > _PATIENCE else []
+    options = ["--ablate", "zero", "--examples", str(_QUICK_EXAMPLES), *_only(few)]
+    return measuring_command(path, graph, options)
+
+
+def quick_time(graph: Mapping[str, Any]) -> str:
+    """Return roughly how long `quick_command` takes: "6 seconds"."""
+    seconds = _quick_seconds(graph, len(graph["channels"]))
+    return duration(seconds if seconds <= _PATIENCE else _quick_seconds(graph, _FEW))
+
+
+def _quick_seconds(graph: Mapping[str, Any], channels: int) -> float:
+    seconds = _STARTING + _SECONDS * len(graph["agents"]) * (1 + channels)
+    return seconds * len(graph.get("seeds") or [graph])
+
+
+def _only(channels: Iterable[str]) -> list[str]:
+    """Return the options that measure these channels alone."""
+    return [option for channel in channels for option in ("--channels", channel)]
+
+
 def measured_first(graph: Mapping[str, Any]) -> list[str]:
     """Return the channels whose value to measure first, where all take too long; none: all."""
     channels = graph.get("channels", ())
     if len(channels) <= _FEW or _seconds(graph, len(channels)) <= _LONGEST:
         return []
+    return _nearest(graph)
+
+
+def _nearest(graph: Mapping[str, Any]) -> list[str]:
+    """Return the few channels that are the nearest to a readout."""
+    channels = graph["channels"]
     hops = [len(channels) if distance is None else distance for distance in hops_to_readout(graph)]
     return [channel["name"] for channel in sorted(channels, key=lambda channel: hops[channel["to"]])[:_FEW]]
 
@@ -670,6 +705,18 @@ CONCLUSIONS = {
     ),
 }
 """What a true cosine and its ceiling say of a predictor, by the bit beside those of `REMARKS` and of causes."""
+
+
+def lost_signals_text(graph: Mapping[str, Any]) -> str:
+    """Return the sentence on a run whose learning signals do not follow the returned gradients, with their medians and the ends of these
+    intervals as "{cosine}" and "{r2}"; `graph`: the graph of the Channels tab."""
+    learning = sum("target" not in channel.get("predictor", ()) for channel in graph["channels"])
+    seeds = len(graph.get("seeds", ()))
+    over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
+    return (
+        f"the learning signals do not follow the returned gradients: over {over} the median cosine is {{cosine}}, the median R² "
+        "{r2}; that messages matter does not speak for the signals"
+    )
 
 
 def conclusion_flags(

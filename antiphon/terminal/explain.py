@@ -18,9 +18,10 @@ from antiphon.engine.warnings.advice import expected_updates, several_a_window
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.telemetry.tab.judgements import lost_of
 from antiphon.telemetry.tab.reading import read_run
 from antiphon.telemetry.tab.verdict_series import opening_verdicts
-from antiphon.telemetry.verdicts import MEASURES, measuring_command
+from antiphon.telemetry.verdicts import MEASURES, measuring_command, measuring_time, quick_command, quick_time
 
 
 def built(scenario: Scenario) -> System:
@@ -199,5 +200,11 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
         if no_fork
         else f"value not measured ({command})"
     )
+    if (takes := measuring_time(data.graph)) and not no_fork:
+        quick = (
+            f"the loss by ablation takes {quick_time(data.graph)} ({quick_command(data.path, data.graph)})"
+        )
+        missing = f"value not measured: {quick}, the value {takes} ({command})"
     by = f"by {MEASURES[measure]} at step {step:,}, " if measure else f"{missing}; "
-    return {"measure": measure, "step": step, "counts": counts, "line": by + line}
+    told = "".join(f"; {sentence}" for sentence in lost_of(data))
+    return {"measure": measure, "step": step, "counts": counts, "line": by + line + told}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
-from antiphon.scenarios.scenario_warnings import QUICK, fast_predictor
+from antiphon.scenarios.scenario_warnings import QUICK, fast_predictor, typed_names
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.telemetry.figures import RunDescription
@@ -101,6 +101,7 @@ def graph_of(scenario: Scenario, values: Mapping[str, Any] = MappingProxyType({}
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
             **({"predictor": _predictor(scenario, channel, values)} if channel.coupling.predicts else {}),
+            **({"typed": typed} if (typed := typed_names(scenario, channel, values)) else {}),
         )
     return graph
 

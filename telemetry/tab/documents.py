@@ -110,5 +110,5 @@ def _channel(
 ) -> dict[str, Any]:
     values = {key: edge.get(key, default) for key, default in _CHANNEL.items()}
     ends_by_number = {"from": number[ends[0]], "to": number[ends[1]]}
-    predictor = {"predictor": edge["predictor"]} if "predictor" in edge else {}
-    return {"name": name, **ends_by_number, **values, **predictor, "state": edge.get("carries") == "state"}
+    more = {key: edge[key] for key in ("predictor", "typed") if key in edge}
+    return {"name": name, **ends_by_number, **values, **more, "state": edge.get("carries") == "state"}

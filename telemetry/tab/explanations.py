@@ -22,10 +22,13 @@ from antiphon.telemetry.verdicts import (
     duration,
     fullest_first,
     in_words,
+    lost_signals_text,
     measuring_command,
     measuring_seconds,
     measuring_time,
     more_seeds,
+    quick_command,
+    quick_time,
 )
 
 Scale = Literal["sequential", "diverging", "share"]
@@ -479,11 +482,11 @@ def verdicts_document(
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, its `subject`, the metrics
     of its interval's `bounds`, whether it was `measured`, the step at which the page `opens`, the one that is `shown` instead where nothing is resolved there, and what it `says`, and of channels without a result the `step` at which they have none and the
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
-    if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
+    if it takes more than a few minutes; then `quick_by` is the command that measures the loss by ablation, which takes `quick_takes`; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `quick`: `quick_hints`, said where a channel has the flag `quick_flag`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `quick`: `quick_hints`, said where a channel has the flag `quick_flag`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
     `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -538,12 +541,14 @@ def verdicts_document(
         "common": _common(graph, measures),
         "quick": quick_hints(graph),
         "quick_flag": QUICK.flag,
+        "lost": lost_signals_text(graph),
         "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),
         "ways": ways(graph),
     }
     contents = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
-    return {**contents, "by": by, "takes": takes, "no_fork": no_fork}
+    quick = {"quick_by": quick_command(path, graph), "quick_takes": quick_time(graph)} if by and takes else {}
+    return {**contents, "by": by, "takes": takes, "no_fork": no_fork, **quick}
 
 
 def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from antiphon.telemetry.causes import BAD, QUICK, Hint, common_hints, hints_of, quick_hints, told_hints
 from antiphon.telemetry.tab.seeds import agreement
 from antiphon.telemetry.tab.series import RunData, Series
-from antiphon.telemetry.tab.tags import MEAN, REASONS
+from antiphon.telemetry.tab.tags import LOST_SIGNALS, MEAN, REASONS
 from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
 from antiphon.telemetry.tab.verdict_series import derived_series
 from antiphon.telemetry.verdicts import (
@@ -23,6 +23,7 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
+    lost_signals_text,
     newest_row,
     worth,
 )
@@ -131,7 +132,8 @@ def judgements(data: RunData) -> list[Judgement]:
 
 
 def told_of(data: RunData) -> list[str]:
-    """Return what is said once of a run: `told_hints`, and `quick_hints` where the median cosine is poor."""
+    """Return what is said once of a run: that its signals follow nothing (`lost_signals`), `told_hints`, and `quick_hints` where the median
+    cosine is poor."""
     reasons = derived_series(
         lambda metric: data.figures.get(("channel", metric)),
         data.graph,
@@ -140,7 +142,18 @@ def told_of(data: RunData) -> list[str]:
     )
     flags = _row(reasons, np.inf, len(data.graph["channels"]))
     quick = quick_hints(data.graph) if any(int(flag) & QUICK.flag for flag in np.nan_to_num(flags)) else []
-    return [*told_hints(data.graph), *quick]
+    return [*lost_of(data), *told_hints(data.graph), *quick]
+
+
+def lost_of(data: RunData) -> list[str]:
+    """Return the sentence on learning signals that do not follow the returned gradients at the newest step; none: they do, or it is not known."""
+    numbers = _row(data.figures.get(LOST_SIGNALS), np.inf, 6)
+    if not np.isfinite(numbers[0]):
+        return []
+    texts = [
+        f"{value:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−") for value, low, high in numbers.reshape(2, 3)
+    ]
+    return [lost_signals_text(data.graph).format(cosine=texts[0], r2=texts[1])]
 
 
 def _by_chance(results: Collection[Worth]) -> set[Verdict]:

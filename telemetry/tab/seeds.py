@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from antiphon.telemetry.statistics import interval_ends, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.series import RunData, Series
-from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, Family
-from antiphon.telemetry.tab.verdict_series import DERIVED, derived_series, headline_metrics, headline_series
+from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, SEEDS, Family
+from antiphon.telemetry.tab.verdict_series import (
+    DERIVED,
+    derived_series,
+    headline_metrics,
+    headline_series,
+    lost_signals,
+    newest_medians,
+)
 from antiphon.telemetry.verdicts import FLAGS, MEANS, MEASURES, OWN_GAIN, Measure, bounds, in_words
 
 ALL_SEEDS = " · all seeds"
@@ -173,6 +180,8 @@ class Seeds:
 
     def read(self, family: str, metric: str) -> Series | None:
         """Return the log entries of a metric; None: there are none."""
+        if (family, metric) == LOST_SIGNALS:
+            return lost_signals(*(self._medians(of) for of in ("cosine", "r2")))
         if (family, metric) in DERIVED and family != MEAN:
             return derived_series(partial(self.read, "channel"), self.graph, (family, metric), self._means)
         if family == MEAN:
@@ -254,6 +263,11 @@ class Seeds:
             spread = self._spread(_of("channel", metric))
         return None if spread is None else spread.packed()
 
+    def _medians(self, metric: str) -> Series | None:
+        """Return the medians of a metric over channels (`newest_medians`), with their intervals over seeds."""
+        spread = self._spread(lambda member: _newest_medians(member, metric))
+        return None if spread is None else spread.packed()
+
     def _found(self, measure: str) -> Series | None:
         """Return how many seeds find which verdict of a measure, each by itself (`SEEDS`)."""
         lower, upper = (self._aligned(_of("channel", end)) for end in bounds(measure))
@@ -295,6 +309,12 @@ def _newest(member: Member, metric: str) -> Series | None:
     """Return a seed's means of a metric over its newest log entries, [entries, channels]."""
     series = derived_series(partial(member.read, "channel"), member.graph, (MEAN, metric))
     return None if series is None else Series(series.steps, np.split(series.values, 3, axis=1)[0])
+
+
+def _newest_medians(member: Member, metric: str) -> Series | None:
+    """Return a seed's medians of a metric over channels, [entries, 1]."""
+    medians = newest_medians(partial(member.read, "channel"), member.graph, metric)
+    return None if medians is None else Series(medians.steps, medians.values[:, :1])
 
 
 def _scores(member: Member, metric: str) -> Series | None:

@@ -41,6 +41,8 @@ HEADLINE = "headline"
 """Family of the scores of a run (`headline_series`): the mean, half of its interval over seeds, and of how many seeds it is."""
 REASONS = ("verdict", "reasons")
 """Key of the remarks on channels, of conclusions, and of the hints at causes; neither are they written."""
+LOST_SIGNALS = ("verdict", "signals")
+"""Key of the medians of signals that do not follow the returned gradients (`lost_signals`); neither are they written."""
 
 
 @cache

@@ -12,9 +12,10 @@ from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
 from antiphon.telemetry.causes import Peers, cause_flags
 from antiphon.telemetry.figures import METRICS
 from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
-from antiphon.telemetry.tab.tags import HEADLINE, MEAN, REASONS, VERDICTS
+from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
     CONCLUSION_INPUTS,
+    FOLLOWS,
     MEANS,
     MEASURES,
     OWN_GAIN,
@@ -28,6 +29,7 @@ from antiphon.telemetry.verdicts import (
     counts,
     fullest_first,
     in_words,
+    median,
     newest_mean,
     remark_flags,
     shut_so_far,
@@ -44,10 +46,12 @@ _REASON_INPUTS = tuple(
         [*CAUSE_INPUTS, *CONCLUSION_INPUTS, *(metric for remark in REMARKS for metric in remark.metrics)]
     )
 )
-DERIVED: dict[tuple[str, str], tuple[str, ...]] = {VERDICTS: _VERDICT_INPUTS, REASONS: _REASON_INPUTS} | {
-    (MEAN, metric): (metric,) for metric in MEANS
-}
-"""The metrics of channels from which verdicts, remarks, conclusions and causes, and means follow."""
+DERIVED: dict[tuple[str, str], tuple[str, ...]] = {
+    VERDICTS: _VERDICT_INPUTS,
+    REASONS: _REASON_INPUTS,
+    LOST_SIGNALS: ("cosine",),
+} | {(MEAN, metric): (metric,) for metric in MEANS}
+"""The metrics of channels from which verdicts, remarks, conclusions and causes, lost signals, and means follow."""
 
 
 def derived_series(
@@ -63,8 +67,8 @@ def derived_series(
     Args:
         read: Returns the log entries of a metric of channels; None if there are none.
         graph: The run's graph as plain data.
-        key: Which: `VERDICTS` (`verdict_flags`), `REASONS` (`remark_flags`, `conclusion_flags` and `cause_flags`), or `MEAN` with a
-            metric (`newest_mean`).
+        key: Which: `VERDICTS` (`verdict_flags`), `REASONS` (`remark_flags`, `conclusion_flags` and `cause_flags`), `LOST_SIGNALS`
+            (`lost_signals`), or `MEAN` with a metric (`newest_mean`).
         means: Returns the means of a metric of `MEANS`, as the family `MEAN` has them; None: they are taken over the newest log entries.
 
     Returns:
@@ -73,13 +77,14 @@ def derived_series(
     logged = {metric: series for metric in DERIVED[key] if (series := read(metric)) is not None}
     if not logged:
         return None
+    if key == LOST_SIGNALS:
+        return lost_signals(*(newest_medians(read, graph, metric) for metric in ("cosine", "r2")))
     steps = np.unique(np.concatenate([series.steps for series in logged.values()]))
     traits = ChannelTraits.of(graph)
 
     def of_entries(metric: str) -> Series:
         entries, values = logged[metric].steps, logged[metric].values
-        # At the first step predictors that begin at zero have not learned yet: that entry counts there alone.
-        begun = np.where((entries[:, None] <= 1) & (values == 0), np.float32(np.nan), values)
+        begun = _begun(logged[metric])
         parts = newest_mean(begun, traits, cosines=metric == "cosine")
         for part, first in zip(
             parts, newest_mean(values[:1], traits, cosines=metric == "cosine"), strict=True
@@ -110,6 +115,52 @@ def derived_series(
                 *(rows[metric] for metric in CONCLUSION_INPUTS), cosine=rows.get(bounds("cosine")[0])
             )
     return Series(steps, flags.astype(np.float32))
+
+
+def newest_medians(
+    read: Callable[[str], Series | None], graph: Mapping[str, Any], metric: str
+) -> Series | None:
+    """Return the median of a metric over the channels that learn returned gradients, as the mean over the newest log entries (`newest_mean`),
+    half its interval, and the number of entries, [entries, 3]; None: there are no entries."""
+    series = read(metric)
+    learning = [
+        channel for channel, of in enumerate(graph["channels"]) if "target" not in of.get("predictor", ())
+    ]
+    if series is None or not learning:
+        return None
+    traits = ChannelTraits.of(graph)
+    medians = median(_begun(series)[:, learning])
+    return Series(series.steps, np.concatenate(newest_mean(medians, traits, cosines=False), axis=1))
+
+
+def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
+    """Return the medians of a run's learning signals at the steps at which these do not follow the returned gradients, nan at others.
+
+    They do not where the median cosine is below `FOLLOWS` and its interval has 0 or ends below `FOLLOWS`: by intervals of single channels, a
+    few of many seem to follow by chance.
+
+    Args:
+        cosines: Median cosines, half of their intervals, and of how many they are, [entries, 3].
+        fits: The same of R²; None: there is none.
+
+    Returns:
+        [entries, 6]: the cosine and the ends of its interval, then R²; None without cosines.
+    """
+    if cosines is None:
+        return None
+    ends = []
+    for series, least in ((cosines, -1.0), (fits, -np.inf)):
+        rows = np.full((len(cosines.steps), 3), np.nan) if series is None else _at(series, cosines.steps)
+        middle, half = rows[:, :1], rows[:, 1:2]
+        ends.append(np.hstack([middle, np.maximum(middle - half, least), np.minimum(middle + half, 1.0)]))
+    middle, low, high = ends[0].T
+    holds = (middle < FOLLOWS) & ((low <= 0) | (high < FOLLOWS))
+    return Series(cosines.steps, np.where(holds[:, None], np.hstack(ends), np.nan).astype(np.float32))
+
+
+def _begun(series: Series) -> Values:
+    """Return log entries without those of predictors that begin at zero and have not learned yet: these count at the first step alone."""
+    return np.where((series.steps[:, None] <= 1) & (series.values == 0), np.float32(np.nan), series.values)
 
 
 def _of_first(rates: Values) -> Values:

@@ -434,7 +434,7 @@ def test_what_most_channels_have_in_their_settings_stands_once_beside_the_verdic
     assert told.startswith("left->slow: 50 % of its messages are lost")
     lossy = [{**channel, "drop": 0.9} for channel in found.graph["channels"]]
     tab = opened(replace(found, graph={**found.graph, "channels": lossy}))
-    says = "90 % of its messages are lost, and nothing stands in for them; try a smaller link.drop"
+    says = "90 % of its messages are lost, and nothing stands in for them (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop"
     for step in (20, 10):
         tab.at(step)
         assert tab.part("common").inner_text() == f"each of 9 channels: {says}"
@@ -514,7 +514,9 @@ def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: O
     """A scenario with Python objects is given as a function; without channels there is nothing to measure."""
     found = data({10: LOGGED})
     many = replace(found, graph={**found.graph, "agents": 60 * found.graph["agents"]})
-    assert "--value (roughly 2 hours)" in strip(opened(many))
+    quick = "value not measured; loss by ablation in roughly 14 seconds: antiphon evaluate 'runs/my run' --ablate zero --examples 100"
+    said = strip(opened(many))
+    assert said.startswith(f"{quick} value in roughly 2 hours: antiphon evaluate 'runs/my run' --value")
     objects = replace(found, graph={**found.graph, "has_objects": True})
     assert "'runs/my run' --value --scenario MODULE:FUNCTION 1 of" in strip(opened(objects))
     reason = "its environment has no state_dict"
@@ -1396,3 +1398,49 @@ def test_an_agents_panel_says_when_it_may_learn_and_how_often_it_did(opened: Ope
         assert tab.part("clock").inner_text() == said
     tab.select("agent", 3)
     assert tab.part("clock").inner_text() == "Ticks every 4 steps, from step 4; 80 updates in 200 ticks."
+
+
+def test_a_run_whose_signals_follow_nothing_is_said_to_be_one_at_first_sight(opened: Opened) -> None:
+    """Before all else, also where more of its channels matter than of one whose signals follow; and in the table of all channels once."""
+    worth = interval("ablation_zero", [0.1 * at + 0.2 for at in range(9)], [0.1] * 9)
+    bad, good = (
+        data(
+            {
+                step: {"cosine": [by] * 9, "r2": [-3.0] * 9}
+                for step, by in zip((5, 10, 15), values, strict=True)
+            }
+            | {20: found},
+            name,
+        )
+        for name, values, found in (
+            ("bad", (0.01, -0.02, 0.01), {"cosine": [0.0] * 9, **worth}),
+            ("good", (0.5, 0.4, 0.5), {"cosine": [0.4] * 9}),
+        )
+    )
+    tab = opened(bad, good)
+    says = "the learning signals do not follow the returned gradients: over 9 channels the median cosine is 0 [−0.0225, 0.0225], the median R² −3 [−3, −3]"
+    assert tab.part("common").inner_text().startswith(says)
+    tab.at(5)
+    assert tab.part("common").is_hidden(), "of one log entry there is no interval"
+    tab.at(20)
+    tab.push("all")
+    assert tab.part("table").locator(".ap-caution").inner_text().startswith(says)
+    tab.press("Escape")
+    tab.choose("run", "good")
+    assert tab.part("common").is_hidden()
+
+
+def test_the_table_has_the_numbers_that_hints_name_and_those_of_the_run_once(opened: Opened) -> None:
+    """At 1280 px nothing of it lies past the edge."""
+    entry = {"cosine": [-0.1 * at - 0.2 for at in range(9)], "r2": [-3.0] * 9}
+    found = data({5: entry, 10: entry})
+    tab = opened(found)
+    tab.push("all")
+    table = tab.part("table")
+    assert "R² −3" in table.locator("tbody tr").first.inner_text()
+    assert "R² –" not in table.inner_text()
+    assert table.evaluate("node => node.scrollWidth <= node.clientWidth")
+    channels = [{**channel, "drop": 0.9} for channel in found.graph["channels"]]
+    tab = opened(replace(found, graph={**found.graph, "channels": channels}))
+    tab.push("all")
+    assert tab.part("table").inner_text().count("are lost") == 1

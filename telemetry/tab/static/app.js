@@ -147,6 +147,13 @@ class ChannelsApp {
     this.#panel.setStep(step);
   }
 
+  /** Show the table of all channels, with the numbers that their hints name. */
+  async #table() {
+    const [run] = this.#model.runs;
+    await this.#loading.fetch(run, this.#model.hinted(run), () => {});
+    this.#layout.table(this.#model, (kind, name) => this.#choose(kind, name));
+  }
+
   #redraw() {
     this.#show(false);
     for (const stage of this.#layout.stages) stage.view?.redraw?.();
@@ -277,7 +284,7 @@ class ChannelsApp {
         this.#setTheme(this.#theme === "dark" ? "light" : "dark");
       },
       refresh: () => this.refresh(),
-      table: () => this.#layout.table(this.#model, (kind, name) => this.#choose(kind, name)),
+      table: () => this.#loading.track(this.#attempt(() => this.#table())),
       help: () => this.#layout.help(this.#model.runs[0]),
     };
   }

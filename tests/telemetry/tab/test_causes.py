@@ -246,8 +246,11 @@ def test_losses_for_which_nothing_stands_in_are_a_hint_whatever_the_verdict(tmp_
         {**lossy, "name": "matters"},
         *({"from": 0, "to": 0, "name": name} for name in "abcd"),
     ]
-    says = "60 % of its messages are lost, and nothing stands in for them"
-    assert advised(tmp_path / "a", ends, made) == [(says, "a smaller link.drop")] * 3 + [("", "")] * 4
+    says = "60 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
+    assert (
+        advised(tmp_path / "a", ends, made)
+        == [(says, "evaluate --links as_run for the cost, or a smaller link.drop")] * 3 + [("", "")] * 4
+    )
     made[0]["drop"], made[1]["about"] = 0.2, {"input": "mlp"}
     made[2]["drop"] = 0.2
     assert advised(tmp_path / "b", ends, made) == [("", "")] * 7
@@ -288,7 +291,7 @@ def test_the_faults_of_few_channels_are_named_by_cause(tmp_path: Path) -> None:
         advised(folder, matters, made)
         return read_run(folder / "run").catalogue()["verdicts"]["common"]
 
-    lost = "b: 80 % of its messages are lost, and nothing stands in for them; try a smaller link.drop"
+    lost = "b: 80 % of its messages are lost, and nothing stands in for them (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop"
     bares = "a: its predictor has no context; try gradient.context: label, or local"
     assert told(tmp_path / "a") == [bares, lost]
     made[2] = made[3] = {**made[0]}
@@ -333,9 +336,13 @@ def test_what_is_said_of_the_run_comes_before_another_fault_of_its_settings(tmp_
     made = [{"name": name, "from": 0, "to": 0, "predictor": bare, "drop": 0.9} for name in "ab"]
     advised(tmp_path, interval("value", [-0.2] * 2, [0.1] * 2), made)
     run = read_run(tmp_path / "run")
-    says = "90 % of its messages are lost, and nothing stands in for them"
-    assert told_of(run) == [f"each of 2 channels: {says}; try a smaller link.drop"]
-    assert [one.of_run for one in judgements(run)] == [(says, "a smaller link.drop")] * 2
+    says = "90 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
+    assert told_of(run) == [
+        f"each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop"
+    ]
+    assert [one.of_run for one in judgements(run)] == [
+        (says, "evaluate --links as_run for the cost, or a smaller link.drop")
+    ] * 2
     first, second, *_ = run.catalogue()["verdicts"]["causes"]
     assert [first["texts"][0].says, second["texts"][0].says] == [says, "its predictor has no context"]
 
@@ -401,7 +408,26 @@ def test_what_may_be_the_cause_is_printed_in_the_words_of_the_report(here: Path,
     printed = " ".join(cli("evaluate", lost, "--value --horizon 10 --repeats 2").split())
     (sentence,) = read_run(lost).catalogue()["verdicts"]["common"]
     assert sentence.startswith(
-        "each of 2 channels: 60 % of its messages are lost, and nothing stands in for them"
+        "each of 2 channels: 60 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
     )
     assert printed.endswith(sentence)
     assert printed.count("are lost") == 1
+
+
+def test_hints_name_settings_as_the_run_takes_them(tmp_path: Path) -> None:
+    """By the parameters of its template, in all hints alike."""
+    template = antiphon.load("corporation")
+    values = {"agents": 6, "readouts": 1, "sg_lr": 0.0005, "drop": 0.6}
+    made = template.resolve(values=values | {"steps": 2})
+    edges = graph_of(made, {**values, "lr": 0.001, "si_lr": 0.001}).edges(data=True)
+    assert {edge["typed"]["training.predictor.lr"] for *_, edge in edges} == {"sg_lr"}
+    assert {edge["typed"]["link.drop"] for *_, edge in edges} == {"drop"}
+    typed = {"training.predictor.lr": "sg_lr", "link.drop": "drop"}
+    channel = {"name": "one", "from": 0, "to": 0, "predictor": {"kind": "linear", "context": ["label"]}}
+    entry = interval("value", [-0.2], [0.1]) | {"true_cosine": [0.05], "cosine_ceiling": [0.5]}
+    ((_, fix),) = advised(tmp_path / "a", entry, [channel | {"typed": typed}])
+    assert fix == "more steps, or another rate of learning (sg_lr)"
+    twice = {metric: values * 2 for metric, values in entry.items()}
+    advised(tmp_path / "b", twice, [{**channel, "name": name, "typed": typed, "drop": 0.6} for name in "ab"])
+    (sentence,) = told_of(read_run(tmp_path / "b" / "run"))
+    assert sentence.endswith("or a smaller drop")

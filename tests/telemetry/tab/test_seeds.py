@@ -183,3 +183,22 @@ def test_a_score_that_no_seed_has_is_empty(tmp_path: Path) -> None:
     assert steps == []
     _, values = figure(get(found, "metric", run="ring · all seeds", kind="headline", metric="accuracy"))
     assert values.tolist() == [pytest.approx([0.5, NAN, 1], nan_ok=True)]
+
+
+def test_whether_signals_follow_is_judged_over_seeds(tmp_path: Path) -> None:
+    """By Student's t over the medians of the seeds: of these two of three seem to follow by themselves."""
+    for seed, cosine in enumerate((0.11, 0.12, -0.15)):
+        rows = {step: {"antiphon/channel/cosine": [cosine, cosine]} for step in (10, 20)}
+        write(tmp_path / f"small-s{seed}", rows, document=graph(seed=seed))
+    seeds = client(tmp_path)
+
+    def signals(run: str) -> np.ndarray[Any, Any]:
+        return figure(get(seeds, "metric", run=run, kind="verdict", metric="signals"))[1]
+
+    numbers = signals(WHOLE)[-1]
+    half = student_t(2) * np.std([0.11, 0.12, -0.15], ddof=1) / math.sqrt(3)
+    assert numbers[:3] == pytest.approx([0.08 / 3, 0.08 / 3 - half, 0.08 / 3 + half], abs=1e-6)
+    assert np.isnan(signals("small-s0")).all()
+    catalogue: Any = get(seeds, "catalog", run=WHOLE).json
+    lost = catalogue["verdicts"]["lost"]
+    assert "over 2 channels and 3 seeds the median cosine is {cosine}" in lost

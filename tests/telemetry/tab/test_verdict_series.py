@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import read_run
+from antiphon.telemetry.tab.judgements import told_of
 from antiphon.telemetry.verdicts import ABLATION_METRICS
 from tests.kit.documented import ABLATIONS
 from tests.kit.tab import REASONS, VERDICTS
@@ -188,3 +189,27 @@ def test_the_measure_of_most_channels_counts_then_value_then_the_newest(
 
 def test_each_kind_of_ablation_has_a_metric() -> None:
     assert list(ABLATION_METRICS) == [f"ablation_{kind}" for kind in ABLATIONS]
+
+
+def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_path: Path) -> None:
+    """Whatever single channels seem to do; neither of one log entry, nor of those that follow."""
+
+    def told(name: str, *cosines: list[float]) -> list[str]:
+        rows = {
+            step: {"antiphon/channel/cosine": row, "antiphon/channel/r2": [-3.0, -3.0, -2.0]}
+            for step, row in enumerate(cosines, 2)
+        }
+        write(tmp_path / name, rows, document=graph("abc"))
+        return told_of(read_run(tmp_path / name))
+
+    lost = [[0.02, 0.5, -0.4], [-0.02, 0.5, -0.4], [0.02, 0.5, -0.4], [-0.02, 0.5, -0.4]]
+    (sentence,) = told("lost", *lost)
+    assert sentence.startswith(
+        "the learning signals do not follow the returned gradients: over 3 channels the median cosine is 0 [−0.0367, 0.0367], the median "
+        "R² −3 [−3, −3]"
+    )
+    assert told("one", lost[0]) == []
+    assert told("follows", *([[0.3, 0.31, 0.32], [0.3, 0.29, 0.2]] * 2)) == []
+    assert told("unknown", [0.2, 0.2, 0.2], [-0.1, -0.1, -0.1], [0.5, 0.5, 0.5], [0.3, 0.3, 0.3]) == []
+    served = get(client(tmp_path), "metric", run="lost", kind="verdict", metric="signals")
+    assert served.data == read_run(tmp_path / "lost").figures["verdict", "signals"].pack()

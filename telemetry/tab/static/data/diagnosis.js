@@ -34,12 +34,15 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   return { causes: told, rows, more, command: command?.replace("{channel}", () => name), ask: unmeasured ? `Next: measure how well its gradient can be predicted at all${judged ? "" : ", and what its signal is worth"}, in roughly ${cost}:` : "" };
 }
 
+/** Where a number stands in a sentence of the server's. */
+export const PLACE = /\{(1\/)?(\w+)( median)?\}/g;
+
 /** Put numbers of a channel at a step into a sentence: "{metric}", that of the median channel "{metric median}", its inverse "{1/metric}". */
 export function filled(run, channel, step, says) {
   const number = (metric) => run.numberAt(metric, channel, step);
   const text = ({ value, low, high, of }) => formatInterval(value, low, high) + ofStep(of, step);
   const inverse = (metric) => formatNumber(Number((1 / number(metric).value).toPrecision(1)));
-  return says.replace(/\{(1\/)?(\w+)( median)?\}/g, (_, over, name, median) => (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
+  return says.replace(PLACE, (_, over, name, median) => (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
 }
 
 /** Return the reason of a missing result, and what it says of one channel alone, in brackets at its end. */

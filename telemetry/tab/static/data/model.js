@@ -1,14 +1,15 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
-import { capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagnosis.js";
+import { PLACE, capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { formatInterval, formatNumber, formatResult, formatStep, ofStep } from "../drawing/format.js";
+import { formatInterval, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
 import { ENERGY, chanceIn, chanceOf, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
 import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
 const REASONS = ["verdict", "reasons"];
+const LOST_SIGNALS = ["verdict", "signals"];
 const OWN_GAIN = "own_gain";
 const GAIN = ["loss_zero", "loss_true"];
 /** So many channels of a verdict are named. */
@@ -78,7 +79,7 @@ export class Model {
   /** The metrics a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
-    const chosen = [VERDICTS, REASONS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
+    const chosen = [VERDICTS, REASONS, LOST_SIGNALS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
     chosen.push(...["headline", "seeds"].flatMap((kind) => run.metrics(kind).map((metric) => [kind, metric])));
     const measured = measuresOf(run).filter((one) => one.measured);
     for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? []), ...[OWN_GAIN, ...GAIN].map((metric) => ({ metric }))]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
@@ -86,6 +87,14 @@ export class Model {
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
+  }
+
+  /** The metrics that hints at causes name, as [kind, metric]. */
+  hinted(run) {
+    const clauses = (run.catalog.verdicts?.causes ?? []).flatMap(({ texts }) => texts.flatMap((text) => text ?? []));
+    const names = clauses.flatMap((clause) => [...clause.matchAll(PLACE)].map(([, , name]) => name));
+    const metrics = [...new Set(names)].filter((name) => run.metrics("channel").includes(name));
+    return metrics.flatMap((name) => [name, ...run.boundsOf("channel", name)]).map((name) => ["channel", name]);
   }
 
   steps(runs = this.shown()) {
@@ -218,19 +227,26 @@ export class Model {
     return this.needed(run).some((names) => !run.peek(...names));
   }
 
-  /** What holds of the runs shown by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name. */
+  /** What holds of the runs shown by their signals, by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name. */
   #common(step) {
     const known = this.shown().map((run) => ({ run, common: [], quick: [], ...run.catalog.verdicts }));
-    const told = known.map(({ run, common, quick, quick_flag: bit }) => (this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? [...common, ...quick] : common));
+    const told = known.map(({ run, common, quick, quick_flag: bit }) => [...this.#lost(run, step), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? quick : [])]);
     const named = (line, side) => (told.every((lines) => lines.includes(line)) ? line : `${this.shown()[side].name}: ${line}`);
     return [...new Set(told.flatMap((lines, side) => lines.map((line) => named(line, side))))];
+  }
+
+  /** That the signals of a run do not follow the returned gradients at a step, with their medians; none: they do, or it is not known. */
+  #lost(run, step) {
+    const numbers = this.#flags(run, step, LOST_SIGNALS) ?? [NaN];
+    const [cosine, r2] = [0, 3].map((at) => formatInterval(...numbers.slice(at, at + 3)));
+    return Number.isNaN(numbers[0]) ? [] : [run.catalog.verdicts.lost.replace("{cosine}", cosine).replace("{r2}", r2)];
   }
 
   /** How many channels of a side's run have each verdict at a step; null: no run. */
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], few = "", by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly } = run.catalog.verdicts ?? {};
     const common = this.#common(step);
     if (this.#loads(run)) return { loading: run.name, common };
     const measure = this.measure(run, step);
@@ -252,7 +268,7 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { name: run.name, common, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
+    return { name: run.name, common, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, quick, quickly, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
   }
 
   /** The channels that a measure found bad at a step, with their words, the worst first. */

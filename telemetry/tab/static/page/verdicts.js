@@ -45,7 +45,7 @@ export class VerdictStrip {
     const others = found.words.filter((word) => word.flags[""] && !word.beside).filter((word, place) => !place || there(word));
     const group = (words, total, exclusive) => words.map((word, place) => this.#chip(word, place ? "" : total, chosen.includes(word.name), exclusive));
     const told = found.measuring ? [el("span", { class: "ap-muted", testid: "measuring", text: `value of step ${formatStep(found.measuring.step)}: ${found.measuring.done} of ${found.measuring.of} measurements are done` })] : [];
-    const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : [missing(found)];
+    const worth = found.measure ? [this.#measure(found), ...this.#worth(found, group(worths, judged || "", worths.map(({ name }) => name)))] : missing(found);
     const open = Boolean(this.node.querySelector("details[open]"));
     clear(this.node).append(...worth, ...told, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []).flatMap((chip, place) => [chip, ...this.#worst(others[place], found.total)]));
     this.node.querySelector("details")?.toggleAttribute("open", open);
@@ -129,10 +129,16 @@ export class VerdictStrip {
   }
 }
 
-/** What is not measured, and the command that measures it. */
-function missing({ measures, by, takes, noFork, every, due }) {
+/** What is not measured, and the commands that measure it, where it takes long a quick one first. */
+function missing({ measures, by, takes, noFork, every, due, quick, quickly }) {
   const own = ` ${due ? "is being measured" : "not measured yet"}: the run does it every ${formatCount(every, "step")}`;
   const what = noFork ? ` cannot be measured (${noFork})` : every ? own : " not measured";
-  const how = by && !every ? [": ", el("code", { text: by }), takes && ` (roughly ${takes})`] : [];
-  return el("span", { class: "ap-muted ap-command", testid: "not-measured", title: by }, el("strong", { text: measures[0].title }), what, ...how);
+  const line = (command, ...texts) => el("span", { class: "ap-muted ap-command", testid: "not-measured", title: command }, ...texts);
+  const named = [el("strong", { text: measures[0].title }), what];
+  if (!by || every) return [line(by, ...named)];
+  if (!quick) return [line(by, ...named, ": ", el("code", { text: by }))];
+  return [
+    line(quick, ...named, `; loss by ablation in roughly ${quickly}: `, el("code", { text: quick })),
+    line(by, `value in roughly ${takes}: `, el("code", { text: by })),
+  ];
 }
