@@ -19,12 +19,14 @@ Line = tuple[tuple[int, float], tuple[int, float], float]
 _STEP = attrgetter("step")
 _ACROSS = 3
 """Most panels side by side."""
-_WIDE, _HIGH = 320, 240
+_WIDE, _HIGH = 332, 240
 """Size of a panel with its labels, in pixels."""
 _LEGEND, _LETTERS = 30, 9
 """Height of the legend, and of the names of members at the ends of their scores."""
 _NAMED = 24
 """Most members that are named."""
+_TICKS = 6
+"""Most labels of a logarithmic axis."""
 _DECADE = 10
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 282, 26, 204
 """Sides of the axes within a panel."""
@@ -206,16 +208,18 @@ def _axis(low: float, high: float, first: int, last: int, *, log: bool = False) 
 
 
 def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
-    """Return round values between two: on a logarithmic axis powers of ten, over less than two decades also 2 and 5 times these."""
+    """Return round values between two: on a logarithmic axis powers of ten, and also 3, or 2 and 5, times these where there are few."""
     if low == high:
         return [low]
     if log:
         powers = range(math.floor(math.log10(low)), math.floor(math.log10(high) + 1e-9) + 1)
-        factors = (1, 2, 5) if high < _DECADE**2 * low else (1,)
-        ticks = [factor * 10.0**power for power in powers for factor in factors]
-        within = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        for factors in ((1, 2, 5), (1, 3), (1,)):
+            ticks = [factor * 10.0**power for power in powers for factor in factors]
+            within = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+            if len(within) <= _TICKS:
+                break
         if len(within) > 1:
-            return within[:: -(-len(within) // 6)]
+            return within[:: -(-len(within) // _TICKS)]
     least = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(least))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= least)

@@ -26,6 +26,7 @@ from antiphon.base.spellings import spelled
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.hyperparameters import ELSEWHERE, differences_of
+from antiphon.engine.warnings.advice import advice
 from antiphon.engine.warnings.ended_schedules import ended_schedules, with_ended_schedules
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
@@ -36,7 +37,6 @@ from antiphon.jobs.populations.selection import (
     Entry,
     MemberScore,
     Stage,
-    advice,
     ancestry,
     initial_values,
     last_copies,
@@ -47,6 +47,7 @@ from antiphon.jobs.populations.selection import (
     scored_values,
     selected,
 )
+from antiphon.jobs.populations.selection import advice as advice_on_members
 from antiphon.jobs.processes import processes
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.directory import POPULATION, RunDirectory, is_free, remove_run
@@ -151,6 +152,7 @@ class PopulationRun(Observer):
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = changed(requests[0].scenario, self._changes.items())
+        self._variants = requests[0].variants
         ended = with_ended_schedules(self.scenario, self.until)
         goes_on = spec.select is not None and self.scheduler.start < self.until
         if goes_on and {*ended.get("*", ())} == self.scenario.relations.learners:
@@ -212,9 +214,11 @@ class PopulationRun(Observer):
 
     @property
     def warnings(self) -> list[str]:
-        """Lines about values that do not vary, a selection that comes too late, and schedules that end before the run does."""
+        """Lines about the scenario (at the beginning), values that do not vary, a selection that comes too late, and ended schedules."""
+        of_scenario = [] if self.scheduler.start else advice(self.scenario, self._variants)
         fix = f"resume with {_CONSTANT}, or {self._longer}"
-        return [*advice(self.spec, self.until), *ended_schedules(self.scenario, self.until, fix)]
+        of_members = advice_on_members(self.spec, self.until)
+        return [*of_scenario, *of_members, *ended_schedules(self.scenario, self.until, fix)]
 
     @property
     def _longer(self) -> str:

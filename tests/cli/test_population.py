@@ -168,6 +168,19 @@ def own(here: Path, file: Path) -> Path:
     return file
 
 
+def test_run_warns_of_the_scenario_as_check_does_and_resume_does_not_repeat_it(
+    here: Path, cli: Commands, own: Path
+) -> None:
+    Path("own.yaml").write_text(OWN.replace("agents: {A: {", "agents: {A: {share: team, "))
+    warned = "agent A: share is not used by the only agent of its group"
+    assert cli.code("check", str(own)) == 0
+    assert warned in " ".join(cli.out.split())
+    cli(f"{WORDS} --name it --until 3")
+    assert warned in " ".join(cli.err.split())
+    cli("resume runs/it --steps 4")
+    assert warned not in " ".join(cli.err.split())
+
+
 @pytest.mark.long
 def test_a_setting_that_changes_on_resume_is_obeyed_by_all_members_and_their_copies(
     here: Path, cli: Commands, own: Path, monkeypatch: pytest.MonkeyPatch

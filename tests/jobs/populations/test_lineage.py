@@ -112,11 +112,17 @@ def test_a_logarithmic_axis_of_less_than_two_decades_has_labels_near_its_ends() 
     ticks = [float(text) for text, (x, _) in texts.items() if x < 52]
     assert max(starts) < 20 * min(starts)
     assert (min(ticks) < 2.5 * min(starts), max(ticks) > max(starts) / 2.5) == (True, True)
+    vary["lr"]["from"], places = 0.0001, ("0.001", "0.003", "0.01", "0.03", "0.1")
+    ends = [Entry(20, n, n, 0.5, 0.0, {"lr": rate}) for n, rate in enumerate((0.0006, 0.5))]
+    (_, _), (texts, _) = drawn(
+        vary, *[Entry(10, n, n, 0.5, 0.0, end.values) for n, end in enumerate(ends)], *ends
+    )
+    assert {*texts} >= {*places}
 
 
 def test_three_panels_stand_side_by_side_and_four_in_a_square() -> None:
     names = ["lr", "scale", "clip"]
-    for count, (width, height) in {1: (640, 270), 2: (960, 270), 3: (640, 510)}.items():
+    for count, (width, height) in {1: (664, 270), 2: (996, 270), 3: (664, 510)}.items():
         vary = {name: [0.1, 0.4] for name in names[:count]}
         picture = ElementTree.fromstring(lineage_svg([], spec(members=2, vary=vary), "error"))
         assert (picture.attrib["width"], picture.attrib["height"]) == (str(width), str(height))
