@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -16,7 +17,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require, with_article
+from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, require, with_article
 from antiphon.base.imports import imported_by_name
 from antiphon.base.problems import show_refused
 from antiphon.envs.adaptors.checked import (
@@ -226,6 +227,9 @@ class ParallelAdaptor(Adaptor):
         self._single = deepcopy(native)  # its random numbers are the adaptor's
         self._legal: list[dict[str, Any]] = []
         """By copy and agent: which choices are legal, of what it observes."""
+        self._over: list[set[str]] = [set() for _ in worlds]
+        """By copy: the agents whose episodes the newest step has ended, and which stay."""
+        self._warned = False
         signals = {
             name: signal
             for observations in self.observations.values()
@@ -264,6 +268,7 @@ class ParallelAdaptor(Adaptor):
             ]
         self._remember()
         self._legal = [*map(self._legal_in, observed)]
+        self._over = [set() for _ in observed]
         return self._divide(self._observe(observed))
 
     @in_own_context
@@ -288,7 +293,8 @@ class ParallelAdaptor(Adaptor):
             for row, (world, alive, result) in enumerate(results):
                 remaining = world.agents
                 self._check_form("step", result, 5, _STEP)
-                self._check_complete(remaining, alive, result)
+                over = self._check_complete(remaining, alive, result)
+                self._warn_of_lives_of_a_step(row, over)
                 observed.append(result[0])
                 columns: Any = slice(None)
                 if len(alive) < len(self._agents):
@@ -313,8 +319,13 @@ class ParallelAdaptor(Adaptor):
             returned = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
             raise RunError(f"env: '{self._name}': {call}() returned {returned}; {fix}")
 
-    def _check_complete(self, remaining: Sequence[str], alive: Sequence[str], result: Sequence[Any]) -> None:
-        """Raise RunError where a step returned nothing for an agent that is `remaining`, alive after it, which a loop could not read."""
+    def _check_complete(
+        self, remaining: Sequence[str], alive: Sequence[str], result: Sequence[Any]
+    ) -> set[str]:
+        """Raise RunError where a step returned nothing for an agent that is `remaining`, alive after it, which a loop could not read.
+
+        Return those of them whose episodes the step has ended.
+        """
         observed, *outcomes = result[:4]
         _, terminated, truncated = outcomes
         stayed = [agent for agent in remaining if agent in alive]
@@ -322,6 +333,15 @@ class ParallelAdaptor(Adaptor):
             self._check_given("step", outcome, stayed, values)
         over = {agent for agent in stayed if terminated[agent] or truncated[agent]}
         self._check_observed("step", [agent for agent in remaining if agent not in over], observed)
+        return over
+
+    def _warn_of_lives_of_a_step(self, row: int, over: set[str]) -> None:
+        """Warn once of an agent of a copy that stays in `agents` with its end, which is a life of one step at every step."""
+        if again := sorted(over & self._over[row]) if not self._warned else []:
+            self._warned = True
+            line = f"'{again[0]}' ends and stays in agents, so each step is a life of its own; take it out of agents when it is dead"
+            warnings.warn(f"env: '{self._name}': {line}", ScenarioWarning, stacklevel=2)
+        self._over[row] = over
 
     def _check_observed(self, call: str, agents: Sequence[str], observed: Mapping[str, Any]) -> None:
         self._check_given(call, "observation", agents, observed)
@@ -386,7 +406,7 @@ class ParallelAdaptor(Adaptor):
             facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
             with self._calling("reset"):
                 for row in ended.nonzero().flatten().tolist():
-                    observed[row] = self._first(self._worlds[row])
+                    observed[row], self._over[row] = self._first(self._worlds[row]), set()
             values = self._observe(observed)
         self._legal = [*map(self._legal_in, observed)]
         observations, info = self._divide(values)

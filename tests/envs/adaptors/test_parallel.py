@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,26 @@ def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:
     up = {"low": torch.tensor([2]), "high": torch.tensor([[9.0]], dtype=torch.float64)}  # cut to 2
     ends = [env.step(up)[2:4] for _ in range(2)]
     assert [(bool(a), bool(b)) for a, b in ends][-1] == (True, False), "all have died"
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_an_agent_that_stays_with_its_end_is_warned_of_once(stays: bool) -> None:
+    class Staying(Mines):
+        def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+            agents, self.agents = list(self.agents), list(actions)
+            result = super().step(actions)
+            self.agents = agents if stays and self.agents else self.agents
+            return result
+
+    env = batch_of(Staying(mine=2, limit=6))
+    env.request({"alive.low", "reward.low"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        env.reset(seed=0)
+        for _ in range(5):
+            env.step({"low": torch.tensor([2]), "high": torch.tensor([[0.0]])})
+    line = "'low' ends and stays in agents, so each step is a life of its own; take it out of agents when it is dead"
+    assert [str(w.message) for w in caught] == [f"env: 'mines_v0': {line}"] * stays
 
 
 def test_a_state_is_the_copies_own() -> None:
