@@ -284,15 +284,18 @@ def fast_predictor(
 def typed_names(
     scenario: Scenario, channel: ChannelSpec, values: Mapping[str, object] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Return the parameters of a template that set settings of a channel, by the places of these, which no command takes then.
+    """Return what sets some settings of a channel instead of their usual places, by these: parameters of a template, besides which no command
+    takes the place, and the optimiser of a predictor's own.
 
     A parameter that ends as the place does and has the same value, if there is one alone. `values`: see `fast_predictor`.
     """
     predictor = scenario.training.predictor
     settings: dict[str, object] = {"link.drop": channel.link.drop, "link.delay": channel.link.delay}
-    if predictor is not None and channel.gradient.optimiser is None:
-        settings[PREDICTOR_RATE] = predictor.lr
     found = {}
+    if channel.gradient.optimiser is not None:
+        found[PREDICTOR_RATE] = "gradient.optimiser.lr"
+    elif predictor is not None:
+        settings[PREDICTOR_RATE] = predictor.lr
     for key, setting in settings.items():
         named = [
             name for name, value in values.items() if name.endswith(key.split(".")[-1]) and value == setting

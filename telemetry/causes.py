@@ -139,7 +139,8 @@ class Peers(NamedTuple):
         downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
         scales: [channels]: `gradient.scale`; nan: of no predictor.
-        typed: Per channel, the parameters of the template that set its settings, by their places: a command takes these names alone.
+        typed: Per channel, what sets some of its settings instead of their usual places, by these: parameters of a template, which a command
+            takes alone, and the optimiser of its predictor's own.
     """
 
     settings: Sequence[Sequence[str]]

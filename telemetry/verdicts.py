@@ -714,8 +714,8 @@ def lost_signals_text(graph: Mapping[str, Any]) -> str:
     seeds = len(graph.get("seeds", ()))
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
     return (
-        f"the learning signals do not follow the returned gradients: over {over} the median cosine is {{cosine}}, the median R² "
-        "{r2}; that messages matter does not speak for the signals"
+        f"the learning signals do not follow the returned gradients: medians of {over} are cosine {{cosine}}, R² {{r2}}; that messages "
+        "matter does not speak for them"
     )
 
 

@@ -304,16 +304,17 @@ def _file(_: _Question, path: Path) -> _Answer:
 
 
 def _runs(question: _Question) -> _Answer:
-    """Return the names of the runs, the newest first: the tab opens it; that of several seeds stands before the newest of them."""
+    """Return the names of the runs, the newest first: the tab opens it; those of several seeds stand together, below the name for all."""
     begun = question.begun()
-    pooled_names = {
-        runs: name for name, members in question.of_seeds().items() for runs in [frozenset(members)]
-    }
-    names = []
-    for run in sorted(begun, key=lambda run: (-begun[run], run)):
-        names += [pooled_names.pop(runs) for runs in [*pooled_names] if run in runs]
-        names.append(run)
-    return names, _JSON
+    newest_first = sorted(begun, key=lambda run: (-begun[run], run))
+    groups = [(name, frozenset(members)) for name, members in question.of_seeds().items()]
+    names: dict[str, None] = {}
+    for run in newest_first:
+        for name, members in groups:
+            if run in members:
+                names |= dict.fromkeys([name, *(one for one in newest_first if one in members)])
+        names[run] = None
+    return [*names], _JSON
 
 
 def _document(question: _Question, tag: str) -> _Answer:

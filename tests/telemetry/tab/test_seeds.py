@@ -201,4 +201,12 @@ def test_whether_signals_follow_is_judged_over_seeds(tmp_path: Path) -> None:
     assert np.isnan(signals("small-s0")).all()
     catalogue: Any = get(seeds, "catalog", run=WHOLE).json
     lost = catalogue["verdicts"]["lost"]
-    assert "over 2 channels and 3 seeds the median cosine is {cosine}" in lost
+    assert "medians of 2 channels and 3 seeds are cosine {cosine}" in lost
+
+
+def test_seeds_that_ran_in_turns_stand_together(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for name in "ab":
+            write_seed(tmp_path / f"{name}-s{seed}", seed, scenario=name)
+    groups = [[f"{name} · all seeds", f"{name}-s1", f"{name}-s0"] for name in "ba"]
+    assert get(client(tmp_path), "runs").json == [name for group in groups for name in group]

@@ -146,7 +146,7 @@ export class Model {
 
   /**
    * Of a metric with intervals their ends at a step, and which are `unresolved`; whether it is `signed`: good above 0, bad below; of a measure of worth the `words` of the verdicts by channel (undefined: none),
-   * where there is no value also of own gain, or of another measure, and the values with which such channels are `coloured`.
+   * where there is no value also of own gain, and the values with which such channels are `coloured`; of another measure what is told of it.
    */
   #interval(run, { name, values, at, high }) {
     const [lower, upper] = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric)).map((ends) => ends && valuesAt(ends, at));
@@ -169,13 +169,13 @@ export class Model {
     return { ...word, first: true, beside: "value", told: () => `${run.info("channel", by).title} ${this.#number(run, by, channel, at)} ${word.one || word.name}` };
   }
 
-  /** The verdict of another measure on a channel at a step, as one beside those of the measure shown, with its number as `told`; undefined: none. */
+  /** What another measure found of a channel at a step, beside those of the measure shown, as `told` where it is pointed at; undefined: nothing. */
   #other(run, measures, flag, channel, at) {
     const found = measures.map(({ metric, title }) => ({ metric, title, word: wordOf(run, flag, metric) })).find(({ word }) => word);
     if (!found) return undefined;
     const { metric, title, word } = found;
     const told = () => `none; ${title} ${this.#number(run, metric, channel, at)} ${word.name}`;
-    return { ...word, beside: metric, counted: `${word.counted} by ${title}`, told };
+    return { name: "", side: 0, beside: metric, told }; // a picture is of one measure: it has no colour
   }
 
   /** A number of a channel at a step with its interval, and what each of several seeds finds by itself. */

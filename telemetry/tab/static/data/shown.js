@@ -108,11 +108,12 @@ export function settingsApart([run, other]) {
   return named.reduce((told, one) => (one.count ? [...told, one] : withoutRepeats(told, one)), []);
 }
 
-/** Add a setting of the run: one that another has in its words is left out, one with the same numbers stands beside its name. */
+/** Add a setting of the run: one that another has in its words, or a parameter as its number, is left out, one with the same numbers stands beside its name. */
 function withoutRepeats(told, one) {
   const ends = ["first", "second"];
   const alike = told.find((other) => !other.count && ends.every((end) => other[end] === one[end] || Number(other[end]) === Number(one[end])));
-  if (alike) alike.name += `, ${one.name}`;
+  // A parameter of the template stands for the setting that has its number.
+  if (alike?.name.includes(".")) alike.name += `, ${one.name}`;
   const said = told.some((other) => ends.some((end) => other[end].split(", ").includes(`${one.name} ${one[end]}`)));
   return alike || said ? told : [...told, one];
 }

@@ -53,7 +53,7 @@ export function networkOf({ about: { network, observes } = {} }) {
  * @returns {Object[]} agent, text, x, y (in the graph's px), inside its disc or not, whether a detail, align of the text
  */
 export function labelsFor(shape, view, texts, kept, bright) {
-  const { places, radius } = shape;
+  const { places, radius, grown } = shape;
   const { zoom } = view;
   const [left, right] = [-view.left / zoom, (shape.width - view.left) / zoom];
   const [top, bottom] = [-view.top / zoom, (shape.height - view.top) / zoom];
@@ -70,7 +70,8 @@ export function labelsFor(shape, view, texts, kept, bright) {
   function place(agent) {
     const [x, y] = [places[2 * agent], places[2 * agent + 1]];
     if (!inSight(shape, x * zoom + view.left, y * zoom + view.top)) return;
-    const { name, lines, wide, widest } = texts[agent];
+    const { name, lines } = texts[agent];
+    const [wide, widest] = [grown * texts[agent].wide, grown * texts[agent].widest];
     const inside = wide / zoom <= 1.34 * radius;
     if (inside) {
       found.push({ agent, text: name, x, y, inside });
@@ -80,7 +81,7 @@ export function labelsFor(shape, view, texts, kept, bright) {
 
   /** Write lines below an agent's disc; above or beside it where a channel, a text or the edge is in the way. False: there is no room. */
   function write(agent, x, y, lines, width, details) {
-    const [half, tall, air] = [width / zoom / 2, (SIZE + LINE * (lines.length - 1)) / zoom, 3 / zoom];
+    const [half, tall, air] = [width / zoom / 2, (grown * (SIZE + LINE * (lines.length - 1))) / zoom, 3 / zoom];
     // Names at the edge are moved into sight.
     const middle = Math.max(Math.min(x, right - half - air), left + half + air);
     const away = radius + Math.max(2 * air, 0.2 * radius) + tall / 2; // beyond the halo of an agent that ticks
@@ -97,7 +98,7 @@ export function labelsFor(shape, view, texts, kept, bright) {
       lines.forEach((text, line) => {
         const detail = details || line > 0;
         const at = { left: box[0], center: (box[0] + box[2]) / 2, right: box[2] }[align];
-        found.push({ agent, text, x: at, y: box[1] + (SIZE / 2 + LINE * line) / zoom, inside: false, detail, align });
+        found.push({ agent, text, x: at, y: box[1] + (grown * (SIZE / 2 + LINE * line)) / zoom, inside: false, detail, align });
       });
       return true;
     }

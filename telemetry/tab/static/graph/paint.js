@@ -10,8 +10,9 @@ import { circles, trace } from "./shape.js";
 export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
 /** Dashes from the shortest delay in the graph (none) to longer ones; the last for a link that drops. */
 export const DASHES = [[], [16, 2.5], [8, 3], [4.5, 3], [7, 2.6, 1.4, 2.6], [0.1, 4.2]];
-/** How visible is what is not selected or found. */
-const DIMMED = 0.19;
+/** How visible is what is not selected or found, by theme: on dark paper the eye needs more. */
+const DIMMED = { light: 0.19, dark: 0.36 };
+const DIMMED_NAME = { light: 0.45, dark: 0.65 };
 /** In a crowd what is dimmed adds up. */
 const DIMMED_CROWD = 0.13;
 const CROWD_CHANNELS = 600;
@@ -117,10 +118,10 @@ export function paintGraph(pen, scene) {
   const bright = starts[2 * COLOURS * STYLES + 1];
   const marked = !scene.quick && shape.radius * view.zoom >= DASHED_FROM;
   for (let lit = scene.styles.dimming ? 0 : 1; lit < 2; lit++) {
-    if (scene.parts) paintPlates(pen, scene, lit, lit ? 1 : DIMMED);
+    if (scene.parts) paintPlates(pen, scene, lit, lit ? 1 : DIMMED[scene.theme]);
     const [from, to] = lit ? [bright, order.length] : [0, bright];
     paintChannels(pen, scene, from, to);
-    if (scene.parts && marked) paintCuts(pen, scene, from, to, lit ? 1 : DIMMED);
+    if (scene.parts && marked) paintCuts(pen, scene, from, to, lit ? 1 : DIMMED[scene.theme]);
     paintAgents(pen, scene, lit);
   }
   if (shape.radius * view.zoom >= DASHED_FROM) paintTicks(pen, scene);
@@ -159,7 +160,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
   const { order, starts, keys, metric } = styles;
   const colours = themeColours(theme);
   const half = COLOURS * STYLES;
-  const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED;
+  const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED[theme];
   // Lines grow with the square root of the zoom: near enough to see, never bars.
   const scale = shape.thinness / Math.sqrt(view.zoom);
   const heads = !quick && shape.head * view.zoom >= 2.2;
@@ -241,7 +242,7 @@ function paintAgents(pen, { shape, styles, theme }, lit) {
   const bright = (agent) => styles.bright[agent] === lit;
   circles(pen, shape, radius, bright);
   pen.fill();
-  pen.globalAlpha = lit ? 1 : 1.5 * DIMMED;
+  pen.globalAlpha = lit ? 1 : 1.5 * DIMMED[theme];
   for (const role in colours.roles) {
     pen.fillStyle = colours.roles[role];
     circles(pen, shape, radius - 1.35 * ring, (agent) => bright(agent) && styles.roles[agent] === role);
@@ -268,13 +269,13 @@ function paintTicks(pen, { shape, styles, theme, view, ticking }) {
 
 function paintLabels(pen, { shape, styles, theme, view, labels }) {
   const colours = themeColours(theme);
-  pen.font = FONT.replace("11px", `${11 / view.zoom}px`);
+  pen.font = FONT.replace("11px", `${(11 * shape.grown) / view.zoom}px`);
   pen.textBaseline = "middle";
   pen.lineWidth = 3 / view.zoom;
   pen.lineJoin = "round";
   for (const { agent, text, x, y, inside, detail, align } of labels) {
     pen.textAlign = align ?? "center";
-    pen.globalAlpha = styles.dimming && !styles.bright[agent] ? 0.4 : 1;
+    pen.globalAlpha = styles.dimming && !styles.bright[agent] ? DIMMED_NAME[theme] : 1;
     if (inside) {
       // A dimmed disc has the colour of the paper, nearly.
       pen.fillStyle = pen.globalAlpha < 1 ? colours.ink : colours.roleInks[styles.roles[agent]];

@@ -24,22 +24,26 @@ const FEW_AGENTS = 60;
 const FEWEST_AGENTS = 6;
 const FEWEST_MARGIN = 78;
 const LARGEST = 22;
+/** Shorter side of a stage, in px, from which discs, lines and names grow with it, and how much at most. */
+const GROWING = 900;
+const MOST_GROWN = 2.2;
 const LARGER = 1.4;
 const CAREFUL = 800;
 /** Pieces in which a bent line is looked at. */
 const PIECES = 16;
 const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 
-/** Lay a run's graph out on a stage of so many px: places (x, y per agent), radius, spacing, curves, kinds, heads, boxes, levels. */
+/** Lay a run's graph out on a stage of so many px: places (x, y per agent), radius, spacing, curves, kinds, heads, boxes, levels, and how far it is `grown`. */
 export function shapeOf(run, width, height) {
-  const places = placesOf(run, width, height);
+  const grown = Math.min(Math.max(Math.min(width, height) / GROWING, 1), MOST_GROWN);
+  const places = placesOf(run, width, height, grown);
   const spacing = spacingOf(places);
-  const radius = Math.min(LARGEST * (run.agents.length > FEWEST_AGENTS ? 1 : LARGER), Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
+  const radius = Math.min(grown * LARGEST * (run.agents.length > FEWEST_AGENTS ? 1 : LARGER), Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
   const count = run.channels.length;
   const shape = {
-    run, width, height, places, spacing, radius,
-    head: Math.min(9, Math.max(2.6, 0.72 * radius)),
-    thinness: Math.min(1, Math.max(0.34, radius / 13)),
+    run, width, height, places, spacing, radius, grown,
+    head: Math.min(9 * grown, Math.max(2.6, 0.72 * radius)),
+    thinness: Math.min(grown, Math.max(0.34, radius / 13)),
     curves: new Float32Array(count * CURVE),
     kinds: new Uint8Array(count),
     heads: new Float32Array(count * 6),
@@ -127,7 +131,7 @@ export function channelAt(shape, x, y, slack) {
   return best;
 }
 
-function placesOf(run, width, height) {
+function placesOf(run, width, height, grown) {
   const count = run.agents.length;
   const places = new Float32Array(2 * count);
   if (!count) return places;
@@ -136,7 +140,7 @@ function placesOf(run, width, height) {
   const levelled = run.graph.by_timescale;
   const loops = run.channels.some(({ from, to }) => from === to);
   const kept = count > FEWEST_AGENTS ? [MARGIN, LOOP_MARGIN] : [FEWEST_MARGIN, LOOP_MARGIN * LARGER];
-  const margin = count > CROWD ? CROWD_MARGIN : kept[loops ? 1 : 0];
+  const margin = grown * (count > CROWD ? CROWD_MARGIN : kept[loops ? 1 : 0]);
   const before = levelled ? LEVEL_MARGIN : margin;
   const wide = Math.max(width - before - margin, 40);
   const tall = Math.max(height - 2 * margin, 40);

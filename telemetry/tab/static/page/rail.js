@@ -108,7 +108,7 @@ export class Rail {
     this.#apart.hidden = runs.length < 2;
     if (runs.length < 2) return;
     const every = settingsApart(runs);
-    const [alone, both] = [true, false].map((only) => every.filter(({ first, second, count }) => (!count && (first === "none" || second === "none")) === only).map(({ name, first, second, count, names, more }) => `${name.replaceAll("_", " ")}: ${first} | ${second}${count ? ` (${count > APART ? count : names.join(", ")}${more ? `; ${more} more` : ""})` : ""}`));
+    const [alone, both] = [true, false].map((only) => every.filter(({ first, second, count }) => (!count && (first === "none" || second === "none")) === only).map(({ name, first, second, count, names, more }) => `${count ? name.replaceAll("_", " ") : name}: ${first} | ${second}${count ? ` (${count > APART ? count : names.join(", ")}${more ? `; ${more} more` : ""})` : ""}`));
     const [{ step, metric: shown }] = data;
     const { metric, rows: differences, says } = apartIn(runs, step, shown.name);
     const most = differences.filter(({ by }) => by).sort((one, other) => other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
