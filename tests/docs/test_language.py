@@ -13,7 +13,8 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 IDIOMS = re.compile(
-    r"\b(a page a concept|as of `|comes to|goes on|is there|likewise|nobody|somebody|stands here|that of|those of|what is much|whoever)\b",
+    r"\b(a page a concept|are alike|as many have|as of `|comes to|counts \[?nowhere|for the dead|goes on|is there|likewise|nobody|of two that|"
+    r"one that you hold|somebody|stands here|that of|those of|training alone|what is much|whoever)\b",
     re.IGNORECASE,
 )
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`|<!-- generated: file .*?<!-- end -->", re.MULTILINE | re.DOTALL)
