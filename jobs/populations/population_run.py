@@ -215,9 +215,10 @@ class PopulationRun(Observer):
     @property
     def warnings(self) -> list[str]:
         """Lines about the scenario (at the beginning), values that do not vary, a selection that comes too late, and ended schedules."""
-        of_scenario = [] if self.scheduler.start else advice(self.scenario, self._variants)
+        start = self.scheduler.start
+        of_scenario = [] if start else advice(self.scenario, self._variants)
         fix = f"resume with {_CONSTANT}, or {self._longer}"
-        of_members = advice_on_members(self.spec, self.until)
+        of_members = advice_on_members(self.spec, self.until, start=start)
         return [*of_scenario, *of_members, *ended_schedules(self.scenario, self.until, fix)]
 
     @property

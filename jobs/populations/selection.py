@@ -133,18 +133,19 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     return values_by_member
 
 
-def advice(spec: PopulationSpec, until: int) -> list[str]:
+def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[str]:
     """Return a warning for each parameter that is the same for all members at first, and one if selection comes too late.
 
     Args:
         spec: The population.
         until: The steps for which members are trained.
+        start: The steps that they have done: the first values of some that have begun can no longer be changed.
     """
     drawn, every = initial_values(spec), 0 if spec.select is None else spec.select.every
     late = f"select.every: {every:,} steps, but members are trained for {until:,}: none is replaced"
     return [late] * (every >= until) + [
         f"vary.{name}: all {spec.members} members begin with {drawn[0][name]:g}; give more values, a range {{from: …, to: …}} or another seed"
-        for name in spec.vary
+        for name in ([] if start else spec.vary)
         if len({values[name] for values in drawn}) == 1
     ]
 

@@ -168,17 +168,18 @@ def own(here: Path, file: Path) -> Path:
     return file
 
 
-def test_run_warns_of_the_scenario_as_check_does_and_resume_does_not_repeat_it(
+def test_run_warns_of_scenario_and_members_as_check_does_and_resume_does_not_repeat_it(
     here: Path, cli: Commands, own: Path
 ) -> None:
     Path("own.yaml").write_text(OWN.replace("agents: {A: {", "agents: {A: {share: team, "))
-    warned = "agent A: share is not used by the only agent of its group"
+    own.write_text(re.sub(r"lr: {.*?}", "lr: [0.1, 0.2]", own.read_text()))
+    warned = ("agent A: share is not used by the only agent of its group", "all 3 members begin with 0.2")
     assert cli.code("check", str(own)) == 0
-    assert warned in " ".join(cli.out.split())
+    assert all(line in " ".join(cli.out.split()) for line in warned)
     cli(f"{WORDS} --name it --until 3")
-    assert warned in " ".join(cli.err.split())
+    assert all(line in " ".join(cli.err.split()) for line in warned)
     cli("resume runs/it --steps 4")
-    assert warned not in " ".join(cli.err.split())
+    assert not any(line in " ".join(cli.err.split()) for line in warned)
 
 
 @pytest.mark.long
