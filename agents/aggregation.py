@@ -31,7 +31,13 @@ class Aggregator(nn.Module):
         """Return [B, features] from [B, senders * size + senders]."""
         messages = x[..., : self.senders * self.size].reshape(*x.shape[:-1], self.senders, self.size)
         joined = self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
-        return joined.to(x.dtype) if isinstance(joined, Tensor) else joined
+        if not isinstance(joined, Tensor):
+            return joined
+        if joined.is_complex():
+            raise ScenarioError(
+                f"{name_of(self.aggregation)} returns complex numbers; return real ones, such as their abs()"
+            )
+        return joined.to(x.dtype)
 
 
 @final

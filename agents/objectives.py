@@ -405,7 +405,8 @@ class OwnObjective(Objective):
     is_own = True
 
     def __init__(self, loss: Any, name: str, key: Hashable, owner: str = "", *, owned: bool = False) -> None:
-        if hasattr(loss, "_torchdynamo_orig_callable") or hasattr(loss, "_orig_mod"):
+        traced = hasattr(loss, "_torchdynamo_orig_callable") and not hasattr(loss, "_torchdynamo_disable")
+        if traced or hasattr(loss, "_orig_mod"):
             raise ScenarioError(f"{name} is compiled (torch.compile); pass the loss that it was made from")
         self._name, self._key, self._owner = name, key, owner
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss

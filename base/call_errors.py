@@ -55,15 +55,19 @@ def raised_by_user(error: Exception) -> bool:
 
 @cache
 def _libraries() -> tuple[str, ...]:
-    """Folders of antiphon and of torch, which calls users' objects."""
+    """Folders of antiphon, of torch, which calls users' objects, and of pydantic, whose objects they read."""
+    import pydantic
     import torch
 
     antiphon_folder = os.path.dirname(os.path.abspath(__file__))  # a folder of the package
-    return tuple(os.path.join(os.path.dirname(file), "") for file in (torch.__file__, antiphon_folder))
+    return tuple(
+        os.path.join(os.path.dirname(file), "")
+        for file in (torch.__file__, pydantic.__file__, antiphon_folder)
+    )
 
 
 def _is_users(frame: FrameType) -> bool:
-    """Whether a frame is of neither antiphon, torch nor Python itself."""
+    """Whether a frame is of none of these libraries, nor of Python itself."""
     file, standard = frame.f_code.co_filename, os.path.join(sysconfig.get_path("stdlib"), "")
     if file.startswith((standard, "<frozen")) and "site-packages" not in file:
         return False

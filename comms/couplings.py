@@ -155,6 +155,12 @@ class Coupling(DeclaredCoupling):
         return not type(self).__module__.startswith("antiphon.")
 
     @property
+    def has_users_credit(self) -> bool:
+        """Whether `credit` is called, and a user's; a class of a user's may have one of antiphon's."""
+        module: str = getattr(self.credit, "__module__", "")
+        return self.gives_credit and not module.startswith("antiphon.")
+
+    @property
     def gives_credit(self) -> bool:
         """Whether `credit` may give a gradient: it, its class, or one that this is derived from, has a `credit` other than this one."""
         return getattr(self.credit, "__func__", None) is not Coupling.credit

@@ -15,6 +15,17 @@ Problem = tuple[str, str]
 """Key of a channel, joined by dots, and what is wrong there with the fix."""
 
 
+def _is_same(first: Any, second: Any) -> bool:
+    """Whether two values are equal, such as tensors of one shape in all components; what cannot be compared is not."""
+    if first is second:
+        return True
+    try:
+        equal = first == second
+        return bool(equal.all() if hasattr(equal, "all") else equal)
+    except Exception:  # noqa: BLE001  (what a user's object, or tensors of two shapes, may raise)
+        return False
+
+
 class DeclaredCoupling:
     """A coupling as its class attributes declare it; a property may stand for one."""
 
@@ -37,7 +48,10 @@ class DeclaredCoupling:
 
     def __eq__(self, other: object) -> bool:
         # the name may be the class's or the object's (`coupling_of`)
-        return type(self) is type(other) and self._options() == other._options()
+        if type(self) is not type(other):
+            return False
+        own, others = self._options(), other._options()
+        return own.keys() == others.keys() and all(_is_same(value, others[key]) for key, value in own.items())
 
     def _options(self) -> dict[str, Any]:
         return {**vars(self), "name": self.name}

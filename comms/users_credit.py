@@ -20,23 +20,29 @@ class UsersCredit:
         place: Its key, for errors.
 
     Attributes:
+        coupling: The coupling.
         kept_state: What the coupling keeps between calls.
         was_called: Whether it has been called.
     """
 
     def __init__(self, coupling: Coupling, place: str) -> None:
-        self._coupling, self._place = coupling, place
+        self.coupling, self._place = coupling, place
         self.kept_state, self.was_called = KeptState(coupling, owned=False), False
+        self._is_watched = coupling.has_users_credit
 
     def __call__(self, message: CreditedMessage, step: int) -> Tensor | None:
-        """Return the credit of a message, of which the coupling gets copies.
+        """Return the credit of a message, of which a user's method gets copies.
 
         Raises:
             ScenarioError: It draws random numbers: those of a stack would not be those of its channels alone.
         """
         self.was_called = True
-        credit, drew = watched_of_seed(0, partial(self._coupling.credit, message.copied(), step))
+        if not self._is_watched:
+            return self.coupling.credit(message, step)
+        credit, drew = watched_of_seed(0, partial(self.coupling.credit, message.copied(), step))
         if drew:
-            line = f"{type(self._coupling).__name__}.credit draws random numbers, and a credit is of its message and step alone"
-            raise ScenarioError(f"{self._place}: {line}; draw them once, in __init__")
+            line = f"{type(self.coupling).__name__}.credit draws random numbers, and a credit is of its message and step alone"
+            raise ScenarioError(
+                f"{self._place}: {line}; draw them once, in __init__, from a torch.Generator with a seed"
+            )
         return credit

@@ -100,12 +100,14 @@ def check_apart(first: System, second: System | None = None) -> bool:
                 raise RunError(
                     f"the objective of {name} is an object that keeps a state, which several runs would share; give its class"
                 )
+    not_called, of_classes_called = set[type](), set[type]()
     for name, credit in _users_credits(first).items():
-        called = called and credit.was_called
+        kinds = of_classes_called if credit.was_called or not credit.coupling.gives_credit else not_called
+        kinds.add(type(credit.coupling))
         if credit.kept_state.is_lost:
             line = "keeps a state, which several runs would share; compute its credit from the message and the step"
             raise RunError(f"the coupling of {name} {line}")
-    return called
+    return called and not_called <= of_classes_called  # of a stack, the first channel's is called for all
 
 
 def lost_state(system: System) -> str | None:

@@ -18,6 +18,7 @@ import antiphon
 from antiphon import Population, Scenario, Simulation
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
+from antiphon.engine.state.objects import check_apart
 from antiphon.errors import RunError
 from antiphon.scenarios import ChannelSpec, Template
 from antiphon.testing import check
@@ -824,7 +825,7 @@ class Noisy(Halved):
 
 
 def test_a_credit_draws_no_random_numbers() -> None:
-    line = "channels[n0->n1].coupling: Noisy.credit draws random numbers, and a credit is of its message and step alone; draw"
+    line = "channels[n0->n1].coupling: Noisy.credit draws random numbers, and a credit is of its message and step alone; draw them once, in __init__, from a torch.Generator with a seed"
     with (
         one_line(re.escape(line)),
         Simulation(Scenario.model_validate(ring(channel={"coupling": Noisy}))) as simulation,
@@ -867,6 +868,63 @@ def test_problems_of_a_coupling_are_pairs() -> None:
         Scenario.model_validate(
             ring(channel={"coupling": type("Told", (Predicting,), {"problems": problems})})
         )
+
+
+@pytest.mark.parametrize(
+    ("problems", "line"),
+    [
+        (
+            lambda self, channel: "no delay, please",
+            "Other.problems yields 'no delay, please', not a key and its",
+        ),
+        (lambda self, channel: True, "Other.problems yields True, not a key and its problem; yield pairs"),
+        (lambda self, channel: [channel.nosuch], "<lambda> failed at test_own_couplings.py:"),
+    ],
+    ids=["text", "flag", "fails"],
+)
+def test_problems_that_are_no_pairs_or_fail_are_a_line(problems: Any, line: str) -> None:
+    other = type("Other", (Predicting,), {"problems": problems})
+    with one_line(re.escape(f"channels[0].coupling: {line}")):
+        Scenario.model_validate(ring(channel={"coupling": other}))
+
+
+class Table(Predicting):
+    """Predictions with factors that were drawn once."""
+
+    def __init__(self, size: int = 4) -> None:
+        self.factors = torch.rand(size, generator=torch.Generator().manual_seed(0))
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        prediction = message.applied_prediction
+        return None if prediction is None else prediction * self.factors
+
+
+def test_couplings_that_have_tensors_are_compared_by_their_numbers() -> None:
+    assert Table() == Table()
+    assert Table() != Table(3)
+    halved = Table()
+    halved.factors = halved.factors / 2
+    assert halved != Table()
+    first, second = (of_agents(simulated(Table, stacked=stacked)) for stacked in (True, False))
+    for name, parameter in first.items():
+        torch.testing.assert_close(parameter, second[name], rtol=1e-12, atol=1e-12)
+
+
+def test_runs_of_one_scenario_are_compared_until_a_credit_of_each_class_was_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[bool]()
+
+    def asking(*systems: Any) -> bool:
+        asked.append(check_apart(*systems))
+        return asked[-1]
+
+    monkeypatch.setattr("antiphon.jobs.populations.population.check_apart", asking)
+    for kind in (Halved, Joining):
+        asked.clear()
+        Population(Scenario.model_validate(ring(channel={"coupling": kind})), [0, 1]).run(steps=6)
+        assert asked[-1]
+        assert asked.count(True) == 1
 
 
 def test_a_class_is_no_word_of_a_scenario_file() -> None:

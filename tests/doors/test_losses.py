@@ -555,6 +555,21 @@ def test_a_compiled_loss_is_refused_with_the_fix() -> None:
         Simulation(keeping(compiled))
 
 
+def test_a_loss_that_is_left_out_of_compiling_is_not_compiled() -> None:
+    @torch.compiler.disable
+    def plain(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output - target).square().sum(1)
+
+    with Simulation(keeping(plain)) as simulation:
+        simulation.run(2, progress=False)
+
+
+def test_an_aggregation_of_complex_numbers_is_refused() -> None:
+    line = r"agents.b.fan_in: <lambda> returns complex numbers; return real ones"
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(keeping(fan_in=lambda messages, present: messages.sum(1).to(torch.complex64)))
+
+
 def test_an_aggregation_in_float64_has_the_type_of_the_run() -> None:
     with Simulation(keeping(fan_in=lambda messages, present: messages.sum(1).double())) as simulation:
         simulation.run(4, progress=False)

@@ -57,7 +57,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "objectives-a-compiled-loss-has-a-state",
         "agents/objectives.py",
-        'if hasattr(loss, "_torchdynamo_orig_callable") or hasattr(loss, "_orig_mod"):',
+        'if traced or hasattr(loss, "_orig_mod"):',
         "if False:",
         "tests/doors/test_losses.py::test_a_compiled_loss_is_refused_with_the_fix",
     ),
