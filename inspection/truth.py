@@ -171,6 +171,7 @@ class DifferentiableRollout:
                 {name: constant(p) for name, p in learner.parameters.items()}
             ),
         )
+        self._means = {name: goal for name, goal in self.system.goals().items() if goal.mean_over_targets}
         self.evaluator = ObjectiveEvaluator(self.system)
         install_in(self.evaluator)
         self.forward_pass = _GraphPass(self.system, start, marked)
@@ -200,9 +201,21 @@ class DifferentiableRollout:
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
         batch, windows = self.system.batch, [group.window for group in self.system.groups]
+        self._divide_by_whole_windows()
         roots_by_window = [self.evaluator.window_loss(window)[1] for window in windows]
         totals = [sum(root.sum() for root in roots) for roots in roots_by_window]
         return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
+
+    def _divide_by_whole_windows(self) -> None:
+        """Let losses that are means over a window (`reduction: mean`) be divided as in training: by as many ticks as a window has.
+
+        Here one window has all ticks of the rollout, which are fewer, or those of several windows.
+        """
+        for name, goal in self._means.items():
+            agent, group = self.system.agents[name], self.system.group_by_agent[name]
+            ticks = sum(tick.agent_name == name for tick in group.window.ticks())
+            share = ticks / group.grid.max_ticks(agent.clock.tick_period)
+            self.system.agents[name] = replace(agent, goal=replace(goal, weight=goal.weight * share))
 
     def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:
         """Return B times the gradient of all losses by every marked message that was sent, [B, size].

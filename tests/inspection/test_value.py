@@ -67,7 +67,7 @@ def test_losses_are_means_over_targets_before_the_scale(goal: dict[str, Any], ra
         scenario = Scenario(scenario="s", env=env, agents=agents, channels=[channel], training=training)
         with Simulation(scenario, dtype=torch.float64) as simulation:
             row = simulation.value(channels=[], horizon=4, repeats=2)[ALL]
-        return [row.zero, row.synthetic]
+        return [row.zero, row.synthetic, row.true]
 
     assert losses(rate, **goal) == pytest.approx(losses(), rel=1e-9)
 
