@@ -466,21 +466,29 @@ def _sent_shares(channel: Channel) -> list[float]:
 
 
 def histograms(computed: Computed, names: Collection[str] | None = None) -> list[HistogramRow]:
-    """Return messages, and true and synthetic gradients of the channels that learned, as arrays; `names`: of these."""
+    """Return messages, and true and synthetic gradients of the channels that learned, as arrays; `names`: of these.
+
+    Of the environments in which there is one: to which a message was sent, and where a gradient counted.
+    """
     rows: list[tuple[str, str, Tensor]] = []
     stacked = computed.backend.stacked
     for name in stacked.single_system.channels:
         if names is not None and name not in names:
             continue
-        sent = stacked.sent(name)
-        if sent is not None:
-            rows.append((name, "message", sent))
+        stack, index = stacked.channel_of(name)
+        if (message := stacked.sent(name)) is not None:
+            unsent = stack.ledger.messages[max(stack.ledger.messages)].fate.unsent
+            of_member = slice(index * stack.batch, (index + 1) * stack.batch)
+            rows.append(
+                (name, "message", message[~unsent.tensor(stack.row_count, message.device)[of_member]])
+            )
         update = computed.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
-            rows.append((name, "synthetic_gradient", update.prediction))
-            delta = newest_example(update.examples).returned
-            if delta is not None:
-                rows.append((name, "returned_gradient", delta))
+            example = newest_example(update.examples)
+            counted = example.valid.tensor(len(update.prediction), update.prediction.device)
+            rows.append((name, "synthetic_gradient", update.prediction[counted]))
+            if example.returned is not None:
+                rows.append((name, "returned_gradient", example.returned[counted]))
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]
 
 
@@ -508,15 +516,17 @@ def _messages(channel: Channel, index: int, target: str | None) -> np.ndarray[An
     messages = channel.ledger.messages
     if not messages:
         return None
-    message = messages[max(messages)]
-    sent = message.sent_value.reshape(len(channel.member_names), -1, message.sent_value.shape[-1])[index]
-    if sent.shape[1] > LARGEST:
+    message, of_member = messages[max(messages)], slice(index * channel.batch, (index + 1) * channel.batch)
+    values = message.sent_value[of_member]
+    if values.shape[1] > LARGEST:
         return None
-    labels = torch.full((len(sent),), torch.nan)
+    labels = torch.full((len(values),), torch.nan)
     label = None if target is None else message.step_signals.signals.get(target)
-    if label is not None and label.shape == labels.shape and not label.is_floating_point():
-        labels = label.float().where(label >= 0, torch.nan)
-    most = min(len(sent), _MOST, _NUMBERS // (sent.shape[1] + 1))
-    rows = torch.cat([sent.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)
+    if target and label is not None and label.shape == labels.shape and not label.is_floating_point():
+        present = message.step_signals.present(target).tensor(len(label), label.device)
+        labels = label.float().where(present & (label >= 0), torch.nan)
+    sent = ~message.fate.unsent.tensor(channel.row_count, values.device)[of_member]
+    rows = torch.cat([values.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)[sent.cpu()]
+    most = min(_MOST, _NUMBERS // (values.shape[1] + 1))
     array: np.ndarray[Any, Any] = constant(rows[:most]).numpy()
-    return array
+    return array if len(array) else None

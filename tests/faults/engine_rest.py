@@ -790,8 +790,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-sample's-label-is-another's",
         "engine/metrics/step_metrics.py",
-        "labels = label.float().where(label >= 0, torch.nan)",
-        "labels = label.float().where(label >= 0, torch.nan).flip(0)",
+        "labels = label.float().where(present & (label >= 0), torch.nan)",
+        "labels = label.float().where(present & (label >= 0), torch.nan).flip(0)",
         "tests/engine/metrics/test_figures.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first",
     ),
     Fault(

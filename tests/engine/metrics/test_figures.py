@@ -269,6 +269,26 @@ def test_a_sample_has_no_label_where_no_readout_names_a_class() -> None:
     assert np.isnan(found.messages[1]["a->b"][:, -1]).all()
 
 
+def test_samples_and_histograms_have_the_messages_that_were_sent_with_the_labels_that_there_are() -> None:
+    scene = levels(channel={"mask": "near"}, count=1, batch=16, env=Play(gaps=0.4))
+    scene["telemetry"] = {"period": 1, "histograms": True}
+    simulation, listener = Simulation(Scenario.model_validate(scene)), Listener()
+    simulation.recorders.append(listener)
+    simulation.run(2)
+    signals = {name: simulation.signals[name] for name in ("label", "_label")}
+    simulation.run(1)
+    message = simulation.channels["a0->b0"].messages[2].value.detach()
+    sent = message.any(1)
+    found = listener.messages[3]["a0->b0"]
+    np.testing.assert_array_equal(found[:, :-1], message[sent].numpy())
+    labels = signals["label"].float().where(signals["_label"], torch.nan)[sent]
+    np.testing.assert_array_equal(found[:, -1], labels.numpy())
+    assert 0 < labels.isnan().sum() < len(labels) < 16
+    assert listener.arrays[3]["channel", "a0->b0", "message"].shape == message[sent].shape
+    for gradient in ("synthetic_gradient", "returned_gradient"):
+        assert len(listener.arrays[3]["channel", "a0->b0", gradient]) < len(message)
+
+
 def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
     assert not any(listening(ring(size=257), 1)[1].messages.values())
     _, found = listening(ring(size=240).with_training(batch=200), 1)
