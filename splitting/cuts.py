@@ -25,6 +25,9 @@ from antiphon.splitting.tracer import trace
 
 _BYTES = 4
 
+_ABOUT_EQUAL = 1.5
+"""The share of the operations that one part of several may have, in equal shares."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -97,8 +100,11 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
         ScenarioError: The forward cannot be traced, or does not take the example.
     """
     check_model(model)
-    named = named_example(model, example)
-    traced = _traced(model, named, inside=inside)
+    traced, _ = _traced(model, named_example(model, example), inside=inside)
+    return _places(traced, output)
+
+
+def _places(traced: ModelGraph, output: str | int | None = None) -> Cuts:
     several = output is None and len(outputs_of(traced)) > 1
     predictions = [*outputs_of(traced).values()] if several else [prediction_of(traced, output)]
     shares = _shares(traced)
@@ -213,7 +219,14 @@ def _balanced(
     """
     if count < 1:
         raise ScenarioError(f"at={count}; give at least 1 part, or a list of submodules")
-    candidates = [cut for cut in cuts(model, example) if not cut.problem and cut.calls == 1]
+    traced, whole = _traced(model, named_example(model, example), inside=False)
+    for path, error in whole.items():
+        if (share := _own_share(traced, path)) > _ABOUT_EQUAL / count:
+            fix = str(error).rpartition("; ")[2]
+            raise ScenarioError(
+                f"at={count}: '{path}' alone has {share:.0%} of the operations and cannot be divided; {fix}"
+            )
+    candidates = [cut for cut in _places(traced) if not cut.problem and cut.calls == 1]
     if len(candidates) < count - 1:
         raise ScenarioError(
             f"at={count}: {type(model).__name__} can be cut at {len(candidates)} places; give at most {len(candidates) + 1}, or "
@@ -238,8 +251,11 @@ def _balanced(
     return [candidates[end - 1].name for end in best[count, last][2][:-1]]
 
 
-def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> ModelGraph:
-    opened = {""}
+def _traced(
+    model: nn.Module, example: Mapping[str, Any], *, inside: bool
+) -> tuple[ModelGraph, dict[str, ScenarioError]]:
+    """Return a trace with the containers of blocks opened, and why those that stay whole cannot be traced, by path."""
+    opened, whole = {""}, {}
     around_blocks = _around_blocks(model)
     for path, module in model.named_modules():
         parts = path.split(".")
@@ -250,10 +266,18 @@ def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> Mo
         elif path in around_blocks or (inside and any(True for _ in module.children())):
             try:
                 trace(model, opened | {path}, example)
-            except ScenarioError:
-                continue  # what cannot be traced stays whole
+            except ScenarioError as error:
+                whole[path] = error
+                continue
             opened.add(path)
-    return trace(model, opened, example)
+    return trace(model, opened, example), whole
+
+
+def _own_share(traced: ModelGraph, path: str) -> float:
+    """The share of the forward's operations in a submodule that is called whole; 0 if it is not called."""
+    shares = _shares(traced)
+    calls = [node for node in traced.graph.nodes if node.op == "call_module" and node.target == path]
+    return sum(shares[node.next] - shares[node] for node in calls)
 
 
 def _around_blocks(model: nn.Module) -> set[str]:

@@ -28,6 +28,7 @@ from antiphon.nets.user_modules import (
 from antiphon.splitting.graph import call_model, in_own_type, own_copies
 
 _BATCH = 3
+_NAMED = "give the module inside that names its arguments, or one around it that does"
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,9 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
         if len(needed) == 1 and needed[0] not in env.observations:
             inputs[needed[0]] = "image" if "image" in env.observations else env.observations[0]
         if not needed or not env.signals.keys() >= set(inputs.values()):
-            listed = ", ".join(names) or "no argument"
-            raise ScenarioError(f"{type(model).__name__}.forward takes {listed}; give {form}")
+            if not names:
+                raise ScenarioError(f"{type(model).__name__}.forward names no argument; {_NAMED}")
+            raise ScenarioError(f"{type(model).__name__}.forward takes {', '.join(names)}; give {form}")
     if not isinstance(inputs, Mapping):
         raise ScenarioError(f"inputs: {inputs!r}; give {form}")
     inputs = {name: name for name, needs in names.items() if needs and name in env.observations} | dict(
@@ -176,7 +178,7 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
 def _no_argument(name: str, names: Iterable[str]) -> str:
     """Return the line about an argument that a forward does not name: around another module it may pass on all that it gets."""
     accepted = list(names)
-    fix = suggest(name, accepted) if accepted else "; give the module inside that names its arguments"
+    fix = suggest(name, accepted) if accepted else f"; {_NAMED}"
     return f"forward has no argument '{name}'{fix}"
 
 

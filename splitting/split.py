@@ -287,7 +287,9 @@ def _flop_of_heads(
                 keys = credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
                 if isinstance(keys, str) or not isinstance(head := keys.get("network"), nn.Module):
                     continue
-                flop = flop_of(head, torch.zeros(rows, *wire.message.shape))
+                value = at_path(cut.trace.facts[wire.message.node].value, wire.message.path)
+                zeros = torch.zeros(rows, *wire.message.shape, dtype=value.dtype)
+                flop = flop_of(copied(head).to(value.dtype), zeros)
                 for cut_index in range(wire.message.sender, wire.receiver):
                     crossing[cut_index].setdefault(
                         wire.message, flop * (_LENS if keys["kind"] == "lens" else 1)

@@ -44,6 +44,9 @@ from antiphon.scenarios import Scenario
 _TENSOR = "\x00tensor"
 _PAIRS = "complex:"
 """Before the key of a tensor of complex numbers that is kept as pairs of real ones."""
+_AXES = "|"
+"""Between the key of a tensor and its axes in the order of its memory, where this is another one: products of matrices of
+another order differ in the last bit."""
 _STATE, _TENSORS = "state.json", "state.safetensors"
 _LARGEST = 2**30
 """Bytes of state.json, at most."""
@@ -154,7 +157,7 @@ def _is_tensor(packed: Any) -> bool:
 def _keys(tree: Any) -> list[str]:
     """Return the keys of the tensors in a packed state."""
     return [
-        leaf[_TENSOR].removeprefix(_PAIRS)
+        leaf[_TENSOR].removeprefix(_PAIRS).partition(_AXES)[0]
         for leaf in tree_leaves(tree, is_leaf=_is_tensor)
         if _is_tensor(leaf)
     ]
@@ -190,8 +193,15 @@ def _pack(state: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
             return leaf
         key = str(len(tensors))
         pairs = leaf.dtype is torch.complex128  # which safetensors has no type for
-        tensors[key] = torch.view_as_real(leaf.data.resolve_conj()) if pairs else leaf.data
-        return {_TENSOR: f"{_PAIRS}{key}" if pairs else key}
+        data = leaf.data
+        strides = data.stride()
+        axes = sorted(range(data.ndim), key=lambda axis: -strides[axis])
+        in_order = data.permute(axes)
+        permuted = in_order.is_contiguous() and not data.is_contiguous()
+        data = in_order if permuted else data
+        tensors[key] = torch.view_as_real(data.resolve_conj()) if pairs else data
+        order = f"{_AXES}{','.join(map(str, axes))}" if permuted else ""
+        return {_TENSOR: f"{_PAIRS if pairs else ''}{key}{order}"}
 
     return mapped(state, packed)
 
@@ -216,9 +226,11 @@ def _unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
         return state
     if not _is_tensor(state):
         return {key: _unpack(item, tensors) for key, item in state.items()}
-    key = state[_TENSOR]
-    pairs = key.startswith(_PAIRS)
-    return torch.view_as_complex(tensors[key.removeprefix(_PAIRS)]) if pairs else tensors[key]
+    pairs = state[_TENSOR].startswith(_PAIRS)
+    key, _, order = state[_TENSOR].removeprefix(_PAIRS).partition(_AXES)
+    tensor = torch.view_as_complex(tensors[key]) if pairs else tensors[key]
+    axes = [int(axis) for axis in order.split(",")] if order else range(tensor.ndim)
+    return tensor.permute(sorted(range(tensor.ndim), key=lambda axis: axes[axis]))
 
 
 # --- simulations -----------------------------------------------------------------------------------------------

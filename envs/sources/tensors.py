@@ -446,7 +446,8 @@ def parts_of(item: Any, names: Sequence[str], where: str) -> Sequence[Any]:
         return [item]
     described = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
     fits = isinstance(item, Sequence) and len(item) == len(names)
-    require(fits, where, f"{described} for the names {', '.join(names)}; pass names=(…)")
+    fix = "pass names=(…)" if isinstance(item, Sequence) else "return a tuple or a dict of tensors"
+    require(fits, where, f"{described} for the names {', '.join(names)}; {fix}")
     return item  # type: ignore[no-any-return]
 
 

@@ -176,6 +176,23 @@ class Keeping(torch.optim.Optimizer):
                 p.data.lerp_(self.anchors[p], 0.1)
 
 
+class Turned(torch.optim.Optimizer):
+    """SGD in the directions of a state whose columns are one after the other in memory."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                bases = self.state[p].setdefault("bases", [])
+                if not bases:
+                    row = p.grad.reshape(len(p), -1)
+                    bases.append(torch.linalg.eigh(row @ row.T).eigenvectors)
+                turned = bases[0].T @ p.grad.reshape(len(p), -1)
+                p.data.sub_((bases[0] @ turned.sign()).view_as(p), alpha=group["lr"])
+
+
 class Holding(torch.optim.SGD):
     """SGD with an object of its own, which its steps use and no checkpoint holds."""
 
@@ -277,11 +294,12 @@ def scenario_of(env: Any, optimiser: dict[str, Any], network: nn.Module | None =
     return antiphon.Scenario(scenario="one", env=env, agents={"a": agent}, training=training)
 
 
-@pytest.mark.parametrize("kind", [Falling, Keeping, Telling])
+@pytest.mark.parametrize("kind", [Falling, Keeping, Telling, Turned])
 def test_what_an_optimiser_keeps_on_itself_and_in_groups_goes_on(
     env: Any, kind: type[torch.optim.Optimizer], tmp_path: Path
 ) -> None:
-    scenario = scenario_of(env, {"kind": kind, "lr": 0.5})
+    network = nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3))
+    scenario = scenario_of(env, {"kind": kind, "lr": 0.5}, network)
     first = antiphon.Simulation(scenario)
     first.run(steps=STEPS // 2, progress=False)
     runs = [first.fork(), antiphon.Simulation.load(first.save(tmp_path / "half"), scenario=scenario), first]

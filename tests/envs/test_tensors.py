@@ -200,6 +200,7 @@ def test_data_sets_of_tuples_dicts_and_numbers() -> None:
     ("items", "expected"),
     [
         ([], "from_dataset: the data set is empty"),
+        ([object()], "dataset[0]: object for the names image, label; return a tuple or a dict of tensors"),
         ([(1.0, 2, 3)], "dataset[0]: 3 parts for the names image, label"),
         ([{"image": 1.0, "lable": 1}], "dataset[0]: no 'label'; did you mean 'lable'?"),
         ([(torch.ones(2), 0), (torch.ones(3), 1)], "image: items have different shapes (2,) and (3,)"),

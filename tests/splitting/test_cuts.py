@@ -89,6 +89,12 @@ def test_the_heads_of_a_number_of_parts_count() -> None:
     assert all(torch.equal(heads[0][key], value) for key, value in heads[1].items())
 
 
+def test_the_heads_of_a_number_of_parts_have_the_type_of_the_model() -> None:
+    scenario = split_text(Logits(blocks=5).double(), 2, gradient={"kind": "aug_local", "layers": 1})
+    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
+        run.run(steps=1)
+
+
 @pytest.mark.long
 def test_parts_of_a_chain_are_split_where_it_cannot_be_traced() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
@@ -232,6 +238,18 @@ def test_blocks_within_what_cannot_be_traced_stay_whole() -> None:
     model = Wrapped()
     model.backbone = Routing()
     assert [cut.name for cut in antiphon.cuts(model, torch.randn(2, 6))] == ["single", "head"]
+
+
+def test_a_number_of_parts_is_refused_where_what_stays_whole_is_more_than_an_equal_part() -> None:
+    class Routing(Backbone):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.isnan().any() else super().forward(x)
+
+    model = Wrapped()
+    model.backbone = Routing()
+    env = antiphon.envs.from_tensors(x=torch.rand(20, 6), label=torch.arange(20) % 3)
+    with one_line(r"split: at=3: 'backbone' alone has \d\d% of the operations and cannot be divided; .*"):
+        antiphon.split(model, at=3, env=env)
 
 
 class Optional(nn.Module):

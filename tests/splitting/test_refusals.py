@@ -497,7 +497,11 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     "empty": (lambda: chain_split(nn.Sequential(), (), inputs={"input": "x"}), ""),
     "no names": (
         lambda: chain_split(Loose()),
-        ".*forward has no argument 'x'; give the module inside that names its arguments",
+        ".*forward has no argument 'x'; give the module inside that names its arguments, or one around it that does",
+    ),
+    "no names, and no inputs": (
+        lambda: chain_split(Loose(), inputs=None),
+        "Loose.forward names no argument; give the module inside that names its arguments, or one around it.*",
     ),
     "time first": (time_first, f".*{HERE}.*has no batch as its first axis, but as axis 1; "),
     "untraceable": (
