@@ -44,7 +44,7 @@ def test_the_lineage_is_drawn_in_the_theme_of_the_page(page: Page, populations: 
     tab = Tab.alone(page, populations, "it")
     picture = tab.part("lineage")
     picture.evaluate("image => image.decode()")
-    assert picture.evaluate("image => image.naturalWidth") == 640
+    assert picture.evaluate("image => image.naturalWidth") == 664
     for part in ("view-graph", "legend", "slider", "filter", "toggle-rail"):
         assert not tab.part(part).is_visible(), part
     assert tab.frame.get_by_text("it branches where a member is copied").is_visible()
