@@ -37,6 +37,7 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import end_episodes
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import NO_TICK_YET, Tick, Window
+from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import install_in
@@ -295,7 +296,7 @@ def rollouts_ahead(
 def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     """Return how many steps after `stamp` the last loss lies that the messages of then can reach; nothing is computed.
 
-    A message counts as read at each of its `Timetable.reading_ticks`, and an episode of known length ends every path.
+    A message counts as read at each of its `Timetable.reading_ticks` from which no known end of an episode cuts it off.
     Where channels form a cycle without such an end, effects never end: there, the steps until every objective
     that can be reached has been.
     """
@@ -311,13 +312,10 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     reached = reached.union(*(nx.descendants(graph, name) for name in reached))
     goals = reached & system.goals().keys()
     cyclic = not nx.is_directed_acyclic_graph(graph.subgraph(reached))
-    length = system.description.episode_steps
-    end = None if length is None else stamp - stamp % length + length - 1
-    if end is None and system.schedule.episode_windows is not None:
-        end = system.schedule.episode_windows.end_of(system.schedule.episode_windows.episode_number)
+    episodes = system.episodes
     touched: dict[int, set[str]] = defaultdict(set)
     for channel in sent:
-        _touch(touched, channel, stamp)
+        _touch(touched, channel, stamp, episodes)
     last = stamp
     for step in itertools.count(stamp):
         for name in system.schedule.ticking_agent_names(step):
@@ -331,10 +329,10 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
                     if channel.ledger.timetable.send_times.sends_at(step):
-                        _touch(touched, channel, step)
+                        _touch(touched, channel, step, episodes)
         touched.pop(step, None)
-        gone_round = cyclic and end is None and (not goals or step - stamp >= _FARTHEST)
-        if not touched or step == end or gone_round:
+        gone_round = cyclic and episodes is None and (not goals or step - stamp >= _FARTHEST)
+        if not touched or gone_round:
             return last - stamp
     raise AssertionError
 
@@ -353,7 +351,9 @@ def _counts(system: System, name: str, step: int) -> bool:
     )
 
 
-def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
+def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int, episodes: WindowGrid | None) -> None:
     """Note the ticks that read a message."""
-    for tick in channel.ledger.timetable.reading_ticks(stamp):
-        touched[tick].add(channel.receiver)
+    timetable = channel.ledger.timetable
+    for tick in timetable.reading_ticks(stamp):
+        if not timetable.is_cut_ahead(stamp, tick, episodes):
+            touched[tick].add(channel.receiver)

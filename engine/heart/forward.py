@@ -173,7 +173,7 @@ class ForwardPass:
         key = channel.name, message.stamp, only_tick
         if key not in window.counted_reads:
             assert window.number in message.open_window_numbers, (
-                "`Timetable.read_plan` names each window whose ticks read a message by `Timetable.stamps_read_at`"
+                "`Timetable.read_plan` names each window whose ticks read a message"
             )
             value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
             window.counted_reads[key] = CountedRead(

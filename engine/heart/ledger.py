@@ -147,7 +147,8 @@ class Ledger:
         messages, held_messages = self.messages, self.held_messages
         self.messages, self.held_messages = dict(messages), copy(held_messages)
         for stamp in stamps:
-            self.messages[stamp] = self._carried_message(stamp, output, step_signals, ReadPlan(), void)
+            read_plan = ReadPlan(ticks=self.timetable.reading_ticks(stamp))
+            self.messages[stamp] = self._carried_message(stamp, output, step_signals, read_plan, void)
         try:
             yield
         finally:
@@ -200,16 +201,14 @@ class Ledger:
         Where the newest one is lost in any row, what is held stands in for it there. `held_messages` is brought up to date only then, or
         at every tick, if the ledger `holds_all`.
         """
-        messages = self.messages
-        # a rollout that evaluates some of the agents has no messages of a sender that it leaves out (`ExampleRollout`)
-        due_messages = [messages[stamp] for stamp in self.timetable.stamps_read_at(step) if stamp in messages]
+        due_messages = [message for message in self.messages.values() if step in message.read_plan.ticks]
         if not due_messages:
             return []
         *earlier, newest = due_messages
         arrivals = [*map(_arrival_of, earlier)]
         if self.held_messages is None or (newest.fate.lost is NONE and not self.holds_all):
             return [*arrivals, _arrival_of(newest)]
-        self.held_messages.hold(messages, newest, aligned=self.aligned)
+        self.held_messages.hold(self.messages, newest, aligned=self.aligned)
         arrival = self.held_messages.arrival(
             newest,
             oldest_stamp=due_messages[0].stamp,
@@ -261,8 +260,10 @@ class Ledger:
         """
         if self.timetable.carries_state and self.returns_gradients and terminated_rows is not NONE:
             self._book_zero_after_last_state(step, terminated_rows)
-        for message in self.messages.values():
-            message.fate.add_void(ended_rows, unread=message.read_plan.awaits_first_read(step))
+        for stamp, message in self.messages.items():
+            if self.timetable.is_cut(stamp, step + 1, step):
+                plan = message.read_plan
+                message.fate.add_void(ended_rows, unread=plan.is_bookable and (plan.first_tick or 0) > step)
         if self.newest_returned is not None:
             self.newest_returned.forget(ended_rows)
         if self.held_messages is not None:

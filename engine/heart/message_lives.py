@@ -3,8 +3,7 @@
 By the methods that change or read it, in the order in which they are called first:
 
     Ledger.send                     enters it, with its `ReadPlan`: which ticks and windows will read it
-    Timetable.stamps_read_at        whether a tick of the receiver reads it
-    Ledger.receive                  what has arrived of it: an `Arrival`, and where its read may count. Where messages may be lost,
+    Ledger.receive                  whether a tick of the receiver reads it (`ReadPlan.ticks`), and what has arrived of it: an `Arrival`, and where its read may count. Where messages may be lost,
                                     `HeldMessages.arrival` makes that of the newest
     StandIns.stand_in               the same, where a synthetic input stands in for it
     ForwardPass.as_read             what of it is differentiated: a `CountedRead`, with the rows in which it counts, `WithGraph` or `Constant`
@@ -12,7 +11,7 @@ By the methods that change or read it, in the order in which they are called fir
     LateWindows.choose_windows      whether its sender's window, if that waits, is learned from: it asks `Message.is_back`
     BackwardPass.collect_injections injects its credit, where its sender's window is learned from
     BackwardPass.book               books the gradient of a `CountedRead`, as the reader's window is learned from
-    Booked.add_read                 the same, in the rows in which the read counts, and in no others
+    Channel.returned_gradient       what returns of it: all in the rows in which the read counts, and nothing in others
     Message.close_sender_window     lets it be deleted: its sender's window has been learned from or skipped
     Ledger.close_window             closes a window of the receiver; as the last one closes, `Ledger.finish` looks up whether a gradient returns
     Ledger.pop_messages_back        gives it to the training of predictors, `return_delay` steps later; `Booked` has the gradient until it is deleted

@@ -16,6 +16,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.schedule import Schedule
 from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
@@ -75,6 +76,12 @@ class System:
         for name, agent in self.agents.items():
             agents.setdefault(self.learner_name_by_agent[name], []).append(agent)
         return agents
+
+    @property
+    def episodes(self) -> WindowGrid | None:
+        """The episodes, where their ends are known ahead: of one length, or windows themselves; None: an end is known as it comes."""
+        length = self.description.episode_steps
+        return self.schedule.episode_windows if length is None else StepWindows(length)
 
     @property
     def steps_per_example(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
@@ -36,6 +37,8 @@ class ReadPlan:
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int | None = field(default=None, metadata=PLAIN)
     """Step at which the last of these windows ends: the message is finished then, or later where the receiver waits. None: there are none."""
+    ticks: Container[int] = ()
+    """The receiver's ticks that read it, by `Timetable.reading_ticks`, which is asked again as a saved state is loaded."""
     use: ReadUse = field(init=False)
     """Whether and for what it is read, which follows from the above."""
     is_bookable: bool = field(init=False)
@@ -47,11 +50,6 @@ class ReadPlan:
             use = ReadUse.UNREAD if self.first_tick is None else ReadUse.OWN_WINDOW
         object.__setattr__(self, "use", use)
         object.__setattr__(self, "is_bookable", use is ReadUse.BOOKABLE)
-
-    def awaits_first_read(self, step: int) -> bool:
-        """Return whether a read of it may be booked, but no tick has read it by `step`."""
-        first_tick = self.first_tick
-        return first_tick is not None and first_tick > step and self.is_bookable
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +78,8 @@ class Timetable:
         """Return the receiver's ticks that read the message of a stamp: all from its arrival on, until a newer message has arrived.
 
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
-        they read several (read mode), the first tick that it reaches reads it in any case. What changes here, `stamps_read_at` and `newest_due`
-        must follow; a message that arrives twice is no range.
+        they read several (read mode), the first tick that it reaches reads it in any case. All that reads asks here: ledgers as a message is
+        sent (`ReadPlan.ticks`), others through `stamps_read_at`.
         """
         first = self.receiver_clock.at_or_after(stamp + self.delay)
         stop = self.send_times.after(stamp) + self.delay
@@ -95,32 +93,36 @@ class Timetable:
         if not ticks:
             return ReadPlan()
         if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):
-            return ReadPlan(ticks[0])
+            return ReadPlan(ticks[0], ticks=ticks)
         window_numbers = frozenset(map(grid.number_at, ticks))
-        return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)))
+        return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)), ticks)
 
     def newest_due(self, step: int) -> int | None:
         """Return the stamp of the newest message that is due at `step`, lost or not; None: none has been sent `delay` steps before."""
         return self.send_times.latest(step - self.delay)
 
     def stamps_read_at(self, step: int) -> list[int]:
-        """Return the stamps of the messages that a tick at `step` reads, oldest first; empty before the first message is due.
+        """Return the stamps of the messages that a tick of the receiver at `step` reads, oldest first; empty before the first message is due.
 
-        It is the inverse of `reading_ticks`, and must agree with it. The newest message that is due is read. Where ticks read several
-        (read mode), older ones are read beside it whose last reading tick is at `step` or later.
+        For what has no ledger: timelines, and rollouts that plan which ticks they need.
         """
-        newest_due = self.newest_due(step)
-        if newest_due is None:
-            return []
-        stamps = [newest_due]
-        if not self.read_mode.newest_only:
-            latest = self.send_times.latest
-            while (older := latest(stamps[0] - 1)) is not None:
-                ticks = self.reading_ticks(older)
-                if not ticks or ticks[-1] < step:
-                    break
-                stamps.insert(0, older)
+        stamps: list[int] = []
+        stamp = self.newest_due(step)
+        while stamp is not None and step in self.reading_ticks(stamp):
+            stamps.insert(0, stamp)
+            stamp = self.send_times.latest(stamp - 1)
         return stamps
+
+    def is_cut(self, stamp: int, tick: int, end: int) -> bool:
+        """Return whether an episode that ends at step `end` cuts the message of a stamp off from a tick, which reads zeros instead (rule 20).
+
+        The message was sent by then, and the tick comes after. `Ledger.void_messages` asks as an episode ends, `is_cut_ahead` before.
+        """
+        return stamp <= end < tick
+
+    def is_cut_ahead(self, stamp: int, tick: int, episodes: WindowGrid | None) -> bool:
+        """Return whether it is known ahead that an end cuts the message of a stamp off from a tick; `episodes`: see `System.episodes`."""
+        return episodes is not None and self.is_cut(stamp, tick, episodes.end_of(episodes.number_at(stamp)))
 
     @property
     def reads_as_sent(self) -> bool:

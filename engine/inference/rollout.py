@@ -265,7 +265,8 @@ def _release(system: System, step: int, call: NetworkCall) -> None:
     """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
     for agent in map(system.agents.__getitem__, call):
         for channel in (*agent.connections.read_channels, *agent.connections.send_channels):
-            oldest = min(channel.ledger.timetable.stamps_read_at(step), default=0)
+            timetable = channel.ledger.timetable
+            oldest = min(timetable.stamps_read_at(timetable.receiver_clock.at_or_after(step)), default=0)
             for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
                 del channel.ledger.messages[stamp]
 

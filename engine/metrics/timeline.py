@@ -13,7 +13,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 
 _LONGEST = 32
@@ -104,11 +103,9 @@ class _Times:
 
     def __init__(self, system: System, steps: range) -> None:
         self.steps = steps
-        length = system.description.episode_steps
-        self.episodes: WindowGrid | None = None if length is None else StepWindows(length)
+        episodes = system.episodes
+        self.episodes = None if episodes is None else episodes.with_known_lengths()
         """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
-        if system.schedule.episode_windows is not None:
-            self.episodes = system.schedule.episode_windows.with_known_lengths()
         self.windows = {
             name: group.grid.with_known_lengths() for name, group in system.group_by_agent.items()
         }
@@ -145,8 +142,7 @@ class _Times:
     def _reach(self, agent: Agent, step: int) -> _GradientReach:
         reach, begin = _GradientReach(step), self.bounds[agent.name][step][0]
         if agent.connections.state_channel is not None:
-            before = agent.clock.latest(step - 1)
-            if before is not None and self._of_one_episode(before, step):
+            for before in self._read(agent.connections.state_channel, step):
                 if before >= begin:
                     reach = reach.joined(self.reaches[agent.name][before])
                 elif self.credit[agent.connections.state_channel.name].injects:
@@ -162,10 +158,6 @@ class _Times:
                 elif credit.joins or (credit.injects and credit.returns):
                     reach = reach._replace(synthetic=True)
         return reach
-
-    def _of_one_episode(self, early: int, late: int) -> bool:
-        """Whether two steps lie in one episode."""
-        return self.episodes is None or self.episodes.number_at(early) == self.episodes.number_at(late)
 
     def agent(self, agent: Agent) -> AgentTimes:
         """Return the times of one agent."""
@@ -213,8 +205,12 @@ class _Times:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
         key = channel.name, step
         if key not in self.reads:
-            stamps = channel.ledger.timetable.stamps_read_at(step)
-            self.reads[key] = tuple(stamp for stamp in stamps if self._of_one_episode(stamp, step))
+            timetable = channel.ledger.timetable
+            self.reads[key] = tuple(
+                stamp
+                for stamp in timetable.stamps_read_at(step)
+                if not timetable.is_cut_ahead(stamp, step, self.episodes)
+            )
         return self.reads[key]
 
     def _uses(self, channel: Channel, sent: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -223,11 +219,12 @@ class _Times:
         timetable = replace(channel.ledger.timetable, receiver_grid=windows, carries_state=False)
         for stamp in sent:
             plan = timetable.read_plan(stamp)
-            if plan.first_tick is not None and self._of_one_episode(stamp, plan.first_tick):
+            first_tick = plan.first_tick
+            if first_tick is not None and not timetable.is_cut_ahead(stamp, first_tick, self.episodes):
                 assert plan.finish_by is not None, (
                     "the timetable is that of no state: what is read may be booked"
                 )
-                uses[stamp] = plan.first_tick, plan.finish_by
+                uses[stamp] = first_tick, plan.finish_by
         return uses
 
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:

@@ -17,6 +17,7 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.reads import CountedRead, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Tick, Window
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import READS, Tree, from_tree, notes_of, to_tree
@@ -217,11 +218,13 @@ def _load_ledger(
 
     def message(tree: Tree) -> Message:
         stamp, finished_at = tree["stamp"], tree["finished_at"]
+        returned_at = back_at.get(stamp)
         if stamp not in back_at and finished_at is not None and tree["booked"]["counted"] is not False:
             # it has been popped, and a window that waits may still ask whether it is back
             returned_at = ledger.timetable.back_at(finished_at) if ledger.returns_gradients else None
-            return from_tree(Message, tree, signals, back_at=returned_at)
-        return from_tree(Message, tree, signals, back_at=back_at.get(stamp))
+        ticks = ledger.timetable.reading_ticks(stamp)
+        read_plan = from_tree(ReadPlan, tree["read_plan"], signals, ticks=ticks)
+        return from_tree(Message, tree, signals, back_at=returned_at, read_plan=read_plan)
 
     def loaded(key: str) -> dict[int, Message]:
         return {tree["stamp"]: message(tree) for tree in saved[key]}
@@ -269,8 +272,14 @@ def _loaded_window(
         state_read = None if tree["state_read"] is None else read(tree["state_read"])
         # a tick has a read of each channel, and those of one side by side
         reads = groupby(map(read, tree["reads"]), key=attrgetter("channel_name"))
-        reads_by_channel = [[*of_channel] for _, of_channel in reads]
-        return from_tree(Tick, tree, signals, reads_by_channel=reads_by_channel, state_read=state_read)
+        return from_tree(
+            Tick,
+            tree,
+            signals,
+            reads_by_channel=[[*of_channel] for _, of_channel in reads],
+            state_read=state_read,
+            learning_rows=learning_rows_by_agent[tree["agent_name"]],  # one object, as where a tick begins
+        )
 
     calls = [[tick(tree) for tree in call] for call in saved["ticks_by_call"]]
     window = from_tree(

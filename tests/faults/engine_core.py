@@ -28,9 +28,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-a-message-read-as-its-episode-ends-is-not-injected",
-        "engine/heart/timetable.py",
-        "first_tick is not None and first_tick > step and",
-        "first_tick is not None and first_tick >= step and",
+        "engine/heart/ledger.py",
+        "(plan.first_tick or 0) > step",
+        "(plan.first_tick or 0) >= step",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -77,9 +77,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-gradients-count-in-rows-that-were-not-read",
-        "engine/heart/message.py",
-        "            gradient = counted.zero_elsewhere(gradient)",
-        "            gradient = gradient.clone()",
+        "engine/heart/channel.py",
+        "return counted.zero_elsewhere(gradient)",
+        "return gradient",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
@@ -139,6 +139,13 @@ CORE: tuple[Fault, ...] = (
         "tests/engine/heart/test_clock.py::test_a_tick_reads_the_messages_that_are_planned_for_it",
     ),
     Fault(
+        "clock-an-end-does-not-cut-what-was-sent-at-its-step",
+        "engine/heart/timetable.py",
+        "return stamp <= end < tick",
+        "return stamp < end < tick",
+        "tests/inspection/test_reach.py::test_an_episode_ends_every_path",
+    ),
+    Fault(
         "clock-a-delay-does-not-postpone-the-first-use",
         "engine/heart/timetable.py",
         "first = self.receiver_clock.at_or_after(stamp + self.delay)",
@@ -155,8 +162,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-is-read-twice",
         "engine/heart/timetable.py",
-        "if not ticks or ticks[-1] < step:",
-        "if not ticks or ticks[-1] < step - self.receiver_clock.tick_period:",
+        "stop = max(stop, first + 1)",
+        "stop = max(stop, first + 1 + self.receiver_clock.tick_period)",
         "tests/numerics/test_finite_differences.py::test_over_a_decoupled_channel_every_message_gets_its_own[three to one-concat]",
     ),
     Fault(

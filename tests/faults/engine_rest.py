@@ -580,8 +580,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "truth-only-the-newest-message-has-an-effect",
         "inspection/truth.py",
-        "for tick in channel.ledger.timetable.reading_ticks(stamp):",
-        "for tick in range(stamp, channel.ledger.timetable.send_times.after(stamp)):",
+        "for tick in timetable.reading_ticks(stamp):",
+        "for tick in range(stamp, timetable.send_times.after(stamp)):",
         "tests/inspection/test_reach.py::test_a_message_that_is_read_beside_a_newer_one_has_an_effect",
     ),
     Fault(
