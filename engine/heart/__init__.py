@@ -39,6 +39,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 Engine.change_gradients             features, at `after_differentiate`
                 DivergenceCheck.check_updates
                 BackwardPass.book                   what the window read: its gradients are added to the messages
+                    Channel.returned_gradient       what returns of the gradient of a read
             Ledger.close_window                     stage 3: of each channel that a window that has been learned from has read
                 Ledger.finish                       of a message whose last window this was: the gradient goes back
             PredictorTrainer.pop_messages_back      stage 4: from every ledger, the messages whose gradient is back
@@ -113,7 +114,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
     what is sent by or to the dead               channel.py: `Channel.void_when_sent` + engine/capture/conditions.py
   Reading:
-    which tick reads a message                   timetable.py: `Timetable.reading_ticks` and `Timetable.stamps_read_at`
+    which tick reads a message                   timetable.py: `Timetable.reading_ticks`, which all that reads asks + the advice of
+                                                 `_lost_credit` (engine/warnings/advice.py)
     a message that arrives twice                 the same, and `Ledger.delete_spent` + comms/read_modes.py, engine/state/stacks.py,
                                                  engine/costs/memory_estimate.py
     a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
@@ -123,15 +125,16 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
     several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py
     how messages are joined to one input         comms/fan_in.py: a class beside `Concatenation` + engine/build/shapes.py
-    what a receiver reads in place of a message  a feature with the point `stand_in`
+    what a receiver reads in place of a message  a feature with the point `stand_in` + the metric `stand_in` (engine/metrics/step_metrics.py)
     what of a message enters the network         reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
     what an agent observes                       forward.py: `ForwardPass.observations` + engine/policies/critics.py, engine/features/normalisation.py.
                                                  It is asked again as a window is replayed: the same at a step
-    what ends with an episode, or at a death     ledger.py: `Ledger.void_messages` + inspection/truth.py: `look_ahead`, engine/metrics/timeline.py
+    what ends with an episode, or at a death     timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask; of what is held
+                                                 and conditions predictors, `forget` of held_messages.py and newest_returned.py
   Returning:
     what becomes of a message that never counts  ledger.py: `Ledger.finish`
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
-    what of it is booked (clipped, weighed)      the same, and of further passes engine/policies/replayed_senders.py (`examples`)
+    what of it is booked (clipped, weighed)      channel.py: `Channel.returned_gradient`, of further passes and lambda-returns too
     how several reads are added                  message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick` +
                                                  distributed/parts/exchange.py, distributed/parts/cut_ledger.py
     what is kept of returned gradients           newest_returned.py + engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py

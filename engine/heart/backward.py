@@ -150,7 +150,10 @@ class BackwardPass:
         `Timetable.read_plan`: the last to close finishes the message.
         """
         for read in update.window.counted_reads.values():
-            read.message.booked.add_read(read.counted, update.gradient_by_read.get(read))
+            gradient = update.gradient_by_read.get(read)
+            if gradient is not None:
+                gradient = self.system.channels[read.channel_name].returned_gradient(gradient, read.counted)
+            read.message.booked.add_read(read.counted, gradient)
         for feature in self.learning_points.after_book:
             feature.after_book(update)
         update.gradient_by_read.clear()  # they are as large as the messages, and nothing reads them any more

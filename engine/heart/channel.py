@@ -202,6 +202,16 @@ class Channel:
         settings = self.synthetic_gradient.injection
         return Injection(output, injected, settings.scale(step), settings.discount)
 
+    # --- what returns --------------------------------------------------------------------------------------
+
+    def returned_gradient(self, gradient: Tensor, counted: Mask) -> Tensor:
+        """Return what returns of the gradient of a read, [rows, size] per sample: all of it in the rows in which the read counts, or zeros.
+
+        All that returns passes through it as it is booked: each read of a window, the leaf of a further pass of a policy, whose rows are
+        those of a minibatch, and a return over several windows.
+        """
+        return counted.zero_elsewhere(gradient)
+
     # --- its predictors ------------------------------------------------------------------------------------
 
     def restrict_example(self, example: Example, rows: Mask) -> None:

@@ -87,10 +87,10 @@ class Booked:
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
-        """Add a read where it `counted`, with its gradient, [rows, size] per sample; None: none returns, or no loss depends on it."""
+        """Add a read where it `counted`, with what returns of its gradient (`Channel.returned_gradient`); None: nothing returns, or no loss
+        depends on it."""
         self.counted |= counted
         if gradient is not None:
-            gradient = counted.zero_elsewhere(gradient)
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_zero_rows(self, rows: Mask) -> None:
@@ -132,8 +132,8 @@ class Message:
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
-    """Whether its sender's window may still inject into it, so that it is not deleted: until `close_sender_window`; never into a state that only its
-    own window reads (`ReadUse.OWN_WINDOW`)."""
+    """Whether its sender's window may still inject into it, so that it is not deleted, though no tick reads it or will: until
+    `close_sender_window`, with `delayed` as a window that has waited is learned from; never for a state of `ReadUse.OWN_WINDOW`."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def close_sender_window(self) -> None:
