@@ -30,8 +30,8 @@ class Tick:
     reads_by_channel: list[list[Read]] = field(metadata=saved_as("reads", JOINED))
     """For each channel that comes in, in order, what the tick reads over it: one read, or several side by side, oldest first (read mode)."""
     learning_rows: LearningRows = field(default=ALL, metadata=MASK)
-    """The rows in which the agent learns from this window, those of `Window.learning_rows_by_agent`; in other rows its reads are constant. They
-    are the same at all of the window's ticks, and are saved with the tick, where the window samples them again."""
+    """The object that `Window.learning_rows_by_agent` has for its agent, for what has a tick and no window; in other rows its reads are
+    constant. A saved state has it by tick, for readers of states alone: a loaded tick takes its loaded window's."""
     state_read: Read | None = field(default=None, metadata=NESTED)
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)

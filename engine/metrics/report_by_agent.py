@@ -106,7 +106,7 @@ class AgentReport:
         The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
         """
         for update in self._stack_report.updates:
-            policies = policy_windows(update.window_loss)
+            policies = policy_windows(update.window_loss) if update.window_loss.notes else {}
             for name, losses in update.window_loss.reported_loss_by_agent.items():
                 metrics = policies[name].metrics if name in policies else {}
                 if metrics and isinstance(losses.target_count, Tensor):

@@ -46,5 +46,5 @@ class PolicyWindows(Note):
 
 def policy_windows(window_loss: WindowLoss) -> Mapping[str, PolicyWindow]:
     """Return the windows of policies among some losses, by agent that learns from rewards."""
-    windows = PolicyWindows.of(window_loss) if window_loss.notes else None
+    windows = PolicyWindows.of(window_loss)
     return {} if windows is None else windows.by_agent
