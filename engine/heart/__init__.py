@@ -114,8 +114,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
     what is sent by or to the dead               channel.py: `Channel.void_when_sent` + engine/capture/conditions.py
   Reading:
-    which tick reads a message                   timetable.py: `Timetable.reading_ticks`, which all that reads asks + the advice of
-                                                 `_lost_credit` (engine/warnings/advice.py)
+    which tick reads a message                   timetable.py: `Timetable.reading_ticks`, which all that reads asks +
+                                                 engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
     a message that arrives twice                 the same, and `Ledger.delete_spent` + comms/read_modes.py, engine/state/stacks.py,
                                                  engine/costs/memory_estimate.py
     a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
