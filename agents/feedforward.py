@@ -26,7 +26,7 @@ from antiphon.agents.network import (
     unnamed,
 )
 from antiphon.base import extensions
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
@@ -334,7 +334,7 @@ class Conv(_Layered):
             if not self.hidden:
                 raise DocumentError(("hidden",), "a conv network needs at least one layer of filters")
             if self.pool and len(self.pool) != len(self.hidden):
-                layers = f"{len(self.hidden)} hidden layer" + ("" if len(self.hidden) == 1 else "s")
+                layers = with_count(len(self.hidden), "hidden layer")
                 raise DocumentError(
                     ("pool",), f"has {len(self.pool)} entries for {layers}; give one for each"
                 )

@@ -68,14 +68,18 @@ class SideBySide(nn.Module):
 
     @property
     def takes(self) -> str:
-        """Its arguments, for errors."""
-        return f"[batch, {self.inputs}]" + f" and the state [batch, {self.state}]" * (self.state > 0)
+        """The arguments of a call of the module, for errors."""
+        inputs = f"[batch, {self.inputs}]"
+        return f"{inputs} and the state [batch, {self.state}]" if self.state else inputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, outputs (+ 1: the loss) + state] from [B, inputs + state]."""
         returned = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
-        parts = ["the output", *["the state for the next tick"] * (self.state > 0)]
-        parts += ["the loss per sample, [batch]"] * (self.loss is not None)
+        parts = ["the output"]
+        if self.state:
+            parts.append("the state for the next tick")
+        if self.loss is not None:
+            parts.append("the loss per sample, [batch]")
         if not isinstance(returned, tuple) or len(returned) != len(parts):
             raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
         output, *rest = returned
@@ -98,10 +102,8 @@ class SideBySide(nn.Module):
                 str(list(tensor.shape)) for tensor in returned if isinstance(tensor, Tensor)
             )
             needed_shapes = " and the state ".join(f"[batch, {size}]" for size in needed[: len(returned)])
-            raise ScenarioError(
-                f"{name} returns {shapes}; the graph needs {needed_shapes}"
-                + " (state_size)" * (self.state > 0)
-            )
+            state = " (state_size)" if self.state else ""
+            raise ScenarioError(f"{name} returns {shapes}; the graph needs {needed_shapes}{state}")
 
 
 @final
@@ -145,7 +147,10 @@ class ModuleNetwork(Network):
             self.state_size = int(getattr(module, "state_size", 0))
             self._keeps_input = bool(getattr(source, "keeps_input", False))
             needs = "the objective's size plus the sizes of its messages"
-            needs += ", and its state" * (self.state_size > 0) + ", and its loss" * own_loss
+            if self.state_size:
+                needs += ", and its state"
+            if own_loss:
+                needs += ", and its loss"
             if self.state_size or own_loss:
                 module = SideBySide(module, inputs, outputs - own_loss, state=self.state_size, loss=column)
             inputs, outputs = inputs + self.state_size, outputs + self.state_size
@@ -176,11 +181,11 @@ class ModuleNetwork(Network):
         return probe, lambda: probe(batch.to(own_type(probe)))
 
     def _named(self, tensors: Tensors) -> Tensors:
-        """Those of the module by the names that they have here: `module.` before the names that the user's module has."""
+        """The module's tensors by the network's names: `module.` before the names that the user's module has."""
         return tensors if self._wrapped else with_prefix(_MODULE, tensors)
 
     def _module_tensors(self, tensors: Tensors) -> Tensors:
-        """Those of the module by its own names."""
+        """The module's tensors, of those of the network, by the module's own names."""
         if not self._wrapped:
             return sub(tensors, _MODULE)
         return {name: value for name, value in tensors.items() if name.startswith(f"{_MODULE}.")}

@@ -119,7 +119,7 @@ class Described:
     inputs: tuple[int, ...]
     """Shape of one sample of the input."""
     heads: tuple[Head, ...]
-    """Its outputs."""
+    """The network's outputs."""
     candidates: Callable[[], tuple[int, ...]]
     """Returns the shape of the agent's first observation, [candidates, …]."""
     observed: tuple[tuple[tuple[int, ...], str], ...] = ()

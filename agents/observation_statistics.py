@@ -12,7 +12,7 @@ from torch import Tensor
 OF_NETWORKS = "observes"
 """Prefix of the names of statistics of what a network observes; the place of the observation follows after a dot."""
 OF_CRITICS = "critic_observes"
-"""The same of what a critic observes."""
+"""Prefix of the names of statistics of what a critic observes."""
 MOST = 10.0
 """Largest normalised value; larger ones are clipped, as in Stable-Baselines3's `VecNormalize`."""
 _GUESSED = 1e-3

@@ -51,7 +51,7 @@ class PassConstants:
     cost: Tensor
     """What is learned in units of a choice's probability ratio: minus the advantages, times what a tick counts."""
     entropy: Tensor
-    """The same, of its entropy."""
+    """What is learned in units of a choice's entropy."""
     error: Tensor
     """The same, of half the squared error of its value."""
 

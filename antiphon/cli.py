@@ -250,7 +250,7 @@ def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
 
 def _with_dashes(line: str, words: Sequence[str]) -> str:
     """Return an error's line with `--` where it begins with a setting that is given as an option."""
-    setting = re.match(r"(cluster|jobs|ray)(?=[ :])", line)
+    setting = re.match(r"(cluster|jobs|name|ray|set|steps)(?=[ :])", line)
     given = {word.partition("=")[0] for word in words}
     return f"--{line}" if setting is not None and f"--{setting[0]}" in given else line
 

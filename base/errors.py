@@ -32,6 +32,11 @@ def with_article(name: str) -> str:
     return f"an {name}" if vowel else f"a {name}"
 
 
+def with_count(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 step", "1,000 steps"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def in_one_line(text: str) -> str:
     """Return a text as one line of at most 290 characters, control characters as escapes: a longer one without its middle,
     between the place and the fix.

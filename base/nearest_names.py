@@ -16,7 +16,7 @@ _MOST_LISTED = 16
 _LONGEST_LIST = 220
 """Characters that they take together."""
 _BEFORE_IMPORT = 110
-"""The same where what to import follows."""
+"""Characters of the list where it is followed by what to import."""
 
 
 def suggest(

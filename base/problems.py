@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.nearest_names import suggest
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def show_bound(number: float) -> str:
 
 def _shortest(value: object, count: int) -> str:
     if isinstance(value, Mapping):
-        return f"a mapping of at least {count} key{'s' if count > 1 else ''}"
+        return f"a mapping of at least {with_count(count, 'key')}"
     return f"a list of at least {count}"
 
 

@@ -32,6 +32,7 @@ from pydantic import BaseModel
 
 import antiphon
 from antiphon.cli import COMMANDS, command
+from antiphon.engine.feature_table import TABLE
 from antiphon.engine.heart.feature import (
     LEARNING,
     TICK,
@@ -39,7 +40,6 @@ from antiphon.engine.heart.feature import (
     Features,
     points_of,
 )
-from antiphon.engine.installed import TABLE
 from antiphon.telemetry.figures import EVALUATED
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES
 from antiphon.telemetry.verdicts import bounds

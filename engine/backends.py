@@ -9,12 +9,12 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import raise_named
+from antiphon.engine.feature_table import check_later, install
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import Engine, Steppable
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
-from antiphon.engine.installed import check_later, install
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.objects import check_replays

@@ -1,4 +1,4 @@
-"""The settings of agents, channels and systems that features obey, and not the step itself (installed.py has the features)."""
+"""The settings of agents, channels and systems that features obey, and not the step itself (feature_table.py has the features)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from antiphon.engine.environment import (
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
-from antiphon.engine.inference.validation import Validation
+from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import NewestFigures
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
@@ -188,7 +188,7 @@ class Executor:
         """Begin with a running scenario, at its present step.
 
         Raises:
-            ScenarioError: It cannot be computed like this.
+            ScenarioError: The scenario cannot be computed by this backend.
             RunError: Something that computes it cannot be started.
         """
 
@@ -294,7 +294,7 @@ class LiveSystem:
         backend: Computes the steps.
         learned: Losses and updates of the newest step.
         newest: The newest metrics, since the last log entry, of what happens at some steps only.
-        validation: The best values of the evaluations during training; None: there are none.
+        early_stopping: The best values of the evaluations during training; None: there are none.
         changes: Changes made by `set`: step, key and value, in order.
         diverged: The message of its divergence; None: it has not diverged.
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
@@ -352,7 +352,7 @@ class LiveSystem:
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
         evaluate = self.scenario.training.evaluate
-        self.validation = None if evaluate is None else Validation(evaluate)
+        self.early_stopping = None if evaluate is None else EarlyStopping(evaluate)
         self.executor.attach(self)
 
     def execute_by(self, executor: Executor) -> None:
@@ -402,17 +402,17 @@ class LiveSystem:
 
     @property
     def seed(self) -> int:
-        """Of all random numbers."""
+        """Seed of all random numbers."""
         return self.settings.seed
 
     @property
     def device(self) -> torch.device:
-        """Of all tensors."""
+        """Device of all tensors."""
         return self.settings.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of all floating-point tensors."""
+        """Type of all floating-point tensors."""
         return self.settings.dtype
 
     @property
@@ -624,7 +624,7 @@ class LiveSystem:
             **({"newest": newest} if (newest := self.newest.state_dict()) else {}),
             "system": self.backend.state_dict(),
             **({} if lost is None else {"lost": lost}),
-            **({} if self.validation is None else self.validation.state_dict()),
+            **({} if self.early_stopping is None else self.early_stopping.state_dict()),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
@@ -671,8 +671,8 @@ class LiveSystem:
             self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
             self.newest.load_state_dict(state.get("newest", {}))
-            if self.validation is not None:
-                self.validation.load_state_dict(state)
+            if self.early_stopping is not None:
+                self.early_stopping.load_state_dict(state)
             self.diverged = state["diverged"]
 
     def load_learned(self, state: Mapping[str, Any], kinds: Sequence[str]) -> None:
@@ -688,8 +688,8 @@ class LiveSystem:
         self.now, self.diverged = state["now"], state["diverged"]
         self.begin_means()
         self.train_means.load_state_dict(state["means"])
-        if self.validation is not None:
-            self.validation.load_state_dict(state)
+        if self.early_stopping is not None:
+            self.early_stopping.load_state_dict(state)
 
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.

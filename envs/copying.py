@@ -23,7 +23,7 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
 
 _DECAY = 0.95
-"""Of the mean error, per episode."""
+"""Decay of the mean error, per episode."""
 _LEAST_EPISODES = 20
 """Episodes at a difficulty before it can count as solved: a mean of fewer is chance."""
 _READ_AND_STOPPED = 3

@@ -50,9 +50,6 @@ from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import Verdict, bounds, worth
 
-ABLATIONS = ("zero", "mean", "resample", "step")
-"""What messages are replaced by: zeros, their mean, the message made for another example or in another environment, or that of
-another step of the same episode."""
 _ROWS = 500
 """Examples at once, at most."""
 _EPISODES = 200
@@ -520,3 +517,6 @@ _REPLACEMENTS: dict[str, type[_Replacement]] = {
     "resample": _Resampled,
     "step": _OtherSteps,
 }
+ABLATIONS = tuple(_REPLACEMENTS)
+"""What messages are replaced by: zeros, their mean, the message made for another example or in another environment, or that of
+another step of the same episode."""

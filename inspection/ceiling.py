@@ -13,10 +13,10 @@ from antiphon.base.argument_checks import check_counts
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.examples import encode
 from antiphon.comms.gradient_alignment import alignment
+from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.installed import install_in
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels, predicted_channels, rollouts_ahead
 from antiphon.nets.isolation.own_context import in_own_context
@@ -137,6 +137,7 @@ class _Samples:
             self.synthetic.append(pair[1][rows].double())
             self.true.append(true[rows].double())
 
+    @property
     def complete(self) -> bool:
         """Whether there are samples enough, in an even number of blocks."""
         rows = sum(map(len, self.inputs))

@@ -21,8 +21,8 @@ from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.installed import install_in
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import (
     DifferentiableRollout,
@@ -183,6 +183,7 @@ class _Pairs:
         )
         self.ratios.append(synthetic_norm / true_norm)
 
+    @property
     def complete(self) -> bool:
         """Whether there are as many as wanted, or no hope of them."""
         return len(self.cosines) >= self.needed or self.sent >= max(_LONGEST, self.needed)

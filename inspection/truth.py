@@ -27,6 +27,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
@@ -40,7 +41,6 @@ from antiphon.engine.heart.window import NO_TICK_YET, Tick, Window
 from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.inference.rollout import copied
-from antiphon.engine.installed import install_in
 from antiphon.engine.live_system import LiveSystem
 
 _FARTHEST = 256
@@ -272,14 +272,14 @@ def rollouts_ahead(
 
     Args:
         running: Forked; no bit of it changes.
-        samples: What is gathered of each channel's messages, until each is `complete()`.
+        samples: What is gathered of each channel's messages, until each is `complete`.
         ahead: The horizon: further steps whose losses count. None: as many as the messages can reach.
     """
     with running.fork(stacked=False) as twin, running.fork(stacked=False) as bench:
         system = twin.system
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze()
-        while names := [name for name, gathered in samples.items() if not gathered.complete()]:
+        while names := [name for name, gathered in samples.items() if not gathered.complete]:
             due = [
                 name for name in names if system.channels[name].ledger.timetable.send_times.sends_at(twin.now)
             ]

@@ -27,8 +27,8 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
     root = logdir_root(logdir)
     if name is not None:
         if not _DIRECTORY.fullmatch(name):
-            mend = "use letters, digits, '-', '_' and '.'; --logdir sets the parent directory"
-            raise RunError(f"--name: '{name}' cannot name a run directory; {mend}")
+            mend = "use letters, digits, '-', '_' and '.'; logdir sets the parent directory"
+            raise RunError(f"name: '{name}' cannot name a run directory; {mend}")
         return root / name
     path = root / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(candidate for candidate in numbered(path) if not candidate.exists())

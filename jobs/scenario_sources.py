@@ -68,7 +68,7 @@ def check_no_run(name: str, command: str, begins: str) -> None:
         begins: What the command begins with its scenario.
 
     Raises:
-        RunError: It is one.
+        RunError: The argument names a run or a population.
     """
     folder = run_folder(name)
     if name in scenario_names() or not (folder / "run.json").is_file():

@@ -155,7 +155,7 @@ class Scheduler:
         """
         selection = selection or self._selection
         if len(group) == 1 and selection is None and not group[0].ends_together:
-            apart = [_Apart()] * (len(self.jobs) > 1)
+            apart = [_Apart()] if len(self.jobs) > 1 else []
             return Trainer([group[0].begin()], [*observers, *apart]).finish()
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [job.request.seed for job in together or group]

@@ -167,7 +167,7 @@ class Together(Executor):
 
     @property
     def in_place(self) -> InPlaceChanges:
-        """Those of all members."""
+        """The changes in place of all members."""
         return self._backend.in_place
 
     # --- an executor of each of them ---------------------------------------------------------------------
@@ -229,7 +229,7 @@ class MemberBackend:
 
     @property
     def in_place(self) -> InPlaceChanges:
-        """Those of all, whose parameters are its own."""
+        """The changes in place of all members: the member's parameters are theirs."""
         return self._together.in_place
 
     def synchronize(self) -> None:

@@ -70,7 +70,7 @@ class Optimiser:
 
     clips = True
     _shape: tuple[int, ...] = ()
-    """Of a count: [], in a stack [N]."""
+    """A count's shape: [], of a stack [N]."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ def to_rows(number: PerMember, like: Tensor, dim: int = 0) -> Any:
     Args:
         number: The number.
         like: [N * B, …], or with the rows along another dimension.
-        dim: That of the rows.
+        dim: The dimension of the rows.
     """
     if not isinstance(number, Tensor):
         return number

@@ -389,7 +389,7 @@ _OF_TORCH = frozenset(
 
 
 _KEYS = ("state", "param_groups")
-"""Of torch's `state_dict`."""
+"""Keys of torch's `state_dict`."""
 
 
 def _attributes(optimiser: torch.optim.Optimizer, *, state: bool = False) -> Tree:

@@ -300,7 +300,7 @@ class DirectoryWriter(Observer):
         running, run = self._live, self._run
         if not self.is_open:
             self._note_running()
-        best = None if running.validation is None else running.validation.new_best(running.now)
+        best = None if running.early_stopping is None else running.early_stopping.new_best(running.now)
         if best is not None:
             self.directory.keep_best(running, best)
             run.notify("on_checkpoint")

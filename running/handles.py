@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError, ScenarioError, with_count
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, newest_table, number
@@ -114,7 +114,7 @@ class AgentHandle(ModelHandle):
     """One agent of a running simulation, to be read; settings are changed with `Simulation.set`."""
 
     name: str
-    """Its name."""
+    """The agent's name."""
     _learner: Callable[[], Learner]
     _keep: Keep
 
@@ -257,8 +257,8 @@ class ChannelHandle:
 
     def __repr__(self) -> str:
         about, held = self.described(), len(self._channel.ledger.messages)
-        plural, of_link = "" if held == 1 else "s", f"size {about['size']}, delay {about['delay']}"
-        return f"<Channel {self.name}: {about['coupling']}, {of_link}, {held} message{plural} held>"
+        of_link = f"size {about['size']}, delay {about['delay']}"
+        return f"<Channel {self.name}: {about['coupling']}, {of_link}, {with_count(held, 'message')} held>"
 
     def described(self) -> dict[str, str]:
         """Return its coupling, the size of a message, and its link's delay in steps."""

@@ -39,7 +39,7 @@ class Request:
 
     template: Template | PythonTemplate
     variant: str | None = None
-    """Of the template; None: its defaults."""
+    """A variant of the template; None: the template's defaults."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that are set."""
     steps: int | None = None

@@ -128,14 +128,14 @@ def resume_until(
     done, result = facts["exit"] == "done", directory.result
     step = facts["step"] if done else directory.checkpoints.newest_step
     if until is not None and end < step:
-        raise RunError(f"--steps: {end}, but {path} has done {step} already; give more")
+        raise RunError(f"steps: {end}, but {path} has done {step} already; give more")
     ended = end <= step or (until is None and facts.get("reason"))
     if ended and done and result is not None:
         if changes:
             # a misspelt name is the first thing to mend
             changed(scenario or directory.scenario, changes.items())
             raise RunError(
-                f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
+                f"set: {path} is done, and nothing is left to change; give steps too, a later step"
             )
         return Outcome("done", result=result)
     run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=end)

@@ -12,9 +12,9 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.in_use import release
+from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.inference.evaluation import FEWEST, Evaluation
 from antiphon.engine.inference.of_running import evaluation_of
-from antiphon.engine.inference.validation import Validation
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.log_steps import LogSteps
@@ -169,7 +169,7 @@ class Run:
 
     def _evaluates(self, step: int) -> bool:
         """Whether an evaluation follows a step."""
-        validation = self.running.validation
+        validation = self.running.early_stopping
         return validation is not None and bool(self.recorders) and validation.due(step + 1)
 
     # --- stepping ----------------------------------------------------------------------------------------
@@ -222,8 +222,8 @@ class Run:
             if undefined is not None:
                 call_each(self.recorders, "undefined", step + 1, undefined)
             self.log(step + 1, values)
-        if running.validation is not None and self._evaluates(step):
-            self._evaluate(step, running.validation)
+        if running.early_stopping is not None and self._evaluates(step):
+            self._evaluate(step, running.early_stopping)
         if running.env.exhausted:
             self.stop_reason = self.stop_reason or "the examples of the loader have ended"
         for recording in self.recordings:
@@ -264,7 +264,7 @@ class Run:
         if row.samples:
             call_each(self.recorders, "samples", step + 1, row.samples)
 
-    def _evaluate(self, step: int, validation: Validation) -> None:
+    def _evaluate(self, step: int, validation: EarlyStopping) -> None:
         """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
 
         They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….

@@ -14,7 +14,14 @@ import torch
 from torch import fx
 
 from antiphon.base.argument_checks import check_flags, check_names
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning, write_error
+from antiphon.base.errors import (
+    DivergenceError,
+    RunError,
+    ScenarioError,
+    ScenarioWarning,
+    with_count,
+    write_error,
+)
 from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
 from antiphon.base.notebook import html_of
@@ -295,7 +302,7 @@ class Simulation:
 
     @property
     def recorders(self) -> list[Recorder]:
-        """They receive the metrics."""
+        """The recorders, which receive the metrics."""
         return self._run.recorders
 
     @property
@@ -317,7 +324,7 @@ class Simulation:
         running, scenario = self.running, self.scenario
         ended = ", diverged" if self.diverged else ", closed" if self.closed else ""
         parts = {"agent": len(scenario.agents), "channel": len(scenario.channels)}
-        counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in parts.items())
+        counts = ", ".join(with_count(count, name) for name, count in parts.items())
         step = f"{running.now:,}" + (f" of {self.until:,}" if running.now < self.until else "")
         return f"<Simulation of {scenario.scenario}: step {step}, seed {self.seed}, {counts}{ended}>"
 
@@ -458,7 +465,7 @@ class Simulation:
             ScenarioError: A limit or callback is invalid, the environment's episodes never end, it has no epochs, or no step
                 is left of a run that was resumed with `checkpoint_every` or `parts`.
             RunError: The simulation has been closed.
-            KeyboardInterrupt: See above.
+            KeyboardInterrupt: Ctrl+C was pressed.
         """
         run, running = self._run, self.running
         check_flags("run", progress=progress)

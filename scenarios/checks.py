@@ -583,7 +583,7 @@ OF_CHANNELS: Mapping[Callable[[Relations, ChannelSpec], Iterator[Problem]], Sequ
     rule_18_read: ("channels.read",),
     rule_42b_passes: ("channels.gradient.passes",),
 }
-"""The same of the relations and a channel."""
+"""Checks of the relations and a channel, each with the settings of which it speaks."""
 OF_SEVERAL: Mapping[Callable[[Relations], Iterator[DocumentError]], Sequence[str]] = {
     rule_37_acting: ("agents.acts",),
     rule_26_port: ("channels.port",),
@@ -595,7 +595,7 @@ OF_SEVERAL: Mapping[Callable[[Relations], Iterator[DocumentError]], Sequence[str
     rule_14_locked_window: (),
     rule_27c_ties: ("share",),
 }
-"""The same of the relations alone."""
+"""Checks of the relations alone, each with the settings of which it speaks."""
 
 
 def check(scenario: Graph) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from antiphon.base.deferred import Deferred
-from antiphon.base.errors import DataError, ScenarioError
+from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
@@ -302,7 +302,7 @@ class Scenario(Spec):
         """The scenario in one line: `<Scenario digits-mlp: 4 agents, 3 channels, antiphon/Digits-v0, 1,000 steps of batch 64>`."""
         env = self.env.id if isinstance(self.env, EnvSpec) else type(self.env).__name__
         parts = {"agent": len(self.agents), "channel": len(self.channels)}
-        counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in parts.items())
+        counts = ", ".join(with_count(count, name) for name, count in parts.items())
         return f"<Scenario {self.scenario}: {counts}, {env}, {self.training.steps:,} steps of batch {self.training.batch:,}>"
 
     __str__ = __repr__
@@ -446,9 +446,9 @@ class Template:
         return cls(body["scenario"], description, parameters, variants, text, replace(document, data=body))
 
     def __repr__(self) -> str:
-        count = len(self.parameters)
+        count = with_count(len(self.parameters), "parameter")
         variants = f", variants {', '.join(self.variants)}" if self.variants else ""
-        return f"<Template {self.name}: {count} parameter{'s' * (count != 1)}{variants}>"
+        return f"<Template {self.name}: {count}{variants}>"
 
     def _repr_html_(self) -> str:
         """Return the parameters, the variants, and the scenario of the default values, for notebooks."""

@@ -145,7 +145,7 @@ def cut_names(
         heads: Returns for cuts in order the floating-point operations of the heads on what crosses each, for the example.
 
     Raises:
-        ScenarioError: It is none of these.
+        ScenarioError: `at` is none of these.
     """
     return _balanced(model, at, example, heads) if type(at) is int else named_cuts(model, at)
 
@@ -154,7 +154,7 @@ def named_cuts(model: nn.Module, at: Any) -> list[str]:
     """Return the paths of the submodules to cut before that are given as paths, or positions of an `nn.Sequential`.
 
     Raises:
-        ScenarioError: It is none of these.
+        ScenarioError: `at` is none of these.
     """
     first = next(iter(dict(model.named_children())), "blocks.1")
     if at is None:

@@ -38,7 +38,7 @@ class ModelInputs:
     Attributes:
         signals: The signal of each.
         example: A value of each, [3, …].
-        indices: Those that are whole numbers.
+        indices: The arguments that are whole numbers.
     """
 
     signals: dict[str, str]

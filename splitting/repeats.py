@@ -45,12 +45,12 @@ def check_repeats(model: nn.Module, opened: Collection[str], example: Mapping[st
     and torch's random numbers begin every call as the first.
 
     Args:
-        model: It is copied.
+        model: The model; a copy of it is called.
         opened: Paths of the modules whose forwards are traced; "" is the model.
         example: Its arguments by name.
 
     Raises:
-        ScenarioError: It does, in one line.
+        ScenarioError: A module keeps state; one line names it.
     """
     for training in (True, False):
         _Calls(model, opened, example, training=training).check()

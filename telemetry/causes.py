@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.errors import with_count
 from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import (
     CONCLUSIONS,
@@ -379,7 +380,7 @@ def ways(graph: Mapping[str, Any]) -> list[str]:
         elif far == 0:
             sentences.append(f"{receiver} is a readout")
         else:
-            told = f"{far:,} channel{'s' * (far != 1)} from a readout"
+            told = f"{with_count(far, 'channel')} from a readout"
             back = onward[channel["to"]] <= {*ends}
             sentences.append(
                 f"{receiver}, {told}, sends only back to {sender}" if back else f"{receiver} is {told}"

@@ -38,7 +38,7 @@ class FilmMessage(NamedTuple):
     """The newest message of a channel."""
 
     values: NDArray[np.float32]
-    """Its components, in order."""
+    """The message's components, in order."""
     new: bool
     """Whether it was sent at this step."""
 

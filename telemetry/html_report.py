@@ -196,7 +196,7 @@ def _told_documents(settings_by_document: Mapping[str, Mapping[str, str]]) -> di
     for place, (document, settings) in enumerate(settings_by_document.items(), 1):
         words = [f"{key}={settings.get(key, 'none')}" for key in keys]
         more = f"{len(words) - _SETTINGS_TOLD} more of scenario file {place}"
-        shown = words[:_SETTINGS_TOLD] + [more] * (len(words) > _SETTINGS_TOLD)
+        shown = words if len(words) <= _SETTINGS_TOLD else [*words[:_SETTINGS_TOLD], more]
         texts[document] = ", ".join(shown) or f"scenario file {place}"
     return texts
 

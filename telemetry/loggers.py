@@ -51,7 +51,7 @@ class _Service(Recorder, ABC):
         project: str | None = None
 
     name: str
-    """Of the kind, the package and its extra."""
+    """Name of the kind, the package and its extra."""
 
     def __init__(self, directory: Path, project: str | None = None) -> None:
         self.directory = directory

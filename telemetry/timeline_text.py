@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.deferred import Deferred
+from antiphon.base.errors import with_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,7 +152,7 @@ def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
         lines += [_line(name, cells, block, margin, cell, timeline) for name, cells in rows]
         lines.append("")
     counts = {"agent": len(timeline.agents) - MOST_AGENTS, "channel": len(timeline.channels) - MOST_CHANNELS}
-    omitted = [f"{n:,} more {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n > 0]
+    omitted = [with_count(n, f"more {kind}") for kind, n in counts.items() if n > 0]
     return [*lines, *([f"… and {', '.join(omitted)}", ""] if omitted else []), *_LEGEND.splitlines()]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import antiphon
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, with_count
 from antiphon.base.files import display_path, fitting, open_text, read_bytes, write_bytes
 from antiphon.base.spec import channel_name
 from antiphon.commands import options
@@ -72,7 +72,7 @@ def report(
     if json:
         print_json({"report": str(output), "bytes": len(content), "runs": [run.path for run in runs]})
         return
-    size = f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(content) / 1e6:.1f} MB"
+    size = f"{with_count(len(runs), 'run')}, {len(content) / 1e6:.1f} MB"
     console().print(f"written      {display_path(output)} ({size})", soft_wrap=True, markup=False)
 
 

@@ -57,8 +57,8 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
     """Read a population: its members, best first, with their test metric, and what the winner continued from.
 
     Args:
-        directory: Its folder.
-        runs: Those of the report, by directory.
+        directory: The folder of the population.
+        runs: The runs of the report, by directory.
 
     Raises:
         RunError: It cannot be read.

@@ -65,7 +65,7 @@ def resume(
             changes=values_of(settings or ()),
         )
         if run.scheduler.start == run.until:
-            _end(is_done, [*given_options, *["--set"] * bool(settings)])
+            _end(is_done, [*given_options, "--set"] if settings else given_options)
         return train_population(run, json)
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")

@@ -10,7 +10,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import AntiphonError
+from antiphon.base.errors import AntiphonError, with_count
 from antiphon.base.files import display_path, finite
 from antiphon.base.imports import with_imports
 from antiphon.envs import describe
@@ -50,9 +50,7 @@ def train(run: Run, json: bool) -> int:
     parts = directory.facts.get("parts") or {}
     chosen = []
     if delay := parts.get("delay"):
-        chosen.append(
-            f"a message is read {delay} step{'s' * (delay > 1)} later in the next part (delay: auto)"
-        )
+        chosen.append(f"a message is read {with_count(delay, 'step')} later in the next part (delay: auto)")
     if bits := parts.get("bits"):
         chosen.append(f"a component takes {bits} bits on its way (bits: auto)")
     if chosen:

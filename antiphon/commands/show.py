@@ -146,7 +146,8 @@ def _check_options(form: str, options: Sequence[str], document: PopulationSpec |
     if not refused:
         return
     *first, last = _TAKEN[form]
-    fix = f"leave out all options but {', '.join(first)}{' and ' * bool(first)}{last}"
+    taken = f"{', '.join(first)} and {last}" if first else last
+    fix = f"leave out all options but {taken}"
     if document is not None:
         fix = f"{fix}, or show its scenario, {document.scenario}"
     elif form == "the library":

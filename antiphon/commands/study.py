@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from antiphon.base.errors import RunError
+from antiphon.base.cores import cores
+from antiphon.base.errors import RunError, with_count
 from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
-from antiphon.jobs.studies.named_study import cores, find_study_or_scenario
+from antiphon.jobs.studies.named_study import find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.running.directory import EXIST
 from antiphon.scenarios.study_spec import StudySpec
@@ -100,7 +101,7 @@ def _go(comparison: Study, jobs: int, *, json: bool) -> int:
     folder = display_path(comparison.directory)
     runs, steps_of_runs = len(comparison.plan.runs) * comparison.plan.seeds, comparison.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))
-    remark(f"{runs} run{'s' * (runs != 1)} of {length} steps, {jobs} at a time, in {folder}")
+    remark(f"{with_count(runs, 'run')} of {length} steps, {jobs} at a time, in {folder}")
     same = f"the same command with --logdir {folder} continues"
     with second_signal(same):
         result = comparison.go(jobs, remark)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from antiphon.base.errors import with_count
 from antiphon.base.files import display_path
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import METRICS, SCORES
@@ -116,7 +117,7 @@ def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     seeds, summary = outcomes.result["seeds"], outcomes.result["summary"]
     first, ends = seeds[0], sorted({result["steps"] for result in seeds})
     variant = f" · {first['variant']}" if first["variant"] else ""
-    count = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
+    count = with_count(len(seeds), "seed")
     steps = " – ".join(f"{number:,}" for number in dict.fromkeys((ends[0], ends[-1])))
     seconds = sum(result["seconds"] for result in seeds)
     rows = []

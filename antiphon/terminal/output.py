@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from antiphon.base.errors import is_terminal
+from antiphon.base.errors import is_terminal, with_count
 from antiphon.base.files import display_path
 from antiphon.telemetry.figures import METRICS, SCORES
 
@@ -188,10 +188,10 @@ def steps_in_words(steps: Iterable[int]) -> str:
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     """Format the episodes of a return: `16 whole episodes of 341.2 steps, greedy, in 412 steps`."""
     count = episodes["count"]
-    plural, mean = "s" if count != 1 else "", episodes["length"]
+    mean = episodes["length"]
     length = f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
     steps = "step" if length == "1" else "steps"
-    words = f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
+    words = f"{with_count(count, 'whole episode')} of {length} {steps}, {episodes['actions']}"
     return words + (f", in {duration:,} steps" if (duration := episodes.get("steps")) else "")
 
 

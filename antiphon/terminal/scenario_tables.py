@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.files import finite
 from antiphon.engine.costs.memory_estimate import MemoryEstimate
 from antiphon.engine.costs.scenario_plan import CohortPlan, ScenarioPlan, plan
@@ -233,7 +233,7 @@ def _agents(explained: Mapping[str, Any]) -> None:
         about, count = agent["about"], len(agent["incoming"])
         observed = about["observes"] if not count or about["observes"] != "nothing" else ""
         observed += " (index)" if "categories" in about else ""
-        inputs = [observed, f"{count} channel{'s' * (count > 1)}" if count else ""]
+        inputs = [observed, with_count(count, "channel") if count else ""]
         goal = about["objective"] + (" (readout)" if agent["readout"] else "")
         key = (about["network"], about["ticks"], about["learns"], goal)
         rows.append((name, key, " + ".join(filter(None, inputs)), agent["parameters"]))
@@ -320,21 +320,21 @@ def _evaluated_by(evaluation: Mapping[str, Any]) -> str:
     if best := during.get("keep_best"):
         line += f", keeping the best {best}"
     stops = [
-        f"{count} evaluation{'s' * (count != 1)} without a better {metric}"
+        f"{with_count(count, 'evaluation')} without a better {metric}"
         for metric, count in during.get("patience", {}).items()
     ]
     return line + (f", stopping after {' or '.join(stops)}" if stops else "")
 
 
 def _window(steps: int | str) -> str:
-    return "the episode" if steps == "episode" else f"{steps} step{'s' * (steps != 1)}"
+    return "the episode" if steps == "episode" else with_count(int(steps), "step")
 
 
 def show_signals(environment: Mapping[str, Any]) -> None:
     """Print an environment's signals, actions and numbers of examples, and its options where they are explained."""
     hold = f" · each example for {environment['hold']} steps" if environment["hold"] > 1 else ""
     steps = environment["episode_steps"]
-    ends = f" · episodes of {steps} step{'' if steps == 1 else 's'}" if steps else ""
+    ends = f" · episodes of {with_count(steps, 'step')}" if steps else ""
     if environment["longest_episode"]:
         ends = f" · episodes of at most {environment['longest_episode']} steps"
     counts = ", ".join(f"{split} {count:,}" for split, count in environment["examples"].items())

@@ -82,7 +82,7 @@ class Channel:
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
         coupling: `decoupled`; `detached` (no gradient is returned); or `locked` (true backpropagation: one `learn` call
             for both networks).
-        lr: The learning rate of the predictor's Adam, if `gradient` sets no optimiser; also `learning_rate`.
+        lr: The learning rate of the predictor's Adam, if `gradient` sets no optimiser; None: 1e-3; also `learning_rate`.
         seed: Seed of the predictor's hidden layers, together with `name`.
         name: Name of the channel in errors.
         device: Device of the predictor.
@@ -104,7 +104,7 @@ class Channel:
         gradient: str | Mapping[str, Any] | Callable[..., Any] | None = "linear",
         context: Mapping[str, Context] | None = None,
         coupling: str = DEFAULT,
-        lr: float = _LR,
+        lr: float | None = None,
         seed: int = 0,
         name: str = "channel",
         device: torch.device | str = "cpu",
@@ -127,7 +127,7 @@ class Channel:
         if gradient is None and self.coupling.predicts:
             self.coupling = COUPLINGS[Detached.name]
         if not self.coupling.predicts:
-            for key, is_set in (("gradient", gradient not in (None, "linear")), ("lr", lr != _LR)):
+            for key, is_set in (("gradient", gradient not in (None, "linear")), ("lr", lr is not None)):
                 if is_set:
                     line = f"{self._problems.place}: {key} is not used by {with_article(self.coupling.name)} channel"
                     fix = f"leave it out, or use coupling={DEFAULT!r}"
@@ -142,12 +142,12 @@ class Channel:
         if self.coupling.predicts:
             target = None if self._target is None else specs[self._target]
             self._check_used(settings, lr)
-            self.predictor = self._make_predictor(settings, target, lr, seed, device)
+            self.predictor = self._make_predictor(settings, target, _LR if lr is None else lr, seed, device)
         self._begin()
 
-    def _check_used(self, settings: GradientSettings, lr: float) -> None:
+    def _check_used(self, settings: GradientSettings, lr: float | None) -> None:
         """Refuse a learning rate beside another one, and warn of a context that is not read."""
-        if settings.optimiser.lr is not None and lr is not _LR:
+        if settings.optimiser.lr is not None and lr is not None:
             raise self._problems.error(
                 f"lr: {lr!r}, but gradient.optimiser has lr {settings.optimiser.lr!r}; leave one out"
             )

@@ -45,8 +45,6 @@ class Transit:
         predictor: The channel's; None: it has none.
 
     Attributes:
-        problems: See above.
-        predictor: See above.
         lock: Held while any of it is read or changed.
         newest: The newest message, with its graph; None: none has been sent.
         open_messages: Those for which a gradient may return, or has.

@@ -281,7 +281,7 @@ class Part:
         """Check that its state holds all that users' objects keep.
 
         Raises:
-            RunError: It does not.
+            RunError: An object of a user keeps something that the state does not hold.
         """
         check_kept(self.backend.per_agent())
 

@@ -86,7 +86,7 @@ def check_free(system: System) -> None:
     """Check that parts of a scenario need not wait for one another.
 
     Raises:
-        ScenarioError: They do; one line with the fix.
+        ScenarioError: A part has to wait for another; one line with the fix.
     """
     if not system.description.endless:
         raise ScenarioError(

@@ -45,7 +45,7 @@ _STARTED_WITHIN = 120.0
 _POLL = 0.2
 """Seconds between two looks at whether the run is to end."""
 _RESTARTS = 20
-"""Of a part, at most."""
+"""Restarts of a part, at most."""
 _SELDOM = 100
 """Times that a state takes to cross, at least between two: over a slow line it takes long."""
 _BREAKS = 3

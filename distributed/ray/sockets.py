@@ -56,7 +56,7 @@ BBR = "bbr"
 DRIVER = 2**32 - 1
 """The sender that is no part."""
 _FRAME = struct.Struct("!BIQ")
-"""Its kind, and the bytes of its two parts."""
+"""A frame's header: its kind, and the bytes of its two parts."""
 _EXCHANGE, _PING, _PONG = range(3)
 _CLOCK = struct.Struct("!d")
 """The time at which a question for an echo came, by the clock of the part that answers."""

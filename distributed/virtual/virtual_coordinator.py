@@ -281,7 +281,7 @@ class VirtualCoordinator(Executor):
             "means": running.train_means.state_dict(),
             "system": system,
             **({} if lost is None else {"lost": lost}),
-            **({} if running.validation is None else running.validation.state_dict()),
+            **({} if running.early_stopping is None else running.early_stopping.state_dict()),
             "virtual": {
                 "placement": dict(self._placement),
                 "before": vars(self._before),

@@ -57,7 +57,7 @@ class ChannelStacking:
 
     @property
     def base(self) -> System:
-        """Of the first seed."""
+        """The system of the first seed."""
         return self.bases[0]
 
     @cached_property

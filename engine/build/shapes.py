@@ -13,7 +13,7 @@ from antiphon.agents.distributions import acted_space, distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.errors import ScenarioError, with_article
+from antiphon.base.errors import ScenarioError, with_article, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
@@ -28,7 +28,7 @@ from antiphon.scenarios.scenario import Scenario
 GRADIENT_ENDPOINTS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
 """Values of a channel's endpoints that a synthetic gradient may be conditioned on."""
 INPUT_ENDPOINTS = ("held", "age", "from.phase", "to.phase")
-"""Those of a synthetic input."""
+"""Values of a channel's endpoints that a synthetic input may be conditioned on."""
 
 Shape = tuple[int, ...]
 
@@ -46,7 +46,7 @@ class Shapes:
     critics: dict[str, Shape]
     """What the critic of each agent takes in that has one of its own, by agent."""
     objectives: dict[str, AnyObjective]
-    """Of the agents that have one, by agent."""
+    """The objective of each agent that has one, by agent."""
     layouts: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     """By agent and `network` or `critic`: how a conv network reads each observation (see `as_maps`)."""
 
@@ -430,8 +430,7 @@ def objective_in(
         if size != count:
             raise DocumentError(
                 ("agents", name, "acts"),
-                f"an action has the shape {list(space.shape)}, {gives} {count} component"
-                + ("" if count == 1 else "s"),
+                f"an action has the shape {list(space.shape)}, {gives} {with_count(count, 'component')}",
             )
     else:
         raise DocumentError(

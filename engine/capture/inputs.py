@@ -20,8 +20,8 @@ class StepInput:
     """What the environment gives a step.
 
     Attributes:
-        tick_signals: By name, as they are known at the tick.
-        later_signals: Those that are known after it.
+        tick_signals: By name, the signals that are known at the tick.
+        later_signals: By name, the signals that are known after the tick.
         uniform: Of the masks among both: see `StepSignals`.
         ends: Which episodes end.
     """
@@ -183,6 +183,7 @@ class Numbers:
         key = function, step, dtype
         if key not in self._slot_by_key:
             index = len(self._slot_by_key)
+            # not by function: a partial that is made anew each period equals none of an earlier one
             if index >= len(self._slots) or self._asked[index][1:] != key[1:]:
                 raise NotRecordable("it does not ask for the same numbers in every period")
             self._slot_by_key[key] = self._slots[index]

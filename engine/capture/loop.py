@@ -33,8 +33,8 @@ from antiphon.engine.capture.inputs import (
 )
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
+from antiphon.engine.feature_table import check_later
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.installed import check_later
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.state.compatibility import same_bits
 from antiphon.engine.stepping import step_once
@@ -88,7 +88,7 @@ class _Observation:
         kinds: The structure of the state that it began with.
         numbers: The numbers of that state.
         growth: What each of them grows by in a period.
-        counted: The same of the counters.
+        counted: What each counter grows by in a period.
         log: The numbers that it asked for.
     """
 
@@ -139,7 +139,7 @@ class _ComputedPeriod:
     Attributes:
         state: The state, copied.
         in_place: Parameters and moments.
-        values: Theirs, copied.
+        values: Copies of the parameters and moments.
     """
 
     state: Snapshot

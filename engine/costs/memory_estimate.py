@@ -38,7 +38,7 @@ class MemoryEstimate:
     predictors: int
     """Synthetic gradients and inputs: parameters, running statistics, optimiser state."""
     gradients: int
-    """Of all that is learned at one step."""
+    """The gradients of all that is learned at one step."""
     messages: int
     """In flight, or waiting for what comes back, as many as delays, windows and periods keep."""
     replay: int
@@ -132,7 +132,7 @@ def _activations(system: System, costs: CostModel) -> int:
     return waiting + largest
 
 
-def installed(device: torch.device) -> int | None:
+def device_memory(device: torch.device) -> int | None:
     """Return the bytes of memory that a device has, or that this process may have of it; None: not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else None

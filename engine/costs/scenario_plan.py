@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
+from antiphon.base.errors import with_count
 from antiphon.base.extensions import name_of
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stack_kinds import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.costs.cost_model import CostModel
-from antiphon.engine.costs.memory_estimate import MemoryEstimate, installed, memory_of
+from antiphon.engine.costs.memory_estimate import MemoryEstimate, device_memory, memory_of
 from antiphon.engine.features.sweep import sweep_obstacle
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
@@ -36,7 +37,7 @@ class CohortPlan:
     optimiser: str | None
     """By what they learn: `adam 0.001`; None: they are frozen."""
     parameters: int
-    """Of each."""
+    """Parameters of each agent."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def plan(
         memory=memory_of(system, costs),
         sweep=system.schedule.sweep,
         not_swept=_by_reason((name, why) for group, why in obstacles if why for name in group.agent_names),
-        installed=installed(torch.device(device)),
+        installed=device_memory(torch.device(device)),
     )
 
 
@@ -164,7 +165,7 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
 
 
 def _why(agents: int, stacked_agents: int, cohorts: int) -> str:
-    many = "1 cohort" if cohorts == 1 else f"{cohorts} cohorts"
+    many = with_count(cohorts, "cohort")
     who = (
         f"all {agents} agents run" if stacked_agents == agents else f"{stacked_agents} of {agents} agents run"
     )

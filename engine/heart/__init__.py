@@ -93,7 +93,7 @@ The files; each imports only files above it, also for types:
     message_lives       no code: the lives of messages, by steps and methods
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
-engine/installed.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two points is a branch in these
+engine/feature_table.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two points is a branch in these
 files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`. `LateWindows` is here, as it is the rule of
 `delayed`.
 held_messages, newest_returned, participation, guard and late_windows are imported only where a scenario needs them.
@@ -192,7 +192,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  further passes have no `before_move` (`Feature.before_move`)
     what is refused before parameters move       divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
   Other:
-    in which order features are called           engine/installed.py: `TABLE`, where they have a point in common
+    in which order features are called           engine/feature_table.py: `TABLE`, where they have a point in common
     a setting that changes in mid-run            engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what
                                                  is built (groups, turns, features): build anew, and load the state, which must
                                                  have the same predictors

@@ -121,7 +121,7 @@ class BackwardPass:
         """Return what `backward_all` does, where no user's code has drawn random numbers when it was tried.
 
         Raises:
-            ScenarioError: It has after all.
+            ScenarioError: Users' code has drawn random numbers after all.
         """
         names = [
             name for group, _ in windows for name in group.agent_names if self.agents[name].learner.has_hooks

@@ -2,7 +2,7 @@
 
 A feature is a class with some of the methods of `Feature`, each of which is a point of the step. It is called at the points that
 its class has, and at no others: `Features` has, by point, the features that are installed there.
-Which setting needs which feature is a table (engine/installed.py). Comments in `TickPoints` and `LearningPoints` name its features.
+Which setting needs which feature is a table (engine/feature_table.py). Comments in `TickPoints` and `LearningPoints` name its features.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Feature:
 
         What is changed here is not checked again. Further passes move parameters without this point. `TiedGradients` lifts here what
         `Update.restrict_moving` has restricted. So a feature that keeps learners at rest restricts them here, after it in the table
-        (engine/installed.py), and at `after_differentiate`, for further passes.
+        (engine/feature_table.py), and at `after_differentiate`, for further passes.
         """
 
     def clipped_gradients(

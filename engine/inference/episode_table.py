@@ -78,7 +78,7 @@ class EpisodeTable:
 
     @property
     def done(self) -> int:
-        """Those of `total` that are finished."""
+        """Finished episodes, of the `total` that are counted."""
         return int(self._counted.clamp(max=self._episodes or 1).sum())
 
     def add(self) -> bool:

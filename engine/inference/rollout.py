@@ -23,6 +23,7 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.links import Link
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
+from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.agent import Agent, Goal, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
@@ -40,7 +41,6 @@ from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout_links import Links
-from antiphon.engine.installed import install_in
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components

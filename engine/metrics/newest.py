@@ -78,9 +78,9 @@ class NewestFigures:
         self._complete: set[int] = set()
         """Places of those whose metrics have been taken of all since the previous entry."""
         self._newest: dict[Owner, dict[str, Figure]] = {}
-        """Since the previous entry."""
+        """The newest metrics since the previous entry."""
         self._before: dict[Owner, dict[str, Figure]] = {}
-        """Of earlier entries."""
+        """The newest metrics of earlier entries."""
         self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
     def watched(self, step: int, log_steps: LogSteps) -> Watched | None:

@@ -67,17 +67,17 @@ class AgentReport:
 
     @cached_property
     def updates(self) -> list[Update]:
-        """By learning group of single agents."""
+        """Updates by learning group of single agents."""
         return [single for update in self._stack_report.updates for single in self._by_group(update)]
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
-        """Of synthetic gradients, by channel."""
+        """Updates of synthetic gradients' models, by channel."""
         return self._of_channels(self._stack_report.predictor_updates)
 
     @cached_property
     def input_updates(self) -> dict[str, PredictorUpdate]:
-        """Of synthetic inputs, by channel."""
+        """Updates of synthetic inputs' models, by channel."""
         return self._of_channels(self._stack_report.input_updates)
 
     @cached_property
@@ -215,7 +215,7 @@ class LossesByAgent(UserDict[str, Tensor]):
 # --- means over steps ----------------------------------------------------------------------------------------
 
 Sums = tuple[Tensor, Tensor, int | Tensor]
-"""Of loss, metric, and of what both are over."""
+"""Sums of the loss, of the metric, and of the targets that both are over."""
 
 
 FigureSums = tuple[Tensor, Tensor]

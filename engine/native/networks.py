@@ -89,7 +89,7 @@ class NativeNetwork(Mlp):
     """An mlp whose stacks the kernel computes.
 
     Args:
-        network: The same.
+        network: The stacked mlp.
     """
 
     def __init__(self, network: Mlp) -> None:

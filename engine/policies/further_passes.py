@@ -313,13 +313,13 @@ class _WindowPasses:
     update: Update
     """What its first pass learned."""
     agents: list[Agent]
-    """Those with further passes."""
+    """The agents with further passes."""
     loss: WindowLoss
-    """What is theirs of the first pass."""
+    """These agents' losses of the first pass."""
     passes: int
     replay: Replay | DrawnWindows
-    """Of its ticks."""
+    """Replay of the window's ticks."""
     senders: list[ReplayedSender]
-    """Those whose windows are replayed beside it."""
+    """The senders whose windows are replayed beside it."""
     minibatches: dict[int, list[Minibatch]]
     """By epoch."""

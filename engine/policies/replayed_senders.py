@@ -66,7 +66,7 @@ class ReplayedSender:
             self._link_noise = torch.stack(noises) if noises else None
             self._read_signals(messages)
         self._sent: _Sent | None = None
-        """Of the newest minibatch."""
+        """What was sent in the newest minibatch."""
 
     def _read_signals(self, messages: Sequence[Message]) -> None:
         """Keep what the messages' predictions are conditioned on, and where they count."""

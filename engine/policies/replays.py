@@ -109,7 +109,7 @@ class _SentInWindow:
     sent_at: Tensor | None
     """[S]: the ticks of it that made them, in order; None: all."""
     ticks: int
-    """Of it."""
+    """Ticks of that evaluation."""
     sent: Tensor | None
     """[S, K * B, size]: what was sampled; None: the port's output is sent."""
     sampling_noise: Tensor | None
@@ -127,7 +127,7 @@ class _Pass:
     """A replay for some environments."""
 
     rows: Mapping[str, Tensor]
-    """Of each agent."""
+    """Each agent's rows."""
     ends: dict[str, Tensor]
     """Of each channel that is read, as many of each member."""
     replayed_messages: dict[str, Tensor]
@@ -156,7 +156,7 @@ class _ReplayedMessage:
     order: Tensor | None
     """[T]: the place of what each tick reads among the constants, followed by those sent in the window; None: all in order."""
     available: Mask
-    """Of T, K * B."""
+    """Where a message is present, [T, K * B]."""
     replayed_messages: slice | None = None
     """The ticks of a sender that is replayed beside the receiver, whose messages are read; None: those above are."""
 
@@ -206,10 +206,10 @@ class _ReplayedTicks:
     inputs: Tensor | None
     """[T, rows, *input_shape], where nothing of it is made in the window."""
     observations: list[Tensor]
-    """Else: [T, rows, …] each."""
+    """The observations where `inputs` is None, [T, rows, …] each."""
     messages: list[_ReplayedMessage]
     state: _ReplayedMessage | None
-    """Of a tick of an agent with a state."""
+    """What an agent with a state reads of the tick before; None: it has no state."""
 
 
 @dataclass(slots=True)
@@ -218,7 +218,7 @@ class _Outputs:
 
     agents: list[Agent]
     steps: dict[str, list[int]]
-    """Of each agent: of its evaluations."""
+    """Steps of each agent's evaluations."""
     kept: list[str]
     """The ports of its evaluations that are asked for, or that `heads` are made from."""
     heads: list[str]
@@ -234,8 +234,8 @@ class SomeRows(Replay):
 
     Args:
         window: The window.
-        agents: Those that learn together.
-        forward_pass: Of the run.
+        agents: The agents that learn together.
+        forward_pass: The forward pass of the run.
         replayed_messages: By channel whose sender is replayed too: its messages.
     """
 

@@ -31,7 +31,7 @@ _CHANNEL_KEYS: Mapping[str, Path] = {
     "input.learn": ("input", "learn"),
     "bits": ("link", "bits"),
 }
-"""The same of a channel."""
+"""What can change of a channel, and where it is in the scenario file."""
 
 
 def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:

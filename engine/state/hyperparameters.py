@@ -44,7 +44,7 @@ _NOT_0 = (None, 0.0)
 
 
 def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Hyperparameter]:
-    """Those of what has an optimiser."""
+    """The hyperparameters of what has an optimiser."""
     hyperparameters = {"learning_rate": Hyperparameter((*path, "lr"), f"{attribute}.rate.base")}
     for key in ("clip", "weight_decay"):
         hyperparameter = Hyperparameter((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)

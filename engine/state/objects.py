@@ -69,7 +69,7 @@ def check_kept(system: System) -> None:
     """Check that a state holds all that users' objects keep.
 
     Raises:
-        RunError: It does not (`lost_state`).
+        RunError: An object keeps something that the state does not hold (`lost_state`).
     """
     if (lost := lost_state(system)) is not None:
         raise RunError(lost)

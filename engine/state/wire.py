@@ -37,7 +37,7 @@ _OF_NUMPY = {
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 """Types of integers, the narrowest first."""
 _SIZE = struct.Struct("!Q")
-"""Of the JSON; 0: there is no tree."""
+"""Bytes of the JSON; 0: there is no tree."""
 
 
 def encode(tree: Any) -> tuple[bytes, Iterator[bytes | memoryview]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import networkx as nx
 
-from antiphon.base.errors import with_article
+from antiphon.base.errors import with_article, with_count
 from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
@@ -299,7 +299,7 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
         if late:
             steps, source = min(late)
             yield (
-                f"agent {name}: receives what '{source}' observed {steps} step{'s' * (steps != 1)} later, when another example is shown "
+                f"agent {name}: receives what '{source}' observed {with_count(steps, 'step')} later, when another example is shown "
                 f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
             )
 
@@ -311,7 +311,7 @@ def _over(scenario: Scenario, env: Description) -> Iterator[str]:
         late = any(goal.read != "each" for goal in agent.objectives.values())
         if late and agent.align and lags.get(name):
             yield (
-                f"agent {name}: receives an example's last step {lags[name]} step{'s' * (lags[name] != 1)} later, when its episode has ended, "
+                f"agent {name}: receives an example's last step {with_count(lags[name], 'step')} later, when its episode has ended, "
                 "so its objective never counts; remove the delays, or use `read: each`"
             )
 
@@ -442,8 +442,11 @@ def _updates_of_window(scenario: Scenario, group: Iterable[str]) -> int:
 def _fix_of_window(clocks: Sequence[ClockSpec], *, usual: bool) -> str:
     """Return how agents that learn together learn more often: by what makes their window long, but for `unroll: episode`, which
     is chosen for what a shorter window would not learn; a policy's default window (`usual`) is not advised against."""
-    keys = ["period"] * any(clock.period > 1 for clock in clocks)
-    keys += ["unroll"] * (not usual and any(clock.unroll not in (1, "episode") for clock in clocks))
+    keys = []
+    if any(clock.period > 1 for clock in clocks):
+        keys.append("period")
+    if not usual and any(clock.unroll not in (1, "episode") for clock in clocks):
+        keys.append("unroll")
     shorter = "smaller" if "period" in keys else "shorter"
     return f"use a {shorter} {' or '.join(keys)}, or train for longer" if keys else "train for longer"
 
@@ -599,8 +602,9 @@ def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
             and agent.needs_rewards
             and f"{TURN}.{player}" in env.signals
             and not isinstance(unroll, str)
+            and unroll * agent.clock.period <= takers
         ):
-            names += [name] * (unroll * agent.clock.period <= takers)
+            names.append(name)
     if names:
         yield (
             f"agents {', '.join(names)}: {takers} agents take turns, so their windows have about one turn, and a policy does not "

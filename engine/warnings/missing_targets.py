@@ -34,7 +34,8 @@ def missing_in_data(scenario: Scenario, env: Description) -> list[str]:
         for goal in agent.objectives.values():
             if goal.target is not None and goal.target in env.signals:
                 names = agents.setdefault((goal.target, goal.get("ignore_index")), [])
-                names += [name] * (name not in names)
+                if name not in names:
+                    names.append(name)
     return [
         _line(
             agents[target], target[0], f"is missing in all {env.example_counts['train']:,} training examples"

@@ -269,7 +269,8 @@ def making(
             cannot = f"{keys[named[0]]!r}, and '{name}' cannot be made with it: {line}"
             ending = "" if fix else "; write another value, or leave it out"
             raise ScenarioError(f"env.{named[0]}: {cannot}{ending}") from None
-        with_values = " with " * bool(keys) + ", ".join(f"{key}: {value!r}" for key, value in keys.items())
+        values = ", ".join(f"{key}: {value!r}" for key, value in keys.items())
+        with_values = f" with {values}" if keys else ""
         ending = "; write other values, or leave them out" if keys and not fix else ""
         raise ScenarioError(f"env.id: '{name}' cannot be made{with_values}: {line}{ending}") from None
 

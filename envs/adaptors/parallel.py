@@ -103,7 +103,7 @@ def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str
             (see `open_workers`).
 
     Raises:
-        ScenarioError: They do not fit.
+        ScenarioError: `stack` or `workers` does not fit the environment.
     """
     if "stack" in keys:
         stacked = partial(_stacked, make, keys["stack"])

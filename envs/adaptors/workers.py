@@ -95,7 +95,7 @@ class Worker:
     """A process that steps some environments.
 
     Args:
-        factories: They make the environments, there.
+        factories: Functions that make the environments in the process.
     """
 
     def __init__(self, factories: Sequence[Callable[[], Any]]) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.errors import DivergenceError, ScenarioError, with_count
 from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
 from antiphon.base.nearest_names import suggest
@@ -53,7 +53,7 @@ class Population:
 
     Attributes:
         runs: One for each member, in order.
-        simulations: Theirs.
+        simulations: The members' simulations.
         sequential_reason: Why they are stepped one after the other; None: they are stepped together.
         threads: Torch's threads in its calls.
         matmul_precision: Torch's precision of matrix products in its calls.
@@ -282,8 +282,8 @@ class Population:
         self.close(failure)
 
     def __repr__(self) -> str:
-        first, count = self.simulations[0], len(self.simulations)
-        return f"<Population of {first.scenario.scenario}: {count} member{'s' * (count != 1)}, step {first.now:,}>"
+        first, count = self.simulations[0], with_count(len(self.simulations), "member")
+        return f"<Population of {first.scenario.scenario}: {count}, step {first.now:,}>"
 
     def _repr_html_(self) -> str:
         """Return the members with their newest losses and metrics in training, for notebooks."""

@@ -143,11 +143,12 @@ def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[str]:
     """
     drawn, every = initial_values(spec), 0 if spec.select is None else spec.select.every
     late = f"select.every: {every:,} steps, but members are trained for {until:,}: none is replaced"
-    return [late] * (every >= until) + [
+    alike = [
         f"vary.{name}: all {spec.members} members begin with {drawn[0][name]:g}; give more values, a range {{from: …, to: …}} or another seed"
         for name in ([] if start else spec.vary)
         if len({values[name] for values in drawn}) == 1
     ]
+    return [late, *alike] if every >= until else alike
 
 
 def near_the_best(scores: Sequence[tuple[float | None, float]]) -> list[int]:

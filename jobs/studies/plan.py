@@ -58,9 +58,9 @@ class PlannedRuns:
     """Runs that differ in their seed alone, however many lines they serve.
 
     Attributes:
-        name: That of their directories, without the seed.
+        name: The name of their directories, without the seed.
         label: The line of the table that they were planned for, in words.
-        request: That of seed 0.
+        request: The request of seed 0.
         scorings: The evaluations besides that of result.json; planning adds to them.
     """
 

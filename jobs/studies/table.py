@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import with_count
 from antiphon.base.files import write_csv, write_text
 from antiphon.base.manifests import write_checked
 from antiphon.jobs.studies.plan import worded
@@ -54,7 +55,7 @@ def heading(study: Mapping[str, Any]) -> str:
     """Return the title: name, budget, steps and seeds."""
     budget = "" if study["budget"] == "default" else f", budget {study['budget']}"
     steps = " – ".join(f"{count:,}" for count in dict.fromkeys([min(study["steps"]), max(study["steps"])]))
-    return f"{study['study']}{budget}: {steps} steps, {study['seeds']} seed{'s' * (study['seeds'] != 1)}"
+    return f"{study['study']}{budget}: {steps} steps, {with_count(study['seeds'], 'seed')}"
 
 
 def metric_name(lines: Sequence[Line]) -> str:
@@ -158,7 +159,8 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
 
     def variant(line: Line) -> str:
         diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
-        return f"{line['variant']}{diverged}{' (selected on test)' * bool(line['selected_on_test'])}"
+        selected = " (selected on test)" if line["selected_on_test"] else ""
+        return f"{line['variant']}{diverged}{selected}"
 
     def mean(line: Line) -> str:
         if line["mean"] is None:

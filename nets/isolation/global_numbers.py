@@ -170,7 +170,7 @@ _GENERATORS = {
     ),
 }
 _ARRAYS = ("numpy", "python")
-"""Those that torch's calls do not draw from."""
+"""Generators that torch's calls do not draw from."""
 
 
 def seed_globally(seed: int) -> None:

@@ -35,7 +35,7 @@ _FIELDS = (
     *("weight", "bias", "gain", "shift", "mean", "var", "new_mean", "new_var"),
     *("output", "unit", "inverse", "given", "back", "of_gain", "of_shift"),
 )
-"""Of `Tensors` in mlp.cpp."""
+"""Fields of `Tensors` in mlp.cpp."""
 
 
 class Form:

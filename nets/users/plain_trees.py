@@ -24,7 +24,7 @@ _SEQUENCES: dict[str, type] = {
 }
 _MAPPINGS: dict[str, type] = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, defaultdict)}
 _FACTORIES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, list, dict, set)} | {"": None}
-"""Of a `defaultdict`, by name."""
+"""Factories of a `defaultdict`, by name."""
 _NUMBERS = "biufc"
 """Kinds of numpy's types."""
 _PLAIN_DATA = "plain data: numbers, text, tensors, arrays, and lists, tuples, sets and dicts of them"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.engine import features, installed
+from antiphon.engine import feature_table, features
 from antiphon.engine.heart.feature import LEARNING, Feature, Features, points_of
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import EngineError
@@ -88,22 +88,22 @@ OF_SETTINGS: dict[str, Document] = {
 """Scenarios by setting, where `USERS` has none."""
 
 
-@pytest.mark.parametrize("row", installed.TABLE, ids=lambda row: row.feature)
+@pytest.mark.parametrize("row", feature_table.TABLE, ids=lambda row: row.feature)
 def test_a_setting_without_its_feature_is_an_error(
-    row: installed.Row, monkeypatch: pytest.MonkeyPatch
+    row: feature_table.FeatureRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = row.feature.rpartition(".")[0]
     document = OF_SETTINGS.get(row.setting) or USERS[module]
     assert points_of(row.kind)
     made(document, "cohort")
-    monkeypatch.setattr(installed, "TABLE", [one for one in installed.TABLE if one is not row])
+    monkeypatch.setattr(feature_table, "TABLE", [one for one in feature_table.TABLE if one is not row])
     with pytest.raises(EngineError, match=f"no feature obeys its setting '{row.setting}'"):
         made(document, "cohort")
 
 
 def test_the_points_of_a_step_name_the_features_of_the_table() -> None:
     features_by_point: dict[str, list[str]] = {}
-    for row in installed.TABLE:
+    for row in feature_table.TABLE:
         for point in points_of(row.kind):
             features_by_point.setdefault(point, []).append(row.kind.__name__)
     source = (FEATURES.parent / "heart" / "feature.py").read_text(encoding="utf-8")

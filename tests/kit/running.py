@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
-from antiphon.engine import installed
+from antiphon.engine import feature_table
 from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
@@ -40,7 +40,7 @@ def matmul_precision() -> str:
 
 def check_later(simulation: Simulation) -> Simulation:
     """Let what is not finite be found as on a GPU: after the steps, and not within."""
-    installed.check_later(simulation.running.backend)
+    feature_table.check_later(simulation.running.backend)
     return simulation
 
 

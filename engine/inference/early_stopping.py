@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from antiphon.base.errors import with_count
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.scenarios.training import EvaluateSpec, less_is_better
 
 
 @dataclass
-class Validation:
+class EarlyStopping:
     """The best values of the metrics by which a training keeps a checkpoint and ends.
 
     Attributes:
@@ -55,7 +56,7 @@ class Validation:
         for metric, patience in self.spec.patience.items():
             if (since := self.since.get(metric, 0)) < patience:
                 continue
-            line = f"{self.spec.split} {metric} has not improved in {since} evaluation{'s' * (since > 1)}"
+            line = f"{self.spec.split} {metric} has not improved in {with_count(since, 'evaluation')}"
             if self.at is None or metric not in self.best:
                 return line
             return f"{line} (best: {self.best[metric]:.4g} at step {self.at - since * self.spec.period:,})"

@@ -107,7 +107,7 @@ def _install(features: Features, made_for: Mapping[type, Any], *systems: System)
     used = {setting: place for system in systems for setting, place in feature_settings(system)}
     for setting in used.keys() - {row.setting for row in TABLE}:
         raise EngineError(
-            f"{used[setting]}: no feature obeys its setting '{setting}'; engine/installed.py has to name one"
+            f"{used[setting]}: no feature obeys its setting '{setting}'; engine/feature_table.py has to name one"
         )
     for row in TABLE:
         if row.setting in used and row.of in made_for:
