@@ -110,7 +110,7 @@ class Nature(HeadedNetwork):
         super().__init__((inputs,), heads)
         self.strides, self.norm, self.activation = strides, norm, activation
         self.images: list[tuple[int, tuple[int, ...], str]] = []
-        """Of each image: where it begins in a sample, its shape and layout."""
+        """Each image: where it begins in a sample, its shape and layout."""
         start, maps = 0, []
         for shape, layout in observed:
             if len(shape) in (2, 3):

@@ -53,7 +53,7 @@ class PassConstants:
     entropy: Tensor
     """What is learned in units of a choice's entropy."""
     error: Tensor
-    """The same, of half the squared error of its value."""
+    """What is learned in units of half the squared error of a choice's value."""
 
     @classmethod
     def of(

@@ -25,7 +25,7 @@ _STEPS = 6
 _LINK = {"delay": 1, "drop": 0.25}
 _PARTS = {"s0": 0, "s1": 0, "r0": 1, "r1": 1}
 _TOLERANCE = 1e-9
-"""Of parameters in float64, relative and absolute: a stack computes the same sums in another order."""
+"""Tolerance of parameters in float64, relative and absolute: a stack computes the same sums in another order."""
 _DRAWN = "draw random numbers with torch alone, and keep no variable of a module or class from run to run"
 _MIXED = "compute every row by itself, without a mean or sum over rows: a stack has those of several agents"
 _UNSAVED = (

@@ -51,7 +51,7 @@ WRITTEN: Mapping[str, str] = {
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
 MOST_PROBLEMS = 1000
-"""Of a document, at which it is examined no further."""
+"""Problems of a document at which it is examined no further."""
 _PLACE = re.compile(r"[a-z_]+(\.\w+)*")
 _PARTS = (("agents",), ("channels",))
 _NUMBER = re.compile(r"\d+")

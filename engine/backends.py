@@ -113,7 +113,7 @@ class StackedBackend(Engine):
 
     Args:
         base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
-        *other_seeds: Those of other seeds of its scenario (`reason_apart`), computed as one with it.
+        *other_seeds: The systems of other seeds of its scenario (`reason_apart`), computed as one with it.
         stacked: Whether agents of one kind are computed as one; else every stack is of one.
         part: The part of it that is run; None: all of it.
         native: Whether the native kernel computes the stacks that it can.

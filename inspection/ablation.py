@@ -476,7 +476,7 @@ class _OtherSteps(_Replacement):
     def __init__(self, evaluated: _Evaluated) -> None:
         super().__init__(evaluated)
         self._sent: dict[str, dict[int, Tensor]] = {}
-        """By channel and step, of the newest batch."""
+        """Messages by channel and step, of the newest batch."""
 
     def watch(self, batch: int) -> Deliver:
         self._sent.clear()

@@ -80,7 +80,7 @@ def divided(
         for call in calls:
             call.add_done_callback(lambda _: _wake(address))
         connections: dict[int, Connection] = {}
-        """Of the shares whose processes take part, by their first member."""
+        """Connections of the shares whose processes take part, by their first member."""
         while len(connections) < count:
             with suppress(AuthenticationError, EOFError, OSError):  # it was only woken
                 connection = listener.accept()

@@ -25,7 +25,7 @@ def clipped(
     """Clip gradients as torch.nn.utils.clip_grad_norm_ does, without synchronising host and device.
 
     Args:
-        gradients: They stay bit-identical where their norm is smaller.
+        gradients: The gradients, bit-identical where their norm is smaller.
         largest: The largest joint norm.
         norm: That of all gradients that are clipped together, []; None: of these.
     """

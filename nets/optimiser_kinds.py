@@ -187,4 +187,4 @@ class AdamW(Adam):
 
 
 RULES: Mapping[str, type[Rule]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
-"""By kind."""
+"""Rules by kind."""

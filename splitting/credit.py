@@ -48,7 +48,7 @@ def _in_order(traced: ModelGraph) -> list[str]:
 
 
 def _read_by(traced: ModelGraph, path: str) -> Shape:
-    """Of a sample of the first tensor that a submodule reads."""
+    """Shape of a sample of the first tensor that a submodule reads."""
     node = traced.entries[path]
     values = (traced.facts[read].value for read in node.all_input_nodes)
     return next((tuple(value.shape[1:]) for value in values if isinstance(value, Tensor)), ())

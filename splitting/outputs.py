@@ -196,7 +196,7 @@ def predictions_of(
     Args:
         trace: Of the model.
         outputs: By key or index, what the output's objective needs.
-        dropped: Those that have no objective.
+        dropped: Outputs that have no objective.
 
     Raises:
         ScenarioError: One is none of the forward's, or is named twice, or some are left out; the line lists the outputs.

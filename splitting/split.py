@@ -52,7 +52,7 @@ from antiphon.splitting.tracer import trace
 from antiphon.splitting.whole import check_whole
 
 _LENS = 2 / 3
-"""Of a head's operations: those of its forward and of the message's gradient, without its parameters'."""
+"""Share of a head's operations in its forward and the message's gradient; the rest is for its parameters."""
 
 
 @in_own_context

@@ -33,7 +33,7 @@ from antiphon.splitting.graph import (
 from antiphon.splitting.part_modules import ModelPart
 
 _CLOSE = 1e-3
-"""Of the largest number of a tensor: kernels round differently."""
+"""Difference that is close, as a share of the largest number of a tensor: kernels round differently."""
 
 
 class _Alike(fx.Interpreter):

@@ -75,7 +75,7 @@ class _WrittenGradient(weakref.ref[Tensor]):
 
 
 _written: dict[int, _WrittenGradient] = {}
-"""By identity of the gradient."""
+"""Gradients that were written here, by identity."""
 _hooks: list[Any] = []
 
 

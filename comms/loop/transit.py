@@ -47,7 +47,7 @@ class Transit:
     Attributes:
         lock: Held while any of it is read or changed.
         newest: The newest message, with its graph; None: none has been sent.
-        open_messages: Those for which a gradient may return, or has.
+        open_messages: The messages for which a gradient may return, or has.
         injections: Predicted gradients that the sender has not learned from, and the changes in place of their messages as these were sent.
         expected_losses: What a critic expects the receiver to lose, [B] each, of the messages for which the sender has not learned.
         newest_comparison: The prediction and the returned gradient of the newest message that the predictor has learned from.

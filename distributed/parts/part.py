@@ -51,7 +51,7 @@ class PartRow(NamedTuple):
 
     row: Row
     sums: dict[str, Any]
-    """Of the losses since the row before (`MeanAccumulator.state_dict`)."""
+    """Sums of the losses since the row before (`MeanAccumulator.state_dict`)."""
 
 
 class Part:

@@ -59,8 +59,8 @@ class MeasuredLine:
         sender: The part.
         receiver: The neighbour.
         latency: Seconds that the first byte takes.
-        nbytes: Of the largest exchange, as it was.
-        seconds: That the line is taken up by such an exchange, one following another.
+        nbytes: Bytes of the largest exchange, as it was.
+        seconds: Seconds that the line is taken up by such an exchange, one following another.
         loses: Whether packets had to be sent again on the present connection.
         congestion_control: The connection's, by its name; empty where the system has one for all.
     """

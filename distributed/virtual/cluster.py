@@ -116,7 +116,7 @@ class VirtualCluster:
 
     Args:
         profile: The cluster; part i runs on machine i.
-        parts: That do not wait for exchanges, but for a message where an agent learns from nothing else.
+        parts: Parts that do not wait for exchanges, but for a message where an agent learns from nothing else.
         step_seconds: Seconds of a step of each part without chance, above 0.
         seed: Of chance.
 
@@ -133,7 +133,7 @@ class VirtualCluster:
         self.machines = [MachineState() for _ in parts]
         self.seconds = 0.0
         self._seed_of = cache(lambda *purpose: seed_for(seed, "virtual", *purpose))
-        """Of chance, by purpose: with the count of what happens it is all that a number depends on, so nothing is kept."""
+        """Seed of chance, by purpose: with the count of what happens it is all that a number depends on, so nothing is kept."""
         self._heap: list[Event] = []
         self._number = 0
         self._inbox: list[list[Exchange]] = [[] for _ in parts]

@@ -42,7 +42,7 @@ from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 _TIMED_STEPS = 24
-"""Of each part whose machine's profile says `measure`."""
+"""Steps that are timed of each part whose machine's profile says `measure`."""
 
 
 class VirtualCoordinator(Executor):

@@ -40,7 +40,7 @@ class Shapes:
     inputs: dict[str, Shape]
     """What each agent's network takes in, by agent."""
     messages: dict[str, Shape]
-    """By channel name; of states the network says it."""
+    """Shape of a message by channel; that of a state is what the network says."""
     heads: dict[str, tuple[Head, ...]]
     """Each agent's heads, in canonical order: the objective's, its value's, then its ports."""
     critics: dict[str, Shape]

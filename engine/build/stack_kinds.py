@@ -344,7 +344,7 @@ def channel_stacks_of(
 
     Args:
         system: The agents and channels.
-        *other_seeds: Those of other seeds.
+        *other_seeds: The systems of other seeds.
         stack_of: By agent its stack.
         alone: Agents without a second.
     """

@@ -143,12 +143,12 @@ class Numbers:
 
     Args:
         earlier: The numbers of an earlier period.
-        present: Those of the period that is about to be recorded.
+        present: The numbers of the period that is about to be recorded.
         periods: How many periods later that is.
         device: Where.
 
     Raises:
-        NotRecordable: They do not grow evenly with the periods.
+        NotRecordable: The numbers do not grow evenly with the periods.
     """
 
     def __init__(self, earlier: NumberLog, present: NumberLog, periods: int, device: torch.device) -> None:

@@ -157,7 +157,7 @@ class CapturedLoop(Executor):
     def __init__(self, recorder: Callable[[], CudaGraphRecorder] = CudaGraphRecorder) -> None:
         self._recorder = recorder
         self._periods: _Periods | None = None
-        """Of the newest backend; None: no step has been taken."""
+        """The periods of the newest backend; None: no step has been taken."""
         self._reached = 0
         """Steps taken, by the newest period; 0: the simulation has gone on from there."""
 

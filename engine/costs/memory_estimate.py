@@ -32,7 +32,7 @@ class MemoryEstimate:
     """
 
     parameters: int
-    """Of all agents, with their running statistics; tied agents have them once."""
+    """Parameters of all agents, with their running statistics; tied agents have them once."""
     optimiser: int
     """The agents' optimisers: moments, or momentum."""
     predictors: int

@@ -35,7 +35,7 @@ class CohortPlan:
     about: Mapping[str, str]
     """The first of them in words (`about_agent`)."""
     optimiser: str | None
-    """By what they learn: `adam 0.001`; None: they are frozen."""
+    """What the agents learn with: `adam 0.001`; None: they are frozen."""
     parameters: int
     """Parameters of each agent."""
 

@@ -46,7 +46,7 @@ class NewestStates(Note):
     """The newest states of an agent."""
 
     states: list[tuple[int, Tensor]] = field(default_factory=list, metadata=ROWS)
-    """By step, oldest first, [rows, state size]."""
+    """States by step, oldest first, [rows, state size]."""
 
 
 class Contexts(Feature):

@@ -74,7 +74,7 @@ class TiedGradients(Feature):
         engine: Of the system; tied agents are not stacked.
 
     Attributes:
-        agents: Those with tied parameters.
+        agents: The agents with tied parameters.
     """
 
     def __init__(self, engine: Engine) -> None:

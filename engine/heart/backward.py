@@ -49,7 +49,7 @@ class BackwardPass:
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
         self._users_groups = {group for group in system.groups if self._is_users(group)}
-        """Those that go back through a user's hooks and functions, which may draw random numbers."""
+        """Groups that go back through a user's hooks and functions, which may draw random numbers."""
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""

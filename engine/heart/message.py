@@ -123,7 +123,7 @@ class Message:
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
     open_window_numbers: set[int] = field(metadata=PLAIN)
-    """Those of `ReadPlan.window_numbers` that have not closed."""
+    """Windows of `ReadPlan.window_numbers` that have not closed."""
     finished_at: int | None = field(default=None, metadata=PLAIN)
     """Step at which the last of these windows closed; None: one is open. If no read may be booked, it is finished as it is sent."""
     back_at: int | None = None

@@ -32,7 +32,7 @@ _DTYPE_CHECK = torch.ops.aten._assert_tensor_metadata.default
 _FIXED_BATCH = "Constraints violated (batch)"
 """Part of torch's error of a module in which the size of the batch has become a constant."""
 _ROWS = 2
-"""Of the example that a module is traced with; files take any number."""
+"""Rows of the example that a module is traced with; files take any number."""
 
 
 def check_agents(agents: Sequence[str] | None, system: System) -> None:

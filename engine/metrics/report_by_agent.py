@@ -219,7 +219,7 @@ Sums = tuple[Tensor, Tensor, int | Tensor]
 
 
 FigureSums = tuple[Tensor, Tensor]
-"""Of policies' metrics over windows, and of how many of these were finite, [N, metrics] each."""
+"""Sums of policies' metrics over windows, and how many of these were finite, [N, metrics] each."""
 
 
 def _stacked(totals: dict[tuple[str, ...], Any], agents: tuple[str, ...]) -> Any:
@@ -244,7 +244,7 @@ class MeanAccumulator:
 
     Args:
         system: The system of the agents.
-        *other_seeds: Those of other seeds; of several, agents are `name@seed` here.
+        *other_seeds: The systems of other seeds; of several, agents are `name@seed` here.
     """
 
     def __init__(self, system: System, *other_seeds: System) -> None:
@@ -256,7 +256,7 @@ class MeanAccumulator:
         }
         self._batch = system.batch
         self._sums: dict[tuple[str, ...], Sums] = {}
-        """By agents: one, or the members of a stack ([N] each)."""
+        """Sums by agents: one, or the members of a stack ([N] each)."""
         self._figures: dict[tuple[str, ...], FigureSums] = {}
         self._names: dict[tuple[str, ...], list[str]] = {}
         """The names of policies' metrics, by agents."""

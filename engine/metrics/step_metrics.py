@@ -84,7 +84,7 @@ class Row(NamedTuple):
     """What is recorded of a step: of a whole simulation, or of a part."""
 
     figures: list[Figure]
-    """Of agents and channels, but for means of losses."""
+    """Metrics of agents and channels, but for means of losses."""
     histograms: list[HistogramRow]
     samples: list[SampleRow]
     env: dict[str, float]

@@ -115,7 +115,7 @@ class _Times:
             for windows in self.windows.values()
         }
         every = range(max(min(first_steps.values(), default=steps.start), 0), steps.stop)
-        """Those of the windows that are open at the first step too."""
+        """The steps, and those before them of windows that are open at the first."""
         bounds = {windows: dict(zip(every, windows.spans(every), strict=True)) for windows in first_steps}
         self.bounds = {name: bounds[windows] for name, windows in self.windows.items()}
         """By agent and step, the first and the last step of its window."""

@@ -49,9 +49,9 @@ class Critics(Feature):
         """Return the values at the ticks of one call, [rows, 1], and the new running statistics.
 
         Args:
-            ticks: These.
+            ticks: The ticks.
             buffers: The running statistics before them.
-            statistics: Those by which observations are normalised.
+            statistics: The statistics by which observations are normalised.
         """
         learner = self.agents[ticks[0].agent_name].learner
         observed = torch.cat([self.input(tick, statistics) for tick in ticks])

@@ -43,7 +43,7 @@ class FurtherPasses(WindowsAtOnce):
         engine: Whose windows they are of.
 
     Attributes:
-        agents: Those with further passes.
+        agents: The agents with further passes.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -71,7 +71,7 @@ class FurtherPasses(WindowsAtOnce):
         """The groups whose first pass is evaluated at once, with their agents."""
         engine.forward_pass.keep_no_graph(name for agents in self._at_once.values() for name in agents)
         self._first: dict[LearningGroup, _FirstPass] = {}
-        """Of their newest windows, until the further passes."""
+        """The first pass over the newest window of each group, until the further passes."""
         for channel in self.system.channels.values():
             if channel.synthetic_gradient.replayed:
                 _check_replayable(channel, self.system)
@@ -301,9 +301,9 @@ class _FirstPass:
 
     window: Window
     replay: Replay
-    """Of its ticks; the further passes use it too."""
+    """Replay of the window's ticks; the further passes use it too."""
     ports: dict[str, Tensors]
-    """By agent, [ticks, rows, …]."""
+    """Ports by agent, [ticks, rows, …]."""
 
 
 @dataclass(slots=True)
@@ -322,4 +322,4 @@ class _WindowPasses:
     senders: list[ReplayedSender]
     """The senders whose windows are replayed beside it."""
     minibatches: dict[int, list[Minibatch]]
-    """By epoch."""
+    """Minibatches by epoch."""

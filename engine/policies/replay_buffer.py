@@ -33,7 +33,7 @@ class ReplayBuffer(Note):
     """The newest N windows of an agent's rows; a window takes the place of the oldest one."""
 
     windows: dict[str, Tensor] = field(metadata=ROWS)
-    """By name, [rows, N, T, …]."""
+    """Tensors of the windows by name, [rows, N, T, …]."""
     written: Tensor = field(metadata=ROWS)
     """[rows] int64: windows of each row so far."""
 

@@ -34,9 +34,9 @@ class Minibatch:
 
     epoch: int
     rows: Mapping[str, Tensor]
-    """Of each agent, as many of each member, member by member."""
+    """Each agent's rows, as many of each member, member by member."""
     constants: Mapping[str, PassConstants]
-    """Of each policy; empty where they come with the windows that are drawn."""
+    """Each policy's constants; empty where they come with the windows that are drawn."""
 
 
 class Replay:
@@ -129,7 +129,7 @@ class _Pass:
     rows: Mapping[str, Tensor]
     """Each agent's rows."""
     ends: dict[str, Tensor]
-    """Of each channel that is read, as many of each member."""
+    """Rows of each channel that is read, as many of each member."""
     replayed_messages: dict[str, Tensor]
     """By channel whose sender is replayed too: its messages, [K, T, b, size]."""
     ports_by_key: dict[tuple[str, int], Tensors] = field(default_factory=dict)

@@ -63,7 +63,7 @@ OF_AGENTS: Mapping[str, Hyperparameter] = {
     },
     "p_update": Hyperparameter(("learn",), "participation.probability", (0.0, 1.0)),
 }
-"""Those of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
+"""Hyperparameters of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
 OF_CHANNELS: Mapping[str, Hyperparameter] = {
     **_trained(("gradient", "optimiser"), "synthetic_gradient.model"),
     "scale": Hyperparameter(("gradient", "scale"), "synthetic_gradient.injection.scale.base", _NOT_0),
@@ -74,7 +74,7 @@ OF_CHANNELS: Mapping[str, Hyperparameter] = {
     **_trained(("input", "optimiser"), "synthetic_input.model", "input."),
     **{key: Hyperparameter(("link", key), f"ledger.link.{key}", _NOT_0) for key in ("drop", "noise")},
 }
-"""Those of channels; without a prefix they are the synthetic gradient's."""
+"""Hyperparameters of channels; without a prefix they are the synthetic gradient's."""
 
 
 def path_of(key: str, paths: Mapping[str, Path]) -> Path | None:

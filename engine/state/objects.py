@@ -15,7 +15,7 @@ from antiphon.nets.users.kept_state import KeptState
 from antiphon.nets.users.module_state import ModuleState
 
 OBJECTS = "objects"
-"""Of a system's state: the states of own objectives, by agent."""
+"""Key, in a system's state, of the states of own objectives by agent."""
 
 
 def _objectives(system: System) -> dict[str, dict[int, KeptState]]:

@@ -177,7 +177,7 @@ def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str
 
     Args:
         source: The run or checkpoint.
-        agents: Those that are read; others are empty. Agents that share parameters are one learner, by the first of them.
+        agents: The agents that are read; others are empty. Agents that share parameters are one learner, by the first of them.
 
     Raises:
         RunError: There is no checkpoint, or it is damaged.

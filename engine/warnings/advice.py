@@ -35,7 +35,7 @@ _FEW = 100
 _LONGER = 8
 """How many times longer a receiver's window than its sender's is warned of."""
 _LONG_STEP = 1.0
-"""Of a parameter: networks begin with smaller ones."""
+"""A step of a parameter that is long: networks begin with smaller parameters."""
 _STAMPS, _LONGEST_FIX = 64, 16
 """First messages of a channel whose way back is followed, and the longest unroll that is advised for it, in ticks."""
 _OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")

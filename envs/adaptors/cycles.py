@@ -8,7 +8,7 @@ from typing import Any
 
 _CONVERSION = "pettingzoo.utils.conversions", "aec_to_parallel_wrapper"
 _WRAPPERS = {"AssertOutOfBoundsWrapper", "ClipOutOfBoundsWrapper", "OrderEnforcingWrapper"}
-"""Those of `pettingzoo.utils.wrappers` that pass on what is read of the environment below."""
+"""Classes of `pettingzoo.utils.wrappers` that pass on what is read of the environment below."""
 _READ = ("agents", "agent_selection", "rewards", "terminations", "truncations", "infos")
 
 

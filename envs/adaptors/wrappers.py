@@ -320,8 +320,8 @@ class LayersOfBatch:
         """Return the wrappers whose state outlives a reset and changes observations, such as running statistics.
 
         Args:
-            fresh: Those of an equal environment after a reset with a seed.
-            carried: Those of one that took over this one's state before the same reset.
+            fresh: The layers of an equal environment after a reset with a seed.
+            carried: The layers of an environment that took over this one's state before the same reset.
         """
         if self._processes is not None and _moments(self._processes, _STATISTICS[0]):
             return ["NormalizeObservation"]

@@ -19,7 +19,7 @@ from antiphon.envs.worlds.world import State, World
 _START = 1000.0
 """Rating of a member that has played no game."""
 _SLOPE = math.log(10) / 800
-"""Of the expected result, between -1 and 1: the tanh of this times the difference of ratings (Elo's scale, 400 points)."""
+"""Slope of the expected result, between -1 and 1: the tanh of this times the difference of ratings (Elo's scale, 400 points)."""
 _GAIN = 200.0
 """Points of rating for a win rate 1 above the expected one: a difference of ratings closes by half in an episode or two."""
 _NOISE = 1 / (3 * _SLOPE * math.sqrt(2))

@@ -31,7 +31,7 @@ _DECADE = 10
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 282, 26, 204
 """Sides of the axes within a panel."""
 _COLOURS = (222, 126, 40), (158, 163, 168), (47, 109, 181)
-"""Of the worst, the middle and the best member, which are told apart on white and on black, and by all eyes."""
+"""Colours of the worst, the middle and the best member, which are told apart on white and on black, and by all eyes."""
 _STYLE = """
 svg { font: 11px system-ui, sans-serif; fill: #56636f; }
 rect { fill: #ffffff; }

@@ -93,7 +93,7 @@ class PopulationRun(Observer):
         metric: What they are compared by; None: not known before the first score.
         scheduler: Of the members' jobs.
         until: The step they stop at.
-        scenario: That of the first member, with all changes.
+        scenario: The scenario of the first member, with all changes.
 
     Raises:
         ScenarioError: A scenario cannot be resolved or built, or what varies is structure.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "os^Dv<>P"
-"""They tell the variants apart in print, where colours do not."""
+"""Markers that tell the variants apart in print, where colours do not."""
 _ACROSS = 3
 _MOST_TICKS = 10
 _LEVEL = 4

@@ -17,7 +17,7 @@ _NAMES = {"highest": ("ieee", "ieee"), "high": ("tf32", "tf32"), "medium": ("tf3
 """Values of the backends, by torch's name."""
 _BY_VALUES: dict[tuple[str, ...], str] = {values: name for name, values in _NAMES.items()}
 _VALUES = ("none", "ieee", "tf32", "bf16")
-"""Of a backend; `none` is what it has where nothing is set, and computes as `ieee`."""
+"""Precisions of a backend; `none` is what it has where nothing is set, and computes as `ieee`."""
 
 
 def _text(cuda: str, mkldnn: str) -> str:

@@ -68,7 +68,7 @@ class Form:
         )
 
     def _indices(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
-        """Of these fields, and of some that normalised layers have, of each layer in turn."""
+        """Indices of these fields, and of some that normalised layers have, of each layer in turn."""
         return [
             len(_FIELDS) * i + _FIELDS.index(field)
             for i, norm in enumerate(self.norms)
