@@ -210,15 +210,12 @@ class LocalGradient(LabelGradient):
         if len(learned) < len(examples) or (self.buffers and len(learned) > 1):
             return super().loss_and_gradients(examples)
         self.buffers |= learned[-1].buffers
-        columns = [[g for g in column if g is not None] for column in _columns(learned)]
+        by_parameter = zip(*(item.gradients for item in learned), strict=True)
+        columns = [[g for g in column if g is not None] for column in by_parameter]
         gradients = [
             torch.stack(column).sum(0) if len(column) > 1 else next(iter(column), None) for column in columns
         ]
         return torch.stack([item.loss for item in learned]).sum(), gradients
-
-
-def _columns(learned: Sequence[Learned]) -> list[tuple[Tensor | None, ...]]:
-    return list(zip(*(item.gradients for item in learned), strict=True))
 
 
 @final

@@ -230,13 +230,10 @@ def measured_ablation(
         name: "" if ablation.change(name).interval else "a single example has no interval"
         for name in ablation.readouts
     }
-    undefined = Undefined(ablation.metric, _given(reasons), ["--ablate", kind], links=ablation.links.in_words)
+    given = {name: why for name, why in reasons.items() if why}
+    undefined = Undefined(ablation.metric, given, ["--ablate", kind], links=ablation.links.in_words)
     rows = ablation_rows(ablation)
     return Measured("ablation", plain, stored, rows, lambda: _show_ablation(ablation), undefined)
-
-
-def _given(reasons: Mapping[str, str]) -> dict[str, str]:
-    return {name: why for name, why in reasons.items() if why}
 
 
 def _ablation(ablation: Ablation) -> dict[str, Any]:

@@ -103,7 +103,8 @@ class Sockets:
         self, index: int, secret: bytes, host: str, take: Take, serve: Callable[[socket.socket], None]
     ) -> None:
         self.index, self.secret, self.take, self.serve = index, secret, take, serve
-        self._server = socket.create_server((host, 0), family=_family(host), backlog=_UNPROVEN)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._server = socket.create_server((host, 0), family=family, backlog=_UNPROVEN)
         self.host, self.port = self._server.getsockname()[:2]
         self.written = self.read = 0
         self.lock = threading.Lock()
@@ -488,10 +489,6 @@ def fill(connection: socket.socket, memory: memoryview) -> None:
 
 
 # --- both --------------------------------------------------------------------------------------------------
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _shut(connection: socket.socket) -> None:

@@ -50,16 +50,12 @@ def set_matmul_precision(precision: str) -> None:
 @contextmanager
 def in_matmul_precision(precision: str) -> Iterator[None]:
     """Compute in a precision, and restore the caller's; for errors see `set_matmul_precision`."""
-    values, name = _values(), _name()
+    values, name = [backend.fp32_precision for backend in _BACKENDS.values()], _name()
     try:
         set_matmul_precision(precision)
         yield
     finally:
         _set(values, name)
-
-
-def _values() -> list[str]:
-    return [backend.fp32_precision for backend in _BACKENDS.values()]
 
 
 def _name() -> str | None:
