@@ -999,8 +999,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "seeds-that-follow-one-another-share-an-objects-state",
         "jobs/scheduler.py",
-        "[_Apart()] * (len(self.jobs) > 1)",
-        "[_Apart()] * (len(self.jobs) > 2)",
+        "[_Apart()] if len(self.jobs) > 1 else []",
+        "[_Apart()] if len(self.jobs) > 2 else []",
         "tests/doors/test_losses.py::test_seeds_that_follow_one_another_share_no_loss_that_keeps_a_state",
     ),
     Fault(
