@@ -144,7 +144,7 @@ def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     line = "runs/it: is a population; leave out --parts and --mode"
     assert cli.refused("resume runs/it --parts 2") == line
     done = "--set: has no effect, as runs/it: is done; --steps N continues to a later step"
-    assert cli.refused("resume runs/it --set A.clip=1") == done
+    assert cli.refused("resume runs/it --set n0.optimiser.clip=1") == done
 
 
 OWN = """
