@@ -20,7 +20,7 @@ from antiphon.envs.datasets.catalogue import DATA_SETS, DataName, DataSet
 from antiphon.envs.datasets.dataset_files import Identity, identity
 from antiphon.envs.env_keys import HeldOptions, Split
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.stream import ExampleStream, ExampleTable
+from antiphon.envs.stream import ExampleStream, Table
 
 
 def patch_pixels(count: int, size: int, side: int, colours: int) -> NDArray[np.int64]:
@@ -165,19 +165,19 @@ class Cifar10(Digits):
         """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
 
 
-def picture_table(data: DataName, device: torch.device | str) -> ExampleTable:
+def picture_table(data: DataName, device: torch.device | str) -> Table:
     """Return a data set as `image` (bytes, flat) and `label`, shared by all users; DataError for damaged files."""
     return _table(data, identity(DATA_SETS[data].files()), torch.device(device))
 
 
 @functools.lru_cache(maxsize=4)
-def _table(data: DataName, files: tuple[Identity, ...], device: torch.device) -> ExampleTable:
+def _table(data: DataName, files: tuple[Identity, ...], device: torch.device) -> Table:
     """Return a data set, read once per process, state of its files and device; all streams share its memory."""
     pictures = DATA_SETS[data].load()
     pixels = (
         pictures.pixels if pictures.pixels.flags.writeable else pictures.pixels.copy()
     )  # torch takes no other
-    table = ExampleTable(
+    table = Table(
         columns={
             "image": torch.from_numpy(pixels).flatten(1),
             "label": torch.from_numpy(pictures.labels.astype(np.int64)),

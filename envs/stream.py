@@ -26,7 +26,7 @@ _BLOCK = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExampleTable:
+class Table:
     """Examples of a data set, one per row, and the rows of each split."""
 
     columns: dict[str, Tensor]
@@ -153,7 +153,7 @@ class ExampleStream(SeededEnv):
     def __init__(
         self,
         num_envs: int,
-        table: ExampleTable,
+        table: Table,
         description: Description,
         *,
         answer: str | None,
@@ -284,7 +284,7 @@ class Hyperplane(ExampleStream):
 
 
 @functools.lru_cache(maxsize=16)
-def _placed(options: Hyperplane.Options, device: torch.device, dtype: torch.dtype) -> ExampleTable:
+def _placed(options: Hyperplane.Options, device: torch.device, dtype: torch.dtype) -> Table:
     """Return a data set on a device; all streams of it share its memory."""
     seed, count = options.seed, options.count
     x = normal(seed_for(seed, "hyperplane", "points"), 0, count * options.size).view(count, options.size)
@@ -294,7 +294,5 @@ def _placed(options: Hyperplane.Options, device: torch.device, dtype: torch.dtyp
         side[chance.argsort()[: count // 10]] ^= True
     label = (chance < 0.5 if options.labels == "random" else side).long()
     onehot = torch.nn.functional.one_hot(label, 2).double()
-    table = ExampleTable(
-        columns={"x": x, "label": label, "onehot": onehot}, splits={"train": torch.arange(count)}
-    )
+    table = Table(columns={"x": x, "label": label, "onehot": onehot}, splits={"train": torch.arange(count)})
     return table.to(device, dtype)

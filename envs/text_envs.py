@@ -15,7 +15,7 @@ from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import texts
 from antiphon.envs.env_keys import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.stream import ExampleStream, ExampleTable
+from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.random import integers, seed_for
 
 
@@ -181,7 +181,7 @@ def _window_begins(text: str, length: int) -> dict[str, range]:
 
 
 @functools.lru_cache(maxsize=8)
-def _windows(source: str, length: int, digest: str, device: torch.device) -> ExampleTable:
+def _windows(source: str, length: int, digest: str, device: torch.device) -> Table:
     """Return the text of a digest on a device, its splits end to end, and where the windows of each begin."""
     del digest  # another text has another table
     splits = texts.load(source).splits
@@ -190,4 +190,4 @@ def _windows(source: str, length: int, digest: str, device: torch.device) -> Exa
         begins[name] = torch.tensor(starts, dtype=torch.int64) + first
         first += len(splits[name])
     text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])
-    return ExampleTable(columns={"text": text}, splits=begins).to(device, torch.float32)
+    return Table(columns={"text": text}, splits=begins).to(device, torch.float32)

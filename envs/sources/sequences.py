@@ -32,12 +32,12 @@ from antiphon.envs.sources.tensors import (
     signals_of,
 )
 from antiphon.envs.sources.values import TensorValue, join_values, read_value, refuse_packed, stack_values
-from antiphon.envs.stream import ExampleTable, shuffled
+from antiphon.envs.stream import Table, shuffled
 from antiphon.nets.isolation.own_context import in_own_context
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceTable(ExampleTable):
+class SequenceTable(Table):
     """Concatenated sequences: a column has a row per step, or a row per sequence; splits consist of sequences."""
 
     lengths: Tensor

@@ -25,7 +25,7 @@ from antiphon.envs.env_keys import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.values import WIDE, TensorValue, join_values, read_column, read_value, stack_values
-from antiphon.envs.stream import ExampleStream, ExampleTable
+from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
@@ -80,13 +80,11 @@ class Source:
             `dtype`.
     """
 
-    def __init__(
-        self, table: ExampleTable, description: Description, stream: Callable[..., TorchVectorEnv]
-    ) -> None:
+    def __init__(self, table: Table, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
         self.description = description
         self.table = table
         self._stream = stream
-        self._placed: dict[tuple[str, torch.dtype], ExampleTable] = {}
+        self._placed: dict[tuple[str, torch.dtype], Table] = {}
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{split} {count:,}" for split, count in self.description.example_counts.items())
@@ -296,7 +294,7 @@ def _source(
         if signal.training_only and signal.classes and not signal.shape
     ]
     description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
-    table = ExampleTable(columns=columns, splits=splits, divisors=divisors)
+    table = Table(columns=columns, splits=splits, divisors=divisors)
     digest = (lambda: table.digest) if named_in_state else None
     return Source(
         table, description, partial(ExampleStream, answer=answers[0] if answers else None, digest=digest)
