@@ -190,8 +190,8 @@ def test_a_setting_that_changes_on_resume_is_obeyed_by_all_members_and_their_cop
     cli(f"{WORDS} --name whole")
     shutil.copytree(here / "runs/whole", here / "runs/it")
     for setting, line in {
-        "*.learning_rate=0.01": "set: *.learning_rate: differs between members, since lr varies; leave it out",
-        "B.learn=false": "set: no agent 'B'; known: A",
+        "*.learning_rate=0.01": "--set: *.learning_rate: differs between members, since lr varies; leave it out",
+        "B.learn=false": "--set: no agent 'B'; known: A",
     }.items():
         assert cli.refused(f"resume runs/it --steps 32 --set {setting}") == line
     change = "--set *.schedule=null --set A.optimiser.clip=0.5"
