@@ -2,7 +2,7 @@
 
 | of an optimiser | kept, as in plain torch | refused in one line |
 | --- | --- | --- |
-| steps | parameters without a gradient stay | those that need a closure, sparse gradients or a graph |
+| steps | parameters without a gradient stay | those that need a closure, sparse gradients or a graph; warned of where locked agents have one each: those that mix their parameters |
 | `train()`, `eval()` | called around evaluations, where it has both | |
 | random numbers | those of a user's class are of the run's seed and the number of its step | |
 | state | `state_dict`; plain data in groups and attributes (`users/plain_trees.py`) | other objects that change, unless its `state_dict` has them |
@@ -15,6 +15,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -36,6 +37,9 @@ from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 Tree = dict[str, Any]
 _SHARE = "share_of_rate"
 """Key of a parameter group whose `lr` its optimiser has changed: the share of the rate, which checkpoints keep."""
+
+_TRIED = 4
+"""Steps of two small parameters, of which some estimate a rate at first."""
 
 
 class TorchOptimiser:
@@ -165,6 +169,31 @@ class TorchOptimiser:
             raise ScenarioError(
                 f"{section}: {name_of(self.kind)} failed in {method.__name__}(): {first_line(error)}; mend it, or its keys"
             ) from None
+
+    def mixes_parameters(self) -> bool:
+        """Return whether the step of a parameter depends on gradients of others, as where one estimate is of all; tried on two.
+
+        False where it cannot be tried. Classes of torch do not.
+        """
+        if not self._is_users:
+            return False
+        first, second = (of_seed(0, partial(self._trial, factor)) for factor in (1.0, 5.0))
+        return first is not None and second is not None and not torch.equal(first, second)
+
+    def _trial(self, factor: float) -> Tensor | None:
+        """The first of two parameters after some steps; `factor`: of the gradients of the second. None: a step failed."""
+        twin = copy.copy(self)
+        twin.parameters = [torch.full((2, 2), 0.5).requires_grad_() for _ in range(2)]
+        try:
+            optimiser = twin.make()
+            assert optimiser is not None
+            for step in range(1, _TRIED + 1):
+                for p, size in zip(twin.parameters, (1.0, factor), strict=True):
+                    p.grad = torch.tensor([[size, -2 * size], [size / step, step * size]])
+                optimiser.step()
+        except Exception:  # noqa: BLE001  (anything a user's optimiser may raise, which its own parameters show)
+            return None
+        return twin.parameters[0].data
 
     def check_saved(self) -> None:
         """Check that a checkpoint or fork can hold its state.

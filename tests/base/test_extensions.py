@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -556,6 +557,35 @@ def test_a_group_without_parameters_is_refused_of_one_agent_and_warned_of_where_
         training = {**scene["training"], key: groups}
         with pytest.warns(ScenarioWarning, match=f"^training.{line.replace('optimiser', key)}$"):
             made({**scene, "training": training}, "cohort").close()
+
+
+class Normalised(torch.optim.Optimizer):
+    """Steps of the length of the rate, of each parameter, or with `jointly` of all together."""
+
+    def __init__(self, params: Any, lr: float = 0.01, *, jointly: bool = False) -> None:
+        super().__init__(params, {"lr": lr})
+        self.jointly = jointly
+
+    def step(self, closure: Any = None) -> None:
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms = torch.stack([p.grad.norm() for p in parameters])
+        for p, norm in zip(parameters, norms, strict=True):
+            p.data.sub_(p.grad / (norms.norm() if self.jointly else norm), alpha=self.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("coupling", "jointly", "warned"),
+    [("locked", True, True), ("locked", False, False), ("decoupled", True, False)],
+)
+def test_locked_agents_with_optimisers_that_mix_their_parameters_are_warned_of(
+    coupling: str, jointly: bool, warned: bool
+) -> None:
+    scene = ring(count=2, channel={"coupling": coupling}, optimiser={"kind": Normalised, "jointly": jointly})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made(scene, "cohort").close()
+    line = "agents n0, n1: optimiser Normalised computes a step from all parameters it has"
+    assert [str(w.message).partition(", and each")[0] for w in caught] == [line] * warned
 
 
 def nadam(p: Tensor, gradients: list[Tensor], rate: float, beta: float) -> Tensor:

@@ -399,7 +399,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "optimisers-groups-without-parameters-are-taken",
-        "engine/build/optimiser_groups.py",
+        "engine/build/optimiser_checks.py",
         "            if group.axes in axes_by_place[path]:",
         "            if True:",
         "tests/base/test_extensions.py::test_a_group_without_parameters_is_refused_of_one_agent_and_warned_of_where_it_is_for_all",
