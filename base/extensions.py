@@ -56,6 +56,11 @@ Kind = TypeVar("Kind", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 
 
+def is_users(definition: object) -> bool:
+    """Return whether a class or function is a user's, by the module that it is defined in: not antiphon's."""
+    return not str(getattr(definition, "__module__", "")).startswith("antiphon.")
+
+
 def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     """Add a name to an extension point, for scenario files and for Python, in this process.
 
@@ -80,13 +85,13 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         )
     if not isinstance(name, str) or not name or "$" in name:
         raise ScenarioError(f"register: {point}: {name!r} is not a name; use a word")
-    is_built_in = str(getattr(factory, "__module__", "")).startswith("antiphon.")
-    if not is_built_in and name in _built_in(point):
+    of_users = is_users(factory)
+    if of_users and name in _built_in(point):
         raise ScenarioError(f"register: {point} {name!r} is built in; choose another name")
     if not callable(factory):
         raise ScenarioError(f"register: {name!r} is {factory!r}, which is not callable; register a factory")
-    (_OWN if is_built_in else _registered)[point][name] = factory
-    if not is_built_in:
+    (_registered if of_users else _OWN)[point][name] = factory
+    if of_users:
         note_registrars(name)
 
 

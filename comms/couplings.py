@@ -152,13 +152,12 @@ class Coupling(DeclaredCoupling):
     @property
     def is_users(self) -> bool:
         """Whether its class is a user's."""
-        return not type(self).__module__.startswith("antiphon.")
+        return extensions.is_users(type(self))
 
     @property
     def has_users_credit(self) -> bool:
         """Whether `credit` is called, and a user's; a class of a user's may have one of antiphon's."""
-        module: str = getattr(self.credit, "__module__", "")
-        return self.gives_credit and not module.startswith("antiphon.")
+        return self.gives_credit and extensions.is_users(self.credit)
 
     @property
     def gives_credit(self) -> bool:

@@ -102,7 +102,8 @@ def with_chosen_links(
             continue
         if division.one_process:
             raise ScenarioError(
-                f"parts: {name} is {value}, and one part has no line; leave out {name}, or give more parts"
+                f"parts: {name} is {value}, and one part has no line; leave out {name}"
+                + ", or give more parts" * is_automatic
             )
         if not is_automatic:
             raise ScenarioError(

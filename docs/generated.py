@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from pydantic import BaseModel
 
 import antiphon
+from antiphon.base.extensions import is_users
 from antiphon.cli import COMMANDS, command
 from antiphon.engine.feature_table import TABLE
 from antiphon.engine.heart.feature import (
@@ -206,7 +207,7 @@ def is_method(value: Any) -> bool:
     function = (
         value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     )
-    return inspect.isfunction(function) and function.__module__.startswith("antiphon.")
+    return inspect.isfunction(function) and not is_users(function)
 
 
 def called(name: str, value: Any) -> str:

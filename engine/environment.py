@@ -15,6 +15,7 @@ from torch import Tensor
 
 from antiphon.base.call_errors import call_error
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
+from antiphon.base.extensions import is_users
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
@@ -268,7 +269,7 @@ class EnvironmentRunner(SignalledSteps):
         env.request(names.difference(self._outcomes))
         kind: Any = type(env)
         seeds_itself = isinstance(env, World) and kind.step is World.step and kind.reset is World.reset
-        self._is_users = not (kind.__module__.startswith("antiphon.") or seeds_itself)
+        self._is_users = is_users(kind) and not seeds_itself
         """Whether it is of a user's class, and may draw random numbers."""
         fix = "let each have its own: register a function that makes it (antiphon.environment)"
         use(env.handed_over(), self, "env", fix)

@@ -6,6 +6,7 @@ one or elsewhere, is its `Executor`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, check_flags, checked_seed
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import refusals_named, uncollected
@@ -317,6 +318,7 @@ class LiveSystem:
         self.executor = executor or Executor()
         self.scenario = scenario
         self.changes: list[tuple[int, str, Any]] = []
+        self._warned_of_lost = False
         self.closed = False
         self._world: EnvironmentRunner | None = None
         with settings.context():
@@ -742,9 +744,14 @@ class LiveSystem:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write a checkpoint folder: see `Simulation.save`."""
+        """Write a checkpoint folder: see `Simulation.save`. A ScenarioWarning says of the first one why no run can go on from it."""
         with uncollected():
             state = self.state_dict(complete=False)
+            if (lost := state.get("lost")) is not None and not self._warned_of_lost:
+                self._warned_of_lost = True
+                warnings.warn(
+                    f"the run cannot go on from this checkpoint: {lost}", ScenarioWarning, stacklevel=2
+                )
             return write_simulation(
                 given_path(path), self.scenario, self.dtype, state, lambda: self.described
             )

@@ -23,6 +23,7 @@ from pydantic import create_model
 
 from antiphon.base.deferred import Deferred
 from antiphon.base.errors import ScenarioError, require, with_article
+from antiphon.base.extensions import is_users
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, UnknownKey, show_value
@@ -236,7 +237,7 @@ def is_users_own(spec: Any) -> bool:
         return False
     kind, name, _ = _declared(spec)
     if kind is None:
-        return not type(spec).__module__.startswith("antiphon.")
+        return is_users(type(spec))
     return kind == "id" and not name.startswith("antiphon/")
 
 

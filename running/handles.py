@@ -22,7 +22,6 @@ from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import oldest_first
 from antiphon.engine.inference.composition import agent_module
 from antiphon.engine.metrics.channel_figures import ChannelFigures
 from antiphon.engine.metrics.report_by_agent import AgentReport
@@ -518,17 +517,13 @@ class Recording:
         return torch.stack(self.values[quantity])
 
     def _value(self, backend: Backend, learned: AgentReport, quantity: str, step: int) -> Tensor | None:
-        agents = backend.per_agent().agents
-        if self.name in agents:
-            return agents[self.name].learner.parameters[quantity]
+        if self.name in backend.stacked.single_system.agents:
+            return backend.per_agent().agents[self.name].learner.parameters[quantity]
         if quantity == "message":
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
-            if not backend.per_agent().channels[self.name].predicts:
-                return None
-            injected = [
-                update.newest_injected_by_channel.get(self.name) for update in oldest_first(learned.updates)
-            ]
-            return next((credit.gradient for credit in reversed(injected) if credit is not None), None)
+            stack, _ = backend.stacked.channel_of(self.name)
+            credit = learned.newest_injected(self.name) if stack.predicts else None
+            return None if credit is None else credit.gradient
         update = learned.predictor_updates.get(self.name)
         return None if update is None else update.examples[-1].returned

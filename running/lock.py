@@ -41,18 +41,31 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 def _holder(lock: Path) -> str | None:
-    """Return the number of the process that holds a lock, as this container sees it; None: none is seen. OSError: not known."""
+    """Return the number of the process that is seen to hold a lock: on overlayfs and btrfs none is. OSError: not known."""
     status = lock.stat()
     file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
     held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
     return next((fields[4] for fields in held if fields[1] == "FLOCK"), None)  # "->": waits for it
 
 
-def is_left(folder: Path) -> bool:
-    """Whether a directory has the lock of a process that is not seen here: it was killed, or runs on another machine."""
-    with suppress(OSError):
-        return _holder(folder / LOCK) is None
-    return False
+def has_stale_lock(folder: Path) -> bool:
+    """Return whether a directory has a lock file that no process here holds: its process was killed, or is on another machine.
+
+    The lock is tried, for a moment and beside other readers: /proc/locks names the files of some file systems otherwise than `stat` does.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def being_written(lock: Path) -> str:

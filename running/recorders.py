@@ -7,6 +7,7 @@ from typing import Any
 
 from antiphon.base.call_errors import call_error
 from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import is_users
 from antiphon.base.problems import show_refused
 from antiphon.telemetry.figures import Recorder, RunDescription
 
@@ -22,9 +23,8 @@ def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> No
             getattr(recorder, method)(*arguments)
         except Exception as error:
             kind = type(recorder)
-            of_user = not kind.__module__.startswith("antiphon.")
             line = call_error(
-                error, "telemetry.recorders", f"{kind.__qualname__}.{method}" if of_user else ""
+                error, "telemetry.recorders", f"{kind.__qualname__}.{method}" if is_users(kind) else ""
             )
             if line is None:
                 raise

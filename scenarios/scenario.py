@@ -555,7 +555,7 @@ class Template:
         value: Any = self.document.data
         for word in key.split("."):
             value = value.get(word) if isinstance(value, dict) else None
-        name = value.removeprefix("$") if isinstance(value, str) else ""
+        name = value[1:] if isinstance(value, str) and value.startswith("$") else ""
         return f"; its parameter {name!r} sets that: write {name}=…" if name in self.parameters else ""
 
     def _fix_of_choice(self, name: str, value: object) -> str:

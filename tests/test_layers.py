@@ -321,6 +321,17 @@ def couplings_named(source: Source) -> Iterator[str]:
                 yield f"{source.path}:{node.lineno}: {node.value!r}: ask the class, or write its name as `Locked.name`"
 
 
+def test_whose_a_class_or_function_is_is_asked_at_one_place(library: list[Source]) -> None:
+    """`is_users` of base/extensions.py."""
+    asked = [
+        source.path
+        for source in library
+        for node in source.nodes
+        if isinstance(node, ast.Call) and ast.unparse(node).endswith(".startswith('antiphon.')")
+    ]
+    assert asked == ["base/extensions.py"]
+
+
 def test_couplings_are_named_by_their_classes_alone(library: list[Source]) -> None:
     wrong = [line for source in library for line in couplings_named(source)]
     assert not wrong, "\n".join(wrong)

@@ -145,7 +145,8 @@ def _check_options(form: str, options: Sequence[str], document: PopulationSpec |
     refused = [option for option in options if option not in _TAKEN[form]]
     if not refused:
         return
-    *first, last = _TAKEN[form]
+    # of Python there is no such document
+    *first, last = (option for option in _TAKEN[form] if document is None or option != "--scenario")
     taken = f"{', '.join(first)} and {last}" if first else last
     fix = f"leave out all options but {taken}"
     if document is not None:

@@ -17,7 +17,7 @@ from antiphon.engine.costs.memory_estimate import MemoryEstimate
 from antiphon.engine.costs.scenario_plan import CohortPlan, ScenarioPlan, plan
 from antiphon.engine.warnings.advice import expected_updates
 from antiphon.running.directory import RunDirectory, run_folder
-from antiphon.running.lock import is_left
+from antiphon.running.lock import has_stale_lock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Scenario, Template
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
@@ -165,7 +165,7 @@ def show_scenario(
         out.print(Text(explained["description"]))
     out.print()
     if run is not None:
-        _run(explained["run"], left=is_left(run.path))
+        _run(explained["run"], stale=has_stale_lock(run.path))
     _template(explained["template"])
     _agents(explained)
     _channels(explained["channels"])
@@ -188,13 +188,13 @@ def _variants_of(run: RunDirectory) -> Iterator[Scenario]:
         yield from written.other_variants(variant, run.facts.get("values") or {})
 
 
-def _run(run: Mapping[str, Any], *, left: bool) -> None:
-    """Print the facts of a run; `left`: as `is_left`."""
+def _run(run: Mapping[str, Any], *, stale: bool) -> None:
+    """Print the facts of a run; `stale`: whether its lock is (`has_stale_lock`)."""
     scored = f", accuracy {percent(run['accuracy'])}" if run["accuracy"] is not None else ""
     name = "".join(f"{word}, " for word in (run["member"], run["variant"]) if word)
     text = f"a run: {name}seed {run['seed']}, started {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     write_line(text)
-    if run["exit"] == "running" and left:
+    if run["exit"] == "running" and stale:
         write_line(
             "no process here writes it: unless another machine does, it was killed; antiphon resume continues it"
         )

@@ -77,7 +77,7 @@ def _couplings_with_own_credit(group: LearningGroup, channels: Iterable[Channel]
         for channel in channels
         if any(member.sender in group.agent_names for member in channel.members)
     )
-    own = (coupling for coupling in sent_on if not type(coupling).credit.__module__.startswith("antiphon."))
+    own = (coupling for coupling in sent_on if coupling.has_users_credit)
     return list(dict.fromkeys(coupling.name for coupling in own))
 
 

@@ -27,6 +27,7 @@ from antiphon.engine.heart.updates import (
     StepReport,
     Update,
     WindowLoss,
+    oldest_first,
 )
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.policy_window import policy_windows
@@ -69,6 +70,15 @@ class AgentReport:
     def updates(self) -> list[Update]:
         """Updates by learning group of single agents."""
         return [single for update in self._stack_report.updates for single in self._by_group(update)]
+
+    def newest_injected(self, channel: str) -> Credit | None:
+        """Return what the newest window that this step learned from was injected with on a single channel; None: nothing."""
+        stack, place = self._stacked.channel_of(channel)
+        newest = None
+        for update in oldest_first(self._stack_report.updates):
+            if (injected := update.newest_injected_by_channel.get(stack.name)) is not None:
+                newest = _injected_by_place(stack, injected)[place] or newest
+        return newest
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
@@ -182,16 +192,24 @@ class AgentReport:
                     single.window_loss.reported_loss_by_agent[member.name] = losses.select_members([n])
         for name, injected in update.newest_injected_by_channel.items():
             channel = self._stacked.system.channels[name]
-            gradients = torch.split(injected.gradient, channel.batch)
-            of_all = injected.rows.tensor(len(injected.gradient), injected.gradient.device)
-            rows = torch.split(of_all, channel.batch)
-            injecting = channel.layout.members_in(injected.rows).tensor(len(channel.members), "cpu")
+            credits_by_place = _injected_by_place(channel, injected)
             for k, lone in self._stacked.singles(channel):
-                if injecting[k]:
+                if (credit := credits_by_place[k]) is not None:
                     single = updates[base.group_by_agent[lone.sender]]
-                    of_rows = ALL if injected.rows is ALL else Mask.of(rows[k])
-                    single.newest_injected_by_channel[lone.name] = Credit(gradients[k], of_rows)
+                    single.newest_injected_by_channel[lone.name] = credit
         yield from updates.values()
+
+
+def _injected_by_place(stack: Channel, injected: Credit) -> list[Credit | None]:
+    """Return what a stack of channels was injected with, by place; None: nothing."""
+    gradients = torch.split(injected.gradient, stack.batch)
+    of_all = injected.rows.tensor(len(injected.gradient), injected.gradient.device)
+    rows = torch.split(of_all, stack.batch)
+    injecting = stack.layout.members_in(injected.rows).tensor(len(stack.members), "cpu").tolist()
+    return [
+        Credit(gradient, ALL if injected.rows is ALL else Mask.of(of_rows)) if injects else None
+        for gradient, of_rows, injects in zip(gradients, rows, injecting, strict=True)
+    ]
 
 
 class LossesByAgent(UserDict[str, Tensor]):

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, require, with_article
+from antiphon.base.extensions import is_users
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.base import StepResult, Values, chosen, real
@@ -108,7 +109,7 @@ class World(Pictured):
         ] = []  # what the first step returned, until it has been checked
         self._others: Sequence[World] = ()
         """Environments whose rows follow its own (`step_all`)."""
-        self._is_users = not type(self).__module__.startswith("antiphon.")
+        self._is_users = is_users(type(self))
         """Whether its methods are a user's, and may draw random numbers."""
         self._drawing: set[str] = set()
         """Methods that have drawn, and are not tried again."""

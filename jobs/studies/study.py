@@ -134,7 +134,8 @@ class Study:
 
         Raises:
             ScenarioError: `exist` is none of these, or the study is not accepted.
-            RunError: The folder exists, or has no run of this study to overwrite; nothing has been removed.
+            RunError: The folder exists, has no run of this study to overwrite, or has runs of other settings in its table; nothing has
+                been removed.
         """
         check_exist(exist)
         if exist == "resume" or is_free(self.directory):
@@ -146,15 +147,16 @@ class Study:
             return replace(self, directory=directory)
         if exist == "error":
             raise RunError(
-                f"{self.directory}: already exists and is not empty; choose another name, or --exist resume, number or overwrite "
+                f"{self.directory}: already exists and is not empty; choose another logdir, or --exist resume, number or overwrite "
                 "(in Python exist=…)"
             )
         names = [f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)]
         runs = [path for path in (self.directory / name for name in names) if is_run(path)]
         if not runs:
             raise RunError(
-                f"{self.directory}: already exists and holds no run of this study, so nothing is removed; choose another name"
+                f"{self.directory}: already exists and holds no run of this study, so nothing is removed; choose another logdir"
             )
+        self._check_whole()
         with DirectoryLock(self.directory), ExitStack() as locks:
             for path in runs:
                 locks.enter_context(DirectoryLock(path))
@@ -234,7 +236,7 @@ class Study:
         if others:
             raise RunError(
                 f"{self.directory}: holds a study with other runs, such as {others[0]}, which would leave its table; give all its "
-                "settings, or choose another name"
+                "settings, or choose another logdir"
             )
 
     def _chunks(self, processes: int) -> Iterator[Chunk]:

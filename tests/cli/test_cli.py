@@ -185,7 +185,10 @@ def test_an_evaluation_without_a_finite_score_says_so(here: Path, cli: Commands)
         ("show --schema --variant locked", "show --variant: has no effect on the schema"),
         ("show digits-mlp --resolved --json", "show --json: has no effect on a resolved scenario"),
         ("show digits-mlp --yaml --json", "show --json: has no effect on a file as written; use --resolved"),
-        ("show pole --yaml --json", "show --json: has no effect on a file as written"),
+        (
+            "show pole --yaml --json",
+            "show --json: has no effect on a file as written; leave out all options but --yaml, or show its",
+        ),
         (
             "show antiphon/Digits-v0 --yaml",
             "show --yaml: has no effect on an environment; leave out all options but --set",

@@ -19,7 +19,7 @@ from antiphon import Population, Scenario, Simulation
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
 from antiphon.engine.state.objects import check_apart
-from antiphon.errors import RunError
+from antiphon.errors import RunError, ScenarioWarning
 from antiphon.scenarios import ChannelSpec, Template
 from antiphon.testing import check
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
@@ -786,8 +786,11 @@ class Halved(Coupling):
     """Half of the returned gradient, or of the prediction."""
 
     predicts = uses_returned = True
+    returned: ClassVar[int] = 0
+    """How many messages had a returned gradient."""
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        type(self).returned += message.returned_gradient is not None
         gradient = (
             message.applied_prediction if message.returned_gradient is None else message.returned_gradient
         )
@@ -809,11 +812,29 @@ class HalvedInPlace(Halved):
         return gradient.mul_(0.5)
 
 
+@pytest.mark.parametrize(("unroll", "delay"), [(3, 1), (1, 0)])
 @pytest.mark.parametrize("stacked", [True, False])
-def test_a_credit_may_change_its_message_in_place(stacked: bool) -> None:
-    agent = {"clock": {"unroll": 3}}
-    same_words = {"stacked": stacked, "agent": agent, "channel": {"link": {"delay": 1}}}
+def test_a_credit_may_change_its_message_in_place(stacked: bool, unroll: int, delay: int) -> None:
+    """Without a delay a predictor learns at the step of its prediction."""
+    channel = {"link": {"delay": delay}, "gradient": {"kind": "linear", "gate": "none"}}
+    same_words = {"stacked": stacked, "agent": {"clock": {"unroll": unroll}}, "channel": channel}
     first, second = (of_agents(simulated(one, **same_words)) for one in (Halved, HalvedInPlace))
+    assert same(first, second)
+
+
+def test_a_predictor_learns_from_a_returned_gradient_as_it_was_before_a_credit_changed_it() -> None:
+    """A sender of longer windows has gradients back of some of its messages."""
+
+    def learned_with(coupling: type[Halved]) -> tuple[int, dict[str, Tensor]]:
+        coupling.returned = 0
+        slow = [{"clock": {"unroll": 4}}, {}]
+        channel = {"coupling": coupling, "link": {"delay": 1}}
+        simulation = Simulation(Scenario.model_validate(ring(2, agent=slow, channel=channel)), seed=3)
+        simulation.run(12)
+        return coupling.returned, of_agents(simulation)
+
+    (count, first), (second_count, second) = map(learned_with, (Halved, HalvedInPlace))
+    assert count == second_count > 0
     assert same(first, second)
 
 
@@ -855,6 +876,20 @@ def test_a_run_whose_coupling_keeps_a_state_does_not_go_on() -> None:
             simulation.fork()
     with one_line(line.format("several runs would share"), error=RunError):
         Population(scenario, [0, 1]).run(steps=4)
+
+
+def test_the_first_checkpoint_says_that_no_run_can_go_on_from_it(tmp_path: Path) -> None:
+    scenario = Scenario.model_validate(ring(channel={"coupling": Fading}))
+    lost = "the coupling of n0->n1 keeps a state, which no checkpoint has"
+    with Simulation(scenario, logdir=tmp_path / "run", checkpoint_every=2) as simulation:
+        with pytest.warns(ScenarioWarning) as issued:
+            simulation.run(8)
+        lines = [str(warning.message) for warning in issued if "checkpoint" in str(warning.message)]
+        assert [line.partition(";")[0] for line in lines] == [
+            f"the run cannot go on from this checkpoint: {lost}"
+        ]
+    with one_line(lost, error=RunError):
+        Simulation.resume(tmp_path / "run", scenario)
 
 
 def test_problems_of_a_coupling_are_pairs() -> None:

@@ -124,9 +124,12 @@ def test_a_delay_that_no_channel_takes_is_refused() -> None:
         Simulation(split(delay=1), parts={"count": 2, "delay": 3})
     for name in ("delay", "bits"):
         with pytest.raises(
-            ScenarioError, match=rf"parts: {name} is 3, and one part has no line; leave out {name}"
+            ScenarioError,
+            match=rf"parts: {name} is 3, and one part has no line; leave out {name}, or give more parts$",
         ):
             Simulation(split(), parts={"count": 1, name: 3})
+        with pytest.raises(ScenarioError, match=rf"leave out {name}$"):  # of more parts it is refused too
+            Simulation(split(delay=1, bits=None), parts={"count": 1, name: 3})
 
 
 def bits_of(scenario: Scenario) -> list[int | None]:

@@ -8,7 +8,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "recorders-other-arguments-are-a-traceback",
         "running/recorders.py",
-        'if of_user else ""',
+        'if is_users(kind) else ""',
         'if False else ""',
         "tests/running/test_own_recorders.py::test_one_that_takes_other_arguments_is_a_line",
     ),

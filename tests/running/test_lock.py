@@ -90,6 +90,22 @@ def test_show_says_that_no_process_writes_a_run_that_was_killed(tmp_path: Path, 
     assert "antiphon resume continues it" in shown
 
 
+def test_a_run_is_written_too_where_the_system_lists_its_lock_as_of_another_device(
+    tmp_path: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As overlayfs and btrfs do."""
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *_, **__: "" if str(path) == "/proc/locks" else read(path)
+    )
+    shown: list[str] = []
+    with Simulation(SCENARIO, logdir=tmp_path / "run") as simulation:
+        simulation.run(1, callbacks=lambda _: shown.append(cli("show", tmp_path / "run")))
+    assert len(shown) == 1
+    assert ", running\n" in shown[0]
+    assert "no process here writes it" not in shown[0]
+
+
 def test_a_second_process_is_refused_until_the_first_is_dead(run: Path, cli: Commands) -> None:
     """It changes nothing, and what the first has half written is removed once it is dead."""
     half = run / ".seeds.json.0123abcd.tmp"

@@ -104,6 +104,13 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
     assert str(caught.value).startswith(line)
 
 
+def test_a_literal_that_is_spelled_as_a_parameter_is_not_set_by_it() -> None:
+    """Of keys that take no value on the command line."""
+    text = TEXT.replace("name: {default: image}", "label: {default: image}").replace("$name", "$label")
+    assert "'lr' sets that: write lr=…" in refused(text, **{"training.optimiser.lr": 0.1})
+    assert "sets that" not in refused(text, **{"agents.b.objective.target": "image"})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [

@@ -100,6 +100,14 @@ def test_losses_make_messages_stale_unless_something_stands_in(drop: float, stal
     assert flagged(graph, age=[0.0, 0.0]) == [set(), set()]
 
 
+def test_losses_that_all_links_have_make_all_messages_stale() -> None:
+    """They are no timing of the system's, as delays that all links have are."""
+    graph = document(4)
+    for channel in graph["channels"]:
+        channel["drop"] = 0.8
+    assert flagged(graph, age=[0.0] * 4) == [{"stale"}] * 4
+
+
 def test_silent_is_next_to_no_energy() -> None:
     found = flagged(document(6), message_energy=[1.0, 1.0, 1.0, 0.011, 0.009, 0.0])
     assert found == [set()] * 4 + [{"silent"}] * 2

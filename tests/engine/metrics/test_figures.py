@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
 
 from antiphon import Simulation, population, study
+from antiphon.engine.backends import StackedBackend
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.signals import EpisodeEnds
+from antiphon.engine.heart.updates import StepReport
 from antiphon.envs import from_tensors
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, load
@@ -18,6 +22,7 @@ from antiphon.telemetry import Figure, Recorder
 from tests.contracts.builders import Play, levels
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
+from tests.kit import seams
 from tests.numerics.recurring import played
 
 
@@ -213,7 +218,8 @@ def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
     assert listener.rows[6]["channel", "a1->a2", "injection_norm"] == pytest.approx(mean, rel=1e-5)
 
 
-def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_the_newest() -> None:
+def late_windows(**telemetry: Any) -> Scenario:
+    """An agent that learns from six windows at one step: what it sends to `c` is credited at the end of the windows of `c`."""
     goal = {"kind": "regression", "target": "hint"}
     document = {
         "scenario": "late",
@@ -233,8 +239,13 @@ def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_th
             {"from": "a", "to": "c", "size": 2, "coupling": "delayed"},
         ],
         "training": {"batch": 4, "steps": 30},
+        "telemetry": telemetry,
     }
-    with Simulation(Scenario.model_validate(document), seed=0) as simulation:
+    return Scenario.model_validate(document)
+
+
+def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_the_newest() -> None:
+    with Simulation(late_windows(), seed=0) as simulation:
         recording = simulation.channels["a->b"].record(["prediction"])
         returned = simulation.channels["a->c"].record(["prediction"])
         simulation.run(7, progress=False)
@@ -246,6 +257,48 @@ def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_th
         ]
         assert len(set(norms)) == len(norms) > 1
         assert recording.values["prediction"][-1].norm(dim=1).mean().item() == norms[-1]
+
+
+class TurnedBackend(StackedBackend):
+    """An engine whose windows take their turns newest first."""
+
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+        report = super().learn(step, ends, watch=watch)
+        report.updates.reverse()
+        return report
+
+
+def test_the_newest_of_late_windows_is_that_of_the_highest_number_whatever_their_turns() -> None:
+    """In metrics and in recordings."""
+
+    def looked_at(backend: Any) -> tuple[Any, Any]:
+        with Simulation(late_windows(period=1), seed=0, backend=backend) as simulation:
+            recording, listener = simulation.channels["a->b"].record(["prediction"]), Listener()
+            simulation.recorders.append(listener)
+            simulation.run(8, progress=False)
+            return listener.rows, recording.stack("prediction").tolist()
+
+    rows, predictions = looked_at("cohort")
+    turned_rows, turned_predictions = looked_at(TurnedBackend)
+    assert {("agent", "a", "gradient_norm"), ("channel", "a->b", "injection_norm")} < rows[7].keys()
+    assert turned_rows.keys() == rows.keys()
+    for step, row in rows.items():
+        assert turned_rows[step] == pytest.approx(row)
+    assert turned_predictions == predictions
+
+
+def test_a_recorded_prediction_takes_no_stack_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the time of all agents at every step."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError
+
+    with Simulation(ring(telemetry={"period": 100}), seed=2) as simulation:
+        recording = simulation.channels["a1->a2"].record(["message", "prediction"])
+        with monkeypatch.context() as patch:
+            patch.setattr(seams.SPLIT_STATE, refuse)
+            simulation.run(4)
+        assert {len(values) for values in recording.values.values()} == {4}
 
 
 def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first() -> None:

@@ -66,6 +66,7 @@ SCENES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         clock(period=2, unroll=3),
         {"coupling": "delayed", "link": {"delay": 1}, "horizon": 8},
     ),
+    "late credit of a quick sender": ({}, clock(unroll=6), {"coupling": "delayed"}),
     "sampled windows": ({"learn": 0.3, **clock(unroll=3)}, {"learn": 0.5}, {}),
 }
 

@@ -73,8 +73,9 @@ def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: 
     other = words.replace("detached", "local").replace("width=8", "width=9")
     assert "locked-s0: holds another run (width is 8, not 9)" in failed(cli, other)
     for fewer in (words.replace(" -v detached", ""), words.replace("--seeds 2", "--seeds 1")):
-        line = "which would leave its table; give all its settings, or choose another name"
+        line = "which would leave its table; give all its settings, or choose another logdir"
         assert line in failed(cli, fewer)
+        assert line in cli.refused(f"{fewer} --exist overwrite")
     assert (here / "study/table.md").read_text() == text
     assert not (here / "study/local-s0").exists()
 
@@ -95,9 +96,12 @@ def test_a_study_that_cannot_write_or_begin_is_one_line_and_leaves_nothing(
     def full(*_: object) -> None:
         raise RunError("the disk is gone")
 
+    cli.json(f"study digits-mlp {TINY} -v locked --seeds 1 --jobs 1 --logdir old")
     monkeypatch.setattr("antiphon.running.directory.RunDirectory.create", full)
     assert "locked s0: the disk is gone" in refused("new")
     assert not (here / "new").exists()
+    assert "locked s0: the disk is gone" in refused("old --exist overwrite")
+    assert not (here / "old/study.json").exists(), "a table of runs that have been removed"
 
 
 @pytest.mark.long
