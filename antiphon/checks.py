@@ -27,6 +27,7 @@ from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.hidden_problems import hidden_problems, readable_parts
 from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.scenario_warnings import as_typed, typed_names
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
 from antiphon.scenarios.yaml_text import find_document, read_file
 from antiphon.terminal.output import updates_in_words
@@ -293,7 +294,8 @@ def _examine(
         findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
         return None
     variants = islice(template.other_variants(variant, values), _MOST_COMPARED)
-    findings.add(label, [], advice(scenario, variants))
+    typed = typed_names(template if isinstance(template, Template) else None)
+    findings.add(label, [], [as_typed(line, typed) for line in advice(scenario, variants)])
     if findings.updates is None:
         findings.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
         findings.several_a_window = several_a_window(scenario)

@@ -28,6 +28,7 @@ from antiphon.running.recorders import call_each
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.scenario_warnings import as_typed, typed_names_of_run
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec, less_is_better
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.event_file import BESIDE, EventFile
@@ -419,6 +420,8 @@ def _create_directory(
             getattr(source, "imported", lambda: None)()
     except ScenarioError as error:
         raise ScenarioError(f"telemetry.recorders: {error}") from None
+    typed = typed_names_of_run(facts)
+    advised = [as_typed(line, typed) for line in advice(scenario, variants, env=running.env.description)]
     initial_facts = {
         "scenario": scenario.scenario,
         "seed": running.seed,
@@ -430,7 +433,7 @@ def _create_directory(
         "backend": running.backend.name,
         "versions": versions(),
         "git": commit(),
-        "warnings": [*advice(scenario, variants, env=running.env.description), *running.executor.warnings],
+        "warnings": [*advised, *running.executor.warnings],
         "started": now(),
         "finished": None,
         "seconds": 0.0,

@@ -550,13 +550,26 @@ class Template:
         problem = self.parameters[name].problem(value)
         return None if problem is None else f"{problem}{self._fix_of_choice(name, value)}"
 
+    def parameter_of(self, key: str) -> str | None:
+        """Return the parameter that is the value of a key with dots in the file; None: none is, or not everywhere.
+
+        Args:
+            key: From the top, such as `training.predictor.lr`, or of a channel, such as `link.drop`: then in all sections of channels.
+        """
+        data = self.document.data
+        written, shared = data.get("channels"), data.get("channel")
+        sections = [data, shared, *(written if isinstance(written, list) else ())]
+        sections += [shared.get("split")] if isinstance(shared, dict) else []
+        values = [value for section in sections if (value := _value_at(section, key)) is not None]
+        first = values[0] if values else None
+        if not isinstance(first, str) or not first.startswith("$") or any(value != first for value in values):
+            return None
+        return first[1:] if first[1:] in self.parameters else None
+
     def _fix_of_key(self, key: str) -> str:
-        """Return "; its parameter … sets that" for a key with dots, such as `training.predictor.lr`, that a parameter is the value of."""
-        value: Any = self.document.data
-        for word in key.split("."):
-            value = value.get(word) if isinstance(value, dict) else None
-        name = value[1:] if isinstance(value, str) and value.startswith("$") else ""
-        return f"; its parameter {name!r} sets that: write {name}=…" if name in self.parameters else ""
+        """Return "; its parameter … sets that" for a key that a parameter is the value of."""
+        name = self.parameter_of(key)
+        return "" if name is None else f"; its parameter {name!r} sets that: write {name}=…"
 
     def _fix_of_choice(self, name: str, value: object) -> str:
         """Return "; write …" where a word that a parameter cannot be is a choice of another one, as `local` is a gradient."""
@@ -651,3 +664,10 @@ def _located(document: Document, read_rest: Callable[[dict[str, Any]], object]) 
         problems = Problems(with_all_unknown_keys(located, document.data, read_rest).separate())
         problems.sort(key=lambda problem: problem.line(document.lines) or 0)
         raise problems.as_one() from None
+
+
+def _value_at(section: Any, key: str) -> Any:
+    """Return the value of a key with dots in a section of a file, each word in either spelling; None: it has none."""
+    for word in key.split("."):
+        section = section.get(spelled(word, section)) if isinstance(section, dict) else None
+    return section

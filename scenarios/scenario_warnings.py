@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from antiphon.base.errors import with_article
+from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import AUTO, plain
@@ -21,14 +21,17 @@ from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSp
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.relations import reachable
-from antiphon.scenarios.scenario import Scenario
+from antiphon.scenarios.scenario import Scenario, Template
 from antiphon.scenarios.sender_passes import has_state, may_be_chosen, needed_keys
 
 PREDICTOR_RATE = "training.predictor.lr"
-_FASTER = 50
-"""How many times its sender's rate of learning a predictor's is warned of,"""
-QUICK = 10
-"""and where it is named if cosines are poor."""
+_OWN_RATE = "gradient.optimiser.lr"
+_ADVISED = (PREDICTOR_RATE, _OWN_RATE, "link.drop", "link.delay")
+"""Keys of settings that advice on channels names."""
+FAR_FASTER = 50
+"""The least ratio of a predictor's learning rate to its sender's that is warned of."""
+FASTER_WHERE_POOR = 10
+"""The least ratio of these rates that a hint names where the median cosine is poor."""
 _UNREACHED = "reached by no learning signal"
 _FROZEN = (
     "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
@@ -254,55 +257,45 @@ def in_lines(findings: Iterable[Finding]) -> list[str]:
     return [f"{listed(kind, names)}: {message}" for (kind, message), names in names_by_message.items()]
 
 
-def fast_predictor(
-    scenario: Scenario,
-    channel: ChannelSpec,
-    values: Mapping[str, object] = MappingProxyType({}),
-    times: float = _FASTER,
-) -> tuple[str, str]:
+def fast_predictor(scenario: Scenario, channel: ChannelSpec, times: float = FAR_FASTER) -> tuple[str, str]:
     """Return what is said of a channel's predictor if it learns far faster than its sender, and what to try; empty: it does not.
 
     Args:
         scenario: The scenario.
         channel: Its channel.
-        values: The values of its template's parameters: the one with the number of `training.predictor.lr` is named in place of that key,
-            which no command takes then.
-        times: How many times its sender's rate is far faster, at least; fewer than `_FASTER` only with poor cosines beside it.
+        times: How many times its sender's rate is far faster, at least; fewer than `FAR_FASTER` only with poor cosines beside it.
     """
     training, gradient = scenario.training, channel.gradient
     sender = scenario.agents[channel.sender].optimiser or training.optimiser
     predictor = gradient.optimiser or training.predictor or training.optimiser
     if not gradient.learn or predictor.lr < times * sender.lr:
         return "", ""
-    above = "far above" if times == _FASTER else f"{predictor.lr / sender.lr:.3g} times"
+    above = "far above" if times == FAR_FASTER else f"{predictor.lr / sender.lr:.3g} times"
     says = f"its predictor's learning rate, {predictor.lr:g}, is {above} its sender's, {sender.lr:g}"
-    key = "gradient.optimiser.lr" if gradient.optimiser else PREDICTOR_RATE
-    key = typed_names(scenario, channel, values).get(key, key)
+    key = _OWN_RATE if gradient.optimiser else PREDICTOR_RATE
     return says, f"a lower {key} (such as {sender.lr:g})"
 
 
-def typed_names(
-    scenario: Scenario, channel: ChannelSpec, values: Mapping[str, object] = MappingProxyType({})
-) -> dict[str, str]:
-    """Return what sets some settings of a channel instead of their usual places, by these: parameters of a template, besides which no command
-    takes the place, and the optimiser of a predictor's own.
+def typed_names(template: Template | None) -> dict[str, str]:
+    """Return the parameters of a template that set what advice names, by the keys of these, which no command takes then."""
+    named = {} if template is None else {key: template.parameter_of(key) for key in _ADVISED}
+    return {key: parameter for key, parameter in named.items() if parameter is not None}
 
-    A parameter that ends as the place does and has the same value, if there is one alone. `values`: see `fast_predictor`.
-    """
-    predictor = scenario.training.predictor
-    settings: dict[str, object] = {"link.drop": channel.link.drop, "link.delay": channel.link.delay}
-    found = {}
-    if channel.gradient.optimiser is not None:
-        found[PREDICTOR_RATE] = "gradient.optimiser.lr"
-    elif predictor is not None:
-        settings[PREDICTOR_RATE] = predictor.lr
-    for key, setting in settings.items():
-        named = [
-            name for name, value in values.items() if name.endswith(key.split(".")[-1]) and value == setting
-        ]
-        if len(named) == 1:
-            found[key] = named[0]
-    return found
+
+def typed_names_of_run(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the `typed_names` of a run, from the content of run.json; empty where it has no template in a file."""
+    written = facts.get("template") or {}
+    with suppress(ScenarioError):
+        if written.get("text"):
+            return typed_names(Template.from_yaml(written["text"], str(written["source"])))
+    return {}
+
+
+def as_typed(text: str, typed: Mapping[str, str]) -> str:
+    """Return a text with parameters in place of the keys that they set (`typed_names`)."""
+    for key, parameter in typed.items():
+        text = text.replace(key, parameter)
+    return text
 
 
 def listed(kind: str, names: list[str]) -> str:

@@ -31,6 +31,7 @@ from antiphon.running.directory import EXIST, RunDirectory, is_free
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone
 from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.scenario_warnings import as_typed, typed_names_of_run
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.end_of_run import show_seeds
 from antiphon.terminal.output import print_json, remark, second_signal
@@ -210,7 +211,8 @@ def _run_seeds(
     }
     with request.template.placing(request.variant, request.values):
         runs = Scheduler([Job(of_seed, path, **how) for of_seed, path in zip(requests, paths, strict=True)])
-    print_warnings(advice(request.scenario, request.variants))
+    typed = typed_names_of_run(request.facts)
+    print_warnings([as_typed(line, typed) for line in advice(request.scenario, request.variants)])
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --exist resume continues"

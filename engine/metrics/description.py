@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
-from antiphon.scenarios.scenario_warnings import QUICK, fast_predictor, typed_names
+from antiphon.scenarios.scenario_warnings import (
+    FAR_FASTER,
+    FASTER_WHERE_POOR,
+    as_typed,
+    fast_predictor,
+    typed_names_of_run,
+)
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.telemetry.figures import RunDescription
@@ -45,7 +51,7 @@ def describe_run(
         until: The step it stops at; None: the scenario's last.
         timeline: The timeline of the first steps.
     """
-    graph = graph_of(scenario, facts.get("values") or {})
+    graph = graph_of(scenario, typed_names_of_run(facts))
     for name, part in (facts.get("parts") or {}).get("placement", {}).items():
         graph.nodes[name]["part"] = part
     values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
@@ -78,8 +84,8 @@ def describe_run(
     )
 
 
-def graph_of(scenario: Scenario, values: Mapping[str, Any] = MappingProxyType({})) -> nx.MultiDiGraph[str]:
-    """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`); `values`: of its template's parameters."""
+def graph_of(scenario: Scenario, typed: Mapping[str, str] = MappingProxyType({})) -> nx.MultiDiGraph[str]:
+    """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`); `typed`: see `typed_names`."""
     import networkx as nx
 
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
@@ -100,8 +106,8 @@ def graph_of(scenario: Scenario, values: Mapping[str, Any] = MappingProxyType({}
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
-            **({"predictor": _predictor(scenario, channel, values)} if channel.coupling.predicts else {}),
-            **({"typed": typed} if (typed := typed_names(scenario, channel, values)) else {}),
+            **({"predictor": _predictor(scenario, channel, typed)} if channel.coupling.predicts else {}),
+            **({"typed": dict(typed)} if typed else {}),
         )
     return graph
 
@@ -115,7 +121,7 @@ def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
         yield key, json.dumps(settings, default=lambda value: type(value).__name__)
 
 
-def _predictor(scenario: Scenario, channel: ChannelSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
 
     With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`; if it learns
@@ -127,10 +133,11 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, values: Mapping[str, An
         "context": list(gradient.context),
         "scale": gradient.scale,
     }
-    if any(fast := fast_predictor(scenario, channel, values)):
-        settings["fast"] = fast
-    elif any(quick := fast_predictor(scenario, channel, values, QUICK)):
-        settings["quick"] = quick
+    for key, times in (("fast", FAR_FASTER), ("quick", FASTER_WHERE_POOR)):
+        says, fix = fast_predictor(scenario, channel, times)
+        if says:
+            settings[key] = says, as_typed(fix, typed)
+            break
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
     goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import antiphon
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.warnings.advice import advice
+from antiphon.scenarios.scenario_warnings import typed_names
 from antiphon.telemetry import read_run
 from antiphon.telemetry.tab.judgements import judgements, told_of
 from antiphon.telemetry.verdicts import bounds
@@ -301,8 +303,9 @@ def test_the_faults_of_few_channels_are_named_by_cause(tmp_path: Path) -> None:
 def test_a_rate_ten_times_the_senders_is_named_where_cosines_are_poor(tmp_path: Path) -> None:
     """In the tab, which has the cosines of each step, as in the report and the terminal."""
     values = {"agents": 6, "readouts": 1, "sg_lr": 0.01, "steps": 2}
-    scenario = antiphon.load("corporation").resolve(values=values)
-    predictor = next(edge["predictor"] for *_, edge in graph_of(scenario, values).edges(data=True))
+    template = antiphon.load("corporation")
+    graph = graph_of(template.resolve(values=values), typed_names(template))
+    predictor = next(edge["predictor"] for *_, edge in graph.edges(data=True))
     quick = predictor["quick"]
     assert quick == (
         "its predictor's learning rate, 0.01, is 10 times its sender's, 0.001",
@@ -351,11 +354,62 @@ def test_a_rate_that_a_parameter_sets_is_named_by_it(tmp_path: Path) -> None:
     """As the run's command takes it; the key is refused with its name."""
     template = antiphon.load("corporation")
     scenario = template.resolve(values={"agents": 6, "readouts": 1, "sg_lr": 0.5, "steps": 2})
-    graph = graph_of(scenario, {"lr": 0.001, "sg_lr": 0.5, "si_lr": 0.001})
+    graph = graph_of(scenario, typed_names(template))
     fixes = {edge["predictor"]["fast"][1] for *_, edge in graph.edges(data=True)}
     assert fixes == {"a lower sg_lr (such as 0.001)"}
     with pytest.raises(antiphon.ScenarioError, match="its parameter 'sg_lr' sets that: write sg_lr=…"):
         template.resolve(values={"training.predictor.lr": 0.1})
+
+
+GUESSED = """\
+scenario: guessed
+parameters:
+  lr: {default: 0.001}
+  critic_lr: {default: 0.05}
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image]}
+  b: {objective: {kind: classification, target: label}, optimiser: {kind: adam, lr: $critic_lr}}
+channels:
+- {from: a, to: b, size: 4, gradient: {kind: linear, context: [label]}}
+training: {steps: 4, optimiser: {kind: adam, lr: $lr}, predictor: {kind: adam, lr: 0.05}}
+"""
+"""A rate of predictors that no parameter sets, though one has its number."""
+
+
+@pytest.mark.parametrize(
+    ("rate", "lower"),
+    [
+        ("training: {steps: 4, optimiser: {kind: adam, lr: $lr}, predictor: {kind: adam, lr: 0.05}}", None),
+        (
+            "training: {steps: 4, optimiser: {kind: adam, lr: $lr}, predictor: {kind: adam, lr: $critic_lr}}",
+            "critic_lr",
+        ),
+        ("training: {steps: 4, optimizer: {lr: $lr}, predictor: {lr: $critic_lr}}", "critic_lr"),
+    ],
+)
+def test_advice_names_the_parameter_that_the_file_has_there(
+    here: Path, cli: Commands, rate: str, lower: str | None
+) -> None:
+    """In the checks, the warnings of a run, and its graph."""
+    *others, _ = GUESSED.splitlines()
+    (here / "guessed.yaml").write_text("\n".join([*others, rate]))
+    fix = f"try a lower {lower or 'training.predictor.lr'} (such as 0.001)"
+    ((line, _),) = antiphon.check("guessed.yaml").warnings.items()
+    assert line.endswith(fix)
+    cli("run guessed.yaml --name it --logdir .")
+    facts = json.loads((here / "it/run.json").read_text())
+    assert [line for line in facts["warnings"] if fix in line]
+    (common,) = read_run(here / "it").catalogue()["verdicts"]["common"]
+    assert common.endswith(fix)
+    assert read_run(here / "it").graph["channels"][0]["predictor"]["fast"][1] == fix.removeprefix("try ")
+
+
+def test_a_rate_of_a_channels_own_is_named_by_its_parameter(here: Path) -> None:
+    own = GUESSED.replace("context: [label]}", "context: [label], optimiser: {kind: adam, lr: $critic_lr}}")
+    (here / "own.yaml").write_text(own)
+    ((line, _),) = antiphon.check("own.yaml").warnings.items()
+    assert line.endswith("try a lower critic_lr (such as 0.001)")
 
 
 def test_one_of_many_channels_that_misleads_may_be_chance(tmp_path: Path) -> None:
@@ -419,7 +473,7 @@ def test_hints_name_settings_as_the_run_takes_them(tmp_path: Path) -> None:
     template = antiphon.load("corporation")
     values = {"agents": 6, "readouts": 1, "sg_lr": 0.0005, "drop": 0.6}
     made = template.resolve(values=values | {"steps": 2})
-    edges = graph_of(made, {**values, "lr": 0.001, "si_lr": 0.001}).edges(data=True)
+    edges = graph_of(made, typed_names(template)).edges(data=True)
     assert {edge["typed"]["training.predictor.lr"] for *_, edge in edges} == {"sg_lr"}
     assert {edge["typed"]["link.drop"] for *_, edge in edges} == {"drop"}
     typed = {"training.predictor.lr": "sg_lr", "link.drop": "drop"}
