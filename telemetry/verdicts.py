@@ -11,6 +11,7 @@ Pure functions of numbers, without torch.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import gcd
@@ -62,6 +63,10 @@ _ENTRIES = 4
 """Log entries of one batch each whose mean counts, at least."""
 MEANS = ("cosine", "r2", "norm_ratio")
 """Metrics of one batch, whose mean over the newest log entries counts (`spanning`)."""
+_ONE_SIDED = 40
+"""Channels of whose intervals of 95 % one lies below 0 by chance."""
+UNFOUND = r"^[\d,]+ unresolved$"
+"""What `agreement` says of a channel that no seed judges by itself: a bad verdict is doubted. For Python's and JavaScript's `RegExp`."""
 _RARE = ("worse", "better", "against", "shut")
 """Verdicts that are not counted where no channel has them."""
 _SAME = 0.01
@@ -295,6 +300,11 @@ def newest_row(low: Values, high: Values) -> int:
     """
     rows = np.flatnonzero((low <= high).any(1))
     return int(rows[-1]) if len(rows) else len(low) - 1
+
+
+def most_by_chance(judged: int) -> int:
+    """Return how many of so many channels have an interval below 0 by chance, rounded: bad verdicts of no more of them are doubted."""
+    return math.floor(judged / _ONE_SIDED + 0.5)
 
 
 def telling_row(low: Values, high: Values) -> int:

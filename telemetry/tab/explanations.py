@@ -15,6 +15,7 @@ from antiphon.telemetry.verdicts import (
     OWN_GAIN,
     REMARKS,
     SIGNALS,
+    UNFOUND,
     VERDICTS,
     Measure,
     Results,
@@ -27,6 +28,7 @@ from antiphon.telemetry.verdicts import (
     measuring_seconds,
     measuring_time,
     more_seeds,
+    most_by_chance,
     quick_command,
     quick_time,
 )
@@ -486,7 +488,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `quick`: `quick_hints`, said where a channel has the flag `quick_flag`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `quick`: `quick_hints`, said where a channel has the flag `quick_flag`; `chance`: `most_by_chance` by the number of channels with a verdict, and `UNFOUND`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
     `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -541,6 +543,10 @@ def verdicts_document(
         "common": _common(graph, measures),
         "quick": quick_hints(graph),
         "quick_flag": QUICK.flag,
+        "chance": {
+            "most": [most_by_chance(judged) for judged in range(len(graph["channels"]) + 1)],
+            "unfound": UNFOUND,
+        },
         "lost": lost_signals_text(graph),
         "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),

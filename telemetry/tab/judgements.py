@@ -19,19 +19,17 @@ from antiphon.telemetry.verdicts import (
     FLAGS,
     MEANS,
     MEASURES,
+    UNFOUND,
     VERDICTS,
     Measure,
     Verdict,
     bounds,
     lost_signals_text,
+    most_by_chance,
     newest_row,
     worth,
 )
 
-_ONE_SIDED = 40
-"""Channels of whose intervals one lies below 0 by chance."""
-_UNFOUND = re.compile(r"[\d,]+ unresolved")
-"""What seeds find of a channel that none judges by itself."""
 _PLACE = re.compile(r"\{(1/)?(\w+)( median)?\}")
 
 
@@ -106,7 +104,7 @@ def judgements(data: RunData) -> list[Judgement]:
         doubted = [
             result.verdict
             for measure, result in channel_worths.items()
-            if result.verdict in chance[measure] or _UNFOUND.fullmatch(result.seeds)
+            if result.verdict in chance[measure] or re.search(UNFOUND, result.seeds)
         ]
         words = [
             f"{VERDICTS[name].one or name} (may be chance)"
@@ -159,7 +157,7 @@ def lost_of(data: RunData) -> list[str]:
 def _by_chance(results: Collection[Worth]) -> set[Verdict]:
     """Return the bad verdicts of a measure that no more channels have than intervals of 95 % lie below 0 by chance."""
     counts = Counter(result.verdict for result in results if result.verdict is not None)
-    return {name for name, count in counts.items() if count <= round(counts.total() / _ONE_SIDED)}
+    return {name for name, count in counts.items() if count <= most_by_chance(counts.total())}
 
 
 def _is_bad(names: Collection[Verdict], *, gained: bool) -> bool:

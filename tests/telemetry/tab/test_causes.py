@@ -407,20 +407,22 @@ def test_advice_names_the_parameter_that_the_file_has_there(
 
 def test_a_rate_of_a_channels_own_is_named_by_its_parameter(here: Path) -> None:
     own = GUESSED.replace("context: [label]}", "context: [label], optimiser: {kind: adam, lr: $critic_lr}}")
-    (here / "own.yaml").write_text(own)
+    (here / "own.yaml").write_text(own.replace(", predictor: {kind: adam, lr: 0.05}", ""))
     ((line, _),) = antiphon.check("own.yaml").warnings.items()
     assert line.endswith("try a lower critic_lr (such as 0.001)")
 
 
 def test_one_of_many_channels_that_misleads_may_be_chance(tmp_path: Path) -> None:
     """As many as lie below 0 by chance; of few channels, and of more than those, none is doubted."""
-    for count, bad, words in ((30, 1, True), (30, 2, False), (10, 1, False)):
+    for count, bad, words in ((30, 1, True), (30, 2, False), (10, 1, False), (20, 1, True), (100, 3, True)):
         made = [{"name": f"c{at}", "from": 0, "to": 0} for at in range(count)]
         ends = interval("ablation_zero", [-0.2] * bad + [0.2] * (count - bad), [0.1] * count)
         advised(tmp_path / f"{count}-{bad}", ends, made)
         first, *_ = judgements(read_run(tmp_path / f"{count}-{bad}" / "run"))
         assert first.verdicts == ["misleads (may be chance)" if words else "misleads"]
         assert first.bad is not words
+        chance = read_run(tmp_path / f"{count}-{bad}" / "run").catalogue()["verdicts"]["chance"]
+        assert (bad <= chance["most"][count]) is words, "the tab has the same rule"
 
 
 def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ export function misleads(word) {
 /** Return whether a measure's bad verdict on a channel may be chance: no more lie below 0 than are expected to, or no seed finds it by itself. */
 export function chanceIn(run, flags, measure, step) {
   const words = Array.from(flags, (flag) => wordOf(run, flag, measure));
-  const few = words.filter((word) => word?.side < 0).length <= Math.round(words.filter(Boolean).length / 40);
-  return (channel) => words[channel]?.side < 0 && (few || /^[\d,]+ unresolved$/.test(run.agreement(measure, channel, step)));
+  const few = words.filter((word) => word?.side < 0).length <= run.catalog.verdicts.chance.most[words.filter(Boolean).length];
+  return (channel) => words[channel]?.side < 0 && (few || new RegExp(run.catalog.verdicts.chance.unfound).test(run.agreement(measure, channel, step)));
 }
 
 /** Return a channel's word where it has one, with `chance` where it may be that. */
