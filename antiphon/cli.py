@@ -229,7 +229,7 @@ _UNSAID = re.compile(rf"(antiphon (?:--allow-import (?!MODULE )\S+ )*){COMMAND}"
 """Where a line lacks the words of the command."""
 
 
-def _whole(match: re.Match[str], words: Sequence[str]) -> str:
+def _completed(match: re.Match[str], words: Sequence[str]) -> str:
     """Return the command of a line with the words that it lacks, but for the imports that it allows already."""
     line = shlex.join(words)
     for package in re.findall(r"--allow-import (\S+)", match[1]):
@@ -240,7 +240,7 @@ def _whole(match: re.Match[str], words: Sequence[str]) -> str:
 def _with_others(error: AntiphonError, words: Sequence[str]) -> str:
     """Return an error's line with the words of this command; of a document with further problems, with that which lists all."""
     further = getattr(error, "others", ())
-    line = _UNSAID.sub(lambda match: _whole(match, words), str(error))
+    line = _UNSAID.sub(lambda match: _completed(match, words), str(error))
     document = next((word for word in words if line.startswith(f"{word}:")), None)
     if document is None or not further:
         return line

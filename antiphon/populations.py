@@ -87,8 +87,8 @@ def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str
     return directory, "error"
 
 
-def _opened(run: PopulationRun) -> PopulationRun:
-    """Return a population's run; print a line where no step is left."""
+def _remarked_if_done(run: PopulationRun) -> PopulationRun:
+    """Return a population's run as it is, and print a line where no step is left."""
     if run.scheduler.start == run.until:
         write_error(f"{display_path(run.directory)}: is done; until=N continues to a later step")
     return run
@@ -172,7 +172,7 @@ def population(
         name = spec.population if document is not None else _called(spec, template, logdir)
         directory, exist = _folder(logdir, name, exist)
         how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
-        run = _opened(PopulationRun(spec, template, directory, **how))
+        run = _remarked_if_done(PopulationRun(spec, template, directory, **how))
     for line in run.warnings:
         warnings.warn(line, ScenarioWarning, stacklevel=3)  # a decorator is between
     shown = progress and is_terminal(sys.stderr)

@@ -53,7 +53,7 @@ _TOLERANCE = 1e-4
 """Largest difference between the two evaluations, relative to the largest value."""
 _SLOW = re.compile(r"batching rule for (\S+?)\.? ")
 """Operation named in vmap's warning of a sequential fallback."""
-_BARE = frozenset(vars(nn.Module()))
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes of every module; attributes that affect its function are compared by name."""
 _ATOMS = (
     types.NoneType,
@@ -288,7 +288,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
         f"{path}.{name}".lstrip("."): value
         for path, submodule in module.named_modules()
         for name, value in vars(submodule).items()
-        if name not in _BARE
+        if name not in _OF_EVERY_MODULE
     }
 
 
@@ -509,7 +509,7 @@ def _of_module(module: nn.Module) -> Hashable:
     kind = type(module)
     held = vars(module)
     plain = []
-    for name in sorted(held.keys() - _BARE):
+    for name in sorted(held.keys() - _OF_EVERY_MODULE):
         try:
             plain.append((name, _of_value(held[name])))
         except IncomparableError as error:

@@ -77,7 +77,7 @@ class PythonTemplate:
 
     @property
     def called(self) -> str:
-        """What a user calls it: its name in the library, or its source."""
+        """The template's name in the library, or else its source: what a user calls."""
         return next((name for name, source in MADE_IN_PYTHON.items() if source == self.source), self.source)
 
     @property

@@ -79,7 +79,7 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
         return self.made.name + (f" ({keys})" if keys else "")
 
 
-_BARE = {name: CouplingSpec(kind=name) for name in COUPLINGS}
+_WITHOUT_OPTIONS = {name: CouplingSpec(kind=name) for name in COUPLINGS}
 """The specs of antiphon's own couplings, one for all channels."""
 
 
@@ -93,7 +93,7 @@ def _coupling(value: object) -> object:
     if not isinstance(value, str) or value not in catalogue:
         fix = _fix_of_coupling(value) or suggest_registered(str(value), catalogue)
         fail(f"unknown coupling {show_value(value)}{fix}")
-    return _BARE.get(value, value)
+    return _WITHOUT_OPTIONS.get(value, value)
 
 
 STATE = "state"
@@ -387,7 +387,7 @@ class ChannelSpec(Spec):
     norm: PortNorm | None = None
     sample: SampleSpec | None = None
     written_coupling: Annotated[CouplingSpec, BeforeValidator(_coupling)] = Field(
-        default=_BARE[DEFAULT], validation_alias="coupling"
+        default=_WITHOUT_OPTIONS[DEFAULT], validation_alias="coupling"
     )
     gradient: GradientSpec = Field(default_factory=GradientSpec)
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None

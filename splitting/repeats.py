@@ -33,8 +33,8 @@ from antiphon.splitting.graph import as_dict, call_model, in_own_type, own_copie
 State = dict[str, Hashable]
 _BUFFER = "make it a buffer that is changed in place (self.register_buffer(…); self.tau.mul_(0.5))"
 _ATTRIBUTE = "the attribute '"
-_LATER = (*range(1, 13), 49, 50, 99, 100, 499, 500, 999, 1000, 5000, 10_000, 100_000, 1_000_000)
-"""What is added to a count of calls."""
+_LATER_CALLS = (*range(1, 13), 49, 50, 99, 100, 499, 500, 999, 1000, 5000, 10_000, 100_000, 1_000_000)
+"""Numbers of further calls that are added to a count of calls."""
 _SUBMODULE = "put those lines into a submodule of their own"
 
 
@@ -182,7 +182,7 @@ def _others(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
-        return [value + more for more in _LATER] + [-value - 1, value * 0]
+        return [value + more for more in _LATER_CALLS] + [-value - 1, value * 0]
     if isinstance(value, list):
         return [[], value * 1000]
     if type(value) is dict:

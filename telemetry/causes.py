@@ -38,7 +38,7 @@ _FREEDOM = 30
 """Degrees of freedom from which Student's t is taken as it is there."""
 _NAMED = 3
 """Channels that a sentence on settings names, at most."""
-_TOLD = 4
+_MOST_FAULTS = 4
 """Faults of few channels that are said of a run, at most."""
 _HARDLY = 0.1
 """Share of its first learning rate below which a predictor hardly learns."""
@@ -135,7 +135,7 @@ class Peers(NamedTuple):
         ends: [channels]: whether the receiver sends nothing on, or back to the sender alone; neither is a readout.
         missing: Per channel, the targets of objectives that its predictor, without context, could be given; empty: none.
         fast: Per channel, what is said of a predictor that learns far faster than its sender, and what to try; empty: it does not.
-        quick: The same of one that learns many times as fast, if at least half of the channels have such a predictor.
+        fast_if_poor: The same of one that learns many times as fast, if at least half of the channels have such a predictor.
         losses: Per channel, what is said of many lost messages for which nothing stands in, and what to try; empty: there are none.
         downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
@@ -149,7 +149,7 @@ class Peers(NamedTuple):
     ends: NDArray[np.bool_]
     missing: Sequence[str]
     fast: Sequence[tuple[str, str]]
-    quick: Sequence[tuple[str, str]]
+    fast_if_poor: Sequence[tuple[str, str]]
     losses: Sequence[tuple[str, str]]
     downstream: Sequence[tuple[str, str]]
     instead: Sequence[str]
@@ -172,8 +172,8 @@ class Peers(NamedTuple):
         ]
         predictors = [channel.get("predictor", {}) for channel in channels]
         fast = [tuple(predictor.get("fast", ("", ""))) for predictor in predictors]
-        quick = [tuple(predictor.get("quick", ("", ""))) for predictor in predictors]
-        counts = Counter(quick)
+        if_poor = [tuple(predictor.get("fast_if_poor", ("", ""))) for predictor in predictors]
+        counts = Counter(if_poor)
         losses = [_losses(channel) for channel in channels]
         return cls(
             [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
@@ -181,7 +181,7 @@ class Peers(NamedTuple):
             np.array(ends, dtype=np.bool_),
             [" or ".join(predictor.get("lacks", ())) for predictor in predictors],
             fast,
-            [one if 2 * counts[one] >= len(channels) else ("", "") for one in quick],
+            [one if 2 * counts[one] >= len(channels) else ("", "") for one in if_poor],
             losses,
             _downstream(
                 channels, [one if one[0] else other for one, other in zip(fast, losses, strict=True)]
@@ -258,15 +258,15 @@ BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
 # A check of the scenario warns of it too, so that no verdict is needed.
 _FAST = Cause(0, "{text}", "{fix}", lambda peers: peers.fast, tuple(VERDICTS), common=True)
-QUICK = Cause(
+FAST_IF_POOR = Cause(
     _MEASURED << 4,
     f"{{text}}, and the median cosine is below {FOLLOWS:g}",
     "{fix}",
-    lambda peers: peers.quick,
+    lambda peers: peers.fast_if_poor,
     tuple(VERDICTS),
 )
 """The hint at predictors that learn many times as fast as their senders, said of the run where it holds."""
-_BARE = Cause(
+_WITHOUT_CONTEXT = Cause(
     0,
     "its predictor has no context",
     "gradient.context: {text}, or local",
@@ -275,8 +275,8 @@ _BARE = Cause(
 _LOSSES = Cause(0, "{text}", "{fix}", lambda peers: peers.losses, tuple(VERDICTS), common=True)
 _OF_SETTINGS = (
     _FAST,
-    QUICK,
-    _BARE,
+    FAST_IF_POOR,
+    _WITHOUT_CONTEXT,
     _LOSSES,
     Cause(0, "{text}", "{fix}", lambda peers: peers.downstream, ("misleads",)),
 )
@@ -421,16 +421,16 @@ def _common(hints: Sequence[Hint | None]) -> dict[Hint, int]:
     return {hint: count for hint, count in counts.items() if count > 1 and 2 * count >= len(hints)}
 
 
-def quick_hints(graph: Mapping[str, Any]) -> list[str]:
-    """Return what is said of a run where the flag of `QUICK` is set of a channel; `graph`: as for `told_hints`."""
-    hints = dict(hints_of(graph))[QUICK]
+def hints_if_poor(graph: Mapping[str, Any]) -> list[str]:
+    """Return what is said of a run where the flag of `FAST_IF_POOR` is set of a channel; `graph`: as for `hints_of_run`."""
+    hints = dict(hints_of(graph))[FAST_IF_POOR]
     return [
         f"{count:,} of {len(hints):,} channels: {hint.says}; try {hint.fix}"
         for hint, count in Counter(hint for hint in hints if hint).items()
     ]
 
 
-def told_hints(graph: Mapping[str, Any]) -> list[str]:
+def hints_of_run(graph: Mapping[str, Any]) -> list[str]:
     """Return what is said of a run's settings whatever was measured: `common_hints`, and the few channels, by cause, whose predictor learns
     too fast, most of whose messages are lost, or whose predictor has no context.
 
@@ -442,7 +442,9 @@ def told_hints(graph: Mapping[str, Any]) -> list[str]:
     channels = graph["channels"]
     for cause, hints in hints_of(graph):
         # What half of the channels do without is no fault of a few.
-        if cause in (_FAST, _LOSSES) or (cause is _BARE and 2 * sum(map(bool, hints)) < len(channels)):
+        if cause in (_FAST, _LOSSES) or (
+            cause is _WITHOUT_CONTEXT and 2 * sum(map(bool, hints)) < len(channels)
+        ):
             for channel, hint in zip(channels, hints, strict=True):
                 is_told = cause is not _LOSSES or channel.get("drop", 0.0) >= _MOST_LOST
                 if hint is not None and is_told and hint not in common:
@@ -451,7 +453,7 @@ def told_hints(graph: Mapping[str, Any]) -> list[str]:
         *common.values(),
         *(
             f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}: {hint.says}; try {hint.fix}"
-            for hint, names in [*names_by_hint.items()][:_TOLD]
+            for hint, names in [*names_by_hint.items()][:_MOST_FAULTS]
         ),
     ]
 
@@ -504,7 +506,9 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )
     flags = np.zeros(shape, dtype=np.uint32)
-    flags[is_poor & np.array([bool(text) for text, _ in peers.quick], dtype=np.bool_)] |= QUICK.flag
+    flags[is_poor & np.array([bool(text) for text, _ in peers.fast_if_poor], dtype=np.bool_)] |= (
+        FAST_IF_POOR.flag
+    )
     for causes, conditions in ((_OF_METRICS, metrics), ((*_OF_INTERVALS, _OF_PLACE), last)):
         for cause, holds in zip(causes, conditions, strict=True):
             flags[holds] |= cause.flag

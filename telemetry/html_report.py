@@ -18,7 +18,7 @@ from antiphon.base.notebook import number
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
-from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements, told_of
+from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements, run_sentences
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
 from antiphon.telemetry.tab.series import RunData, Series, results_of
@@ -34,7 +34,7 @@ _FOREMOST = 12
 """rows of a table of judgements before its fold,"""
 _JUDGED = 1000
 """and most rows behind one."""
-_SETTINGS_TOLD = 4
+_MOST_SETTINGS = 4
 """Most settings in which a scenario file is said to differ."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
 _NO_RANK = "A run with more channels that help or matter need not be better: scores rank runs, counts of verdicts do not."
@@ -150,7 +150,7 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
         of_kind = [
             (identity, run) for identity, run, one in zip(identities, runs, kinds, strict=True) if one == kind
         ]
-        told |= _told_documents(
+        told |= _document_settings(
             {identity["document"]: run.settings for identity, run in of_kind if "document" in identity}
         )
     differing = [
@@ -184,7 +184,7 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     return named
 
 
-def _told_documents(settings_by_document: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def _document_settings(settings_by_document: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return in what each scenario file differs from the others: its settings where they are few, else the first ones and its number."""
     every = settings_by_document.values()
     keys = [
@@ -195,8 +195,8 @@ def _told_documents(settings_by_document: Mapping[str, Mapping[str, str]]) -> di
     texts = {}
     for place, (document, settings) in enumerate(settings_by_document.items(), 1):
         words = [f"{key}={settings.get(key, 'none')}" for key in keys]
-        more = f"{len(words) - _SETTINGS_TOLD} more of scenario file {place}"
-        shown = words if len(words) <= _SETTINGS_TOLD else [*words[:_SETTINGS_TOLD], more]
+        more = f"{len(words) - _MOST_SETTINGS} more of scenario file {place}"
+        shown = words if len(words) <= _MOST_SETTINGS else [*words[:_MOST_SETTINGS], more]
         texts[document] = ", ".join(shown) or f"scenario file {place}"
     return texts
 
@@ -271,7 +271,7 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
     ]
     graph = [*pooled_shown, *shown]
     # The page opens with the first run.
-    warned = next((data for data in graph if told_of(data)), None)
+    warned = next((data for data in graph if run_sentences(data)), None)
     return page(
         [*([] if warned is None else [warned]), *(data for data in graph if data is not warned)],
         title=title,
@@ -485,7 +485,7 @@ def _judged(
     judged = {
         name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
     }
-    told = {name: told_of(data) for name, data in runs.items()}
+    told = {name: run_sentences(data) for name, data in runs.items()}
     every = _worst_first(judged, told)
     measures = [
         measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)

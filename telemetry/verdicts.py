@@ -52,9 +52,9 @@ MEASURES: dict[Measure, str] = {"value": "value", **ABLATION_METRICS}
 OWN_GAIN = "own_gain"
 """The loss with no signal minus that with the channel's own, with an interval: it tells of channels without a value."""
 _STALE = 4
-"""Ticks of the sender after which a message is stale,"""
+"""The least age of a stale message, in ticks of its sender."""
 _LATER = 2
-"""and how many times the median channel's without losses: if all channels have long links, that is the system's timing."""
+"""The least ratio of a stale message's age to the median channel's without losses: if all links are long, that is the system's timing."""
 _SILENT = 0.01
 """Share of the median energy below which a message carries nothing."""
 _CONSTANT = 1e-6

@@ -46,7 +46,7 @@ from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
-from antiphon.telemetry.tab.judgements import judgements, told_of
+from antiphon.telemetry.tab.judgements import judgements, run_sentences
 from antiphon.telemetry.verdicts import (
     LEFT_OUT,
     Undefined,
@@ -454,7 +454,7 @@ def show_causes(directory: RunDirectory, measured: Measured) -> None:
     names = [figure.name for figure in measured.rows]
     data = read_run(directory.path)
     judged = [judgement for judgement in judgements(data) if judgement.cause and judgement.channel in names]
-    for sentence in told_of(data):
+    for sentence in run_sentences(data):
         console().print(sentence)
     for judgement in judged[:_ROWS]:
         console().print(

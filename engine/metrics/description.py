@@ -133,7 +133,7 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str
         "context": list(gradient.context),
         "scale": gradient.scale,
     }
-    for key, times in (("fast", FAR_FASTER), ("quick", FASTER_WHERE_POOR)):
+    for key, times in (("fast", FAR_FASTER), ("fast_if_poor", FASTER_WHERE_POOR)):
         says, fix = fast_predictor(scenario, channel, times)
         if says:
             settings[key] = says, as_typed(fix, typed)

@@ -185,7 +185,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         returning = max((_return_interval(system.channels[name]) for name in group.horizons), default=steps)
         for name in group.agent_names:
             if agents[name].learner.trainable:
-                interval = _whole(returning, steps)
+                interval = _rounded_up(returning, steps)
                 yield ("agent", name), _Rhythm(group.grid, 0, interval, "gradient_norm", by_chance(name))
     for name, channel in system.channels.items():
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
@@ -196,7 +196,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
         if (channel.predicts or channel.gives_credit) and sent_in is not None:
             injected_apart = max(apart, _return_interval(channel)) if channel.coupling.waits else apart
-            interval = _whole(injected_apart, sent_in.max_steps())
+            interval = _rounded_up(injected_apart, sent_in.max_steps())
             yield owner, _Rhythm(sent_in, 0, interval, "injection_norm", chance)
         if channel.predicts and sent_in is not None:
             returned = (
@@ -209,10 +209,10 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
             learns.append((timetable.receiver_clock, 0, "si_loss"))
         for source, later, metric in learns:
             steps = source.tick_period if isinstance(source, Clock) else source.max_steps()
-            yield owner, _Rhythm(source, later, _whole(apart, steps), metric, chance)
+            yield owner, _Rhythm(source, later, _rounded_up(apart, steps), metric, chance)
 
 
-def _whole(interval: int, steps: int) -> int:
+def _rounded_up(interval: int, steps: int) -> int:
     """Return an interval as whole multiples of so many steps, rounded up."""
     return steps * -(-interval // steps)
 

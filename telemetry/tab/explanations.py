@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.causes import QUICK, hints_of, quick_hints, told_hints, ways
+from antiphon.telemetry.causes import FAST_IF_POOR, hints_if_poor, hints_of, hints_of_run, ways
 from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.telemetry.tab.tags import Family
@@ -488,7 +488,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `quick`: `quick_hints`, said where a channel has the flag `quick_flag`; `chance`: `most_by_chance` by the number of channels with a verdict, and `UNFOUND`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `most_by_chance` by the number of channels with a verdict, and `UNFOUND`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
     `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -541,8 +541,8 @@ def verdicts_document(
         "causes": _causes(graph),
         "one": _measuring_one(path, graph),
         "common": _common(graph, measures),
-        "quick": quick_hints(graph),
-        "quick_flag": QUICK.flag,
+        "if_poor": hints_if_poor(graph),
+        "if_poor_flag": FAST_IF_POOR.flag,
         "chance": {
             "most": [most_by_chance(judged) for judged in range(len(graph["channels"]) + 1)],
             "unfound": UNFOUND,
@@ -560,7 +560,7 @@ def verdicts_document(
 def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what is said once for the run: what holds by settings alone, that two seeds are few, and over which links `measures` are."""
     return [
-        *told_hints(graph),
+        *hints_of_run(graph),
         *(line.removesuffix(".") for line in of_few_seeds([len(graph.get("seeds", ()))])),
         *(
             f"The {measure['title']} is over perfect links: evaluate --links as_run measures it over the run's"

@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from antiphon.telemetry.causes import BAD, QUICK, Hint, common_hints, hints_of, quick_hints, told_hints
+from antiphon.telemetry.causes import (
+    BAD,
+    FAST_IF_POOR,
+    Hint,
+    common_hints,
+    hints_if_poor,
+    hints_of,
+    hints_of_run,
+)
 from antiphon.telemetry.tab.seeds import agreement
 from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import LOST_SIGNALS, MEAN, REASONS
@@ -55,7 +63,7 @@ class Judgement(NamedTuple):
         cause: The best hint at the cause if it is bad, or learns too fast; empty: there is none, or it is the run's.
         fix: What to try; may be empty.
         bad: Whether a verdict is bad, and not one that may be chance.
-        of_run: The best hint, where that is said of the run (`told_of`); None: it is not.
+        of_run: The best hint, where that is said of the run (`run_sentences`); None: it is not.
     """
 
     channel: str
@@ -122,15 +130,15 @@ def judgements(data: RunData) -> list[Judgement]:
         ]
         best, hint = next(iter(asked), (None, None))
         # Another one beside the run's would be a second advice.
-        of_run, hint = (hint, None) if best is QUICK or hint in common else (None, hint)
+        of_run, hint = (hint, None) if best is FAST_IF_POOR or hint in common else (None, hint)
         cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
         ill = any(VERDICTS[name].side < 0 and name not in doubted for name in names)
         judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run))
     return judged
 
 
-def told_of(data: RunData) -> list[str]:
-    """Return what is said once of a run: that its signals follow nothing (`lost_signals`), `told_hints`, and `quick_hints` where the median
+def run_sentences(data: RunData) -> list[str]:
+    """Return what is said once of a run: that its signals follow nothing (`lost_signals`), `hints_of_run`, and `hints_if_poor` where the median
     cosine is poor."""
     reasons = derived_series(
         lambda metric: data.figures.get(("channel", metric)),
@@ -139,8 +147,12 @@ def told_of(data: RunData) -> list[str]:
         (lambda metric: data.figures.get((MEAN, metric))) if data.graph.get("seeds") else None,
     )
     flags = _row(reasons, np.inf, len(data.graph["channels"]))
-    quick = quick_hints(data.graph) if any(int(flag) & QUICK.flag for flag in np.nan_to_num(flags)) else []
-    return [*lost_of(data), *told_hints(data.graph), *quick]
+    quick = (
+        hints_if_poor(data.graph)
+        if any(int(flag) & FAST_IF_POOR.flag for flag in np.nan_to_num(flags))
+        else []
+    )
+    return [*lost_of(data), *hints_of_run(data.graph), *quick]
 
 
 def lost_of(data: RunData) -> list[str]:

@@ -852,7 +852,7 @@ def test_a_panel_says_first_what_is_said_of_the_run(opened: Opened) -> None:
     for cosine in (0.02, 0.4):
         made = given(data({20: MEASURED[20] | {"cosine": [cosine] * 9}}), 9)
         channels = [
-            {**one, "predictor": {**one["predictor"], "quick": quick}} if "predictor" in one else one
+            {**one, "predictor": {**one["predictor"], "fast_if_poor": quick}} if "predictor" in one else one
             for one in made.graph["channels"]
         ]
         graph = {**made.graph, "channels": channels}

@@ -15,7 +15,7 @@ from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.warnings.advice import advice
 from antiphon.scenarios.scenario_warnings import typed_names
 from antiphon.telemetry import read_run
-from antiphon.telemetry.tab.judgements import judgements, told_of
+from antiphon.telemetry.tab.judgements import judgements, run_sentences
 from antiphon.telemetry.verdicts import bounds
 from tests.kit.commands import Commands
 from tests.kit.tab import REASONS
@@ -306,7 +306,7 @@ def test_a_rate_ten_times_the_senders_is_named_where_cosines_are_poor(tmp_path: 
     template = antiphon.load("corporation")
     graph = graph_of(template.resolve(values=values), typed_names(template))
     predictor = next(edge["predictor"] for *_, edge in graph.edges(data=True))
-    quick = predictor["quick"]
+    quick = predictor["fast_if_poor"]
     assert quick == (
         "its predictor's learning rate, 0.01, is 10 times its sender's, 0.001",
         "a lower sg_lr (such as 0.001)",
@@ -319,19 +319,21 @@ def test_a_rate_ten_times_the_senders_is_named_where_cosines_are_poor(tmp_path: 
         folder = tmp_path / str(cosine)
         advised(folder, {"cosine": [cosine] * 2}, made)
         run = read_run(folder / "run")
-        assert told_of(run) == told
-        assert run.catalogue()["verdicts"]["quick"] == [says]
+        assert run_sentences(run) == told
+        assert run.catalogue()["verdicts"]["if_poor"] == [says]
         harmed = {"cosine": [cosine] * 2} | interval("value", [-0.2] * 2, [0.1] * 2)
         own = advised(folder / "harmed", harmed, made)
         assert [fix for _, fix in own] == ["" if told else "local, or detached"] * 2, "the run's stands alone"
         found = [one.of_run for one in judgements(read_run(folder / "harmed" / "run"))]
         assert found == [(f"{quick[0]}, and the median cosine is below 0.1", quick[1]) if told else None] * 2
-    one, other = ({**made[0], "predictor": {**predictor, "quick": ("it is", rate)}} for rate in ("a", "b"))
+    one, other = (
+        {**made[0], "predictor": {**predictor, "fast_if_poor": ("it is", rate)}} for rate in ("a", "b")
+    )
     slow = {**made[0], "predictor": {"kind": "linear", "context": ["label"]}}
     advised(tmp_path / "few", {"cosine": [0.02] * 3}, [one, slow, slow])
-    assert told_of(read_run(tmp_path / "few" / "run")) == [], "one of three is not most"
+    assert run_sentences(read_run(tmp_path / "few" / "run")) == [], "one of three is not most"
     advised(tmp_path / "half", {"cosine": [0.02] * 2}, [one, other])
-    assert len(told_of(read_run(tmp_path / "half" / "run"))) == 2
+    assert len(run_sentences(read_run(tmp_path / "half" / "run"))) == 2
 
 
 def test_what_is_said_of_the_run_comes_before_another_fault_of_its_settings(tmp_path: Path) -> None:
@@ -340,7 +342,7 @@ def test_what_is_said_of_the_run_comes_before_another_fault_of_its_settings(tmp_
     advised(tmp_path, interval("value", [-0.2] * 2, [0.1] * 2), made)
     run = read_run(tmp_path / "run")
     says = "90 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
-    assert told_of(run) == [
+    assert run_sentences(run) == [
         f"each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop"
     ]
     assert [one.of_run for one in judgements(run)] == [
@@ -485,5 +487,5 @@ def test_hints_name_settings_as_the_run_takes_them(tmp_path: Path) -> None:
     assert fix == "more steps, or another rate of learning (sg_lr)"
     twice = {metric: values * 2 for metric, values in entry.items()}
     advised(tmp_path / "b", twice, [{**channel, "name": name, "typed": typed, "drop": 0.6} for name in "ab"])
-    (sentence,) = told_of(read_run(tmp_path / "b" / "run"))
+    (sentence,) = run_sentences(read_run(tmp_path / "b" / "run"))
     assert sentence.endswith("or a smaller drop")

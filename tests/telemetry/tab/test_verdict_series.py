@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import read_run
-from antiphon.telemetry.tab.judgements import told_of
+from antiphon.telemetry.tab.judgements import run_sentences
 from antiphon.telemetry.verdicts import ABLATION_METRICS
 from tests.kit.documented import ABLATIONS
 from tests.kit.tab import REASONS, VERDICTS
@@ -200,7 +200,7 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
             for step, row in enumerate(cosines, 2)
         }
         write(tmp_path / name, rows, document=graph("abc"))
-        return told_of(read_run(tmp_path / name))
+        return run_sentences(read_run(tmp_path / name))
 
     lost = [[0.02, 0.5, -0.4], [-0.02, 0.5, -0.4], [0.02, 0.5, -0.4], [-0.02, 0.5, -0.4]]
     (sentence,) = told("lost", *lost)

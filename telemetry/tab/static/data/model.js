@@ -229,8 +229,8 @@ export class Model {
 
   /** What holds of the runs shown by their signals, by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name. */
   #common(step) {
-    const known = this.shown().map((run) => ({ run, common: [], quick: [], ...run.catalog.verdicts }));
-    const told = known.map(({ run, common, quick, quick_flag: bit }) => [...this.#lost(run, step), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? quick : [])]);
+    const known = this.shown().map((run) => ({ run, common: [], if_poor: [], ...run.catalog.verdicts }));
+    const told = known.map(({ run, common, if_poor, if_poor_flag: bit }) => [...this.#lost(run, step), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? if_poor : [])]);
     const named = (line, side) => (told.every((lines) => lines.includes(line)) ? line : `${this.shown()[side].name}: ${line}`);
     return [...new Set(told.flatMap((lines, side) => lines.map((line) => named(line, side))))];
   }
