@@ -488,7 +488,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `most_by_chance` by the number of channels with a verdict, and `UNFOUND`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
     `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -543,10 +543,7 @@ def verdicts_document(
         "common": _common(graph, measures),
         "if_poor": hints_if_poor(graph),
         "if_poor_flag": FAST_IF_POOR.flag,
-        "chance": {
-            "most": [most_by_chance(judged) for judged in range(len(graph["channels"]) + 1)],
-            "unfound": UNFOUND,
-        },
+        "chance": _chance(len(graph["channels"])),
         "lost": lost_signals_text(graph),
         "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),
@@ -568,6 +565,11 @@ def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> 
             if measure.get("links", "").startswith(_UNLIKE)
         ),
     ]
+
+
+def _chance(channels: int) -> dict[str, Any]:
+    """Return when a bad verdict may be chance: `most_by_chance` by the number of channels with a verdict, and `UNFOUND`."""
+    return {"most": [most_by_chance(judged) for judged in range(channels + 1)], "unfound": UNFOUND}
 
 
 def _measuring_one(path: str, graph: Mapping[str, Any]) -> list[str]:
