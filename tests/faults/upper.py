@@ -583,7 +583,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "cli-an-import-is-allowed-twice-in-a-line",
         "antiphon/cli.py",
-        "lambda match: _whole(match, words)",
+        "lambda match: _completed(match, words)",
         "lambda match: match[1] + shlex.join(words)",
         "tests/cli/test_python.py::test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them",
     ),
