@@ -313,6 +313,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     goals = reached & system.goals().keys()
     cyclic = not nx.is_directed_acyclic_graph(graph.subgraph(reached))
     episodes = system.episodes
+    end = None if episodes is None else episodes.end_of(episodes.number_at(stamp))
     touched: dict[int, set[str]] = defaultdict(set)
     for channel in sent:
         _touch(touched, channel, stamp, episodes)
@@ -331,7 +332,8 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     if channel.ledger.timetable.send_times.sends_at(step):
                         _touch(touched, channel, step, episodes)
         touched.pop(step, None)
-        gone_round = cyclic and episodes is None and (not goals or step - stamp >= _FARTHEST)
+        endless = cyclic and (end is None or step > end)  # an end need not cut every channel
+        gone_round = endless and (not goals or step - stamp >= _FARTHEST)
         if not touched or gone_round:
             return last - stamp
     raise AssertionError
