@@ -170,31 +170,6 @@ class TorchOptimiser:
                 f"{section}: {name_of(self.kind)} failed in {method.__name__}(): {first_line(error)}; mend it, or its keys"
             ) from None
 
-    def mixes_parameters(self) -> bool:
-        """Return whether the step of a parameter depends on gradients of others, as where one estimate is of all; tried on two.
-
-        False where it cannot be tried. Classes of torch do not.
-        """
-        if not self._is_users:
-            return False
-        first, second = (of_seed(0, partial(self._trial, factor)) for factor in (1.0, 5.0))
-        return first is not None and second is not None and not torch.equal(first, second)
-
-    def _trial(self, factor: float) -> Tensor | None:
-        """The first of two parameters after some steps; `factor`: of the gradients of the second. None: a step failed."""
-        twin = copy.copy(self)
-        twin.parameters = [torch.full((2, 2), 0.5).requires_grad_() for _ in range(2)]
-        try:
-            optimiser = twin.make()
-            assert optimiser is not None
-            for step in range(1, _TRIED + 1):
-                for p, size in zip(twin.parameters, (1.0, factor), strict=True):
-                    p.grad = torch.tensor([[size, -2 * size], [size / step, step * size]])
-                optimiser.step()
-        except Exception:  # noqa: BLE001  (anything a user's optimiser may raise, which its own parameters show)
-            return None
-        return twin.parameters[0].data
-
     def check_saved(self) -> None:
         """Check that a checkpoint or fork can hold its state.
 
@@ -339,6 +314,33 @@ class TorchOptimiser:
         for group, rate in zip(self.torch.param_groups, rates, strict=True):
             if group["lr"] is not rate and group["lr"] != rate and self._rate:
                 group[_SHARE] = float(group["lr"] / self._rate)
+
+
+def mixes_parameters(settings: Mapping[str, Any]) -> bool:
+    """Return whether a step of a parameter depends on gradients of others, as where one estimate is of all; tried on two small ones.
+
+    False where it cannot be tried.
+
+    Args:
+        settings: Of an optimiser, see `TorchOptimiser`.
+    """
+    first, second = (of_seed(0, partial(_trial, settings, factor)) for factor in (1.0, 5.0))
+    return first is not None and second is not None and not torch.equal(first, second)
+
+
+def _trial(settings: Mapping[str, Any], factor: float) -> Tensor | None:
+    """The first of two parameters after some steps; `factor`: of the gradients of the second. None: a step failed."""
+    parameters = [torch.full((2, 2), 0.5, device="cpu").requires_grad_() for _ in range(2)]
+    try:
+        optimiser = TorchOptimiser(parameters, **settings)
+        assert optimiser.torch is not None
+        for step in range(1, _TRIED + 1):
+            for p, size in zip(parameters, (1.0, factor), strict=True):
+                p.grad = torch.tensor([[size, -2 * size], [size / step, step * size]], device="cpu")
+            optimiser.torch.step()
+    except Exception:  # noqa: BLE001  (anything a user's optimiser may raise, which its own parameters show)
+        return None
+    return parameters[0].data
 
 
 class _Joined(torch.optim.Optimizer):

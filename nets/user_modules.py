@@ -30,7 +30,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.utils.checkpoint import CheckpointFunction
 
-from antiphon.base.errors import ScenarioError, first_line, with_article
+from antiphon.base.errors import ScenarioError, ScenarioWarning, first_line, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.nets.users.enclosing import deep_copy
@@ -475,6 +475,9 @@ def check_trainable(module: nn.Module, name: str) -> None:
         named = f"'{path}'" if path else name
         if why := _refused(submodule) or _misnamed(submodule):
             raise ScenarioError(f"{named} {why}")
+        if submodule._compiled_call_impl is not None:
+            line = "is compiled in place (its compile()), and is called as it was written here, uncompiled; pass it before that"
+            warnings.warn(f"{named} {line}", ScenarioWarning, stacklevel=2)
     for key, p in module.named_parameters():
         if is_lazy(p):
             raise ScenarioError(f"'{key}' is not initialised (a lazy module; call the model once first)")
@@ -543,8 +546,6 @@ def _refused(submodule: nn.Module) -> str:
     """Return why a submodule cannot be trained, and the fix; empty if it can."""
     if isinstance(getattr(submodule, "_orig_mod", None), nn.Module):
         return "is compiled (torch.compile); pass the original module, its _orig_mod"
-    if submodule._compiled_call_impl is not None:
-        return "is compiled in place (its compile()), and its forward is called as it was written; pass it before that"
     if hasattr(submodule, "validate_inputs") and isinstance(submodule, torch.fx.GraphModule):
         return "is of torch.export; pass the module that it was made from"
     if isinstance(submodule, torch.jit.ScriptModule):

@@ -31,7 +31,7 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.fan_in import Concatenation, ConcatenationWithPresence, FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.build.optimiser_checks import check_mixed_parameters, check_optimiser_groups
+from antiphon.engine.build.optimiser_groups import check_optimiser_groups
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
@@ -91,7 +91,6 @@ def build(
     _check_evaluation(scenario, system)
     _check_repeated_calls(system)
     check_optimiser_groups(scenario, system)
-    check_mixed_parameters(system)
     if scenario.telemetry.value is not None and env.no_fork:
         message = (
             f"is measured in forks of the run, and {env.no_fork}; leave it out, and use evaluate --ablate"

@@ -75,6 +75,7 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
     # they load torch, which help does not need
     from antiphon.engine.warnings.data_ranges import of_ranges
     from antiphon.engine.warnings.missing_targets import missing_in_data
+    from antiphon.engine.warnings.mixed_parameters import of_optimisers
     from antiphon.engine.warnings.samples import of_samples
 
     warnings: list[str] = []
@@ -89,6 +90,7 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
         )
     warnings += of_samples(scenario, env, acts=acts)
     warnings += missing_in_data(scenario, env)
+    warnings += of_optimisers(scenario)
     warnings += of_ranges(scenario, env)
     if not saved:
         warnings += _without_logdir(scenario)

@@ -152,7 +152,7 @@ class PopulationRun(Observer):
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = changed(requests[0].scenario, self._changes.items())
-        self._variants = requests[0].variants
+        self._request = requests[0]
         ended = with_ended_schedules(self.scenario, self.until)
         goes_on = spec.select is not None and self.scheduler.start < self.until
         if goes_on and {*ended.get("*", ())} == self.scenario.relations.learners:
@@ -216,7 +216,7 @@ class PopulationRun(Observer):
     def warnings(self) -> list[str]:
         """Lines about the scenario (at the beginning), values that do not vary, a selection that comes too late, and ended schedules."""
         start = self.scheduler.start
-        of_scenario = [] if start else advice(self.scenario, self._variants)
+        of_scenario = [] if start else advice(self.scenario, self._request.variants)
         fix = f"resume with {_CONSTANT}, or {self._longer}"
         of_members = advice_on_members(self.spec, self.until, start=start)
         return [*of_scenario, *of_members, *ended_schedules(self.scenario, self.until, fix)]

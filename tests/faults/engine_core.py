@@ -398,8 +398,15 @@ CORE: tuple[Fault, ...] = (
         "tests/doors/test_modules.py::test_a_network_whose_output_has_no_gradient_is_said_not_to_be_trained",
     ),
     Fault(
+        "optimisers-that-mix-parameters-are-taken-in-silence",
+        "engine/warnings/mixed_parameters.py",
+        "        if mixes_parameters(spec.settings(spec.lr)):",
+        "        if False:",
+        "tests/base/test_extensions.py::test_locked_agents_with_optimisers_that_mix_their_parameters_are_warned_of[locked-True-True]",
+    ),
+    Fault(
         "optimisers-groups-without-parameters-are-taken",
-        "engine/build/optimiser_checks.py",
+        "engine/build/optimiser_groups.py",
         "            if group.axes in axes_by_place[path]:",
         "            if True:",
         "tests/base/test_extensions.py::test_a_group_without_parameters_is_refused_of_one_agent_and_warned_of_where_it_is_for_all",

@@ -196,7 +196,9 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             weights = () if late else (put.scale(step), put.discount)
             found.append(Injection(output, credit, *weights))
             shown = noted[name].gradient if name in noted and synthetic.needs_actions else credit
-            noted[name] = Credit(torch.where(credit.any(1, keepdim=True), credit, shown))
+            noted[name] = Credit(
+                torch.where(credit.any(1, keepdim=True), credit, shown), ~message.fate.void_unread
+            )
         # Rule 10: an objective's errors at ticks since, carried straight back.
         if channel.feedback.direct is not None:
             for tick in (t for t in window.ticks() if t.agent_name == channel.feedback.error_agent_name):

@@ -86,7 +86,11 @@ def test_a_model_that_is_to_be_compiled_in_place_is_split() -> None:
     model = Chain()
     model.compile()
     model.second.compile()
-    assert_composed(model)
+    with pytest.warns(
+        ScenarioWarning, match="^(model|'second') is compiled in place .* uncompiled"
+    ) as caught:
+        assert_composed(model)
+    assert {str(w.message).partition(" is compiled")[0] for w in caught} == {"model", "'second'"}
 
 
 def test_a_model_in_eval_mode_trains_in_train_mode_and_comes_back_in_its_own() -> None:

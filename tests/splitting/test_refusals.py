@@ -461,11 +461,6 @@ class Partly(Chain):
         return ((name, p) for name, p in named if not name.startswith("first"))
 
 
-def compiled_in_place(model: nn.Module) -> nn.Module:
-    model.compile()
-    return model
-
-
 DATA_PARALLEL = sys.modules["torch.nn.parallel.data_parallel"]
 NEAREST = "such as 'first'"
 MODELS: dict[str, tuple[Callable[[], object], str]] = {
@@ -473,10 +468,6 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     "compiled within": (
         lambda: chain_split(changed(second=torch.compile(nn.Linear(7, 7)))),
         "'second' is compiled.*_orig_mod",
-    ),
-    "compiled in place": (
-        lambda: chain_split(compiled_in_place(Chain())),
-        "model is compiled in place .*before",
     ),
     "left out": (
         lambda: chain_split(Partly()),

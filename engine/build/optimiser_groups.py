@@ -1,4 +1,4 @@
-"""Checks of optimisers against what they are for: that their groups have parameters, and that those of locked agents do not mix theirs."""
+"""The check that an optimiser's groups have parameters: of an agent's or predictor's own, and of those that the training has for all."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from antiphon.base.errors import ScenarioWarning
-from antiphon.base.extensions import key_of, name_of
 from antiphon.base.problems import DocumentError, Path, show_path
-from antiphon.nets.torch_optimisers import TorchOptimiser
-from antiphon.scenarios.scenario_warnings import listed
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.system import System
@@ -60,19 +57,3 @@ def check_optimiser_groups(scenario: Scenario, system: System) -> None:
             if path[0] != "training":
                 raise DocumentError(at, line)
             warnings.warn(f"{show_path(at)}: {line}", ScenarioWarning, stacklevel=3)
-
-
-def check_mixed_parameters(system: System) -> None:
-    """Warn of agents that learn together by optimisers that mix their parameters: each then has an estimate of its own."""
-    for group in system.groups:
-        optimisers = {name: system.agents[name].learner.optimiser for name in group.agent_count_by_learner}
-        torch_optimisers = {name: o for name, o in optimisers.items() if isinstance(o, TorchOptimiser)}
-        kinds = {key_of(o.kind, o.options): o for o in torch_optimisers.values() if o.parameters}
-        for optimiser in kinds.values() if len(optimisers) > 1 else ():
-            if optimiser.mixes_parameters():
-                line = (
-                    f"optimiser {name_of(optimiser.kind)} computes a step from all parameters it has, and each of these locked agents has "
-                    "one of its own, so they do not learn as one network would; use one whose step is of each parameter alone"
-                )
-                names = listed("agent", list(torch_optimisers))
-                warnings.warn(f"{names}: {line}", ScenarioWarning, stacklevel=3)
