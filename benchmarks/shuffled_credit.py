@@ -34,7 +34,7 @@ class Shuffled(Feature):
     ) -> Credit | None:
         """Return the credit of a message, [B, size], each row the next environment's: see `Feature.replace_credit`."""
         credit = ordinary()
-        if credit is None or not channel.injects:
+        if credit is None or not channel.injects_prediction:
             return credit
         return credit._replace(gradient=credit.gradient.roll(1, 0))
 

@@ -2,23 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
+from antiphon.comms.links import Link
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
-from antiphon.engine.heart.agent import AGE, Agent, Goal
+from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel_settings import (
+    Feedback,
+    InjectionSettings,
+    PredictorContext,
+    StateGradientSettings,
+    SyntheticGradient,
+    SyntheticInput,
+)
 from antiphon.engine.heart.learning_order import turns_of_groups
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.policies.resting_heads import places_at_rest
 from antiphon.engine.policies.windows_at_once import evaluated_at_once
-from antiphon.engine.state.hyperparameters import values_of
+from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, values_of
+from antiphon.nets.schedules import Rate
 from antiphon.nets.trained_parameters import TrainedParameters
+
+if TYPE_CHECKING:
+    from antiphon.engine.heart.participation import Participation
+
+
+def _compared(
+    records: Mapping[str, type], apart: Collection[str], hyperparameters: Iterable[str] = ()
+) -> Callable[[Any], Hashable]:
+    """Return what reads the fields in which members of a stack are equal: all fields of some records, but for those named here.
+
+    A stack has its first member's value of a field. So a new field is compared, until `apart` says that stacks need not: values without
+    an equality of their own keep channels or agents unstacked, and what cannot be hashed fails as a system is stacked.
+
+    Args:
+        records: The classes of records that are compared field by field, by their places; "": of what is read.
+        apart: The places of other fields: of each member, or compared by other rules.
+        hyperparameters: The places of hyperparameters (engine/state/hyperparameters.py).
+    """
+    places = [
+        f"{place}.{entry.name}".lstrip(".") for place, record in records.items() for entry in fields(record)
+    ]
+    unknown = {*apart, *records} - {*places, ""}
+    assert not unknown, f"no fields: {unknown}"
+    compared = [place for place in places if not {place} & {*apart, *records, *hyperparameters}]
+    return attrgetter(*compared) if compared else lambda _: ()
+
+
+_AGENT = _compared(
+    {
+        "": Agent,
+        "inputs": Inputs,
+        "inputs.observed": Observed,
+        "inputs.critic_observed": Observed,
+        "body": Body,
+    },
+    {
+        # of each member, or of the stack
+        *("name", "members", "layout", "connections", "notes", "random_seed", "body.life_name"),
+        *("inputs.observed.names_by_member", "inputs.critic_observed.names_by_member"),
+        # by other rules (`agent_kind`)
+        *("learner", "goal", "participation", "body.acts", "inputs.fan_in", "inputs.align_channel_name"),
+        *("inputs.observed.signal_names", "inputs.critic_observed.signal_names"),
+    },
+    [hyperparameter.attribute for hyperparameter in OF_AGENTS.values()],
+)
+_GOAL = _compared({"": Goal}, {"objective", "rewards", "summands", "weight", "output_slice"})
+_CHANNEL = _compared(
+    {
+        "": Channel,
+        "content": Content,
+        "ledger": Ledger,
+        "ledger.timetable": Timetable,
+        "ledger.link": Link,
+        "synthetic_gradient": SyntheticGradient,
+        "synthetic_gradient.context": PredictorContext,
+        "synthetic_gradient.injection": InjectionSettings,
+        "synthetic_gradient.injection.scale": Rate,
+        "synthetic_gradient.state_settings": StateGradientSettings,
+        "synthetic_input": SyntheticInput,
+        "synthetic_input.context": PredictorContext,
+        "feedback": Feedback,
+    },
+    {
+        # of each member, or of the stack
+        *("name", "sender", "receiver", "members", "layout", "users_credit", "content.zeros"),
+        *("ledger.name", "ledger.link.name", "ledger.link.seed", "ledger.link.members"),
+        "endpoints",
+        # what steps change
+        *("ledger.messages", "ledger.back_by_step", "ledger.held_messages", "ledger.newest_returned"),
+        "synthetic_input.examples",
+        # by other rules (`channel_kind`), or by the receivers' kind
+        *("content.port_name", "content.sampler", "synthetic_gradient.model", "synthetic_input.model"),
+        *("synthetic_gradient.gate", "synthetic_gradient.state_settings.outliers"),
+        *("synthetic_gradient.context.endpoint_values", "synthetic_input.context.endpoint_values"),
+        *("ledger.timetable.receiver_clock", "ledger.timetable.receiver_grid"),
+    },
+    [hyperparameter.attribute for hyperparameter in OF_CHANNELS.values()],
+)
+_PREDICTOR = attrgetter("shape", "context", "target", "normalise", "rescales")
+"""Fields in which the predictors of a stack are equal."""
 
 
 def reasons_alone(system: System) -> dict[str, str]:
@@ -137,18 +231,11 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         (channel.content.shape, channel.ledger.timetable.read_mode) for channel in agent.connections.incoming
     ]
     return (
+        _AGENT(agent),
         learner.network.signature(),
-        agent.clock,
         group.grid,
         learner.frozen,
         _trained(learner),
-        (
-            agent.inputs.categories,
-            agent.inputs.observed.map_layouts,
-            agent.inputs.critic_observed.map_layouts,
-        ),
-        agent.inputs.observed.normalised_indices,
-        agent.inputs.critic_observed.normalised_indices,
         _shapes(system, agent, agent.inputs.observed.signal_names),
         None
         if learner.critic is None
@@ -157,6 +244,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         aggregation,
         tuple(incoming) if aggregation.side_by_side else frozenset(incoming),
         None if goal is None else _goal_kind(goal),
+        None if agent.participation is None else _participation_kind(agent.participation),
         bool(agent.body.acts),
         None
         if agent.connections.state_channel is None
@@ -164,6 +252,11 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         agent.state_steps(),
         evaluated_at_once(agent),
     )
+
+
+def _participation_kind(participation: Participation) -> Hashable:
+    """Return what the samples of one stack have in common, beside their probabilities; its class is imported only where it is used."""
+    return _compared({"": type(participation)}, {"probability", "random_seeds", "layout"})(participation)
 
 
 def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
@@ -185,10 +278,9 @@ def _goal_kind(goal: Goal) -> Hashable:
         )
     )
     return (
+        _GOAL(goal),
         goal.objective.key,
-        goal.target_signal_name,
-        goal.last_only,
-        goal.mean_over_targets,
+        str(goal.output_slice),
         rewards_kind,
         tuple(_goal_kind(summand) for summand in goal.summands),
     )
@@ -233,50 +325,11 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         else (type(channel.content.sampler), channel.content.sampler.key),
         channel.synthetic_gradient.state_settings.outliers is None,
         channel.synthetic_gradient.gate is None,
-        _LEDGER(channel.ledger),
-        channel.ledger.aligned,
         None
         if channel.synthetic_gradient.model is None
         else (_PREDICTOR(channel.synthetic_gradient.model), _model(channel.synthetic_gradient.model)),
         None if channel.synthetic_input.model is None else _model(channel.synthetic_input.model),
     )
-
-
-_CHANNEL = attrgetter(
-    *(
-        "content.shape",
-        "coupling",
-        "synthetic_gradient.context.signal_specs",
-        "synthetic_gradient.target_signal_name",
-    ),
-    *("synthetic_gradient.injection.scale.run_steps", "synthetic_gradient.injection.scale.schedule"),
-    *(
-        "synthetic_gradient.injection.trace",
-        "synthetic_gradient.state_settings.return_windows",
-        "synthetic_gradient.state_settings.return_lambda",
-        "synthetic_gradient.state_settings.auxiliary",
-    ),
-    *(
-        "synthetic_gradient.injection.apply",
-        "synthetic_gradient.replayed",
-        "synthetic_input.context.signal_specs",
-    ),
-)
-_LEDGER = attrgetter(
-    *(
-        "timetable.send_times",
-        "timetable.delay",
-        "timetable.return_delay",
-        "timetable.read_mode",
-        "timetable.carries_state",
-        "link.bits",
-        "returns_gradients",
-        "slack",
-        "holds_all",
-    ),
-)
-_PREDICTOR = attrgetter("shape", "context", "target", "normalise", "rescales")
-"""Fields in which members of a stack are equal."""
 
 
 def _hyperparameters(bases: Sequence[System], owner: Agent | Channel | None) -> Hashable:

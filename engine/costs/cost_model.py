@@ -171,11 +171,15 @@ class CostModel:
 
 def _learns(agent: Agent) -> bool:
     """Whether an agent has a learning signal, or passes one on."""
-    returns = any(channel.injects or channel.coupling.waits for channel in agent.connections.outgoing)
+    returns = any(
+        channel.injects_prediction or channel.coupling.waits for channel in agent.connections.outgoing
+    )
     return (
         agent.goal is not None
         or returns
-        or (agent.connections.state_channel is not None and agent.connections.state_channel.injects)
+        or (
+            agent.connections.state_channel is not None and agent.connections.state_channel.injects_prediction
+        )
     )
 
 

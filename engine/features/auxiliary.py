@@ -40,7 +40,12 @@ def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update)
         last = next(
             (message for channel, message in window.sent_messages if channel == state_channel.name), None
         )
-        if first is None or first.learning_rows is NONE or last is None or not state_channel.injects:
+        if (
+            first is None
+            or first.learning_rows is NONE
+            or last is None
+            or not state_channel.injects_prediction
+        ):
             continue
         if last.creditable is NONE:  # nothing follows
             target = state_channel.content.zeros

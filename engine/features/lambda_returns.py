@@ -78,7 +78,7 @@ class LambdaReturns(Feature):
                     if read is not None and (message := read.message).back_at is not None:
                         gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its predictor has learned that already.
-                        message.booked.replace_gradient(channel.returned_gradient(gradient, read.counted))
+                        message.booked.replace_gradient(channel.as_returned(gradient, read.counted))
                         with_return.setdefault(channel.name, []).append(message)
         return with_return
 

@@ -36,16 +36,16 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                         Message.is_back             whether its gradient is back: a sender that waited takes it here, not in stage 4
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
-                Engine.change_gradients             features, at `after_differentiate`
-                DivergenceCheck.check_updates
+                Engine.finish_gradients             features, at `after_differentiate`; then ties and hooks
+                    DivergenceCheck.check_updates
                 BackwardPass.book                   what the window read: its gradients are added to the messages
-                    Channel.returned_gradient       what returns of the gradient of a read
+                    Channel.as_returned             what returns of the gradient of a read
             Ledger.close_window                     stage 3: of each channel that a window that has been learned from has read
                 Ledger.finish                       of a message whose last window this was: the gradient goes back
             PredictorTrainer.pop_messages_back      stage 4: from every ledger, the messages whose gradient is back
             PredictorTrainer.collect_updates        gradients of predictors
             DivergenceCheck.check_predictors
-            Engine._move_all                        stage 5: until here, no parameter has moved
+            Engine.move_all                         stage 5: until here, no parameter has moved
             Window.free_graph                       stage 6
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
@@ -66,7 +66,7 @@ The files; each imports only files above it, also for types:
     timetable *         which ticks and windows read a message, and when its gradient is back
     schedule            the order in which agents tick
     notes               what features keep with a message, a tick, an agent or a window's losses
-    signals             signals of a step, ends of episodes
+    signals             signals of a step, ends of episodes; engine/environment.py makes both
     message *           messages of stacks of channels, and what of them has reached a tick
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
@@ -118,14 +118,14 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
     a message that arrives twice                 the same, and `Ledger.delete_spent` + comms/read_modes.py, engine/state/stacks.py,
                                                  engine/costs/memory_estimate.py
-    a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/build/stacking.py,
-                                                 engine/features/contexts.py
+    a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/features/contexts.py
     which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
     the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
     several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py
     how messages are joined to one input         comms/fan_in.py: a class beside `Concatenation` + engine/build/shapes.py
-    what a receiver reads in place of a message  a feature with the point `stand_in` + the metric `stand_in` (engine/metrics/step_metrics.py)
+    what a receiver reads in place of a message  a feature with the point `stand_in` + the metric `stand_in` (engine/metrics/step_metrics.py),
+                                                 engine/inference/rollout.py (`_silent`), scenarios/scenario_warnings.py
     what of a message enters the network         reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
     what an agent observes                       forward.py: `ForwardPass.observations` + engine/policies/critics.py, engine/features/normalisation.py.
                                                  It is asked again as a window is replayed: the same at a step
@@ -134,11 +134,11 @@ Where a change goes: the file and the name, whose docstring says what to mind th
   Returning:
     what becomes of a message that never counts  ledger.py: `Ledger.finish`
     when the gradient of a read is booked        backward.py: `BackwardPass.book`
-    what of it is booked (clipped, weighed)      channel.py: `Channel.returned_gradient`, of further passes and lambda-returns too
+    what of it is booked (clipped, weighed)      channel.py: `Channel.as_returned`, of further passes and lambda-returns too
     how several reads are added                  message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick` +
                                                  distributed/parts/exchange.py, distributed/parts/cut_ledger.py
     what is kept of returned gradients           newest_returned.py + engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
-    when a gradient has come back                timetable.py: `Timetable.back_at`
+    when a gradient has come back                timetable.py: `Timetable.back_from`
     how long a message is kept                   ledger.py: `Ledger.delete_spent` + engine/state/stacks.py
     what a returned gradient is worth, by age:
       to a predictor                             a feature with the point `gradients_back`, where delayed channels are absent
@@ -168,9 +168,11 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     a loss beside the objectives                 a feature with the point `after_credit`
     how losses are weighed by environment        window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too; not of policies
     the same, by what only a window's end shows  window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent` +
-                                                 `sweep_obstacle` (engine/features/sweep.py), engine/policies
+                                                 `sweep_obstacle` (engine/features/sweep.py), engine/policies; what an episode's end tells
+                                                 is kept by tick, as a window has no notes
     an environment is left out                   channel.py: `Channel.void_when_sent`, and `ObjectiveEvaluator.term_loss`, not learning rows, which
-                                                 are of whole members + engine/policies, engine/features/auxiliary.py
+                                                 are of whole members + engine/policies, engine/features/auxiliary.py,
+                                                 engine/features/normalisation.py; who counts an environment's steps: engine/environment.py
     by what losses are divided                   comms/backward_requests.py: `backward_all`, also credit and what returns +
                                                  engine/policies/further_passes.py
     which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py,
@@ -183,6 +185,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     how many steps a predictor's takes           predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
     at which rate an agent or predictor learns   a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the
                                                  rate to `learn_at` of nets/trained_parameters.py
+    in which order agents and predictors move    step.py: `Engine.move_all`, which further passes call too
     which window is differentiated first         learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles) + engine/build/stack_kinds.py
     which window moves parameters first          the same: windows move them in their turns, of a group the oldest first; a metric or handle
                                                  that wants the newest takes them by `oldest_first` (updates.py)
@@ -192,6 +195,13 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  further passes have no `before_move` (`Feature.before_move`)
     what is refused before parameters move       divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
   Other:
+    a setting of a channel or an agent           channel_settings.py, timetable.py, ledger.py, agent.py, whose it is + its spec (scenarios),
+                                                 engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py (`_silent`).
+                                                 Members of a stack are equal in it; where they need not be: engine/state/hyperparameters.py, if a
+                                                 number, or `apart` in engine/build/stack_kinds.py + engine/build/channel_stacking.py
+    what a feature keeps                         notes.py, with a message, a tick, an agent or a window's losses. There are none of channels or
+                                                 windows, and a feature's own attributes are not saved: count by what is numbered, as
+                                                 windows and steps are
     in which order features are called           engine/feature_table.py: `TABLE`, where they have a point in common
     a setting that changes in mid-run            engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what
                                                  is built (groups, turns, features): build anew, and load the state, which must

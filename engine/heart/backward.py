@@ -152,7 +152,7 @@ class BackwardPass:
         for read in update.window.counted_reads.values():
             gradient = update.gradient_by_read.get(read)
             if gradient is not None:
-                gradient = self.system.channels[read.channel_name].returned_gradient(gradient, read.counted)
+                gradient = self.system.channels[read.channel_name].as_returned(gradient, read.counted)
             read.message.booked.add_read(read.counted, gradient)
         for feature in self.learning_points.after_book:
             feature.after_book(update)
@@ -264,7 +264,7 @@ class BackwardPass:
         None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
         that needs the receiver's actions gives zeros instead. `gate_is_open`: for the members whose gate is open, or for the others.
         """
-        if not channel.injects:
+        if not channel.injects_prediction:
             return None
         prediction = self.predictor_trainer.predict(channel, message)
         synthetic_gradient = channel.synthetic_gradient

@@ -204,7 +204,7 @@ class Channel:
 
     # --- what returns --------------------------------------------------------------------------------------
 
-    def returned_gradient(self, gradient: Tensor, counted: Mask) -> Tensor:
+    def as_returned(self, gradient: Tensor, counted: Mask) -> Tensor:
         """Return what returns of the gradient of a read, [rows, size] per sample: all of it in the rows in which the read counts, or zeros.
 
         All that returns passes through it as it is booked: each read of a window, the leaf of a further pass of a policy, whose rows are
@@ -227,7 +227,7 @@ class Channel:
         return self.synthetic_gradient.model is not None
 
     @cached_property
-    def injects(self) -> bool:
+    def injects_prediction(self) -> bool:
         """Whether its synthetic gradient is injected into its messages; else, if it has one, that is only trained."""
         return self.predicts and self.synthetic_gradient.injection.apply
 
@@ -250,7 +250,9 @@ class Channel:
     def injects_same_step_return(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
         synthetic_gradient = self.synthetic_gradient
-        return self.injects and bool(synthetic_gradient.injection.trace or synthetic_gradient.needs_actions)
+        return self.injects_prediction and bool(
+            synthetic_gradient.injection.trace or synthetic_gradient.needs_actions
+        )
 
     @cached_property
     def has_lambda_returns(self) -> bool:

@@ -162,7 +162,8 @@ class Feature:
 
         Args:
             messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic gradient
-                or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent.
+                or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent. A message is
+                that of a whole stack of channels: what is taken away, no member learns from.
             learned_windows: The windows that have just been learned from.
             step: The step just taken.
         """

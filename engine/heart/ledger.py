@@ -239,7 +239,7 @@ class Ledger:
 
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and one is booked."""
-        message.mark_finished(step, self.timetable.back_at(step) if self.returns_gradients else None)
+        message.mark_finished(step, self.timetable.back_from(step) if self.returns_gradients else None)
         if message.back_at is not None:
             self.back_by_step.setdefault(message.back_at, []).append(message)
         elif not self.returns_gradients and not message.sent_value.numel():

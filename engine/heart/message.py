@@ -87,7 +87,7 @@ class Booked:
     """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
-        """Add a read where it `counted`, with what returns of its gradient (`Channel.returned_gradient`); None: nothing returns, or no loss
+        """Add a read where it `counted`, with what returns of its gradient (`Channel.as_returned`); None: nothing returns, or no loss
         depends on it."""
         self.counted |= counted
         if gradient is not None:

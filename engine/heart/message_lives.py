@@ -3,15 +3,15 @@
 By the methods that change or read it, in the order in which they are called first:
 
     Ledger.send                     enters it, with its `ReadPlan`: which ticks and windows will read it
-    Ledger.receive                  whether a tick of the receiver reads it (`ReadPlan.ticks`), and what has arrived of it: an `Arrival`, and where its read may count. Where messages may be lost,
-                                    `HeldMessages.arrival` makes that of the newest
+    Ledger.receive                  whether a tick of the receiver reads it (`ReadPlan.ticks`), and what has arrived of it: an `Arrival`,
+                                    and where its read may count. Where messages may be lost, `HeldMessages.arrival` makes that of the newest
     StandIns.stand_in               the same, where a synthetic input stands in for it
     ForwardPass.as_read             what of it is differentiated: a `CountedRead`, with the rows in which it counts, `WithGraph` or `Constant`
     Ledger.void_messages            voids it in the environments whose episode has ended
     LateWindows.choose_windows      whether its sender's window, if that waits, is learned from: it asks `Message.is_back`
     BackwardPass.collect_injections injects its credit, where its sender's window is learned from
     BackwardPass.book               books the gradient of a `CountedRead`, as the reader's window is learned from
-    Channel.returned_gradient       what returns of it: all in the rows in which the read counts, and nothing in others
+    Channel.as_returned             what returns of it: all in the rows in which the read counts, and nothing in others
     Message.close_sender_window     lets it be deleted: its sender's window has been learned from or skipped
     Ledger.close_window             closes a window of the receiver; as the last one closes, `Ledger.finish` looks up whether a gradient returns
     Ledger.pop_messages_back        gives it to the training of predictors, `return_delay` steps later; `Booked` has the gradient until it is deleted
@@ -36,7 +36,8 @@ gradient (`Booked.gradient`). The message of a->b that a sends at step 6, which 
 For the messages of steps 3, 4 and 5 nothing returns: when b ticks at step 8, that of step 6 has replaced them; for that of step 7
 neither, as that of step 10 has when b ticks at step 12. Those of 5 and 7 are gone at 8 and 10. Had the episode ended at
 step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but `void_unread` nowhere, and
-counted in all four environments.
+counted in all four environments. Had it ended at step 6 itself, the message would be void there from its sending on, and all else the
+same; at step 5 the message would be of the next episode, and void nowhere (`Timetable.is_cut`).
 
 The message of b->a that b sends at step 4, which two windows read, one before the end and one after it:
 

@@ -119,7 +119,7 @@ class Engine:
         swept_updates: What has been swept at this step.
         divergence_check: Checks what has been computed, before anything moves.
         has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
-            gradients, or a user's module may leave some (`apply_ties_and_hooks`).
+            gradients, or a user's module may leave some (`finish_gradients`).
         measures_only: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
@@ -208,7 +208,10 @@ class Engine:
         for feature in self.features.learning_points.before_move:
             feature.before_move(updates)
         if not self.measures_only:
-            self._move_all(turns, named_updates, step)
+            self.move_all(turns, named_updates, step)
+            for feature in self.features.learning_points.after_move:
+                for turn in turns:
+                    feature.after_move(turn, step)
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
         self.swept_updates.clear()
@@ -259,10 +262,7 @@ class Engine:
             differentiated = self.backward_pass.differentiate_windows(unswept, step)
             update_by_window = swept | {update.window: update for update in differentiated}
             turn = [update_by_window[window] for _, window in windows]
-            self.change_gradients(turn)
-            self.divergence_check.check_updates(turn, step)
-            if self.has_ties_or_hooks:
-                self.apply_ties_and_hooks(turn, step)
+            self.finish_gradients(turn, step)
             for update in turn:
                 self.backward_pass.book(update)
             # not in stage 6: heads that no loss depends on keep parts of the graph
@@ -271,13 +271,19 @@ class Engine:
             turns.append(turn)
         return turns
 
-    def change_gradients(self, updates: Sequence[Update]) -> None:
-        """Have features change gradients, and say which members of stacks move (`Update.restrict_moving`)."""
+    def finish_gradients(self, updates: Sequence[Update], step: int) -> None:
+        """Have features change gradients, and say which members of stacks move (`Update.restrict_moving`); check them; apply ties and hooks.
+
+        Windows of a turn, and minibatches of further passes, come from here to `move_all`.
+        """
         for feature in self.features.learning_points.after_differentiate:
             for update in updates:
                 feature.after_differentiate(update)
+        self.divergence_check.check_updates(updates, step)
+        if self.has_ties_or_hooks:
+            self._apply_ties_and_hooks(updates, step)
 
-    def apply_ties_and_hooks(self, updates: Sequence[Update], step: int) -> None:
+    def _apply_ties_and_hooks(self, updates: Sequence[Update], step: int) -> None:
         """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it.
 
         What a user's module or a hook has changed is checked again.
@@ -299,19 +305,16 @@ class Engine:
 
     # --- the update ----------------------------------------------------------------------------------------
 
-    def _move_all(
+    def move_all(
         self,
         turns: Sequence[Sequence[Update]],
         named_updates: Sequence[tuple[str, PredictorUpdate]],
         step: int,
     ) -> None:
-        """Move agents, turn by turn, then predictors; then call features, such as further passes, which read what has moved."""
+        """Move agents, turn by turn, then predictors: those of a step, or those of a minibatch of further passes."""
         for turn in turns:
             self.move_agents(turn, step)
         self.predictor_trainer.move_predictors(named_updates, step, self.divergence_check.unstopped_members)
-        for feature in self.features.learning_points.after_move:
-            for turn in turns:
-                feature.after_move(turn, step)
 
     def move_agents(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of agents, of stacks those of `Update.moving_members_by_learner`."""

@@ -131,7 +131,7 @@ class Timetable:
         in_phase = receiver_clock.ticks_at(first_stamp)
         return in_phase and self.send_times.tick_period % receiver_clock.tick_period == 0 and not self.delay
 
-    def back_at(self, finished_at: int) -> int:
+    def back_from(self, finished_at: int) -> int:
         """Return the step at which what is booked for a message, which was finished at a step, is back at its sender.
 
         `Ledger.finish` asks for it once for each message: see `Message.back_at`.
@@ -144,4 +144,4 @@ class Timetable:
         The reads of a state within its own window are left out. Probes and the cost model call it, and no step does.
         """
         finish_by = self.read_plan(stamp).finish_by
-        return None if finish_by is None else self.back_at(finish_by)
+        return None if finish_by is None else self.back_from(finish_by)

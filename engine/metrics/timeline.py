@@ -93,7 +93,7 @@ class _CreditPath:
             state=channel.carries_state,
             joins=coupling.joins_endpoints,
             waits=coupling.waits,
-            injects=channel.injects,
+            injects=channel.injects_prediction,
             returns=channel.ledger.returns_gradients,
         )
 

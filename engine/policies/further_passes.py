@@ -96,14 +96,10 @@ class FurtherPasses(WindowsAtOnce):
         """Take all further passes over the windows of updates, and move the parameters after each."""
         engine = self.engine
         for minibatch_updates, predictors in self._minibatch_updates(updates, step):
-            engine.change_gradients(minibatch_updates)
-            engine.divergence_check.check_updates(minibatch_updates, step)
-            engine.apply_ties_and_hooks(minibatch_updates, step)
-            engine.divergence_check.check_predictors([*predictors.items()], step)
-            engine.move_agents(minibatch_updates, step)
-            engine.predictor_trainer.move_predictors(
-                predictors.items(), step, engine.divergence_check.unstopped_members
-            )
+            engine.finish_gradients(minibatch_updates, step)
+            named_updates = [*predictors.items()]
+            engine.divergence_check.check_predictors(named_updates, step)
+            engine.move_all([minibatch_updates], named_updates, step)
 
     def _minibatch_updates(self, first_passes: Sequence[Update], step: int) -> Iterator[_Learned]:
         """Yield what is learned from each minibatch in turn; parameters are to be moved before the next is asked for.

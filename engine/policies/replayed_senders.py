@@ -178,6 +178,6 @@ class ReplayedSender:
         assert sent is not None
         returned = torch.zeros_like(constant(sent.output)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
-            example.set_returned(self.channel.returned_gradient(gradient, example.valid), None)
+            example.set_returned(self.channel.as_returned(gradient, example.valid), None)
             self.channel.restrict_example(example, example.valid)
         return [example for example in sent.examples if example.valid.anywhere]

@@ -221,7 +221,7 @@ def _load_ledger(
         returned_at = back_at.get(stamp)
         if stamp not in back_at and finished_at is not None and tree["booked"]["counted"] is not False:
             # it has been popped, and a window that waits may still ask whether it is back
-            returned_at = ledger.timetable.back_at(finished_at) if ledger.returns_gradients else None
+            returned_at = ledger.timetable.back_from(finished_at) if ledger.returns_gradients else None
         ticks = ledger.timetable.reading_ticks(stamp)
         read_plan = from_tree(ReadPlan, tree["read_plan"], signals, ticks=ticks)
         return from_tree(Message, tree, signals, back_at=returned_at, read_plan=read_plan)

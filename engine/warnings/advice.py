@@ -517,7 +517,7 @@ def _is_ever_back(times: Timetable, sender: Clock, windows: WindowGrid) -> bool:
     """Whether a gradient of a message is back when the window that sent it is learned from; a step learns before it books."""
     for stamp in itertools.islice(itertools.count(sender.phase, sender.tick_period), _STAMPS):
         end, finished = windows.end_of(windows.number_at(stamp)), times.read_plan(stamp).finish_by
-        if finished is not None and finished < end and times.back_at(finished) <= end:
+        if finished is not None and finished < end and times.back_from(finished) <= end:
             return True
     return False
 

@@ -245,7 +245,11 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
     for channel in (state.agents[name].connections.state_channel for name in group.agent_names):
-        if channel is None or not channel.synthetic_gradient.state_settings.auxiliary or not channel.injects:
+        if (
+            channel is None
+            or not channel.synthetic_gradient.state_settings.auxiliary
+            or not channel.injects_prediction
+        ):
             continue
         first = next((tick for tick in window.ticks() if tick.agent_name == channel.sender), None)
         last = dict(window.sent_messages).get(channel.name)  # the state at its end: only it is read outside

@@ -26,7 +26,9 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    may_inject = channel.injects and message.read_plan.is_bookable and message.fate.void_unread is not ALL
+    may_inject = (
+        channel.injects_prediction and message.read_plan.is_bookable and message.fate.void_unread is not ALL
+    )
     if predictor is None or not may_inject:
         return None
     example = example_of(state, channel, message, answered=False)
