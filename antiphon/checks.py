@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_mappings
-from antiphon.base.errors import DataError, ScenarioError, in_one_line
+from antiphon.base.errors import DataError, ScenarioError, gathered_warnings, in_one_line
 from antiphon.base.notebook import html_table
 from antiphon.base.problems import Problems, placed
 from antiphon.base.spec import in_python
@@ -284,7 +284,7 @@ def _examine(
         findings.add(label, problems, [])
         return None
     try:
-        with template.placing(variant, values):
+        with template.placing(variant, values), gathered_warnings() as of_building:
             check_build(scenario, describe(scenario.env))
             if not member:
                 check_alone(scenario)
@@ -295,7 +295,8 @@ def _examine(
         return None
     variants = islice(template.other_variants(variant, values), _MOST_COMPARED)
     typed = typed_names(template if isinstance(template, Template) else None)
-    findings.add(label, [], [as_typed(line, typed) for line in advice(scenario, variants)])
+    lines = [*advice(scenario, variants), *of_building]
+    findings.add(label, [], [as_typed(line, typed) for line in lines])
     if findings.updates is None:
         findings.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
         findings.several_a_window = several_a_window(scenario)

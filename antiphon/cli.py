@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -22,6 +24,7 @@ from antiphon.base.errors import (
     AntiphonError,
     EngineError,
     ScenarioError,
+    ScenarioWarning,
     in_one_line,
     replace_what_cannot_be_encoded,
     write_error,
@@ -264,6 +267,18 @@ def _with_ray(words: Sequence[str]) -> list[str]:
     return expanded
 
 
+def _show_warning(
+    shown: Callable[..., object], message: Warning | str, category: type[Warning], *place: Any, **named: Any
+) -> None:
+    """Print a warning about a scenario as those that a command prints itself, and others as Python does."""
+    if not issubclass(category, ScenarioWarning):
+        shown(message, category, *place, **named)
+        return
+    from antiphon.terminal.output import remark
+
+    remark(f"warning: {message}", "yellow")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -273,7 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     replace_what_cannot_be_encoded()
     try:
-        code = app(args=_with_ray(words) or ["--help"], prog_name="antiphon", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, warnings.showwarning)
+            code = app(args=_with_ray(words) or ["--help"], prog_name="antiphon", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)

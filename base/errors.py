@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 _LONGEST_LINE = 290
@@ -77,6 +79,20 @@ class ScenarioError(AntiphonError, ValueError):
 
 class ScenarioWarning(UserWarning):
     """A scenario that runs, but probably not as intended. `antiphon check` prints the same lines."""
+
+
+@contextmanager
+def gathered_warnings() -> Iterator[list[str]]:
+    """Return a list that has the lines of all scenario warnings of the block after it; other warnings are warned of as usual then."""
+    lines: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ScenarioWarning)
+        yield lines
+    for warning in caught:
+        if issubclass(warning.category, ScenarioWarning):
+            lines.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 class DataError(AntiphonError, ValueError):

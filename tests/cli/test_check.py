@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,18 @@ def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> Non
     Path("s.yaml").write_text(SOUND)
     assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok"
     assert cli.err == ""
+
+
+def test_what_shows_when_it_is_built_is_warned_of_as_all_else(here: Path, cli: Commands) -> None:
+    groups = "{kind: sgd, groups: [{axes: 4, kind: AdamW}]}"
+    Path("s.yaml").write_text(SOUND.replace("batch: 4", f"batch: 4, steps: 20, optimiser: {groups}"))
+    place = "training.optimiser.groups[0].axes"
+    line = f"warning: {place}: no parameter has 4 axes, those here have 1, 2; leave the group out"
+    for words in ("check s.yaml", "run s.yaml --logdir runs"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            cli(words)
+        assert (cli.out + cli.err).splitlines().count(line) == 1
 
 
 def test_updates_of_agents_are_counted_and_few_of_many_steps_warned_of(here: Path, cli: Commands) -> None:

@@ -1325,4 +1325,6 @@ def test_a_network_whose_output_has_no_gradient_is_said_not_to_be_trained(
     fix = (
         "so its parameters are never trained; compute it without detach() and no_grad(), or set learn: false"
     )
-    assert lines == [f"agents.a.network: its output has no gradient, {fix}"] * warned
+    line = f"agents.a.network: its output has no gradient, {fix}"
+    assert lines == [line] * warned
+    assert (line in antiphon.check(scenario).warnings) == warned
