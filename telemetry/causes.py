@@ -69,15 +69,15 @@ def _context(channel: Mapping[str, Any], _: Mapping[str, Any]) -> str:
     return "" if predictor is None else ", ".join(predictor["context"]) or "nothing but the message"
 
 
-def _losses(channel: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what is said of a channel's losses, and what to try."""
+def _losses(channel: Mapping[str, Any], cost: str) -> tuple[str, str]:
+    """Return what is said of a channel's losses, and what to try; `cost`: what all losses of the run cost; empty: it is not known."""
     drop = channel.get("drop", 0.0)
     if drop < _LOSSY or "input" in channel.get("about", ()):
         return "", ""
     # A predicted input can make a run far worse than the losses do, so that it is not advised.
     return (
-        f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them (what that costs is not logged)",
-        "evaluate --links as_run for the cost, or a smaller link.drop",
+        f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them ({cost or 'what that costs is not logged'})",
+        "a smaller link.drop" if cost else "evaluate --links as_run for the cost, or a smaller link.drop",
     )
 
 
@@ -174,7 +174,7 @@ class Peers(NamedTuple):
         fast = [tuple(predictor.get("fast", ("", ""))) for predictor in predictors]
         if_poor = [tuple(predictor.get("fast_if_poor", ("", ""))) for predictor in predictors]
         counts = Counter(if_poor)
-        losses = [_losses(channel) for channel in channels]
+        losses = [_losses(channel, graph.get("cost_of_losses", "")) for channel in channels]
         return cls(
             [[setting.of(channel, agents[channel["from"]]) for channel in channels] for setting in SETTINGS],
             np.array([hops[channel["to"]] for channel in channels]),

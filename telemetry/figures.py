@@ -27,6 +27,8 @@ SCORES = ("accuracy", "error", "bits", "return")
 """Metrics of objectives beside the loss, in order of display."""
 METRICS = (*SCORES, "loss")
 """Metrics of objectives, in order of display."""
+AS_RUN = "_as_run"
+"""Ending of the metrics of an evaluation over the run's own links: `test_loss_as_run`."""
 CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
 """Metrics of agents that reports and plots draw."""
 SIGNALS = ("cosine", "sg_loss")

@@ -129,11 +129,14 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
 
 def over_seeds(
     values: NDArray[np.float64],
+    own_halves: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return what `mean` does of many quantities at once: their means over seeds, half of their intervals, and of how many seeds they are.
 
     Args:
         values: [seeds, …]; what is not finite is left out.
+        own_halves: [seeds, …]: half of the interval that each seed has by itself. Then the mean is one of random effects: it is no better
+            known than the seeds' own errors leave it, however close their values happen to be.
 
     Returns:
         […] each; nan where there is no mean, or of a single seed no interval.
@@ -145,7 +148,11 @@ def over_seeds(
     squares = np.where(finite, values - means, 0.0) ** 2
     errors = np.sqrt(squares.sum(0) / np.maximum(counts - 1, 1) / several)
     quantiles = np.array([math.nan, math.nan, *map(student_t, range(1, len(values)))])
-    return np.where(counts > 0, means, math.nan), quantiles[counts] * errors, counts
+    halves = quantiles[counts] * errors
+    if own_halves is not None:
+        own = np.sqrt((np.where(finite, np.nan_to_num(own_halves), 0.0) ** 2).sum(0)) / several
+        halves = np.maximum(halves, own)
+    return np.where(counts > 0, means, math.nan), halves, counts
 
 
 def interval_ends(

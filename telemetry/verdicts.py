@@ -64,9 +64,9 @@ _ENTRIES = 4
 MEANS = ("cosine", "r2", "norm_ratio")
 """Metrics of one batch, whose mean over the newest log entries counts (`spanning`)."""
 _ONE_SIDED = 40
-"""Channels of whose intervals of 95 % one lies below 0 by chance."""
+"""Channels of whose intervals of 95 % one lies on one side of 0 by chance."""
 UNFOUND = r"^[\d,]+ unresolved$"
-"""What `agreement` says of a channel that no seed judges by itself: a bad verdict is doubted. For Python's and JavaScript's `RegExp`."""
+"""What `agreement` says of a channel that no seed judges by itself: its verdict over seeds is doubted. For Python's and JavaScript's `RegExp`."""
 _RARE = ("worse", "better", "against", "shut")
 """Verdicts that are not counted where no channel has them."""
 _SAME = 0.01
@@ -303,7 +303,7 @@ def newest_row(low: Values, high: Values) -> int:
 
 
 def most_by_chance(judged: int) -> int:
-    """Return how many of so many channels have an interval below 0 by chance, rounded: bad verdicts of no more of them are doubted."""
+    """Return how many of so many channels have an interval on one side of 0 by chance, rounded: verdicts of no more of them are doubted."""
     return math.floor(judged / _ONE_SIDED + 0.5)
 
 
@@ -723,8 +723,10 @@ def lost_signals_text(graph: Mapping[str, Any]) -> str:
     learning = sum("target" not in channel.get("predictor", ()) for channel in graph["channels"])
     seeds = len(graph.get("seeds", ()))
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
+    span = graph.get("span", _ENTRIES)
+    entries = f"{span} newest log entries" if span > 1 else "newest log entry"
     return (
-        f"the learning signals do not follow the returned gradients: medians of {over} are cosine {{cosine}}, R² {{r2}}; that messages "
+        f"the learning signals do not follow the returned gradients: medians of {over} (mean of the {entries}) are cosine {{cosine}}, R² {{r2}}; that messages "
         "matter does not speak for them"
     )
 

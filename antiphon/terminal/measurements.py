@@ -45,7 +45,7 @@ from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.figures import METRICS, PROBED, SCORES, Figure
+from antiphon.telemetry.figures import AS_RUN, METRICS, PROBED, SCORES, Figure
 from antiphon.telemetry.tab.judgements import judgements, run_sentences
 from antiphon.telemetry.verdicts import (
     LEFT_OUT,
@@ -101,16 +101,15 @@ def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) ->
 
 
 def keep_scores(directory: RunDirectory, simulation: Simulation, evaluation: Evaluation) -> None:
-    """Store the agents' scores for the Channels tab, unless the run's end has stored them; those of a run that goes on are not."""
+    """Store the agents' scores over perfect links, or over the run's, for the Channels tab, unless the run's end has stored them; those of a
+    run that goes on are not."""
     facts, now = directory.facts, simulation.now
-    if evaluation.links != Links() or (facts["exit"], facts["step"], evaluation.split) == (
-        "done",
-        now,
-        "test",
-    ):
+    ending = {Links(): "", Links("as_run"): AS_RUN}.get(evaluation.links)
+    at_end = (facts["exit"], facts["step"], evaluation.split) == ("done", now, "test")
+    if ending is None or (at_end and not ending):
         return
     rows = [
-        Figure("agent", name, f"{evaluation.split}_{metric}", figures[metric])
+        Figure("agent", name, f"{evaluation.split}_{metric}{ending}", figures[metric])
         for name, figures in evaluation.agents.items()
         for metric in METRICS
         if metric in figures

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.causes import FAST_IF_POOR, hints_if_poor, hints_of, hints_of_run, ways
-from antiphon.telemetry.figures import EVALUATED, LOSSES, PROBED
+from antiphon.telemetry.figures import AS_RUN, EVALUATED, LOSSES, METRICS, PROBED
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
@@ -377,6 +377,15 @@ _AGENT |= {
         ("return", "Mean sum of rewards per episode"),
     )
 }
+_AGENT |= {
+    f"{split}_{metric}{AS_RUN}": explanation._replace(
+        title=f"{explanation.title}, links as in the run",
+        says=f"{explanation.says.removesuffix('.')}, over the run's links.",
+    )
+    for split in EVALUATED
+    for metric in METRICS
+    for explanation in (_AGENT[f"{split}_{metric}"],)
+}
 _PART: dict[str, Explanation] = {
     "steps_taken": Explanation("step", "Environment steps taken by the part."),
     "seconds": Explanation(
@@ -568,7 +577,7 @@ def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> 
 
 
 def _chance(channels: int) -> dict[str, Any]:
-    """Return when a bad verdict may be chance: `most_by_chance` by the number of channels with a verdict, and `UNFOUND`."""
+    """Return when a verdict may be chance: `most_by_chance` by the number of channels with a verdict, and `UNFOUND`."""
     return {"most": [most_by_chance(judged) for judged in range(channels + 1)], "unfound": UNFOUND}
 
 

@@ -97,7 +97,7 @@ def judgements(data: RunData) -> list[Judgement]:
         for metric in MEANS
         if means[metric]
     }
-    hints, common = hints_of(data.graph), common_hints(data.graph)
+    hints, common = hints_of(data.known_graph), common_hints(data.known_graph)
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     chance = {measure: _by_chance(results) for measure, results in worths.items()}
     judged = []
@@ -116,7 +116,7 @@ def judgements(data: RunData) -> list[Judgement]:
         ]
         words = [
             f"{VERDICTS[name].one or name} (may be chance)"
-            if name in doubted and VERDICTS[name].side < 0
+            if name in doubted and VERDICTS[name].side
             else VERDICTS[name].one or name
             for name in names
         ]
@@ -152,7 +152,7 @@ def run_sentences(data: RunData) -> list[str]:
         if any(int(flag) & FAST_IF_POOR.flag for flag in np.nan_to_num(flags))
         else []
     )
-    return [*lost_of(data), *hints_of_run(data.graph), *quick]
+    return [*lost_of(data), *hints_of_run(data.known_graph), *quick]
 
 
 def lost_of(data: RunData) -> list[str]:
@@ -167,9 +167,13 @@ def lost_of(data: RunData) -> list[str]:
 
 
 def _by_chance(results: Collection[Worth]) -> set[Verdict]:
-    """Return the bad verdicts of a measure that no more channels have than intervals of 95 % lie below 0 by chance."""
+    """Return the verdicts of a measure that no more channels have than intervals of 95 % lie on one side of 0 by chance."""
     counts = Counter(result.verdict for result in results if result.verdict is not None)
-    return {name for name, count in counts.items() if count <= most_by_chance(counts.total())}
+    return {
+        name
+        for name, count in counts.items()
+        if VERDICTS[name].side and count <= most_by_chance(counts.total())
+    }
 
 
 def _is_bad(names: Collection[Verdict], *, gained: bool) -> bool:

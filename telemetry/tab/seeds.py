@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -140,8 +141,9 @@ class Spread(NamedTuple):
 class Seeds:
     """Runs that differ in their seed alone, read as one.
 
-    A number is the mean over the seeds that have one at the step; its interval is Student's t over them, also that of the measures of worth: a
-    verdict of worth is one over seeds. Verdicts, remarks and hints follow from these means as from the metrics of a run.
+    A number is the mean over the seeds that have one at the step; its interval is Student's t over them, of what each seed has an interval of,
+    as of the measures of worth, no narrower than these leave it (`over_seeds`): a verdict of worth is one over seeds. Of seeds that were
+    measured over different links, the mean is over those of the commonest. Verdicts, remarks and hints follow from these means as from the metrics of a run.
 
     Args:
         members: At least two, with the same agents and channels.
@@ -192,7 +194,7 @@ class Seeds:
             spread = self._spread(lambda member: _scores(member, metric))
             return None if spread is None else spread.packed()
         middle, sign = _ENDS.get(metric, (metric, 0))
-        spread = self._spread(_of(family, middle))
+        spread = self._measured(middle) if family == "channel" else self._spread(_of(family, middle))
         if spread is None:
             return None
         values = spread.means
@@ -207,7 +209,7 @@ class Seeds:
         """By measure, of how many seeds the numbers are, and why channels have no interval over seeds; the newest step first (`RunData.undefined`)."""
         by_measure: dict[str, dict[str, Any]] = {}
         for measure in MEASURES:
-            if (spread := self._spread(_of("channel", measure))) is not None:
+            if (spread := self._measured(measure)) is not None:
                 told = [member.undefined.get(measure, {}) for member in self._members]
                 entries = [
                     self._entry(measure, int(step), counts, told)
@@ -221,19 +223,20 @@ class Seeds:
         self, measure: str, step: int, counts: NDArray[Any], told: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
         """Return what is said of a measurement of a measure at a step; `told`: of each seed, what is said of it by itself."""
-        of_step: list[Mapping[str, Any]] = [
-            next(
-                (entry for entry in (document, *document.get("earlier", ())) if entry.get("step") == step), {}
-            )
-            for document in told
-        ]
+        of_step = [_said_of(document, step) for document in told]
+        links = self._links(measure).get(step, "")
         reasons, total = {}, len(self._members)
         logged = {member.name: member.read("channel", measure) for member in self._members}
+        others = [
+            f"{member.name} over {said['links']}"
+            for member, said in zip(self._members, of_step, strict=True)
+            if said.get("links", "") not in ("", links)
+        ]
         elsewhere = [
             f"{name}: measured at step {series.steps[-1]:,}; means are of one step"
             for name, series in logged.items()
             if series is not None and step not in series.steps
-        ]
+        ] + [f"{other}: means are over {links}" for other in others]
         for channel, count in zip(self.graph["channels"], counts.tolist(), strict=True):
             if count < _FEWEST:
                 name, pairs = channel["name"], zip(self._members, of_step, strict=True)
@@ -241,17 +244,61 @@ class Seeds:
                 why = next((f"; {seed}: {text}" for seed, text in reason if text), "")
                 why = "".join(f"; {text}" for text in elsewhere[:1]) or why
                 reasons[name] = f"{count} of {total} seeds {'has' if count == 1 else 'have'} one{why}"
-        links = dict.fromkeys(entry.get("links", "") for entry in of_step)
-        measured = sum(series is not None and step in series.steps for series in logged.values())
+        measured = sum(series is not None and step in series.steps for series in logged.values()) - len(
+            others
+        )
+        seeds = f"{total} seeds" if measured == total else f"{measured} of {total} seeds"
+        besides = f" ({', '.join(others)})" if others else ""
         return {
             "step": step,
             "reasons": reasons,
-            "links": ", ".join(
-                filter(
-                    None, [*links, f"{total} seeds" if measured == total else f"{measured} of {total} seeds"]
-                )
-            ),
+            "links": ", ".join(filter(None, [links, seeds])) + besides,
         }
+
+    def _links(self, metric: str) -> dict[int, str]:
+        """Return over which links most seeds were measured, by step, those of the first of as many; nothing of what names none."""
+        measure = _ENDS.get(metric, (metric, 0))[0]
+        told = [member.undefined.get(measure, {}) for member in self._members]
+        steps = {
+            entry["step"]
+            for document in told
+            for entry in (document, *document.get("earlier", ()))
+            if "step" in entry
+        }
+        named = {
+            step: [links for document in told if (links := _said_of(document, step).get("links"))]
+            for step in steps
+        }
+        return {step: Counter(links).most_common(1)[0][0] for step, links in named.items() if links}
+
+    def _of_links(self, metric: str) -> Callable[[Member], Series | None]:
+        """Return a reader of a metric of channels that has no number where a seed was measured over other links than most (`_links`)."""
+        measure, links = _ENDS.get(metric, (metric, 0))[0], self._links(metric)
+
+        def read(member: Member) -> Series | None:
+            series = member.read("channel", metric)
+            if series is None or not links:
+                return series
+            said = [
+                _said_of(member.undefined.get(measure, {}), int(step)).get("links", "")
+                for step in series.steps
+            ]
+            alike = [
+                name in ("", links.get(int(step), "")) for name, step in zip(said, series.steps, strict=True)
+            ]
+            return Series(series.steps, np.where(np.array(alike)[:, None], series.values, np.float32(np.nan)))
+
+        return read
+
+    def _measured(self, metric: str) -> Spread | None:
+        """Return a metric of channels over seeds; of what each has an interval of, with those."""
+        aligned = self._aligned(self._of_links(metric))
+        if aligned is None:
+            return None
+        lower, upper = (self._aligned(self._of_links(end)) for end in bounds(metric))
+        if lower is None or upper is None or not lower[1].shape == upper[1].shape == aligned[1].shape:
+            return Spread(aligned[0], *over_seeds(aligned[1]))
+        return Spread(aligned[0], *over_seeds(aligned[1], (upper[1] - lower[1]) / 2))
 
     def _means(self, metric: str) -> Series | None:
         """Return the means of a metric in the layout of the family `MEAN`; of `MEANS` over the newest entries of each seed first."""
@@ -260,7 +307,7 @@ class Seeds:
         elif metric in MEANS:
             spread = self._spread(lambda member: _newest(member, metric))
         else:
-            spread = self._spread(_of("channel", metric))
+            spread = self._measured(metric)
         return None if spread is None else spread.packed()
 
     def _medians(self, metric: str) -> Series | None:
@@ -270,7 +317,7 @@ class Seeds:
 
     def _found(self, measure: str) -> Series | None:
         """Return how many seeds find which verdict of a measure, each by itself (`SEEDS`)."""
-        lower, upper = (self._aligned(_of("channel", end)) for end in bounds(measure))
+        lower, upper = (self._aligned(self._of_links(end)) for end in bounds(measure))
         if lower is None or upper is None:
             return None
         steps, low, high = *lower, upper[1]
@@ -299,6 +346,12 @@ class Seeds:
             covered = (rows >= 0) & ((series.steps[rows] == steps) | sampled) & (steps <= series.steps[-1])
             values[seed, covered] = series.values[rows[covered]]
         return steps, values
+
+
+def _said_of(document: Mapping[str, Any], step: int) -> Mapping[str, Any]:
+    """Return what is said of a measurement at a step (`RunData.undefined`); nothing: none was made there."""
+    entries = (document, *document.get("earlier", ()))
+    return next((entry for entry in entries if entry.get("step") == step), {})
 
 
 def _of(family: str, metric: str) -> Callable[[Member], Series | None]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import html_of, html_table, number
+from antiphon.telemetry.figures import AS_RUN, METRICS
 from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
 from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, VERDICTS, Family
 from antiphon.telemetry.verdicts import (
@@ -74,6 +75,41 @@ def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
             steps = [int(step) for step in low.steps]
             results[measure] = Results(steps[first], counts[0], steps[-1], steps[telling], counts[1])
     return results
+
+
+def with_cost(graph: Mapping[str, Any], score: Callable[[str], Series | None]) -> Mapping[str, Any]:
+    """Return a run's graph, with what its lost messages cost as `cost_of_losses` where it was scored over its own links too.
+
+    Args:
+        graph: The graph of the Channels tab.
+        score: Returns a score of the run (`headline_series`); None: it has none.
+    """
+    if not any(channel.get("drop", 0) > 0 for channel in graph["channels"]):
+        return graph
+    for metric in (f"test_{metric}" for metric in METRICS):
+        newest = [_newest(score(metric + ending)) for ending in (AS_RUN, "")]
+        # Of other steps, or of fewer seeds, they would not be the same runs.
+        if newest[0] is not None and newest[1] is not None and newest[0][1:] == newest[1][1:]:
+            own, perfect = (_scored(metric, value) for value, *_ in filter(None, newest))
+            title = metric.replace("_", " ")
+            return {
+                **graph,
+                "cost_of_losses": f"{title} over the run's links {own}, over perfect ones {perfect}",
+            }
+    return graph
+
+
+def _newest(scores: Series | None) -> tuple[float, int, int] | None:
+    """Return a run's newest score, its step, and of how many seeds it is; None: it has none."""
+    if scores is None or not len(scores.steps):
+        return None
+    return float(scores.values[-1, 0]), int(scores.steps[-1]), int(scores.values[-1, 2])
+
+
+def _scored(metric: str, score: float) -> str:
+    if metric.endswith("accuracy"):
+        return f"{100 * score:.3g} %"
+    return f"{score:.3g}".replace("-", "−")
 
 
 class Messages(NamedTuple):
@@ -215,6 +251,11 @@ class RunData:
     path: str = ""
     undefined: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def known_graph(self) -> Mapping[str, Any]:
+        """The graph with what its lost messages cost (`with_cost`)."""
+        return with_cost(self.graph, lambda metric: self.figures.get((HEADLINE, metric)))
+
     def __repr__(self) -> str:
         return f"<RunData of {self.name}: {len(self.figures)} metrics, messages of {len(self.messages)} channels>"
 
@@ -243,7 +284,7 @@ class RunData:
             results,
             self.undefined,
             self.messages,
-            self.graph,
+            self.known_graph,
             self.path,
             **available,
             sampled=False,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
 from antiphon.telemetry.causes import Peers, cause_flags
-from antiphon.telemetry.figures import METRICS
+from antiphon.telemetry.figures import AS_RUN, METRICS
 from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
 from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
@@ -201,13 +201,15 @@ def with_verdicts(
 
 
 def headline_metrics(figures: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the metrics of agents that say how well a run does, first choice first: of evaluations before those of training."""
+    """Return the metrics of agents that say how well a run does, first choice first: of evaluations before those of training; last the same
+    over the run's own links."""
     logged = {metric for family, metric in figures if family == "agent"}
     first_choices = (
         next((split + metric for metric in METRICS if split + metric in logged), None)
         for split in ("test_", "validation_", "")
     )
-    return [metric for metric in first_choices if metric is not None]
+    chosen = [metric for metric in first_choices if metric is not None]
+    return [*chosen, *(metric + AS_RUN for metric in chosen if metric + AS_RUN in logged)]
 
 
 def headline_series(series: Series, graph: Mapping[str, Any]) -> Series:

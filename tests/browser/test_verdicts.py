@@ -335,7 +335,7 @@ def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
     ]
     chart = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend")
     assert [name in chart.inner_text() for name in (NAMES[0], NAMES[2])] == [True, True]
-    assert "all channels: median, middle half" in chart.inner_text()
+    assert "all channels: median, middle half of each entry" in chart.inner_text()
     tab.choose("compare", NAMES[4])
     assert tab.part("number-value").inner_text() == "✓ 0.9 [0.7, 1.1]"  # the intervals do not overlap
     assert tab.number("value", beside=True) == pytest.approx(0.4)
@@ -940,7 +940,8 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     assert "gradient: linear, given returned | linear, given label (6)" in told
     assert "\nsg_lr: 0.001 | 0.01\n" in told, "one change is one line, by the name that a command takes"
     assert "Channels differ most in value: 4 of 8 beyond the intervals (below)." in told
-    assert told.count("test accuracy: 70 % | 90 %, difference −20 points (single runs: no interval).") == 1
+    score = "test accuracy, over perfect links, without what lost messages cost: 70 % | 90 %"
+    assert told.count(f"{score}, difference −20 points (single runs: no interval).") == 1
     assert "batch" not in told
     tab.choose("metric", "r2")
     assert "Most different value: 4 beyond" in tab.part("apart").inner_text(), "in which they differ most"
@@ -1278,16 +1279,17 @@ def test_runs_of_several_seeds_are_shown_as_one(opened: Opened) -> None:
     assert tab.part("run").input_value() == "small · all seeds"
     told = " ".join(tab.part("headline").inner_text().split())
     assert told == "made 3 seeds training loss 0.5 [0.45, 0.55] of mind, second"
-    assert strip(tab).startswith(f"value, {AS_RUN}, 3 seeds 5 of 8 help 3 harm")
-    assert min(tab.pixel(tab.point("edgePoint", 8))) < 225, "not hollow: over seeds the interval is above 0"
+    assert strip(tab).startswith(f"value, {AS_RUN}, 3 seeds 4 of 8 help 2 harm 2 unresolved")
+    pixel = min(tab.pixel(tab.point("edgePoint", 8)))
+    assert pixel >= 225, "hollow: the seeds agree, but none knows its own number to 3.5"
     one = tab.colours()
     tab.page.mouse.move(*tab.point("edgePoint", 0))
     tip = tab.frame.locator(".ap-tooltip:visible").inner_text()
-    assert "value 0.9 [0.85, 0.95] helps, mean of 3 seeds (3 help)" in tip
+    assert "value 0.9 [0.785, 1.02] helps, mean of 3 seeds (3 help)" in tip
     tab.select("channel", 7)
     assert (
         tab.part("lead").inner_text()
-        == f"helps over {AS_RUN}, 3 seeds: value 0.3 [0.25, 0.35] (seeds: 3 unresolved)"
+        == f"helps over {AS_RUN}, 3 seeds: value 0.3 [0.0691, 0.531] (seeds: 3 unresolved)"
     )
     assert "mean of 3 seeds" in tab.part("panel").inner_text()
     assert "by chance; try --seeds 5" not in strip(tab), "it is all resolved"
@@ -1296,7 +1298,7 @@ def test_runs_of_several_seeds_are_shown_as_one(opened: Opened) -> None:
     assert "0.2 [0.15, 0.25]" in legend
     tab.push("all")
     rows = [row.inner_text().split("\t") for row in tab.part("table").locator("tbody tr").all()]
-    assert [row[2] for row in rows if row[0] == NAMES[1]] == ["−0.8 [−0.85, −0.75] (seeds: 3 harm)"]
+    assert [row[2] for row in rows if row[0] == NAMES[1]] == ["−0.8 [−0.973, −0.627] (seeds: 3 harm)"]
     tab.press("Escape")
     tab.select("agent", 0)
     assert "0.5 [0.45, 0.55]" in tab.part("number-loss").inner_text()
@@ -1416,7 +1418,7 @@ def test_a_run_whose_signals_follow_nothing_is_said_to_be_one_at_first_sight(ope
         )
     )
     tab = opened(bad, good)
-    says = "the learning signals do not follow the returned gradients: medians of 9 channels are cosine 0 [−0.0225, 0.0225], R² −3 [−3, −3]"
+    says = "the learning signals do not follow the returned gradients: medians of 9 channels (mean of the 4 newest log entries) are cosine 0 [−0.0225, 0.0225], R² −3 [−3, −3]"
     assert tab.part("common").inner_text().startswith(says)
     tab.at(5)
     assert tab.part("common").is_hidden(), "of one log entry there is no interval"
@@ -1480,3 +1482,48 @@ def test_numbers_of_a_comparison_are_never_broken(opened: Opened) -> None:
     )
     assert (cell.inner_text().startswith("−5.5"), lines) == (True, 1)
     assert cell.evaluate("node => node.scrollWidth <= node.clientWidth")
+
+
+def test_two_runs_are_compared_over_their_own_links_where_both_are_known(opened: Opened) -> None:
+    """Where a run loses messages and was scored over perfect links alone, the sentence says so; the headline has both scores."""
+
+    def scored(name: str, drop: float, **scores: float) -> RunData:
+        made = data(MEASURED, name)
+        graph = {**made.graph, "channels": [{**of, "drop": drop} for of in made.graph["channels"]]}
+        agents = len(graph["agents"])
+        figures = {
+            ("agent", metric): Series(np.array([20]), np.full((1, agents), score, np.float32))
+            for metric, score in scores.items()
+        }
+        return replace(made, graph=graph, figures=with_verdicts({**made.figures, **figures}, graph))
+
+    sound = scored("sound", 0.0, test_accuracy=0.75)
+    for lossy, words, headline, banner in (
+        (
+            scored("lossy", 0.9, test_accuracy=0.875),
+            "test accuracy, over perfect links, without what lost messages cost: 87.5 % | 75 %",
+            "test accuracy 87.5 % of mind, second, over perfect links",
+            "what that costs is not logged); try evaluate --links as_run for the cost",
+        ),
+        (
+            scored("lossy", 0.9, test_accuracy=0.875, test_accuracy_as_run=0.5),
+            "test accuracy, each over its own links: 50 % | 75 %, difference −25 points",
+            "test accuracy 87.5 % of mind, second, over perfect links; over the run's own 50 %",
+            "(test accuracy over the run's links 50 %, over perfect ones 87.5 %); try a smaller link.drop",
+        ),
+    ):
+        tab = opened(lossy, sound)
+        assert " ".join(tab.part("headline").inner_text().split()).endswith(headline)
+        assert banner in tab.part("common").inner_text()
+        tab.choose("beside", "sound")
+        assert words in tab.part("most-apart").inner_text()
+
+
+def test_a_median_of_an_even_count_lies_between_its_middle_two(opened: Opened) -> None:
+    """In the reasons and in the chart alike."""
+    entry = {"cosine": [0.1, 0.2, 0.4, 0.8] + [NAN] * 5}
+    tab = opened(data({10: {"cosine": [0.0] * 4 + [NAN] * 5}, 20: entry}))
+    tab.select("channel", 0)
+    assert "; median 0.15" in tab.part("panel-why").inner_text(), "of the means of both entries"
+    legend = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend").inner_text()
+    assert "of each entry 0.3" in " ".join(legend.split())

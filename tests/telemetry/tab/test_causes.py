@@ -415,16 +415,23 @@ def test_a_rate_of_a_channels_own_is_named_by_its_parameter(here: Path) -> None:
 
 
 def test_one_of_many_channels_that_misleads_may_be_chance(tmp_path: Path) -> None:
-    """As many as lie below 0 by chance; of few channels, and of more than those, none is doubted."""
+    """As many as lie on one side of 0 by chance; of few channels, and of more than those, none is doubted."""
     for count, bad, words in ((30, 1, True), (30, 2, False), (10, 1, False), (20, 1, True), (100, 3, True)):
         made = [{"name": f"c{at}", "from": 0, "to": 0} for at in range(count)]
         ends = interval("ablation_zero", [-0.2] * bad + [0.2] * (count - bad), [0.1] * count)
         advised(tmp_path / f"{count}-{bad}", ends, made)
-        first, *_ = judgements(read_run(tmp_path / f"{count}-{bad}" / "run"))
+        first, *_, last = judgements(read_run(tmp_path / f"{count}-{bad}" / "run"))
+        assert last.verdicts == ["matters"]
         assert first.verdicts == ["misleads (may be chance)" if words else "misleads"]
         assert first.bad is not words
         chance = read_run(tmp_path / f"{count}-{bad}" / "run").catalogue()["verdicts"]["chance"]
         assert (bad <= chance["most"][count]) is words, "the tab has the same rule"
+        ends = interval("ablation_zero", [0.2] * bad + [0.0] * (count - bad), [0.1] * count)
+        advised(tmp_path / f"matters-{count}-{bad}", ends, made)
+        first, *_, last = judgements(read_run(tmp_path / f"matters-{count}-{bad}" / "run"))
+        expected = bad <= chance["most"][count]
+        assert first.verdicts == ["matters (may be chance)" if expected else "matters"]
+        assert last.verdicts == ["unresolved"]
 
 
 def test_where_nothing_tells_harmful_channels_apart_local_or_detached_is_left(tmp_path: Path) -> None:
@@ -470,6 +477,32 @@ def test_what_may_be_the_cause_is_printed_in_the_words_of_the_report(here: Path,
     )
     assert printed.endswith(sentence)
     assert printed.count("are lost") == 1
+
+
+@pytest.mark.long
+def test_once_the_cost_of_losses_is_measured_it_stands_in_place_of_the_advice(
+    here: Path, cli: Commands
+) -> None:
+    """With the scores over both kinds of links; the command that was advised does not advise itself."""
+    lost = cli.trained(LOST)
+    advice = "try evaluate --links as_run for the cost, or a smaller link.drop"
+    told = " ".join(cli("evaluate", lost, "--ablate zero --examples 40").split())
+    assert told.endswith(advice)
+    told = " ".join(cli("evaluate", lost, "--links as_run --ablate zero --examples 40").split())
+    assert "--links as_run" not in told
+    found = read_run(lost)
+    (sentence,) = found.catalogue()["verdicts"]["common"]
+    assert run_sentences(found) == [sentence]
+    own, perfect = (
+        float(found.figures["headline", metric].values[-1, 0])
+        for metric in ("test_accuracy_as_run", "test_accuracy")
+    )
+    assert own != perfect
+    cost = f"test accuracy over the run's links {100 * own:.3g} %, over perfect ones {100 * perfect:.3g} %"
+    assert sentence == (
+        f"each of 2 channels: 60 % of its messages are lost, and nothing stands in for them ({cost}); try a smaller link.drop"
+    )
+    assert told.endswith(sentence)
 
 
 def test_hints_name_settings_as_the_run_takes_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from werkzeug.test import Client
 
 from antiphon.telemetry.statistics import student_t
+from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.tab.series import RunData, Series
+from tests.kit.tab import run_over_seeds, with_verdicts
 from tests.telemetry.tab.serving import client, figure, get, refused
 from tests.telemetry.tab.writing import LOSS, graph, write
 
@@ -201,7 +204,7 @@ def test_whether_signals_follow_is_judged_over_seeds(tmp_path: Path) -> None:
     assert np.isnan(signals("small-s0")).all()
     catalogue: Any = get(seeds, "catalog", run=WHOLE).json
     lost = catalogue["verdicts"]["lost"]
-    assert "medians of 2 channels and 3 seeds are cosine {cosine}" in lost
+    assert "medians of 2 channels and 3 seeds (mean of the 4 newest log entries) are cosine {cosine}" in lost
 
 
 def test_seeds_that_ran_in_turns_stand_together(tmp_path: Path) -> None:
@@ -210,3 +213,55 @@ def test_seeds_that_ran_in_turns_stand_together(tmp_path: Path) -> None:
             write_seed(tmp_path / f"{name}-s{seed}", seed, scenario=name)
     groups = [[f"{name} · all seeds", f"{name}-s1", f"{name}-s0"] for name in "ba"]
     assert get(client(tmp_path), "runs").json == [name for group in groups for name in group]
+
+
+def ablated(values: list[float], halves: list[float], *, links: str = "", drop: float = 0.0) -> RunData:
+    """Return a run of a ring of so many channels with losses by ablation."""
+    made = graph([f"a{at}" for at in range(len(values))], seed=len(links))
+    made["channels"] = [{**channel, "drop": drop} for channel in made["channels"]]
+    ends = {"": 0, "_low": -1, "_high": 1}
+    figures = {
+        ("channel", f"ablation_zero{end}"): Series(
+            np.array([10]), np.array([values], np.float32) + sign * np.array([halves], np.float32)
+        )
+        for end, sign in ends.items()
+    }
+    undefined = {"ablation_zero": {"step": 10, "reasons": {}, "links": links}} if links else {}
+    return RunData("run", made, None, with_verdicts(figures, made), undefined=undefined)
+
+
+def test_a_verdict_over_seeds_heeds_what_each_knows_of_its_own_noise() -> None:
+    """Of noisy seeds that happen to agree none is surer than their own errors leave it; of sure seeds that disagree the spread decides."""
+    noisy = [ablated([value, value], [0.04, 0.012]) for value in (0.0100, 0.0101, 0.0099)]
+    first, second = judgements(
+        run_over_seeds("noisy", [replace(one, name=str(at)) for at, one in enumerate(noisy)])
+    )
+    found = first.worth["ablation_zero"]
+    assert found.high - found.value == pytest.approx(0.04 / math.sqrt(3), rel=1e-4)
+    assert (first.verdicts, second.verdicts) == (["unresolved"], ["matters (may be chance)"])
+    sure = [ablated([value, 0.3], [0.01, 0.01]) for value in (0.1, 0.3, 0.6)]
+    first, second = judgements(
+        run_over_seeds("sure", [replace(one, name=str(at)) for at, one in enumerate(sure)])
+    )
+    assert (first.verdicts, first.worth["ablation_zero"].seeds) == (["unresolved"], "3 matter")
+    assert second.verdicts == ["matters"]
+
+
+def test_seeds_that_were_measured_over_other_links_are_left_out_and_named() -> None:
+    """A mean is over one kind of links: those of most seeds."""
+    over = ["links as in the run", "perfect links", "links as in the run"]
+    values = [[0.3, 0.2], [9.0, 9.0], [0.5, 0.2]]
+    seeds = [
+        replace(ablated(value, [0.05, 0.05], links=links, drop=0.5), name=f"s{at}")
+        for at, (value, links) in enumerate(zip(values, over, strict=True))
+    ]
+    pooled = run_over_seeds("whole", seeds)
+    first, _ = judgements(pooled)
+    found = first.worth["ablation_zero"]
+    assert (found.value, found.seeds) == (pytest.approx(0.4), "2 matter")
+    measure = pooled.catalogue()["verdicts"]["measures"][0]
+    assert measure["links"] == "links as in the run, 2 of 3 seeds (s1 over perfect links, not the run's)"
+    two = run_over_seeds("two", seeds[:2])
+    entry = two.catalogue()["verdicts"]["measures"][0]
+    why = "1 of 2 seeds has one; s1 over perfect links: means are over links as in the run"
+    assert entry["reasons"] == dict.fromkeys(["a0->a1", "a1->a0"], why)

@@ -24,37 +24,48 @@ export function defaultMetric(runs, kind) {
 /**
  * Return the headline of a run: the first of its scores that has a number at or before the step, if there is one in all `runs` that are shown.
  * @returns {Object|null} scenario, seeds (names), title, share (whether it is one), the names of the `readouts` that it is the mean of (none: all agents), steps and
- *   values of the curve, value, half its interval, low and high at the step, the step `of` it, and of a later test the `final` one; null: no run
+ *   values of the curve, value, half its interval, low and high at the step, the step `of` it, of a run that loses messages what it is `over` and that over its `own` links, and of a later test the `final` one; null: no run
  */
 export function headlineAt(run, step, runs = [run]) {
   if (!run) return null;
   const readouts = run.agents.filter(({ role }) => role === "readout").map(({ name }) => name);
   const found = { scenario: run.graph.scenario ?? "", seeds: run.seeds, readouts, agents: run.agents.length, title: "", share: false, steps: [], values: [], value: NaN };
-  const there = run.metrics("headline").filter((one) => run.peek("headline", one));
+  const there = run.metrics("headline").filter((one) => run.peek("headline", one) && !one.endsWith("_as_run"));
   const reached = (of, one) => of.peek("headline", one)?.steps[0] <= step;
   const metric = there.find((one) => runs.every((of) => reached(of, one))) ?? there.find((one) => reached(run, one)) ?? there.at(-1);
   if (!metric) return found;
   const series = run.peek("headline", metric);
   const curve = { steps: Array.from(series.steps), values: Array.from(columnOf(series, 0)) };
   const over = /^(test|validation)_/.test(metric) && run.channels.some(({ drop }) => drop > 0) ? ", over perfect links" : "";
+  const score = scoreOf(run, metric, step);
+  const own = over ? scoreOf(run, metric, step, "_as_run") : {};
   const last = there.find((one) => one.startsWith("test_") && !reached(run, one));
-  return { ...found, ...curve, over, ...scoreOf(run, metric, step), final: last && scoreOf(run, last, Infinity) };
+  // Of another step, or of fewer seeds, it would not be the same runs.
+  return { ...found, ...curve, over, ...score, own: own.of === score.of && own.count === score.count ? own : null, final: last && scoreOf(run, last, Infinity) };
 }
 
 /** A score of a run at a step. */
-function scoreOf(run, metric, step) {
+function scoreOf(run, metric, step, ending = "") {
   const info = run.info("agent", metric);
-  const series = run.peek("headline", metric);
-  const [value, half] = [0, 1].map((part) => itemAt(series, step, part));
+  const series = run.peek("headline", metric + ending);
+  const [value, half, count] = [0, 1, 2].map((part) => itemAt(series, step, part));
   const [low, high] = endsOf(info, value, half);
-  return { title: info.title, good: info.good, share: info.scale === "share", value, half, low, high, of: series.steps[rowAt(series, step)] };
+  return { title: info.title, good: info.good, share: info.scale === "share", value, half, low, high, count, of: series?.steps[rowAt(series, step)] };
+}
+
+/** Return the scores by which two runs are compared, and over which links: each over its own where a run loses messages and both are known so. */
+function comparedScores(runs, step) {
+  const scores = runs.map((run) => headlineAt(run, step, runs));
+  const own = scores.map((one) => (one?.over ? one.own : one));
+  if (!scores.some((one) => one?.over)) return [...scores, ""];
+  return own.every(Boolean) ? [...own, ", each over its own links"] : [...scores, ", over perfect links, without what lost messages cost"];
 }
 
 /** Say how far the headlines of two runs are apart at a step, of seeds with an interval, unless they are of steps that differ; "": they have none alike. */
 export function scoresApart(runs, step) {
-  const [one, other] = runs.map((run) => headlineAt(run, step, runs));
+  const [one, other, over] = comparedScores(runs, step);
   if (!one.title || one.title !== other.title) return "";
-  const both = `${one.title}: ${formatResult(one)} | ${formatResult(other)}`;
+  const both = `${one.title}${over}: ${formatResult(one)} | ${formatResult(other)}`;
   if (one.of !== other.of) return `${both} at step ${formatStep(one.of)} | ${formatStep(other.of)}: the steps differ, so this is no effect of the settings; compare at step ${formatStep(Math.min(one.of, other.of))}.`;
   const [value, half] = [one.value - other.value, Math.hypot(one.half, other.half)];
   const unknown = Number.isNaN(half) ? " (single runs: no interval)" : "";
@@ -63,7 +74,7 @@ export function scoresApart(runs, step) {
 
 /** Return which of two runs, 0 or 1, has the better headline at a step; -1: neither, or they have different ones, or of different steps. */
 export function aheadOf(runs, step) {
-  const [one, other] = runs.map((run) => headlineAt(run, step, runs));
+  const [one, other] = comparedScores(runs, step);
   const by = one?.title === other?.title && one?.of === other?.of && one?.good ? badnessOf(one, other.value) - badnessOf(one, one.value) : 0;
   return by > 0 ? 0 : by < 0 ? 1 : -1;
 }
@@ -135,10 +146,16 @@ export function apartIn(runs, step, shown) {
   return { ...most, says: `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${count(most.rows, "apart")} of ${count(most.rows, "bounded")} beyond the intervals (below).` };
 }
 
+/** The number below which a share of sorted ones lie, between two in proportion: the median of an even count is the mean of its middle two. */
+export function quantileOf(sorted, share) {
+  const place = share * (sorted.length - 1);
+  const below = sorted[Math.floor(place)];
+  return below + (place % 1) * (sorted[Math.ceil(place)] - below);
+}
+
 /** The median of all channels' numbers. */
 export function medianOf(run, metric, step) {
-  const sorted = Float32Array.from(run.channels, (_, channel) => run.numberAt(metric, channel, step).value).filter(Number.isFinite).sort();
-  return sorted[sorted.length >> 1];
+  return quantileOf(Float32Array.from(run.channels, (_, channel) => run.numberAt(metric, channel, step).value).filter(Number.isFinite).sort(), 0.5);
 }
 
 /** Return the measures of worth of a run's channels: {metric, title, bounds, measured, step, reasons, again}, that of most channels first. */
@@ -162,11 +179,12 @@ export function misleads(word) {
   return word?.name === "misleads" && !word.chance;
 }
 
-/** Return whether a measure's bad verdict on a channel may be chance: no more lie below 0 than are expected to, or no seed finds it by itself. */
+/** Return whether a measure's verdict on a channel may be chance: no more lie on that side of 0 than are expected to, or no seed finds it by itself. */
 export function chanceIn(run, flags, measure, step) {
   const words = Array.from(flags, (flag) => wordOf(run, flag, measure));
-  const few = words.filter((word) => word?.side < 0).length <= run.catalog.verdicts.chance.most[words.filter(Boolean).length];
-  return (channel) => words[channel]?.side < 0 && (few || new RegExp(run.catalog.verdicts.chance.unfound).test(run.agreement(measure, channel, step)));
+  const most = run.catalog.verdicts.chance.most[words.filter(Boolean).length];
+  const few = [-1, 1].filter((side) => words.filter((word) => word?.side === side).length <= most);
+  return (channel) => Boolean(words[channel]?.side) && (few.includes(words[channel].side) || new RegExp(run.catalog.verdicts.chance.unfound).test(run.agreement(measure, channel, step)));
 }
 
 /** Return a channel's word where it has one, with `chance` where it may be that. */
@@ -217,14 +235,8 @@ export function metricsOf(runs, kind) {
 
 /** Return all steps at which one of the metrics was logged in one of the runs, ascending. */
 export function stepsOf(runs, metrics) {
-  const steps = new Set();
-  for (const run of runs) {
-    for (const [kind, metric] of metrics) {
-      const series = run.peek(kind, metric);
-      if (series) for (const step of series.steps) steps.add(step);
-    }
-  }
-  return Float64Array.from(steps).sort();
+  const found = runs.flatMap((run) => metrics.flatMap(([kind, metric]) => [...(run.peek(kind, metric)?.steps ?? [])]));
+  return Float64Array.from(new Set(found)).sort();
 }
 
 /** Return a metric of a run at a step as the views take it; the numbers of all `runs` that are shown set the scale. */
@@ -253,7 +265,7 @@ export function energyAt(run, runs, step) {
   const series = run.peek("channel", ENERGY);
   if (!series) return null;
   const high = Math.max(...runs.map((one) => one.extremes("channel", ENERGY)?.[1] ?? 0), 0);
-  return { ...rowOf(series, step), high };
+  return { values: valuesAt(series, step), high };
 }
 
 /** Return the metrics of a run's parts that a view needs: whether they run, and in their own view all. */
@@ -265,15 +277,6 @@ export function partMetrics(run, view) {
 /** Return the metrics of a run's parts at a step: value(metric, part), NaN where there is none; gone(part): it does not run; null: no parts. */
 export function partsAt(run, step) {
   if (!run.parts) return null;
-  const rows = new Map();
-  const value = (metric, part) => {
-    if (!rows.has(metric)) rows.set(metric, rowOf(run.peek("part", metric), step).values);
-    return rows.get(metric)?.[part] ?? NaN;
-  };
+  const value = (metric, part) => itemAt(run.peek("part", metric), step, part);
   return { value, gone: (part) => value("alive", part) === 0 };
-}
-
-function rowOf(series, step) {
-  const values = series && valuesAt(series, step);
-  return { values, at: values && series.steps[rowAt(series, step)] };
 }

@@ -3,13 +3,8 @@
 /** Read a packed metric: rows, items (uint32), steps (float64), values (float32), little endian. */
 export function decodeSeries(buffer) {
   const head = new DataView(buffer);
-  const rows = head.getUint32(0, true);
-  const items = head.getUint32(4, true);
-  return {
-    steps: new Float64Array(buffer, 8, rows),
-    values: new Float32Array(buffer, 8 + 8 * rows, rows * items),
-    items,
-  };
+  const [rows, items] = [0, 4].map((at) => head.getUint32(at, true));
+  return { steps: new Float64Array(buffer, 8, rows), values: new Float32Array(buffer, 8 + 8 * rows, rows * items), items };
 }
 
 /** Read a packed cloud of messages: rows, samples (uint32), shares explained (2 float32), steps (float64), points, labels. */

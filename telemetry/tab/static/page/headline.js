@@ -40,12 +40,12 @@ export class Headline {
   }
 
   /** Name the agents that the score is the mean of, each a link; many are found by a click. */
-  #whose({ readouts, agents, over }) {
+  #whose({ readouts, agents, over, own }) {
     const link = (text, click) => el("button", { class: "ap-link", type: "button", text, on: { click } });
     const named = readouts.slice(0, HEADLINE_NAMED).flatMap((name, at) => [at ? ", " : "", link(shortName(name), () => this.#actions.select("agent", name))]);
     const many = [link(formatCount(readouts.length, "readout"), () => this.#actions.find("role:readout"))];
     const of = readouts.length > HEADLINE_NAMED ? many : readouts.length ? named : [`all ${formatCount(agents, "agent")}`];
-    return el("span", { class: "ap-muted", testid: "whose" }, "of ", ...of, over);
+    return el("span", { class: "ap-muted", testid: "whose" }, "of ", ...of, over, own && "; over the run's own ", own && el("strong", { text: formatResult(own) }));
   }
 }
 

@@ -254,7 +254,7 @@ export class SidePanel {
     const once = panelOnce(lines, lines.length > 1);
     if (once) return this.sayConstant(slot, once);
     const ground = losses ? null : this.runs.length === 1 || this.beside ? found[0][0] && panelGround(found[0][0]) : null;
-    if (ground) lines.push({ name: `all ${this.kind}s: median, middle half`, ...ground, ground: true });
+    if (ground) lines.push({ name: `all ${this.kind}s: median, middle half of each entry`, ...ground, ground: true });
     if (slot.chart) return slot.chart.setData(lines);
     clear(slot.host);
     const info = this.infoOf(slot);

@@ -2,7 +2,7 @@
 
 import { el } from "../drawing/dom.js";
 import { formatCount, formatInterval, formatStep, ofStep } from "../drawing/format.js";
-import { ENERGY } from "../data/shown.js";
+import { ENERGY, quantileOf } from "../data/shown.js";
 import { columnOf, itemAt, rowAt } from "../data/source.js";
 
 const PANEL_ROWS = 64;
@@ -75,8 +75,7 @@ export function panelGround(series) {
     const sorted = values.slice(row * items, (row + 1) * items).filter(Number.isFinite).sort();
     most = Math.max(most, sorted.length);
     if (!sorted.length) return;
-    const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
-    [ground.values[at], ground.low[at], ground.high[at]] = [quantile(0.5), quantile(0.25), quantile(0.75)];
+    [ground.low[at], ground.values[at], ground.high[at]] = [0.25, 0.5, 0.75].map((share) => quantileOf(sorted, share));
   });
   const found = most >= PANEL_FEWEST ? ground : null;
   PANEL_GROUND.set(series, found);
