@@ -79,6 +79,11 @@ _AGENT = _compared(
     [hyperparameter.attribute for hyperparameter in OF_AGENTS.values()],
 )
 _GOAL = _compared({"": Goal}, {"objective", "rewards", "summands", "weight", "output_slice"})
+_GROUP = _compared(
+    {"": LearningGroup},
+    # `horizons` keep it alone; the others are of the stack, or change with steps
+    {"horizons", "agent_names", "agent_count_by_learner", "window", "waiting", "learned_from"},
+)
 _CHANNEL = _compared(
     {
         "": Channel,
@@ -111,8 +116,8 @@ _CHANNEL = _compared(
     },
     [hyperparameter.attribute for hyperparameter in OF_CHANNELS.values()],
 )
-_PREDICTOR = attrgetter("shape", "context", "target", "normalise", "rescales")
-"""Fields in which the predictors of a stack are equal."""
+_OF_EACH_MODEL = {"owner", "seed", "updates", "members"}
+"""Attributes in which the predictors of a stack may differ, among those that are plain values; they are equal in all others."""
 
 
 def reasons_alone(system: System) -> dict[str, str]:
@@ -233,7 +238,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
     return (
         _AGENT(agent),
         learner.network.signature(),
-        group.grid,
+        _GROUP(group),
         learner.frozen,
         _trained(learner),
         _shapes(system, agent, agent.inputs.observed.signal_names),
@@ -327,7 +332,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         channel.synthetic_gradient.gate is None,
         None
         if channel.synthetic_gradient.model is None
-        else (_PREDICTOR(channel.synthetic_gradient.model), _model(channel.synthetic_gradient.model)),
+        else (channel.synthetic_gradient.model.target, _model(channel.synthetic_gradient.model)),
         None if channel.synthetic_input.model is None else _model(channel.synthetic_input.model),
     )
 
@@ -351,9 +356,12 @@ def _model(model: Predictor | InputModel) -> Hashable:
     if model.stacking_obstacle() is not None:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    pool = getattr(model, "pool", None)
-    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.frozen, pool
-    return kind, _trained(model), shapes
+    settings = frozenset(
+        (name, value)
+        for name, value in vars(model).items()
+        if isinstance(value, int | float | str | tuple) and name not in _OF_EACH_MODEL
+    )
+    return type(model), model.function, model.sites, settings, _trained(model), shapes
 
 
 def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], dict[str, str]]:

@@ -18,7 +18,7 @@ from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.schedule import Schedule
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import LearningGroup
+from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.state.hyperparameters import read_members
 
 
@@ -138,6 +138,13 @@ def _groups(base: System, positions: Mapping[str, Position]) -> list[LearningGro
         names_by_number.setdefault(number, {}).update(names)
         first_groups.setdefault(number, group)
     return [
-        LearningGroup(tuple(names_by_number[number]), group.grid, horizons=group.horizons)
+        replace(
+            group,
+            agent_names=tuple(names_by_number[number]),
+            agent_count_by_learner={},
+            window=Window(),
+            waiting=[],
+            learned_from=[],
+        )
         for number, group in first_groups.items()
     ]

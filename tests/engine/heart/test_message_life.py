@@ -128,6 +128,13 @@ def test_an_end_after_the_tick_that_reads_it_takes_nothing_back(backend: Chosen)
     assert lived("a->b", 6, 9, backend)[12] == [[0, 1], [], [0, 1, 2, 3], [0, 1, 2, 3]]
 
 
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_an_end_cuts_the_message_of_its_own_step_and_none_that_is_sent_later(backend: Chosen) -> None:
+    life = lived("a->b", 6, 6, backend)
+    assert (life[6], life[12]) == ([[0, 1], [0, 1], [], []], [[0, 1], [0, 1], [2, 3], [2, 3]])
+    assert lived("a->b", 6, 5, backend)[12] == [[], [], [0, 1, 2, 3], [0, 1, 2, 3]]
+
+
 def test_what_the_heart_points_to_exists() -> None:
     """Every `Class.member` that a file of the heart names in its docstring, and every file of the table "Where a change goes"."""
     folder, root = HEART, HEART.parents[1]
