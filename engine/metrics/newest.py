@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from antiphon.engine.heart.clock import Clock, SendTimes
@@ -70,6 +71,8 @@ class NewestFigures:
             if rhythm.interval > 1 or rhythm.by_chance:  # else an entry's own step has it
                 owners_of.setdefault(rhythm, []).append(owner)
         self._rhythms = list(owners_of.items())
+        self._occasional = set(chain.from_iterable(owners_of.values()))
+        """Those whose metrics are not all in every entry."""
         owners = [
             *(("agent", name) for name in system.agents),
             *(("channel", name) for name in system.channels),
@@ -117,8 +120,10 @@ class NewestFigures:
         self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
 
     def completed(self, figures: Sequence[Figure]) -> list[Figure]:
-        """Return the metrics of an entry with those that its step does not have."""
-        return self._completed(figures, self._newest)
+        """Return the metrics of an entry with those that its step does not have, and keep what not every entry has."""
+        entry = self._completed(figures, self._newest)
+        self.add(figure for figure in figures if (figure.kind, figure.name) in self._occasional)
+        return entry
 
     def _completed(
         self, figures: Sequence[Figure], missed: Mapping[Owner, Mapping[str, Figure]]
@@ -145,11 +150,11 @@ class NewestFigures:
 
     def latest(self, figures: Sequence[Figure]) -> list[Figure]:
         """Return the metrics of a step with the newest of those that it does not have, also from before the previous entry."""
-        return self._completed(figures, self._before | self._newest)
+        return self._completed(figures, _merged(self._before, self._newest))
 
     def end_row(self) -> None:
         """Begin anew: an entry has been written."""
-        self._before |= self._newest
+        self._before = _merged(self._before, self._newest)
         self._newest, self._histograms, self._complete = {}, {}, set()
 
     def state_dict(self) -> dict[str, Any]:
@@ -169,6 +174,13 @@ class NewestFigures:
             for name, values in state.get(kind, {}).items()
             if (kind, name) in self._order
         }
+
+
+def _merged(
+    older: Mapping[Owner, dict[str, Figure]], newer: Mapping[Owner, dict[str, Figure]]
+) -> dict[Owner, dict[str, Figure]]:
+    """Return the newer of each metric: an owner keeps the older ones of which there is no newer one."""
+    return {**older, **{owner: {**older.get(owner, {}), **metrics} for owner, metrics in newer.items()}}
 
 
 def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:

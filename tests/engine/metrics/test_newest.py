@@ -114,6 +114,17 @@ def test_every_way_of_running_logs_the_same(name: str, way: str, tmp_path: Path)
         assert values == pytest.approx(other[metric], rel=1e-9), metric
 
 
+def test_the_graph_keeps_a_metric_while_newer_entries_have_others_of_its_channel() -> None:
+    """The sender's windows end every 16 steps, the receiver learns every 2, and an entry is written every 5."""
+    scenario = scene(clock(unroll=16), clock(period=2), 5)
+    with antiphon.Simulation(scenario) as simulation:
+        metrics = []
+        for _ in range(30):
+            simulation.run(1, progress=False)
+            metrics.append({key for *_, edge in simulation.graph.edges(data=True) for key in edge})
+    assert [step for step, keys in enumerate(metrics, 1) if "injection_norm" in keys] == list(range(16, 31))
+
+
 def test_a_resumed_run_logs_what_was_taken_before(tmp_path: Path) -> None:
     """The checkpoint lies between the newest update and the entry."""
     eye, mind, channel = SCENES["windows and a delay"]
