@@ -99,10 +99,11 @@ class _Service(Recorder, ABC):
         self._logged(step, {tag: value for tag, _, value in self._curves.scalars(rows)})
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Log the run's result at its last step."""
+        """Log the run's result at its last step; where an earlier session logged that, at the next one, as services only go on."""
         self._done = True
         metrics = {key: result[key] for key in RESULTS if isinstance(result.get(key), int | float)}
-        self._logged(self._last_step, {f"result/{key}": value for key, value in metrics.items()})
+        step = max(self._last_step, self._next_step)
+        self._logged(step, {f"result/{key}": value for key, value in metrics.items()})
 
     def close(self) -> None:
         """End the run at the service."""

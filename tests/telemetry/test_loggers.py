@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import antiphon
+from tests.kit.seams import EVALUATE
 
 DOCUMENT = """
 scenario: logged
@@ -203,6 +204,33 @@ def test_mlflow_gets_one_call_for_a_row_and_resumes_its_run(
     assert Param("seed", "0") in mlflow.parameters
     assert mlflow.status == ["RUNNING", "KILLED", "RUNNING", "FINISHED"]
     assert "agent/mind/loss" in {metric.key for metric in mlflow.calls[0]}
+
+
+@pytest.mark.parametrize("recorder", ["wandb", "mlflow"])
+def test_a_run_that_ends_before_its_result_logs_it_when_it_is_resumed(
+    recorder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last log entry is at the service, and the final evaluation was interrupted."""
+    wandb, mlflow = Wandb(), Mlflow()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise OSError("broken off")
+
+    scenario = antiphon.Scenario.from_yaml(DOCUMENT.replace("RECORDER", recorder))
+    with monkeypatch.context() as broken:
+        broken.setattr(EVALUATE, interrupted)
+        with (
+            pytest.raises(OSError, match="broken off"),
+            antiphon.Simulation(scenario, logdir=tmp_path / "run") as simulation,
+        ):
+            simulation.run()
+    with antiphon.Simulation.resume(tmp_path / "run") as simulation:
+        simulation.run()
+    logged = [metrics.keys() for session in wandb.sessions for _, metrics in session.logged]
+    logged += [{metric.key for metric in call} for call in mlflow.calls]
+    assert [{"result/accuracy", "result/seconds"} == names for names in logged] == [False] * 4 + [True]
 
 
 def test_a_service_that_fails_in_mid_run_is_logged_once_and_training_goes_on(
