@@ -504,8 +504,8 @@ class _OtherSteps(_Replacement):
         rows = torch.arange(len(lengths), device=messages.device)
 
         def shifted(stamp: int, message: Tensor) -> Tensor:
-            # an episode that is longer than it was begins again
-            position = position_by_stamp.get(stamp, len(position_by_stamp))
+            # an episode that is longer than it was goes around: its further messages are counted on
+            position = position_by_stamp.setdefault(stamp, len(position_by_stamp))
             return messages[(position + further) % counts.clamp_min(1), rows]
 
         return shifted

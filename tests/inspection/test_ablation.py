@@ -232,12 +232,30 @@ class TurnTold(Told):
         }
 
 
-def telling(told: str) -> Simulation:
+@environment("tests/TwiceTold-v0")
+class TwiceTold(Told):
+    """Each step costs one, and an episode ends when two cues have been named: the first two steps' cues, or later ones."""
+
+    named = 1
+
+    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        state = super().start(uniforms)
+        first = state["cues"][:, :1]
+        cues = torch.cat([first, 1 - first, 1 - first, *[first] * (STEPS - 3)], 1)
+        return {**state, "cues": cues, "last": 0 * state["last"] + 2, "right": 0 * state["last"]}
+
+    def transition(self, state: dict[str, torch.Tensor], actions: Any) -> Any:
+        state, right, _ = super().transition(state, actions)
+        state = {**state, "right": state["right"] + right.long()}
+        return state, -torch.ones_like(right), state["right"] == state["last"]
+
+
+def telling(told: str, **env: Any) -> Simulation:
     """A speaker says what is to be named, or the episode's goal, and a listener names it."""
     net = {"kind": "mlp", "hidden": []}
     scenario = Scenario(
         scenario="told",
-        env={"id": f"tests/{told}Told-v0"},
+        env={"id": f"tests/{told}Told-v0", **env},
         agents={
             "speaker": {"observes": ["shown"], "network": net},
             "listener": {"network": net, "acts": True, "objective": "reinforce", "clock": {"unroll": 4}},
@@ -279,6 +297,13 @@ def test_no_message_is_replaced_by_itself_where_another_step_s_takes_its_place()
     with telling("Turn") as simulation:
         found = ablate(simulation, "step", episodes=4)
         assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (2.0, -2.0)
+
+
+def test_messages_of_other_steps_go_around_an_episode_that_has_become_longer() -> None:
+    """Of two messages each is replaced by the other: named are the cues of steps 3 and 4, and never two by one message alone."""
+    with telling("Twice", limit=12) as simulation:
+        found = ablate(simulation, "step", episodes=4)
+        assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (-2.0, -2.0)
 
 
 def test_other_steps_need_episodes_with_several_messages(trained: Simulation) -> None:
