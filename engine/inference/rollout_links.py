@@ -36,7 +36,8 @@ class Links:
     def __post_init__(self) -> None:
         if self.kind not in LINKS:
             raise ScenarioError(f"links: no kind '{self.kind}'; use 'perfect' or 'as_run'")
-        if self.drop is not None and not (isinstance(self.drop, Real) and 0 <= self.drop <= 1):
+        is_number = isinstance(self.drop, Real) and not isinstance(self.drop, bool)
+        if self.drop is not None and not (is_number and 0 <= self.drop <= 1):
             raise ScenarioError(f"drop: must be from 0 to 1, not {self.drop}")
         check_flags("links", inputs=self.inputs)
         if self.kind == "perfect" and self.drop is not None:

@@ -228,6 +228,7 @@ def test_a_short_text_is_read_by_fewer_lanes(tmp_path: Path, monkeypatch: pytest
     [
         ({"kind": "as_rnu"}, "links: no kind 'as_rnu'; use 'perfect' or 'as_run'"),
         ({"kind": "as_run", "drop": float("nan")}, "drop: must be from 0 to 1, not nan"),
+        ({"kind": "as_run", "drop": True}, "drop: must be from 0 to 1, not True"),
         ({"drop": 0.2}, "perfect links lose nothing, got 0.2; use links 'as_run'"),
         ({"inputs": False}, "perfect links use no synthetic inputs; use links 'as_run'"),
     ],
