@@ -15,7 +15,7 @@ from antiphon.telemetry.figures import WALL_CLOCK
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FACTS = (
+FACTS = (
     *("seed", "device", "backend", "dtype", "matmul_precision", "threads", "together", "parts", "virtual"),
     *("weights", "git", "versions"),
 )
@@ -116,7 +116,7 @@ def _settings(run: RunDirectory) -> dict[str, Any]:
     """Return the scenario of a run as a tree, with what else decides its numbers."""
     with fitting(run.path / "run.json"):
         changes = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
-    facts = {key: run.facts[key] for key in _FACTS if key in run.facts}
+    facts = {key: run.facts[key] for key in FACTS if key in run.facts}
     return {**run.values, "run": facts, "changes": changes}
 
 

@@ -94,9 +94,9 @@ def _show_settings(comparison: Comparison) -> None:
         where = some(comparison.not_recorded)
         write_line(f"not compared: the code of Python objects, which runs do not record: {where}", "yellow")
     if not comparison.settings:
-        write_line(
-            "settings: equal (scenario, changes during the run, seed, device, backend, versions, commit)"
-        )
+        from antiphon.running.compare_runs import FACTS
+
+        write_line(f"settings: equal (scenario, changes during the run; of run.json {', '.join(FACTS)})")
         return
     names: dict[tuple[str, str, str, str], list[str]] = {}
     for setting in comparison.settings:

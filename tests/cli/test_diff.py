@@ -70,7 +70,8 @@ def test_equal_runs(cli: Commands) -> None:
             "A  a  trio · seed 0 · 12 steps",
             "B  b  trio · seed 0 · 12 steps",
             "",
-            "settings: equal (scenario, changes during the run, seed, device, backend, versions, commit)",
+            "settings: equal (scenario, changes during the run; of run.json seed, device, backend, dtype, "
+            + "matmul_precision, threads, together, parts, virtual, weights, git, versions)",
             "metrics.csv: equal at step 1, 6, 12",
             "checkpoints: equal at step 12",
             "Everything that both runs recorded is bit-identical.",
