@@ -15,6 +15,7 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.user_modules import copied, release_modes
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
+from antiphon.splitting.shared_parameters import separate
 
 Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."
@@ -83,7 +84,7 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
     _check(model, origin.model, numbers)
     for group in origin.untied:
         for _, key in group[1:]:
-            _separate(model, key)
+            separate(model, key, model.get_parameter(key).data.clone())
     with torch.no_grad():
         for key, value in numbers.items():
             path, _, name = key.rpartition(".")
@@ -121,11 +122,6 @@ def _tensor(model: nn.Module, key: str) -> Tensor | None:
     except AttributeError:
         return None  # a constant of a part
     return value if isinstance(value, Tensor) else None
-
-
-def _separate(model: nn.Module, key: str) -> None:
-    path, _, name = key.rpartition(".")
-    setattr(model.get_submodule(path), name, nn.Parameter(model.get_parameter(key).data.clone()))
 
 
 def _check(model: nn.Module, origin: nn.Module, numbers: Mapping[str, Tensor]) -> None:

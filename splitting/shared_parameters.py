@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError
 from antiphon.splitting.part_modules import ModelPart
@@ -61,14 +61,15 @@ def tied_parameters(
         of_name = dict(zip(names, parts, strict=True))
         for group in tied:
             for name, key in group[1:]:
-                _separate(of_name[name].module, key)
+                module = of_name[name].module
+                separate(module, key, module.get_parameter(key).data)  # each run copies it
     return tied
 
 
-def _separate(module: nn.Module, key: str) -> None:
-    """Make a parameter of a part another object than the one that it is in the model; each run copies their one value."""
+def separate(module: nn.Module, key: str, value: Tensor) -> None:
+    """Make a shared parameter of a module one of its own, with the memory of `value`."""
     path, _, name = key.rpartition(".")
-    setattr(module.get_submodule(path), name, nn.Parameter(module.get_parameter(key).data))
+    setattr(module.get_submodule(path), name, nn.Parameter(value))
 
 
 def _check_statistics(parts: Sequence[ModelPart], names: Sequence[str]) -> None:

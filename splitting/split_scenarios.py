@@ -5,8 +5,7 @@ A function is a scenario's parameters; its attribute `variants` names some of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from antiphon.agents.models import GPT, ResNet
@@ -62,7 +61,7 @@ def gpt(
     env = {"id": "antiphon/TextWindows-v0", "text": text, "length": length}
     classes = registry.describe(env).signals["tokens"].classes
     assert classes is not None
-    with _seeded(initial):
+    with seeded(initial):
         model = GPT(classes, length, blocks=blocks, width=width, heads=heads, dropout=dropout, tied=tied)
     return split(
         model,
@@ -118,7 +117,7 @@ def resnet(
     signals = registry.describe(env).signals
     classes = signals["label"].classes
     assert classes is not None
-    with _seeded(initial):
+    with seeded(initial):
         model = ResNet(signals["image"].shape[0], classes, channels=channels, stages=tuple(stages))
     return split(
         model,
@@ -131,12 +130,6 @@ def resnet(
         scenario="resnet",
         **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
     )
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with seeded(seed):
-        yield
 
 
 def _gradient(gradient: str | Mapping[str, Any], target: str) -> Mapping[str, Any]:

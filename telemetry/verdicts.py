@@ -487,20 +487,15 @@ def quick_command(path: str, graph: Mapping[str, Any]) -> str:
     """Return the command that measures the loss by ablation of a run's channels in little time (`quick_time`); `path`, `graph`:
     see `measuring_command`."""
     channels = len(graph["channels"])
-    few = _nearest(graph) if _quick_seconds(graph, channels) > _PATIENCE else []
+    few = _nearest(graph) if _seconds(graph, channels, quick=True) > _PATIENCE else []
     options = ["--ablate", "zero", "--examples", str(_QUICK_EXAMPLES), *_only(few)]
     return measuring_command(path, graph, options)
 
 
 def quick_time(graph: Mapping[str, Any]) -> str:
     """Return roughly how long `quick_command` takes: "6 seconds"."""
-    seconds = _quick_seconds(graph, len(graph["channels"]))
-    return duration(seconds if seconds <= _PATIENCE else _quick_seconds(graph, _FEW))
-
-
-def _quick_seconds(graph: Mapping[str, Any], channels: int) -> float:
-    seconds = _STARTING + _SECONDS * len(graph["agents"]) * (1 + channels)
-    return seconds * len(graph.get("seeds") or [graph])
+    seconds = _seconds(graph, len(graph["channels"]), quick=True)
+    return duration(seconds if seconds <= _PATIENCE else _seconds(graph, _FEW, quick=True))
 
 
 def _only(channels: Iterable[str]) -> list[str]:
@@ -528,10 +523,10 @@ def measuring_seconds(graph: Mapping[str, Any], channels: int = 0) -> float:
     return _seconds(graph, channels or len(measured_first(graph)) or len(graph["channels"]))
 
 
-def _seconds(graph: Mapping[str, Any], channels: int) -> float:
-    seconds = (
-        _SECONDS * _FORKED * len(graph["agents"]) * (1 + channels)
-    )  # all channels together are measured too
+def _seconds(graph: Mapping[str, Any], channels: int, *, quick: bool = False) -> float:
+    """Return roughly how long measuring so many channels takes, and all together; `quick`: by `quick_command`, without forks."""
+    starting, of_agent = (_STARTING, _SECONDS) if quick else (0.0, _SECONDS * _FORKED)
+    seconds = starting + of_agent * len(graph["agents"]) * (1 + channels)
     return seconds * len(graph.get("seeds") or [graph])
 
 

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
-from antiphon.comms.couplings import COUPLINGS
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
@@ -17,8 +16,8 @@ from antiphon.scenarios import Scenario
 
 LONGEST = 64
 """Steps of the longest period that is recorded."""
-_NOT_RECORDED = ("schedule", "recorder")
-"""Extension points whose kinds the host calls for replayed steps too; an optimiser has a reason of its own below."""
+_BY_HOST = ("schedule", "recorder")
+"""Extension points whose kinds the host calls for replayed steps too: they hinder no recording."""
 
 
 def period_of(system: System) -> int:
@@ -42,12 +41,7 @@ def obstacle_of(system: System, scenario: Scenario) -> str | None:
 
 def _own_kinds(value: object, place: str) -> Iterator[str]:
     """Yield a line for each kind of a user's own whose Python code is not run by a replay; it may count, or depend on the step."""
-    if (
-        isinstance(value, KindSpec)
-        and value.sources
-        and not value.built_in
-        and value.point not in _NOT_RECORDED
-    ):
+    if isinstance(value, KindSpec) and value.sources and not value.built_in and value.point not in _BY_HOST:
         yield f"{place}: '{value.kind_name or name_of(value.sources[0])}' is your own, and may count its calls or depend on the step"
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
@@ -80,9 +74,8 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"agent '{name}' learns from some of its windows only (learn)"
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a Python module"
-    built_in = {type(coupling) for coupling in COUPLINGS.values()}
     for name, channel in system.channels.items():
-        if type(channel.coupling) not in built_in:
+        if channel.coupling.is_users:
             yield f"channel {name}: its coupling '{channel.coupling.name}' is your own, whose credit may depend on the step"
         if not channel.synthetic_gradient.injection.scale.constant:
             yield f"channel {name}: its scale has a schedule"

@@ -96,12 +96,15 @@ class _Splitter:
         }
 
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
-        members = self.stacked.places_of(stack)
-        return split_rows(value, members.stop - members.start, self.base.batch, members.start)
+        return split_rows(value, *self._span(stack))
 
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
+        return split(kind, tree, *self._span(stack))
+
+    def _span(self, stack: Agent | Channel) -> tuple[int, int, int]:
+        """The number of the seed's members in a stack, rows of each, and the first one's place."""
         members = self.stacked.places_of(stack)
-        return split(kind, tree, members.stop - members.start, self.base.batch, members.start)
+        return members.stop - members.start, self.base.batch, members.start
 
     def _agents(self, tree: Tree, stack: Agent) -> Iterator[tuple[tuple[int, Agent], Tree]]:
         return zip(self.stacked.singles(stack), self._split(Agent, tree, stack), strict=True)

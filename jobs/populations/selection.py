@@ -14,12 +14,12 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.builder import problem_of_metric
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.jobs.environment_metrics import metrics_of_environment
+from antiphon.jobs.studies.scoring import unknown_metric_line
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
@@ -241,9 +241,7 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
 def _check_known(metric: str, metrics: Collection[str]) -> None:
     """Raise ScenarioError where a metric is not among those that are known."""
     if metric not in metrics:
-        raise ScenarioError(
-            f"select.by: no agent and no environment has a metric {metric!r}{suggest(metric, metrics)}"
-        )
+        raise ScenarioError(f"select.by: {unknown_metric_line(metric, metrics)}")
 
 
 def quality(score: float | None, metric: str | None) -> float:
