@@ -127,8 +127,8 @@ class Aggregated(Network):
     def changed_parameter(self) -> str | None:
         return self.inner.changed_parameter()
 
-    def mixing_reason(self) -> str | None:
-        return self.aggregator.mixing_reason or self.inner.mixing_reason()
+    def row_split_obstacle(self) -> str | None:
+        return self.aggregator.row_split_obstacle or self.inner.row_split_obstacle()
 
     def probe(self) -> Network:
         return copy_with(self, aggregator=self.aggregator.probe(), inner=self.inner.probe())

@@ -57,8 +57,8 @@ class Masked(Network):
     def changed_parameter(self) -> str | None:
         return self.inner.changed_parameter()
 
-    def mixing_reason(self) -> str | None:
-        return self.inner.mixing_reason()
+    def row_split_obstacle(self) -> str | None:
+        return self.inner.row_split_obstacle()
 
     def probe(self) -> Network:
         return copy_with(self, inner=self.inner.probe())

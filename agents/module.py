@@ -260,9 +260,9 @@ class ModuleNetwork(Network):
     def _changed_parameter(self) -> str | None:
         return changed_parameter(self.module, self.function.inputs)
 
-    def mixing_reason(self) -> str | None:
+    def row_split_obstacle(self) -> str | None:
         normed = next((head.name for head in self.heads.values() if head.norm == "batch"), None)
-        return self.function.mixing_reason if normed is None else f"its output '{normed}' has batch norm"
+        return self.function.row_split_obstacle if normed is None else f"its output '{normed}' has batch norm"
 
     def probe(self) -> Network:
         function = self.function.probe()

@@ -245,7 +245,7 @@ class Network(ABC):
         """Return a trained parameter that a user's module within changes when it is called; None if none does."""
         return None
 
-    def mixing_reason(self) -> str | None:
+    def row_split_obstacle(self) -> str | None:
         """Return why its rows cannot be evaluated apart, or with those of other ticks, in one line; None if they can."""
         return None
 

@@ -135,10 +135,10 @@ class _ModuleModel(Model):
         return super().loss_and_gradients(examples)
 
     def stacking_obstacle(self) -> str | None:
-        return super().stacking_obstacle() or self._mixing_reason
+        return super().stacking_obstacle() or self._joint_loss_obstacle
 
     @cached_property
-    def _mixing_reason(self) -> str | None:
+    def _joint_loss_obstacle(self) -> str | None:
         """Return why losses of several models cannot be one call."""
         random = torch.Generator().manual_seed(0)
         probed = copy_with(self, module=copied_object(self.module))

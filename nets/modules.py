@@ -574,7 +574,7 @@ class ModuleFunction:
         return refusal(self.module, self.inputs)
 
     @functools.cached_property
-    def mixing_reason(self) -> str | None:
+    def row_split_obstacle(self) -> str | None:
         """Why samples of a batch cannot be computed apart, in one line; None if they can."""
         return mixed_samples(self.module, self.inputs)
 

@@ -15,11 +15,11 @@ def lost(channel: ChannelSpec) -> str | None:
     return f"the link has a {key} of {getattr(link, key)}; make it {value}"
 
 
-def not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str | None:
+def not_at_once(relations: Relations, channel: ChannelSpec, *, ticks: bool) -> str | None:
     """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix.
 
     Args:
-        scene: Of the scenario.
+        relations: Of the scenario.
         channel: The channel.
         ticks: Whether both ends have to tick at the same steps too.
     """
@@ -33,17 +33,17 @@ def not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str |
     loss = lost(channel)
     if loss is not None:
         return loss
-    if scene.learning[ends[0]] is scene.learning[ends[1]]:
+    if relations.learning[ends[0]] is relations.learning[ends[1]]:
         return "both ends learn together; make the channel locked"
     for name in ends:
-        late = scene.late.get(scene.learning[name][0])
+        late = relations.late.get(relations.learning[name][0])
         if late is not None:
             return f"{name!r} learns late, because {late[0].name} is delayed; give {late[0].name} another coupling"
-    clocks = [scene.agents[name].clock for name in ends]
+    clocks = [relations.agents[name].clock for name in ends]
     apart = ticks and len({(clock.period, clock.phase % clock.period) for clock in clocks}) > 1
-    if apart or scene.learns(ends[0]) != scene.learns(ends[1]):
+    if apart or relations.learns(ends[0]) != relations.learns(ends[1]):
         verb, same = "tick" if apart else "learn", ""
-        alone = all(len(scene.learning[name]) == 1 for name in ends)
+        alone = all(len(relations.learning[name]) == 1 for name in ends)
         if alone and clocks[0].model_copy(update={"unroll": clocks[1].unroll}) == clocks[1]:
             same = f", such as clock: {{unroll: {clocks[1].unroll}}} of {ends[0]!r}"
         return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock{same}"

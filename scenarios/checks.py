@@ -46,17 +46,17 @@ Problem = tuple[str, str]
 # --- of one channel -------------------------------------------------------------------------------------------
 
 
-def rule_18_read(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_18_read(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Several messages are read at a time only where each is there."""
     if not channel.state and channel.read != "last":
-        reason = _unreadable(scene, channel)
+        reason = _unreadable(relations, channel)
         if reason is not None:
             yield "read", f"{channel.read} {reason}, or read last"
 
 
-def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
+def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
-    receiver = scene.agents[channel.receiver]
+    receiver = relations.agents[channel.receiver]
     loss = lost(channel)
     if channel.coupling.replaces_messages:
         return f"needs messages, and the receiver of an {channel.coupling.name} channel reads none; make it decoupled"
@@ -70,14 +70,14 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
         return None
     if not receiver.fan_in.side_by_side:
         return f"concatenates messages, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in.kind)}; read mean"
-    sent, read = scene.agents[channel.sender].clock.period, receiver.clock.period
+    sent, read = relations.agents[channel.sender].clock.period, receiver.clock.period
     if read > sent and read % sent:
         message = f"needs the same number of messages at every tick, but period {read} of {channel.receiver!r} is not a"
         return f"{message} multiple of period {sent} of {channel.sender!r}; read mean"
     return None
 
 
-def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_16_coupling(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What a coupling refuses by itself: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
     name = f"{type(channel.coupling).__name__}.problems"
     try:
@@ -104,15 +104,15 @@ _NOT_FOR_STATES = (
 _FOR_STATES = ("gradient.horizon", "gradient.auxiliary")
 
 
-def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """A state goes from a recurrent agent to itself, over no link."""
     if not channel.state:
         return
     if channel.sender != channel.receiver:
         message = f"a state goes from an agent to itself, not from {channel.sender!r} to {channel.receiver!r}"
         yield "to", f"{message}; make them the same, or use another key"
-    network = scene.agents[channel.sender].layers
-    if not has_state(scene.agents[channel.sender]):
+    network = relations.agents[channel.sender].layers
+    if not has_state(relations.agents[channel.sender]):
         reason = (
             f"is of kind {network.kind}" if network is not None else "is user-defined and has no state_size"
         )
@@ -128,13 +128,13 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "coupling", f"{message}; use one of {possible}"
 
 
-def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_12_gradient_of_states(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`horizon` and `auxiliary` are of states."""
     given_keys = frozenset() if channel.state else channel.given_keys
     yield from ((key, "is for state channels only; leave it out") for key in _FOR_STATES if key in given_keys)
 
 
-def rule_9a_gate(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_9a_gate(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """A gate compares predictions of messages with what comes back."""
     gradient = channel.gradient
     if gradient.gate != "skill" or not channel.coupling.predicts:
@@ -150,13 +150,13 @@ def rule_9a_gate(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "gradient.gate", f"skill {reason}; make it none, or leave it out"
 
 
-def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_9_gradient(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What each kind of synthetic gradient needs."""
     gradient = channel.gradient
     if not channel.coupling.predicts:
         return
     if gradient.needs_actions:
-        receiver = scene.agents[channel.receiver]
+        receiver = relations.agents[channel.receiver]
         if channel.state:
             yield "gradient.kind", f"{gradient.kind} is for message channels only; use another kind"
         elif not (receiver.needs_rewards and receiver.acts):
@@ -166,7 +166,7 @@ def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
             message = f"{gradient.kind} learns from advantages of a policy gradient (a2c, ppo, reinforce)"
             message += f", and {channel.receiver!r} learns {name_of(receiver.objective.kind)}"
             yield "gradient.kind", f"{message}; use another kind"
-    network = scene.agents[channel.sender].layers
+    network = relations.agents[channel.sender].layers
     sends_maps = None if network is None else network.on_maps
     for key, message in gradient.refusals(channel.shape, sends_maps=sends_maps):
         yield f"gradient.{key}", message
@@ -176,7 +176,7 @@ _FOR_INPUTS = ("held", "age")
 _FOR_GRADIENTS = ("returned", *STATES)
 
 
-def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Which signals a synthetic gradient or input may be conditioned on."""
     ends = dict(zip(STATES, (channel.sender, channel.receiver), strict=True))
     for index, name in enumerate(channel.gradient.context):
@@ -185,7 +185,7 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
             yield where, f"{name!r} is for synthetic inputs only; leave it out"
         if name in ends and channel.state:
             yield where, f"{name!r} is the state that this channel carries; leave it out"
-        if name in ends and not has_state(scene.agents[ends[name]]):
+        if name in ends and not has_state(relations.agents[ends[name]]):
             message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
             yield where, f"{name!r}: {message}"
     for index, name in enumerate(channel.input.context if channel.input is not None else ()):
@@ -193,13 +193,13 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
             yield f"input.context.{index}", f"{name!r} is for synthetic gradients only; leave it out"
 
 
-def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_10_feedback(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Feedback alignment is inside a locked group, and an error is that of one of its objectives."""
     feedback = channel.feedback
     if feedback is None or not channel.coupling.joins_endpoints:
         return
     if not feedback.direct:
-        if scene.agents[channel.receiver].layers is None:
+        if relations.agents[channel.receiver].layers is None:
             message = f"agent {channel.receiver!r} has a user-defined network, whose first layer is unknown"
             yield "feedback.kind", f"{message}; use dfa"
         return
@@ -209,20 +209,20 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
             f"{feedback.kind} injects errors where no message is sent; leave it out, or use feedback fa",
         )
         return
-    group, readouts = scene.locked[channel.sender], scene.scenario.readouts
+    group, readouts = relations.locked[channel.sender], relations.scenario.readouts
     if feedback.of is None and len(readouts) != 1:
-        hint = _some(_with_objective(scene, group)) or "none in its locked group"
+        hint = _some(_with_objective(relations, group)) or "none in its locked group"
         message = f"the scenario has {len(readouts)} readouts; name the agent whose error is used: {hint}"
         yield "feedback.of", message
         return
     name = readouts[0] if feedback.of is None else feedback.of
-    if name not in scene.agents:
-        yield "feedback.of", f"no agent {name!r}{suggest(name, _with_objective(scene, group))}"
+    if name not in relations.agents:
+        yield "feedback.of", f"no agent {name!r}{suggest(name, _with_objective(relations, group))}"
         return
-    objective, apart = scene.agents[name].objective, scene.locked[name] is not group
-    if apart or not scene.agents[name].objectives:
+    objective, apart = relations.agents[name].objective, relations.locked[name] is not group
+    if apart or not relations.agents[name].objectives:
         why = f"is not in the locked group of {channel.name}" if apart else "has no objective"
-        choices = _with_objective(scene, group)
+        choices = _with_objective(relations, group)
         hint = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
         yield "feedback.of", f"agent {name!r} {why}{hint}"
     elif objective is not None and objective.needs_rewards:
@@ -230,8 +230,8 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
         yield "feedback.kind", message
 
 
-def _with_objective(scene: Relations, group: Iterable[str]) -> list[str]:
-    return [name for name in group if scene.agents[name].objectives]
+def _with_objective(relations: Relations, group: Iterable[str]) -> list[str]:
+    return [name for name in group if relations.agents[name].objectives]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -241,10 +241,10 @@ def _some(names: Sequence[str]) -> str:
 _AT_ONCE = ("channels.gradient.kind", "channels.gradient.trace", "channels.gradient.passes")
 
 
-def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_11_at_once(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`trace`, `passes` and `local_policy` use what returns at the step at which the sender learns."""
     for key in _used_at_once(channel):
-        reason = not_at_once(scene, channel, ticks=key != "kind")
+        reason = not_at_once(relations, channel, ticks=key != "kind")
         if reason is not None:
             asks, mend = (
                 (f"{name_of(channel.gradient.kind)} ", "use another kind")
@@ -265,9 +265,9 @@ def _used_at_once(channel: ChannelSpec) -> list[str]:
     return ["kind", *keys] if gradient.needs_actions else keys
 
 
-def rule_26_size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_26_size(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """A port has a size, and without one the message is the sender's last hidden activation."""
-    network = scene.agents[channel.sender].layers
+    network = relations.agents[channel.sender].layers
     if channel.state or channel.size is not None:
         return
     if channel.port is not None:
@@ -278,7 +278,7 @@ def rule_26_size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "size", f"agent {channel.sender!r} has no hidden layer to send; give a size"
 
 
-def rule_26_norm(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_26_norm(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Layer norm of a single component is a constant: it subtracts the component from itself."""
     if channel.norm == "layer" and not channel.state and channel.port_components == 1:
         yield (
@@ -287,9 +287,9 @@ def rule_26_norm(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         )
 
 
-def rule_26b_sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+def rule_26b_sampled(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Sampled messages are actions of the sender's policy."""
-    objective = scene.agents[channel.sender].objective
+    objective = relations.agents[channel.sender].objective
     policy = objective is not None and objective.needs_rewards and not objective.has_target
     if channel.learned_by_policy and not channel.state and not policy:
         message = f"sampled messages are trained by their sender's policy, but {channel.sender!r} has none"
@@ -301,9 +301,9 @@ def rule_26b_sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
 # --- of one agent ---------------------------------------------------------------------------------------------
 
 
-def rule_28_inputs(scene: Relations, name: str) -> Iterator[Problem]:
+def rule_28_inputs(relations: Relations, name: str) -> Iterator[Problem]:
     """An agent takes something in, and messages that are added are of one size."""
-    agent, channels = scene.agents[name], scene.inputs[name]
+    agent, channels = relations.agents[name], relations.inputs[name]
     names = [channel.name for channel in channels]
     if not names and not agent.observes:
         yield "", "observes nothing and has no incoming channel; give it one of the two"
@@ -318,22 +318,22 @@ def rule_28_inputs(scene: Relations, name: str) -> Iterator[Problem]:
             yield "fan_in", message
 
 
-def rule_21_align(scene: Relations, name: str) -> Iterator[Problem]:
+def rule_21_align(relations: Relations, name: str) -> Iterator[Problem]:
     """An agent is aligned to a channel that leads to it."""
-    align, names = scene.agents[name].align, [channel.name for channel in scene.inputs[name]]
+    align, names = relations.agents[name].align, [channel.name for channel in relations.inputs[name]]
     if align is True and not names:
         yield "align", "no channel leads to this agent; leave it out"
     if isinstance(align, str) and align not in names:
         yield "align", f"no channel {align!r} leads to this agent{suggest(align, names)}"
 
 
-def rule_37_policy(scene: Relations, name: str) -> Iterator[Problem]:
+def rule_37_policy(relations: Relations, name: str) -> Iterator[Problem]:
     """A policy has something to do, now; what depends on the environment is checked where shapes are."""
-    agent = scene.agents[name]
+    agent = relations.agents[name]
     objective = agent.objective
     if objective is None or not objective.needs_rewards:
         return
-    if not agent.acts and name not in scene.sampling:
+    if not agent.acts and name not in relations.sampling:
         message = f"a policy ({name_of(objective.kind)}) needs actions; give the agent `acts: true`"
         yield "objective", f"{message}, or a channel of sampled messages"
     if agent.align:
@@ -341,24 +341,26 @@ def rule_37_policy(scene: Relations, name: str) -> Iterator[Problem]:
         yield "align", message
 
 
-def rule_39_goal(scene: Relations, name: str) -> Iterator[Problem]:
+def rule_39_goal(relations: Relations, name: str) -> Iterator[Problem]:
     """The goal of a policy is the message of a channel that leads to it."""
-    objective, names = scene.agents[name].objective, [channel.name for channel in scene.inputs[name]]
+    objective, names = relations.agents[name].objective, [channel.name for channel in relations.inputs[name]]
     if objective is not None and objective.goal is not None and objective.goal.channel not in names:
         fix = suggest(objective.goal.channel, names)
         message = f"no channel {objective.goal.channel!r} leads to this agent{fix}"
         yield "objective.goal.channel", message
 
 
-def rule_42a_replay(scene: Relations, name: str) -> Iterator[Problem]:
+def rule_42a_replay(relations: Relations, name: str) -> Iterator[Problem]:
     """What is drawn from a replay buffer is of no earlier parameters."""
-    unroll, objective = scene.agents[name].clock.unroll, scene.agents[name].objective
+    unroll, objective = relations.agents[name].clock.unroll, relations.agents[name].objective
     if objective is None or objective.get("replay", 1) == 1:
         return
-    companions = [companion for companion in scene.learning[name] if companion != name]
+    companions = [companion for companion in relations.learning[name] if companion != name]
     reason = None
-    if scene.inputs[name]:
-        reason = f"earlier messages are of earlier parameters, and {scene.inputs[name][0].name} leads here"
+    if relations.inputs[name]:
+        reason = (
+            f"earlier messages are of earlier parameters, and {relations.inputs[name][0].name} leads here"
+        )
     elif companions:
         reason = f"the agent learns together with {companions[0]!r}, which would repeat other windows"
     elif unroll == "episode":
@@ -369,21 +371,21 @@ def rule_42a_replay(scene: Relations, name: str) -> Iterator[Problem]:
         yield "objective.replay", f"{reason}; leave it out"
 
 
-def rule_14_window(scene: Relations, name: str) -> Iterator[Problem]:
+def rule_14_window(relations: Relations, name: str) -> Iterator[Problem]:
     """The window of an agent that learns alone is bounded."""
-    unroll = scene.agents[name].clock.unroll
-    if len(scene.locked[name]) == 1 and unroll != "episode" and unroll > LONGEST_WINDOW:
+    unroll = relations.agents[name].clock.unroll
+    if len(relations.locked[name]) == 1 and unroll != "episode" and unroll > LONGEST_WINDOW:
         yield "clock.unroll", f"a window has at most {LONGEST_WINDOW:,} ticks, not {show_value(unroll)}"
 
 
 # --- of several -----------------------------------------------------------------------------------------------
 
 
-def channel_ends(scene: Relations) -> Iterator[DocumentError]:
+def channel_ends(relations: Relations) -> Iterator[DocumentError]:
     """Every channel joins agents that there are, and is declared once."""
     indices: dict[str, int] = {}
-    for index, channel in enumerate(scene.channels):
-        for key, message in unknown_ends(channel, scene.agents):
+    for index, channel in enumerate(relations.channels):
+        for key, message in unknown_ends(channel, relations.agents):
             yield DocumentError(("channels", index, key), message)
         first = indices.setdefault(channel.name, index)
         if first != index:
@@ -399,26 +401,26 @@ def unknown_ends(channel: ChannelSpec, agents: Collection[str]) -> Iterator[Prob
             yield key, f"no agent {name!r}{suggest(name, agents)}"
 
 
-def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
+def rule_27_readout(relations: Relations) -> Iterator[DocumentError]:
     """Some agent has an objective, and each readout."""
-    if not scene.agents:
+    if not relations.agents:
         yield DocumentError(("agents",), "is empty; add at least one agent")
-    if not any(agent.objectives for agent in scene.agents.values()):
-        acting = any(agent.acts for agent in scene.agents.values())
+    if not any(agent.objectives for agent in relations.agents.values()):
+        acting = any(agent.acts for agent in relations.agents.values())
         example = "{kind: ppo}" if acting else "{kind: classification, target: label}"
         message = "no agent has an objective, so nothing would be learned; add one, such as"
         yield DocumentError(("agents",), f"{message} {example}")
-    for name in scene.scenario.readout or ():
-        if name not in scene.agents:
-            candidates = _with_objective(scene, scene.agents)
+    for name in relations.scenario.readout or ():
+        if name not in relations.agents:
+            candidates = _with_objective(relations, relations.agents)
             yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, candidates)}")
-        elif not scene.agents[name].objectives:
+        elif not relations.agents[name].objectives:
             yield DocumentError(("readout",), f"agent {name!r} has no objective; give it one")
 
 
-def rule_37_acting(scene: Relations) -> Iterator[DocumentError]:
+def rule_37_acting(relations: Relations) -> Iterator[DocumentError]:
     """One agent acts, or one for each part of the action; its objective reads that output."""
-    acting = {name: agent.acts for name, agent in scene.agents.items() if agent.acts}
+    acting = {name: agent.acts for name, agent in relations.agents.items() if agent.acts}
     first: dict[bool | str, str] = {}
     wholes = [name for name, acts in acting.items() if acts is True][:2]
     for name, acts in acting.items():
@@ -439,7 +441,7 @@ def rule_37_acting(scene: Relations) -> Iterator[DocumentError]:
                     f"{wider!r} already acts for all of {wider_acts!r}; name another part, or leave it out"
                 )
                 yield DocumentError(path, message)
-        if scene.agents[name].objective is None:
+        if relations.agents[name].objective is None:
             message = "the action is the output for an objective, and the agent has none; give it one"
             yield DocumentError(path, message)
 
@@ -456,17 +458,17 @@ def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Itera
         yield from ((item, earlier, key) for key in values if values[key] != equal[key])
 
 
-def rule_26_port(scene: Relations) -> Iterator[DocumentError]:
+def rule_26_port(relations: Relations) -> Iterator[DocumentError]:
     """Channels that read one port agree on what it holds, and (rule 26b) on when samples are sent."""
     fields = ("size", "norm", "sample")
     values = [
         {field: getattr(channel, field) for field in fields}
         | {"link.rate": channel.link.rate if channel.learned_by_policy else None}
-        for channel in scene.channels
+        for channel in relations.channels
     ]
     of_ports = (
         (n, channel)
-        for n, channel in enumerate(scene.channels)
+        for n, channel in enumerate(relations.channels)
         if channel.port is not None and not channel.state
     )
     for mine, theirs, key in _unequal(
@@ -477,34 +479,34 @@ def rule_26_port(scene: Relations) -> Iterator[DocumentError]:
             for value in (values[mine][key], values[theirs][key])
         ]
         message = f"{show_value(shown[0])} differs from channels[{theirs}].{key}, {show_value(shown[1])}"
-        mend = f"on the same port {scene.channels[mine].port!r}; make them equal"
+        mend = f"on the same port {relations.channels[mine].port!r}; make them equal"
         yield DocumentError(("channels", mine, *_keys(key)), f"{message}, {mend}")
 
 
-def rule_27a_share(scene: Relations) -> Iterator[DocumentError]:
+def rule_27a_share(relations: Relations) -> Iterator[DocumentError]:
     """Agents with shared parameters have equal settings and equal state channels."""
     fields = ("categories", "network", "clock", "optimiser", "learn", "parameters")
 
     def state_of(name: str) -> object:
-        channel = scene.states.get(name)
+        channel = relations.states.get(name)
         return channel and (channel.coupling.name, channel.gradient)
 
     sharing = (
         (agent.share, name, {"": state_of(name)} | {field: getattr(agent, field) for field in fields})
-        for name, agent in scene.agents.items()
+        for name, agent in relations.agents.items()
         if agent.share is not None
     )
     for name, earlier, key in _unequal(sharing):
         difference = "differs from" if key else "has another state channel than"
-        message = f"{difference} agent {earlier!r}, with which it shares parameters (share: {scene.agents[name].share})"
+        message = f"{difference} agent {earlier!r}, with which it shares parameters (share: {relations.agents[name].share})"
         yield DocumentError(("agents", name, *_keys(key)), f"{message}; make them equal")
 
 
-def rule_42_equal_in_a_group(scene: Relations) -> Iterator[DocumentError]:
+def rule_42_equal_in_a_group(relations: Relations) -> Iterator[DocumentError]:
     """Agents that learn as one make the same passes over their windows."""
-    objectives = ((name, agent.objective) for name, agent in scene.agents.items())
+    objectives = ((name, agent.objective) for name, agent in relations.agents.items())
     values = (
-        ((scene.learning[name][0], keys), name, {key: objective.get(key) for key in keys})
+        ((relations.learning[name][0], keys), name, {key: objective.get(key) for key in keys})
         for name, objective in objectives
         if objective is not None and (keys := objective.equal_in_group)
     )
@@ -513,43 +515,45 @@ def rule_42_equal_in_a_group(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("agents", name, "objective", key), message)
 
 
-def rule_13_zero_delay_cycle(scene: Relations) -> Iterator[DocumentError]:
+def rule_13_zero_delay_cycle(relations: Relations) -> Iterator[DocumentError]:
     """Some channel of every cycle has a delay."""
-    stuck = scene.levels[1]
+    stuck = relations.levels[1]
     if stuck:
-        cycle = cycle_among(stuck, undelayed(scene.channels))
+        cycle = cycle_among(stuck, undelayed(relations.channels))
         shown = [*cycle[:_MOST_NAMED], *("…" for _ in cycle[_MOST_NAMED : _MOST_NAMED + 1]), cycle[0]]
         message = f"zero-delay cycle {' -> '.join(shown)}; give one of these a link delay of 1 or more"
         ends = cycle[0], (*cycle, cycle[0])[1]
-        at = next(n for n, c in enumerate(scene.channels) if undelayed([c]) == [ends])
+        at = next(n for n, c in enumerate(relations.channels) if undelayed([c]) == [ends])
         yield DocumentError(("channels", at), message)
 
 
-def rule_3_discount(scene: Relations) -> Iterator[DocumentError]:
+def rule_3_discount(relations: Relations) -> Iterator[DocumentError]:
     """No discount on a cycle is above 1."""
-    growing = [index for index, channel in enumerate(scene.channels) if channel.gradient.discount > 1]
-    component = components(scene.agents, [(c.sender, c.receiver) for c in scene.channels]) if growing else {}
+    growing = [index for index, channel in enumerate(relations.channels) if channel.gradient.discount > 1]
+    component = (
+        components(relations.agents, [(c.sender, c.receiver) for c in relations.channels]) if growing else {}
+    )
     for index in growing:
-        channel = scene.channels[index]
+        channel = relations.channels[index]
         if component[channel.sender] == component[channel.receiver]:
             message = f"must be at most 1 on a cycle, not {channel.gradient.discount}"
             yield DocumentError(("channels", index, "gradient", "discount"), message)
 
 
-def rule_11_cycle(scene: Relations) -> Iterator[DocumentError]:
+def rule_11_cycle(relations: Relations) -> Iterator[DocumentError]:
     """Credit that returns at once goes round no cycle."""
-    asked = [(index, c, key) for index, c in enumerate(scene.channels) for key in _used_at_once(c)]
-    groups = {scene.learning[name][0] for name in scene.agents} if asked else set[str]()
-    credit = {(scene.learning[c.sender][0], scene.learning[c.receiver][0]) for _, c, _ in asked}
+    asked = [(index, c, key) for index, c in enumerate(relations.channels) for key in _used_at_once(c)]
+    groups = {relations.learning[name][0] for name in relations.agents} if asked else set[str]()
+    credit = {(relations.learning[c.sender][0], relations.learning[c.receiver][0]) for _, c, _ in asked}
     if levels(groups, {(sender, receiver) for sender, receiver in credit if sender != receiver})[1]:
         message = "channels with this key form a cycle; leave it out of one of them"
         yield DocumentError(("channels", asked[0][0], "gradient", asked[0][2]), message)
 
 
-def rule_14_locked_window(scene: Relations) -> Iterator[DocumentError]:
+def rule_14_locked_window(relations: Relations) -> Iterator[DocumentError]:
     """The window of a locked group is bounded."""
-    for group in scene.locked_groups:
-        window = scene.window(group)
+    for group in relations.locked_groups:
+        window = relations.window(group)
         if len(group) > 1 and window != "episode" and window > LONGEST_WINDOW:
             shown = _some(group) + (f" ({len(group)} agents)" if len(group) > _MOST_NAMED else "")
             message = f"the locked group {shown} would learn every {show_value(window)} steps, more than"
@@ -604,22 +608,22 @@ def check(scenario: Graph) -> None:
     Raises:
         DocumentError: The first problem, with the others.
     """
-    scene = Relations(scenario)
+    relations = Relations(scenario)
     Problems(
-        [*channel_ends(scene), *rule_27_readout(scene)]
+        [*channel_ends(relations), *rule_27_readout(relations)]
     ).raise_any()  # all others rely on names that are there
-    Problems(_problems(scene)).raise_any()
+    Problems(_problems(relations)).raise_any()
 
 
-def _problems(scene: Relations) -> Iterator[DocumentError]:
-    for check_several in speaking(OF_SEVERAL, scene.given):
-        yield from check_several(scene)
-    for check_agent, name in product(speaking(OF_AGENTS, scene.given), scene.agents):
-        for key_path, message in check_agent(scene, name):
+def _problems(relations: Relations) -> Iterator[DocumentError]:
+    for check_several in speaking(OF_SEVERAL, relations.given):
+        yield from check_several(relations)
+    for check_agent, name in product(speaking(OF_AGENTS, relations.given), relations.agents):
+        for key_path, message in check_agent(relations, name):
             yield DocumentError(("agents", name, *_keys(key_path)), message)
-    of_channels = product(speaking(OF_CHANNELS, scene.given), enumerate(scene.channels))
+    of_channels = product(speaking(OF_CHANNELS, relations.given), enumerate(relations.channels))
     for check_channel, (number, channel) in of_channels:
-        for key_path, message in check_channel(scene, channel):
+        for key_path, message in check_channel(relations, channel):
             yield DocumentError(("channels", number, *_keys(key_path)), message)
 
 

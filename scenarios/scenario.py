@@ -74,14 +74,14 @@ _FAST = 0.01
 """The default learning rate of a synthetic gradient whose sender learns in all passes: it follows a receiver that takes many steps."""
 
 
-def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> ChannelSpec:
+def _predicting(channel: ChannelSpec, relations: Relations, *, passes: bool) -> ChannelSpec:
     """A channel whose synthetic gradient has the defaults that depend on what else there is.
 
     Without what the sender observes as context, the gradient of a symbol is one for all observations, and the sender always says the
     same; and states that share a message are averaged over. `passes`: whether its sender learns in all passes.
     """
     gradient, chosen = channel.gradient, dict[str, Any]()
-    given_keys, training = gradient.model_fields_set, scene.scenario.training
+    given_keys, training = gradient.model_fields_set, relations.scenario.training
     if passes:
         chosen["passes"] = "all"
         unset = type(gradient).model_fields.keys() - given_keys
@@ -91,7 +91,7 @@ def _predicting(channel: ChannelSpec, scene: Relations, *, passes: bool) -> Chan
     returned = gradient.learns_from_returns and gradient.own_target is None
     symbols = channel.symbols is not None and channel.coupling.predicts and returned
     if (symbols or passes) and "context" not in given_keys:
-        chosen["context"] = observed_context(scene, channel)
+        chosen["context"] = observed_context(relations, channel)
     return channel.model_copy(update={"gradient": gradient.model_copy(update=chosen)}) if chosen else channel
 
 
@@ -146,9 +146,11 @@ class Scenario(Spec):
         if any(agent.needs_value for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         check(self)
-        scene = Relations(self)
-        passes = in_all_passes(scene)
-        channels = (_predicting(channel, scene, passes=channel.name in passes) for channel in self.channels)
+        relations = Relations(self)
+        passes = in_all_passes(relations)
+        channels = (
+            _predicting(channel, relations, passes=channel.name in passes) for channel in self.channels
+        )
         self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
         return self
 

@@ -322,9 +322,9 @@ def _is_among(subject: _Subject, subjects: Collection[_Subject]) -> bool:
 def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from warn_15_blocked(scenario)
     yield from warn_2_signal(scenario)
-    reach, rules = _MessageReach(scenario), speaking(_OF_CHANNELS, scenario.relations.given)
+    upstream, rules = _Upstream(scenario), speaking(_OF_CHANNELS, scenario.relations.given)
     for channel in scenario.channels:
-        yield from chain.from_iterable(warn(scenario, channel, reach) for warn in rules)
+        yield from chain.from_iterable(warn(scenario, channel, upstream) for warn in rules)
         yield from (_unused("channel", channel.name, *unused) for unused in _unused_by_channel(channel))
     for name, agent in scenario.agents.items():
         for target in (goal.target for goal in agent.objectives.values() if goal.target in agent.observes):
@@ -347,8 +347,8 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
 
 
 @dataclass(frozen=True)
-class _MessageReach:
-    """What messages lead to, over any number of agents; and what learns together."""
+class _Upstream:
+    """The agents from which messages lead to objectives, over any number of agents."""
 
     scenario: Scenario
 
@@ -394,7 +394,7 @@ def warn_2_signal(scenario: Scenario) -> Iterator[Finding]:
         yield Finding("training", "agents", _NONE_LEARNS, control="learning")
 
 
-def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """A message is read within the training."""
     sender, receiver = scenario.agents[channel.sender].clock, scenario.agents[channel.receiver].clock
     arrival = sender.phase % sender.period + channel.link.delay
@@ -406,7 +406,7 @@ def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Messa
 
 
 def warn_16_state_of_an_episode(
-    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
+    scenario: Scenario, channel: ChannelSpec, upstream: _Upstream
 ) -> Iterator[Finding]:
     """A decoupled state is passed between windows."""
     if channel.state and channel.coupling.predicts and scenario.windows[channel.sender] == "episode":
@@ -414,14 +414,14 @@ def warn_16_state_of_an_episode(
 
 
 def warn_2_leads_to_an_objective(
-    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
+    scenario: Scenario, channel: ChannelSpec, upstream: _Upstream
 ) -> Iterator[Finding]:
     """A message leads to an objective."""
-    if not channel.state and channel.receiver not in reach.learning:
+    if not channel.state and channel.receiver not in upstream.learning:
         yield _of(channel, "leads to no agent with an objective")
 
 
-def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_18_messages(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """Several messages are there to be read, and not all are lost."""
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
@@ -435,7 +435,7 @@ def warn_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _MessageRe
         )
 
 
-def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_26_norm(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """Layer norm of two components keeps little more than which of them is larger."""
     if channel.norm == "layer" and channel.port_components == 2:
         yield _of(
@@ -444,26 +444,26 @@ def warn_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach)
         )
 
 
-def warn_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_9_kind(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
     if not channel.coupling.predicts:
         return
     if gradient.control is not None:
         yield _of(channel, gradient.control, name_of(gradient.kind))
-    if _is_direct(channel) and _is_residual_stream(channel, reach):
+    if _is_direct(channel) and _is_residual_stream(channel, upstream):
         yield _of(channel, f"{with_article(name_of(gradient.kind))} gradient {_OF_A_STREAM}")
     lines = gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
     yield from (_of(channel, line) for line in lines)
 
 
-def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """A predictor learns from each minibatch of further passes, and is held to what they have in common."""
-    gradient, scene = channel.gradient, scenario.relations
-    kept_first = gradient.passes == AUTO and may_be_chosen(scene, channel)
+    gradient, relations = channel.gradient, scenario.relations
+    kept_first = gradient.passes == AUTO and may_be_chosen(relations, channel)
     if not ((channel.replayed or kept_first) and gradient.learn and gradient.built_in):
         return
-    why, changed = _IN_FIRST if kept_first else _IN_NOISE, needed_keys(scene, channel)
+    why, changed = _IN_FIRST if kept_first else _IN_NOISE, needed_keys(relations, channel)
     if "kind" in changed and kept_first:  # in all passes `mean` taught that speaker
         linear = f"linear and context: {changed['context']}" if "context" in changed else "linear"
         yield _of(
@@ -479,7 +479,7 @@ def warn_42b_noise(scenario: Scenario, channel: ChannelSpec, reach: _MessageReac
         )
 
 
-def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_3_followed(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """A predicted gradient changes the sender's parameters, or what it returns to senders of its own."""
     sender = scenario.agents[channel.sender]
     tied = sender.share is not None or any(channel.sender in group for group in scenario.share)
@@ -490,7 +490,7 @@ def warn_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _MessageRea
         )
 
 
-def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_9_learned(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """A predicted gradient is learned: layers begin at zero, and a module of a user's may have been trained before."""
     gradient = channel.gradient
     if gradient.learn or not (channel.coupling.predicts and gradient.apply):
@@ -505,20 +505,18 @@ def warn_9_learned(scenario: Scenario, channel: ChannelSpec, reach: _MessageReac
         )
 
 
-def warn_23_context(scenario: Scenario, channel: ChannelSpec, reach: _MessageReach) -> Iterator[Finding]:
+def warn_23_context(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
     observed = {*scenario.agents[channel.sender].observes, "from.state"}
     if channel.state or not _is_direct(channel) or not observed.isdisjoint(channel.gradient.context):
         return
     if channel.symbols is not None:
         yield _of(channel, _COLLAPSE, "collapse")
-    elif len(observed) > 1 and channel.receiver in reach.acting:
+    elif len(observed) > 1 and channel.receiver in upstream.acting:
         yield _of(channel, _BLIND)
 
 
-def warn_11_update_locked(
-    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
-) -> Iterator[Finding]:
+def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """What returns at once makes the sender wait."""
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
@@ -529,7 +527,7 @@ def warn_11_update_locked(
 
 
 def warn_18_synthetic_input(
-    scenario: Scenario, channel: ChannelSpec, reach: _MessageReach
+    scenario: Scenario, channel: ChannelSpec, upstream: _Upstream
 ) -> Iterator[Finding]:
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
@@ -542,7 +540,7 @@ def warn_18_synthetic_input(
         yield _of(channel, "noise and bits only affect the training of its synthetic input")
 
 
-_OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _MessageReach], Iterator[Finding]], Sequence[str]] = {
+_OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Upstream], Iterator[Finding]], Sequence[str]] = {
     warn_13_read_in_time: ("channels.link.delay", "agents.clock.period", "agents.clock.phase"),
     warn_16_state_of_an_episode: ("channels.key",),
     warn_2_leads_to_an_objective: (),
@@ -565,8 +563,8 @@ def _is_direct(channel: ChannelSpec) -> bool:
     return channel.coupling.predicts and channel.gradient.scale > 0 and channel.gradient.direct
 
 
-def _is_residual_stream(channel: ChannelSpec, reach: _MessageReach) -> bool:
+def _is_residual_stream(channel: ChannelSpec, upstream: _Upstream) -> bool:
     """Whether messages are [tokens, features] and lead to an agent that classifies."""
     if channel.state or not isinstance(channel.size, tuple) or len(channel.size) != 2:
         return False
-    return channel.receiver in reach.classifying
+    return channel.receiver in upstream.classifying

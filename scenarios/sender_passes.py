@@ -18,16 +18,16 @@ def has_state(agent: AgentSpec) -> bool:
     return agent.layers.recurrent if agent.layers is not None else agent.state_size != 0
 
 
-def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
+def rule_42b_passes(relations: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
     """A sender's window is replayed beside its receiver's; that both learn at the same steps is rule 11's."""
     if channel.replayed:
-        reasons = chain(_losses(channel), _obstacles(scene, channel), _lost_codes(scene, channel))
+        reasons = chain(_losses(channel), _obstacles(relations, channel), _lost_codes(relations, channel))
         reason = next(reasons, None)
         if reason is not None:
             yield "gradient.passes", f"all {reason}, or make passes first"
 
 
-def in_all_passes(scene: Relations) -> frozenset[str]:
+def in_all_passes(relations: Relations) -> frozenset[str]:
     """Return the channels whose senders learn in all passes: those with `passes: all`, and those for which `auto` chooses it.
 
     A shadow is among the first, as it keeps its inputs if it is applied in mid-run.
@@ -38,28 +38,28 @@ def in_all_passes(scene: Relations) -> frozenset[str]:
     """
     return frozenset(
         channel.name
-        for channel in scene.channels
+        for channel in relations.channels
         if (channel.gradient.passes == "all" and channel.coupling.predicts and not channel.state)
         or (
             channel.gradient.passes == AUTO
-            and may_be_chosen(scene, channel)
-            and not needed_keys(scene, channel)
+            and may_be_chosen(relations, channel)
+            and not needed_keys(relations, channel)
         )
     )
 
 
-def observed_context(scene: Relations, channel: ChannelSpec) -> tuple[str, ...]:
+def observed_context(relations: Relations, channel: ChannelSpec) -> tuple[str, ...]:
     """Return the default context of a channel whose sender learns in all passes, or sends symbols: what the sender observes."""
-    return tuple(name for name in scene.agents[channel.sender].observes if name != AGE)
+    return tuple(name for name in relations.agents[channel.sender].observes if name != AGE)
 
 
-def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
+def setting_of_more_passes(relations: Relations, channels: Collection[str]) -> str:
     """Return the setting by which the sender of one of some channels would learn in more passes; empty: there is none."""
-    named = (channel for channel in scene.channels if channel.name in channels and not channel.replayed)
-    channel = next((channel for channel in named if _may_replay(scene, channel)), None)
+    named = (channel for channel in relations.channels if channel.name in channels and not channel.replayed)
+    channel = next((channel for channel in named if _may_replay(relations, channel)), None)
     if channel is None:
         return ""
-    passes, keys = AUTO if may_be_chosen(scene, channel) else "all", needed_keys(scene, channel)
+    passes, keys = AUTO if may_be_chosen(relations, channel) else "all", needed_keys(relations, channel)
     if channel.gradient.passes != passes:
         keys["passes"] = passes
     if len(keys) == 1:
@@ -67,61 +67,61 @@ def setting_of_more_passes(scene: Relations, channels: Collection[str]) -> str:
     return f"gradient: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}"
 
 
-def may_be_chosen(scene: Relations, channel: ChannelSpec) -> bool:
+def may_be_chosen(relations: Relations, channel: ChannelSpec) -> bool:
     """Return whether `passes: auto` would choose all passes for a channel, if its predictors keep up."""
     return (
-        _may_replay(scene, channel)
+        _may_replay(relations, channel)
         and channel.gradient.scale > 0
         and channel.gradient.learn
-        and not scene.agents[channel.sender].objectives
+        and not relations.agents[channel.sender].objectives
         and not any(
-            sibling.name in scene.teaching
-            for sibling in scene.outputs[channel.sender]
+            sibling.name in relations.teaching
+            for sibling in relations.outputs[channel.sender]
             if sibling is not channel
         )
         and channel.link.written_delay != AUTO
-        and all(_built_in(scene.agents[name]) for name in (channel.sender, channel.receiver))
+        and all(_built_in(relations.agents[name]) for name in (channel.sender, channel.receiver))
     )
 
 
-def _may_replay(scene: Relations, channel: ChannelSpec) -> bool:
+def _may_replay(relations: Relations, channel: ChannelSpec) -> bool:
     """Return whether `passes: all` has an effect on a channel, and is not refused with the keys that it needs."""
-    goal, gradient = scene.agents[channel.receiver].objective, channel.gradient
+    goal, gradient = relations.agents[channel.receiver].objective, channel.gradient
     if not channel.coupling.predicts or not gradient.apply or goal is None or goal.passes < 2:
         return False  # at once, as it is for most channels
-    ends = [scene.agents[name] for name in (channel.sender, channel.receiver)]
+    ends = [relations.agents[name] for name in (channel.sender, channel.receiver)]
     norms: list[str | None] = [
-        outgoing.norm for name in (channel.sender, channel.receiver) for outgoing in scene.outputs[name]
+        outgoing.norm for name in (channel.sender, channel.receiver) for outgoing in relations.outputs[name]
     ]
     norms += [
         agent.layers.get(key) for agent in ends if agent.layers is not None for key in ("norm", "cell_norm")
     ]
-    if "batch" in norms or not_at_once(scene, channel, ticks=True) is not None:
+    if "batch" in norms or not_at_once(relations, channel, ticks=True) is not None:
         return False
-    return bool(observed_context(scene, channel)) and next(_obstacles(scene, channel), None) is None
+    return bool(observed_context(relations, channel)) and next(_obstacles(relations, channel), None) is None
 
 
-def needed_keys(scene: Relations, channel: ChannelSpec) -> dict[str, str]:
+def needed_keys(relations: Relations, channel: ChannelSpec) -> dict[str, str]:
     """Return the keys, with values, by which a predictor follows what the minibatches of further passes have in common."""
     gradient, keys = channel.gradient, dict[str, str]()
     if not gradient.keeps_up:
         keys["kind"] = "linear"
-    if not _has_context(scene, channel):
-        keys["context"] = f"[{', '.join(observed_context(scene, channel))}]"
+    if not _has_context(relations, channel):
+        keys["context"] = f"[{', '.join(observed_context(relations, channel))}]"
     if "rescale" in gradient.model_fields_set and gradient.get("rescale") == "none":
         keys["rescale"] = "rms"
     return keys
 
 
-def _has_context(scene: Relations, channel: ChannelSpec) -> bool:
+def _has_context(relations: Relations, channel: ChannelSpec) -> bool:
     """Return whether the predictor of a sender that learns in all passes reads more than the message."""
     is_written = "context" in channel.gradient.model_fields_set
-    return bool(channel.gradient.context if is_written else observed_context(scene, channel))
+    return bool(channel.gradient.context if is_written else observed_context(relations, channel))
 
 
-def _lost_codes(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
+def _lost_codes(relations: Relations, channel: ChannelSpec) -> Iterator[str]:
     """Yield that a gate would let a code collapse, with a fix."""
-    if channel.gradient.gate != "none" and channel.gradient.learn and not _has_context(scene, channel):
+    if channel.gradient.gate != "none" and channel.gradient.learn and not _has_context(relations, channel):
         yield "needs a context beside a gate, which shuts too late for the code; name signals, make gate none"
 
 
@@ -140,15 +140,15 @@ def _of_gradients_alone(channel: ChannelSpec) -> str:
     return f"needs a gradient that learns returned gradients alone, not {name_of(channel.gradient.kind)}; use linear"
 
 
-def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
+def _obstacles(relations: Relations, channel: ChannelSpec) -> Iterator[str]:
     """Yield why a channel's sender cannot be replayed, each with a fix."""
     if channel.state:
         yield "is for message channels only; leave it out"
         return
-    goal, gradient = scene.agents[channel.receiver].objective, channel.gradient
+    goal, gradient = relations.agents[channel.receiver].objective, channel.gradient
     if goal is None or goal.passes < 2:
         yield f"needs further passes of {channel.receiver!r}; give it ppo or q with 2 or more epochs"
-    if channel.sender in scene.rewarded:
+    if channel.sender in relations.rewarded:
         yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
     if not gradient.direct:
         yield _of_gradients_alone(channel)
@@ -157,18 +157,18 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
             yield f"does not go with {key}; leave that out"
-    if any(sibling.replayed for sibling in scene.outputs[channel.sender] if sibling is not channel):
+    if any(sibling.replayed for sibling in relations.outputs[channel.sender] if sibling is not channel):
         yield f"is for one channel of a sender, and {channel.sender!r} has several; make others first"
-    if any(incoming.read != "last" for incoming in scene.inputs[channel.receiver]):
+    if any(incoming.read != "last" for incoming in relations.inputs[channel.receiver]):
         yield f"needs channels into {channel.receiver!r} that read last; make them so"
     for name in (channel.sender, channel.receiver):
-        yield from _obstacles_of_end(scene, name)
+        yield from _obstacles_of_end(relations, name)
 
 
-def _obstacles_of_end(scene: Relations, name: str) -> Iterator[str]:
+def _obstacles_of_end(relations: Relations, name: str) -> Iterator[str]:
     """Yield why the windows of one of its ends cannot be replayed."""
-    agent = scene.agents[name]
-    if len(scene.learning[name]) > 1:
+    agent = relations.agents[name]
+    if len(relations.learning[name]) > 1:
         yield f"needs ends that learn by themselves, and {name!r} learns with others; make its channels decoupled"
     if agent.learn is not True:
         yield f"needs ends that learn from each window, and {name!r} does not; leave out its learn"
@@ -176,7 +176,7 @@ def _obstacles_of_end(scene: Relations, name: str) -> Iterator[str]:
         yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
     if agent.align is not None:
         yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
-    for outgoing in scene.outputs[name]:
+    for outgoing in relations.outputs[name]:
         gradient = outgoing.gradient
         if outgoing.coupling.predicts and (gradient.trace or gradient.needs_actions):
             yield f"does not go with {outgoing.name}, whose credit returns at the same step; leave out its trace or kind"

@@ -27,10 +27,10 @@ def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
     return {agent: group for group in joined(agents, pairs) for agent in group}
 
 
-def rule_27c_ties(scene: Relations) -> Iterator[DocumentError]:
+def rule_27c_ties(relations: Relations) -> Iterator[DocumentError]:
     """Ties name parameters of agents once each, and these agents learn at the same steps and rates."""
     group_of: dict[str, int] = {}
-    for index, group in enumerate(scene.scenario.share):
+    for index, group in enumerate(relations.scenario.share):
         if len(group) < 2:
             message = f"names {len(group)} parameters; name at least two, or leave it out"
             yield DocumentError(("share", index), message)
@@ -42,8 +42,8 @@ def rule_27c_ties(scene: Relations) -> Iterator[DocumentError]:
                 yield DocumentError(
                     path, f"must be AGENT.PARAMETER such as 'part0.module.weight', not {name!r}"
                 )
-            elif agent not in scene.agents:
-                yield DocumentError(path, f"no agent {agent!r}{suggest(agent, scene.agents)}")
+            elif agent not in relations.agents:
+                yield DocumentError(path, f"no agent {agent!r}{suggest(agent, relations.agents)}")
             elif name in group_of:
                 where = (
                     "twice; leave one out"
@@ -55,26 +55,26 @@ def rule_27c_ties(scene: Relations) -> Iterator[DocumentError]:
                 group_of[name] = index
                 agents.setdefault(agent, name)
         if len(agents) > 1:
-            yield from _differences(scene, agents)
+            yield from _differences(relations, agents)
 
 
-def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:
+def _differences(relations: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:
     """What would let the parameters of tied agents come to differ; `agents`: by name, the parameter that is tied."""
     names = list(agents)
     for name in names:
         partner = names[1] if name == names[0] else names[0]
         tie = f"{agents[name]!r} is tied to {agents[partner]!r}"
-        spec = scene.agents[name]
+        spec = relations.agents[name]
         if spec.share is not None:
             message = f"{tie}, but all parameters of the agent are shared (share: {spec.share}); leave out one of the two"
             yield DocumentError(("agents", name, "share"), message)
-        for member in scene.learning[name]:
-            objective = scene.agents[member].objective
+        for member in relations.learning[name]:
+            objective = relations.agents[member].objective
             if objective is not None and objective.passes > 1:
                 message = f"{tie}, and passes of {name_of(objective.kind)} after the first update one agent only; use epochs: 1, or a2c"
                 yield DocumentError(("agents", member, "objective", "epochs"), message)
-        clip = (spec.optimiser or scene.scenario.training.optimiser).clip
-        if clip is not None and len({scene.learning[tied] for tied in names}) > 1:
+        clip = (spec.optimiser or relations.scenario.training.optimiser).clip
+        if clip is not None and len({relations.learning[tied] for tied in names}) > 1:
             message = (
                 f"{tie}, and a clip of {clip:g} applies to each agent's gradients separately, unless locked channels join the "
                 "agents; leave out the clip"
@@ -83,24 +83,24 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
     first, *rest = names
     for name in rest:
         tie = f"{agents[name]!r} is tied to {agents[first]!r}"
-        for key, setting in _settings(scene, name).items():
-            if setting != _settings(scene, first)[key]:
+        for key, setting in _settings(relations, name).items():
+            if setting != _settings(relations, first)[key]:
                 message = f"differs from agent {first!r}, and {tie}; make them equal"
                 yield DocumentError(("agents", name, key), message)
-    yield from _learning_times(scene, agents)
+    yield from _learning_times(relations, agents)
 
 
-def _settings(scene: Relations, name: str) -> dict[str, object]:
-    spec = scene.agents[name]
-    optimiser = spec.optimiser or scene.scenario.training.optimiser
+def _settings(relations: Relations, name: str) -> dict[str, object]:
+    spec = relations.agents[name]
+    optimiser = spec.optimiser or relations.scenario.training.optimiser
     return {"optimiser": optimiser, "learn": spec.learn}
 
 
-def _learning_times(scene: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:
-    if len({scene.locked[name] for name in agents}) == 1:
+def _learning_times(relations: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:
+    if len({relations.locked[name] for name in agents}) == 1:
         return
     first, *rest = agents
-    times = {name: scene.learns(name) for name in agents}
+    times = {name: relations.learns(name) for name in agents}
     for name in rest:
         tie = f"{agents[name]!r} is tied to {agents[first]!r}"
         if times[name] != times[first]:
@@ -110,8 +110,10 @@ def _learning_times(scene: Relations, agents: Mapping[str, str]) -> Iterator[Doc
             fix = "give them clocks and unrolls with the same windows, or lock them"
             yield DocumentError(("agents", name, "clock"), f"{message}, and {tie}; {fix}")
     for name in agents:
-        delayed = scene.late.get(scene.learning[name][0], ())
-        if any(scene.locked[channel.sender] is not scene.locked[channel.receiver] for channel in delayed):
+        delayed = relations.late.get(relations.learning[name][0], ())
+        if any(
+            relations.locked[channel.sender] is not relations.locked[channel.receiver] for channel in delayed
+        ):
             tie = f"{agents[name]!r} is tied to parameters of agents with other windows"
             message = f"waits for delayed gradients, and {tie}; use another coupling, or leave out the tie"
             yield DocumentError(("agents", name), message)

@@ -187,7 +187,7 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
 
 
 def _check_replay(name: str, network: Network) -> None:
-    reason = "this agent has a state" if network.state_size else network.mixing_reason()
+    reason = "this agent has a state" if network.state_size else network.row_split_obstacle()
     if reason is not None:
         message = f"ticks are drawn apart from those before them, and {reason}; leave it out"
         raise DocumentError(("agents", name, "objective", "replay"), message)

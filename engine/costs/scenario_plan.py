@@ -122,7 +122,7 @@ def plan(
         if picked == "native"
     )
     in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.epochs > 1)
-    mixed = ((agent.name, agent.learner.network.mixing_reason()) for agent in in_passes)
+    mixed = ((agent.name, agent.learner.network.row_split_obstacle()) for agent in in_passes)
     return ScenarioPlan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,

@@ -277,7 +277,7 @@ def _check_replayable(channel: Channel, system: System) -> None:
     """
     for name in (channel.sender, channel.receiver):
         network = system.agents[name].learner.network
-        mixed = "its network has a state" if network.state_size else network.mixing_reason()
+        mixed = "its network has a state" if network.state_size else network.row_split_obstacle()
         if mixed is not None:
             message = f"all replays ticks and environments apart, and those of '{system.agents[name].member_names[0]}' depend on each other: "
             raise DocumentError(

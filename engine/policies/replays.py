@@ -268,7 +268,7 @@ class SomeRows(Replay):
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay for all environments: rows depend on each other, or reads are more than ports."""
-        if any(agent.learner.network.mixing_reason() for agent in agents.values()):
+        if any(agent.learner.network.row_split_obstacle() for agent in agents.values()):
             return True
         for name, ticks in _ticks_of(window).items():
             reads_within, incoming = list(_reads_with_graph(ticks)), agents[name].connections.incoming

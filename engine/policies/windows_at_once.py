@@ -27,6 +27,6 @@ def evaluated_at_once(agent: Agent) -> bool:
         passes_of(agent) > 1
         and not agent.inputs.has_target_network
         and not (connections.read_channels or connections.send_channels)
-        and network.mixing_reason() is None
+        and network.row_split_obstacle() is None
         and not network.buffers()
     )

@@ -127,7 +127,7 @@ class Softmaxed(nn.Linear):
 def test_samples_are_computed_apart_where_they_are_the_same(module: nn.Module, why: str | None) -> None:
     before = {name: value.clone() for name, value in module.state_dict().items()}
     network = ModuleNetwork(module, (4,), (Head(OBJECTIVE, (2,)),), seed=0)
-    found = network.mixing_reason()
+    found = network.row_split_obstacle()
     assert found is None if why is None else (found or "").startswith(why)
     assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
 

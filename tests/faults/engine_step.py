@@ -355,7 +355,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-rows-that-depend-on-each-other-are-evaluated-at-once",
         "engine/policies/windows_at_once.py",
-        "        and network.mixing_reason() is None\n",
+        "        and network.row_split_obstacle() is None\n",
         "",
         "tests/engine/heart/test_policies.py::test_a_minibatch_evaluates_its_own_environments_of_a_module_alone[Centred-8]",
     ),

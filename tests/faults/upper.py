@@ -30,8 +30,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-zero-delay-cycle-is-allowed",
         "scenarios/checks.py",
-        "    if stuck:\n        cycle = cycle_among(stuck, undelayed(scene.channels))",
-        "    if not scene.channels:\n        cycle = cycle_among(stuck, undelayed(scene.channels))",
+        "    if stuck:\n        cycle = cycle_among(stuck, undelayed(relations.channels))",
+        "    if not relations.channels:\n        cycle = cycle_among(stuck, undelayed(relations.channels))",
         "tests/scenarios/test_refusals.py::test_refused[channels[0]: zero-delay cycle a -> b -> a; give on]",
     ),
     Fault(
@@ -44,8 +44,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-nothing-needs-an-objective",
         "scenarios/checks.py",
-        "if not any(agent.objectives for agent in scene.agents.values()):",
-        "if not scene.agents and scene.channels:",
+        "if not any(agent.objectives for agent in relations.agents.values()):",
+        "if not relations.agents and relations.channels:",
         "tests/scenarios/test_refusals.py::test_refused",
     ),
     Fault(
@@ -86,7 +86,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-sender-with-a-loss-of-its-own-is-replayed",
         "scenarios/sender_passes.py",
-        "and not scene.agents[channel.sender].objectives",
+        "and not relations.agents[channel.sender].objectives",
         "",
         "tests/engine/heart/test_replayed_senders.py::test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default[a loss of its own]",
     ),
@@ -128,7 +128,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-several-channels-of-a-sender-are-replayed",
         "scenarios/sender_passes.py",
-        "sibling.name in scene.teaching\n",
+        "sibling.name in relations.teaching\n",
         "False\n",
         "tests/engine/heart/test_replayed_senders.py::test_of_several_channels_of_a_sender_none_is_replayed_by_default",
     ),
