@@ -2,6 +2,8 @@
 
 A manifest is written last and verified first; what its digests cover is trusted. That of a run is run.json, that of a
 checkpoint manifest.json in its folder. Each holds a digest of itself. Loads without torch.
+
+Which checkpoints a run keeps is in `running/checkpoints.py`; `engine/state/checkpoint.py` writes and reads one.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import (
     as_evaluated,
     check_episodes,
-    examples,
+    example_batches,
     first_lines,
     play,
     policies,
     rewards_of,
     rollout_seed,
 )
-from antiphon.engine.inference.of_running import environment_of
+from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import (
     Deliver,
     EnvironmentRollout,
@@ -190,7 +190,7 @@ def ablate(
         kind: The replacement of the messages, one of `ABLATIONS`.
         split: The part of the data; in an environment without splits, the name of different episodes.
         channels: The channels; None: all.
-        links: The links, or their kind. Losses are sampled from the run's seed, the same with and without the channel.
+        links: The links, or their kind. Which messages are lost is sampled from the run's seed, alike with and without the channel.
         examples: The largest number of examples, spread evenly over the split; None: all.
         episodes: Episodes of each environment, where the readouts act; None: so many that there are 200 of all together.
         sampled: Whether actions are sampled, where the readouts act; else each is the most likely one.
@@ -308,7 +308,7 @@ class _Examples:
     def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
         check_counts("ablate", examples=count)
         self.system, self._links, self._goals = running.system, links, with_targets(running.system)
-        self._batches = list(examples(running.world.env, split, count, _ROWS))
+        self._batches = list(example_batches(running.world.env, split, count, _ROWS))
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]
         self.rows = [len(next(iter(batch.values()))) for batch in self._batches]
 

@@ -40,9 +40,8 @@ from antiphon.engine.heart.reads import Constant
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick
-from antiphon.engine.inference.evaluation import examples as examples_of
-from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.inference.of_running import environment_of
+from antiphon.engine.inference.evaluation import example_batches, rollout_seed
+from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
@@ -320,7 +319,7 @@ def _ticks(
         before = env.requested
         env.request({*before, *names})
         try:
-            batches = list(examples_of(env, split, examples))
+            batches = list(example_batches(env, split, examples))
         finally:
             env.request(before)
         for number, batch in enumerate(batches):

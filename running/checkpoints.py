@@ -1,4 +1,7 @@
-"""The checkpoints of a run directory: the newest two, from which the run continues, and the best. Loads without torch."""
+"""The checkpoints of a run directory: the newest two, from which the run continues, and the best. Loads without torch.
+
+It names and removes them: `engine/state/checkpoint.py` writes and reads one, and `base/manifests.py` verifies its files.
+"""
 
 from __future__ import annotations
 

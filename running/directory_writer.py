@@ -16,7 +16,7 @@ from antiphon.base.files import display_path, finite
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.engine.in_use import use
 from antiphon.engine.inference.evaluation import policies
-from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_figures, figures
@@ -34,8 +34,8 @@ from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.event_file import BESIDE, EventFile
 from antiphon.telemetry.figures import Figure, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
+from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.reading import read_run
-from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, bounds
 

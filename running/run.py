@@ -14,7 +14,7 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.inference.evaluation import FEWEST, Evaluation
-from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.log_steps import LogSteps

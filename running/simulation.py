@@ -33,7 +33,7 @@ from antiphon.engine.backends import BackendFactory
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.inference.evaluation import Evaluation
-from antiphon.engine.inference.of_running import composed, evaluation_of, exported, policy_of
+from antiphon.engine.inference.live_inference import composed, evaluation_of, exported, policy_of
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded

@@ -27,7 +27,7 @@ from antiphon.telemetry.figures import (
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.tab.recorder import ChannelsWriter, part_rows
+from antiphon.telemetry.tab.channels_writer import ChannelsWriter, part_rows
 from antiphon.telemetry.verdicts import Undefined
 
 _log = logging.getLogger(__name__)

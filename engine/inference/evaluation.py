@@ -274,7 +274,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
         # a step's messages, while those of the one before are read
         rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + outputs))))
     mixed = mixes_rows(system)
-    batches = whole_batches(env, split, system.batch) if mixed else examples(env, split, rows=rows)
+    batches = whole_batches(env, split, system.batch) if mixed else example_batches(env, split, rows=rows)
     rows = system.batch if mixed else rows
     check_split(split, env.splits, "evaluate")
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
@@ -458,7 +458,7 @@ def whole_batches(env: TorchVectorEnv, split: str, rows: int) -> Iterator[dict[s
         before = batch
 
 
-def examples(
+def example_batches(
     env: TorchVectorEnv, split: str, limit: int | None = None, rows: int | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the examples of a split in order, in batches that are as large as each other, to within one row.

@@ -2,7 +2,7 @@
 
 What is in it: `LiveSystem.state_dict`, with the agents and channels of `state_dict.snapshot`.
 
-Nothing is pickled.
+Nothing is pickled. `base/manifests.py` verifies the files, and `running/checkpoints.py` has which of a run's checkpoints are kept.
 """
 
 from __future__ import annotations

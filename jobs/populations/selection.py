@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from antiphon.base.errors import ScenarioError
 from antiphon.engine.build.builder import problem_of_metric
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.jobs.environment_metrics import metrics_of_environment
 from antiphon.jobs.studies.scoring import unknown_metric_line

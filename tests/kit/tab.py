@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.documents import graph_document, lineage_document
 from antiphon.telemetry.tab.loader import ChannelsLoader
 from antiphon.telemetry.tab.page import page
-from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tab.seeds import run_over_seeds
 from antiphon.telemetry.tab.series import cloud
 from antiphon.telemetry.tab.tags import GRAPH, PARTS, PLUGIN, REASONS, TIMELINE, VERDICTS

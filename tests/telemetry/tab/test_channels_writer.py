@@ -15,9 +15,9 @@ from tensorboard.util import tensor_util
 
 from antiphon.telemetry import ChannelTimes, Figure, RunDescription, Timeline
 from antiphon.telemetry.event_file import EventFile
+from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.documents import graph_document
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
-from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     TIMELINE,

@@ -34,7 +34,7 @@ _OF_RUNS = ("value", *bounds("value"))
 
 
 class ChannelsWriter:
-    """Recorder of a run's graph, and of one array per metric and log entry, with the values of all agents or channels.
+    """Writer of a run's graph, and of one array per metric and log entry, with the values of all agents or channels.
 
     A log entry takes 4 bytes per agent or channel and metric, and about 80 per metric; a channel's messages
     4 * samples * (size + 1).
