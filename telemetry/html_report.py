@@ -516,19 +516,33 @@ def _judged(
         *(EXPLANATIONS["channel"][measure].title for measure in measures),
         *(("hint at the cause", "try")[place] for place in hinted),
     ]
-    tables = _folded(heads, rows, 0 if folded else _FOREMOST, "rows", 3, words=len(hinted))
+    tables = _folded(heads, rows, [] if folded else _foremost(rows), "rows", 3, words=len(hinted))
     return _section(title, _items(common), _lines([says, *chance, *ends]), *tables)
 
 
 def _folded(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], foremost: int, named: str, texts: int, words: int = 0
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    foremost: Sequence[Sequence[str]],
+    named: str,
+    texts: int,
+    words: int = 0,
 ) -> list[str]:
     """Return a table of the `foremost` rows, none where there are none, and one of all behind a fold, where there are more; see `_table`."""
-    first = [_table(heads, rows[:foremost], texts, words)] if foremost else []
+    first = [_table(heads, foremost, texts, words)] if foremost else []
     whole = (
         f"<details><summary>All {len(rows):,} {named}</summary>{_table(heads, rows, texts, words)}</details>"
     )
-    return [*first, whole] if len(rows) > foremost else first
+    return [*first, whole] if len(rows) > len(foremost) else first
+
+
+def _foremost(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Return the first rows, as many of each run, whose name is their second cell, as there is room for, in their order."""
+    places: dict[str, list[int]] = {}
+    for place, (_, run, *_) in enumerate(rows):
+        places.setdefault(run, []).append(place)
+    turns = chain.from_iterable(zip_longest(*places.values()))
+    return [rows[place] for place in sorted([place for place in turns if place is not None][:_FOREMOST])]
 
 
 def _worst_first(
@@ -600,7 +614,7 @@ def _of_scenario(
 
 
 def _beside(runs: Sequence[RunData], measure: Measure) -> str:
-    """Return the channels of runs by a measure of worth at the step that is shown first, what is resolved and highest in the first run first; nothing without results."""
+    """Return the channels of runs by a measure of worth at the step that is shown first, what is resolved and highest in any run first; nothing without results."""
     worths = {
         run.name: {judgement.channel: judgement.worth.get(measure) for judgement in judgements(run)}
         for run in runs
@@ -612,9 +626,10 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
     )
 
     def rank(channel: str) -> tuple[bool, float]:
-        """What is resolved in any run stands first."""
+        """What is resolved in any run stands first, by its highest number."""
         results = [worth for name in names if (worth := worths[name].get(channel)) is not None]
-        return all(worth.verdict == "unresolved" for worth in results), -results[0].value
+        resolved = [worth.value for worth in results if worth.verdict != "unresolved"]
+        return not resolved, -max(resolved or (worth.value for worth in results))
 
     channels.sort(key=rank)
     rows = [
@@ -647,7 +662,7 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
         _section(
             f"{info.title.capitalize()}: {', '.join(names)}",
             _lines([" ".join(says), *cautions]),
-            *_folded(["channel", *heads], rows, _RANKED, "channels", 1),
+            *_folded(["channel", *heads], rows, rows[:_RANKED], "channels", 1),
         )
         if rows
         else ""
@@ -667,12 +682,13 @@ def _shown(run: RunData, measure: Measure) -> str:
 
 
 def _worth(worth: Worth | None, *, named: bool = True) -> str:
-    """Return a result as "0.5 [0.4, 0.6] helps", the verdict where it is `named`; of several seeds in brackets what each finds."""
+    """Return a result with three digits, as "0.5 [0.4, 0.6] helps", the verdict where it is `named`; of several seeds in brackets what each finds."""
     if worth is None:
         return "–"
-    interval = f" [{_number(worth.low)}, {_number(worth.high)}]" if math.isfinite(worth.low) else ""
+    value, low, high = (f"{end:.3g}".replace("-", "−") for end in (worth.value, worth.low, worth.high))
+    interval = f" [{low}, {high}]" if math.isfinite(worth.low) else ""
     verdict, seeds = worth.verdict if named else "", f"({worth.seeds})" if worth.seeds else ""
-    return " ".join(filter(None, [_number(worth.value) + interval, verdict, seeds]))
+    return " ".join(filter(None, [value + interval, verdict, seeds]))
 
 
 # --- curves ------------------------------------------------------------------------------------------------

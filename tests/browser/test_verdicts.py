@@ -939,7 +939,10 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     told = tab.part("apart").inner_text()
     assert "gradient: linear, given returned | linear, given label (6)" in told
     assert "\nsg_lr: 0.001 | 0.01\n" in told, "one change is one line, by the name that a command takes"
-    assert "Channels differ most in value: 4 of 8 beyond the intervals (below)." in told
+    assert (
+        "Channels differ most in value: 4 of 8 beyond the intervals (below). Medians: value 0.35 | 0.95."
+        in told
+    )
     score = "test accuracy, over perfect links, without what lost messages cost: 70 % | 90 %"
     assert told.count(f"{score}, difference −20 points (single runs: no interval).") == 1
     assert "batch" not in told
@@ -1517,6 +1520,8 @@ def test_two_runs_are_compared_over_their_own_links_where_both_are_known(opened:
         assert banner in tab.part("common").inner_text()
         tab.choose("beside", "sound")
         assert words in tab.part("most-apart").inner_text()
+        first = tab.frame.locator(".ap-stage-name").first.inner_text()
+        assert first.startswith(f"lossy · test accuracy {words.split(': ')[1].split(' |')[0]} · ")
 
 
 def test_a_median_of_an_even_count_lies_between_its_middle_two(opened: Opened) -> None:
@@ -1527,3 +1532,26 @@ def test_a_median_of_an_even_count_lies_between_its_middle_two(opened: Opened) -
     assert "; median 0.15" in tab.part("panel-why").inner_text(), "of the means of both entries"
     legend = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend").inner_text()
     assert "of each entry 0.3" in " ".join(legend.split())
+
+
+def test_of_what_no_channel_is_resolved_on_a_side_that_is_said(opened: Opened) -> None:
+    """In place of the list; where both sides have some, or none is resolved at all, it is not."""
+    for values, words in (
+        ([0.5, 0.4, 0.01], ["No channel is resolved below 0."]),
+        ([-0.5, -0.4, 0.01], ["No channel is resolved above 0."]),
+        ([0.5, -0.4, 0.01], []),
+        ([0.01, 0.02, -0.01], []),
+    ):
+        ends = interval("ablation_zero", values + [NAN] * 6, [0.1] * 9)
+        tab = opened(data({20: LOGGED | ends}))
+        assert tab.part("none-resolved").all_inner_texts() == words
+
+
+def test_a_number_of_one_seed_of_several_is_not_called_undefined(opened: Opened) -> None:
+    members = [
+        data({20: LOGGED | (interval("value", VALUES, HALVES) if not seed else {})}, f"s{seed}")
+        for seed in range(3)
+    ]
+    told = strip(opened(run_over_seeds("s · all seeds", members)))
+    assert "no interval, measured of 1 of 3 seeds at step 20 (9 of 9 channels)" in told
+    assert "undefined" not in told

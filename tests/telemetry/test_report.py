@@ -278,12 +278,12 @@ def test_channels_over_seeds_have_means_verdicts_and_how_many_seeds_agree() -> N
     _, _, whole, beside, single, *_ = tables(text)
     assert beside[0] == ["channel", "s · all seeds"]
     assert whole[0][:4] == ["channel", "run", "verdicts", "value"]
-    assert whole[1][:4] == ["a-&gt;b", "s · all seeds", "harms", "−0.55 [−0.6742, −0.4258] (3 harm)"]
+    assert whole[1][:4] == ["a-&gt;b", "s · all seeds", "harms", "−0.55 [−0.674, −0.426] (3 harm)"]
     assert whole[2][:4] == [
         "b-&gt;a",
         "s · all seeds",
         "unresolved",
-        "0.5 [−0.1211, 1.121] (3 help)",
+        "0.5 [−0.121, 1.12] (3 help)",
     ]
     assert single[1][:2] == ["a-&gt;b", "s1"]
     assert "s · all seeds" in text
@@ -442,3 +442,24 @@ def test_the_channels_of_a_run_that_is_warned_of_stand_first_the_worst_before_ot
         ["b-&gt;a", "one"],
     ]
     assert re.findall(r'"run":"(\w+)"', text)[:2] == ["bad", "one"]
+
+
+def test_what_stands_before_the_fold_has_rows_of_each_run() -> None:
+    """Also of one none of whose channels is bad; a channel that matters most in any run stands first beside the others."""
+
+    def ablated(name: str, *values: float) -> ReportRun:
+        found = data(name)
+        channels = [{**found.graph["channels"][0], "name": f"c{at}"} for at in range(len(values))]
+        rows = {
+            f"ablation_zero{end}": tuple(value + by for value in values)
+            for end, by in (("", 0.0), ("_low", -0.1), ("_high", 0.1))
+        }
+        graph = {**found.graph, "channels": channels}
+        return run(name, data=replace(found, graph=graph, figures=at_30(rows), messages={}))
+
+    bad = ablated("bad", *[-0.5] * 13, 0.2)
+    good = ablated("good", *[0.0] * 12, 0.9, 0.3)
+    _, foremost, whole, beside, *_ = tables(page(bad, good))
+    assert [row[1] for row in foremost[1:]] == ["bad"] * 6 + ["good"] * 6
+    assert len(whole) == 1 + 28
+    assert [row[0] for row in beside[1:3]] == ["c12", "c13"]

@@ -4,7 +4,7 @@ import { PLACE, capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagn
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, chanceIn, chanceOf, defaultMetric, energyAt, headlineAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
+import { ENERGY, chanceIn, chanceOf, comparedScores, defaultMetric, energyAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
 import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -104,7 +104,7 @@ export class Model {
   /** The name of one of two runs, its result beside that of the other, its verdicts, and the step of its values, where it ended before. */
   heading(side, step) {
     const [run, last] = [this.runs[side], this.steps([this.runs[side]]).at(-1)];
-    const [found, other] = this.runs.map((one) => headlineAt(one, step, this.runs));
+    const [found, other] = comparedScores(this.runs, step);
     const [own, { words = [], measure }] = [side ? other : found, this.verdicts(side, step)];
     const counts = words.filter(({ flags, count }) => count && flags[measure]).map(({ counted, one, count }) => `${count} ${(count === 1 && one) || counted}`);
     const result = (found.title === other.title || found.scenario !== other.scenario) && own.title && `${own.title} ${formatResult(own)}`;

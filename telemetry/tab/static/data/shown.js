@@ -54,9 +54,9 @@ function scoreOf(run, metric, step, ending = "") {
 }
 
 /** Return the scores by which two runs are compared, and over which links: each over its own where a run loses messages and both are known so. */
-function comparedScores(runs, step) {
+export function comparedScores(runs, step) {
   const scores = runs.map((run) => headlineAt(run, step, runs));
-  const own = scores.map((one) => (one?.over ? one.own : one));
+  const own = scores.map((one) => (one?.over ? one.own && { ...one, ...one.own } : one));
   if (!scores.some((one) => one?.over)) return [...scores, ""];
   return own.every(Boolean) ? [...own, ", each over its own links"] : [...scores, ", over perfect links, without what lost messages cost"];
 }
@@ -141,9 +141,11 @@ export function apartIn(runs, step, shown) {
   const count = (rows, key) => rows.filter((row) => row[key]).length;
   const known = (runs[0].catalog.verdicts?.signals ?? []).concat(measuresOf(runs[0]));
   const found = known.map(({ metric }) => ({ metric, rows: rowsOf(metric) })).filter(({ rows }) => count(rows, "bounded"));
+  // What all channels differ in a little may be beyond the interval of none.
+  const medians = found.map(({ metric }) => `${runs[0].info("channel", metric).title} ${runs.map((run) => formatNumber(medianOf(run, metric, step))).join(" | ")}`).join(", ");
   const [most] = found.sort((one, other) => count(other.rows, "apart") - count(one.rows, "apart"));
-  if (!most || !count(most.rows, "apart")) return { metric: shown, rows: rowsOf(shown), says: most ? "No channel differs beyond the intervals in value, ablation or cosine." : "" };
-  return { ...most, says: `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${count(most.rows, "apart")} of ${count(most.rows, "bounded")} beyond the intervals (below).` };
+  if (!most || !count(most.rows, "apart")) return { metric: shown, rows: rowsOf(shown), says: most ? `No channel differs beyond the intervals in value, ablation or cosine. Medians: ${medians}.` : "" };
+  return { ...most, says: `Channels differ most in ${runs[0].info("channel", most.metric).title}: ${count(most.rows, "apart")} of ${count(most.rows, "bounded")} beyond the intervals (below). Medians: ${medians}.` };
 }
 
 /** The number below which a share of sorted ones lie, between two in proportion: the median of an even count is the mean of its middle two. */

@@ -10,8 +10,7 @@ export function decodeSeries(buffer) {
 /** Read a packed cloud of messages: rows, samples (uint32), shares explained (2 float32), steps (float64), points, labels. */
 export function decodeCloud(buffer) {
   const head = new DataView(buffer);
-  const rows = head.getUint32(0, true);
-  const samples = head.getUint32(4, true);
+  const [rows, samples] = [0, 4].map((at) => head.getUint32(at, true));
   const points = 16 + 8 * rows;
   return {
     steps: new Float64Array(buffer, 16, rows),
@@ -59,10 +58,8 @@ export function definedSteps({ steps, values, items }) {
 
 /** Return the lowest and the highest finite number; null where there is none. */
 export function extremesOf(values) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (let at = 0; at < values.length; at++) {
-    const value = values[at];
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
     if (value < low && value !== -Infinity) low = value;
     if (value > high && value !== Infinity) high = value;
   }

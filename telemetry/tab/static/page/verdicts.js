@@ -107,7 +107,10 @@ export class VerdictStrip {
     // Advice is of the newest measurement.
     const how = at !== newest || !(instead || again) ? null : instead ? el("p", { text: `${capital(instead)}.` }) : el("p", {}, `To try again${cost && `, which takes ${cost}`}: `, el("code", { text: again }));
     const among = words.filter(({ beside, count }) => beside && count).map(({ name, count }) => `${count.toLocaleString("en-US")} ${name}`).join(", ");
-    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: (left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : `undefined at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})`) + (among && ` (${among})`) });
+    // A number of too few seeds is no undefined one.
+    const [seeds] = /^\d+ of \d+ seeds/.exec(reasons.at(-1)) ?? [];
+    const none = `${seeds ? `no interval, measured of ${seeds}` : "undefined"} at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})`;
+    const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: (left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : none) + (among && ` (${among})`) });
     return [...chips, ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, el("p", { class: "ap-muted", text: says })].filter(Boolean))), ...whole];
   }
 

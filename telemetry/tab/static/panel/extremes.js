@@ -52,7 +52,8 @@ export class Extremes {
     const count = found.length > 1 || mask ? found.length : run.channels.length;
     this.#all.hidden = count < 2;
     this.#all.textContent = `all ${formatCount(count, "channel")}${open ? `, ${open} unresolved` : ""}: table`;
-    clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, SHOWN).map(row))]), this.#all);
+    const none = signed && !mask && open && open < ranked.length ? [[bad, "below"], [good, "above"]].filter(([items]) => !items.length).map(([, side]) => el("p", { class: "ap-says", testid: "none-resolved", text: `No channel is resolved ${side} 0.` })) : [];
+    clear(this.node).append(...none, ...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, SHOWN).map(row))]), this.#all);
   }
 
   #row(index, chosen) {
