@@ -718,7 +718,7 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
         several = any(len(line["steps"]) > 1 for line in lines)  # the tables have what was measured once
         if several and lines not in drawn:  # an environment's return may be the policy's
             drawn.append(lines)
-            yield {"title": info.title, "says": info.says, "positive": info.positive, "lines": lines}
+            yield {"title": info.title, "says": info.plain, "positive": info.positive, "lines": lines}
 
 
 def _of_env(metric: str, run: ReportRun) -> Curve:

@@ -47,7 +47,10 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "agents": [_agent(name, graph.nodes[name], points[name], grouped.get(name)) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
         "figures": {
-            family: {metric: explanation._asdict() for metric, explanation in explanations.items()}
+            family: {
+                metric: {**explanation._asdict(), "says": explanation.plain}
+                for metric, explanation in explanations.items()
+            }
             for family, explanations in EXPLANATIONS.items()
             if parts or family != "part"
         },

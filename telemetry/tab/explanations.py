@@ -68,6 +68,11 @@ class Explanation(NamedTuple):
     least: float | None = None
     most: float | None = None
 
+    @property
+    def plain(self) -> str:
+        """The description without marks of code, which neither the tab nor a report's charts render."""
+        return self.says.replace("`", "")
+
 
 def _aligned(title: str, says: str) -> Explanation:
     """Return the explanation of a measure of alignment, at most 1."""

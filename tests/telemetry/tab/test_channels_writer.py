@@ -136,7 +136,7 @@ def test_the_graph_as_a_document() -> None:
     assert (second["size"], second["state"]) == (None, False)
     assert (state["from"], state["to"], state["state"]) == (1, 1, True)
     assert (found["scenario"], found["seed"], found["every"], found["until"]) == ("pair", 7, 10, 40)
-    json.dumps(found, allow_nan=False)
+    assert "`" not in json.dumps(found, allow_nan=False), "the page renders no marks of code"
 
 
 @pytest.mark.parametrize(
