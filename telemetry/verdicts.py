@@ -719,9 +719,9 @@ def lost_signals_text(graph: Mapping[str, Any]) -> str:
     seeds = len(graph.get("seeds", ()))
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
     span = graph.get("span", _ENTRIES)
-    entries = f"{span} newest log entries" if span > 1 else "newest log entry"
+    entries = f" ({span} log entries)" if span > 1 else ""
     return (
-        f"the learning signals do not follow the returned gradients: medians of {over} (mean of the {entries}) are cosine {{cosine}}, R² {{r2}}; that messages "
+        f"the learning signals do not follow the returned gradients: medians of {over}{entries} are cosine {{cosine}}, R² {{r2}}; that messages "
         "matter does not speak for them"
     )
 

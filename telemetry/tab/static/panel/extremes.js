@@ -41,6 +41,7 @@ export class Extremes {
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
     const place = (item, { first, beside, chance } = metric.words?.[item] ?? {}) => (first ? 0 : chance || (signed && metric.unresolved[item]) ? 3 : beside ? 2 : 1);
     const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item)).sort((one, other) => place(one) - place(other)));
+    const none = signed && !mask && open && open < ranked.length && !(bad.length && good.length) ? `, none surely ${bad.length ? "above" : "below"} 0` : "";
     const mean = metric.counts ? run.meanOf(Math.max(...metric.counts)) : "";
     const of = mean ? `, ${mean}` : ofStep(metric.at, data.step) || " now";
     const order = (items) => (signed && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
@@ -51,9 +52,8 @@ export class Extremes {
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
     const count = found.length > 1 || mask ? found.length : run.channels.length;
     this.#all.hidden = count < 2;
-    this.#all.textContent = `all ${formatCount(count, "channel")}${open ? `, ${open} unresolved` : ""}: table`;
-    const none = signed && !mask && open && open < ranked.length ? [[bad, "below"], [good, "above"]].filter(([items]) => !items.length).map(([, side]) => el("p", { class: "ap-says", testid: "none-resolved", text: `No channel is resolved ${side} 0.` })) : [];
-    clear(this.node).append(...none, ...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, SHOWN).map(row))]), this.#all);
+    this.#all.textContent = `all ${formatCount(count, "channel")}${open ? `, ${open} unresolved` : ""}${none}: table`;
+    clear(this.node).append(...lists.flatMap(([heading, items]) => [el("h2", { class: "ap-heading", text: heading }), el("ol", { class: "ap-rows ap-extremes" }, ...items.slice(0, SHOWN).map(row))]), this.#all);
   }
 
   #row(index, chosen) {
