@@ -17,6 +17,7 @@ from antiphon.agents.network import (
     HIDDEN,
     OBJECTIVE,
     CallSettings,
+    ChannelAxis,
     Described,
     Head,
     HiddenOptions,
@@ -327,7 +328,7 @@ class Conv(_Layered):
 
         size: Count = 5
         pool: Annotated[tuple[Literal["max", "avg", "none"], ...], IsSequence] = ()
-        channels: Literal["first", "last"] | None = None
+        channels: ChannelAxis = None
 
         @model_validator(mode="after")
         def _fits(self) -> Self:

@@ -14,6 +14,7 @@ from antiphon.agents.feedforward import HeadedNetwork, Mlp
 from antiphon.agents.network import (
     HIDDEN,
     CallSettings,
+    ChannelAxis,
     Described,
     Head,
     HiddenOptions,
@@ -72,7 +73,7 @@ class Nature(HeadedNetwork):
         filters: Counts = (32, 64, 64)
         sizes: Counts = (8, 4, 3)
         strides: Counts = (4, 2, 1)
-        channels: Literal["first", "last"] | None = None
+        channels: ChannelAxis = None
 
         @model_validator(mode="after")
         def _fits(self) -> Self:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
+from typing import Annotated, Any, ClassVar, Literal, Required, TypedDict, Unpack
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor, nn
 
 from antiphon.base import kinds
-from antiphon.base.spec import Counts
+from antiphon.base.spec import Counts, fail
+from antiphon.base.spellings import WORDS_OF_LAYERS
 from antiphon.nets.layers import Transport
 
 Tensors = dict[str, Tensor]
@@ -92,6 +94,8 @@ class HiddenOptions(kinds.Options):
         activation: Activation after every norm; `identity` makes the network linear.
     """
 
+    other_words: ClassVar[Mapping[str, str]] = WORDS_OF_LAYERS
+
     hidden: Counts = (128,)
     norm: Literal["batch", "layer", "none"] | None = None
     activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
@@ -106,6 +110,20 @@ class HiddenOptions(kinds.Options):
             candidates: Returns the shape of the agent's first observation, [candidates, …].
         """
         return self.hidden[-1:] or inputs
+
+
+def _axis(value: object) -> object:
+    """Refuse numbers of channels where their axis is meant."""
+    if isinstance(value, int | list | tuple):
+        sizes = value if isinstance(value, int) else list(value)
+        fail(
+            f"is the axis of an image's channels, first or last, not {sizes}; numbers of filters are `hidden` (nature: `filters`)"
+        )
+    return value
+
+
+ChannelAxis = Annotated[Literal["first", "last"] | None, BeforeValidator(_axis)]
+"""Where an image has its channels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Annotated, ClassVar, Literal, Unpack, final
 
 import torch
@@ -24,6 +24,7 @@ from antiphon.agents.network import (
 )
 from antiphon.base import extensions
 from antiphon.base.spec import Count, Counts
+from antiphon.base.spellings import WORDS_OF_CELLS
 from antiphon.nets.layers import transported
 from antiphon.nets.recurrent_cells import Cell
 
@@ -57,6 +58,8 @@ class Recurrent(HeadedNetwork):
             size: Units of the cell.
             cell_norm: Normalisation inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
         """
+
+        other_words: ClassVar[Mapping[str, str]] = WORDS_OF_CELLS
 
         size: Count = 128
         hidden: Counts = ()

@@ -38,8 +38,8 @@ from antiphon.base.problems import (
     show_value,
     translate,
 )
-from antiphon.base.spec import Spec, accepted_keys, fail, frozen_data
-from antiphon.base.spellings import fix_of_word, spelled, suggest_key
+from antiphon.base.spec import Spec, accepted_keys, defaults, fail, frozen_data
+from antiphon.base.spellings import fix_of_key, fix_of_word, spelled, suggest_key
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -269,7 +269,8 @@ class KindSpec(Spec):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
-        kinds = _kinds_with(cls.section, key) if key not in accepted_keys(cls) else []
+        known = key in accepted_keys(cls) or fix_of_key(cls.other_words, key, data[key], defaults(cls))
+        kinds = [] if known else _kinds_with(cls.section, key)
         if kinds:
             kind = name_of(data.get("kind", cls.model_fields["kind"].default))
             return f"{kind} has no {key}; leave it out, or use {', '.join(kinds)}"

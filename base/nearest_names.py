@@ -83,7 +83,7 @@ def _suggestion(
 
 
 def _listed(name: str, names: Sequence[str], prefix: str, longest: int) -> list[str]:
-    """Return all names in order, or those that are most similar and "…" where they are too many or too long."""
+    """Return all names in order, or in order those that are most similar and "…" where they are too many or too long."""
     if len(names) <= _MOST_LISTED and sum(len(prefix + item) + 2 for item in names) <= longest:
         return [prefix + item for item in names]
     similar = [item for item in names if len(item) <= _LONGEST_NAME][:_MOST_NAMES]
@@ -93,4 +93,4 @@ def _listed(name: str, names: Sequence[str], prefix: str, longest: int) -> list[
         if sum(len(item) + 2 for item in (*shown, prefix + item)) > longest:
             break
         shown.append(prefix + item)
-    return [*shown, "…"]
+    return [*sorted(shown), "…"]

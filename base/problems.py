@@ -26,7 +26,6 @@ MISSING = "is missing"
 UNNAMED = "is missing; name the scenario"
 WRITTEN: Mapping[str, str] = {
     "between": "[core, core]",
-    "budgets": "{short: {steps: 200}, full: {}}",
     "channel": "'a->b'",
     "cluster": "NAME",
     "compute": "{measure: true}",

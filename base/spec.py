@@ -45,7 +45,7 @@ from antiphon.base.problems import (
     show_value,
     translate,
 )
-from antiphon.base.spellings import fix_of_word, standard_keys, suggest_key
+from antiphon.base.spellings import fix_of_key, fix_of_word, standard_keys, suggest_key
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -307,6 +307,8 @@ class Spec(BaseModel):
 
     bare: ClassVar[str | None] = None
     """The field that a bare word sets: `gradient: linear` is `gradient: {kind: linear}`."""
+    other_words: ClassVar[Mapping[str, str]] = FrozenMap()
+    """By key, words of other libraries for it, in small letters with blanks between them."""
     written: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written out even where they have their default."""
     refused: ClassVar[frozenset[str]] = frozenset()
@@ -369,8 +371,15 @@ class Spec(BaseModel):
         return frozenset(keys)
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        """Yield the keys that differ from their defaults, each with its value: a long object, such as a module, by its type."""
-        for key, value in _set_keys(self):
+        """Yield the keys that differ from their defaults, each with its value: a long object, such as a module, by its type.
+
+        Where none does, these are the keys that have a number or word.
+        """
+        set_keys = [*_set_keys(self)]
+        values = ((written_key(type(self), field), getattr(self, field)) for field in type(self).model_fields)
+        for key, value in set_keys or (
+            (key, value) for key, value in values if isinstance(value, int | float | str)
+        ):
             one_line = len(repr(value).splitlines()) < 2
             yield key, value if one_line else _Shortened(f"<{type(value).__name__}>")
 
@@ -433,7 +442,8 @@ class Spec(BaseModel):
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
         fields = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in fields])
+        meant = section_of(cls, key) or fix_of_key(cls.other_words, key, data.get(key), defaults(cls))
+        meant = meant or suggest_key(key, [written_key(cls, field) for field in fields])
         return f"unknown key {key!r}{meant or '; leave it out: there are no keys'}"
 
 

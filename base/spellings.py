@@ -117,6 +117,16 @@ _FIXES: Mapping[str, dict[str, str]] = {
     "schedule": _fixes("kind", _SCHEDULES),
 }
 """By section, words of the field and of other libraries (small letters alone) with what is written for them."""
+WORDS_OF_LAYERS: Mapping[str, str] = {
+    "hidden": "channels filters units neurons width widths layers sizes hiddensize hiddensizes hiddenlayers hiddendim hiddenunits "
+    "numlayers nlayers layersizes"
+}
+"""Words of the field for the key `hidden` (small letters alone)."""
+WORDS_OF_CELLS: Mapping[str, str] = {
+    "size": "units neurons width hiddensize hiddendim hiddenunits cellsize statesize"
+}
+"""Those for the `size` of a recurrent cell."""
+_EXAMPLE = 64
 _LONGEST_WORD = 100
 _NOT_LETTERS = re.compile(r"[^a-z0-9]")
 Arguments = ParamSpec("Arguments")
@@ -179,6 +189,28 @@ def fix_of_word(section: str, word: object) -> str:
     fixes = _FIXES.get(section, {})
     fix = fixes.get(letters) or fixes.get(letters.removesuffix("loss"))
     return f"; {fix}" if fix else ""
+
+
+def fix_of_key(words: Mapping[str, str], key: str, value: object, defaults: Mapping[str, object]) -> str:
+    """Return "; write hidden: [8]" for a word of the field in place of a key; empty where it is none.
+
+    Args:
+        words: By key of the section, its words of the field (small letters alone).
+        key: The word.
+        value: What is given for it: kept where it may be the key's value.
+        defaults: By key of the section its default, a tuple where it has a list.
+    """
+    letters = _NOT_LETTERS.sub("", key[:_LONGEST_WORD].lower())
+    meant = next((name for name, spellings in words.items() if letters in spellings.split()), None)
+    if meant is None or meant not in defaults:
+        return ""
+    listed, counts_layers = isinstance(defaults[meant], tuple), "layers" in letters and isinstance(value, int)
+    sizes = [*value] if isinstance(value, list | tuple) else [value]
+    if not sizes or counts_layers or any(type(size) is not int or size < 1 for size in sizes):
+        sizes = [_EXAMPLE]
+    if counts_layers:
+        return f"; write {meant} with a size for each layer, such as {meant}: [{_EXAMPLE}, {_EXAMPLE}]"
+    return f"; write {meant}: {sizes if listed else sizes[0]}"
 
 
 def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -27,6 +27,7 @@ from antiphon.base.extensions import Catalogue, gradient
 from antiphon.base.mask import ALL
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
+from antiphon.base.spellings import WORDS_OF_LAYERS
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
@@ -98,6 +99,8 @@ class LayerOptions(kinds.Options):
         hidden: Widths of the hidden layers, or their numbers of filters (`conv`).
         norm: Normalisation after each hidden layer.
     """
+
+    other_words: ClassVar[Mapping[str, str]] = WORDS_OF_LAYERS
 
     hidden: Hidden = ()
     norm: Norm = "batch"

@@ -138,7 +138,8 @@ Jobs = Annotated[
 Until = Annotated[
     int | None,
     count(
-        "N", "The step at which a population stops, of those that its schedules span; resume continues it."
+        "N",
+        "The step at which a population stops, of those that its schedules span; resume goes on to their end.",
     ),
 ]
 Cluster = Annotated[

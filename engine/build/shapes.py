@@ -15,7 +15,7 @@ from antiphon.agents.objectives import AnyObjective, Objective, Weighted, object
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError, with_article, with_count
 from antiphon.base.extensions import name_of
-from antiphon.base.nearest_names import suggest
+from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.comms.read_modes import READ_MODES, ReadMode
 from antiphon.engine.heart.agent import AGE
@@ -91,6 +91,8 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
 
 _LAYER_COMPONENTS = 3
 """Components from which a port has layer norm by default: of one it is a constant, of two about one bit."""
+_TYPO = 0.8
+"""Similarity, in [0, 1], from which an unknown signal may stand for a word that is none."""
 
 
 def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
@@ -316,7 +318,8 @@ def _nearest(name: str, path: Path, reader: str, env: Description) -> str:
     if not (number.isdecimal() and f"{family}_0" in env.signals):
         words = next((words for keys, words in _WORDS.items() if path[-len(keys) :] == keys), ())
         readable = [signal_name for signal_name, signal in env.signals.items() if _may_read(reader, signal)]
-        return suggest(name, readable, also=words)
+        near = nearest(name, words, cutoff=_TYPO) is not None  # `image` is as near to `age` as most typos
+        return suggest(name, readable, also=words if near else ())
     count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
     return (
         f"; the environment has {family}_0 to {family}_{count - 1}: raise their number in env, or deal them in turn "
@@ -469,9 +472,9 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
     """Return the space of an acting agent's action, which may be a part of the environment's; None: any output fits."""
     space, path = env.action_space, ("agents", name, "acts")
     if isinstance(agent.acts, str) and not isinstance(space, spaces.Dict):
-        message = (
-            f"'{agent.acts}' is a part of a Dict of actions, and the environment's are {space}; write true"
-        )
+        has = "has none; " if space is None else f"has {space}; "
+        fix = "leave it out" if env.is_stream else "write true"
+        message = f"'{agent.acts}' is a part of a Dict of actions, and the environment {has}{fix}"
         raise DocumentError(path, message)
     try:
         acted = acted_space(space, agent.acts)

@@ -6,9 +6,10 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import lcm, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx as nx
+from gymnasium import spaces
 
 from antiphon.base.errors import with_article, with_count
 from antiphon.base.extensions import name_of
@@ -586,11 +587,20 @@ def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
         return
     untaken = [
         repr(action)
-        for action in parts
-        if not any(f"{action}.".startswith(f"{act}.") or act.startswith(f"{action}.") for act in acting)
+        for action, space in parts.items()
+        if _has_choice(space)
+        and not any(f"{action}.".startswith(f"{act}.") or act.startswith(f"{action}.") for act in acting)
     ]
     if untaken:
         yield f"env: no agent acts for {', '.join(untaken)}, which acts at random; give an agent `acts` with its name"
+
+
+def _has_choice(space: spaces.Space[Any]) -> bool:
+    """Whether there are two actions."""
+    inner = getattr(space, "spaces", None)  # of a Dict or Tuple
+    if inner is not None:
+        return any(map(_has_choice, inner.values() if isinstance(inner, Mapping) else inner))
+    return not isinstance(space, spaces.Discrete) or space.n > 1
 
 
 def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:

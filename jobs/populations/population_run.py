@@ -81,7 +81,7 @@ class PopulationRun(Observer):
         template: Its scenario.
         directory: Its folder.
         exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
-        until: The step to stop at; schedules keep `training.steps`. None: that of the folder, or `training.steps`.
+        until: The step to stop at; schedules keep `training.steps`. None: that of the folder while it is ahead, else `training.steps`.
         jobs: The processes that members are divided over; None: one, or as many as the population there had.
         ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
         checkpoint_every: See `DirectoryWriter`.
@@ -142,13 +142,20 @@ class PopulationRun(Observer):
             raise RunError(f"jobs {jobs}: {line}")
         requests = requests_of(spec, template, **settings)
         how: Any = {"exist": exist, "checkpoint_every": checkpoint_every}
-        how["until"] = before.get("until") if until is None else until
         self._changes = {**before.get("changes", {}), **(changes or {})}
         """Settings that have changed since the population began."""
         how["changes"] = self._changes
         for name in changes or ():
             self._check_change(name, requests[0])
-        members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
+        stop = before.get("until") if until is None else until
+        members = [
+            Job(request, self._path(member), until=stop, **how) for member, request in enumerate(requests)
+        ]
+        steps = requests[0].scenario.training.steps
+        if until is None and all(
+            job.step == job.until < steps for job in members
+        ):  # it had been told to stop
+            members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = changed(requests[0].scenario, self._changes.items())

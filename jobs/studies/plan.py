@@ -197,7 +197,7 @@ def plan(
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
-        hint = "; a scenario has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
+        hint = "; it has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{hint}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
     problems_beside(_with_only(spec, name, variants), template, options.values).raise_any()

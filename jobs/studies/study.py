@@ -26,7 +26,7 @@ from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Template
-from antiphon.scenarios.study_spec import DEFAULT, BudgetSpec, StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 
 _KILLED = Outcome("failed", 1, "its process was killed (by hand, or the machine was out of memory)")
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
@@ -107,7 +107,6 @@ class Study:
             study=template.name,
             description=template.description,
             scenario=template.name,
-            budgets={DEFAULT: BudgetSpec()},
             **keys,
         )
         return cls(spec=spec, directory=directory, options=options, template=template)

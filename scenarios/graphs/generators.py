@@ -326,7 +326,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         message = f"from_graph: {graph!r} is no networkx graph; read a file with networkx first, such as nx.read_graphml"
         raise DocumentError((), message)
     if not graph.is_directed():
-        raise DocumentError((), "the graph is undirected, and channels are directed; use graph.to_directed()")
+        raise DocumentError((), "graph: is undirected, and channels are directed; use graph.to_directed()")
     of_training = TrainingSpec.model_fields
     chosen: dict[str, Any] = {}
     training: dict[str, Any] = {}

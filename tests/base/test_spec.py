@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 from antiphon.scenarios import ChannelSpec, LinkSpec
+from antiphon.scenarios.agent_specs import ClockSpec
 
 
 def test_a_copy_with_other_fields_computes_what_follows_from_them_anew() -> None:
@@ -17,6 +18,12 @@ def test_a_copy_with_other_fields_computes_what_follows_from_them_anew() -> None
     }
     copied = channel.model_copy(update=other)
     assert (copied.coupling.name, copied.link.delay, copied.name) == ("decoupled", 0, "a->c")
+
+
+def test_a_part_in_which_all_is_default_shows_its_numbers_and_words() -> None:
+    assert repr(ClockSpec()) == "ClockSpec(period=1, phase=0, unroll=1)"
+    assert repr(ClockSpec(unroll=3)) == "ClockSpec(unroll=3)"
+    assert '<td style="text-align: left">phase</td>' in ClockSpec()._repr_html_()
 
 
 def test_what_is_computed_is_no_part_of_what_another_process_gets() -> None:

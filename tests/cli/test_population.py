@@ -109,6 +109,18 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert scores[0] == scores[1]
 
 
+def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    file.write_text(POPULATION.replace("steps: 12", "steps: 6"), encoding="utf-8")
+    cli(f"{WORDS} --name whole")
+    cli(f"{WORDS} --name it --until 3")
+    assert "mine · 3 members · 6 steps" in cli("resume runs/it")
+    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
+    assert texts[0] == texts[1]
+    assert "runs/it: is done" in (cli("resume runs/it"), cli.err)[1]
+
+
 def test_it_is_resumed_with_its_own_backend(here: Path, cli: Commands, file: Path) -> None:
     file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
     cli(f"{WORDS} --name it --steps 2 --backend native")

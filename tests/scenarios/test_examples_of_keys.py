@@ -29,7 +29,7 @@ def test_a_key_that_must_be_there_has_an_example() -> None:
         for name, field in section.model_fields.items()
         if field.is_required()
     }
-    assert {"cluster", "budgets", "vary"} <= needed
+    assert {"cluster", "study", "vary"} <= needed
     assert needed - set(WRITTEN) == {"agents", "kind", "scenario"}, "these say what they are"
     line = "training.evaluate.period: is missing; for example period: 100"
     assert refused(changed(document(), "training.evaluate", {})) == line

@@ -105,7 +105,7 @@ def test_refused() -> None:
     assert refused(graph) == "agents: a node must be a word or a whole number, not ['a', 1]"
     assert refused(nx.DiGraph([(1, "1")])) == "agents.1: two nodes have this name; rename one"
     assert refused(nx.Graph([(1, 2)])) == (
-        "the graph is undirected, and channels are directed; use graph.to_directed()"
+        "graph: is undirected, and channels are directed; use graph.to_directed()"
     )
     assert refused("eyes.graphml").startswith(  # type: ignore[arg-type]
         "from_graph: 'eyes.graphml' is no networkx graph; read a file with networkx first"

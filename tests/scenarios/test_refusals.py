@@ -79,6 +79,37 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("channels[0].coupling", "DNI", ": unknown coupling 'DNI'; write coupling: decoupled"),
     ("channels[0].coupling", True, ": unknown coupling true; write coupling: locked"),
     ("channels[0].decoupled", True, ": unknown key 'decoupled'; write coupling: decoupled"),
+    *(
+        (f"agents.a.network.{word}", value, f": unknown key '{word}'; write hidden: {sizes}")
+        for word, value, sizes in (
+            ("units", [8], [8]),
+            ("filters", 16, [16]),
+            ("hidden_size", 8, [8]),
+            ("width", "wide", [64]),
+            ("layers", [8, 4], [8, 4]),
+        )
+    ),
+    (
+        "agents.a.network.num_layers",
+        2,
+        ": unknown key 'num_layers'; write hidden with a size for each layer, such as hidden: [64, 64]",
+    ),
+    (
+        "agents.a.network",
+        {"kind": "conv", "filters": [8]},
+        ".filters: unknown key 'filters'; write hidden: [8]",
+    ),
+    (
+        "agents.a.network",
+        {"kind": "conv", "channels": [8]},
+        ".channels: is the axis of an image's channels, first or last, not [8]; numbers of filters are `hidden`",
+    ),
+    (
+        "agents.a.network",
+        {"kind": "gru", "hidden_size": 8},
+        ".hidden_size: unknown key 'hidden_size'; write size: 8",
+    ),
+    ("channels[0].gradient", {"kind": "mlp", "units": [8]}, ".units: unknown key 'units'; write hidden: [8]"),
     ("channels[0].lens", True, ": unknown key 'lens'; write gradient: lens"),
     ("channels[0].lens", 3, ": unknown key 'lens'; known: coupling"),
     ("channels[0].gradient", "detached", ".kind: unknown kind 'detached'; write coupling: detached"),

@@ -43,6 +43,12 @@ def test_a_document_is_read_whole() -> None:
     ]
 
 
+def test_budgets_may_be_left_out() -> None:
+    text = "study: toy\nscenario: digits-mlp\nset: {steps: 60}\nvariants: [locked, detached]\n"
+    ((_, budget),) = StudySpec.from_yaml(text, "study").budgets.items()
+    assert (budget.steps, budget.seeds) == (None, 3)
+
+
 def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
     metrics = StudySpec.from_yaml(HEAD + "metric: [A.error, bits, solved]", "study").metric
     assert [split_metric(metric) for metric in metrics] == [("A", "error"), (None, "bits"), (None, "solved")]

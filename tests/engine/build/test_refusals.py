@@ -61,6 +61,12 @@ def pair(one: Document, other: Document, space: Any = ONE, *channels: Document) 
 REFUSED: dict[str, Making] = {
     # signals and shapes
     "agents.a.observes: no signal 'imag'; did you mean 'image'?": digits({"observes": ["imag"], **NAMES}),
+    "agents.a.observes: no signal 'mage'; did you mean 'image'?": digits({"observes": ["mage"], **NAMES}),
+    "agents.s.observes: no signal 'image'; known: ": led({"observes": ["image"]}, {"size": 2}),
+    "agents.s.observes: no signal 'agee'; did you mean 'age'?": led({"observes": ["agee"]}, {"size": 2}),
+    "agents.a.acts: 'yes' is a part of a Dict of actions, and the environment has none; leave it out": digits(
+        {"observes": ["image"], "acts": "yes", **NAMES}
+    ),
     "agents.a.observes: 'label' is a training-only signal": digits({"observes": ["label"], **NAMES}),
     "agents.a.objective.target: no signal 'labl'; did you mean 'label'?": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "labl"}}
@@ -133,7 +139,9 @@ REFUSED: dict[str, Making] = {
     "agents.m.acts: the environment's actions have parts; name one of left, right": alone(
         {"kind": "regression", "target": "place"}, SEVERAL
     ),
-    "agents.m.acts: 'left' is a part of a Dict of actions, and the environment's": alone(acts="left"),
+    "agents.m.acts: 'left' is a part of a Dict of actions, and the environment has Discrete": alone(
+        acts="left"
+    ),
     "agents.m.acts: no policy acts in Text": alone(None, spaces.Text(3)),
     "agents.m.acts: the environment takes no actions; give it a target": partial(
         scenario_of, {"m": {**SEES, "acts": True, "clock": {"unroll": 4}, "objective": PPO}}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from antiphon import Scenario, ScenarioWarning, Simulation, Template, load
@@ -558,6 +559,18 @@ def test_parts_of_agents_without_an_actor_are_not_named(monkeypatch: pytest.Monk
     ]
     both = {"a": agent, "b": {**agent, "acts": "low"}}
     scenario = Scenario(scenario="mines", env="pettingzoo/mines_of_advice", agents=both)
+    assert "no agent acts for" not in "".join(advice(scenario))
+
+
+def test_an_action_without_a_choice_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mines_of_advice", parallel_worlds)
+    monkeypatch.setattr(
+        parallel_worlds.Mines,
+        "action_space",
+        lambda _, agent: spaces.Discrete(1 if agent == "low" else 2),
+    )
+    agent = {"observes": ["high.place"], "acts": "high", "objective": "ppo"}
+    scenario = Scenario(scenario="mines", env="pettingzoo/mines_of_advice", agents={"a": agent})
     assert "no agent acts for" not in "".join(advice(scenario))
 
 
