@@ -40,7 +40,7 @@ def study(
         list[str] | None,
         options.text(
             "V,…",
-            "Variants to run (default: all); for a scenario without variants: locked, decoupled, local.",
+            "Variants to run (default: all); for a scenario without variants: locked, decoupled, detached, local.",
             "--variant",
             "-v",
         ),

@@ -91,7 +91,7 @@ def notes(study: Mapping[str, Any]) -> list[str]:
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
     lines += [f"{name}: fixed here; it was not chosen on the validation split." for name in study["fixed"]]
-    if not study["tuned"] and not study["fixed"]:
+    if not study["tuned"] and not study["fixed"] and "lr" not in study["axes"]:
         lines.append("Learning rates are as the scenario gives them: none was tuned for a variant.")
     return [*lines, *(f"{name}: missing, {error}." for name, error in study["failed"].items())]
 

@@ -36,6 +36,14 @@ def test_without_a_name_it_lists_studies(cli: Commands) -> None:
     assert small == {"seeds": 3, "steps": 5000}
 
 
+def test_learning_rates_on_the_grid_are_not_said_to_be_the_scenarios(here: Path, cli: Commands) -> None:
+    note = "Learning rates are as the scenario gives them"
+    text = "study: toy\nscenario: digits-mlp\nvariants: [detached]\nset: {width: 4, depth: 2, batch: 4, steps: 1}\n"
+    for name, grid in (("depth", ""), ("lr", "grid: {lr: [0.1, 0.2]}\n")):
+        (here / "own.yaml").write_text(text + grid)
+        assert (note in cli(f"study own.yaml --seeds 1 --jobs 1 --logdir {name}")) == (name == "depth")
+
+
 @pytest.mark.long
 def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Commands) -> None:
     words = "study toy.yaml --budget paper --jobs 1 --logdir mine"
