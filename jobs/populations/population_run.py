@@ -147,15 +147,7 @@ class PopulationRun(Observer):
         how["changes"] = self._changes
         for name in changes or ():
             self._check_change(name, requests[0])
-        stop = before.get("until") if until is None else until
-        members = [
-            Job(request, self._path(member), until=stop, **how) for member, request in enumerate(requests)
-        ]
-        steps = requests[0].scenario.training.steps
-        if until is None and all(
-            job.step == job.until < steps for job in members
-        ):  # it had been told to stop
-            members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
+        members = self._members(requests, until, before.get("until"), how)
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = changed(requests[0].scenario, self._changes.items())
@@ -187,6 +179,18 @@ class PopulationRun(Observer):
             raise RunError(
                 f"{directory}: has done {done:,} steps already, and cannot stop at {until:,}; give more"
             )
+
+    def _members(
+        self, requests: Sequence[Request], until: int | None, earlier: int | None, how: Mapping[str, Any]
+    ) -> list[Job]:
+        """Return the jobs of the members, until a step that is given now, or was `earlier` and is ahead, or until their steps."""
+        stop = earlier if until is None else until
+        jobs = [
+            Job(request, self._path(member), until=stop, **how) for member, request in enumerate(requests)
+        ]
+        if until is None and all(job.step == job.until < job.request.scenario.training.steps for job in jobs):
+            return [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
+        return jobs
 
     @classmethod
     def of_directory(cls, directory: Path, python: str | None = None, **settings: Any) -> Self:
