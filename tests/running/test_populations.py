@@ -357,6 +357,9 @@ def test_a_population_that_is_there_is_not_touched_and_the_new_one_has_a_number(
     assert "it: is done; until=N continues to a later step" in capsys.readouterr().err
     antiphon.population("digits-mlp", **how, logdir=tmp_path / "it", exist="resume", until=2)
     assert "is done" not in capsys.readouterr().err
+    antiphon.population("digits-mlp", **{**how, "steps": 2}, logdir=tmp_path / "early", until=1)
+    antiphon.population("digits-mlp", **{**how, "steps": 2}, logdir=tmp_path / "early", exist="resume")
+    assert "is done" not in capsys.readouterr().err, "it had been told to stop earlier"
     with one_line("exist: 'append'; must be number, ", antiphon.ScenarioError):
         antiphon.population("digits-mlp", **how, exist="append")
 
