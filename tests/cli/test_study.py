@@ -89,7 +89,7 @@ def test_a_report_calls_a_run_by_the_variant_of_its_study(here: Path, cli: Comma
         ("toy.yaml --budget papr", "toy has no budget 'papr'; did you mean 'paper'?"),
         ("toy.yaml -v lokal", "toy has no variant 'lokal'; did you mean 'local'?"),
         ("toy.yaml --set widht=3", "digits-mlp has no parameter 'widht'; did you mean 'width'?"),
-        ("digits-mlp --budget paper", "a scenario has none: give --steps and --seeds"),
+        ("digits-mlp --budget paper", "it has none: give --steps and --seeds"),
         ("--seeds 3", "study: name a study; known: "),
         ("broken.yaml", "broken.yaml:3: set: must be a mapping of parameters, not 3"),
     ],
