@@ -196,9 +196,8 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             weights = () if late else (put.scale(step), put.discount)
             found.append(Injection(output, credit, *weights))
             shown = noted[name].gradient if name in noted and synthetic.needs_actions else credit
-            noted[name] = Credit(
-                torch.where(credit.any(1, keepdim=True), credit, shown), ~message.fate.void_unread
-            )
+            injected = torch.where(credit.any(1, keepdim=True), credit, shown)
+            noted[name] = Credit(injected, ~message.fate.void_unread)
         # Rule 10: an objective's errors at ticks since, carried straight back.
         if channel.feedback.direct is not None:
             for tick in (t for t in window.ticks() if t.agent_name == channel.feedback.error_agent_name):
@@ -244,12 +243,9 @@ def depth(state: State, group: LearningGroup) -> int:
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
-    for channel in (state.agents[name].connections.state_channel for name in group.agent_names):
-        if (
-            channel is None
-            or not channel.synthetic_gradient.state_settings.auxiliary
-            or not channel.injects_prediction
-        ):
+    channels = [state.agents[name].connections.state_channel for name in group.agent_names]
+    for channel in (c for c in channels if c is not None and c.injects_prediction):
+        if not channel.synthetic_gradient.state_settings.auxiliary:
             continue
         first = next((tick for tick in window.ticks() if tick.agent_name == channel.sender), None)
         last = dict(window.sent_messages).get(channel.name)  # the state at its end: only it is read outside

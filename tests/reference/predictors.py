@@ -26,10 +26,8 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    may_inject = (
-        channel.injects_prediction and message.read_plan.is_bookable and message.fate.void_unread is not ALL
-    )
-    if predictor is None or not may_inject:
+    may_inject = channel.injects_prediction and message.read_plan.is_bookable
+    if predictor is None or not may_inject or message.fate.void_unread is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
