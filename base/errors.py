@@ -85,14 +85,17 @@ class ScenarioWarning(UserWarning):
 def gathered_warnings() -> Iterator[list[str]]:
     """Return a list that has the lines of all scenario warnings of the block after it; other warnings are warned of as usual then."""
     lines: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ScenarioWarning)
-        yield lines
-    for warning in caught:
-        if issubclass(warning.category, ScenarioWarning):
-            lines.append(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ScenarioWarning)
+            yield lines
+    finally:
+        for warning in caught:
+            if issubclass(warning.category, ScenarioWarning):
+                lines.append(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 class DataError(AntiphonError, ValueError):

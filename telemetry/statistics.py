@@ -150,7 +150,9 @@ def over_seeds(
     quantiles = np.array([math.nan, math.nan, *map(student_t, range(1, len(values)))])
     halves = quantiles[counts] * errors
     if own_halves is not None:
-        own = np.sqrt((np.where(finite, np.nan_to_num(own_halves), 0.0) ** 2).sum(0)) / several
+        known = finite & np.isfinite(own_halves)  # the others are taken to be as well known as these
+        own_squares = (np.where(known, own_halves, 0.0) ** 2).sum(0) / np.maximum(known.sum(0), 1)
+        own = np.sqrt(own_squares / several)
         halves = np.maximum(halves, own)
     return np.where(counts > 0, means, math.nan), halves, counts
 

@@ -121,16 +121,23 @@ def newest_medians(
     read: Callable[[str], Series | None], graph: Mapping[str, Any], metric: str
 ) -> Series | None:
     """Return the median of a metric over the channels that learn returned gradients, as the mean over the newest log entries (`newest_mean`),
-    half its interval, and the number of entries, [entries, 3]; None: there are no entries."""
+    half its interval, and the number of entries, [entries, 3]; None: there are no entries.
+
+    Entries count in which all these channels have a number that ever have one: where clocks differ, others are of the fast ones alone.
+    """
     series = read(metric)
     learning = [
         channel for channel, of in enumerate(graph["channels"]) if "target" not in of.get("predictor", ())
     ]
     if series is None or not learning:
         return None
-    traits = ChannelTraits.of(graph)
-    medians = median(_begun(series)[:, learning])
-    return Series(series.steps, np.concatenate(newest_mean(medians, traits, cosines=False), axis=1))
+    values = _begun(series)[:, learning]
+    logged = np.isfinite(values)
+    whole = (logged | ~logged.any(0)).all(1) & logged.any(1)
+    if not whole.any():
+        return None
+    parts = newest_mean(median(values[whole]), ChannelTraits.of(graph), cosines=False)
+    return Series(series.steps[whole], np.concatenate([part[:, :1] for part in parts], axis=1))
 
 
 def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:

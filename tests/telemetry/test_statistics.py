@@ -81,6 +81,17 @@ def test_means_over_seeds_of_many_quantities_are_those_of_each_by_itself() -> No
     assert np.isnan([halves[2], halves[3], means[3]]).all()
 
 
+def test_a_mean_over_seeds_is_no_surer_than_the_seeds_are_of_their_own() -> None:
+    """Of seeds whose own interval is unknown, as of the others."""
+    values = np.full((3, 2), 0.3)
+    own = np.array([[0.3, 0.3], [0.3, np.nan], [0.3, np.nan]])
+    means, halves, _ = over_seeds(values, own)
+    assert means.tolist() == pytest.approx([0.3, 0.3])
+    assert halves.tolist() == pytest.approx([0.3 / math.sqrt(3)] * 2)
+    apart = np.array([[0.0], [0.3], [0.6]])
+    assert over_seeds(apart, np.full((3, 1), 0.1))[1] == over_seeds(apart)[1]
+
+
 def test_mean_of_seeds_has_students_interval() -> None:
     found = mean([0.90, 0.92, 0.94])
     half = 4.303 * 0.02 / math.sqrt(3)

@@ -112,6 +112,26 @@ def test_an_agent_that_stays_with_its_end_is_warned_of_once(stays: bool) -> None
     assert [str(w.message) for w in caught] == [f"env: 'mines_v0': {line}"] * stays
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_an_end_in_the_step_before_a_reset_is_of_another_episode(both: bool) -> None:
+    class Staying(Mines):
+        def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+            seen, rewards, _, late, facts = super().step(actions)
+            self.agents = list(actions)
+            return seen, rewards, {"low": True, "high": both}, dict.fromkeys(late, False), facts
+
+    env = batch_of(Staying())
+    env.request({"alive.low", "reward.low"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        env.reset(seed=0)
+        for _ in range(3):
+            env.step({"low": torch.tensor([2]), "high": torch.tensor([[0.0]])})
+            if not both:  # the adaptor resets a world of which all agents have ended
+                env.reset(seed=0)
+    assert caught == []
+
+
 def test_a_state_is_the_copies_own() -> None:
     with pytest.raises(RunError, match=r"env: 'mines_v0' cannot be forked; give it state_dict and"):
         mines().state_dict()

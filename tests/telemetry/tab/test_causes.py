@@ -416,7 +416,10 @@ def test_a_rate_of_a_channels_own_is_named_by_its_parameter(here: Path) -> None:
 
 def test_one_of_many_channels_that_misleads_may_be_chance(tmp_path: Path) -> None:
     """As many as lie on one side of 0 by chance; of few channels, and of more than those, none is doubted."""
-    for count, bad, words in ((30, 1, True), (30, 2, False), (10, 1, False), (20, 1, True), (100, 3, True)):
+    for count, bad, words in (
+        *((30, 1, True), (30, 2, False), (10, 1, False)),
+        *((19, 1, False), (20, 1, True), (100, 3, True)),
+    ):
         made = [{"name": f"c{at}", "from": 0, "to": 0} for at in range(count)]
         ends = interval("ablation_zero", [-0.2] * bad + [0.2] * (count - bad), [0.1] * count)
         advised(tmp_path / f"{count}-{bad}", ends, made)
@@ -503,6 +506,9 @@ def test_once_the_cost_of_losses_is_measured_it_stands_in_place_of_the_advice(
         f"each of 2 channels: 60 % of its messages are lost, and nothing stands in for them ({cost}); try a smaller link.drop"
     )
     assert told.endswith(sentence)
+    cli("resume", lost, "--steps 30")  # it ends with a score over perfect links alone
+    (sentence,) = read_run(lost).catalogue()["verdicts"]["common"]
+    assert sentence.endswith(advice), "scores of two steps are of two runs"
 
 
 def test_hints_name_settings_as_the_run_takes_them(tmp_path: Path) -> None:

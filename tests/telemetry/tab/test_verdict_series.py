@@ -209,6 +209,12 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
         "R² −3 [−3, −3]"
     )
     assert told("one", lost[0]) == []
+    # where clocks differ, entries of some channels alone are left out
+    assert told("slow", *([[0.0, NAN, NAN], [0.0, 0.5, 0.4]] * 4)) == []
+    assert told("never together", *([[0.0, NAN, NAN], [NAN, 0.0, 0.0]] * 4)) == []
+    assert told("one that never learns", *([[0.02, NAN, -0.4], [-0.02, NAN, -0.4]] * 2)) != []
+    # an interval off 0, and all below what is a signal
+    assert told("hardly", *([[0.01, 0.011, 0.012], [0.012, 0.011, 0.01]] * 2)) != []
     assert told("follows", *([[0.3, 0.31, 0.32], [0.3, 0.29, 0.2]] * 2)) == []
     assert told("unknown", [0.2, 0.2, 0.2], [-0.1, -0.1, -0.1], [0.5, 0.5, 0.5], [0.3, 0.3, 0.3]) == []
     served = get(client(tmp_path), "metric", run="lost", kind="verdict", metric="signals")
