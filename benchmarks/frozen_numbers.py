@@ -2,7 +2,7 @@
 
 `python benchmarks/frozen_numbers.py write FOLDER` runs every scenario and variant, in float64, 60 steps of
 seed 0, and keeps of each, at steps 1, 5, 20 and 60, the parameters and running statistics of agents and predictors, besides
-the agents' losses at every step, the last row of figures (`NAME.safetensors`, `NAME.json`) and a checkpoint at step 40.
+the agents' losses at every step, the last row of metrics (`NAME.safetensors`, `NAME.json`) and a checkpoint at step 40.
 `… compare FOLDER` does the same with the present code, also from the frozen checkpoints (of this format), and prints per run the largest
 difference |a - b| / max(1, |a|) at each of these steps and where it is. Exit code 1: one exceeds `--tolerance`, or a value
 is missing on one side.
@@ -11,7 +11,7 @@ Where rounding is amplified (60 steps of Adam), differences grow from 1e-16 step
 To compare with an earlier commit, check it out elsewhere and write with its code and this script:
 `PYTHONPATH=EARLIER python benchmarks/frozen_numbers.py write FOLDER`. `--apart` reports the biases before batch norm and
 its running means in a column of their own: code from before these biases kept their initial values moved them by rounding.
-`--without METRIC` leaves a figure out whose meaning has changed.
+`--without METRIC` leaves a metric out whose meaning has changed.
 
 Nothing is downloaded: MNIST is replaced by the embedded digits, CIFAR-10 by its synthetic stand-in; batches are of
 16, generated graphs have 48 agents. FOLDER should be outside the repository (9 GB).
@@ -33,7 +33,7 @@ from torch import Tensor
 from antiphon.base.errors import RunError
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario, Template, library_names, load
-from antiphon.telemetry.figures import Recorder
+from antiphon.telemetry.metrics import Recorder
 
 STEPS, LOOKS, CHECKPOINT = 60, (1, 5, 20, 60), 40
 _SMALLER = {"batch": 16, "agents": 48, "data": "shapes"}
@@ -42,18 +42,18 @@ _MNIST, _DIGITS = "antiphon/Mnist-v0, data: mnist", "antiphon/Digits-v0, data: d
 
 Found = dict[str, Tensor]
 Numbers = tuple[Found, dict[str, float]]
-"""Of one run: tensors by step and path, and the last row of figures."""
+"""Of one run: tensors by step and path, and the last row of metrics."""
 
 
 class LastRow(Recorder):
-    """The newest row of figures."""
+    """The newest row of metrics."""
 
     def __init__(self) -> None:
         self.row: dict[str, float] = {}
 
-    def figures(self, step: int, rows: Any) -> None:
+    def metrics(self, step: int, rows: Any) -> None:
         """Keep the row."""
-        self.row = {f"{figure.kind} {figure.name} {figure.metric}": figure.value for figure in rows}
+        self.row = {f"{metric.kind} {metric.name} {metric.metric}": metric.value for metric in rows}
 
 
 def scenario_of(name: str, variant: str, smaller: Mapping[str, Any] = _SMALLER) -> Scenario:
@@ -120,7 +120,7 @@ def before_batch_norm(key: str, frozen: Found) -> bool:
 def differences(
     frozen: Numbers, now: Numbers, first: int, options: argparse.Namespace
 ) -> dict[str, tuple[float, str]]:
-    """Return the largest difference and its place by column: a step of `LOOKS` (since the last), `figures`, `apart`."""
+    """Return the largest difference and its place by column: a step of `LOOKS` (since the last), `metrics`, `apart`."""
     worst: dict[str, tuple[float, str]] = {}
 
     def note(column: str, value: float, where: str) -> None:
@@ -140,7 +140,7 @@ def differences(
         values = [
             torch.tensor(row.get(key, float("inf")), dtype=torch.float64) for row in (frozen[1], now[1])
         ]
-        note("figures", difference(*values), key)
+        note("metrics", difference(*values), key)
     return worst
 
 
@@ -178,9 +178,9 @@ def compare(folder: Path, name: str, variant: str, options: argparse.Namespace) 
         value, where = max(counted.values())
         equal = value <= options.tolerance
         good &= equal
-        columns = [str(look) for look in LOOKS if look > first] + ["figures", "apart"]
-        figures = "  ".join(f"{column} {worst[column][0]:.0e}" for column in columns if column in worst)
-        print(f"{'ok  ' if equal else 'DIFF'} {place} {kind}: {figures}  ({where})", flush=True)
+        columns = [str(look) for look in LOOKS if look > first] + ["metrics", "apart"]
+        metrics = "  ".join(f"{column} {worst[column][0]:.0e}" for column in columns if column in worst)
+        print(f"{'ok  ' if equal else 'DIFF'} {place} {kind}: {metrics}  ({where})", flush=True)
     return good
 
 
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("scenarios", nargs="*", help="names, or NAME.VARIANT; none: the whole library")
     parser.add_argument("--tolerance", type=float, default=1e-10)
-    parser.add_argument("--without", action="append", default=[], help="a figure's name; may be repeated")
+    parser.add_argument("--without", action="append", default=[], help="a metric's name; may be repeated")
     parser.add_argument("--apart", action="store_true", help="leave biases before batch norm out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -46,11 +46,11 @@ _RECORDED = 12
 def demands(
     rings: Mapping[int, Mapping[str, Any]], library: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return what is demanded, with the figure that was measured; None: it was not.
+    """Return what is demanded, with the number that was measured; None: it was not.
 
     Args:
-        rings: Figures by the number of agents.
-        library: Figures by scenario.
+        rings: Numbers by the number of agents.
+        library: Numbers by scenario.
     """
     few, many = (rings.get(size, {}) for size in (SIZES[0], SIZES[-1]))
     growth = many["ms_per_step"] / few["ms_per_step"] if few and many else None

@@ -142,11 +142,11 @@ def virtual_time(way: str, stages: int, latency: float, seed: int, goal: float, 
     with Simulation(chain(stages, way), seed=seed, parts={"cluster": profile}) as simulation:
 
         def run(until: float) -> None:
-            while simulation.figures()["simulated_seconds"] < until:
+            while simulation.metrics()["simulated_seconds"] < until:
                 simulation.running.advance()
 
         return reached(
-            lambda: simulation.figures()["simulated_seconds"],
+            lambda: simulation.metrics()["simulated_seconds"],
             run,
             lambda: simulation.evaluate().accuracy,
             goal,

@@ -48,7 +48,7 @@ def outcome(simulation: Simulation, steps: int) -> dict[str, float]:
     if "test" not in env.splits and not any(
         a.objective is not None and a.objective.needs_rewards for a in agents
     ):
-        return env.figures()
+        return env.metrics()
     found = simulation.evaluate("test").agents
     return {
         f"{name}.{k}": round(v, 4) for name, kept in found.items() for k, v in kept.items() if k != "loss"

@@ -19,7 +19,7 @@ from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.step_metrics import Row
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 if TYPE_CHECKING:
     from antiphon.distributed.ray.ray_parts import RayParts
@@ -94,7 +94,7 @@ class OpenParts:
             reached = parts.advance(until, stop=stop, log_steps=log_steps)
         return reached
 
-    def recorded(self, running: LiveSystem, reached: int) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem, reached: int) -> tuple[Row | None, Sequence[PartMetrics]]:
         """Return what the parts record of the newest step, with its sums of losses loaded, and their metrics.
 
         Args:
@@ -110,20 +110,20 @@ class OpenParts:
             row = merged.row
         return row, self._noted(self.parts.statistics(), running.now)
 
-    def _noted(self, figures: Sequence[PartFigures], step: int) -> Sequence[PartFigures]:
+    def _noted(self, metrics: Sequence[PartMetrics], step: int) -> Sequence[PartMetrics]:
         """Note which parts run in the metrics that are written of a step."""
-        self._written, self._alive = step, [row.alive for row in figures]
-        return figures
+        self._written, self._alive = step, [row.alive for row in metrics]
+        return metrics
 
     def _stop(self, reader: Reader, parts: Parts) -> bool:
-        """Return whether the training loop is to end, and write the figures of parts where one has gone or come back.
+        """Return whether the training loop is to end, and write the metrics of parts where one has gone or come back.
 
-        Parts are behind the whole while they take steps for it: such figures are of the step that all have reached.
+        Parts are behind the whole while they take steps for it: such metrics are of the step that all have reached.
         """
-        figures = parts.statistics()
-        if [row.alive for row in figures] != self._alive:
-            reached = max(self._written, min(row.steps_taken for row in figures))
-            reader.write_parts(reached, self._noted(figures, reached))
+        metrics = parts.statistics()
+        if [row.alive for row in metrics] != self._alive:
+            reached = max(self._written, min(row.steps_taken for row in metrics))
+            reader.write_parts(reached, self._noted(metrics, reached))
         return reader.stopping()
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ class PartsExecutor(Executor):
             return None
         return parts, reached
 
-    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
         """Return what the parts record of the step just taken, and their metrics."""
         return self.opened.recorded(running, self.reached)
 

@@ -41,7 +41,7 @@ from antiphon.engine.heart.feature import (
     Features,
     points_of,
 )
-from antiphon.telemetry.figures import EVALUATED
+from antiphon.telemetry.metrics import EVALUATED
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES
 from antiphon.telemetry.verdicts import bounds
 from antiphon.terminal.reference import (

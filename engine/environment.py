@@ -302,9 +302,9 @@ class EnvironmentRunner(SignalledSteps):
         self.step_signals = StepSignals(present.step, dict(present.signals))
         self.elapsed = runner.elapsed
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
-        return self.env.figures() | ({} if self.episodes is None else self.episodes.figures())
+        return self.env.metrics() | ({} if self.episodes is None else self.episodes.metrics())
 
     def step_env(self, action: Any, step: int) -> StepResult:
         """Step the environment itself, after so many steps."""

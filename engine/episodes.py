@@ -123,7 +123,7 @@ class EpisodeStatistics:
         begun = self._present[0] > 0
         return float(self._present[row, begun].mean()) if bool(begun.any()) else None
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return means over environments of their newest finished episodes; nothing before the first one.
 
         `episode_return`, `episode_return.NAME` of single agents, `episode_length` in steps; and `episodes`: how many have

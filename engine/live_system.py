@@ -38,7 +38,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.metrics.newest import NewestFigures
+from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
@@ -56,7 +56,7 @@ from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 if TYPE_CHECKING:
     from antiphon.engine.metrics.step_metrics import Row
@@ -158,7 +158,7 @@ class Reader(Protocol):
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
 
-    def write_parts(self, step: int, figures: Sequence[PartFigures]) -> None:
+    def write_parts(self, step: int, metrics: Sequence[PartMetrics]) -> None:
         """Hand the metrics of parts to the recorders."""
 
 
@@ -220,7 +220,7 @@ class Executor:
 
     # --- what is recorded of its steps -------------------------------------------------------------------
 
-    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
         """Return what was recorded elsewhere of the newest step, with its sums of losses loaded, and the metrics of parts.
 
         None instead of a row: it was taken here.
@@ -228,7 +228,7 @@ class Executor:
         del running
         return None, ()
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return metrics of the run by name, beside those of what it computes."""
         return {}
 
@@ -349,7 +349,7 @@ class LiveSystem:
             release(self._world)
         self._world = EnvironmentRunner(self.env, signals_read(system), settings.seed)
         system.schedule.begin_episode(0, self.env.episode_length)
-        self._means, self.newest = MeanAccumulator(system), NewestFigures(system)
+        self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
         self.diverged: str | None = None
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
@@ -565,7 +565,7 @@ class LiveSystem:
         stacked = self.settings.stacked and self.executor.stacks
         self.backend = backend_of(self.settings.backend, system, stacked=stacked)
         self.backend.load_state_dict(state)
-        self._means, self.newest = MeanAccumulator(system), NewestFigures(system)
+        self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
         self._means.load_state_dict(means)
         self.newest.load_state_dict(newest)
 
@@ -593,7 +593,7 @@ class LiveSystem:
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""
         self.now, self.diverged = now, None
-        self._means, self.newest = MeanAccumulator(self.system), NewestFigures(self.system)
+        self._means, self.newest = MeanAccumulator(self.system), NewestMetrics(self.system)
 
     # --- forking and saving ------------------------------------------------------------------------------
 

@@ -132,10 +132,10 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         assert self.epoch_examples is not None
         return epoch * self.hold * self.epoch_examples / self.num_envs
 
-    figure_names: ClassVar[Sequence[str]] = ()
-    """All names that `figures` ever returns; where a class has `figures` alone, they are not known before it is called."""
+    metric_names: ClassVar[Sequence[str]] = ()
+    """All names that `metrics` ever returns; where a class has `metrics` alone, they are not known before it is called."""
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return the environment's own metrics of progress, such as the difficulty, by name."""
         return {}
 

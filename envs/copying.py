@@ -154,12 +154,12 @@ class Copy(SeededEnv):
         """Length of the present episode in steps, the same in all environments."""
         return self._options.steps(self.difficulty)
 
-    figure_names: ClassVar[Sequence[str]] = ("difficulty", "solved", "bits")
+    metric_names: ClassVar[Sequence[str]] = ("difficulty", "solved", "bits")
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return `difficulty` (the characters to reproduce), `solved` and, once known, the mean error `bits`."""
-        figures = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
-        return figures if self.bits is None else {**figures, "bits": self.bits}
+        metrics = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
+        return metrics if self.bits is None else {**metrics, "bits": self.bits}
 
     def _restart(self) -> None:
         """Go back to the first difficulty."""

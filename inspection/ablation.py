@@ -46,7 +46,7 @@ from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.metrics import Metric
 from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import Verdict, bounds, worth
 
@@ -219,14 +219,14 @@ def ablate(
         return _ablated(running, kind, split, links, names, evaluated)
 
 
-def ablation_rows(ablation: Ablation) -> list[Figure]:
+def ablation_rows(ablation: Ablation) -> list[Metric]:
     """Return what the readouts lose as metrics of channels, each with the ends of its interval."""
     rows = []
     for name in ablation.readouts:
         cost = ablation.change(name).cost
-        rows.append(Figure("channel", name, ablation.metric, cost.value))
+        rows.append(Metric("channel", name, ablation.metric, cost.value))
         ends = zip(bounds(ablation.metric), cost.interval or (), strict=False)
-        rows += [Figure("channel", name, metric, end) for metric, end in ends]
+        rows += [Metric("channel", name, metric, end) for metric, end in ends]
     return rows
 
 

@@ -48,7 +48,7 @@ from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for, uniform
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.metrics import Metric
 
 _EXAMPLES = 1000
 _ENVS = 64
@@ -442,7 +442,7 @@ def _measured(sample: _Sample) -> Language:
     )
 
 
-def language_rows(languages: Mapping[str, Language]) -> list[Figure]:
+def language_rows(languages: Mapping[str, Language]) -> list[Metric]:
     """Return languages as metrics of channels."""
     bits = ("message_entropy", "signalling", "listening")
     metrics = (*bits, "topographic_similarity", "signalling_share", "listening_share")
@@ -451,4 +451,4 @@ def language_rows(languages: Mapping[str, Language]) -> list[Figure]:
         for name, measured in languages.items()
         for metric in metrics
     )
-    return [Figure("channel", name, metric, value) for name, metric, value in rows if value is not None]
+    return [Metric("channel", name, metric, value) for name, metric, value in rows if value is not None]

@@ -31,7 +31,7 @@ from antiphon.inspection.truth import (
     rollouts_ahead,
 )
 from antiphon.nets.isolation.own_context import in_own_context
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.metrics import Metric
 from antiphon.telemetry.statistics import standard_error, student_t
 from antiphon.telemetry.verdicts import bounds
 
@@ -107,13 +107,13 @@ def signal_alignment(
     return {name: pairs.score() for name, pairs in pairs_by_channel.items() if pairs.cosines}
 
 
-def signal_rows(alignments: dict[str, SignalAlignment]) -> list[Figure]:
+def signal_rows(alignments: dict[str, SignalAlignment]) -> list[Metric]:
     """Return the cosines of parameter gradients, with their intervals, as metrics of channels."""
     rows = []
     for name, measured in alignments.items():
         mean = measured.parameter_cosine, measured.parameter_low, measured.parameter_high
         metrics = ("parameter_cosine", *bounds("parameter_cosine"))
-        rows += [Figure("channel", name, metric, value) for metric, value in zip(metrics, mean, strict=True)]
+        rows += [Metric("channel", name, metric, value) for metric, value in zip(metrics, mean, strict=True)]
     return rows
 
 

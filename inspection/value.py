@@ -61,7 +61,7 @@ from antiphon.inspection.truth import (
 )
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.telemetry.figures import LOSSES, Figure
+from antiphon.telemetry.metrics import LOSSES, Metric
 from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
 from antiphon.telemetry.verdicts import LEFT_OUT, OWN_GAIN, Undefined, bounds, duration
 
@@ -389,26 +389,26 @@ def value_of(
         own_gain = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
         gain = f"gain {ratio_of_gains.denominator:.2g}, standard error {ratio_of_gains.error:.2g}"
         why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own_gain}, {gain})"
-    figures = true, synthetic, zero, ratio_of_gains.denominator, ratio_of_gains.error, half
+    numbers = true, synthetic, zero, ratio_of_gains.denominator, ratio_of_gains.error, half
     return Value(
-        name, ratio_of_gains.value, ratio_of_gains.low, ratio_of_gains.high, *figures, ahead, seconds, why
+        name, ratio_of_gains.value, ratio_of_gains.low, ratio_of_gains.high, *numbers, ahead, seconds, why
     )
 
 
-def value_rows(values: Values) -> list[Figure]:
+def value_rows(values: Values) -> list[Metric]:
     """Return values and losses as metrics, of channels and of the run (all channels together), where there are any."""
     rows = []
     for row in values.rows:
         about = ("run", "") if row.name == COUPLING else ("channel", row.name)
         if row.name != COUPLING and math.isfinite(row.zero):
             losses = zip(LOSSES, (row.zero, row.synthetic, row.true), strict=True)
-            rows += [Figure("channel", row.name, metric, loss) for metric, loss in losses]
+            rows += [Metric("channel", row.name, metric, loss) for metric, loss in losses]
             gain = row.zero - row.synthetic
             ends = zip((OWN_GAIN, *bounds(OWN_GAIN)), (gain, gain - row.half, gain + row.half), strict=True)
-            rows += [Figure("channel", row.name, metric, number) for metric, number in ends]
+            rows += [Metric("channel", row.name, metric, number) for metric, number in ends]
         if row.value is not None and row.low is not None and row.high is not None:
             numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
-            rows += [Figure(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
+            rows += [Metric(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
     return rows
 
 
@@ -478,7 +478,7 @@ def without_value(values: Values, channels: Sequence[str], situation: str, *, fa
 
 def values_of_run(
     running: LiveSystem, follow: Callable[[int, int], None]
-) -> tuple[list[Figure], Undefined | None]:
+) -> tuple[list[Metric], Undefined | None]:
     """Measure values during a run, and return them as metrics, with what they cost, and why channels have none (None: they have).
 
     Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
@@ -493,7 +493,7 @@ def values_of_run(
     measured = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS, follow=follow)
     predicted = predicted_channels(running.system) if few else []
     signals = signal_rows(signal_alignment(running, channels=predicted))
-    seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
+    seconds = Metric("run", "", "value_seconds", time.monotonic() - started)
     rows = [seconds, *value_rows(measured), *signals]
     if not few:
         return rows, None

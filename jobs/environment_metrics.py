@@ -20,7 +20,7 @@ def metrics_of_environment(scenario: Scenario, system: System) -> frozenset[str]
         env_metrics = _own_metrics(scenario.env)
     elif isinstance(scenario.env, EnvSpec):
         with closing(make(scenario.env, batch=1)) as env:
-            env_metrics = frozenset(env.figures()) if description.is_stream else _own_metrics(env)
+            env_metrics = frozenset(env.metrics()) if description.is_stream else _own_metrics(env)
     else:  # making the environments of a source may use up what it reads
         env_metrics = None
     if env_metrics is None:
@@ -36,8 +36,8 @@ def metrics_of_environment(scenario: Scenario, system: System) -> frozenset[str]
 def _own_metrics(env: object) -> frozenset[str] | None:
     """Return the names of an environment's own metrics; None: its class does not declare those that it has."""
     for base in type(env).__mro__:
-        if "figure_names" in vars(base):
-            return frozenset(vars(base)["figure_names"])
-        if "figures" in vars(base):
+        if "metric_names" in vars(base):
+            return frozenset(vars(base)["metric_names"])
+        if "metrics" in vars(base):
             return None
     return frozenset()  # an environment of Gymnasium

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.files import fitting
 from antiphon.running.directory import RunDirectory
-from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.figures import WALL_CLOCK
+from antiphon.telemetry.csv_files import read_metrics
+from antiphon.telemetry.metrics import WALL_CLOCK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,17 +126,17 @@ def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDiffer
     Losses are means since the rows before: compared are steps before which both tables have rows of the same step.
     """
     steps = []
-    first_figures, second_figures = (_by_step(table) for table in (first, second))
+    first_metrics, second_metrics = (_by_step(table) for table in (first, second))
     before = [
         dict(zip(sorted(table), [0, *sorted(table)], strict=False))
-        for table in (first_figures, second_figures)
+        for table in (first_metrics, second_metrics)
     ]
-    for step in sorted(first_figures.keys() & second_figures.keys()):
+    for step in sorted(first_metrics.keys() & second_metrics.keys()):
         if before[0][step] == before[1][step]:
-            in_both = [key for key in first_figures[step] if key in second_figures[step]]
+            in_both = [key for key in first_metrics[step] if key in second_metrics[step]]
             steps += [step] * any(kind in _OF_PARTS for kind, *_ in in_both)
             for key in in_both:
-                a, b = first_figures[step][key], second_figures[step][key]
+                a, b = first_metrics[step][key], second_metrics[step][key]
                 if repr(a) != repr(b):  # nan equals itself
                     return steps, MetricDifference(step, *key, a, b)
     return steps, None
@@ -144,11 +144,11 @@ def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDiffer
 
 def _by_step(table: Path) -> dict[int, dict[tuple[str, str, str], float]]:
     """Return the metrics of a metrics.csv by step and by kind, name and metric, without wall-clock times."""
-    figures_by_step: dict[int, dict[tuple[str, str, str], float]] = {}
-    for step, row in read_figures(table):
+    metrics_by_step: dict[int, dict[tuple[str, str, str], float]] = {}
+    for step, row in read_metrics(table):
         if row.kind != "run" or row.metric not in WALL_CLOCK:
-            figures_by_step.setdefault(step, {})[row[:3]] = row.value
-    return figures_by_step
+            metrics_by_step.setdefault(step, {})[row[:3]] = row.value
+    return metrics_by_step
 
 
 def _compare_checkpoints(

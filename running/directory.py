@@ -56,7 +56,7 @@ from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
     from antiphon.engine.live_system import LiveSystem
-    from antiphon.telemetry.figures import Recorder
+    from antiphon.telemetry.metrics import Recorder
 
 EXIST = ("number", "overwrite", "resume", "error")
 """What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or

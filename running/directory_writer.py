@@ -19,7 +19,7 @@ from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.step_metrics import environment_figures, figures
+from antiphon.engine.metrics.step_metrics import environment_metrics, step_metrics
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.warnings.advice import advice
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
@@ -30,9 +30,9 @@ from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.scenario_warnings import as_typed, typed_names_of_run
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec, less_is_better
-from antiphon.telemetry.csv_files import CsvRecorder, read_figures
+from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
 from antiphon.telemetry.event_file import BESIDE, EventFile
-from antiphon.telemetry.figures import Figure, Recorder
+from antiphon.telemetry.metrics import Metric, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.reading import read_run
@@ -43,7 +43,7 @@ _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
 
 
-class LatestFigures(Recorder):
+class LatestMetrics(Recorder):
     """A recorder that keeps the latest value of every metric, and its step."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class LatestFigures(Recorder):
 
     def read(self, table: Path) -> None:
         """Read the metrics of an earlier session from metrics.csv."""
-        for step, row in read_figures(table):
-            self.figures(step, [row])
+        for step, row in read_metrics(table):
+            self.metrics(step, [row])
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Keep the metrics."""
         for row in rows:
             self._values.setdefault((row.kind, row.name), {})[row.metric] = row.value
@@ -73,7 +73,7 @@ class LatestFigures(Recorder):
 
 def result_of(
     running: LiveSystem,
-    latest: LatestFigures,
+    latest: LatestMetrics,
     facts: Mapping[str, Any],
     run_dir: str,
     *,
@@ -123,7 +123,7 @@ def result_of(
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
             **problem,
             **_evaluated_in_training(scenario, agents, facts.get("best")),
-            "env": environment_figures(running),
+            "env": environment_metrics(running),
             "agents": agents,
             "channels": channels,
             "events": [{"step": step, "event": line} for step, line in running.events],
@@ -133,7 +133,7 @@ def result_of(
 
 
 def _metrics_by_agent(
-    running: LiveSystem, latest: LatestFigures, scores: Mapping[str, Mapping[str, Any]]
+    running: LiveSystem, latest: LatestMetrics, scores: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Return scores by agent, with the latest metrics of the training that are not scored: scores are of the test split."""
     agents: dict[str, dict[str, Any]] = {}
@@ -217,7 +217,7 @@ class DirectoryWriter(Observer):
         running = run.running
         self._run, self._live, self._given_every = run, running, checkpoint_every
         self._ended_at = running.now
-        self._latest = LatestFigures()
+        self._latest = LatestMetrics()
         start, scenario, has_objects = running.now, running.scenario, directory.has_objects
         description = describe_run(
             scenario,
@@ -260,16 +260,16 @@ class DirectoryWriter(Observer):
         """Return the seconds of the run so far, all sessions together."""
         return self._seconds_before + self._clock()
 
-    def times(self, step: int) -> list[Figure]:
+    def times(self, step: int) -> list[Metric]:
         """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
-        figures before.
+        metrics before.
         """
         (past, earlier), now = self._timed_at, self._seconds()
         self._timed_at = step, now
-        rows = [Figure("run", "", "seconds", now)]
+        rows = [Metric("run", "", "seconds", now)]
         if self._live.world.episodes is not None and now > earlier:
             rate = (step - past) * self._live.scenario.training.batch / (now - earlier)
-            rows.append(Figure("run", "", "steps_per_second", rate))
+            rows.append(Metric("run", "", "steps_per_second", rate))
         return rows
 
     def start(self, trainer: Trainer) -> None:
@@ -332,7 +332,7 @@ class DirectoryWriter(Observer):
         }
         directory.checkpoint(running, run.recorders)
         if not run.newest_logged:  # it was stopped at another step, or parts logged what they know
-            self._latest.figures(running.now, figures(running, max(running.now - 1, 0)))
+            self._latest.metrics(running.now, step_metrics(running, max(running.now - 1, 0)))
         about = directory.facts | ended, display_path(directory.path)
         result = result_of(running, self._latest, *about, scored=outcome.scored)
         for recorder in run.recorders:
@@ -449,7 +449,7 @@ def keep_measured(
     directory: RunDirectory,
     running: LiveSystem,
     measurements: Mapping[str, Any],
-    rows: Sequence[Figure],
+    rows: Sequence[Metric],
     undefined: Undefined | None = None,
 ) -> bool:
     """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
@@ -495,7 +495,7 @@ def keep_measured(
             writer = ChannelsWriter(events, describe_run(running.scenario, directory.facts))
             if undefined is not None:
                 writer.undefined(running.now, undefined)
-            writer.figures(running.now, rows)
+            writer.metrics(running.now, rows)
     return ended
 
 
@@ -525,32 +525,32 @@ def _with_others(measurement: dict[str, Any], earlier: Mapping[str, Any]) -> tup
 
 
 def _of_others(
-    folder: Path, step: int, channel_names: set[str], rows: Sequence[Figure], undefined: Undefined | None
-) -> tuple[list[Figure], Undefined | None]:
+    folder: Path, step: int, channel_names: set[str], rows: Sequence[Metric], undefined: Undefined | None
+) -> tuple[list[Metric], Undefined | None]:
     """Add to metrics, and to why channels have none, what the event file has of other channels at a step."""
     written = read_run(folder)
     metrics = {row.metric for row in rows if row.kind == "channel"}
     if undefined is not None:
         metrics |= {undefined.measure, *bounds(undefined.measure)}
-    earlier_figures: list[Figure] = []
+    earlier_metrics: list[Metric] = []
     for metric in sorted(metrics):
-        series = written.figures.get(("channel", metric))
+        series = written.metrics.get(("channel", metric))
         if series is not None and series.steps[-1] == step:
             named = zip(
                 (channel["name"] for channel in written.graph["channels"]), series.values[-1], strict=True
             )
-            earlier_figures += [
-                Figure("channel", name, metric, float(number))
+            earlier_metrics += [
+                Metric("channel", name, metric, float(number))
                 for name, number in named
                 if name in channel_names
             ]
     if undefined is not None:
         valued = {
-            row.name for row in earlier_figures if row.metric == undefined.measure and isfinite(row.value)
+            row.name for row in earlier_metrics if row.metric == undefined.measure and isfinite(row.value)
         }
         before = written.undefined.get(undefined.measure, {})
         earlier = before["reasons"] if before.get("step") == step else {}
         reasons = {name: why for name, why in undefined.reasons.items() if name not in valued}
         reasons |= {name: why for name, why in earlier.items() if name in channel_names}
         undefined = undefined._replace(reasons=reasons)
-    return [*rows, *earlier_figures], undefined
+    return [*rows, *earlier_metrics], undefined

@@ -23,14 +23,14 @@ from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import agent_module
-from antiphon.engine.metrics.channel_figures import ChannelFigures
+from antiphon.engine.metrics.channel_metrics import ChannelMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as MatplotlibFigure
+    from matplotlib.figure import Figure
 
 _PREDICTED = (
     *("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance"),
@@ -238,7 +238,7 @@ class ChannelHandle:
         self,
         name: str,
         system: Callable[[], System],
-        measured: Callable[[], ChannelFigures],
+        measured: Callable[[], ChannelMetrics],
         keep: Keep,
         in_place: InPlaceChanges,
         history: Callable[[], History],
@@ -271,7 +271,7 @@ class ChannelHandle:
         rows = [[metric, number(row.value), f"{row.step:,}"] for metric, row in newest.items()]
         return html_of(repr(self), html_table(("metric", "value", "step"), rows))
 
-    def plot(self, metrics: str | Sequence[str] | None = None) -> MatplotlibFigure:
+    def plot(self, metrics: str | Sequence[str] | None = None) -> Figure:
         """Return a matplotlib figure of its logged metrics, a panel for each: see `History.plot`.
 
         Args:
@@ -318,7 +318,7 @@ class ChannelHandle:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
         return {stamp: HeldMessage.of(message) for stamp, message in self._channel.ledger.messages.items()}
 
-    def figures(self) -> Figures:
+    def metrics(self) -> MeasuredMetrics:
         """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.
 
         A channel with a synthetic gradient always has the metrics of the prediction. If the run cannot be forked, as in a
@@ -327,7 +327,7 @@ class ChannelHandle:
         by_channel, no_fork = self._measured()
         always = _PREDICTED if self._channel.predicts and not no_fork else ()
         cause = "" if self._channel.predicts else f"channel {self.name} predicts no gradient"
-        return Figures({**dict.fromkeys(always), **by_channel[self.name]}, no_fork, cause)
+        return MeasuredMetrics({**dict.fromkeys(always), **by_channel[self.name]}, no_fork, cause)
 
     @either_spelling
     def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
@@ -343,7 +343,7 @@ class ChannelHandle:
         return self._keep(self.name, quantities, period)
 
 
-class Figures(dict[str, float | None]):
+class MeasuredMetrics(dict[str, float | None]):
     """Metrics of a channel by name; None: not measured. Printed as a table.
 
     Attributes:
@@ -360,11 +360,11 @@ class Figures(dict[str, float | None]):
 
     def __missing__(self, metric: str) -> float | None:
         if metric in _PREDICTED and self.unpredicted:
-            raise RunError(f"figures: no '{metric}', as {self.unpredicted}; there are {', '.join(self)}")
+            raise RunError(f"metrics: no '{metric}', as {self.unpredicted}; there are {', '.join(self)}")
         if not self.no_fork:
-            raise RunError(f"figures: no '{metric}'{suggest(metric, self)}")
+            raise RunError(f"metrics: no '{metric}'{suggest(metric, self)}")
         raise RunError(
-            f"figures: '{metric}' is not measured yet, and a fork cannot measure it: {self.no_fork}"
+            f"metrics: '{metric}' is not measured yet, and a fork cannot measure it: {self.no_fork}"
         )
 
     def _repr_html_(self) -> str:

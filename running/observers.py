@@ -12,7 +12,7 @@ from antiphon.base.problems import show_value
 from antiphon.base.progress import Progress
 from antiphon.running.trainer import Observer, Outcome, Trainer
 from antiphon.scenarios.training import RETURN
-from antiphon.telemetry.figures import VALUE_TARGET
+from antiphon.telemetry.metrics import VALUE_TARGET
 
 if TYPE_CHECKING:
     from antiphon.engine.live_system import LiveSystem

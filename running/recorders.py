@@ -9,7 +9,7 @@ from antiphon.base.call_errors import call_error
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import is_users
 from antiphon.base.problems import show_refused
-from antiphon.telemetry.figures import Recorder, RunDescription
+from antiphon.telemetry.metrics import Recorder, RunDescription
 
 
 def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> None:

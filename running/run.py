@@ -22,9 +22,9 @@ from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import (
     Row,
-    entry_figures,
-    keep_figures,
-    score_figures,
+    entry_metrics,
+    keep_metrics,
+    score_metrics,
     training_means,
 )
 from antiphon.inspection.value import values_of_run
@@ -32,10 +32,10 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
 from antiphon.running.handles import Recording
 from antiphon.running.recorders import BegunRecorders, call_each
-from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.figures import Figure, Recorder, RunDescription
+from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.history import History
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
@@ -56,7 +56,7 @@ class Writer(Protocol):
     def recorders(self) -> Sequence[Recorder]:
         """Receive the metrics for it."""
 
-    def times(self, step: int) -> Sequence[Figure]:
+    def times(self, step: int) -> Sequence[Metric]:
         """Return the timing metrics of a step, which are logged with its first metrics."""
 
     def follow(self) -> None:
@@ -208,7 +208,7 @@ class Run:
         """Record what follows from the step just taken; `due`: whether it has a log entry."""
         running, executor = self.running, self.running.executor
         if self.watched is not None and executor.reached < running.now:
-            keep_figures(running, step, self.watched)
+            keep_metrics(running, step, self.watched)
         if due:
             row, parts = executor.recorded(running)
             running.train_means.end_row()
@@ -228,8 +228,8 @@ class Run:
             self.stop_reason = self.stop_reason or "the examples of the loader have ended"
         for recording in self.recordings:
             recording.add(running.backend, running.learned, step)
-        if due and (figures := executor.figures()):
-            self.log(step + 1, [Figure("run", "", name, value) for name, value in figures.items()])
+        if due and (metrics := executor.metrics()):
+            self.log(step + 1, [Metric("run", "", name, value) for name, value in metrics.items()])
         if self.writer is not None and not self.in_run:
             self.writer.follow()
 
@@ -237,28 +237,28 @@ class Run:
         """Tell the recorders how far a measurement of a step is."""
         call_each(self.recorders, "measuring", step, done, total)
 
-    def log(self, step: int, figures: Sequence[Figure]) -> None:
+    def log(self, step: int, metrics: Sequence[Metric]) -> None:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
         if step != self._logged_at:
             self._logged_at = step
-            figures = [*figures, *(() if self.writer is None else self.writer.times(step))]
-        call_each(self.recorders, "figures", step, figures)
+            metrics = [*metrics, *(() if self.writer is None else self.writer.times(step))]
+        call_each(self.recorders, "metrics", step, metrics)
 
     @property
     def newest_logged(self) -> bool:
         """Whether the newest log entry has the metrics of the newest step, as this process computed them."""
         return self._entry_at == self.running.now
 
-    def write_parts(self, step: int, figures: Sequence[PartFigures]) -> None:
+    def write_parts(self, step: int, metrics: Sequence[PartMetrics]) -> None:
         """Hand the metrics of parts to the recorders."""
-        call_each(self.recorders, "parts", step, figures)
+        call_each(self.recorders, "parts", step, metrics)
 
     def _write_entry(self, step: int, row: Row | None) -> None:
         """Hand the metrics, histograms and samples of the step just taken to the recorders; `row`: as parts have it."""
         if row is None:
             row = Row.of(self.running, step, sampled=self.log_steps.sampled(step))
             self._entry_at = step + 1
-        self.log(step + 1, entry_figures(self.running, row))
+        self.log(step + 1, entry_metrics(self.running, row))
         if row.histograms:
             call_each(self.recorders, "histograms", step + 1, row.histograms)
         if row.samples:
@@ -272,7 +272,7 @@ class Run:
         spec = validation.spec
         evaluation = evaluation_of(self.running, spec.split, episodes=spec.episodes, steps=FEWEST)
         self.evaluated = evaluation
-        self.log(step + 1, score_figures(evaluation.agents, f"{evaluation.split}_"))
+        self.log(step + 1, score_metrics(evaluation.agents, f"{evaluation.split}_"))
         validation.add(self.running.now, evaluation)
         self.stop_reason = self.stop_reason or validation.reason_to_stop
         self.notify("on_evaluate", evaluation)
@@ -356,7 +356,7 @@ class Run:
     def history_of_run(self) -> History:
         """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
         if self.writer is not None:
-            return History(partial(read_figures, self.writer.directory.path / "metrics.csv"), self._names)
+            return History(partial(read_metrics, self.writer.directory.path / "metrics.csv"), self._names)
         scenario = self.running.scenario
         few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
         if self._history is None and not few and scenario.training.evaluate is None:

@@ -37,7 +37,7 @@ from antiphon.engine.inference.live_inference import composed, evaluation_of, ex
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
-from antiphon.engine.metrics.channel_figures import channel_figures
+from antiphon.engine.metrics.channel_metrics import channel_metrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.state.weights import TakenWeights, load_weights
@@ -59,8 +59,8 @@ from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.html import drawing
 from antiphon.scenarios.scenario_warnings import listed
 from antiphon.scenarios.sender_passes import setting_of_more_passes
-from antiphon.telemetry.figures import CURVES, SIGNALS, Recorder
 from antiphon.telemetry.history import History, of_shut_gates, shut_in
+from antiphon.telemetry.metrics import CURVES, SIGNALS, Recorder
 
 
 class SimulationGraph(nx.MultiDiGraph):  # type: ignore[type-arg]
@@ -490,7 +490,7 @@ class Simulation:
             raise DivergenceError(error)
         scenario, env = running.scenario, running.env.description
         for line in (
-            *short_windows(scenario, env, running.now, running.world.figures()),
+            *short_windows(scenario, env, running.now, running.world.metrics()),
             *missing_in_run(scenario, env, running.now - start, run.had_target),
         ):
             warnings.warn(line, ScenarioWarning, stacklevel=3)
@@ -636,7 +636,7 @@ class Simulation:
         """
         return policy_of(self.running, greedy=greedy, seed=seed)
 
-    # --- figures -----------------------------------------------------------------------------------------
+    # --- metrics -----------------------------------------------------------------------------------------
 
     @property
     def agents(self) -> Named[AgentHandle]:
@@ -660,7 +660,7 @@ class Simulation:
         make = partial(
             ChannelHandle,
             system=lambda: running.system,
-            measured=partial(channel_figures, running),
+            measured=partial(channel_metrics, running),
             keep=self._keep,
             in_place=running.backend.in_place,
             history=self._run.history,
@@ -697,7 +697,7 @@ class Simulation:
             warnings.warn(line, stacklevel=2)
         return self._run.history()
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return the metrics of the run in virtual time; elsewhere there are none.
 
         `simulated_seconds`. `goodput`: the share of the machines' time in which they computed steps that count; `waiting`
@@ -706,7 +706,7 @@ class Simulation:
         learns from its returned gradient; `given_up`, the share of messages without a returned gradient; and `missed`,
         ticks without a new message.
         """
-        return self.running.executor.figures()
+        return self.running.executor.metrics()
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""

@@ -15,7 +15,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError, show_refused
 from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
 from antiphon.scenarios.study_spec import Values
-from antiphon.scenarios.training import Metric
+from antiphon.scenarios.training import MetricName
 from antiphon.scenarios.yaml_text import DocumentSpec
 
 _ENDS = {"from": ("low", "lower", "min", "start", "begin"), "to": ("high", "upper", "max", "stop", "end")}
@@ -91,7 +91,7 @@ class SelectionSpec(Spec):
             a neighbour.
     """
 
-    by: Metric | None = None
+    by: MetricName | None = None
     every: Count
     copy_share: Annotated[float, Field(gt=0, le=0.5, validation_alias="copy")] = 0.2
     factors: Annotated[tuple[Annotated[Real, Field(gt=0)], ...], Field(min_length=1), Sequence] = (0.8, 1.25)

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_refused, show_value
 from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data, plain
-from antiphon.scenarios.training import Metrics, on_validation
+from antiphon.scenarios.training import MetricNames, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
 
 DEFAULT = "default"
@@ -126,7 +126,7 @@ class StudySpec(DocumentSpec):
     set: Values = FrozenMap()
     grid: Axes = FrozenMap()
     tune: Axes = FrozenMap()
-    metric: Metrics = ()
+    metric: MetricNames = ()
     evaluate: Links = "perfect"
     episodes: Count | None = None
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)] = FrozenMap({DEFAULT: BudgetSpec()})

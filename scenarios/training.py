@@ -378,5 +378,5 @@ def _metrics(value: object) -> tuple[str, ...]:
     return distinct(tuple(map(_metric, value if isinstance(value, list | tuple) else [value])))
 
 
-Metric = Annotated[str, PlainValidator(_metric)]
-Metrics = Annotated[tuple[str, ...], PlainValidator(_metrics)]
+MetricName = Annotated[str, PlainValidator(_metric)]
+MetricNames = Annotated[tuple[str, ...], PlainValidator(_metrics)]

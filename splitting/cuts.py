@@ -66,8 +66,8 @@ class Cuts(tuple[Cut, ...]):
         rows: list[tuple[str, ...]] = [("cut before", "module", "crosses", "bytes/sample", "cost before")]
         for cut in self:
             crosses = cut.problem or ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())
-            figures = ("–", "–") if cut.problem else (f"{cut.size:,}", f"{100 * cut.share:.0f} %")
-            rows.append((cut.name, cut.kind, crosses, *figures))
+            costs = ("–", "–") if cut.problem else (f"{cut.size:,}", f"{100 * cut.share:.0f} %")
+            rows.append((cut.name, cut.kind, crosses, *costs))
         return rows
 
     def _repr_html_(self) -> str:

@@ -1,7 +1,7 @@
 """Telemetry of runs: metrics as tables and in TensorBoard, without any effect on the run.
 
 Nothing here depends on agents, channels or torch. A simulation passes its `RunDescription` to a `Recorder` once, then the
-metrics of each step (`Figure`); a recorder cannot change the run. `antiphon.telemetry.tensorboard` has the recorder for
+metrics of each step (`Metric`); a recorder cannot change the run. `antiphon.telemetry.tensorboard` has the recorder for
 TensorBoard, and `read_run` reads a run's metrics and messages again.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from antiphon.telemetry.figures import Figure, Recorder, RunDescription
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline, raster_lines
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentTimes",
     "ChannelTimes",
-    "Figure",
     "Messages",
-    "PartFigures",
+    "Metric",
+    "PartMetrics",
     "Recorder",
     "RunData",
     "RunDescription",

@@ -476,24 +476,24 @@ def _hints(cause: Cause, peers: Peers, where: Sequence[str]) -> list[Hint | None
     ]
 
 
-def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint32]:
+def cause_flags(metrics: Mapping[str, Values], peers: Peers) -> NDArray[np.uint32]:
     """Return which hints hold of channels as the sum of their flags, [..., channels].
 
     Args:
-        figures: Values by metric (`INPUTS`), [..., channels] each, nan where a channel has none, of learning rates their share of
+        metrics: Values by metric (`INPUTS`), [..., channels] each, nan where a channel has none, of learning rates their share of
             the first; a hint is left out if its metric is missing.
         peers: What tells the same channels apart.
     """
-    shape = np.broadcast_shapes(peers.hops.shape, *(values.shape for values in figures.values()))
+    shape = np.broadcast_shapes(peers.hops.shape, *(values.shape for values in metrics.values()))
     nothing = np.full(shape, np.nan, dtype=np.float32)
 
     def read(metric: str) -> Values:
-        return np.broadcast_to(figures.get(metric, nothing), shape)
+        return np.broadcast_to(metrics.get(metric, nothing), shape)
 
     cosine, parameter, ratio = read("cosine"), read("parameter_cosine"), read("norm_ratio")
     low = read(bounds("norm_ratio")[0])
     age, lost = read("age"), np.isnan(peers.hops)
-    metrics = (
+    of_metrics = (
         (ratio * peers.scales > _LARGE) & (low * peers.scales > 1),
         (read("true_cosine") >= FOLLOWS) & (cosine < FOLLOWS),
         read("sg_learning_rate") < _HARDLY,
@@ -509,7 +509,7 @@ def cause_flags(figures: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
     flags[is_poor & np.array([bool(text) for text, _ in peers.fast_if_poor], dtype=np.bool_)] |= (
         FAST_IF_POOR.flag
     )
-    for causes, conditions in ((_OF_METRICS, metrics), ((*_OF_INTERVALS, _OF_PLACE), last)):
+    for causes, conditions in ((_OF_METRICS, of_metrics), ((*_OF_INTERVALS, _OF_PLACE), last)):
         for cause, holds in zip(causes, conditions, strict=True):
             flags[holds] |= cause.flag
     aligned = np.where(np.isfinite(parameter).any(-1, keepdims=True), parameter, cosine)

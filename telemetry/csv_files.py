@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO, cast, get_args
 
 from antiphon.base.files import fitting, open_text, read_rows, sync_file, sync_folder, writing
-from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
+from antiphon.telemetry.metrics import Kind, Metric, Recorder, RunDescription
 
 HEADER = ("step", "kind", "name", "metric", "value")
-_FIGURES_OF = frozenset(get_args(Kind))
+_KINDS = frozenset(get_args(Kind))
 
 
 class TableRecorder(Recorder):
@@ -66,19 +66,19 @@ class CsvRecorder(TableRecorder):
 
     header = HEADER
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Append one row per metric."""
         self.append((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
 
 
-def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
-    """Yield (step, figure) of every row of a metrics.csv; a last row without an end of line is ignored.
+def read_metrics(path: Path) -> Iterator[tuple[int, Metric]]:
+    """Yield (step, metric) of every row of a metrics.csv; a last row without an end of line is ignored.
 
     Raises:
         RunError: The file cannot be read, or has a row that is not a metric.
     """
     with fitting(path):
         for step, kind, name, metric, value in read_rows(path, HEADER):
-            if kind not in _FIGURES_OF:
+            if kind not in _KINDS:
                 raise ValueError(f"unknown kind {kind!r}")
-            yield int(step), Figure(cast("Kind", kind), name, metric, float(value))
+            yield int(step), Metric(cast("Kind", kind), name, metric, float(value))

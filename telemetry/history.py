@@ -15,13 +15,13 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
-from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.figures import CURVES, SIGNALS, Figure, Kind, Recorder
+from antiphon.telemetry.csv_files import read_metrics
+from antiphon.telemetry.metrics import CURVES, SIGNALS, Kind, Metric, Recorder
 from antiphon.telemetry.plots import chosen, curves_figure
 from antiphon.telemetry.verdicts import shut_so_far
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as MatplotlibFigure
+    from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
@@ -30,7 +30,7 @@ _FEW = 10
 
 
 class HistoryRow(NamedTuple):
-    """One metric (see `Figure`) at one step; the columns of metrics.csv."""
+    """One metric (see `Metric`) at one step; the columns of metrics.csv."""
 
     step: int
     kind: Kind
@@ -52,11 +52,11 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def __init__(
         self,
-        read: Callable[[], Iterable[tuple[int, Figure]]] = tuple,
+        read: Callable[[], Iterable[tuple[int, Metric]]] = tuple,
         names: Collection[str] = (),
         source: History | None = None,
     ) -> None:
-        self._read: Callable[[], Iterable[tuple[int, Figure]]] | None = read
+        self._read: Callable[[], Iterable[tuple[int, Metric]]] | None = read
         self._names_of_run, self._source = names, self if source is None else source
         self._steps = array("q")
         self._about = array("q")
@@ -71,12 +71,12 @@ class History(Recorder, Sequence[HistoryRow]):
         Raises:
             RunError: The file cannot be read.
         """
-        history = cls(partial(read_figures, table), names)
+        history = cls(partial(read_metrics, table), names)
         with fitting(table):
             history._load()
         return history
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Add the metrics of a step."""
         self._load()
         if self._steps and step < self._steps[-1]:
@@ -140,7 +140,7 @@ class History(Recorder, Sequence[HistoryRow]):
     def between(self, after: int, until: int) -> History:
         """Return the history of the steps after `after`, up to `until`; it is read when it is first needed."""
         return History(
-            lambda: ((row[0], Figure(*row[1:])) for row in self if after < row.step <= until), source=self
+            lambda: ((row[0], Metric(*row[1:])) for row in self if after < row.step <= until), source=self
         )
 
     def __len__(self) -> int:
@@ -164,7 +164,7 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def plot(
         self, metrics: str | Sequence[str] | None = None, names: str | Sequence[str] | None = None
-    ) -> MatplotlibFigure:
+    ) -> Figure:
         """Return a matplotlib figure of curves, a panel for each metric.
 
         Args:
@@ -205,10 +205,10 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def _load(self) -> None:
         read, self._read = self._read, None
-        for step, figure in read() if read is not None else ():
-            self._add(step, figure)
+        for step, row in read() if read is not None else ():
+            self._add(step, row)
 
-    def _add(self, step: int, row: Figure) -> None:
+    def _add(self, step: int, row: Metric) -> None:
         about = row[:3]
         number = self._known.get(about)
         if number is None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
-from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
+from antiphon.telemetry.metrics import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements, run_sentences
@@ -445,7 +445,7 @@ def _env_title(metric: str) -> str:
 
 def _series(run: ReportRun, family: str, metric: str) -> Series | None:
     """Return the rows of a metric of a run's agents or channels; None where there are none."""
-    return None if run.data is None else run.data.figures.get((family, metric))
+    return None if run.data is None else run.data.metrics.get((family, metric))
 
 
 def _number(value: float | None) -> str:
@@ -670,7 +670,7 @@ def _beside(runs: Sequence[RunData], measure: Measure) -> str:
 
 
 def _reader(run: RunData) -> Callable[[str], Series | None]:
-    return lambda metric: run.figures.get(("channel", metric))
+    return lambda metric: run.metrics.get(("channel", metric))
 
 
 def _shown(run: RunData, measure: Measure) -> str:

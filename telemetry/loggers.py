@@ -22,7 +22,7 @@ from antiphon.base import kinds
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.extensions import recorder
 from antiphon.base.files import write_text
-from antiphon.telemetry.figures import Figure, Recorder, RunDescription
+from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
 from antiphon.telemetry.tensorboard import RESULTS, Curves
 
 _log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class _Service(Recorder, ABC):
         if run_id != before:
             write_text(id_file, run_id + "\n")
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Log the metrics of one step that are finite, unless an earlier session did."""
         assert self._curves is not None, "begin() comes first"
         self._last_step = step

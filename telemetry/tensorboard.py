@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
-from antiphon.telemetry.figures import (
+from antiphon.telemetry.metrics import (
     METRICS,
     SCORES,
-    Figure,
     HistogramRow,
     Kind,
+    Metric,
     Recorder,
     RunDescription,
     SampleRow,
     is_measured,
 )
 from antiphon.telemetry.names import tag_part
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter, part_rows
 from antiphon.telemetry.verdicts import Undefined
 
@@ -94,19 +94,19 @@ class TensorBoardRecorder(Recorder):
         assert self._begun is not None, "begin() comes first"
         return self._begun
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Write the metrics of one step."""
         events, curves, channels = self._files
         self._last_step = step
         if not self._in_events(step):
             rows = [row for row in rows if is_measured(row.metric)]
         events.scalars(step, curves.scalars(rows))
-        channels.figures(step, rows)
+        channels.metrics(step, rows)
 
     def _in_events(self, step: int) -> bool:
         return step == self._until or in_events(step, self._every)
 
-    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+    def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
         """Write the metrics of the parts of a run in parts at one step."""
         events, curves, channels = self._files
         if self._in_events(step):
@@ -147,12 +147,12 @@ class TensorBoardRecorder(Recorder):
         ]
         events.scalars(self._last_step, [(tag, tag, value) for tag, value in metrics])
         scores = [
-            Figure("agent", name, f"test_{metric}", agent[metric])
+            Metric("agent", name, f"test_{metric}", agent[metric])
             for name, agent in result.get("agents", {}).items()
             for metric in METRICS
             if agent.get(metric) is not None
         ]
-        channels.figures(self._last_step, scores)
+        channels.metrics(self._last_step, scores)
         events.hparams_done(self._last_step)
 
     def sync(self) -> None:
@@ -220,7 +220,7 @@ class Curves:
             else (f"{kind}/{name_part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
         )
 
-    def scalars(self, rows: Iterable[Figure]) -> Iterator[tuple[str, str, float]]:
+    def scalars(self, rows: Iterable[Metric]) -> Iterator[tuple[str, str, float]]:
         """Yield (tag, display name, value) for the metrics of one step: curves, then aggregates over the finite values."""
         grouped: dict[tuple[Kind, str], list[float]] = {}
         for row in rows:

@@ -313,52 +313,52 @@ def telling_row(low: Values, high: Values) -> int:
     return int(rows[-1]) if len(rows) else newest_row(low, high)
 
 
-def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:
+def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:
     """Return the verdicts on channels as the sum of `FLAGS`, [..., channels].
 
     Args:
-        figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
+        metrics: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
             `own_gain`, `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
             ends of the intervals of `SIGNALS`. A verdict is left out if its metric is missing.
         traits: Traits of the same channels.
     """
-    shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
+    shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in metrics.values()))
     flags = np.zeros(shape, dtype=np.uint32)
     for measure in MEASURES:
-        low, high = (figures.get(bound) for bound in bounds(measure))
+        low, high = (metrics.get(bound) for bound in bounds(measure))
         if low is None or high is None:
             continue
         (above, below, around), sound = FLAGS[measure].values(), low <= high
         flags[sound & (low > 0)] += above
         flags[sound & (high < 0)] += below
         flags[sound & (low <= 0) & (high >= 0)] += around
-    low, high = (figures.get(bound) for bound in bounds(OWN_GAIN))
+    low, high = (metrics.get(bound) for bound in bounds(OWN_GAIN))
     if low is not None and high is not None:
         valued = flags & sum(FLAGS["value"].values()) > 0
         flags[~valued & (low > 0)] += FLAGS[""]["better"]
         flags[~valued & (high < 0)] += FLAGS[""]["worse"]
-    age = figures.get("age")
+    age = metrics.get("age")
     if age is not None:
         ticks = np.floor(age / traits.periods) + traits.resends
         # without losses, which are no timing of the system's
         typical = median(np.floor(age / traits.periods))
         flags[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
-    flags[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
-    if (shut := figures.get("shut")) is not None:
+    flags[np.broadcast_to(_silent(metrics, traits), shape)] += FLAGS[""]["silent"]
+    if (shut := metrics.get("shut")) is not None:
         flags[shut == 1] += FLAGS[""]["shut"]
     for signal in SIGNALS:
-        if (highest := figures.get(bounds(signal.metric)[1])) is not None:
+        if (highest := metrics.get(bounds(signal.metric)[1])) is not None:
             flags[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["against"]
     return flags
 
 
-def remark_flags(figures: Mapping[str, Values], channels: int) -> NDArray[np.uint32]:
-    """Return which of `REMARKS` are made on channels as the sum of their flags, [..., channels]; `figures`: see `verdict_flags`."""
-    shape = np.broadcast_shapes((channels,), *(values.shape for values in figures.values()))
+def remark_flags(metrics: Mapping[str, Values], channels: int) -> NDArray[np.uint32]:
+    """Return which of `REMARKS` are made on channels as the sum of their flags, [..., channels]; `metrics`: see `verdict_flags`."""
+    shape = np.broadcast_shapes((channels,), *(values.shape for values in metrics.values()))
     flags = np.zeros(shape, dtype=np.uint32)
     for remark in REMARKS:
-        if all(metric in figures for metric in remark.metrics):
-            holds = remark.holds(*(figures[metric] for metric in remark.metrics))
+        if all(metric in metrics for metric in remark.metrics):
+            holds = remark.holds(*(metrics[metric] for metric in remark.metrics))
             flags[np.broadcast_to(holds, shape)] |= remark.flag
     return flags
 
@@ -375,14 +375,14 @@ def shut_so_far(gates: Values) -> NDArray[np.bool_]:
     return closed & (2 * closed.cumsum(0) > np.isfinite(gates).cumsum(0))
 
 
-def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.bool_]:
+def _silent(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.bool_]:
     """Return which messages carry nothing, [..., channels].
 
     One environment's message has no spread and no entropy over environments, and a single component none of its own.
     """
     silent = np.zeros(traits.periods.shape, dtype=np.bool_)
     energy, spread, entropy = (
-        figures.get(metric) for metric in ("message_energy", "message_std", "symbol_entropy")
+        metrics.get(metric) for metric in ("message_energy", "message_std", "symbol_entropy")
     )
     if energy is not None:
         carrying = np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)

@@ -12,8 +12,8 @@ from antiphon.base.manifests import read_checked
 from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.directory import STUDY
 from antiphon.scenarios.training import RETURN, less_is_better
-from antiphon.telemetry.figures import METRICS
 from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable
+from antiphon.telemetry.metrics import METRICS
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE
 from antiphon.terminal.output import written
 

@@ -101,8 +101,8 @@ def show_decoupling(
 
     names = [c.name for c in scenario.channels if c.coupling.predicts]
     channels = [pair for result in results for pair in result.get("channels", {}).items()]
-    figures = [channel for name, channel in channels if name in names]
-    if not figures:
+    predicting = [channel for name, channel in channels if name in names]
+    if not predicting:
         return
     folders = [Path(result["run_dir"]) for result in results]
     verdicts_by_folder = (
@@ -114,10 +114,12 @@ def show_decoupling(
         if verdicts is not None and verdicts["measure"]
     }
     worth = [
-        figure["value"] for figure in figures if figure.get("value") is not None
+        channel["value"] for channel in predicting if channel.get("value") is not None
     ]  # also without an event file
     value = f", mean value {decimal(sum(worth) / len(worth))}" if worth else ", value not measured"
-    write_line(f"\ndecoupled    {some(names)}: mean cosine {_mean_cosine(figures)}{'' if lines else value}")
+    write_line(
+        f"\ndecoupled    {some(names)}: mean cosine {_mean_cosine(predicting)}{'' if lines else value}"
+    )
     for name, line in lines.items():
         write_line(f"channels     {f'{name}: ' if len(results) > 1 else ''}{line}")
     of_runs = [shut_gates(*pair) for pair in zip(folders, results, strict=True)]
@@ -127,12 +129,12 @@ def show_decoupling(
     _show_comparison(facts, results[0]["steps"])
 
 
-def _mean_cosine(figures: Sequence[Mapping[str, Any]]) -> str:
-    measured = [figure for figure in figures if figure.get("cosine") is not None]
+def _mean_cosine(channels: Sequence[Mapping[str, Any]]) -> str:
+    measured = [channel for channel in channels if channel.get("cosine") is not None]
     if not measured:
         return "not measured"
-    mean = decimal(sum(figure["cosine"] for figure in measured) / len(measured))
-    earlier = [figure["earlier"]["cosine"] for figure in measured if "cosine" in figure.get("earlier", {})]
+    mean = decimal(sum(channel["cosine"] for channel in measured) / len(measured))
+    earlier = [channel["earlier"]["cosine"] for channel in measured if "cosine" in channel.get("earlier", {})]
     return f"{mean} (at step {steps_in_words(earlier)})" if earlier else mean
 
 

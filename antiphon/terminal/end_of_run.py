@@ -11,7 +11,7 @@ from rich.text import Text
 from antiphon.base.errors import with_count
 from antiphon.base.files import display_path
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.figures import METRICS, SCORES
+from antiphon.telemetry.metrics import METRICS, SCORES
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.terminal.output import (
     console,
@@ -46,9 +46,9 @@ def show_result(result: Mapping[str, Any]) -> None:
     goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
     names = sorted(goals, key=lambda name: name not in readouts)
     if any(goal.get(metric) is not None for goal in goals.values() for metric in METRICS):
-        metrics = {metric for goal in goals.values() for metric in SCORES if metric in goal}
+        scores = {metric for goal in goals.values() for metric in SCORES if metric in goal}
         rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names]
-        heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
+        heading = f"test {scores.pop()}" if len(scores) == 1 else "on the test split"
         heading = heading.removeprefix("test ") if result.get("episodes") else heading
         show_measured(["agent", heading, "loss"], rows, most=_ROWS)
     if result["channels"]:
@@ -67,8 +67,8 @@ def show_result(result: Mapping[str, Any]) -> None:
         write_line(f"{'return':<12} –   ({result['no_return']})")
     _show_evaluated(result)
     if result["env"]:
-        figures = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
-        console().print(Text(f"environment  {figures}", style=style))
+        metrics = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
+        console().print(Text(f"environment  {metrics}", style=style))
     updates = {name: int(agent["updates"]) for name, agent in result["agents"].items() if "updates" in agent}
     if updates:
         write_line(f"updates      {updates_in_words(updates)}")
@@ -123,8 +123,8 @@ def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     rows = []
     for result in seeds:
         ended = "" if result["exit"] == "done" else f" ({result['exit']} after step {result['steps']:,})"
-        figures = [written(metric, {**result, **result["env"]}.get(metric)) for metric in summary]
-        rows.append([f"{result['seed']}{ended}", display_path(result["run_dir"]), *figures])
+        metrics = [written(metric, {**result, **result["env"]}.get(metric)) for metric in summary]
+        rows.append([f"{result['seed']}{ended}", display_path(result["run_dir"]), *metrics])
     if summary:
         rows.append([""] * (2 + len(summary)))
     for heading, keys, between in _STATISTICS if summary else ():

@@ -45,7 +45,7 @@ from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.figures import AS_RUN, METRICS, PROBED, SCORES, Figure
+from antiphon.telemetry.metrics import AS_RUN, METRICS, PROBED, SCORES, Metric
 from antiphon.telemetry.tab.judgements import judgements, run_sentences
 from antiphon.telemetry.verdicts import (
     LEFT_OUT,
@@ -78,13 +78,13 @@ _POSITIONS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement: its name and result as plain data, what is stored with the run (by name), figures of channels, how it is printed,
+    """A measurement: its name and result as plain data, what is stored with the run (by name), metrics of channels, how it is printed,
     and why channels have no result."""
 
     name: str
     result: dict[str, Any]
     stored: dict[str, Any]
-    rows: Sequence[Figure]
+    rows: Sequence[Metric]
     show: Callable[[], None]
     undefined: Undefined | None = None
 
@@ -109,10 +109,10 @@ def keep_scores(directory: RunDirectory, simulation: Simulation, evaluation: Eva
     if ending is None or (at_end and not ending):
         return
     rows = [
-        Figure("agent", name, f"{evaluation.split}_{metric}{ending}", figures[metric])
-        for name, figures in evaluation.agents.items()
+        Metric("agent", name, f"{evaluation.split}_{metric}{ending}", metrics[metric])
+        for name, metrics in evaluation.agents.items()
         for metric in METRICS
-        if metric in figures
+        if metric in metrics
     ]
     try:
         keep_measured(directory, simulation.running, {}, rows)
@@ -174,11 +174,11 @@ def result_of(
 
 def show_scores(result: dict[str, Any], evaluation: Evaluation) -> None:
     """Print the scores of a run."""
-    metrics = {metric for figures in evaluation.agents.values() for metric in SCORES if metric in figures}
-    heading = metrics.pop() if len(metrics) == 1 else "metric"
+    scores = {metric for metrics in evaluation.agents.values() for metric in SCORES if metric in metrics}
+    heading = scores.pop() if len(scores) == 1 else "metric"
     rows = [
-        [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures.get("loss")))]
-        for name, figures in evaluation.agents.items()
+        [name, scored(finite(metrics), named=bool(scores)), decimal(finite(metrics.get("loss")))]
+        for name, metrics in evaluation.agents.items()
     ]
     links = "" if evaluation.links.kind == "perfect" else f" · {_links(evaluation.links)}"
     scored_on = f"{evaluation.split} split, {evaluation.examples:,} examples"
@@ -192,7 +192,7 @@ def show_scores(result: dict[str, Any], evaluation: Evaluation) -> None:
     for metric in SCORES:
         if finite(result[metric]) is not None:
             console().print(f"{metric:<9} {scored(finite({metric: result[metric]}))}")
-    values = [value for figures in evaluation.agents.values() for value in figures.values()]
+    values = [value for metrics in evaluation.agents.values() for value in metrics.values()]
     if values and not any(map(isfinite, values)):
         why = "outputs are too large, as of a run that diverged, or none of its targets has a value"
         write_line(f"{title}{links}: no score is finite: {why}")
@@ -366,7 +366,7 @@ def measured_value(
     plain = values.to_dict() | {"alignment": alignments}
     rows = [*value_rows(values), *signal_rows(signals)]
     rows += [
-        Figure("channel", name, metric, like[key])
+        Metric("channel", name, metric, like[key])
         for name, like in alignments.items()
         for key, metric in zip(("cosine", "cosine_ceiling"), PROBED, strict=True)
         if name in highest and like[key] is not None
@@ -450,7 +450,7 @@ def show_causes(directory: RunDirectory, measured: Measured) -> None:
     what most channels of the run have alike, once."""
     from antiphon.telemetry.tab.reading import read_run  # loads TensorBoard
 
-    names = [figure.name for figure in measured.rows]
+    names = [row.name for row in measured.rows]
     data = read_run(directory.path)
     judged = [judgement for judgement in judgements(data) if judgement.cause and judgement.channel in names]
     for sentence in run_sentences(data):

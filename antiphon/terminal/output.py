@@ -19,7 +19,7 @@ from rich.text import Text
 
 from antiphon.base.errors import is_terminal, with_count
 from antiphon.base.files import display_path
-from antiphon.telemetry.figures import METRICS, SCORES
+from antiphon.telemetry.metrics import METRICS, SCORES
 
 _READABLE = 14
 """Characters to which a column of words is squeezed at most."""
@@ -228,12 +228,12 @@ def how_to_look(directory: str | Path) -> None:
     write_line(f"TensorBoard  antiphon tb {shlex.quote(display_path(directory))}")
 
 
-def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
+def scored(metrics: Mapping[str, Any], *, named: bool = False) -> str:
     """Format the metric of an agent's objective: `96.39 %`, or with its name, `bits 0.412`."""
     for metric in SCORES:
-        if metric in figures:
+        if metric in metrics:
             word = f"{metric} " if named and metric != "accuracy" else ""
-            return word + written(metric, figures[metric])
+            return word + written(metric, metrics[metric])
     return "–"
 
 

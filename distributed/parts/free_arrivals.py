@@ -23,7 +23,7 @@ from antiphon.engine.heart.message import Message
 
 
 @dataclass(frozen=True)
-class FreeFigures:
+class ArrivalTotals:
     """Totals of one part."""
 
     returned: int = 0
@@ -37,8 +37,8 @@ class FreeFigures:
     dropped: int = 0
     """Messages that arrived and were never read: the queue was full, or a newer one was there."""
 
-    def __add__(self, other: FreeFigures) -> FreeFigures:
-        return FreeFigures(**{name: number + getattr(other, name) for name, number in vars(self).items()})
+    def __add__(self, other: ArrivalTotals) -> ArrivalTotals:
+        return ArrivalTotals(**{name: number + getattr(other, name) for name, number in vars(self).items()})
 
 
 _OF_WHOLE = -1
@@ -55,12 +55,12 @@ class FreeArrivals:
         settings: Bounds.
 
     Attributes:
-        figures: Totals since the run began.
+        totals: Totals since the run began.
     """
 
     def __init__(self, cut: CutChannels, settings: FreeSettings) -> None:
         self._cut, self._settings = cut, settings
-        self.figures = FreeFigures()
+        self.totals = ArrivalTotals()
         for channel in cut.sending.values():
             channel.ledger.allow_slack(settings.staleness)
         for channel in cut.receiving.values():  # what has not come in time counts as lost
@@ -112,7 +112,7 @@ class FreeArrivals:
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
                 if message.finished_at is None and stamp + self._settings.staleness < step:
-                    self.figures += FreeFigures(given_up=1)
+                    self.totals += ArrivalTotals(given_up=1)
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)
 
@@ -130,11 +130,11 @@ class FreeArrivals:
             if queue and not ledger.aligned and placeholder.read_plan.is_bookable:
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or not placeholder.read_plan.is_bookable:
-                self.figures += FreeFigures(missed=int(placeholder.read_plan.is_bookable))
+                self.totals += ArrivalTotals(missed=int(placeholder.read_plan.is_bookable))
                 fill(placeholder, None)
                 continue
             position = queue.index(chosen[key])
-            self.figures += FreeFigures(dropped=position)
+            self.totals += ArrivalTotals(dropped=position)
             incarnation, message = queue[position]
             del queue[: position + 1]
             self._cut.fill(placeholder, message)
@@ -193,7 +193,7 @@ class FreeArrivals:
             if self._sent.get((returned.channel, returned.stamp)) == returned.incarnation:
                 # else it has been given up, or the part has not sent it since it was restarted
                 del self._sent[returned.channel, returned.stamp]
-                self.figures += FreeFigures(returned=1, staleness=now - returned.stamp)
+                self.totals += ArrivalTotals(returned=1, staleness=now - returned.stamp)
                 self._cut.give_back(
                     returned, now - self._cut.sending[returned.channel].ledger.timetable.return_delay
                 )
@@ -204,13 +204,13 @@ class FreeArrivals:
         if origin > self._newest.get(key, (-1, -1)):
             self._newest[key] = origin
         elif not in_turn:
-            self.figures += FreeFigures(dropped=1)  # a newer one has overtaken it
+            self.totals += ArrivalTotals(dropped=1)  # a newer one has overtaken it
             return
         queue.append((incarnation, message))
         queue.sort(key=lambda queued: (queued[0], queued[1].stamp))
         surplus = max(0, len(queue) - (self._settings.queue if in_turn else 1))
         del queue[:surplus]
-        self.figures += FreeFigures(dropped=surplus)
+        self.totals += ArrivalTotals(dropped=surplus)
 
     # --- state ---------------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class FreeArrivals:
                 for key, queue in self._queues.items()
             },
             "due": [list(key) for key in self._cut.unfilled_messages],
-            "figures": asdict(self.figures),
+            "figures": asdict(self.totals),  # the word of checkpoints
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -244,4 +244,4 @@ class FreeArrivals:
         cut.unfilled_messages = {
             (key, stamp): cut.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]
         }
-        self.figures = FreeFigures(**state["figures"])
+        self.totals = ArrivalTotals(**state["figures"])

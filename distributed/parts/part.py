@@ -29,9 +29,9 @@ from antiphon.engine.environment import EnvironmentRunner, environment_state, si
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.metrics.newest import NewestFigures
+from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
-from antiphon.engine.metrics.step_metrics import Row, keep_figures
+from antiphon.engine.metrics.step_metrics import Row, keep_metrics
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered
@@ -40,7 +40,7 @@ from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.metrics import Metric
 
 LEARNED = ("learners", "predictors", "inputs", "outliers", "gates", OBJECTS)
 """Keys of a system's state that are no messages or windows; the last only where there are any."""
@@ -121,7 +121,7 @@ class Part:
         self._boundary = Boundary(self._cut, self.free or LockstepArrivals(self._cut, self.lookahead))
         self.world = EnvironmentRunner(self._env, signals_read(system), seed)
         part_system.schedule.begin_episode(0, self._env.episode_length)
-        self.train_means, self.newest = MeanAccumulator(part_system), NewestFigures(part_system)
+        self.train_means, self.newest = MeanAccumulator(part_system), NewestMetrics(part_system)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.row: PartRow | None = None
         self.now = 0
@@ -172,7 +172,7 @@ class Part:
             self._unchecked = False
         self.row = None
         if watched:
-            keep_figures(self, step, watched)
+            keep_metrics(self, step, watched)
         if log_steps is not None and recorded:
             self.backend.synchronize()
             self.row = self._row(step, sampled=log_steps.sampled(step))
@@ -181,7 +181,7 @@ class Part:
         base, row = self.backend.stacked.single_system, Row.of(self, step, sampled=sampled)
         sent_channels = {name for name, channel in base.channels.items() if channel.sender in base.agents}
         row = Row(
-            [figure for figure in row.figures if self._is_own(figure.kind, figure.name, figure.metric)],
+            [metric for metric in row.metrics if self._is_own(metric.kind, metric.name, metric.metric)],
             [histogram for histogram in row.histograms if histogram[1] in sent_channels],
             [sample for sample in row.samples if sample[0] in sent_channels],
             row.env,
@@ -328,26 +328,26 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
         channels: All, states too, in canonical order.
     """
     rows_of_parts = [*rows]
-    figures: list[Figure] = []
+    metrics: list[Metric] = []
     histograms, samples = [], []
     returns: dict[str, float] = {}
     sums: Tree = {}
     for part_row in rows_of_parts:
-        figures += part_row.row.figures
+        metrics += part_row.row.metrics
         histograms += part_row.row.histograms
         samples += part_row.row.samples
         returns.update(part_row.row.returns)
         sums.update(part_row.sums)
     # What only the receiver of a channel has, its synthetic input's loss, comes before what its sender has.
-    figures.sort(key=lambda figure: figure.metric != "si_loss")
-    figures_by_subject: dict[tuple[str, str], list[Figure]] = {}
-    for figure in figures:
-        figures_by_subject.setdefault((figure.kind, figure.name), []).append(figure)
+    metrics.sort(key=lambda metric: metric.metric != "si_loss")
+    metrics_by_subject: dict[tuple[str, str], list[Metric]] = {}
+    for metric in metrics:
+        metrics_by_subject.setdefault((metric.kind, metric.name), []).append(metric)
     order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
     readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     sampled = [channel.name for channel in readouts_first]
     row = Row(
-        [figure for key in order for figure in figures_by_subject.get(key, ())],
+        [metric for key in order for metric in metrics_by_subject.get(key, ())],
         sorted(histograms, key=lambda histogram: channels.index(histogram[1])),
         sorted(samples, key=lambda sample: sampled.index(sample[0])),
         rows_of_parts[0].row.env,

@@ -19,7 +19,7 @@ from antiphon.base.errors import EngineError
 from antiphon.distributed.parts.part import Part, PartRow, merge_states
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 Stop = Callable[[], bool]
 """Whether the training loop is to end: a signal has come, or its time is over."""
@@ -61,7 +61,7 @@ class Parts(Protocol):
     def scatter(self, state: Mapping[str, Any]) -> None:
         """Have all parts take over the state of the whole simulation; what was under way between them is dropped."""
 
-    def statistics(self) -> list[PartFigures]:
+    def statistics(self) -> list[PartMetrics]:
         """Return the metrics of each part, in order, as they are known without waiting for a part."""
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class LocalParts:
             self.close()
             raise
         self._began = time.perf_counter()
-        self._figures = [PartFigures(part=part.index, machine=platform.node()) for part in self.parts]
+        self._metrics = [PartMetrics(part=part.index, machine=platform.node()) for part in self.parts]
 
     def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
         """See `Parts.advance`."""
@@ -114,9 +114,9 @@ class LocalParts:
 
     def _count(self, index: int, **more: Any) -> None:
         """Add to the totals of a part."""
-        figures = self._figures[index]
-        totals = {name: getattr(figures, name) + value for name, value in more.items()}
-        self._figures[index] = replace(figures, steps_taken=self.parts[index].now, **totals)
+        metrics = self._metrics[index]
+        totals = {name: getattr(metrics, name) + value for name, value in more.items()}
+        self._metrics[index] = replace(metrics, steps_taken=self.parts[index].now, **totals)
 
     def rows(self) -> list[PartRow]:
         """See `Parts.rows`."""
@@ -131,10 +131,10 @@ class LocalParts:
         for part in self.parts:
             part.load_state_dict(dict(state))
 
-    def statistics(self) -> list[PartFigures]:
+    def statistics(self) -> list[PartMetrics]:
         """See `Parts.statistics`; no part waits, as the parts take turns."""
         seconds = time.perf_counter() - self._began
-        return [replace(figures, seconds=seconds) for figures in self._figures]
+        return [replace(metrics, seconds=seconds) for metrics in self._metrics]
 
     def close(self) -> None:
         """See `Parts.close`."""

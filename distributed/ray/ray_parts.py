@@ -33,7 +33,7 @@ from antiphon.distributed.ray.worker import (
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream
 from antiphon.nets.isolation.matmul_precision import matmul_precision
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class RayParts:
         self._rows: list[PartRow] = []
         self._began = time.monotonic()
         self._keep_at = self._began + keep_every
-        self._figures = [PartFigures(part=index) for index in range(self._count)]
+        self._metrics = [PartMetrics(part=index) for index in range(self._count)]
         self._actors: list[Any] = []
         self._addresses: dict[int, Address] = {}
         """At which each part takes exchanges."""
@@ -186,7 +186,7 @@ class RayParts:
             if result.state and (state := self._exchanged(index)):
                 self._keep(index, state)
         self._rows = [result.row for result in results if result.row is not None]
-        return {figures.steps_taken for figures, _ in answers}
+        return {metrics.steps_taken for metrics, _ in answers}
 
     def rows(self) -> list[PartRow]:
         """See `Parts.rows`."""
@@ -211,7 +211,7 @@ class RayParts:
         start = time.monotonic()
         self._keep_all(state)
         self._begin()
-        self._at = self._figures[0].steps_taken
+        self._at = self._metrics[0].steps_taken
         self._keep_later(start)
 
     def _keep_all(self, state: Mapping[str, Any]) -> None:
@@ -285,10 +285,10 @@ class RayParts:
             line for _, measured in answers if isinstance(measured, MeasuredLines) for line in measured.lines
         ]
 
-    def statistics(self) -> list[PartFigures]:
+    def statistics(self) -> list[PartMetrics]:
         """See `Parts.statistics`."""
         seconds = time.monotonic() - self._began
-        return [replace(figures, seconds=seconds) for figures in self._figures]
+        return [replace(metrics, seconds=seconds) for metrics in self._metrics]
 
     def close(self) -> None:
         """See `Parts.close`."""
@@ -327,7 +327,7 @@ class RayParts:
 
     def _submit_listen(self, index: int) -> Any:
         """Have a part open its address, once Ray has started it."""
-        return self._submit(index, "listen", self._figures[index], max_task_retries=-1)
+        return self._submit(index, "listen", self._metrics[index], max_task_retries=-1)
 
     def _submit_begin(self, index: int) -> Any:
         """Have a part begin from its newest state, which it is given; one that does not get it does not begin."""
@@ -407,10 +407,10 @@ class RayParts:
             call.pending[self._submit_listen(index)] = index
             call.late_at[index] = time.monotonic() + _STARTED_WITHIN
             return
-        figures, outcome = answer
+        metrics, outcome = answer
         if isinstance(outcome, Listening):  # it is there again
             call.pending[self._submit_begin_alone(index, outcome.address)] = index
-        elif isinstance(outcome, Begun) or (figures.steps_taken < call.until and not call.halted):
+        elif isinstance(outcome, Begun) or (metrics.steps_taken < call.until and not call.halted):
             call.pending[self._submit(index, *call.arguments)] = index
         else:
             call.end(index, answer)
@@ -429,7 +429,7 @@ class RayParts:
             AntiphonError: What the worker raised.
             RunError: It has died too often.
         """
-        figures, answer, ray_errors = self._figures[index], None, self._ray.exceptions
+        metrics, answer, ray_errors = self._metrics[index], None, self._ray.exceptions
         try:
             answer = self._ray.get(ref)
         except ray_errors.RayTaskError as error:
@@ -437,7 +437,7 @@ class RayParts:
                 raise error.cause from error
             raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
         except ray_errors.ActorDiedError as error:
-            line = f"died after step {figures.steps_taken} and cannot be restarted ({first_line(error)})"
+            line = f"died after step {metrics.steps_taken} and cannot be restarted ({first_line(error)})"
             raise RunError(f"ray: part {index} {line}") from None
         except (ray_errors.UnserializableException, ray_errors.RuntimeEnvSetupError) as error:
             # It would be so again: what it was given cannot be loaded there, such as a name that only this process has.
@@ -446,9 +446,9 @@ class RayParts:
         except ray_errors.RayError:
             pass
         if answer is not None:
-            self._figures[index] = answer[0]
-        elif figures.alive:
-            self._figures[index] = replace(figures, alive=False, incarnation=figures.incarnation + 1)
-        if self._figures[index].incarnation > figures.incarnation:
-            _log.warning("part %d died after step %d; Ray restarts it", index, figures.steps_taken)
+            self._metrics[index] = answer[0]
+        elif metrics.alive:
+            self._metrics[index] = replace(metrics, alive=False, incarnation=metrics.incarnation + 1)
+        if self._metrics[index].incarnation > metrics.incarnation:
+            _log.warning("part %d died after step %d; Ray restarts it", index, metrics.steps_taken)
         return answer

@@ -28,7 +28,7 @@ from antiphon.engine.features.sweep import SweepOrder
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream, to_bytes
 from antiphon.nets.isolation.matmul_precision import set_matmul_precision
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class MeasuredLines:
 
 Outcome = Listening | Begun | Results | MeasuredLines | Broken
 """What comes of a call; after a broken connection all parts have to begin a new epoch."""
-Answer = tuple[PartFigures, Outcome]
+Answer = tuple[PartMetrics, Outcome]
 """The metrics of a part, which does not know its seconds since the run began, and the outcome of a call."""
 
 
@@ -132,7 +132,7 @@ class PartWorker:
         """Taken from the inbox and not delivered."""
         self._broken: Broken | None = None
         """Which connection of this epoch has broken, in lockstep, where an exchange may be lost."""
-        self._figures = PartFigures(part=index)
+        self._metrics = PartMetrics(part=index)
         self._bytes_before = 0, 0
         """Sent and received by former processes of the part."""
         self._due_at = 0.0
@@ -156,25 +156,25 @@ class PartWorker:
             line = str(error) if error_class else f"{type(error).__name__}: {error}"
             raise (error_class or errors.RunError)(line) from error
 
-    def listen(self, figures: PartFigures) -> Answer:
+    def listen(self, metrics: PartMetrics) -> Answer:
         """Return the address at which the part takes exchanges (`Address`).
 
         Args:
-            figures: Totals of former processes of the part, and its incarnation.
+            metrics: Totals of former processes of the part, and its incarnation.
         """
         if self._sockets is None:
             torch.set_num_threads(1)
             set_matmul_precision(self._precision)
             host = self._host or importlib.import_module("ray").util.get_node_ip_address()
-            self._sockets = Sockets(figures.part, self._secret, host, self._take, self._serve_driver)
-            self._bytes_before = figures.bytes_sent, figures.bytes_received
-            unseen = bool(figures.machine) and figures.alive  # its process has died between two calls
-            number = figures.incarnation + unseen
-            self._figures = replace(figures, machine=socket.gethostname(), incarnation=number, alive=True)
+            self._sockets = Sockets(metrics.part, self._secret, host, self._take, self._serve_driver)
+            self._bytes_before = metrics.bytes_sent, metrics.bytes_received
+            unseen = bool(metrics.machine) and metrics.alive  # its process has died between two calls
+            number = metrics.incarnation + unseen
+            self._metrics = replace(metrics, machine=socket.gethostname(), incarnation=number, alive=True)
         else:
-            self._figures = replace(self._figures, incarnation=figures.incarnation)
-        address = self._figures.incarnation, self._sockets.host, self._sockets.port
-        return self._figures, Listening(address)
+            self._metrics = replace(self._metrics, incarnation=metrics.incarnation)
+        address = self._metrics.incarnation, self._sockets.host, self._sockets.port
+        return self._metrics, Listening(address)
 
     def begin(
         self,
@@ -199,15 +199,15 @@ class PartWorker:
             self._built.close()
             self._built = None
         if self._built is None:
-            self._built = make(self._figures.part)
+            self._built = make(self._metrics.part)
             backend = self._built.backend
             sweep, agents = backend.features.of(SweepOrder), backend.stacked.single_system.agents.values()
             large = sum(p.nbytes for agent in agents for p in agent.learner.parameters.values()) >= _LARGE
             if sweep is not None and large:
                 sweep.before = spare_memory
         part = self._built
-        part.restart(self._figures.incarnation, state if has_state else None)
-        self._figures = replace(self._figures, steps_taken=part.now)
+        part.restart(self._metrics.incarnation, state if has_state else None)
+        self._metrics = replace(self._metrics, steps_taken=part.now)
         self._epoch, self._broken = epoch, None
         self._sockets.connect(
             epoch,
@@ -215,7 +215,7 @@ class PartWorker:
             free=part.free is not None,
         )
         self._due_at = time.monotonic() + self._keep_every
-        return self._figures, Begun()
+        return self._metrics, Begun()
 
     def advance(self, call: int, until: int, log_steps: LogSteps | None) -> Answer:
         """Take steps up to one, or fewer where the call is halted; with its own state, where that is due in free mode.
@@ -232,17 +232,17 @@ class PartWorker:
         while part.now < until and self._receive(call, lambda: self._late(until)):
             start = time.perf_counter()
             part.step(log_steps)
-            self._count(computing=self._figures.computing + time.perf_counter() - start)
+            self._count(computing=self._metrics.computing + time.perf_counter() - start)
             self._send()
         if part.free is not None:  # one that was started again may lack the step that this part is at
             self._send()
         if part.now < until:
-            return self._figures, self._broken or Results()
+            return self._metrics, self._broken or Results()
         if part.free is None or time.monotonic() < self._due_at:
-            return self._figures, Results(part.row)
+            return self._metrics, Results(part.row)
         self._due_at = time.monotonic() + self._keep_every
         self._ready = part.own_state()
-        return self._figures, Results(part.row, state=True)
+        return self._metrics, Results(part.row, state=True)
 
     def gather(self, call: int, step: int, log_steps: LogSteps | None) -> Answer:
         """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
@@ -252,9 +252,9 @@ class PartWorker:
         if part.now < step:
             return answer
         if not self._receive(call, late):
-            return self._figures, self._broken or Results()
+            return self._metrics, self._broken or Results()
         self._ready = part.state_dict()
-        return self._figures, Results(state=True)
+        return self._metrics, Results(state=True)
 
     def measure(self, *_: object) -> Answer:
         """Measure the lines to all neighbours: how long a byte takes, and how many follow it in which time.
@@ -268,7 +268,7 @@ class PartWorker:
             size, count = (sockets.largest(neighbour), _ECHOES) if together else (0, 1)
             answers = sockets.echoes(neighbour, size, count, _ECHO_WITHIN)
             if answers is None:
-                return self._figures, Broken(f"part {neighbour} does not answer part {part.index}")
+                return self._metrics, Broken(f"part {neighbour} does not answer part {part.index}")
             echoes[neighbour].append(answers)
         lines = []
         for neighbour, (*alone, full) in echoes.items():
@@ -278,7 +278,7 @@ class PartWorker:
             lines.append(
                 MeasuredLine(part.index, neighbour, *measured, sockets.congestion_control(neighbour))
             )
-        return self._figures, MeasuredLines(tuple(lines))
+        return self._metrics, MeasuredLines(tuple(lines))
 
     # --- calls at any time -----------------------------------------------------------------------------------
 
@@ -319,14 +319,14 @@ class PartWorker:
         return self._sockets
 
     def _count(self, **totals: Any) -> None:
-        """Bring the figures up to date; by the thread that takes steps alone."""
+        """Bring the metrics up to date; by the thread that takes steps alone."""
         now, behind = self._part.now, self._part.behind
         sent, received = self._bytes_before
         totals |= {
             "bytes_sent": sent + self._connections.written,
             "bytes_received": received + self._connections.read,
         }
-        self._figures = replace(self._figures, steps_taken=now, staleness=behind, **totals)
+        self._metrics = replace(self._metrics, steps_taken=now, staleness=behind, **totals)
 
     def _late(self, until: int) -> list[int]:
         """Return the neighbours that the coming step waits for.
@@ -345,7 +345,7 @@ class PartWorker:
         part = self._part
         for neighbour in part.neighbours:
             self._connections.send(neighbour, part.collect(neighbour))
-        self._count(calls=self._figures.calls + len(part.neighbours))
+        self._count(calls=self._metrics.calls + len(part.neighbours))
 
     def _receive(self, call: int, late: Callable[[], list[int]]) -> bool:
         """Deliver what has come, and wait while someone is late; False: the call was halted, or a connection has broken."""
@@ -377,7 +377,7 @@ class PartWorker:
 
     def _wait(self, missing: Collection[int]) -> None:
         """Wait until something has come."""
-        start, before = time.monotonic(), self._figures.waiting
+        start, before = time.monotonic(), self._metrics.waiting
         item = self._inbox.get()
         if item is not None:
             self._arrived.append(item)

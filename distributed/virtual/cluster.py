@@ -20,7 +20,7 @@ from antiphon.distributed.virtual.profile import SECONDS_A_DAY, ClusterProfile
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.nets.random import normal, seed_for, uniform
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 # Events of one time happen in this order: what a step sends reaches, over a link without latency, the steps that begin then.
 _END, _ARRIVAL, _FAILURE, _RETURN, _BEGIN = range(5)
@@ -273,7 +273,7 @@ class VirtualCluster:
         self._schedule_failure(number)
         self._push(self.seconds, _BEGIN, number)
 
-    # --- figures -----------------------------------------------------------------------------------------
+    # --- metrics -----------------------------------------------------------------------------------------
 
     def account(self) -> None:
         """Bring the totals of all machines up to the present time."""
@@ -287,11 +287,11 @@ class VirtualCluster:
         useful = sum(machine.computing - machine.repeated for machine in self.machines)
         return useful / (len(self.machines) * self.seconds) if self.seconds else 1.0
 
-    def statistics(self) -> list[PartFigures]:
+    def statistics(self) -> list[PartMetrics]:
         """Return the metrics of each part up to the present time; one whose machine is away is not alive."""
         self.account()
         return [
-            PartFigures(
+            PartMetrics(
                 part=number,
                 machine=host.name,
                 steps_taken=part.now,

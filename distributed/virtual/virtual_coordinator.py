@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
-from antiphon.distributed.parts.free_arrivals import FreeFigures
+from antiphon.distributed.parts.free_arrivals import ArrivalTotals
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
@@ -39,7 +39,7 @@ from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.objects import lost_state
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 _TIMED_STEPS = 24
 """Steps that are timed of each part whose machine's profile says `measure`."""
@@ -121,7 +121,7 @@ class VirtualCoordinator(Executor):
         self.cluster = VirtualCluster(self.profile, self._parts, seconds, running.seed)
         self._at_start, self._present = snapshot(system), running.signals
         self._newest: dict[int, AgentReport] = {}
-        self._before = FreeFigures()
+        self._before = ArrivalTotals()
         running.compute_by(StackedBackend(self._view(system), stacked=False), self._parts[0].world)
         running.begin_means()
         self.warnings = [
@@ -221,18 +221,18 @@ class VirtualCoordinator(Executor):
         events = running.system.divergence_rule.events
         events[:] = sorted(dict.fromkeys(all_events), key=lambda event: event[0])
 
-    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
         """Return no row, as the running scenario has what is learned, and the metrics of the machines."""
         del running
         return None, self.cluster.statistics()
 
-    def figures(self) -> dict[str, float]:
-        """Return the run's metrics of virtual time: see `Simulation.figures`."""
+    def metrics(self) -> dict[str, float]:
+        """Return the run's metrics of virtual time: see `Simulation.metrics`."""
         cluster, machines = self.cluster, self.cluster.machines
         goodput = cluster.goodput
         seconds = len(machines) * cluster.seconds or 1.0
         calls = sum(machine.calls for machine in machines)
-        figures = {
+        metrics = {
             "simulated_seconds": cluster.seconds,
             "goodput": goodput,
             "waiting": sum(sum(machine.waiting.values()) for machine in machines) / seconds,
@@ -243,13 +243,13 @@ class VirtualCoordinator(Executor):
         }
         arrivals = [part.free for part in self._parts if part.free is not None]
         before = vars(self._before)
-        self._before = sum((arrival.figures for arrival in arrivals), FreeFigures())
+        self._before = sum((arrival.totals for arrival in arrivals), ArrivalTotals())
         since = {name: total - before[name] for name, total in vars(self._before).items()}
-        figures["missed"] = float(since["missed"])
+        metrics["missed"] = float(since["missed"])
         if since["returned"]:
-            figures["gradient_age"] = since["staleness"] / since["returned"]
-            figures["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
-        return figures
+            metrics["gradient_age"] = since["staleness"] / since["returned"]
+            metrics["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
+        return metrics
 
     # --- state -------------------------------------------------------------------------------------------
 
@@ -305,7 +305,7 @@ class VirtualCoordinator(Executor):
             running.restart(replace(running.settings, seed=state["seed"]))
         state = copy_tree(state)
         self.cluster.load_state_dict(state["virtual"]["cluster"])
-        self._before = FreeFigures(**state["virtual"]["before"])
+        self._before = ArrivalTotals(**state["virtual"]["before"])
         self._newest = {}
         running.load_outcome(state)
         self._note_events(running)

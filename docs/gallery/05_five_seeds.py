@@ -27,5 +27,5 @@ variants = {name: {"coupling": name} for name in ("locked", "decoupled", "detach
 table = antiphon.study(signs, variants=variants, seeds=5, logdir="runs/couplings")
 print(table)
 table.plot().savefig("five-seeds.png", dpi=150)
-figures = table.to_pandas().set_index("variant")
-assert figures.loc["decoupled", "low"] > figures.loc["detached", "high"]  # the intervals are apart
+by_variant = table.to_pandas().set_index("variant")
+assert by_variant.loc["decoupled", "low"] > by_variant.loc["detached", "high"]  # the intervals are apart

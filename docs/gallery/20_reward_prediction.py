@@ -23,7 +23,7 @@ scenario = antiphon.Scenario(
 with antiphon.Simulation(scenario) as simulation:
     simulation.run(steps=2000, progress=False)
     error = simulation.train_means.row()["oracle"]["error"]
-    length = simulation.world.figures()["episode_length"]
+    length = simulation.world.metrics()["episode_length"]
     print(f"the door is open after {length:.1f} steps; the squared error of the prediction is {error:.3f}")
 rate = 1 / length  # of steps with the reward 1
 assert length < 10  # 40 steps at most

@@ -156,7 +156,7 @@ def show_value(tab: Tab) -> None:
 def most_valued(folder: Path) -> int:
     """Return the number of the channel of the most certain value of those whose messages were kept."""
     run = read_run(folder)
-    series = run.figures["channel", "value_low"]
+    series = run.metrics["channel", "value_low"]
     values = series.values[series.steps.tolist().index(STEP)]
     return max(
         (index for index in run.messages if values[index] == values[index]),

@@ -149,8 +149,8 @@ class Evaluation:
     __repr__ = __str__
 
 
-def _written(figures: Mapping[str, float]) -> str:
-    words = (f"accuracy {100 * v:.2f} %" if k == "accuracy" else f"{k} {v:.4f}" for k, v in figures.items())
+def _written(metrics: Mapping[str, float]) -> str:
+    words = (f"accuracy {100 * v:.2f} %" if k == "accuracy" else f"{k} {v:.4f}" for k, v in metrics.items())
     return ", ".join(words)
 
 
@@ -303,10 +303,10 @@ def _score_environment(
 ) -> Scored:
     """Run a system forward, once through a split."""
     if env.evaluation_steps is None:
-        figures = ", ".join(env.figures())
+        metrics = ", ".join(env.metrics())
         progress = (
-            f"its own metrics in the run show progress: {figures}"
-            if figures
+            f"its own metrics in the run show progress: {metrics}"
+            if metrics
             else "the run's losses show progress"
         )
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")

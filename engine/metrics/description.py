@@ -19,7 +19,7 @@ from antiphon.scenarios.scenario_warnings import (
 )
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.telemetry.figures import RunDescription
+from antiphon.telemetry.metrics import RunDescription
 from antiphon.telemetry.timeline_text import Timeline
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from antiphon.engine.heart.clock import Clock, SendTimes
 from antiphon.engine.heart.window_grid import EpisodeWindows, WindowGrid
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind
+from antiphon.telemetry.metrics import HistogramRow, Kind, Metric
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
@@ -58,7 +58,7 @@ class _Rhythm:
         return source.latest(source_step) == source_step
 
 
-class NewestFigures:
+class NewestMetrics:
     """The newest metrics since the previous log entry of what happens at some steps only.
 
     Args:
@@ -80,9 +80,9 @@ class NewestFigures:
         self._order: dict[Owner, int] = {owner: index for index, owner in enumerate(owners)}
         self._complete: set[int] = set()
         """Places of those whose metrics have been taken of all since the previous entry."""
-        self._newest: dict[Owner, dict[str, Figure]] = {}
+        self._newest: dict[Owner, dict[str, Metric]] = {}
         """The newest metrics since the previous entry."""
-        self._before: dict[Owner, dict[str, Figure]] = {}
+        self._before: dict[Owner, dict[str, Metric]] = {}
         """The newest metrics of earlier entries."""
         self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
@@ -113,44 +113,44 @@ class NewestFigures:
             (learning if rhythm.metric else messages).extend(names)
         return Watched(frozenset(learning), frozenset(messages)) if learning or messages else None
 
-    def add(self, figures: Iterable[Figure], histograms: Iterable[HistogramRow] = ()) -> None:
+    def add(self, metrics: Iterable[Metric], histograms: Iterable[HistogramRow] = ()) -> None:
         """Keep metrics and histograms of a step, in place of older ones."""
-        for figure in figures:
-            self._newest.setdefault((figure.kind, figure.name), {})[figure.metric] = figure
+        for row in metrics:
+            self._newest.setdefault((row.kind, row.name), {})[row.metric] = row
         self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
 
-    def completed(self, figures: Sequence[Figure]) -> list[Figure]:
+    def completed(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Return the metrics of an entry with those that its step does not have, and keep what not every entry has."""
-        entry = self._completed(figures, self._newest)
-        self.add(figure for figure in figures if (figure.kind, figure.name) in self._occasional)
+        entry = self._completed(metrics, self._newest)
+        self.add(row for row in metrics if (row.kind, row.name) in self._occasional)
         return entry
 
     def _completed(
-        self, figures: Sequence[Figure], missed: Mapping[Owner, Mapping[str, Figure]]
-    ) -> list[Figure]:
+        self, metrics: Sequence[Metric], missed: Mapping[Owner, Mapping[str, Metric]]
+    ) -> list[Metric]:
         if not missed:
-            return list(figures)
-        by_owner: dict[Owner, list[Figure]] = {}
-        for figure in figures:
-            by_owner.setdefault((figure.kind, figure.name), []).append(figure)
+            return list(metrics)
+        by_owner: dict[Owner, list[Metric]] = {}
+        for row in metrics:
+            by_owner.setdefault((row.kind, row.name), []).append(row)
         for owner, newest in missed.items():
-            logged = {figure.metric for figure in by_owner.get(owner, ())}
-            missing = [figure for metric, figure in newest.items() if metric not in logged]
+            logged = {row.metric for row in by_owner.get(owner, ())}
+            missing = [row for metric, row in newest.items() if metric not in logged]
             if missing:  # a synthetic input's loss comes first: parts have it apart from what the sender has
                 by_owner[owner] = sorted(
-                    [*by_owner.get(owner, ()), *missing], key=lambda figure: figure.metric != "si_loss"
+                    [*by_owner.get(owner, ()), *missing], key=lambda row: row.metric != "si_loss"
                 )
         ordered = sorted(by_owner, key=lambda owner: self._order.get(owner, len(self._order)))
-        return [figure for owner in ordered for figure in by_owner[owner]]
+        return [row for owner in ordered for row in by_owner[owner]]
 
     def completed_histograms(self, rows: Sequence[HistogramRow]) -> list[HistogramRow]:
         """Return the histograms of an entry with those that its step does not have."""
         rows_of = self._histograms | {(name, metric): row for row in rows for _, name, metric, *_ in (row,)}
         return sorted(rows_of.values(), key=lambda row: self._order[row[0], row[1]])
 
-    def latest(self, figures: Sequence[Figure]) -> list[Figure]:
+    def latest(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Return the metrics of a step with the newest of those that it does not have, also from before the previous entry."""
-        return self._completed(figures, _merged(self._before, self._newest))
+        return self._completed(metrics, _merged(self._before, self._newest))
 
     def end_row(self) -> None:
         """Begin anew: an entry has been written."""
@@ -161,7 +161,7 @@ class NewestFigures:
         """Return what has been kept since the previous entry: metrics by kind and name. Histograms are left out."""
         state: dict[str, Any] = {}
         for (kind, name), newest in self._newest.items():
-            state.setdefault(kind, {})[name] = {metric: figure.value for metric, figure in newest.items()}
+            state.setdefault(kind, {})[name] = {metric: row.value for metric, row in newest.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -169,7 +169,7 @@ class NewestFigures:
         self._histograms, self._complete = {}, set()
         kinds: tuple[Kind, ...] = ("agent", "channel")
         self._newest = {
-            (kind, name): {metric: Figure(kind, name, metric, value) for metric, value in values.items()}
+            (kind, name): {metric: Metric(kind, name, metric, value) for metric, value in values.items()}
             for kind in kinds
             for name, values in state.get(kind, {}).items()
             if (kind, name) in self._order
@@ -177,8 +177,8 @@ class NewestFigures:
 
 
 def _merged(
-    older: Mapping[Owner, dict[str, Figure]], newer: Mapping[Owner, dict[str, Figure]]
-) -> dict[Owner, dict[str, Figure]]:
+    older: Mapping[Owner, dict[str, Metric]], newer: Mapping[Owner, dict[str, Metric]]
+) -> dict[Owner, dict[str, Metric]]:
     """Return the newer of each metric: an owner keeps the older ones of which there is no newer one."""
     return {**older, **{owner: {**older.get(owner, {}), **metrics} for owner, metrics in newer.items()}}
 

@@ -130,7 +130,7 @@ class AgentReport:
             names = tuple(single.name for _, single in self._stacked.singles(agent))
             yield names, losses.select_members(self._stacked.places_of(agent))
 
-    def figures(self) -> dict[str, dict[str, float]]:
+    def metrics(self) -> dict[str, dict[str, float]]:
         """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
         return {
             single.name: {name: float(values[n]) for name, values in metrics.items()}
@@ -236,7 +236,7 @@ Sums = tuple[Tensor, Tensor, int | Tensor]
 """Sums of the loss, of the metric, and of the targets that both are over."""
 
 
-FigureSums = tuple[Tensor, Tensor]
+MetricSums = tuple[Tensor, Tensor]
 """Sums of policies' metrics over windows, and how many of these were finite, [N, metrics] each."""
 
 
@@ -275,7 +275,7 @@ class MeanAccumulator:
         self._batch = system.batch
         self._sums: dict[tuple[str, ...], Sums] = {}
         """Sums by agents: one, or the members of a stack ([N] each)."""
-        self._figures: dict[tuple[str, ...], FigureSums] = {}
+        self._metrics: dict[tuple[str, ...], MetricSums] = {}
         self._names: dict[tuple[str, ...], list[str]] = {}
         """The names of policies' metrics, by agents."""
         self._row: tuple[Any, Any] = ({}, {})
@@ -286,7 +286,7 @@ class MeanAccumulator:
 
     def add(self, report: AgentReport) -> None:
         """Add the losses of one step."""
-        for agent, losses, figures in report.by_stack():
+        for agent, losses, metrics in report.by_stack():
             agents = agent.member_names
             assert agent.goal is not None
             before, loss = _stacked(self._sums, agents), losses.before_scale(agent.goal, self._batch)
@@ -295,19 +295,19 @@ class MeanAccumulator:
             else:
                 sums = torch._foreach_add(before[:2], [loss, losses.score])
                 self._sums[agents] = (sums[0], sums[1], before[2] + losses.target_count)
-            if not figures:
+            if not metrics:
                 continue
-            self._names[agents] = list(figures)
-            values = torch.stack(tuple(figures.values()), 1)
-            finite, earlier = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)
-            self._figures[agents] = earlier[0] + values.where(finite, 0.0), earlier[1] + finite
+            self._names[agents] = list(metrics)
+            values = torch.stack(tuple(metrics.values()), 1)
+            finite, earlier = values.isfinite(), _stacked(self._metrics, agents) or (0.0, 0)
+            self._metrics[agents] = earlier[0] + values.where(finite, 0.0), earlier[1] + finite
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
 
         Also the metrics of policies, means over windows.
         """
-        return self._means(self._sums, self._figures)
+        return self._means(self._sums, self._metrics)
 
     def _means(self, *sums: Any) -> dict[str, dict[str, float]]:
         means: dict[str, dict[str, float]] = {}
@@ -324,16 +324,16 @@ class MeanAccumulator:
                         policy_sums["counts"].tolist(),
                         strict=True,
                     )
-                    means[name] |= {figure: total / count for figure, total, count in columns if count}
+                    means[name] |= {metric: total / count for metric, total, count in columns if count}
         return means
 
     def _by_agent(
-        self, sums: Mapping[tuple[str, ...], Sums], figures: Mapping[tuple[str, ...], FigureSums]
+        self, sums: Mapping[tuple[str, ...], Sums], metrics: Mapping[tuple[str, ...], MetricSums]
     ) -> dict[str, list[Any]]:
         """Sums by agent, as they are in a checkpoint: loss, score, count, and where there are any those of a policy's metrics."""
         of_policies = {
             name: {"names": self._names[agents], "sums": sums[n], "counts": counts[n]}
-            for agents, (sums, counts) in figures.items()
+            for agents, (sums, counts) in metrics.items()
             for n, name in enumerate(agents)
         }
         sums_by_agent: dict[str, list[Any]] = {}
@@ -351,8 +351,8 @@ class MeanAccumulator:
 
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
-        self._row = self._sums, self._figures
-        self._sums, self._figures = {}, {}
+        self._row = self._sums, self._metrics
+        self._sums, self._metrics = {}, {}
 
     def row(self) -> dict[str, dict[str, float]]:
         """Return the means of the last complete row."""
@@ -368,16 +368,16 @@ class MeanAccumulator:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums by agent, without copying a tensor."""
-        return self._by_agent(self._sums, self._figures)
+        return self._by_agent(self._sums, self._metrics)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums; older checkpoints have single numbers, the count as a tensor too where a signal marks targets."""
-        self._sums, self._figures = {}, {}
+        self._sums, self._metrics = {}, {}
         for name, (loss, score, count, *of_policies) in state.items():
             self._sums[name,] = (loss.reshape(1), score.unsqueeze(0), int(count))
             for policy_sums in of_policies:
                 self._names[name,] = policy_sums["names"]
-                self._figures[name,] = policy_sums["sums"].unsqueeze(0), policy_sums["counts"].unsqueeze(0)
+                self._metrics[name,] = policy_sums["sums"].unsqueeze(0), policy_sums["counts"].unsqueeze(0)
 
 
 def _example_of(example: Example, batch: int, member: int) -> Example:

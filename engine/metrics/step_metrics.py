@@ -28,12 +28,12 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, oldest_first
 from antiphon.engine.metrics.description import graph_of
-from antiphon.engine.metrics.newest import NewestFigures, Watched
+from antiphon.engine.metrics.newest import NewestMetrics, Watched
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
+from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, SampleRow
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -51,7 +51,7 @@ class Computed(Protocol):
 
     scenario: Scenario
     learned: AgentReport
-    newest: NewestFigures
+    newest: NewestMetrics
 
     @property
     def world(self) -> EnvironmentRunner:
@@ -83,7 +83,7 @@ class Trained(Computed, Protocol):
 class Row(NamedTuple):
     """What is recorded of a step: of a whole simulation, or of a part."""
 
-    figures: list[Figure]
+    metrics: list[Metric]
     """Metrics of agents and channels, but for means of losses."""
     histograms: list[HistogramRow]
     samples: list[SampleRow]
@@ -101,14 +101,14 @@ class Row(NamedTuple):
             step: The step.
             sampled: Whether messages are sampled.
         """
-        with uncollected():  # the figures of a large graph would have all there is searched for garbage
+        with uncollected():  # the metrics of a large graph would have all there is searched for garbage
             newest = computed.newest
             drawn = histograms(computed) if computed.scenario.telemetry.histograms else []
             return cls(
-                newest.completed(figures(computed, step)),
+                newest.completed(step_metrics(computed, step)),
                 newest.completed_histograms(drawn),
                 samples(computed.backend.system, computed.scenario) if sampled else [],
-                computed.world.figures(),
+                computed.world.metrics(),
                 returns_of(computed),
             )
 
@@ -141,8 +141,8 @@ def _with_returns(
     }
 
 
-def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
-    """Keep the metrics of a step's agents and channels, and their histograms, for the next log entry (`NewestFigures`)."""
+def keep_metrics(computed: Computed, step: int, watched: Watched) -> None:
+    """Keep the metrics of a step's agents and channels, and their histograms, for the next log entry (`NewestMetrics`)."""
     report, system = computed.learned.stacks, computed.backend.system
     parts = [
         system.channels[name].member_names for name in (*report.predictor_updates, *report.input_updates)
@@ -158,10 +158,10 @@ def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
         return
     with uncollected():
         drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
-        computed.newest.add(figures(computed, step, names=names), drawn)
+        computed.newest.add(step_metrics(computed, step, names=names), drawn)
 
 
-def entry_figures(trained: Trained, row: Row) -> list[Figure]:
+def entry_metrics(trained: Trained, row: Row) -> list[Metric]:
     """Return the metrics of a log entry: of agents and channels, and of the environment.
 
     Args:
@@ -169,14 +169,14 @@ def entry_figures(trained: Trained, row: Row) -> list[Figure]:
         row: What is recorded of the step.
     """
     means = _with_returns(trained.train_means.row(), row.returns)
-    env = [Figure("env", "", *figure) for figure in (_progress(trained) | row.env).items()]
-    return [*score_figures(means), *row.figures, *env]
+    env = [Metric("env", "", name, value) for name, value in (_progress(trained) | row.env).items()]
+    return [*score_metrics(means), *row.metrics, *env]
 
 
-def score_figures(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[Figure]:
+def score_metrics(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[Metric]:
     """Return scores by agent and name as metrics of agents, whose names begin with a prefix."""
     return [
-        Figure("agent", name, f"{prefix}{metric}", value)
+        Metric("agent", name, f"{prefix}{metric}", value)
         for name, value_by_metric in scores.items()
         for metric, value in value_by_metric.items()
     ]
@@ -186,18 +186,18 @@ def _progress(trained: Trained) -> dict[str, float]:
     return {} if trained.epoch is None else {"epoch": trained.epoch}
 
 
-def environment_figures(trained: Trained) -> dict[str, float]:
+def environment_metrics(trained: Trained) -> dict[str, float]:
     """Return metrics of progress by name: the epoch, where there are any, and those of the environment."""
-    return _progress(trained) | trained.world.figures()
+    return _progress(trained) | trained.world.metrics()
 
 
 @torch.no_grad()
-def figures(
+def step_metrics(
     computed: Computed,
     step: int,
     scores: Mapping[str, Mapping[str, float]] | None = None,
     names: Collection[str] | None = None,
-) -> list[Figure]:
+) -> list[Metric]:
     """Return the metrics of one step.
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `learning_rate`, `parameter_norm`,
@@ -220,7 +220,7 @@ def figures(
     channels = _rows(
         "channel", computed.backend.stacked.single_system.channels, of_channels(system, learned, step, of), of
     )
-    return [*score_figures(scores or {}), *agents, *channels]
+    return [*score_metrics(scores or {}), *agents, *channels]
 
 
 class StackMetric(NamedTuple):
@@ -235,17 +235,17 @@ class StackMetric(NamedTuple):
 
 def _rows(
     kind: Kind, names: Iterable[str], measured: Iterable[StackMetric], of: Collection[str] | None
-) -> list[Figure]:
+) -> list[Metric]:
     """Return the metrics of one agent or channel after the other; `of`: whose, None: of all.
 
     Of several measurements of a metric, as of late windows of which an agent learns at one step, the newest counts.
     """
-    figures_by_name: dict[str, dict[str, Figure]] = {name: {} for name in names}
+    metrics_by_name: dict[str, dict[str, Metric]] = {name: {} for name in names}
     for members, metric, values, present in measured:
         for index, (name, value) in enumerate(zip(members, values, strict=True)):
             if (present is None or present[index]) and (of is None or name in of):
-                figures_by_name[name][metric] = Figure(kind, name, metric, float(value))
-    return [row for rows in figures_by_name.values() for row in rows.values()]
+                metrics_by_name[name][metric] = Metric(kind, name, metric, float(value))
+    return [row for rows in metrics_by_name.values() for row in rows.values()]
 
 
 def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:
@@ -253,7 +253,7 @@ def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:
     scenario, scores = trained.scenario, training_means(trained)
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
-    for row in trained.newest.latest(figures(trained, max(trained.now - 1, 0), scores)):
+    for row in trained.newest.latest(step_metrics(trained, max(trained.now - 1, 0), scores)):
         if row.kind == "agent":
             graph.nodes[row.name][row.metric] = row.value
         elif row.name in edges:  # a state that a scenario does not mention is no edge of its graph
@@ -320,7 +320,7 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
 def of_channels(
     system: System, learned: StepReport, step: int, of: Collection[str] | None = None
 ) -> Iterator[StackMetric]:
-    """Yield the metrics of channels that `figures` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
+    """Yield the metrics of channels that `step_metrics` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
     for name, trained in learned.input_updates.items():
         names = system.channels[name].member_names
         if _any(names, of):

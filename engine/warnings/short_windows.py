@@ -11,7 +11,7 @@ from antiphon.scenarios.scenario_warnings import listed
 
 
 def short_windows(
-    scenario: Scenario, env: Description, steps: int, figures: Mapping[str, float]
+    scenario: Scenario, env: Description, steps: int, metrics: Mapping[str, float]
 ) -> list[str]:
     """Return a line for each kind of policy and length of window that missed the beginnings of episodes, or all of them.
 
@@ -21,14 +21,14 @@ def short_windows(
         scenario: The scenario.
         env: Its environment.
         steps: Steps that were taken.
-        figures: The environment's metrics after them.
+        metrics: The environment's metrics after them.
     """
     agents: dict[tuple[str, int], list[str]] = {}
     for name in sorted(scenario.relations.learners):
         goal, window = scenario.agents[name].objective, scenario.windows[name]
         if goal is not None and goal.needs_an_end and isinstance(window, int) and window <= steps:
             agents.setdefault((name_of(goal.kind), window), []).append(name)
-    length, lines = figures.get("episode_length"), []
+    length, lines = metrics.get("episode_length"), []
     for (kind, window), names in agents.items() if env.episode_steps is None else ():
         if length is not None and length <= window:
             continue

@@ -89,16 +89,16 @@ class Arena(World):
         offset = (after - new_index[place]) * self.num_envs + opponent_row % self.num_envs - rows
         self._state = {**self._state, "opponent": torch.where(is_inside & (after >= 0), offset, 0)}
 
-    figure_names: ClassVar[Sequence[str]] = ("rating", "won", "drawn")
+    metric_names: ClassVar[Sequence[str]] = ("rating", "won", "drawn")
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return the shares `won` and `drawn` of the newest finished games, and in a league the `rating`."""
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if self._state and self.league:
-            figures["rating"] = float(self._state["rating"][0])
+            metrics["rating"] = float(self._state["rating"][0])
         if self._state and (lead := self._state["lead"])[0] > -2:
-            figures |= {"won": float((lead > 0).double().mean()), "drawn": float((lead == 0).double().mean())}
-        return figures
+            metrics |= {"won": float((lead > 0).double().mean()), "drawn": float((lead == 0).double().mean())}
+        return metrics
 
     def _started(self) -> State:
         rating = torch.full((self.num_envs,), _START, dtype=torch.float64, device=self.device)

@@ -151,14 +151,14 @@ class CaptureFlag(Arena):
         """Return the captures of each row's team."""
         return state["captures"]
 
-    figure_names: ClassVar[Sequence[str]] = (*Arena.figure_names, "captures")
+    metric_names: ClassVar[Sequence[str]] = (*Arena.metric_names, "captures")
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return the metrics of an arena, and `captures` of the own team, a mean over the newest finished episodes."""
-        figures = super().figures()
-        if "won" in figures:
-            figures["captures"] = float(self._state["captures_before"].double().mean())
-        return figures
+        metrics = super().metrics()
+        if "won" in metrics:
+            metrics["captures"] = float(self._state["captures_before"].double().mean())
+        return metrics
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return an image of the field from above; a flag is in its base or with the player that carries it."""

@@ -62,7 +62,7 @@ from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.telemetry.event_file import SUFFIX, EventFile
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.metrics import Metric
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE, lineage_document
 from antiphon.telemetry.tab.tags import GRAPH, PLUGIN
 
@@ -388,7 +388,7 @@ class PopulationRun(Observer):
         for member, index in indices.items():
             if scores[member].ended:
                 continue
-            rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
+            rows = [Metric("run", "", name, value) for name, value in entries[member].values.items()]
             population.runs[index].log(step, rows)
 
     def after(self, population: Population, step: int) -> None:

@@ -222,7 +222,7 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
         spread = float(newest.std()) if len(newest) > 1 else 0.0
         return MemberScore(float(newest.mean()), spread / math.sqrt(len(newest)))
     if is_of_env(metric):
-        measured = running.world.figures()
+        measured = running.world.metrics()
         if measured or episodes is None:  # else no episode has ended yet
             _check_known(metric, measured)
         return MemberScore(measured.get(metric))

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from antiphon.telemetry.csv_files import TableRecorder
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 
-PARTS_HEADER = ("step", *(field.name for field in fields(PartFigures)))
-"""Columns: the run's step, then the attributes of `PartFigures`."""
+PARTS_HEADER = ("step", *(field.name for field in fields(PartMetrics)))
+"""Columns: the run's step, then the attributes of `PartMetrics`."""
 
 
 class PartsCsv(TableRecorder):
@@ -21,12 +21,12 @@ class PartsCsv(TableRecorder):
 
     header = PARTS_HEADER
 
-    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+    def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
         """Append one row per part."""
         self.append((step, *_cells(row)) for row in rows)
 
 
-def _cells(row: PartFigures) -> Iterator[object]:
+def _cells(row: PartMetrics) -> Iterator[object]:
     """Yield the cells of a row after its step."""
     for name in PARTS_HEADER[1:]:
         value = getattr(row, name)

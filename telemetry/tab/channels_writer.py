@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.metrics import Metric, RunDescription, SampleRow
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.tab.documents import graph_document, timeline_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,
@@ -20,8 +20,8 @@ from antiphon.telemetry.tab.tags import (
     TIMELINE,
     UNDEFINED,
     Family,
-    figure_tag,
     messages_tag,
+    metric_tag,
 )
 from antiphon.telemetry.verdicts import Undefined, bounds
 
@@ -68,13 +68,13 @@ class ChannelsWriter:
         if times is not None:
             self._document(description.start_step, TIMELINE, times)
 
-    def figures(self, step: int, rows: Iterable[Figure]) -> None:
+    def metrics(self, step: int, rows: Iterable[Metric]) -> None:
         """Write the metrics of agents, channels, parts and all channels together at one step; others are left out."""
         self.arrays(step, _by_metric(rows, self._places))
 
-    def arrays(self, step: int, figures: Mapping[tuple[Family, str], Values]) -> None:
+    def arrays(self, step: int, metrics: Mapping[tuple[Family, str], Values]) -> None:
         """Write arrays of one step by family and metric, [agents] or [channels] each."""
-        named = [(figure_tag(family, metric), array) for (family, metric), array in figures.items()]
+        named = [(metric_tag(family, metric), array) for (family, metric), array in metrics.items()]
         self._events.arrays(step, named, PLUGIN)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
@@ -83,7 +83,7 @@ class ChannelsWriter:
         tagged = [(messages_tag(indices[name]), array) for name, array in rows if name in indices]
         self._events.arrays(step, tagged, PLUGIN)
 
-    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+    def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
         """Write the metrics of the parts of a run at one step, and their machines if these have changed."""
         if not self._machines:
             return
@@ -92,14 +92,14 @@ class ChannelsWriter:
         if machines != self._machines:
             self._machines = machines
             self._document(step, PARTS, {"machines": machines})
-        self.figures(step, part_rows(rows))
+        self.metrics(step, part_rows(rows))
 
     def measuring(self, step: int, done: int, total: int) -> None:
         """Write that so many of all measurements of a step's values are done."""
         self._document(step, MEASURING, {"step": step, "done": done, "of": total})
 
     def undefined(self, step: int, missing: Undefined) -> None:
-        """Write why channels have no result of a measure, and that until its figures are written no channel has one."""
+        """Write why channels have no result of a measure, and that until its metrics are written no channel has one."""
         families: tuple[Family, ...] = ("channel", "run") if missing.measure == "value" else ("channel",)
         nothing = {
             (family, metric): np.full(len(self._places[family]), np.nan, dtype=np.float32)
@@ -121,17 +121,17 @@ class ChannelsWriter:
         self._events.document(step, tag, text, PLUGIN)
 
 
-def part_rows(parts: Iterable[PartFigures]) -> Iterator[Figure]:
-    """Yield the metrics of parts by name (`PartFigures.metrics`)."""
+def part_rows(parts: Iterable[PartMetrics]) -> Iterator[Metric]:
+    """Yield the metrics of parts by name (`PartMetrics.metrics`)."""
     for part in parts:
         for metric, value in part.metrics.items():
-            yield Figure("part", str(part.part), metric, value)
+            yield Metric("part", str(part.part), metric, value)
 
 
 def _by_metric(
     rows: Iterable[Sequence[Any]], indices: Mapping[str, Mapping[str, int]]
 ) -> dict[tuple[Family, str], Values]:
-    """Return the figures (kind, name, metric, value) of one step as an array for each metric, nan where there is none."""
+    """Return the metrics (kind, name, metric, value) of one step as an array for each metric, nan where there is none."""
     arrays: dict[tuple[Any, str], Values] = {}
     with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
         for kind, name, metric, value in rows:

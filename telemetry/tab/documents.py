@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from antiphon.base.imports import allowed_imports
-from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.graph_layout import Points, communities, positions
+from antiphon.telemetry.metrics import RunDescription
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.tags import FORMAT
 from antiphon.telemetry.timeline_text import Timeline, channel_cells
@@ -46,7 +46,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         **({"parts": parts} if parts else {}),
         "agents": [_agent(name, graph.nodes[name], points[name], grouped.get(name)) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
-        "figures": {
+        "figures": {  # explanations of metrics, under the word of event files
             family: {
                 metric: {**explanation._asdict(), "says": explanation.plain}
                 for metric, explanation in explanations.items()

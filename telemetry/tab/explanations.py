@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.causes import FAST_IF_POOR, hints_if_poor, hints_of, hints_of_run, ways
-from antiphon.telemetry.figures import AS_RUN, EVALUATED, LOSSES, METRICS, PROBED
+from antiphon.telemetry.metrics import AS_RUN, EVALUATED, LOSSES, METRICS, PROBED
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (

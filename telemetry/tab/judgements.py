@@ -80,10 +80,10 @@ def judgements(data: RunData) -> list[Judgement]:
     channels = data.graph["channels"]
 
     def read(metric: str) -> Series | None:
-        return data.figures.get(("channel", metric))
+        return data.metrics.get(("channel", metric))
 
     worths, at = _worths(data)
-    pooled = (lambda metric: data.figures.get((MEAN, metric))) if data.graph.get("seeds") else None
+    pooled = (lambda metric: data.metrics.get((MEAN, metric))) if data.graph.get("seeds") else None
     derived = {key: derived_series(read, data.graph, key, pooled) for key in (VERDICT_FLAGS, REASONS)}
     flags, reasons = (
         np.nan_to_num(_row(derived[key], at, len(channels))) for key in (VERDICT_FLAGS, REASONS)
@@ -91,7 +91,7 @@ def judgements(data: RunData) -> list[Judgement]:
     if derived[VERDICT_FLAGS] is None:
         return []
     means = {metric: derived_series(read, data.graph, (MEAN, metric), pooled) for metric in MEANS}
-    metrics = {metric: _row(read(metric), at, len(channels)) for _, metric in data.figures}
+    metrics = {metric: _row(read(metric), at, len(channels)) for _, metric in data.metrics}
     metrics |= {
         metric: _row(means[metric], at, 3 * len(channels))[: len(channels)]
         for metric in MEANS
@@ -141,10 +141,10 @@ def run_sentences(data: RunData) -> list[str]:
     """Return what is said once of a run: that its signals follow nothing (`lost_signals`), `hints_of_run`, and `hints_if_poor` where the median
     cosine is poor."""
     reasons = derived_series(
-        lambda metric: data.figures.get(("channel", metric)),
+        lambda metric: data.metrics.get(("channel", metric)),
         data.graph,
         REASONS,
-        (lambda metric: data.figures.get((MEAN, metric))) if data.graph.get("seeds") else None,
+        (lambda metric: data.metrics.get((MEAN, metric))) if data.graph.get("seeds") else None,
     )
     flags = _row(reasons, np.inf, len(data.graph["channels"]))
     quick = (
@@ -157,7 +157,7 @@ def run_sentences(data: RunData) -> list[str]:
 
 def lost_of(data: RunData) -> list[str]:
     """Return the sentence on learning signals that do not follow the returned gradients at the newest step; none: they do, or it is not known."""
-    numbers = _row(data.figures.get(LOST_SIGNALS), np.inf, 6)
+    numbers = _row(data.metrics.get(LOST_SIGNALS), np.inf, 6)
     if not np.isfinite(numbers[0]):
         return []
     texts = [
@@ -188,7 +188,7 @@ def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
     worths: dict[Measure, list[Worth]] = {}
     steps: dict[Measure, float] = {}
     for measure in MEASURES:
-        series = [data.figures.get(("channel", metric)) for metric in (measure, *bounds(measure))]
+        series = [data.metrics.get(("channel", metric)) for metric in (measure, *bounds(measure))]
         if any(entries is None for entries in series):
             continue
         middle, low, high = (entries for entries in series if entries is not None)

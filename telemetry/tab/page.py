@@ -130,7 +130,7 @@ _FEWEST = 20
 """Least log entries of a metric."""
 _BASE64 = 4 / 3
 _WRAPPING = 64
-"""Bytes of JSON around a figure, and about what a name takes."""
+"""Bytes of JSON around a metric, and about what a name takes."""
 
 
 def written(value: object) -> str:
@@ -143,8 +143,8 @@ def written(value: object) -> str:
 
 def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
     """Return runs that take about `most` bytes of a page, with evenly chosen log entries, and a sentence about the choice."""
-    logged = rows = max((len(series.steps) for run in runs for series in run.figures.values()), default=0)
-    room = most - sum(len(_bytes(written(replace(run, figures={}, messages={}).embedded()))) for run in runs)
+    logged = rows = max((len(series.steps) for run in runs for series in run.metrics.values()), default=0)
+    room = most - sum(len(_bytes(written(replace(run, metrics={}, messages={}).embedded()))) for run in runs)
     while rows > _FEWEST and sum(_size(run, rows) for run in runs) > room:
         rows = max(rows * 9 // 10, _FEWEST)
     if rows == logged:
@@ -154,8 +154,8 @@ def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
 
 
 def _size(run: RunData, most: int) -> float:
-    """Return the bytes of a run's numbers in a page, of each figure so many rows at most."""
-    items = [(len(s.steps), 8 + 4 * int(s.values.shape[1])) for s in run.figures.values()]
+    """Return the bytes of a run's numbers in a page, of each metric so many rows at most."""
+    items = [(len(s.steps), 8 + 4 * int(s.values.shape[1])) for s in run.metrics.values()]
     for messages in run.messages.values():
         items.append((len(messages.steps), 8 + 12 * max(map(len, messages.samples), default=0)))
     return sum(_WRAPPING + _BASE64 * min(rows, most) * size for rows, size in items)
@@ -165,11 +165,11 @@ def _thinned(run: RunData, most: int) -> RunData:
     def chosen(rows: int) -> NDArray[np.intp]:
         return np.linspace(0, rows - 1, min(rows, most)).round().astype(np.intp)
 
-    figures = {key: (series, chosen(len(series.steps))) for key, series in run.figures.items()}
+    metrics = {key: (series, chosen(len(series.steps))) for key, series in run.metrics.items()}
     messages = {channel: (samples, chosen(len(samples.steps))) for channel, samples in run.messages.items()}
     return replace(
         run,
-        figures={key: Series(s.steps[rows], s.values[rows]) for key, (s, rows) in figures.items()},
+        metrics={key: Series(s.steps[rows], s.values[rows]) for key, (s, rows) in metrics.items()},
         messages={
             c: Messages(m.steps[rows], [m.samples[r] for r in rows]) for c, (m, rows) in messages.items()
         },

@@ -38,8 +38,8 @@ from antiphon.telemetry.tab.tags import (
     TIMELINE,
     UNDEFINED,
     Family,
-    figure_tag,
     messages_tag,
+    metric_tag,
     parsed,
 )
 from antiphon.telemetry.tab.verdict_series import DERIVED, derived_series, headline_metrics, headline_series
@@ -179,7 +179,7 @@ class _Question:
         """Return the log entries of a metric of one run, or what follows from them; None: there are none."""
 
         def written(family: Any, metric: str) -> Series | None:
-            return series_of(self.rows(run, figure_tag(family, metric)))
+            return series_of(self.rows(run, metric_tag(family, metric)))
 
         if (family, metric) in DERIVED:
             return derived_series(partial(written, "channel"), self.graph_of(run), (family, metric))
@@ -266,20 +266,20 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         )
         metadata = question.series(run=runs[0])[runs[0]]
         tags = {tag: parsed(tag) for tag in sorted(metadata)}
-        figures = list(shown.metrics)
+        metrics = list(shown.metrics)
         last = max((metadata[tag].max_step for tag, key in tags.items() if isinstance(key, tuple)), default=0)
         every = shown.graph["every"]
         # at the first step, every so many, and the last
         rows = last // every + (every > 1) + (last % every > 0)
         if alone:
-            figures += [
+            metrics += [
                 key
                 for key, inputs in DERIVED.items()
-                if any(("channel", metric) in figures for metric in inputs)
+                if any(("channel", metric) in metrics for metric in inputs)
             ]
-            figures += [(HEADLINE, metric) for metric in headline_metrics(figures)]
+            metrics += [(HEADLINE, metric) for metric in headline_metrics(metrics)]
         contents = catalogue(
-            figures,
+            metrics,
             results_of(partial(shown.read, "channel")),
             shown.undefined,
             [key for key in tags.values() if isinstance(key, int)] if alone else (),

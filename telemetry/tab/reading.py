@@ -59,7 +59,7 @@ def read_run(folder: str | Path) -> RunData:
             name=folder.resolve().name,
             graph=graph,
             timeline=document_from(tags[TIMELINE]) if TIMELINE in tags else None,
-            figures=with_verdicts(written, graph),
+            metrics=with_verdicts(written, graph),
             messages=messages,
             path=str(folder),
             parts=document_from(tags[PARTS]) if PARTS in tags else None,

@@ -386,19 +386,19 @@ def run_over_seeds(name: str, runs: Sequence[RunData]) -> RunData:
         runs: At least two, with the same agents and channels.
     """
     seeds = Seeds(
-        [Member(run.name, run.path, run.graph, run.figures, _reader(run), run.undefined) for run in runs]
+        [Member(run.name, run.path, run.graph, run.metrics, _reader(run), run.undefined) for run in runs]
     )
-    figures = {key: series for key in seeds.metrics if (series := seeds.read(*key)) is not None}
-    return RunData(name, seeds.graph, runs[0].timeline, figures, path=runs[0].path, undefined=seeds.undefined)
+    metrics = {key: series for key in seeds.metrics if (series := seeds.read(*key)) is not None}
+    return RunData(name, seeds.graph, runs[0].timeline, metrics, path=runs[0].path, undefined=seeds.undefined)
 
 
 def _reader(run: RunData) -> Callable[[str, str], Series | None]:
-    return lambda family, metric: run.figures.get((family, metric))
+    return lambda family, metric: run.metrics.get((family, metric))
 
 
 def agreement(data: RunData, measure: Measure, step: float) -> list[str]:
     """Return what the seeds find of each channel by a measure at a step, each by itself: "2 harm, 1 unresolved"; empty: it is one run."""
-    series = data.figures.get((SEEDS, measure))
+    series = data.metrics.get((SEEDS, measure))
     rows = 0 if series is None else int(np.searchsorted(series.steps, step, side="right"))
     if series is None or not rows:
         return []

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import html_of, html_table, number
-from antiphon.telemetry.figures import AS_RUN, METRICS
+from antiphon.telemetry.metrics import AS_RUN, METRICS
 from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
 from antiphon.telemetry.tab.tags import HEADLINE, MEAN, SEEDS, VERDICTS, Family
 from antiphon.telemetry.verdicts import (
@@ -205,7 +205,7 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 
 def catalogue(
-    figures: Iterable[tuple[str, str]],
+    metrics: Iterable[tuple[str, str]],
     results: Mapping[Measure, Results],
     undefined: Mapping[str, Mapping[str, Any]],
     messages: Iterable[int],
@@ -217,13 +217,13 @@ def catalogue(
 
     `results`: see `results_of`; `undefined`: see `RunData`.
     """
-    metrics: dict[str, list[str]] = {
+    by_family: dict[str, list[str]] = {
         family: [] for family in (*get_args(Family), VERDICTS[0], MEAN, HEADLINE, SEEDS)
     }
-    for family, metric in figures:
-        metrics[family].append(metric)
-    verdicts = verdicts_document(metrics["channel"], results, undefined, graph, path)
-    return {**metrics, "verdicts": verdicts, "groups": GROUPS, "messages": sorted(messages), **facts}
+    for family, metric in metrics:
+        by_family[family].append(metric)
+    verdicts = verdicts_document(by_family["channel"], results, undefined, graph, path)
+    return {**by_family, "verdicts": verdicts, "groups": GROUPS, "messages": sorted(messages), **facts}
 
 
 @dataclass(frozen=True, repr=False)
@@ -234,7 +234,7 @@ class RunData:
         name: Name of the run.
         graph: The JSON under `antiphon/graph`.
         timeline: The JSON under `antiphon/timeline`; None: not written.
-        figures: Values by family and metric; the verdicts on channels, means of theirs and scores (`with_verdicts`) under `VERDICTS`, `MEAN`
+        metrics: Values by family and metric; the verdicts on channels, means of theirs and scores (`with_verdicts`) under `VERDICTS`, `MEAN`
             and `HEADLINE`.
         messages: Messages by number of the channel.
         parts: The JSON under `antiphon/parts`; None: not written.
@@ -245,7 +245,7 @@ class RunData:
     name: str
     graph: Mapping[str, Any]
     timeline: Mapping[str, Any] | None = None
-    figures: Mapping[tuple[str, str], Series] = field(default_factory=dict)
+    metrics: Mapping[tuple[str, str], Series] = field(default_factory=dict)
     messages: Mapping[int, Messages] = field(default_factory=dict)
     parts: Mapping[str, Any] | None = None
     path: str = ""
@@ -254,10 +254,10 @@ class RunData:
     @property
     def known_graph(self) -> Mapping[str, Any]:
         """The graph with what its lost messages cost (`with_cost`)."""
-        return with_cost(self.graph, lambda metric: self.figures.get((HEADLINE, metric)))
+        return with_cost(self.graph, lambda metric: self.metrics.get((HEADLINE, metric)))
 
     def __repr__(self) -> str:
-        return f"<RunData of {self.name}: {len(self.figures)} metrics, messages of {len(self.messages)} channels>"
+        return f"<RunData of {self.name}: {len(self.metrics)} metrics, messages of {len(self.messages)} channels>"
 
     def _repr_html_(self) -> str:
         """Return its metrics with the mean of the newest values, for notebooks."""
@@ -269,7 +269,7 @@ class RunData:
                 f"{series.steps[-1]:,}",
                 number(_newest_mean(series), metric),
             ]
-            for (family, metric), series in sorted(self.figures.items())
+            for (family, metric), series in sorted(self.metrics.items())
             if family in get_args(Family)
         ]
         heads = ("of", "metric", "log entries", "newest step", "mean")
@@ -278,9 +278,9 @@ class RunData:
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         available = {"timeline": self.timeline is not None, "parts": self.parts is not None}
-        results = results_of(lambda metric: self.figures.get(("channel", metric)))
+        results = results_of(lambda metric: self.metrics.get(("channel", metric)))
         return catalogue(
-            self.figures,
+            self.metrics,
             results,
             self.undefined,
             self.messages,
@@ -298,9 +298,9 @@ class RunData:
             "timeline": self.timeline,
             "parts": self.parts,
             "catalog": self.catalogue(),
-            "figures": {
+            "metrics": {
                 f"{family}/{metric}": _text(series.pack())
-                for (family, metric), series in self.figures.items()
+                for (family, metric), series in self.metrics.items()
             },
             "clouds": {
                 str(channel): _text(cloud(messages).pack()) for channel, messages in self.messages.items()

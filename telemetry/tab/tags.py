@@ -46,7 +46,7 @@ LOST_SIGNALS = ("verdict", "signals")
 
 
 @cache
-def figure_tag(family: Family, metric: str) -> str:
+def metric_tag(family: Family, metric: str) -> str:
     """Return the tag of a metric: float32 [agents], [channels] or [parts] per log entry, nan without a value."""
     return f"antiphon/{family}/{tag_part(metric)}"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
 from antiphon.telemetry.causes import Peers, cause_flags
-from antiphon.telemetry.figures import AS_RUN, METRICS
+from antiphon.telemetry.metrics import AS_RUN, METRICS
 from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
 from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
@@ -194,23 +194,23 @@ def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def with_verdicts(
-    figures: Mapping[tuple[str, str], Series], graph: Mapping[str, Any]
+    metrics: Mapping[tuple[str, str], Series], graph: Mapping[str, Any]
 ) -> dict[tuple[str, str], Series]:
     """Return a run's metrics with the verdicts on its channels and their reasons first, if the metrics allow any, and its scores."""
     derived = {
-        key: derived_series(lambda metric: figures.get(("channel", metric)), graph, key) for key in DERIVED
+        key: derived_series(lambda metric: metrics.get(("channel", metric)), graph, key) for key in DERIVED
     }
     derived |= {
-        (HEADLINE, metric): headline_series(figures["agent", metric], graph)
-        for metric in headline_metrics(figures)
+        (HEADLINE, metric): headline_series(metrics["agent", metric], graph)
+        for metric in headline_metrics(metrics)
     }
-    return {**{key: series for key, series in derived.items() if series is not None}, **figures}
+    return {**{key: series for key, series in derived.items() if series is not None}, **metrics}
 
 
-def headline_metrics(figures: Iterable[tuple[str, str]]) -> list[str]:
+def headline_metrics(metrics: Iterable[tuple[str, str]]) -> list[str]:
     """Return the metrics of agents that say how well a run does, first choice first: of evaluations before those of training; last the same
     over the run's own links."""
-    logged = {metric for family, metric in figures if family == "agent"}
+    logged = {metric for family, metric in metrics if family == "agent"}
     first_choices = (
         next((split + metric for metric in METRICS if split + metric in logged), None)
         for split in ("test_", "validation_", "")
@@ -248,10 +248,10 @@ class OpeningVerdicts(NamedTuple):
 
 def opening_verdicts(data: RunData) -> OpeningVerdicts | None:
     """Return the verdicts with which the Channels tab opens, and of which commands and reports speak; None: there are none."""
-    series = data.figures.get(VERDICTS)
+    series = data.metrics.get(VERDICTS)
     if series is None:
         return None
-    results = results_of(lambda metric: data.figures.get(("channel", metric)))
+    results = results_of(lambda metric: data.metrics.get(("channel", metric)))
     measure = next(iter(fullest_first(results)), None)
     step = int(series.steps[-1]) if measure is None else results[measure].step
     (flags,) = _at(series, np.array([step]))

@@ -14,7 +14,7 @@ import antiphon
 from antiphon import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry import Figure, Recorder
+from antiphon.telemetry import Metric, Recorder
 from tests.base.test_extensions import Focal, Gated, Leaky, Lion, Robust
 from tests.contracts.twins import hold
 from tests.engine.numbers import assert_same_state, one_line
@@ -55,7 +55,7 @@ class Lines(Recorder):
     def __init__(self, directory: Path, name: str = "lines.txt") -> None:
         self.path = directory / name
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             print(step, len(rows), file=file)
 
@@ -204,7 +204,7 @@ def test_python_objects_cannot_become_a_document_and_the_line_says_where() -> No
 
 
 @pytest.mark.long
-def test_recorders_of_a_scenario_are_handed_its_figures(tmp_path: Path) -> None:
+def test_recorders_of_a_scenario_are_handed_its_metrics(tmp_path: Path) -> None:
     telemetry: dict[str, Any] = {
         "period": 5,
         "recorders": ["lines", {"kind": Lines, "name": "b.txt"}],

@@ -27,7 +27,7 @@ class Events:
     def __init__(self, folder: Path) -> None:
         self._read = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
 
-    def figure(self, tag: str) -> dict[int, NDArray[np.float32]]:
+    def series(self, tag: str) -> dict[int, NDArray[np.float32]]:
         """Return the rows under a tag by step."""
         return {e.step: tensor_util.make_ndarray(e.tensor_proto) for e in self._read.Tensors(tag)}
 
@@ -38,9 +38,9 @@ class Events:
         return found
 
 
-def newest_mean(figure: dict[int, NDArray[np.float32]], step: int) -> NDArray[np.float32]:
+def newest_mean(series: dict[int, NDArray[np.float32]], step: int) -> NDArray[np.float32]:
     """Return the mean of the newest four rows at a step."""
-    found: NDArray[np.float32] = np.mean([figure[at] for at in sorted(figure) if at <= step][-4:], axis=0)
+    found: NDArray[np.float32] = np.mean([series[at] for at in sorted(series) if at <= step][-4:], axis=0)
     return found
 
 

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry import Figure, RunDescription
+from antiphon.telemetry import Metric, RunDescription
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.kit.tab import GRAPH, PLUGIN, ChannelsWriter, lineage_document
@@ -90,10 +90,10 @@ def description(
     )
 
 
-def figures(
+def metrics(
     agents: Sequence[str], channels: Sequence[str], step: int, *, seed: int = 0, factor: float = 1.0
-) -> list[Figure]:
-    """Return the figures of one step: drawn numbers, the losses times `factor`; what a row lacks is not there."""
+) -> list[Metric]:
+    """Return the metrics of one step: drawn numbers, the losses times `factor`; what a row lacks is not there."""
     draw = np.random.default_rng([seed, step])
     sg_loss, cosine, energy = (
         draw.random(len(channels)),
@@ -112,11 +112,11 @@ def figures(
         }
         if index == WITHOUT_COSINE:
             del found["cosine"]
-        rows += [Figure("channel", name, metric, value) for metric, value in found.items()]
+        rows += [Metric("channel", name, metric, value) for metric, value in found.items()]
     loss = draw.random(len(agents))
     for index, name in enumerate(agents):
-        rows.append(Figure("agent", name, "loss", factor * float(loss[index])))
-        rows.append(Figure("agent", name, "updates", float(step)))
+        rows.append(Metric("agent", name, "loss", factor * float(loss[index])))
+        rows.append(Metric("agent", name, "updates", float(step)))
     return rows
 
 
@@ -134,7 +134,7 @@ def write_made(folder: Path, *, seed: int = 0, factor: float = 1.0, steps: Itera
     recorder.begin(description(AGENTS, CHANNELS))
     names = [channel_name(channel) for channel in CHANNELS]
     for step in steps:
-        recorder.figures(step, figures(list(AGENTS), names, step, seed=seed, factor=factor))
+        recorder.metrics(step, metrics(list(AGENTS), names, step, seed=seed, factor=factor))
         if step in (1, 100):
             recorder.samples(step, [(names[index], samples(step)) for index in WITH_MESSAGES])
     recorder.end({"accuracy": 0.5, "seconds": 1.0})
@@ -147,7 +147,7 @@ def write_parts(folder: Path) -> None:
     recorder.begin(made.description())
     names = [name for name, _ in made.description().names["channels"]]
     for step in STEPS:
-        recorder.figures(step, figures(made.AGENTS, names, step))
+        recorder.metrics(step, metrics(made.AGENTS, names, step))
         first, second, third = made.rows(step)
         recorder.parts(step, [first, replace(second, machine=HOSTILE[0]), third])
     recorder.close()
@@ -175,9 +175,9 @@ def write_hostile(folder: Path) -> None:
     writer.begin(described)
     names = [channel_name(channel) for channel in channels]
     for step in (1, 10):
-        rows = figures(HOSTILE, names, step)
-        rows += [Figure("channel", name, HOSTILE[0], 1.0) for name in names]
-        writer.figures(step, rows)
+        rows = metrics(HOSTILE, names, step)
+        rows += [Metric("channel", name, HOSTILE[0], 1.0) for name in names]
+        writer.metrics(step, rows)
     events.close()
 
 

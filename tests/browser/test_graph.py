@@ -39,7 +39,7 @@ def test_the_slider_changes_the_colours_to_the_logged_numbers(
 ) -> None:
     """On matplotlib's cividis, all colours of all steps lie on one straight line over the numbers."""
     tab.choose("metric" if kind == "channel" else "ring", metric)
-    rows = events.figure(f"antiphon/{kind}/{metric}")
+    rows = events.series(f"antiphon/{kind}/{metric}")
     tab.part("slider").focus()
     tab.press("Home")
     wanted, shown = [], []
@@ -57,15 +57,15 @@ def test_the_slider_changes_the_colours_to_the_logged_numbers(
     assert np.abs(slope * np.array(wanted) + base - shown).max() < 0.03
 
 
-def test_a_diverging_figure_is_orange_below_zero_where_it_harms_and_blue_above(
+def test_a_diverging_metric_is_orange_below_zero_where_it_harms_and_blue_above(
     tab: Tab, events: Events
 ) -> None:
-    """By the mean of the newest log entries; a channel without the figure has a colour of its own, always the same."""
+    """By the mean of the newest log entries; a channel without the metric has a colour of its own, always the same."""
     tab.choose("metric", "cosine")
     nothing = set()
     for step in (1, 50, 100):
         tab.at(step)
-        colours, numbers = tab.colours(), newest_mean(events.figure(f"{CHANNEL}/cosine"), step)
+        colours, numbers = tab.colours(), newest_mean(events.series(f"{CHANNEL}/cosine"), step)
         for index, (colour, number) in enumerate(zip(colours, numbers, strict=True)):
             red, _, blue = colour
             if index == runs.WITHOUT_COSINE:
@@ -93,8 +93,8 @@ def test_a_click_on_a_channel_shows_the_numbers_of_the_event_file(tab: Tab, even
         for step in (10, 100):
             tab.at(step)
             for metric in metrics:
-                figure = events.figure(f"{CHANNEL}/{metric}")
-                logged = (newest_mean(figure, step) if metric == "cosine" else figure[step])[index]
+                series = events.series(f"{CHANNEL}/{metric}")
+                logged = (newest_mean(series, step) if metric == "cosine" else series[step])[index]
                 assert tab.number(metric) == pytest.approx(logged, rel=1e-6), (index, step, metric)
 
 
@@ -102,7 +102,7 @@ def test_a_click_on_an_agent_shows_it_and_its_channels(tab: Tab, events: Events)
     """Its loss, what is known of it, whom it hears."""
     tab.click("agentPoint", 4)
     assert tab.title == "mind"
-    assert tab.number("loss") == pytest.approx(events.figure("antiphon/agent/loss")[100][4], rel=1e-6)
+    assert tab.number("loss") == pytest.approx(events.series("antiphon/agent/loss")[100][4], rel=1e-6)
     panel = tab.part("panel").inner_text()
     assert "classification of label" in panel
     for name in ("left", "middle", "right", "slow", "second"):
@@ -119,7 +119,7 @@ def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
     for colour, width, dashes in tab.drawn()[0]:  # lines come before rings, which may have the same colour
         by_colour.setdefault(colour, (width, dashes))
     lines = [by_colour[colour] for colour in colours]
-    energy = events.figure(f"{CHANNEL}/message_energy")[100]
+    energy = events.series(f"{CHANNEL}/message_energy")[100]
     widths = [lines[index][0] for index in np.argsort(energy)]
     assert widths == sorted(widths)
     assert widths[-1] > 1.5 * widths[0]
@@ -138,7 +138,7 @@ def test_a_run_of_two_beside_one_another_shares_slider_and_scale(tab: Tab, logdi
     tab.choose("beside", "other/seed1")
     assert tab.part("stage").is_visible()
     assert tab.part("stage-beside").is_visible()
-    found = [Events(logdir / run).figure(f"{CHANNEL}/sg_loss") for run in ("made", "other/seed1")]
+    found = [Events(logdir / run).series(f"{CHANNEL}/sg_loss") for run in ("made", "other/seed1")]
     everything = np.concatenate([np.stack(list(rows.values())) for rows in found])
     low, high = everything.min(), everything.max()
     scale = tab.ask("app.scale()")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.metrics import Metric
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events, newest_mean
@@ -48,13 +48,13 @@ class Growing:
         for _ in range(count):
             self.rows += 1
             step = 10 * self.rows
-            self._recorder.figures(step, runs.figures(list(runs.AGENTS), NAMES, step, seed=self._seed))
+            self._recorder.metrics(step, runs.metrics(list(runs.AGENTS), NAMES, step, seed=self._seed))
             time.sleep(pause)
 
     def measure(self, metric: str, values: list[float]) -> None:
         """Write a metric of all channels at the newest step, after its row."""
-        rows = [Figure("channel", name, metric, value) for name, value in zip(NAMES, values, strict=True)]
-        self._recorder.figures(10 * self.rows, rows)
+        rows = [Metric("channel", name, metric, value) for name, value in zip(NAMES, values, strict=True)]
+        self._recorder.metrics(10 * self.rows, rows)
 
     def close(self) -> None:
         """Close its file."""
@@ -72,7 +72,7 @@ def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def refreshed(tab: Tab, rows: int) -> list[int]:
     """Click Refresh until the slider has so many steps; TensorBoard looks for news every second.
 
-    It may do so between two questions of one refresh; the next one has the news of all figures.
+    It may do so between two questions of one refresh; the next one has the news of all metrics.
     """
     end = time.monotonic() + PATIENCE
     while True:
@@ -85,7 +85,7 @@ def refreshed(tab: Tab, rows: int) -> list[int]:
 
 
 def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, served: tuple[Path, str]) -> None:
-    """Selection, figure and step stay; a slider that was at its end goes with the run."""
+    """Selection, metric and step stay; a slider that was at its end goes with the run."""
     folder, address = served
     with closing(Growing(folder / "chosen")) as run:
         run.write(5)
@@ -101,7 +101,7 @@ def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, served: tu
         assert tab.ask("app.selection()") == {"kind": "channel", "index": 5}
         assert tab.part("metric").input_value() == "cosine"
         tab.press("End")
-        logged = Events(folder / "chosen").figure("antiphon/channel/cosine")
+        logged = Events(folder / "chosen").series("antiphon/channel/cosine")
         assert tab.step == 80
         assert tab.number("cosine") == pytest.approx(newest_mean(logged, 80)[5], rel=1e-6)
         run.write(1)
@@ -155,6 +155,6 @@ def test_seeds_that_run_one_after_another_are_read_as_one_as_they_come(
         assert tab.step == 20
         tab.select("channel", 4)
         logged = [
-            Events(folder / f"one-s{seed}").figure("antiphon/channel/sg_loss")[20][4] for seed in (0, 1)
+            Events(folder / f"one-s{seed}").series("antiphon/channel/sg_loss")[20][4] for seed in (0, 1)
         ]
         assert tab.number("sg_loss") == pytest.approx(sum(logged) / 2, rel=1e-6)

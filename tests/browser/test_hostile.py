@@ -25,7 +25,7 @@ _ELEMENTS = (
 
 
 def test_hostile_names_are_shown_as_text(page: Page, address: str) -> None:
-    """Of run, scenario, agents, channels, figures and facts, in every view; the fixtures see to dialogs and requests."""
+    """Of run, scenario, agents, channels, metrics and facts, in every view; the fixtures see to dialogs and requests."""
     tab = Tab.alone(page, address, runs.HOSTILE_RUN)
     scripts = tab.frame.evaluate("document.scripts.length")
     option = tab.part("run").locator("option:checked")

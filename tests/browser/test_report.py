@@ -45,7 +45,7 @@ def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Pat
     assert tab.ask("app.counts()") == {"agents": 6, "channels": 9}
     tab.choose("metric", "sg_loss")
     tab.select("channel", 5)
-    logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")
+    logged = Events(logdir / "made").series("antiphon/channel/sg_loss")
     for step in (1, 100):
         tab.at(step)
         assert tab.number("sg_loss") == pytest.approx(logged[step][5], rel=1e-6)

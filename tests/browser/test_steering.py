@@ -79,8 +79,8 @@ def test_a_slash_goes_to_the_field_and_escape_empties_it(tab: Tab) -> None:
 
 
 def test_a_filter_leaves_what_it_says(tab: Tab, logdir: Path) -> None:
-    """By coupling, by role, and by a figure at the step that is shown."""
-    logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")
+    """By coupling, by role, and by a metric at the step that is shown."""
+    logged = Events(logdir / "made").series("antiphon/channel/sg_loss")
     couplings = [attributes["coupling"] for *_, attributes in runs.CHANNELS]
     tab.fill("filter", "coupling:decoupled")
     assert left(tab, "channel", 9) == [coupling == "decoupled" for coupling in couplings]

@@ -33,20 +33,20 @@ ENERGIES = [1.0, 2.0, 1.0, 0.0, 1.5, 1.0, 1.0, 0.001, 1.0]
 """Channels 3 and 7 are silent."""
 AGES = [1.0, 1.0, 12.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
 """Channel 2 is stale."""
-Figures = Mapping[str, Sequence[float]]
+Metrics = Mapping[str, Sequence[float]]
 Opened = Callable[..., Tab]
 
 
-def data(figures: Mapping[int, Figures], name: str = "run") -> RunData:
-    """Return a run of the made graph with figures of its channels by step and metric."""
+def data(rows_by_step: Mapping[int, Metrics], name: str = "run") -> RunData:
+    """Return a run of the made graph with metrics of its channels by step and metric."""
     graph = graph_document(runs.description(runs.AGENTS, runs.CHANNELS))
-    metrics = dict.fromkeys(metric for found in figures.values() for metric in found)
+    metrics = dict.fromkeys(metric for found in rows_by_step.values() for metric in found)
     series = {}
     for metric in metrics:
-        steps = [step for step, found in figures.items() if metric in found]
-        rows = np.array([figures[step][metric] for step in steps], dtype=np.float32)
+        steps = [step for step, found in rows_by_step.items() if metric in found]
+        rows = np.array([rows_by_step[step][metric] for step in steps], dtype=np.float32)
         series["channel", metric] = Series(np.array(steps), rows)
-    return RunData(name, graph, figures=with_verdicts(series, graph), path="runs/my run")
+    return RunData(name, graph, metrics=with_verdicts(series, graph), path="runs/my run")
 
 
 def interval(metric: str, values: Sequence[float], halves: Sequence[float]) -> dict[str, list[float]]:
@@ -204,8 +204,8 @@ def test_a_panel_warns_at_the_steps_at_which_messages_and_parameters_contradict(
 def test_what_may_be_chance_is_hollow_and_has_no_verdict_of_worth(opened: Opened) -> None:
     """A value of -0.12 within [-3.62, 3.38] is no harm."""
     tab = opened(data(MEASURED))
-    for figure, solid in (("value", [True, True, False]), ("message_energy", [True, True, True])):
-        tab.choose("metric", figure)
+    for metric, solid in (("value", [True, True, False]), ("message_energy", [True, True, True])):
+        tab.choose("metric", metric)
         colours = tab.colours()
         middles = {index: tab.point("edgePoint", index) for index in (0, 6, 8)}
         assert all(tab.is_drawn(colours[index], middle) for index, middle in middles.items())
@@ -385,8 +385,8 @@ def test_a_language_that_intl_refuses_leaves_the_charts(
     context.add_init_script(
         "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })"
     )
-    figures = {10: LOGGED, 20: {"age": [2.0] * 9}}
-    for show in (lambda: Tab.alone(context.new_page(), address, "made"), lambda: opened(data(figures))):
+    metrics = {10: LOGGED, 20: {"age": [2.0] * 9}}
+    for show in (lambda: Tab.alone(context.new_page(), address, "made"), lambda: opened(data(metrics))):
         tab = show()
         tab.select("channel", 0)
         assert tab.frame.locator(".ap-chart canvas").count() > 0
@@ -449,7 +449,7 @@ def test_what_is_no_mean_is_not_said_to_be_one(opened: Opened) -> None:
 def test_the_column_of_the_panel_is_gone_with_the_channel(opened: Opened) -> None:
     """Of a run that has no such channel; it is there again with one that has."""
     found = data(MEASURED)
-    alone = replace(found, name="alone", graph={**found.graph, "channels": []}, figures={})
+    alone = replace(found, name="alone", graph={**found.graph, "channels": []}, metrics={})
     tab = opened(found, alone)
     tab.select("channel", 0)
     panel = tab.frame.locator(".ap-side")
@@ -468,7 +468,7 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
     steps = np.array([10, 20])
     logged = {("agent", "loss"): Series(steps, 2 * rows), ("agent", "accuracy"): Series(steps, rows)}
     graph = made.graph
-    tab = opened(replace(made, figures=with_verdicts(made.figures | logged, graph)))
+    tab = opened(replace(made, metrics=with_verdicts(made.metrics | logged, graph)))
     for row, step in ((1, 20), (0, 10)):
         tab.at(step)
         mean = float(rows[row][readouts].mean())
@@ -481,10 +481,10 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
             *("of", "mind,", "second"),
         ]
     validated = {("agent", "validation_loss"): Series(steps[:1], rows[:1])}
-    tab = opened(replace(made, figures=with_verdicts(made.figures | logged | validated, graph)))
+    tab = opened(replace(made, metrics=with_verdicts(made.metrics | logged | validated, graph)))
     assert tab.part("headline").inner_text().split()[1:3] == ["validation", "loss"]
     tested = {("agent", "test_accuracy"): Series(steps[1:], rows[1:])}
-    tab = opened(replace(made, figures=with_verdicts(made.figures | logged | validated | tested, graph)))
+    tab = opened(replace(made, metrics=with_verdicts(made.metrics | logged | validated | tested, graph)))
     for step, words in ((20, ["test", "accuracy"]), (10, ["validation", "loss"])):
         tab.at(step)
         assert tab.part("headline").inner_text().split()[1:3] == words
@@ -494,7 +494,7 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
     assert opened(made).part("headline").inner_text() == "made"
     many = [{**agent, "role": "readout"} for agent in made.graph["agents"]]
     graph = {**graph, "agents": many}
-    tab = opened(replace(made, graph=graph, figures=with_verdicts(made.figures | logged, graph)))
+    tab = opened(replace(made, graph=graph, metrics=with_verdicts(made.metrics | logged, graph)))
     assert tab.part("whose").inner_text() == "of 6 readouts"
     tab.part("whose").get_by_role("button").click()
     assert tab.part("filter").input_value() == "role:readout"
@@ -524,7 +524,7 @@ def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: O
     assert fixed.startswith(
         f"value cannot be measured ({reason}): antiphon evaluate 'runs/my run' --ablate zero"
     )
-    alone = replace(found, graph={**found.graph, "channels": []}, figures={})
+    alone = replace(found, graph={**found.graph, "channels": []}, metrics={})
     assert "--value" not in strip(opened(alone))
 
 
@@ -547,7 +547,7 @@ def test_labels_of_two_agents_are_whole_and_off_their_channels(opened: Opened, w
     agents = {"encoder": {"about": about, "period": 2}, "a_classifier_of_many_digits": {"about": about}}
     channels: list[runs.Channel] = [(one, other, "", {}) for one, other in permutations(agents)]
     graph = graph_document(runs.description(agents, channels))
-    tab = opened(RunData("run", graph, figures={}, path="runs/pair"))
+    tab = opened(RunData("run", graph, metrics={}, path="runs/pair"))
     tab.page.set_viewport_size({"width": width, "height": 800})
     tab.idle()
     drawn = [one for one in tab.drawn()[1] if "every step" not in one[0]]
@@ -793,7 +793,7 @@ def test_all_channels_together_have_a_value_and_the_strip_keeps_its_height(opene
     of_run = {("run", m): Series(np.array([20, 30]), np.array([[v], [NAN]], np.float32)) for m, v in whole}
     reasons = dict.fromkeys(("all channels", *NAMES), "no gain (gain -0.2, standard error 0.1)")
     undefined = {"value": {"step": 30, "reasons": reasons}}
-    tab = opened(replace(found, figures=found.figures | of_run, undefined=undefined))
+    tab = opened(replace(found, metrics=found.metrics | of_run, undefined=undefined))
     heights = []
     for step, words in (
         (10, ""),
@@ -856,8 +856,8 @@ def test_a_panel_says_first_what_is_said_of_the_run(opened: Opened) -> None:
             for one in made.graph["channels"]
         ]
         graph = {**made.graph, "channels": channels}
-        logged = {key: series for key, series in made.figures.items() if key[0] == "channel"}
-        tab = opened(replace(made, graph=graph, figures=with_verdicts(logged, graph)))
+        logged = {key: series for key, series in made.metrics.items() if key[0] == "channel"}
+        tab = opened(replace(made, graph=graph, metrics=with_verdicts(logged, graph)))
         tab.select("channel", 1)
         cause = tab.part("cause").inner_text()
         if cosine < 0.1:
@@ -881,7 +881,7 @@ def test_runs_of_different_lengths_are_not_compared_as_if_of_one_step(opened: Op
         found = data(dict.fromkeys(steps, rows), name)
         scores = np.full((len(steps), len(runs.AGENTS)), 1 - loss, np.float32)
         series = {("agent", "accuracy"): Series(np.array(steps), scores)}
-        made[name] = replace(found, figures=with_verdicts({**found.figures, **series}, found.graph))
+        made[name] = replace(found, metrics=with_verdicts({**found.metrics, **series}, found.graph))
     tab = opened(*made.values())
     tab.choose("run", "long")
     tab.choose("beside", "short")
@@ -918,7 +918,7 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
             )
         }
         runs_.append(
-            replace(made, name=name, graph=graph, figures=with_verdicts({**made.figures, **scores}, graph))
+            replace(made, name=name, graph=graph, metrics=with_verdicts({**made.metrics, **scores}, graph))
         )
     tab = opened(*runs_)
     assert not tab.part("apart").is_visible()
@@ -974,8 +974,8 @@ def test_a_second_run_shows_the_newest_step_of_both_and_what_is_to_be_said_of_ea
             ("agent", metric): Series(np.array([step]), np.full((1, agents), score, np.float32))
             for metric, step, score in (("accuracy", 20, 0.5), ("test_accuracy", 30, 0.75))
         }
-        figures = with_verdicts({**made.figures, **scores}, graph)
-        runs_.append(replace(made, name=name, graph=graph, figures=figures))
+        metrics = with_verdicts({**made.metrics, **scores}, graph)
+        runs_.append(replace(made, name=name, graph=graph, metrics=metrics))
     tab = opened(*runs_)
     assert tab.step == 25
     assert tab.part("final").inner_text() == "at the end test accuracy 75 %"
@@ -991,13 +991,13 @@ def test_a_panel_says_what_is_expected_by_chance_and_intervals_of_cosines_end_at
     more = [("left", "mind", f"m{number}", {"coupling": "decoupled"}) for number in range(11)]
     graph = graph_document(runs.description(runs.AGENTS, [*runs.CHANNELS, *more]))
     rows = interval("ablation_zero", [0.5, 0.0] * 10, [0.1] * 20)
-    figures = {
+    metrics = {
         ("channel", metric): Series(np.array([20]), np.array([row], np.float32))
         for metric, row in rows.items()
     }
     cosines = np.array([[0.7] * 20, [0.9] * 20], np.float32)
-    figures["channel", "cosine"] = Series(np.array([10, 20]), cosines)
-    tab = opened(RunData("run", graph, figures=with_verdicts(figures, graph)))
+    metrics["channel", "cosine"] = Series(np.array([10, 20]), cosines)
+    tab = opened(RunData("run", graph, metrics=with_verdicts(metrics, graph)))
     assert "expect about 1 by chance" in strip(tab)
     tab.select("channel", 0)
     assert tab.part("panel-chance").inner_text() == "; expect about 1 of 20 by chance"
@@ -1032,8 +1032,8 @@ def given(found: RunData, labelled: int) -> RunData:
         "channels": channels,
         "agents": [{**a, "period": 1} for a in found.graph["agents"]],
     }
-    figures = {key: series for key, series in found.figures.items() if key[0] != "verdict"}
-    return replace(found, graph=graph, figures=with_verdicts(figures, graph))
+    metrics = {key: series for key, series in found.metrics.items() if key[0] != "verdict"}
+    return replace(found, graph=graph, metrics=with_verdicts(metrics, graph))
 
 
 def test_the_best_hint_at_the_cause_stands_first(opened: Opened) -> None:
@@ -1228,7 +1228,7 @@ class Measuring(RunData):
 
 def test_how_far_a_measurement_is_stands_in_the_strip(opened: Opened) -> None:
     found = data(MEASURED)
-    running = Measuring(found.name, found.graph, figures=found.figures, path=found.path)
+    running = Measuring(found.name, found.graph, metrics=found.metrics, path=found.path)
     assert "value of step 1,200: 15 of 99 measurements are done" in strip(opened(running))
     assert "measurements" not in strip(opened(found))
 
@@ -1277,7 +1277,7 @@ def test_runs_of_several_seeds_are_shown_as_one(opened: Opened) -> None:
         }
         rows = {10: LOGGED, 20: LOGGED | interval("value", values, HALVES) | {"cosine": [0.2 + by] * 9}}
         made = data(rows, f"small-s{seed}")
-        runs_.append(replace(made, figures=with_verdicts({**made.figures, **losses}, made.graph)))
+        runs_.append(replace(made, metrics=with_verdicts({**made.metrics, **losses}, made.graph)))
     tab = opened(run_over_seeds("small · all seeds", runs_), *runs_)
     assert tab.part("run").input_value() == "small · all seeds"
     told = " ".join(tab.part("headline").inner_text().split())
@@ -1393,7 +1393,7 @@ def test_an_agents_panel_says_when_it_may_learn_and_how_often_it_did(opened: Ope
     agents = [{**made.graph["agents"][0], "about": about}, *made.graph["agents"][1:]]
     updates = np.array([[1] * 6, [80] * 6], np.float32)
     counted = {("agent", "updates"): Series(np.array([10, 800]), updates)}
-    tab = opened(replace(made, graph={**made.graph, "agents": agents}, figures={**made.figures, **counted}))
+    tab = opened(replace(made, graph={**made.graph, "agents": agents}, metrics={**made.metrics, **counted}))
     for step, words in ((10, "1 update in 10 ticks."), (800, "80 updates in 800 ticks.")):
         tab.at(step)
         tab.select("agent", 0)
@@ -1494,11 +1494,11 @@ def test_two_runs_are_compared_over_their_own_links_where_both_are_known(opened:
         made = data(MEASURED, name)
         graph = {**made.graph, "channels": [{**of, "drop": drop} for of in made.graph["channels"]]}
         agents = len(graph["agents"])
-        figures = {
+        metrics = {
             ("agent", metric): Series(np.array([20]), np.full((1, agents), score, np.float32))
             for metric, score in scores.items()
         }
-        return replace(made, graph=graph, figures=with_verdicts({**made.figures, **figures}, graph))
+        return replace(made, graph=graph, metrics=with_verdicts({**made.metrics, **metrics}, graph))
 
     sound = scored("sound", 0.0, test_accuracy=0.75)
     for lossy, words, headline, banner in (

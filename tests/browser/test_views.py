@@ -30,7 +30,7 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     tab.choose("metric", "sg_loss")
     tab.push("view-matrix")
     events = Events(logdir / "large")
-    graph, rows = events.document("antiphon/graph"), events.figure("antiphon/channel/sg_loss")
+    graph, rows = events.document("antiphon/graph"), events.series("antiphon/channel/sg_loss")
     for index in (0, 1234, 3999):
         tab.click("cellPoint", index)
         selected = some(tab.ask("app.selection()"))

@@ -28,8 +28,8 @@ def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> No
     assert lines[3].split() == ["seed", "run", "accuracy", "loss"]
     runs = [[str(seed), f"mine/exp-s{seed}"] for seed in (4, 5, 6)]
     assert [line.split()[:2] for line in lines[5:8]] == runs
-    figures = ("mean ± standard error", "median", "interquartile", "its 95")
-    rows = [line for line in lines if line.startswith(figures)]
+    metrics = ("mean ± standard error", "median", "interquartile", "its 95")
+    rows = [line for line in lines if line.startswith(metrics)]
     assert len(rows) == 4
     assert all("%" in row for row in rows)
     assert " ± " in rows[0].removeprefix("mean ± standard error")

@@ -34,7 +34,7 @@ def small(name: str) -> str:
     return " ".join(f"--set {setting}" for setting in SMALL[name].split())
 
 
-def figures(result: Document) -> Document:
+def metrics(result: Document) -> Document:
     return {key: result[key] for key in ("accuracy", "bits", "loss", "env", "agents", "channels")}
 
 
@@ -49,7 +49,7 @@ def test_every_scenario_runs_and_so_does_its_resolved_document(name: str, here: 
         cli.json("run", words, "--steps 11 --logdir . --name", run)
         for run, words in (("a", f"{name} {small(name)}"), ("b", "resolved.yaml"))
     ]
-    assert figures(results[0]) == figures(results[1])
+    assert metrics(results[0]) == metrics(results[1])
     assert results[0]["agents"][next(iter(results[0]["agents"]))]["updates"] > 1
 
 

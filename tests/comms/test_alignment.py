@@ -15,7 +15,7 @@ def gradients(seed: int = 0) -> Tensor:
     return torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def figures(synthetic: Tensor, true: Tensor) -> dict[str, float]:
+def metrics(synthetic: Tensor, true: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in alignment(synthetic, true).items()}
 
 
@@ -23,7 +23,7 @@ def figures(synthetic: Tensor, true: Tensor) -> dict[str, float]:
 def test_a_multiple_of_the_truth(factor: float) -> None:
     true = gradients()
     true = 1e-3 * (true - true.mean(0))
-    found = figures(factor * true, true)
+    found = metrics(factor * true, true)
     assert found["cosine"] == pytest.approx(math.copysign(1, factor))
     assert found["norm_ratio"] == pytest.approx(abs(factor))
     assert found["r2"] == pytest.approx(1 - (1 - factor) ** 2)
@@ -32,9 +32,9 @@ def test_a_multiple_of_the_truth(factor: float) -> None:
 
 def test_the_mean_explains_nothing_and_right_angles_have_no_cosine() -> None:
     true = gradients()
-    assert figures(true.mean(0).expand_as(true), true)["r2"] == pytest.approx(0)
+    assert metrics(true.mean(0).expand_as(true), true)["r2"] == pytest.approx(0)
     turned = torch.stack([-true[:, 1], true[:, 0], -true[:, 3], true[:, 2]], 1)
-    found = figures(turned, true)
+    found = metrics(turned, true)
     assert found["cosine"] == pytest.approx(0)
     assert found["norm_ratio"] == pytest.approx(1)
 
@@ -44,13 +44,13 @@ def test_samples_without_a_true_gradient_have_no_say_in_the_cosine() -> None:
     true[10:] = 0
     synthetic = true.clone()
     synthetic[10:] = 1
-    assert figures(synthetic, true)["cosine"] == pytest.approx(1)
+    assert metrics(synthetic, true)["cosine"] == pytest.approx(1)
 
 
 def test_in_the_pooled_cosine_samples_weigh_as_much_as_their_gradients() -> None:
     true = torch.tensor([[3.0, 0.0], [0.1, 0.0], [0.1, 0.0]], dtype=torch.float64)
     synthetic = torch.tensor([[3.0, 0.0], [-0.1, 0.0], [-0.1, 0.0]], dtype=torch.float64)
-    found = figures(synthetic, true)
+    found = metrics(synthetic, true)
     assert found["cosine"] == pytest.approx(-1 / 3)
     assert found["pooled_cosine"] == pytest.approx((9 - 0.02) / (9 + 0.02))
 
@@ -59,7 +59,7 @@ def test_the_squared_error_is_bias_and_variance() -> None:
     true, noise = gradients(), gradients(1)
     shift = torch.tensor([0.3, 0.0, -0.4, 0.0], dtype=torch.float64)
     noise = noise - noise.mean(0)
-    found = figures(true + shift + noise, true)
+    found = metrics(true + shift + noise, true)
     assert found["bias2"] == pytest.approx(0.25)
     assert found["variance"] == pytest.approx(float(noise.square().sum(1).mean()))
     total = float((shift + noise).square().sum(1).mean())  # what a predictor's loss is
@@ -67,7 +67,7 @@ def test_the_squared_error_is_bias_and_variance() -> None:
 
 
 def test_where_the_truth_is_nothing_all_is_undefined() -> None:
-    found = figures(gradients(), torch.zeros(50, 4).double())
+    found = metrics(gradients(), torch.zeros(50, 4).double())
     assert all(math.isnan(found[name]) for name in ("cosine", "pooled_cosine", "norm_ratio", "r2"))
     assert found["bias2"] + found["variance"] == pytest.approx(float(gradients().square().sum(1).mean()))
 

@@ -167,7 +167,7 @@ def handed_over(plain: Plain, folder: Path) -> Iterator[str]:
 
 
 def recorded(plain: Plain, folder: Path) -> Iterator[str]:
-    """A run directory is written, figures and histograms are taken, and every step is looked at."""
+    """A run directory is written, metrics and histograms are taken, and every step is looked at."""
     scenario = plain.scenario()
     telemetry = scenario.telemetry.model_copy(update={"period": 3, "histograms": True})
     watched = Simulation(
@@ -212,8 +212,8 @@ def changed(plain: Plain, folder: Path) -> Iterator[str]:
     yield from differences(facts(both[1]), facts(both[0]), "changed")
 
 
-def figures(plain: Plain, folder: Path) -> Iterator[str]:
-    """The figures of a run: who has one, and which, on either backend."""
+def metrics(plain: Plain, folder: Path) -> Iterator[str]:
+    """The metrics of a run: who has one, and which, on either backend."""
     rows = []
     for backend in ("cohort", oracle.reference):
         scenario = plain.scenario()
@@ -249,7 +249,7 @@ OBSERVERS: dict[str, Callable[[Plain, Path], Iterator[str]]] = {
         native,
         handed_over,
         changed,
-        figures,
+        metrics,
         replayed,
     )
 }

@@ -45,7 +45,7 @@ LOOKS: dict[str, tuple[Callable[[Simulation], Any], float]] = {
     "module": (lambda s: str(s.agents["n1"].module), 0.0),
     "probes": (probed, 1e-9),
     "value": (valued, 1e-6),
-    "figures": (lambda s: s.channels["n0->n1"].figures(), 1e-6),
+    "metrics": (lambda s: s.channels["n0->n1"].metrics(), 1e-6),
     "graph": (lambda s: list(s.graph.nodes), 0.0),
 }
 """What is looked at, and how far the backends may be apart in it."""

@@ -70,14 +70,14 @@ def test_a_run_in_parts_writes_the_same_files(tmp_path: Path) -> None:
     assert "parts" not in said(one)
     found = said(two)["parts"]
     assert (found["count"], found["mode"]) == (2, "lockstep")
-    figures = read_parts(two / "parts.csv")
-    assert list(figures) == [1, 5, 10, 15, 20, 23]
-    for rows in figures.values():
+    metrics = read_parts(two / "parts.csv")
+    assert list(metrics) == [1, 5, 10, 15, 20, 23]
+    for rows in metrics.values():
         assert sum(row.bytes_sent for row in rows) == sum(row.bytes_received for row in rows)
     # The steps before checkpoints, at 7, 14 and 21, and the last are the whole's: the parts take them after it.
-    assert [figures[step][0].steps_taken for step in figures] == [1, 5, 10, 15, 20, 22]
-    assert [row.calls for row in figures[23]] == [13, 13]  # mostly one after two steps
-    assert all(0 < row.computing < row.seconds for row in figures[23])
+    assert [metrics[step][0].steps_taken for step in metrics] == [1, 5, 10, 15, 20, 22]
+    assert [row.calls for row in metrics[23]] == [13, 13]  # mostly one after two steps
+    assert all(0 < row.computing < row.seconds for row in metrics[23])
     assert not (one / "parts.csv").exists()
 
 

@@ -64,14 +64,14 @@ def gpu() -> Iterator[PretendGpu]:
 
 
 def small(name: str) -> Scenario:
-    """A library scenario in a few environments, without figures in between."""
+    """A library scenario in a few environments, without metrics in between."""
     return quiet(
         scenario_of(name, VARIANT.get(name, "decoupled"), {"batch": 4, "agents": 12, "data": "shapes"})
     )
 
 
 def quiet(scenario: Scenario) -> Scenario:
-    """The scenario without figures in between."""
+    """The scenario without metrics in between."""
     telemetry = scenario.telemetry.model_copy(update={"period": 10_000})
     return scenario.model_copy(update={"telemetry": telemetry})
 

@@ -59,9 +59,9 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     never = torch.zeros(1, 2, dtype=torch.bool)
     actions = torch.tensor([[0, 1]])
     advantages = Advantages(targets, targets, ~never, targets)
-    figures = goal.losses(outputs, None, actions, advantages).metrics
-    assert {name: value.tolist() for name, value in figures.items()} == {"td_error": [2.0], "q_value": [1.5]}
-    assert {*figures} == {*goal.logged}
+    metrics = goal.losses(outputs, None, actions, advantages).metrics
+    assert {name: value.tolist() for name, value in metrics.items()} == {"td_error": [2.0], "q_value": [1.5]}
+    assert {*metrics} == {*goal.logged}
 
 
 @pytest.mark.long
@@ -141,7 +141,7 @@ def test_epsilon_is_logged_and_set_in_mid_run() -> None:
     epsilons = []
     for _ in range(9):
         simulation.step()
-        epsilons += [own["epsilon"] for own in simulation.learned.figures().values() if "epsilon" in own]
+        epsilons += [own["epsilon"] for own in simulation.learned.metrics().values() if "epsilon" in own]
     half = 0.3 + 0.7 * (1 - 3 / 6)  # at the end of the first window
     assert epsilons == pytest.approx([half, half, 0.3, 0.3])
     simulation.set("a0.epsilon", 0.9)

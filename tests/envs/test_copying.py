@@ -103,7 +103,7 @@ def test_actions_are_judged_in_bits_per_component() -> None:
     wrong, right = (math.log2(1 + math.exp(sign * 2)) for sign in (1, -1))
     assert env.step(logit)[1].tolist() == pytest.approx([-(3 * wrong + right) / 4] * 2)
     env.step(None)
-    assert env.figures()["bits"] == pytest.approx((0.5 + (3 * wrong + right) / 4) / 2)
+    assert env.metrics()["bits"] == pytest.approx((0.5 + (3 * wrong + right) / 4) / 2)
 
 
 def test_an_episode_with_a_step_without_an_answer_has_no_error() -> None:
@@ -111,10 +111,10 @@ def test_an_episode_with_a_step_without_an_answer_has_no_error() -> None:
     env.reset(seed=0)
     for step in range(5):
         env.step(None if step == 2 else torch.zeros(4, 9))
-    assert env.figures() == {"difficulty": 1, "solved": 0}
+    assert env.metrics() == {"difficulty": 1, "solved": 0}
     for _ in range(5):
         env.step(torch.zeros(4, 9))
-    assert env.figures()["bits"] == pytest.approx(1.0)
+    assert env.metrics()["bits"] == pytest.approx(1.0)
 
 
 @pytest.mark.cases(1)
@@ -131,6 +131,6 @@ def test_right_answers_make_the_task_grow_and_all_lanes_with_it(name: str) -> No
             lengths, done = [*lengths, env.episode_length], 0
     assert env.longest_episode == max(n for n in lengths if n is not None)
     assert [lengths[place] for place in (0, 19, 20, 40)] == ([5, 5, 7, 9] if name == COPY else [6, 6, 8, 10])
-    assert env.figures() == {"difficulty": 4, "solved": 7, "bits": pytest.approx(0, abs=1e-6)}
+    assert env.metrics() == {"difficulty": 4, "solved": 7, "bits": pytest.approx(0, abs=1e-6)}
     env.reset(seed=1)
-    assert env.figures() == {"difficulty": 1, "solved": 0}  # a seed names the curriculum as well
+    assert env.metrics() == {"difficulty": 1, "solved": 0}  # a seed names the curriculum as well

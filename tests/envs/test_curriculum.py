@@ -16,11 +16,11 @@ def update(curriculum: Copy, error: float, times: int) -> None:
 def test_a_task_grows_below_the_threshold_after_twenty_episodes() -> None:
     curriculum = Copy(1, Copy.Options())
     update(curriculum, 0.14, 19)
-    assert curriculum.figures() == {"difficulty": 1, "solved": 0, "bits": pytest.approx(0.14)}
+    assert curriculum.metrics() == {"difficulty": 1, "solved": 0, "bits": pytest.approx(0.14)}
     curriculum.grow(0.14)
-    assert curriculum.figures() == {"difficulty": 2, "solved": 1 + 3}
+    assert curriculum.metrics() == {"difficulty": 2, "solved": 1 + 3}
     update(curriculum, 0.15, 100)
-    assert curriculum.figures()["difficulty"] == 2
+    assert curriculum.metrics()["difficulty"] == 2
 
 
 def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> None:

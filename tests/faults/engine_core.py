@@ -223,7 +223,7 @@ CORE: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
-        "agent-a-figure-is-summed-over-members",
+        "agent-a-metric-is-summed-over-members",
         "engine/heart/layout.py",
         "return rows.view(self.member_count, self.batch, *rows.shape[1:]).sum(1)",
         "return rows.view(self.batch, self.member_count, *rows.shape[1:]).sum(0)",

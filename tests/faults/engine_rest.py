@@ -352,11 +352,11 @@ REST: tuple[Fault, ...] = (
         tier="test-all",
     ),
     Fault(
-        "simulation-figures-are-a-step-off",
+        "simulation-metrics-are-a-step-off",
         "engine/metrics/log_steps.py",
         "any((step + 1) % every == 0 for every in periods)",
         "any(step % every == 0 for every in periods)",
-        "tests/engine/metrics/test_figures.py::test_a_loss_is_the_mean_since_the_row_before",
+        "tests/engine/metrics/test_metrics.py::test_a_loss_is_the_mean_since_the_row_before",
     ),
     Fault(
         "runs-one-checkpoint-is-kept",
@@ -377,7 +377,7 @@ REST: tuple[Fault, ...] = (
         "running/resume.py",
         "    if until is not None and end < step:\n        raise RunError(",
         "    if end < 0:\n        raise RunError(",
-        "tests/running/test_run.py::test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
+        "tests/running/test_run.py::test_metrics_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
     ),
     Fault(
         "runs-the-first-simulation-is-counted-down-twice",
@@ -699,8 +699,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "parts-the-first-state-is-kept-after-30-s-whatever-it-costs",
         "distributed/ray/ray_parts.py",
-        "        self._at = self._figures[0].steps_taken\n        self._keep_later(start)\n",
-        "        self._at = self._figures[0].steps_taken\n",
+        "        self._at = self._metrics[0].steps_taken\n        self._keep_later(start)\n",
+        "        self._at = self._metrics[0].steps_taken\n",
         "tests/distributed/ray/test_calls.py",
     ),
     Fault(
@@ -771,14 +771,14 @@ REST: tuple[Fault, ...] = (
         "engine/metrics/step_metrics.py",
         "newest_due = channel.ledger.timetable.newest_due(step)",
         "newest_due = channel.ledger.timetable.send_times.latest(step)",
-        "tests/engine/metrics/test_figures.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
+        "tests/engine/metrics/test_metrics.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(
         "metrics-energy-is-the-spread",
         "engine/metrics/step_metrics.py",
         "(mean.square() + std.square()).sqrt().tolist()",
         "std.tolist()",
-        "tests/engine/metrics/test_figures.py::test_energy_and_deviation_are_those_of_the_newest_message",
+        "tests/engine/metrics/test_metrics.py::test_energy_and_deviation_are_those_of_the_newest_message",
     ),
     Fault(
         "metrics-a-speed-is-of-one-environment",
@@ -792,7 +792,7 @@ REST: tuple[Fault, ...] = (
         "engine/metrics/step_metrics.py",
         "labels = label.float().where(present & (label >= 0), torch.nan)",
         "labels = label.float().where(present & (label >= 0), torch.nan).flip(0)",
-        "tests/engine/metrics/test_figures.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first",
+        "tests/engine/metrics/test_metrics.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first",
     ),
     Fault(
         "timeline-a-gradient-is-back-at-once",
@@ -916,7 +916,7 @@ REST: tuple[Fault, ...] = (
         "antiphon/commands/resume.py",
         "    if given_options:\n",
         "    if False:\n",
-        "tests/running/test_run.py::test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
+        "tests/running/test_run.py::test_metrics_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
     ),
     Fault(
         "run-seeds-meet-in-a-league",

@@ -872,7 +872,7 @@ LOWER: tuple[Fault, ...] = (
         "agents/policy_objectives.py",
         'return {"value_target": float(score) / count}',
         'return {"return": float(score) / count}',
-        "tests/engine/metrics/test_policy_figures.py::test_the_return_in_the_log_is_that_of_episodes_and_the_values_target_is_another_metric[cohort-ppo]",
+        "tests/engine/metrics/test_policy_metrics.py::test_the_return_in_the_log_is_that_of_episodes_and_the_values_target_is_another_metric[cohort-ppo]",
     ),
     Fault(
         "nets-a-seed-follows-the-first-names-only",

@@ -25,7 +25,7 @@ UPPER: tuple[Fault, ...] = (
         "running/recorders.py",
         "            raise line from error",
         "            raise",
-        "tests/running/test_own_recorders.py::test_one_that_fails_is_a_line_with_its_method[figures]",
+        "tests/running/test_own_recorders.py::test_one_that_fails_is_a_line_with_its_method[metrics]",
     ),
     Fault(
         "scenarios-a-zero-delay-cycle-is-allowed",
@@ -343,7 +343,7 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/tab/test_verdict_series.py::test_the_measure_of_most_channels_counts_then_value_then_the_newest[steps4-ablation_mean]",
     ),
     Fault(
-        "history-a-restart-keeps-later-figures",
+        "history-a-restart-keeps-later-metrics",
         "telemetry/history.py",
         "if self._steps and step < self._steps[-1]:",
         "if self._steps and step < self._steps[0]:",
@@ -431,7 +431,7 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/tab/verdict_series.py",
         'rows = np.searchsorted(series.steps, steps, side="right") - 1',
         'rows = np.searchsorted(series.steps, steps, side="left")',
-        "tests/telemetry/tab/test_verdict_series.py::test_the_newest_row_counts_at_each_step_of_any_figure",
+        "tests/telemetry/tab/test_verdict_series.py::test_the_newest_row_counts_at_each_step_of_any_metric",
     ),
     Fault(
         "cloud-points-are-not-centred",
@@ -448,8 +448,8 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/tab/test_series.py::test_the_first_direction_is_that_of_most_variance_the_same_for_all_rows",
     ),
     Fault(
-        "parts-figures-name-the-part-waited-for-least",
-        "telemetry/parts/part_figures.py",
+        "parts-metrics-name-the-part-waited-for-least",
+        "telemetry/parts/part_metrics.py",
         "longest = max(sorted(self.waiting)",
         "longest = min(sorted(self.waiting)",
         "tests/telemetry/test_tables.py::test_a_part_names_the_neighbour_that_it_waited_for_the_longest",

@@ -12,7 +12,7 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.telemetry import read_run
-from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry.csv_files import read_metrics
 from tests.golden.make import STEPS, STOP, make, numbers, restored
 from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
@@ -81,10 +81,10 @@ def test_they_are_made_again_with_the_same_numbers(tmp_path: Path, monkeypatch: 
 
 def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
     run = golden[0]
-    figures = list(read_figures(run / "metrics.csv"))
+    metrics = list(read_metrics(run / "metrics.csv"))
     steps = [1] if run.name == "acting" else [1, 3, 6]
-    assert sorted({step for step, _ in figures}) == steps
-    assert {row.kind for _, row in figures} >= {"agent", "channel", "run"}
+    assert sorted({step for step, _ in metrics}) == steps
+    assert {row.kind for _, row in metrics} >= {"agent", "channel", "run"}
     assert bool(read_parts(run / "parts.csv")) == (run.name in ("clocks", "virtual"))
     if run.name == "pair":
         assert json.loads((run / "evaluations.json").read_text(encoding="utf-8"))["scores"].keys() == {
@@ -111,9 +111,9 @@ def test_its_event_file_is_read_and_an_agent_of_it_is_taken(version: str) -> Non
     run = HERE / version / "pair"
     data = read_run(run)
     assert [agent["name"] for agent in data.graph["agents"]] == ["ear", "eye"]
-    energy = data.figures["channel", "message_energy"]
+    energy = data.metrics["channel", "message_energy"]
     rows = [
-        (step, row.value) for step, row in read_figures(run / "metrics.csv") if row.metric == "message_energy"
+        (step, row.value) for step, row in read_metrics(run / "metrics.csv") if row.metric == "message_energy"
     ]
     assert energy.steps.tolist() == [step for step, _ in rows]
     assert energy.values[:, 0].tolist() == pytest.approx([value for _, value in rows], rel=1e-6)

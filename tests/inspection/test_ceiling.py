@@ -79,7 +79,7 @@ def test_lost_messages_are_left_out() -> None:
     assert lossy.linear["r2"] > whole.linear["r2"] - 0.2  # zeros for what was lost would leave half of it
 
 
-def test_no_bit_of_the_run_changes_and_figures_stand_beside_their_ceilings() -> None:
+def test_no_bit_of_the_run_changes_and_metrics_stand_beside_their_ceilings() -> None:
     simulation = chain("decoupled", training=WIDE)
     simulation.run(3)
     with unchanged(simulation):

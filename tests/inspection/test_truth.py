@@ -149,7 +149,7 @@ def test_over_spoilt_links_and_cycles_too() -> None:
 
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize("coupling", ["decoupled", "delayed", "locked"])
-def test_a_probe_changes_no_bit_of_the_run_and_has_figures_of_what_will_be_injected(
+def test_a_probe_changes_no_bit_of_the_run_and_has_metrics_of_what_will_be_injected(
     coupling: str, stacked: bool
 ) -> None:
     simulation = Simulation(corporation(coupling).scenario, dtype=torch.float64, stacked=stacked)

@@ -89,10 +89,10 @@ def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> 
         assert found.value is None
         assert found.why.startswith(f"{words}; over this horizon true gradients ")
         assert ("lose significantly" in found.why) == (true == 0.5)
-        figures = {figure.metric: figure.value for figure in value_rows(Values((found,), 0, 50, 3, 1.0))}
+        metrics = {row.metric: row.value for row in value_rows(Values((found,), 0, 50, 3, 1.0))}
         own = zero - synthetic
-        half = (figures.pop("own_gain_high") - figures.pop("own_gain_low")) / 2
-        assert figures == pytest.approx(
+        half = (metrics.pop("own_gain_high") - metrics.pop("own_gain_low")) / 2
+        assert metrics == pytest.approx(
             {"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": true, "own_gain": own}
         )
         assert (abs(own) > half) == (words != "not resolved")

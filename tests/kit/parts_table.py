@@ -1,4 +1,4 @@
-"""Recorder and reader of parts.csv for tests: the figures that a run in parts writes."""
+"""Recorder and reader of parts.csv for tests: the metrics that a run in parts writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antiphon.base.files import fitting, read_rows
-from antiphon.telemetry import PartFigures
+from antiphon.telemetry import PartMetrics
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
 
 
@@ -16,8 +16,8 @@ def recorder(path: Path) -> PartsCsv:
     return PartsCsv(path)
 
 
-def read_parts(path: Path) -> dict[int, list[PartFigures]]:
-    """Return the figures of a parts.csv by step, ascending, the parts in order; empty: there is no such file.
+def read_parts(path: Path) -> dict[int, list[PartMetrics]]:
+    """Return the metrics of a parts.csv by step, ascending, the parts in order; empty: there is no such file.
 
     Of several rows of a part at one step the last counts; where a simulation began again, at an earlier step than that of
     the row before, later rows are dropped; a last row that has no end of line is left out.
@@ -25,7 +25,7 @@ def read_parts(path: Path) -> dict[int, list[PartFigures]]:
     Raises:
         RunError: The file cannot be read, or has a row that is none of parts.
     """
-    found: dict[int, dict[int, PartFigures]] = {}
+    found: dict[int, dict[int, PartMetrics]] = {}
     if not os.path.lexists(path):
         return {}
     with fitting(path):
@@ -37,10 +37,10 @@ def read_parts(path: Path) -> dict[int, list[PartFigures]]:
     return {step: [rows[part] for part in sorted(rows)] for step, rows in found.items()}
 
 
-def _row(cells: Mapping[str, str]) -> tuple[int, PartFigures]:
+def _row(cells: Mapping[str, str]) -> tuple[int, PartMetrics]:
     """Parse a row."""
     pairs = (pair.partition("=") for pair in cells["waiting"].split())
-    return int(cells["step"]), PartFigures(
+    return int(cells["step"]), PartMetrics(
         part=int(cells["part"]),
         machine=cells["machine"],
         steps_taken=int(cells["steps_taken"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from antiphon.telemetry.figures import WALL_CLOCK
+from antiphon.telemetry.metrics import WALL_CLOCK
 
 
 def metrics(run: str | Path) -> list[str]:

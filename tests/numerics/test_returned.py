@@ -255,4 +255,4 @@ def test_the_state_of_the_far_end_is_counted_as_traffic(
     channel = {"from": "a", "to": "b", "gradient": {"context": context}, "link": {"delay": 1, "bits": bits}}
     with simulation_of(agents, [channel], SOURCE) as simulation:
         simulation.run(4)
-        assert simulation.channels["a->b"].figures()["traffic"] == 2 * (bits or 64) + more
+        assert simulation.channels["a->b"].metrics()["traffic"] == 2 * (bits or 64) + more

@@ -165,7 +165,7 @@ def _virtual(folder: Path, **given: Any) -> Shown:
     with _watched(shown), Simulation(scene(), parts=PartsSettings(**division), **given) as run:
         run.run(4, progress=False)
         facts = run.running.executor.facts
-        shown |= {**shown_by(run), "figures": run.figures(), "events": run.events, "facts": facts}
+        shown |= {**shown_by(run), "metrics": run.metrics(), "events": run.events, "facts": facts}
     return {**shown, **_files(folder)}
 
 

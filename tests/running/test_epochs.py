@@ -121,7 +121,7 @@ def test_numbers_of_epochs_that_cannot_be(epochs: Any) -> None:
         simulation.run(epochs=epochs)
 
 
-def test_the_epoch_is_a_figure_and_in_the_result(tmp_path: Path) -> None:
+def test_the_epoch_is_a_metric_and_in_the_result(tmp_path: Path) -> None:
     with Simulation(scene(), logdir=tmp_path / "run", parts=2) as simulation:
         simulation.run(epochs=1)
         history = simulation.history

@@ -78,7 +78,7 @@ def test_handles_are_one_line_each(simulation: Any) -> None:
     assert repr(channel.synthetic_gradient).startswith("<Model of last.weight [8, 18], last.bias [8], 12")
     assert repr(channel.messages) == "{11: <Message sent at step 11: [8, 8], a gradient returned, complete>}"
     assert repr(simulation.recordings) == "[<Recording of n0->n1: 12 of delta>]"
-    assert tables(channel.figures())[0][0] == ["metric", "value"]
+    assert tables(channel.metrics())[0][0] == ["metric", "value"]
     (newest,) = tables(channel)
     assert newest[0] == ["metric", "value", "step"]
     cosine = simulation.history.of("n0->n1", "cosine")[1][-1]

@@ -36,16 +36,16 @@ def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path,
     told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
     assert kept(run) == {"step": 4, "split": "test", **told}
     shown = read_run(run)
-    series = shown.figures["channel", "ablation_zero"]
+    series = shown.metrics["channel", "ablation_zero"]
     assert series.steps.tolist() == [4]
     names = [channel["name"] for channel in shown.graph["channels"]]
     losses = [told["channels"][name]["readouts"]["loss"]["change"] for name in names]
     np.testing.assert_allclose(series.values[0], losses, rtol=1e-6)
-    assert shown.figures["channel", "age"].steps.tolist() == [1, 4], "what was there stays"
+    assert shown.metrics["channel", "age"].steps.tolist() == [1, 4], "what was there stays"
     cli("resume", run, "--steps 6")
-    figures = read_run(run).figures
-    assert figures["channel", "ablation_zero"].steps.tolist() == [4]
-    assert figures["channel", "age"].steps.tolist() == [1, 4, 6]
+    metrics = read_run(run).metrics
+    assert metrics["channel", "ablation_zero"].steps.tolist() == [4]
+    assert metrics["channel", "age"].steps.tolist() == [1, 4, 6]
 
 
 def test_an_ablation_names_the_links_that_it_holds_for(run: Path, cli: Commands) -> None:
@@ -81,10 +81,10 @@ def test_each_kind_of_ablation_is_kept_and_named_and_a_removal_is_shown_first(
     for kind in ("zero", "resample"):
         cli("evaluate", run, ABLATE, kind)
     assert [kept(run, kind)["kind"] for kind in ("zero", "resample")] == ["zero", "resample"]
-    figures = read_run(run).figures
+    metrics = read_run(run).metrics
     for kind in ("zero", "resample"):
         changes = [channel["readouts"]["loss"]["change"] for channel in kept(run, kind)["channels"].values()]
-        measured = figures["channel", f"ablation_{kind}"].values[0]
+        measured = metrics["channel", f"ablation_{kind}"].values[0]
         np.testing.assert_allclose(sorted(measured), sorted(changes), rtol=1e-6)
     assert "by ablation (zero) at step " in cli("show", run)
     cli("report", run, "-o", run / "page.html")
@@ -110,10 +110,10 @@ def test_what_evaluate_prints_of_a_stopped_run_is_in_its_tab_and_why_channels_ha
     with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
         for _ in range(3):
             simulation.step()
-    assert ("agent", "test_accuracy") not in read_run(tmp_path / "run").figures
+    assert ("agent", "test_accuracy") not in read_run(tmp_path / "run").metrics
     told = cli.json("evaluate", tmp_path / "run", ABLATE, "zero --channels", "n0->n1")
     found = read_run(tmp_path / "run")
-    assert found.figures["agent", "test_accuracy"].values[-1, -1] == pytest.approx(told["accuracy"])
+    assert found.metrics["agent", "test_accuracy"].values[-1, -1] == pytest.approx(told["accuracy"])
     measured = found.catalogue()["verdicts"]["measures"][0]
     assert measured["reasons"] == dict.fromkeys(
         ("n1->n2", "n2->n3"), "not measured: it is not among --channels"
@@ -188,10 +188,10 @@ def test_a_run_logs_why_a_value_is_undefined_and_evaluating_some_channels_keeps_
     assert all("true gradients give no significant gain" in why for why in logged.values())
     assert [each["step"] for each in earlier] == [2]
     assert "by value at step 4, 0 help, 0 harm, 0 unresolved, 0 stale" in cli("show", tmp_path / "run")
-    aligned = read_run(tmp_path / "run").figures["channel", "parameter_cosine"].values[-1]
+    aligned = read_run(tmp_path / "run").metrics["channel", "parameter_cosine"].values[-1]
     cli("evaluate", tmp_path / "run", "--value --horizon 4 --repeats 2 --channels", names[0])
     assert {name: reasons()[0][name] for name in names[1:]} == {name: logged[name] for name in names[1:]}
-    kept_alignment = read_run(tmp_path / "run").figures["channel", "parameter_cosine"].values[-1]
+    kept_alignment = read_run(tmp_path / "run").metrics["channel", "parameter_cosine"].values[-1]
     assert kept_alignment[1:].tolist() == aligned[1:].tolist()
 
 
@@ -233,7 +233,7 @@ def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, 
         cli("evaluate", run, ABLATE, "zero --channels", name)
     assert sorted(kept(run)["channels"]) == sorted(kept(run)["ranked"]) == names[:2]
     found = read_run(run)
-    assert np.isfinite(found.figures["channel", "ablation_zero"].values[-1]).tolist() == [True, True, False]
+    assert np.isfinite(found.metrics["channel", "ablation_zero"].values[-1]).tolist() == [True, True, False]
     assert [*found.catalogue()["verdicts"]["measures"][0]["reasons"]] == names[2:]
     alone = kept(run)["channels"]
     told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
@@ -251,12 +251,12 @@ def test_values_of_some_channels_leave_those_of_others_of_the_same_horizon(run: 
         cli("evaluate", run, "--value --horizon 4 --repeats 2 --channels", name)
     value = kept_value(run)
     assert [row["name"] for row in value["rows"]] == ["all channels", "n1->n2", "n0->n1"]
-    figures = read_run(run).figures
+    metrics = read_run(run).metrics
     for metric in ("parameter_cosine", "true_cosine", "cosine_ceiling"):
-        assert np.isfinite(figures["channel", metric].values[-1]).tolist() == [True, True, False], metric
+        assert np.isfinite(metrics["channel", metric].values[-1]).tolist() == [True, True, False], metric
     alignment = [value["alignment"][name] for name in ("n0->n1", "n1->n2")]
     for metric, key in (("true_cosine", "cosine"), ("cosine_ceiling", "cosine_ceiling")):
-        shown = figures["channel", metric].values[-1][:2]
+        shown = metrics["channel", metric].values[-1][:2]
         np.testing.assert_allclose(shown, [of[key] for of in alignment], rtol=1e-6)
     cli("evaluate", run, "--value --horizon 6 --repeats 2 --channels n0->n1")
     assert [row["name"] for row in kept_value(run)["rows"]] == ["all channels", "n0->n1"]

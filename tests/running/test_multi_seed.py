@@ -47,7 +47,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def assert_close(one: Path, other: Path, tolerance: float) -> None:
-    """Hold all figures of two runs to each other."""
+    """Hold all metrics of two runs to each other."""
     tables = [
         {place: float(value) for place, _, value in (row.rpartition(",") for row in metrics(run)[1:])}
         for run in (one, other)

@@ -10,7 +10,7 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.errors import RunError, ScenarioError
-from antiphon.telemetry import Figure, Recorder, RunDescription
+from antiphon.telemetry import Metric, Recorder, RunDescription
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 AGENTS = {"a": {"observes": ["image"], "objective": CLASSIFY}}
@@ -28,9 +28,9 @@ class Service(Recorder):
         self.calls.append((description.hparams, description.start_step))
         self._fail("begin")
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         self.calls.append(step)
-        self._fail("figures")
+        self._fail("metrics")
 
     def end(self, result: Mapping[str, Any]) -> None:
         self._fail("end")
@@ -70,16 +70,16 @@ def test_what_is_no_recorder_is_refused_before_a_step(tmp_path: Path) -> None:
 
 def test_one_that_takes_other_arguments_is_a_line(tmp_path: Path) -> None:
     class Short(Service):
-        def figures(self, step: int) -> None:  # type: ignore[override]
+        def metrics(self, step: int) -> None:  # type: ignore[override]
             pass
 
     scenario = scenario_of(AGENTS, [], steps=2, telemetry={"recorders": [Short]})
-    line = r"^telemetry.recorders: \S*Short.figures failed: TypeError: .* takes 2 positional arguments but 3 were given$"
+    line = r"^telemetry.recorders: \S*Short.metrics failed: TypeError: .* takes 2 positional arguments but 3 were given$"
     with pytest.raises(RunError, match=line), Simulation(scenario, logdir=tmp_path / "run") as simulation:
         simulation.run()
 
 
-@pytest.mark.parametrize("method", ["begin", "figures", "end", "sync", "close"])
+@pytest.mark.parametrize("method", ["begin", "metrics", "end", "sync", "close"])
 def test_one_that_fails_is_a_line_with_its_method(method: str, tmp_path: Path) -> None:
     class Failing(Service):
         fails = method

@@ -242,7 +242,7 @@ def test_what_is_read_of_a_member_is_what_its_own_run_shows(name: str) -> None:
             population.exploit(2, 0)
         if step % 5 == 0:
             read = [
-                (one.signals, one.world.figures(), one.train_means.means(), one.train_means.row())
+                (one.signals, one.world.metrics(), one.train_means.means(), one.train_means.row())
                 for one in (population.simulations[1], alone)
             ]
             torch.testing.assert_close(*read, rtol=1e-10, atol=1e-10)

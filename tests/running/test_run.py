@@ -79,7 +79,7 @@ def test_the_command_line_leaves_what_python_leaves(whole: Path, here: Path, cli
         assert found["git"] == commit.stdout.strip()
 
 
-def test_the_result_has_scores_of_readouts_and_figures_of_channels(
+def test_the_result_has_scores_of_readouts_and_metrics_of_channels(
     whole: Path, here: Path, cli: Commands
 ) -> None:
     found = result(whole)
@@ -100,7 +100,7 @@ def test_a_regression_without_a_test_split_and_what_an_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = {"solved": 3.0, "difficulty": float("nan")}
-    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: said)
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.metrics", lambda env: said)
     values = {"steps": 2, "loss": "regression", "target": "onehot", "size": 2, "points": 20}
     with Simulation(load("hyperplane").resolve(values=values), logdir=tmp_path / "run") as simulation:
         simulation.run()
@@ -124,13 +124,13 @@ def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
 
 
 def steps_of(run: Path) -> list[int]:
-    """Steps of which a run's table has figures of its readout."""
+    """Steps of which a run's table has metrics of its readout."""
     with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if (row["name"], row["metric"]) == ("n2", "loss")]
     return [int(row["step"]) for row in rows]
 
 
-def test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules(
+def test_metrics_are_written_once_and_resume_moves_the_end_but_not_the_schedules(
     here: Path, cli: Commands
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

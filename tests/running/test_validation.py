@@ -92,7 +92,7 @@ def test_it_is_in_tensorboard_the_tab_the_report_and_the_result(tmp_path: Path, 
         simulation.run()
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [event.step for event in events.Scalars("agent/b/validation_accuracy")] == [4, 8, 12, 16]
-    assert read_run(tmp_path / "run").figures["agent", "validation_loss"].steps.tolist() == [4, 8, 12, 16]
+    assert read_run(tmp_path / "run").metrics["agent", "validation_loss"].steps.tolist() == [4, 8, 12, 16]
     cli("report", tmp_path / "run", "-o", tmp_path / "report.html")
     assert '"validation accuracy"' in (tmp_path / "report.html").read_text(encoding="utf-8")
     found = result(tmp_path / "run")

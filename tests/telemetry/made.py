@@ -54,7 +54,7 @@ def data(name: str = "one", agents: tuple[str, ...] = ("a", "b"), rows: int = 3)
         name=name,
         graph=graph,
         timeline=timeline,
-        figures={
+        metrics={
             ("channel", "sg_loss"): Series(steps, values),
             ("channel", "cosine"): Series(steps[:1], values[:1]),
             ("agent", "loss"): Series(steps, values),

@@ -10,7 +10,7 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.errors import RunError, ScenarioError
-from antiphon.telemetry import Figure
+from antiphon.telemetry import Metric
 from antiphon.telemetry.history import History
 
 HEADER = "step,kind,name,metric,value\n"
@@ -19,13 +19,13 @@ HEADER = "step,kind,name,metric,value\n"
 def filled() -> History:
     history = History()
     for step in (1, 10, 20):
-        rows = [Figure("agent", "a", "loss", 1.0 / step), Figure("run", "", "seconds", float(step))]
-        history.figures(step, rows)
-    history.figures(20, [Figure("channel", "a->b", "value", math.nan)])
+        rows = [Metric("agent", "a", "loss", 1.0 / step), Metric("run", "", "seconds", float(step))]
+        history.metrics(step, rows)
+    history.metrics(20, [Metric("channel", "a->b", "value", math.nan)])
     return history
 
 
-def test_one_figure_over_the_steps() -> None:
+def test_one_metric_over_the_steps() -> None:
     steps, values = filled().of("a", "loss")
     np.testing.assert_array_equal(steps, [1, 10, 20])
     np.testing.assert_array_equal(values, [1.0, 0.1, 0.05])
@@ -72,10 +72,10 @@ def test_a_metric_that_is_logged_later_or_earlier_in_the_run_is_empty_in_a_part_
 
 def test_a_run_that_begins_again_forgets_what_came_after() -> None:
     history = filled()
-    history.figures(10, [Figure("agent", "a", "loss", 7.0)])
+    history.metrics(10, [Metric("agent", "a", "loss", 7.0)])
     assert [row.step for row in history] == [1, 1, 10]
     assert history[-1].value == 7.0
-    history.figures(2, [])
+    history.metrics(2, [])
     assert [row.step for row in history] == [1, 1]
 
 

@@ -44,7 +44,7 @@ def measured(low: tuple[float, float], high: tuple[float, float]) -> ReportRun:
         ("channel", metric): Series(np.array([30]), np.array([row], np.float32))
         for metric, row in ends.items()
     }
-    return run(data=replace(found, figures={**found.figures, **series}))
+    return run(data=replace(found, metrics={**found.metrics, **series}))
 
 
 def test_results_are_a_table_of_runs() -> None:
@@ -159,7 +159,7 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert {len(row) for row in whole} == {4}, "no column repeats it"
     assert "<details>" not in page(run(data=found))
     assert "of 14 channels with a result about 0.7 lie wholly above or below 0 by chance alone" in text
-    unmeasured = replace(lost, figures={})
+    unmeasured = replace(lost, metrics={})
     assert (
         f"<li>one: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop.</li>"
         in page(run(data=unmeasured))
@@ -205,22 +205,22 @@ def test_returns_of_the_test_and_of_the_training_have_names_of_their_own() -> No
 def test_a_loss_of_a_target_of_its_own_is_not_beside_losses_of_predicted_gradients() -> None:
     """Also where no cosine was logged, as at entries that fall on steps of an example that nothing returns to."""
     found = data()
-    figures = {key: series for key, series in found.figures.items() if key[1] != "cosine"}
+    metrics = {key: series for key, series in found.metrics.items() if key[1] != "cosine"}
     own = {"kind": "local", "context": [], "scale": 1.0, "target": "label"}
     channels = [channel | {"predictor": own} for channel in found.graph["channels"]]
     local = replace(found, graph={**found.graph, "channels": channels})
     runs = [run("a", facts={"variant": "decoupled"}), run("b", facts={"variant": "local"})]
-    drawn = charts(page(runs[0], replace(runs[1], data=replace(local, figures=figures))))
+    drawn = charts(page(runs[0], replace(runs[1], data=replace(local, metrics=metrics))))
     assert [line["name"] for line in drawn["SG loss"]] == ["a"]
     assert [line["name"] for line in drawn["local loss"]] == ["b"]
-    drawn = charts(page(run(data=replace(found, figures=figures))))
+    drawn = charts(page(run(data=replace(found, metrics=metrics))))
     assert "local loss" not in drawn
     assert "SG loss" in drawn
 
 
 def test_a_return_of_the_environment_that_is_the_policys_is_drawn_once() -> None:
     acting, series = data(), Series(np.array([10, 20]), np.array([[0.0, 4.0], [0.0, 8.0]]))
-    acting = replace(acting, figures={**acting.figures, ("agent", "return"): series})
+    acting = replace(acting, metrics={**acting.metrics, ("agent", "return"): series})
     for same, env in ((True, {10: 4.0, 20: 8.0}), (False, {10: 4.0, 20: 9.0})):
         found = charts(page(run(data=acting, env={"episode_return": env})))
         assert "training return" in found
@@ -271,7 +271,7 @@ def test_channels_over_seeds_have_means_verdicts_and_how_many_seeds_agree() -> N
         found = data(f"s{place}")
         series = at_30({key: (row[0], row[1]) for key, row in ends.items()})
         graph = {**found.graph, "seed": place}
-        return run(f"s{place}", place, data=replace(found, graph=graph, figures={**found.figures, **series}))
+        return run(f"s{place}", place, data=replace(found, graph=graph, metrics={**found.metrics, **series}))
 
     runs = [seed(0, -0.5, 0.25), seed(1, -0.6, 0.5), seed(2, -0.55, 0.75)]
     text = page(*runs)
@@ -313,7 +313,7 @@ def test_a_channel_that_harms_has_what_to_try() -> None:
         ("channel", metric): Series(np.array([30]), np.array([row], np.float32))
         for metric, row in ends.items()
     }
-    text = page(run(data=replace(found, figures={**found.figures, **series})))
+    text = page(run(data=replace(found, metrics={**found.metrics, **series})))
     harming, helping = tables(text)[1][1:]
     assert harming[:4] == ["a-&gt;b", "one", "harms", "−0.5 [−0.6, −0.4]"]
     assert "true cosine 0.05, of the best linear prediction 0.5" in harming[4]
@@ -332,7 +332,7 @@ def test_of_channels_that_harm_the_worst_is_first() -> None:
     found = data()
     series = at_30({"value": (-0.5, -5), "value_low": (-0.6, -6), "value_high": (-0.4, -4)})
     series |= at_30({"true_cosine": (0.05, 0.05), "cosine_ceiling": (0.5, 0.5)})
-    text = page(run(data=replace(found, figures={**found.figures, **series})))
+    text = page(run(data=replace(found, metrics={**found.metrics, **series})))
     assert [row[0] for row in tables(text)[1][1:]] == ["b-&gt;a", "a-&gt;b"]
 
 
@@ -341,14 +341,14 @@ def test_a_measure_of_worth_alone_gives_verdicts(measure: str) -> None:
     """Nothing else is logged at its step: no cosine, and no loss of the receiver."""
     ends = {measure: (-0.5, 0.5), f"{measure}_low": (-0.6, 0.4), f"{measure}_high": (-0.4, 0.6)}
     later = {("channel", "cosine"): Series(np.array([100]), np.array([[0.1, 0.2]], np.float32))}
-    text = page(run(data=replace(data(), figures=at_30(ends) | later)))
+    text = page(run(data=replace(data(), metrics=at_30(ends) | later)))
     assert "a-&gt;b" in text
 
 
 def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
     """That of the newest results, of few channels too, and the step is named."""
     found = some(measured((-0.1, 0.4), (0.2, 0.6)).data)
-    series = dict(found.figures)
+    series = dict(found.metrics)
     for metric, numbers in {
         "ablation_zero": [0.7, np.nan],
         "ablation_zero_low": [-0.1, np.nan],
@@ -356,7 +356,7 @@ def test_channels_are_ranked_at_the_step_at_which_the_tab_opens() -> None:
     }.items():
         rows = np.array([series["channel", metric].values[0], numbers])
         series["channel", metric] = Series(np.array([30, 60]), rows)
-    text = page(run(data=replace(found, figures=series)))
+    text = page(run(data=replace(found, metrics=series)))
     _, *rows = tables(text)[2]
     assert rows == [["a-&gt;b", "0.7 [−0.1, 1.5] unresolved"]]
     assert "one at step 60. " in text
@@ -421,7 +421,7 @@ def test_all_channels_of_a_ranking_can_be_unfolded() -> None:
         "ablation_zero_high": tuple(at + 0.1 for at in range(24)),
     }
     graph = {**found.graph, "channels": channels}
-    text = page(run(data=replace(found, graph=graph, figures=at_30(rows), messages={})))
+    text = page(run(data=replace(found, graph=graph, metrics=at_30(rows), messages={})))
     *_, foremost, whole = tables(text)
     assert (len(foremost), len(whole)) == (1 + 20, 1 + 24)
     assert "<summary>All 24 channels</summary>" in text
@@ -455,7 +455,7 @@ def test_what_stands_before_the_fold_has_rows_of_each_run() -> None:
             for end, by in (("", 0.0), ("_low", -0.1), ("_high", 0.1))
         }
         graph = {**found.graph, "channels": channels}
-        return run(name, data=replace(found, graph=graph, figures=at_30(rows), messages={}))
+        return run(name, data=replace(found, graph=graph, metrics=at_30(rows), messages={}))
 
     bad = ablated("bad", *[-0.5] * 13, 0.2)
     good = ablated("good", *[0.0] * 12, 0.9, 0.3)

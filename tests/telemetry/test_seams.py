@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
     EventAccumulator as MigratingAccumulator,
 )
 
-from antiphon.telemetry import Figure, PartFigures, RunDescription, Timeline
+from antiphon.telemetry import Metric, PartMetrics, RunDescription, Timeline
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.kit.tab import GRAPH, PARTS
 from tests.kit.written_events import raw_rows, read_rows
@@ -35,8 +35,8 @@ def description(start: int = 0) -> RunDescription:
     return replace(plain, timeline=timeline)
 
 
-def part(step: int) -> PartFigures:
-    return PartFigures(
+def part(step: int) -> PartMetrics:
+    return PartMetrics(
         part=0,
         machine="here" if step < 3 else "there",
         steps_taken=step,
@@ -58,7 +58,7 @@ def write(recorder: TensorBoardRecorder, steps: Iterable[int]) -> None:
     """Write rows: a metric that comes late, samples at every other step, histograms, parts that move."""
     for step in steps:
         rows = rows_at(step, description())
-        recorder.figures(step, [*rows, *([Figure("agent", "n0001", "late", 1.0)] if step > 2 else [])])
+        recorder.metrics(step, [*rows, *([Metric("agent", "n0001", "late", 1.0)] if step > 2 else [])])
         recorder.histograms(step, [("channel", "n0000->n0001", "message", np.arange(float(step)))])
         if step % 2:
             recorder.samples(step, [("n0001->n0000", np.full((2, 3), step, dtype=np.float32))])

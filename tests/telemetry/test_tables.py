@@ -13,15 +13,15 @@ import networkx as nx
 import pytest
 
 from antiphon.errors import RunError
-from antiphon.telemetry import Figure, PartFigures, RunDescription
-from antiphon.telemetry.csv_files import CsvRecorder, read_figures
+from antiphon.telemetry import Metric, PartMetrics, RunDescription
+from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
 from tests.kit import parts_table
 from tests.kit.parts_table import read_parts
 
 DESCRIPTION = RunDescription(
     yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": ("a",), "channels": ()}
 )
-FIRST = PartFigures(
+FIRST = PartMetrics(
     part=0,
     machine="node-1",
     steps_taken=3,
@@ -38,7 +38,7 @@ SECOND = replace(
 )
 
 
-def parts_at(step: int) -> list[PartFigures]:
+def parts_at(step: int) -> list[PartMetrics]:
     return [replace(FIRST, steps_taken=step), replace(SECOND, steps_taken=step)]
 
 
@@ -46,7 +46,7 @@ def record_metrics(path: Path, steps: range) -> None:
     recorder = CsvRecorder(path)
     recorder.begin(DESCRIPTION)
     for step in steps:
-        recorder.figures(step, [Figure("agent", "a", "loss", step / 3), Figure("run", "", "seconds", 1.5)])
+        recorder.metrics(step, [Metric("agent", "a", "loss", step / 3), Metric("run", "", "seconds", 1.5)])
     recorder.histograms(steps.stop, [])
     recorder.end({})
     recorder.close()
@@ -61,13 +61,13 @@ def record_parts(path: Path, steps: range) -> None:
     recorder.close()
 
 
-def steps_of_figures(path: Path) -> Iterable[int]:
-    return dict.fromkeys(step for step, _ in read_figures(path))
+def steps_of_metrics(path: Path) -> Iterable[int]:
+    return dict.fromkeys(step for step, _ in read_metrics(path))
 
 
 each_table = pytest.mark.parametrize(
     ("record", "read"),
-    [(record_metrics, steps_of_figures), (record_parts, read_parts)],
+    [(record_metrics, steps_of_metrics), (record_parts, read_parts)],
     ids=["metrics", "parts"],
 )
 Record = Callable[..., None]
@@ -81,14 +81,14 @@ def test_metrics_are_readable_before_the_file_is_closed_and_come_back_to_the_las
     recorder = CsvRecorder(path)
     recorder.begin(DESCRIPTION)
     assert path.read_text() == header
-    recorder.figures(100, [Figure("channel", "a->b", "sg_loss", 0.1)])
+    recorder.metrics(100, [Metric("channel", "a->b", "sg_loss", 0.1)])
     assert path.read_text() == header + "100,channel,a->b,sg_loss,0.1\n"
-    recorder.figures(101, [Figure("agent", name, "x", value) for value in values])
+    recorder.metrics(101, [Metric("agent", name, "x", value) for value in values])
     recorder.close()
     with path.open(newline="") as file:
         read = [float(row["value"]) for row in csv.DictReader(file)]
     assert [value.hex() for value in read[1:]] == [value.hex() for value in values]
-    assert {figure.name for _, figure in read_figures(path)} == {"a->b", name}
+    assert {metric.name for _, metric in read_metrics(path)} == {"a->b", name}
 
 
 def test_a_part_names_the_neighbour_that_it_waited_for_the_longest() -> None:
@@ -134,7 +134,7 @@ def test_a_row_of_another_kind_is_one_line(tmp_path: Path, record: Record, read:
     assert str(found.value).isprintable()
 
 
-@pytest.mark.parametrize("read", [steps_of_figures, read_parts])
+@pytest.mark.parametrize("read", [steps_of_metrics, read_parts])
 def test_another_table_is_refused(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RunError, match=r"table\.csv: cannot be used \(its first line should be 'step,"):

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
-from antiphon.telemetry import Figure, RunDescription, read_run
+from antiphon.telemetry import Metric, RunDescription, read_run
 from antiphon.telemetry.tensorboard import Curves, TensorBoardRecorder, in_events
 from tests.telemetry.tab.serving import client, get
 
@@ -56,10 +56,10 @@ def describe(
     )
 
 
-def rows_at(step: int, description: RunDescription) -> list[Figure]:
-    rows = [Figure("agent", name, "loss", 1.0 / step) for name in description.names["agents"]]
-    rows += [Figure("channel", name, "sg_loss", 2.0 / step) for name, _ in description.names["channels"]]
-    return [*rows, Figure("run", "", "steps_per_second", float(step))]
+def rows_at(step: int, description: RunDescription) -> list[Metric]:
+    rows = [Metric("agent", name, "loss", 1.0 / step) for name in description.names["agents"]]
+    rows += [Metric("channel", name, "sg_loss", 2.0 / step) for name, _ in description.names["channels"]]
+    return [*rows, Metric("run", "", "steps_per_second", float(step))]
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def record(logdir: Path, steps: range, start_step: int = 0, result: dict[str, An
     recorder = TensorBoardRecorder(logdir)
     recorder.begin(description)
     for step in steps:
-        recorder.figures(step, rows_at(step, description))
+        recorder.metrics(step, rows_at(step, description))
     if result is not None:
         recorder.end(result)
     recorder.close()
@@ -116,10 +116,10 @@ def test_readouts_and_the_channels_into_them_come_first() -> None:
     assert [tag for tag in tags if tag.startswith(("agent/", "channel/"))] == shown
 
 
-def test_aggregates_are_over_all_finite_values_and_the_environments_own_figures_are_shown() -> None:
+def test_aggregates_are_over_all_finite_values_and_the_environments_own_metrics_are_shown() -> None:
     curves = Curves(describe(4, top=2))
-    rows = [Figure("agent", f"n000{i}", "loss", v) for i, v in enumerate((1.0, math.nan, math.inf, 5.0))]
-    rows.append(Figure("env", "", "difficulty", 3.0))
+    rows = [Metric("agent", f"n000{i}", "loss", v) for i, v in enumerate((1.0, math.nan, math.inf, 5.0))]
+    rows.append(Metric("env", "", "difficulty", 3.0))
     values = {tag: value for tag, _, value in curves.scalars(rows) if not tag.startswith("agent/")}
     ends = {"agents/loss/mean": 3.0, "agents/loss/min": 1.0, "agents/loss/max": 5.0}
     assert values == {**ends, "env/difficulty": 3.0}
@@ -151,7 +151,7 @@ def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path) 
     assert all(steps in ([], [1], [1, 2], [1, 2, 3]) for steps in seen)
     assert seen == sorted(seen)
     assert seen[-1] == [1, 2, 3]
-    assert read_run(growing.parent).figures.keys() == read_run(written.parent).figures.keys()
+    assert read_run(growing.parent).metrics.keys() == read_run(written.parent).metrics.keys()
 
 
 def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
@@ -197,18 +197,18 @@ def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> Non
 def test_the_channels_tab_has_the_scores_of_the_result_at_the_last_step(tmp_path: Path) -> None:
     scored = {"n0001": {"accuracy": 0.5, "loss": None, "return": 2.0, "updates": 9.0}, "n0000": {}}
     record(tmp_path, range(1, 4), result={"agents": scored})
-    figures = read_run(tmp_path).figures
+    metrics = read_run(tmp_path).metrics
     for metric, value in (("test_accuracy", 0.5), ("test_return", 2.0)):
-        series = figures["agent", metric]
+        series = metrics["agent", metric]
         assert series.steps.tolist() == [3]
         assert (series.values[0, 1], np.isnan(series.values[0, 0])) == (value, True)
-    assert not {("agent", "test_loss"), ("agent", "test_updates")} & figures.keys()
+    assert not {("agent", "test_loss"), ("agent", "test_updates")} & metrics.keys()
 
 
 def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
     with recording(tmp_path, description) as recorder:
-        recorder.figures(1, rows_at(1, description))
+        recorder.metrics(1, rows_at(1, description))
         recorder.histograms(
             1, [("agent", name, "weights", np.ones(3)) for name in description.names["agents"]]
         )
@@ -220,7 +220,7 @@ def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_skipped(tmp_path: Path) -> None:
     values = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "large": 1e39, "y": 1.0}
     with recording(tmp_path) as recorder:
-        recorder.figures(1, [Figure("run", "", name, value) for name, value in values.items()])
+        recorder.metrics(1, [Metric("run", "", name, value) for name, value in values.items()])
         recorder.histograms(1, [("agent", "n0000", "weights", np.array([math.nan]))])
     assert read(tmp_path).Tags()["scalars"] == ["run/y"]
     assert read(tmp_path).Tags()["histograms"] == []
@@ -263,7 +263,7 @@ def test_names_with_slashes_make_no_further_folders_or_tags(tmp_path: Path) -> N
         yaml="", hparams={"a/b": "<b>"}, graph=graph, names={"agents": ["../a/b"], "channels": [(name, slug)]}
     )
     with recording(tmp_path, told) as recorder:
-        recorder.figures(1, [Figure("channel", name, "a/b", 1.0), Figure("agent", "unheard-of", "loss", 1.0)])
+        recorder.metrics(1, [Metric("channel", name, "a/b", 1.0), Metric("agent", "unheard-of", "loss", 1.0)])
     (tag,) = read(tmp_path).Tags()["scalars"]
     assert tag.count("/") == 2
     assert len(list(tmp_path.iterdir())) == 1
@@ -291,14 +291,14 @@ def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path
     """In one session, and in two of which each goes on with the same rows."""
     description = replace(describe(), period=10, until=40_030)
     wanted = [19_990, 20_000, 20_010, 20_020, 20_025, 39_980, 39_990, 40_000, 40_010, 40_020, 40_030]
-    value = Figure("channel", "n0000->n0001", "value", 0.5)
+    value = Metric("channel", "n0000->n0001", "value", 0.5)
     for folder, sessions in (("whole", [wanted]), ("parts", [wanted[:4], wanted[4:]])):
         for steps in sessions:
             recorder = TensorBoardRecorder(tmp_path / folder)
             recorder.begin(replace(description, start_step=steps[0] - 1))
             for step in steps:
-                recorder.figures(step, rows_at(step, description))
-                recorder.figures(step, [value])
+                recorder.metrics(step, rows_at(step, description))
+                recorder.metrics(step, [value])
                 recorder.histograms(step, [("agent", "n0000", "message", np.arange(3.0))])
                 recorder.samples(step, [("n0000->n0001", np.full((2, 3), step, dtype=np.float32))])
             recorder.end({})

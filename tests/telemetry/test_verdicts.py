@@ -1,4 +1,4 @@
-"""Verdicts on channels from their figures, and cautions."""
+"""Verdicts on channels from their metrics, and cautions."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def document(channels: int = 4, **changes: Any) -> dict[str, Any]:
     return {"agents": agents, "channels": ends, **changes}
 
 
-def flagged(graph: dict[str, Any], **figures: list[float]) -> list[set[str]]:
+def flagged(graph: dict[str, Any], **metrics: list[float]) -> list[set[str]]:
     """Return the verdicts of each channel."""
-    arrays = {metric: np.array(values, dtype=np.float32) for metric, values in figures.items()}
+    arrays = {metric: np.array(values, dtype=np.float32) for metric, values in metrics.items()}
     found = verdict_flags(arrays, ChannelTraits.of(graph))
     known = {
         f"{measure}:{name}" if measure else name: bit
@@ -121,10 +121,10 @@ def test_silent_is_next_to_no_energy() -> None:
 def test_silent_is_always_the_same_message() -> None:
     graph = document(2)
     graph["channels"][1]["size"] = 1
-    figures = {"message_energy": [1.0, 1.0], "message_std": [0.0, 0.0]}
-    assert flagged(graph, **figures) == [{"silent"}, set()]  # a single number has no spread
-    assert flagged(graph | {"batch": 1}, **figures) == [{"silent"}, set()]
-    assert flagged(graph | {"batch": 8}, **figures) == [{"silent"}, {"silent"}]
+    metrics = {"message_energy": [1.0, 1.0], "message_std": [0.0, 0.0]}
+    assert flagged(graph, **metrics) == [{"silent"}, set()]  # a single number has no spread
+    assert flagged(graph | {"batch": 1}, **metrics) == [{"silent"}, set()]
+    assert flagged(graph | {"batch": 8}, **metrics) == [{"silent"}, {"silent"}]
 
 
 def test_a_gate_that_is_shut() -> None:

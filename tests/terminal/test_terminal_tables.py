@@ -68,7 +68,7 @@ def closing(capsys: pytest.CaptureFixture[str], agents: dict[str, Any], **more: 
     return capsys.readouterr().out
 
 
-def test_the_end_of_a_run_tells_bits_errors_figures_of_the_environment_and_returns(
+def test_the_end_of_a_run_tells_bits_errors_metrics_of_the_environment_and_returns(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = closing(capsys, {"a": {"bits": 0.41234, "loss": 2.0}, "quiet": {"updates": 3.0}})

@@ -9,7 +9,7 @@ import yaml
 
 from antiphon import Scenario, Simulation
 from antiphon.distributed.parts.exchange import Exchange
-from antiphon.distributed.parts.free_arrivals import FreeFigures
+from antiphon.distributed.parts.free_arrivals import ArrivalTotals
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
@@ -23,9 +23,9 @@ def free_parts(scenario: Scenario, **settings: Any) -> list[Part]:
     return [Part(scenario, placement, i, stacked=False, free=bounds) for i in placement.values()]
 
 
-def figures(part: Part) -> FreeFigures:
+def totals(part: Part) -> ArrivalTotals:
     assert part.free is not None
-    return part.free.figures
+    return part.free.totals
 
 
 def stepped(part: Part, steps: int) -> Part:
@@ -78,7 +78,7 @@ def test_messages_are_read_one_after_the_other_by_an_aligned_agent_however_they_
         second.deliver(some[number])
     stepped(second, 4)
     assert returned(second, 0) == [(0, 0), (1, 0), (2, 0), (3, 0)]
-    assert figures(second) == FreeFigures()
+    assert totals(second) == ArrivalTotals()
 
 
 def test_a_full_queue_drops_the_oldest_messages() -> None:
@@ -87,7 +87,7 @@ def test_a_full_queue_drops_the_oldest_messages() -> None:
     second.deliver(stepped(first, 5).collect(1))
     second.step()
     assert returned(second, 0) == [(3, 0)]
-    assert figures(second).dropped == 3
+    assert totals(second).dropped == 3
 
 
 def test_without_alignment_the_newest_message_is_read_and_an_older_one_is_never_taken_for_it() -> None:
@@ -98,11 +98,11 @@ def test_without_alignment_the_newest_message_is_read_and_an_older_one_is_never_
     second.deliver(some[0])
     second.step()
     assert returned(second, 0) == [(2, 0)]
-    assert figures(second).dropped == 1
+    assert totals(second).dropped == 1
     second.deliver(some[1])
     second.step()  # nothing newer has come
     assert returned(second, 0) == []
-    assert (figures(second).missed, figures(second).dropped) == (1, 2)
+    assert (totals(second).missed, totals(second).dropped) == (1, 2)
 
 
 def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_more() -> None:
@@ -127,10 +127,10 @@ def test_what_does_not_come_back_is_given_up_and_what_comes_later_is_ignored() -
     second.deliver(stepped(first, 1).collect(1))
     late = stepped(second, 1).collect(0)
     stepped(first, 4)
-    assert figures(first).given_up == 1
+    assert totals(first).given_up == 1
     before = predictor(first)
     first.deliver(late)
-    assert figures(first).returned == 0
+    assert totals(first).returned == 0
     assert not moved(before, stepped(first, 1))
 
 
@@ -142,7 +142,7 @@ def test_what_comes_back_in_time_is_learned_from_at_once_and_its_age_counted() -
     before = predictor(stepped(first, 9))
     first.deliver(second.collect(0))
     assert moved(before, stepped(first, 1))
-    assert (figures(first).returned, figures(first).staleness) == (1, 10)
+    assert (totals(first).returned, totals(first).staleness) == (1, 10)
 
 
 def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
@@ -158,7 +158,7 @@ def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
     before = predictor(first)
     first.deliver(stepped(second, 1).collect(0))
     assert moved(before, stepped(first, 1))
-    assert (figures(first).given_up, figures(first).returned) == (0, 1)
+    assert (totals(first).given_up, totals(first).returned) == (0, 1)
 
 
 def test_a_part_that_is_restarted_is_not_handed_what_came_back_for_messages_it_has_forgotten() -> None:
@@ -170,11 +170,11 @@ def test_a_part_that_is_restarted_is_not_handed_what_came_back_for_messages_it_h
     first.restart(1, saved)
     first.step()  # it sends step 0 again
     first.deliver(second.collect(0))
-    assert figures(first).returned == 0
+    assert totals(first).returned == 0
     second.deliver(first.collect(1))
     second.step()  # a message of a later start is newer than one of the same step
     first.deliver(second.collect(0))
-    assert figures(first).returned == 1
+    assert totals(first).returned == 1
 
 
 def test_messages_of_a_part_that_is_restarted_are_read_after_those_it_sent_before() -> None:
@@ -231,4 +231,4 @@ def test_an_agent_that_reads_two_cut_channels_gets_messages_of_one_example() -> 
     third.step()
     both = [(one.channel, one.stamp) for n in (0, 1) for one in third.collect(n).returns]
     assert both == [("s0->s2", 0), ("s1->s2", 1)]  # both of the example of step 0
-    assert figures(third).dropped == 1  # what the second sent before it had read anything
+    assert totals(third).dropped == 1  # what the second sent before it had read anything

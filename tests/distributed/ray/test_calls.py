@@ -11,7 +11,7 @@ from antiphon import RunError
 from antiphon.distributed.ray import ray_parts
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.distributed.ray.worker import Begun, Listening, Results
-from antiphon.telemetry import PartFigures
+from antiphon.telemetry import PartMetrics
 
 
 def made(answers: dict[str, list[Any]]) -> Any:
@@ -30,14 +30,14 @@ def made(answers: dict[str, list[Any]]) -> Any:
     return parts
 
 
-FIGURES = PartFigures(part=0)
+METRICS = PartMetrics(part=0)
 
 
 def test_a_part_that_begins_again_while_the_run_ends_still_answers_the_call() -> None:
     answers = {
-        "advance": [None, (FIGURES, Results())],
-        "listen": [(FIGURES, Listening((1, "host", 1)))],
-        "begin": [(FIGURES, Begun())],
+        "advance": [None, (METRICS, Results())],
+        "listen": [(METRICS, Listening((1, "host", 1)))],
+        "begin": [(METRICS, Begun())],
     }
     (answer,) = made(answers)._call("advance", 9, None, lambda: True)
     assert isinstance(answer[1], Results)
@@ -65,7 +65,7 @@ def test_a_state_is_kept_as_seldom_as_it_takes_long_to_cross_the_first_one_too(
 
     parts = made({})
     parts._free, parts._shares, parts._keep_every, parts._keep_at, parts._at = False, [], 30.0, 0.0, 0
-    parts._figures, parts._log_steps = [FIGURES], None
+    parts._metrics, parts._log_steps = [METRICS], None
     parts._begin = parts._all = cross
     parts._exchanged = lambda index: {}
     parts._take_steps = lambda until, stop: {until}

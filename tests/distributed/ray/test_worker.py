@@ -24,7 +24,7 @@ from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import DocumentError, Scenario
-from antiphon.telemetry import PartFigures
+from antiphon.telemetry import PartMetrics
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.distributed.parts.stages import stages
@@ -54,8 +54,8 @@ class Line:
         return PartWorker(index, 0.0, b"secret", "127.0.0.1")
 
     def listen(self, index: int) -> None:
-        figures = PartFigures(part=index, incarnation=self.incarnations[index])
-        answer = self.workers[index].call("listen", figures)
+        metrics = PartMetrics(part=index, incarnation=self.incarnations[index])
+        answer = self.workers[index].call("listen", metrics)
         assert answer is not None
         assert isinstance(answer[1], Listening)
         self.addresses[index] = answer[1].address
@@ -137,7 +137,7 @@ def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(link:
         line.begin_all()
         rows = LogSteps(period=7, until=0)
         newest = [taken.row for _, taken in line.all("advance", 7, rows)]
-        assert {figure.name for row in newest for figure in row.row.figures if figure.kind == "agent"} == {
+        assert {metric.name for row in newest for metric in row.row.metrics if metric.kind == "agent"} == {
             *THIRDS
         }
         assert_whole(first := line.gather(10, rows), scenario, 10, rows)
@@ -200,7 +200,7 @@ def test_a_line_that_gets_slower_and_faster_stops_no_run() -> None:
                 time.sleep(0.1)
                 for relay in relays:
                     relay.rate = rate
-            assert [figures.steps_taken for figures, _ in answers.result()] == [40, 40]
+            assert [metrics.steps_taken for metrics, _ in answers.result()] == [40, 40]
         assert_whole(line.gather(40), scenario, 40)
 
 
@@ -213,7 +213,7 @@ def test_a_halted_call_ends_early_and_the_next_goes_on() -> None:
         call = line.calls = line.calls + 1
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(line.workers[0].call, "advance", call, 50, None)
-            wait_for(lambda: line.workers[0]._figures.steps_taken == 5)
+            wait_for(lambda: line.workers[0]._metrics.steps_taken == 5)
             time.sleep(0.1)
             line.workers[0].halt(call)
             found, _ = answer.result()
@@ -237,7 +237,7 @@ def test_errors_are_those_that_any_process_can_load(
         raise error
 
     worker = PartWorker(0, 0.0, b"", "127.0.0.1")
-    assert worker.call("listen", PartFigures(part=0))
+    assert worker.call("listen", PartMetrics(part=0))
     with pytest.raises(kind) as found:
         worker.call("begin", make, 0, {}, False)
     worker.close()
@@ -254,9 +254,9 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
         saved = line.fetched(0)
         line.restart(0)
         line.workers[1].call("advance", line.calls + 1, 40, None)
-        assert line.workers[1]._figures.steps_taken == 40
+        assert line.workers[1]._metrics.steps_taken == 40
         line.come_back(0, saved)
-        assert line.workers[0]._figures.steps_taken == 12
+        assert line.workers[0]._metrics.steps_taken == 12
         line.all("advance", 60)
         wait_for(lambda: line.workers[1]._deliver() or line.workers[1]._part.covered[0] == 60)
         line.all("advance", 61)
@@ -274,11 +274,11 @@ def test_a_part_that_does_not_wait_needs_nothing_of_one_at_the_end_of_the_call()
         line.begin_all()
         line.workers[0].call("advance", 1, 40, None)
         line.workers[1].call("advance", 1, 40, None)
-        assert line.workers[1]._figures.steps_taken == 40
+        assert line.workers[1]._metrics.steps_taken == 40
         line.restart(1)
         line.come_back(1)
         line.workers[1].call("advance", 2, 40, None)  # what the first has sent is lost
-        assert line.workers[1]._figures.steps_taken == 40
+        assert line.workers[1]._metrics.steps_taken == 40
 
 
 def wait_for(holds: Callable[[], bool]) -> None:

@@ -119,7 +119,7 @@ def test_calls_queue_for_a_link_that_is_too_narrow_and_each_way_has_its_own() ->
     assert read(cluster, 0) == [[], [], [], [[1, 0]], [], [[1, 1]], [], [[1, 2]]]
 
 
-def test_an_aligned_part_waits_and_figures_of_parts_are_those_of_their_machines() -> None:
+def test_an_aligned_part_waits_and_metrics_of_parts_are_those_of_their_machines() -> None:
     cluster = until(chain(2, aligns=True, latency=3), 2)
     assert [part.blocked_on for part in cluster.statistics()] == [(), (0,)]
     until(cluster, 8)

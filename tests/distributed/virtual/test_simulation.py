@@ -70,7 +70,7 @@ def test_one_seed_gives_one_run_and_a_fork_and_a_checkpoint_go_on_with_all_that_
     for one in (fork, other, again):
         assert not different(learned(simulation), learned(one))
         assert machines_of(one).seconds == machines_of(simulation).seconds
-        assert one.figures() == simulation.fork().figures()
+        assert one.metrics() == simulation.fork().metrics()
     assert all(bool(value.isfinite().all()) for value in learned(simulation).values())
     assert sum(machine.incarnation for machine in machines_of(simulation).machines) > 0
     other = advanced(virtual(seed=1, **ROUGH), 24)
@@ -93,16 +93,16 @@ def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_al
         )
 
 
-def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
+def test_stragglers_let_aligned_agents_wait_and_metrics_say_so() -> None:
     found = virtual(compute={"step": 1, "stragglers": {"share": 0.2, "factor": 8}})
     advanced(found, 30)
-    figures = found.figures()
-    assert 0.01 < figures["waiting"] < 0.6
-    assert figures["goodput"] == pytest.approx(1 - figures["waiting"])
-    assert figures["gradient_age"] > 2
-    assert figures["traffic"] > 1e4
-    assert figures["simulated_seconds"] == machines_of(found).seconds
-    assert (figures["given_up"], figures["calls_lost"], figures["away"]) == (0, 0, 0)
+    metrics = found.metrics()
+    assert 0.01 < metrics["waiting"] < 0.6
+    assert metrics["goodput"] == pytest.approx(1 - metrics["waiting"])
+    assert metrics["gradient_age"] > 2
+    assert metrics["traffic"] > 1e4
+    assert metrics["simulated_seconds"] == machines_of(found).seconds
+    assert (metrics["given_up"], metrics["calls_lost"], metrics["away"]) == (0, 0, 0)
 
 
 @pytest.mark.long
@@ -110,14 +110,14 @@ def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> No
     cluster = profile(3, failures={"per_day": 3000, "outage": 10, "checkpoint": 5}, loss=0.3)
     found = on_cluster(stages(), cluster, of_parts={"free": {"staleness": 5}})
     advanced(found, 40)
-    figures, machines = found.figures(), machines_of(found).machines
+    metrics, machines = found.metrics(), machines_of(found).machines
     assert sum(machine.incarnation for machine in machines) >= 2
     for part, machine in zip(machines_of(found).parts, machines, strict=True):
         assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
-    assert 0.3 < figures["goodput"] < 1 - figures["away"]
+    assert 0.3 < metrics["goodput"] < 1 - metrics["away"]
     assert machines[0].waiting == {}  # it sees the images, and waits for nobody
-    assert 0.2 < figures["calls_lost"] < 0.6  # those to a machine that is away too
-    assert 0.1 < figures["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
+    assert 0.2 < metrics["calls_lost"] < 0.6  # those to a machine that is away too
+    assert 0.1 < metrics["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
 
 
 def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
@@ -144,7 +144,7 @@ def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
         assert not different(learned(advanced(other, 5)), learned(one))
 
 
-def test_a_run_directory_has_simulated_seconds_and_figures_of_agents(tmp_path: Path) -> None:
+def test_a_run_directory_has_simulated_seconds_and_metrics_of_agents(tmp_path: Path) -> None:
     with on_cluster(stages(steps=12), profile(3, latency=1), logdir=tmp_path / "run") as simulation:
         simulation.run()
     with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:

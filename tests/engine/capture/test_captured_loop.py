@@ -36,7 +36,7 @@ def ring(every: int | None = None) -> Scenario:
 
 
 @pytest.mark.long
-def test_rows_of_figures_are_those_without() -> None:
+def test_rows_of_metrics_are_those_without() -> None:
     plain = Simulation(ring(every=25), seed=3)
     replaying, loop = simulation_of(ring(every=25))
     rows = []

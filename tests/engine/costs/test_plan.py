@@ -181,7 +181,7 @@ def test_the_flop_of_a_step_are_those_that_torch_counts(name: str, planned: Plan
     scenario, off = COUNTED[name]
     steps = 48 if off else 12
     with Simulation(scenario) as simulation:
-        for _ in range(steps):  # by hand: figures cost FLOP too
+        for _ in range(steps):  # by hand: metrics cost FLOP too
             simulation.step()
         with FlopCounterMode(display=False) as counter:
             for _ in range(steps):

@@ -1,4 +1,4 @@
-"""What evaluation, composition and figures make of links, synthetic inputs, symbols, sampled messages and labels at every site."""
+"""What evaluation, composition and metrics make of links, synthetic inputs, symbols, sampled messages and labels at every site."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def test_evaluation_over_perfect_links_does_without_synthetic_inputs() -> None:
         assert simulation.evaluate(links="as_run").agents != as_run.agents
 
 
-def test_the_figures_say_what_the_link_does() -> None:
+def test_the_metrics_say_what_the_link_does() -> None:
     link = {"drop": 0.4, "bits": 3, "rate": 0.5, "delay": 1}
     with pair({"period": 2}, link=link) as simulation:
         simulation.run(20)
-        figures = simulation.channels[NAME].figures()
-        assert 0 < figures["lost"] < 1
-        assert figures["stand_in"] == figures["lost"]
-        assert figures["si_loss"] > 0
+        metrics = simulation.channels[NAME].metrics()
+        assert 0 < metrics["lost"] < 1
+        assert metrics["stand_in"] == metrics["lost"]
+        assert metrics["si_loss"] > 0
         assert (
-            figures["traffic"] == SIZE * 3 / 4
+            metrics["traffic"] == SIZE * 3 / 4
         )  # at every other tick of an agent that ticks at every other step
-        assert 1 <= figures["age"] <= 4
-        assert 0 < figures["distortion"] < 1
+        assert 1 <= metrics["age"] <= 4
+        assert 0 < metrics["distortion"] < 1
     with pair(coupling="unlocked") as simulation:
         simulation.run(5)
-        figures = simulation.channels[NAME].figures()
-        assert (figures["lost"], figures["stand_in"], figures["traffic"]) == (0.0, 1.0, SIZE * 32)
+        metrics = simulation.channels[NAME].metrics()
+        assert (metrics["lost"], metrics["stand_in"], metrics["traffic"]) == (0.0, 1.0, SIZE * 32)
     with pair(input=None, link={"drop": 0.4}) as simulation:
         simulation.run(5)
-        assert not {"stand_in", "si_loss", "distortion"} & simulation.channels[NAME].figures().keys()
+        assert not {"stand_in", "si_loss", "distortion"} & simulation.channels[NAME].metrics().keys()
 
 
 def test_the_most_probable_symbols_are_sent_where_nothing_is_sampled() -> None:

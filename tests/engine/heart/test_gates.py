@@ -42,18 +42,18 @@ def moved(simulation: Simulation, agent: str) -> bool:
 
 def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
     with trained(team(context=["observation"])) as simulation:
-        figures = simulation.channels["sensor->motor"].figures()
-        assert figures["gate"] == 0
-        assert "injection_norm" not in figures
+        metrics = simulation.channels["sensor->motor"].metrics()
+        assert metrics["gate"] == 0
+        assert "injection_norm" not in metrics
         assert simulation.agents["sensor"].updates == 0
         assert not moved(simulation, "sensor")
-        assert figures["sg_loss"] > 0
+        assert metrics["sg_loss"] > 0
         assert moved(simulation, "motor")
 
 
 def test_without_a_gate_it_takes_one_at_each_window() -> None:
     with trained(team(context=["observation"], gate="none")) as simulation:
-        assert "gate" not in simulation.channels["sensor->motor"].figures()
+        assert "gate" not in simulation.channels["sensor->motor"].metrics()
         assert simulation.agents["sensor"].updates == WINDOWS
 
 

@@ -118,7 +118,7 @@ def test_what_an_end_voids_before_it_is_read_has_no_credit_of_any_coupling(keys:
 def test_spent_messages_are_released_unless_they_are_looked_at(
     channel: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those to which nothing returns, once read: within a run, but for the steps of figures and recordings."""
+    """Those to which nothing returns, once read: within a run, but for the steps of metrics and recordings."""
     with made(swept(chain(3, channel)), "cohort") as simulation:
         held: list[int] = []
         env = simulation.world.env
@@ -186,8 +186,8 @@ def test_windows_that_returns_over_several_replay_keep_their_messages() -> None:
 
 
 @pytest.mark.parametrize("scene", [chain(3, DETACHED, agent=HALF), chain(3, SOBOLEV)])
-def test_every_figure_of_the_joint_order_is_there(scene: Document) -> None:
-    """Figures of a step at which nobody sends are of a message of before."""
+def test_every_metric_of_the_joint_order_is_there(scene: Document) -> None:
+    """Metrics of a step at which nobody sends are of a message of before."""
     found = []
     for sweep in (True, False):
         with made({**swept(scene, sweep), "telemetry": {"period": 2}}, "cohort") as simulation:

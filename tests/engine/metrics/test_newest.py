@@ -167,9 +167,9 @@ def test_the_metrics_of_the_latest_windows_are_by_agent() -> None:
     )
     with Simulation(scenario) as simulation:
         simulation.run(3, progress=False)
-        assert simulation.learned.figures() == {}
+        assert simulation.learned.metrics() == {}
         simulation.run(1, progress=False)
-        metrics = simulation.learned.figures()
+        metrics = simulation.learned.metrics()
     assert metrics.keys() == {"hand"}
     assert {"policy_loss", "entropy", "value_loss"} <= metrics["hand"].keys()
     assert all(isinstance(value, float) for value in metrics["hand"].values())

@@ -1,4 +1,4 @@
-"""The seconds beside the figures: once for each step, and never backwards, whatever ended an earlier session."""
+"""The seconds beside the metrics: once for each step, and never backwards, whatever ended an earlier session."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_a_saved_and_a_forked_run_go_on_to_the_same_bits(tmp_path: Path) -> None
 
 
 def test_reading_gradients_changes_no_bit_and_they_are_those_of_torch() -> None:
-    """Their norms are figures; the kernel keeps no gradients that nobody reads."""
+    """Their norms are metrics; the kernel keeps no gradients that nobody reads."""
     watched = RING | {"telemetry": {"period": 2}}
     one, other = (made(watched, backend) for backend in ("native", "cohort"))
     quiet = made(RING, "native")

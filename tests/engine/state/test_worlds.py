@@ -95,15 +95,15 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
             RunError, match=r"^value: .* has no state_dict; .* antiphon evaluate RUN --ablate zero"
         ):
             loaded.value()
-        figures = simulation.channels["eye->player"].figures()
+        metrics = simulation.channels["eye->player"].metrics()
         logged = {row.metric: row.value for row in simulation.history if row.name == "eye->player"}
-        assert figures == logged
-        assert {"message_std", "sg_loss"} <= figures.keys()
-        assert "CartPole-v1' cannot be forked" in figures.no_fork
-        assert "(not measured in a fork: " in str(figures)
-        assert "CartPole-v1&#x27; cannot be forked" in figures._repr_html_()
-        assert "cannot be forked" in repr(figures)
+        assert metrics == logged
+        assert {"message_std", "sg_loss"} <= metrics.keys()
+        assert "CartPole-v1' cannot be forked" in metrics.no_fork
+        assert "(not measured in a fork: " in str(metrics)
+        assert "CartPole-v1&#x27; cannot be forked" in metrics._repr_html_()
+        assert "cannot be forked" in repr(metrics)
         with pytest.raises(
             RunError, match=r"'stand_in' is not measured yet, .* 'CartPole-v1' cannot be forked"
         ):
-            figures["stand_in"]
+            metrics["stand_in"]

@@ -108,8 +108,8 @@ def scenario(kind: str, **env: Any) -> Scenario:
 def bits(simulation: Simulation) -> list[torch.Tensor]:
     """Its parameters, what it observes, and its newest return."""
     parameters = simulation.agents["player"].parameters.values()
-    figures = torch.tensor(simulation.world.figures()["episode_return"])
-    return [p.clone() for p in parameters] + [*simulation.signals.values(), figures]
+    metrics = torch.tensor(simulation.world.metrics()["episode_return"])
+    return [p.clone() for p in parameters] + [*simulation.signals.values(), metrics]
 
 
 def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:

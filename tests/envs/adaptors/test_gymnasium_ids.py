@@ -142,7 +142,7 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     assert "env: {id: gymnasium/CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
     with antiphon.Simulation(scenario) as simulation:
         simulation.run()
-        assert simulation.world.figures()["episode_return"] == 5
+        assert simulation.world.metrics()["episode_return"] == 5
     antiphon_("check pole.yaml")
     assert "CartPole-v1" in antiphon_("show pole.yaml")
     assert antiphon_.code("check wrong.yaml") == 2

@@ -71,7 +71,7 @@ def test_a_part_that_no_agent_needs_may_be_anything() -> None:
 
 def test_a_part_may_have_the_name_of_what_tells_of_lives() -> None:
     with trained(spaces.Dict({"alive": spaces.Dict({"box": BOX})}), "alive.box") as simulation:
-        assert simulation.world.figures()["episode_length"] == 5
+        assert simulation.world.metrics()["episode_length"] == 5
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_runs_are_resumed_to_the_bit_and_both_may_learn(tmp_path: Path) -> None:
 def test_a_reward_left_out_is_that_of_the_agent_it_acts_for() -> None:
     with Simulation(race()) as simulation:
         simulation.run(steps=40, progress=False)
-        assert "episode_return.red" in simulation.world.figures()
+        assert "episode_return.red" in simulation.world.metrics()
 
 
 def test_an_agent_that_ticks_at_some_steps_alone_is_refused() -> None:

@@ -102,11 +102,11 @@ def test_ratings_are_those_of_plain_python_and_their_sum_stays() -> None:
             surplus[row // BATCH] += (result - expected) / BATCH
         play(envs, strengths)
         ratings = [rating + 200 * more for rating, more in zip(ratings, surplus, strict=True)]
-        assert [env.figures()["rating"] for env in envs] == pytest.approx(ratings, rel=1e-12)
+        assert [env.metrics()["rating"] for env in envs] == pytest.approx(ratings, rel=1e-12)
         assert state(envs, "rating").view(4, BATCH).std(1).max() == 0
     assert sum(ratings) == pytest.approx(4000, rel=1e-12)
     assert ratings[0] + 200 < min(ratings[1:3]) <= max(ratings[1:3]) < ratings[3] - 200
-    assert envs[3].figures()["won"] + envs[3].figures()["drawn"] == 1
+    assert envs[3].metrics()["won"] + envs[3].metrics()["drawn"] == 1
 
 
 def test_opponents_are_of_near_rating() -> None:
@@ -130,7 +130,7 @@ def test_without_a_league_each_member_plays_itself() -> None:
         assert [row // BATCH for row in opponents(envs)] == [row // BATCH for row in range(18)]
         play(envs, torch.arange(18) % 9)
     assert set(state(envs, "rating").tolist()) == {1000.0}
-    assert "rating" not in envs[0].figures()
+    assert "rating" not in envs[0].metrics()
 
 
 def test_a_league_that_is_saved_goes_on_with_the_same_bits_and_a_member_alone() -> None:
@@ -153,7 +153,7 @@ def test_a_league_that_is_saved_goes_on_with_the_same_bits_and_a_member_alone() 
     assert mirrored.any()
     rewards = alone.step(torch.arange(6))[1]
     assert rewards[mirrored].eq(0).all()
-    assert "won" in alone.figures()
+    assert "won" in alone.metrics()
 
 
 @pytest.mark.parametrize("staying", [[0, 2], [1, 2], [0, 1, 3]])
@@ -216,11 +216,11 @@ def test_members_meet_and_a_copy_keeps_its_rating(file: Path) -> None:
     scenario = antiphon.load("race.yaml").resolve()
     league = antiphon.Population([scenario] * 3, seeds=range(3))
     league.run(13)
-    ratings = [one.world.figures()["rating"] for one in league.simulations]
+    ratings = [one.world.metrics()["rating"] for one in league.simulations]
     assert len(set(ratings)) > 1
     assert sum(ratings) == pytest.approx(3000)
     league.exploit(0, 1)
-    assert [one.world.figures()["rating"] for one in league.simulations] == ratings
+    assert [one.world.metrics()["rating"] for one in league.simulations] == ratings
     league.close()
 
 

@@ -86,7 +86,7 @@ def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() ->
     for _ in range(2):
         statistics.add(reward, {}, NONE)
         assert statistics.latest().tolist() == [2.0, -2.0, 2.0]
-        assert statistics.figures()["episode_return"] == pytest.approx(2 / 3)
+        assert statistics.metrics()["episode_return"] == pytest.approx(2 / 3)
     for _ in range(2):
         statistics.add(reward, {}, NONE)
     assert statistics.latest().tolist() == [4.0, -4.0, 4.0]

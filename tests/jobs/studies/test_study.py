@@ -128,7 +128,7 @@ def test_a_document_is_tuned_on_validation_and_reported_on_test(here: Path, cli:
 
 @pytest.mark.long
 def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: {"solved": 2.0})
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.metrics", lambda env: {"solved": 2.0})
     (here / "toy.yaml").write_text(DOCUMENT.replace("metric: error\n", "metric: [n1.accuracy, solved]\n"))
     words = "--set depth=2 --set lr=0.01 --jobs 1 --logdir s"
     accuracy, _, solved, _ = cli.json(f"study toy.yaml {words}")["lines"]

@@ -1,4 +1,4 @@
-"""Figures of three parts, chosen by hand: a ring of six agents, of whose parts the last dies."""
+"""Metrics of three parts, chosen by hand: a ring of six agents, of whose parts the last dies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import networkx as nx
 
-from antiphon.telemetry import PartFigures, RunDescription
+from antiphon.telemetry import PartMetrics, RunDescription
 from antiphon.telemetry.event_file import EventFile
 from tests.kit.tab import ChannelsWriter
 
@@ -36,8 +36,8 @@ def description(**changes: Any) -> RunDescription:
     return RunDescription(**(given | changes))
 
 
-def part(number: int, step: int, **changes: Any) -> PartFigures:
-    """Return the figures of a part at a step."""
+def part(number: int, step: int, **changes: Any) -> PartMetrics:
+    """Return the metrics of a part at a step."""
     given: dict[str, Any] = {
         "part": number,
         "machine": f"node-{number + 1}",
@@ -50,11 +50,11 @@ def part(number: int, step: int, **changes: Any) -> PartFigures:
         "calls": step,
         "staleness": 1.0,
     }
-    return PartFigures(**(given | changes))
+    return PartMetrics(**(given | changes))
 
 
-def rows(step: int) -> list[PartFigures]:
-    """Return the figures at a step: after step 50 the last part is gone, and the first waits for it."""
+def rows(step: int) -> list[PartMetrics]:
+    """Return the metrics at a step: after step 50 the last part is gone, and the first waits for it."""
     found = [part(number, step) for number in range(3)]
     if step > 50:
         found[0] = part(0, step, waiting={2: step / 40 + 2.0}, blocked_on=(2,))
@@ -66,7 +66,7 @@ STEPS = (10, 20, 60)
 
 
 def record(folder: Path, start: int = 0, **changes: Any) -> None:
-    """Write the figures at `STEPS` into an event file, for the Channels tab."""
+    """Write the metrics at `STEPS` into an event file, for the Channels tab."""
     events = EventFile(folder)
     events.forget_after(start)
     described = description(start_step=start, **changes)

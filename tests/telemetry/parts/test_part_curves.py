@@ -1,4 +1,4 @@
-"""Parts in TensorBoard: a curve for each figure of each part, and what all of many parts have together."""
+"""Parts in TensorBoard: a curve for each metric of each part, and what all of many parts have together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from antiphon.telemetry import Figure
+from antiphon.telemetry import Metric
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.telemetry.parts.made import STEPS, description, part, rows
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     recorder = TensorBoardRecorder(tmp_path)
     recorder.begin(description())
     for step in STEPS:
-        recorder.figures(step, [Figure("agent", "a", "loss", 1.0)])
+        recorder.metrics(step, [Metric("agent", "a", "loss", 1.0)])
         recorder.parts(step, rows(step))
     recorder.close()
     return tmp_path

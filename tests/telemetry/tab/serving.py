@@ -70,7 +70,7 @@ def get(found: Client, path: str, **query: Any) -> TestResponse:
     return found.get(f"/data/plugin/antiphon/{path}", query_string=query)
 
 
-def figure(response: TestResponse) -> tuple[list[float], np.ndarray[Any, Any]]:
+def decoded(response: TestResponse) -> tuple[list[float], np.ndarray[Any, Any]]:
     """Decode as the browser does."""
     assert (response.status_code, response.content_type) == (200, "application/octet-stream"), response.text
     count, items = struct.unpack_from("<II", response.data)

@@ -60,7 +60,7 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
     }
     write(folder / "run", rows, document=graph(agents=agents, channels=channels))
     run = read_run(folder / "run")
-    causes, flags = run.catalogue()["verdicts"]["causes"], run.figures[REASONS].values[-1]
+    causes, flags = run.catalogue()["verdicts"]["causes"], run.metrics[REASONS].values[-1]
     return [
         [
             f"{hint.says}; try {hint.fix}".removesuffix("; try ")
@@ -212,7 +212,7 @@ def test_a_graph_without_settings_of_predictors_gives_no_hint_at_them(tmp_path: 
     old = graph("ab")
     rows = {1: {"antiphon/channel/cosine": [0.5, 0.0], "antiphon/channel/norm_ratio": [1.0, 9.0]}}
     write(tmp_path / "run", rows | {2: rows[1]}, document=old)
-    assert not read_run(tmp_path / "run").figures[REASONS].values.any()
+    assert not read_run(tmp_path / "run").metrics[REASONS].values.any()
     scenario = antiphon.load("digits-mlp").resolve(values={"depth": 3, "width": 8, "steps": 1})
     with antiphon.Simulation(scenario, logdir=tmp_path / "new") as simulation:
         simulation.run()
@@ -497,7 +497,7 @@ def test_once_the_cost_of_losses_is_measured_it_stands_in_place_of_the_advice(
     (sentence,) = found.catalogue()["verdicts"]["common"]
     assert run_sentences(found) == [sentence]
     own, perfect = (
-        float(found.figures["headline", metric].values[-1, 0])
+        float(found.metrics["headline", metric].values[-1, 0])
         for metric in ("test_accuracy_as_run", "test_accuracy")
     )
     assert own != perfect

@@ -1,4 +1,4 @@
-"""What the Channels tab is written: graph, timeline, one array per figure and row, messages."""
+"""What the Channels tab is written: graph, timeline, one array per metric and row, messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from antiphon.telemetry import ChannelTimes, Figure, RunDescription, Timeline
+from antiphon.telemetry import ChannelTimes, Metric, RunDescription, Timeline
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.documents import graph_document
@@ -21,8 +21,8 @@ from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     TIMELINE,
-    figure_tag,
     messages_tag,
+    metric_tag,
     parsed,
 )
 from antiphon.telemetry.verdicts import measuring_command
@@ -99,14 +99,14 @@ def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     writer = ChannelsWriter(events, described)
     writer.begin(described)
     rows = [
-        Figure("channel", "b->b:state", "age", 3.0),
-        Figure("channel", "a->b", "age", 1.0),
-        Figure("agent", "b", "loss", 0.5),
-        Figure("agent", "nobody", "loss", 9.0),
-        Figure("env", "", "difficulty", 9.0),
-        Figure("run", "", "seconds", 9.0),
+        Metric("channel", "b->b:state", "age", 3.0),
+        Metric("channel", "a->b", "age", 1.0),
+        Metric("agent", "b", "loss", 0.5),
+        Metric("agent", "nobody", "loss", 9.0),
+        Metric("env", "", "difficulty", 9.0),
+        Metric("run", "", "seconds", 9.0),
     ]
-    writer.figures(10, rows)
+    writer.metrics(10, rows)
     messages = np.arange(6, dtype=np.float32).reshape(2, 3)
     writer.samples(10, [("a->b:x", messages), ("unknown", messages)])
     events.close()
@@ -142,7 +142,7 @@ def test_the_graph_as_a_document() -> None:
 @pytest.mark.parametrize(
     ("tag", "meaning"),
     [
-        (figure_tag("channel", "sg_loss"), ("channel", "sg_loss")),
+        (metric_tag("channel", "sg_loss"), ("channel", "sg_loss")),
         (messages_tag(12), 12),
         (GRAPH, None),
         ("antiphon/agents/loss", None),
@@ -159,7 +159,7 @@ def test_tags_say_what_they_hold(tag: str, meaning: object) -> None:
 
 
 @pytest.mark.long
-def test_every_figure_of_a_run_is_explained(tmp_path: Path) -> None:
+def test_every_metric_of_a_run_is_explained(tmp_path: Path) -> None:
     from antiphon import Simulation
 
     told = []

@@ -70,8 +70,8 @@ def test_names_are_text_wherever_they_stand(static: Path) -> None:
 
 def test_numbers_that_are_none_are_kept(static: Path) -> None:
     run = data()
-    values = run.figures["channel", "sg_loss"].values
+    values = run.metrics["channel", "sg_loss"].values
     values[0, 0] = np.nan
-    (found,) = embedded(page([RunData("n", run.graph, None, run.figures)], title="t", static=static))
-    packed = base64.b64decode(found["figures"]["channel/sg_loss"])  # type: ignore[index]
+    (found,) = embedded(page([RunData("n", run.graph, None, run.metrics)], title="t", static=static))
+    packed = base64.b64decode(found["metrics"]["channel/sg_loss"])  # type: ignore[index]
     assert np.isnan(np.frombuffer(packed[8 + 3 * 8 :], "<f4")[0])

@@ -1,4 +1,4 @@
-"""Parts in the Channels tab: which agents are whose, their figures as arrays, where they run."""
+"""Parts in the Channels tab: which agents are whose, their metrics as arrays, where they run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def test_the_graph_says_which_part_an_agent_is_in() -> None:
     assert "waiting" in found["figures"]["part"]
 
 
-def test_figures_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
+def test_metrics_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
     record(tmp_path)
     run = read_run(tmp_path)
-    waiting = run.figures["part", "waiting"]
+    waiting = run.metrics["part", "waiting"]
     np.testing.assert_array_equal(waiting.steps, STEPS)
     np.testing.assert_array_equal(waiting.values, np.float32([[0.25] * 3, [0.5] * 3, [3.5, 1.5, 1.25]]))
-    np.testing.assert_array_equal(run.figures["part", "waiting_for"].values[-1], np.float32([2, 0, 1]))
-    np.testing.assert_array_equal(run.figures["part", "alive"].values[-1], np.float32([1, 1, 0]))
-    np.testing.assert_array_equal(run.figures["part", "restarts"].values[-1], np.float32([0, 0, 1]))
+    np.testing.assert_array_equal(run.metrics["part", "waiting_for"].values[-1], np.float32([2, 0, 1]))
+    np.testing.assert_array_equal(run.metrics["part", "alive"].values[-1], np.float32([1, 1, 0]))
+    np.testing.assert_array_equal(run.metrics["part", "restarts"].values[-1], np.float32([0, 0, 1]))
     assert run.parts == {"machines": ["node-1", "node-2", "node-3"]}
     assert run.catalogue()["parts"]
     assert min(run.catalogue()["part"]) == "alive"
@@ -55,5 +55,5 @@ def test_where_the_parts_run_is_written_only_when_it_changes(tmp_path: Path) -> 
     events.close()
     assert documents == [10, 40]
     assert read_run(tmp_path).parts == {"machines": ["node-1", "node-9", "node-3"]}
-    alive = read_run(tmp_path).figures["part", "alive"].values
+    alive = read_run(tmp_path).metrics["part", "alive"].values
     np.testing.assert_array_equal(alive[-2:], np.float32([[np.nan, 1, np.nan], [1, np.nan, np.nan]]))

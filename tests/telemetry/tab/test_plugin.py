@@ -19,7 +19,7 @@ from antiphon.telemetry import Messages
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tab.tags import MEASURING
 from tests.kit.tab import GRAPH, PLUGIN, ChannelsLoader, cloud
-from tests.telemetry.tab.serving import client, fast_data, figure, get, refused, wait_for
+from tests.telemetry.tab.serving import client, decoded, fast_data, get, refused, wait_for
 from tests.telemetry.tab.writing import AGE, LOSS, graph, rows, write
 
 ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "metric", "cloud"]
@@ -55,7 +55,7 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert get(found, "runs").json == ["b/s0", "a"]
     assert get(found, "graph", run="a").json == graph()
     assert get(found, "timeline", run="a").json == TIMELINE
-    figures = {
+    metrics = {
         "agent": ["loss"],
         "channel": ["age"],
         "part": [],
@@ -65,7 +65,7 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
         "headline": ["loss"],
         "seeds": [],
     }
-    catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
+    catalog = {**metrics, "messages": [1], "timeline": True, "parts": False, "sampled": False}
     catalog["measuring"] = None
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     assert 0 < first.pop("session") <= second.pop("session") <= time.time()
@@ -75,9 +75,9 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
         assert [heading for heading, _ in own.pop("groups")["agent"]] == ["Objective", "Policy", "Learning"]
     assert first == catalog
     assert second == catalog | {"messages": [], "timeline": False}
-    steps, values = figure(get(found, "metric", run="a", kind="agent", metric="loss"))
+    steps, values = decoded(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert (steps, values.tolist()) == ([1, 2, 3], [[1, -1], [2, -2], [3, -3]])
-    steps, values = figure(get(found, "metric", run="b/s0", kind="channel", metric="age"))
+    steps, values = decoded(get(found, "metric", run="b/s0", kind="channel", metric="age"))
     assert (steps, values.tolist()) == ([1], [[1, 1.5]])
     response = get(found, "cloud", run="a", channel=1)
     assert response.data == cloud(Messages(np.array([1, 3]), samples)).pack()
@@ -90,11 +90,11 @@ def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> N
     logged = ages | {5: {low: [0.5, -1.0], high: [0.6, 1.0]}}
     write(tmp_path / "runs/a", logged)
     ask = partial(get, serve(tmp_path / "runs", "a"), "metric", run="a", kind="verdict", metric="channel")
-    steps, values = figure(ask())
+    steps, values = decoded(ask())
     assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [0, 64], [1, 68]])
-    steps, values = figure(ask(after=2))
+    steps, values = decoded(ask(after=2))
     assert (steps, values.tolist()) == ([4, 5], [[0, 64], [1, 68]])
-    assert figure(ask(after=5))[0] == []
+    assert decoded(ask(after=5))[0] == []
     assert ask(metric="agent").status_code == 404
 
 
@@ -124,7 +124,7 @@ def test_only_what_is_new_is_sent_where_that_is_asked(tmp_path: Path, serve: Cal
     found = serve(tmp_path / "runs", "a")
 
     def steps(**query: Any) -> list[float]:
-        steps, values = figure(get(found, "metric", run="a", kind="agent", metric="loss", **query))
+        steps, values = decoded(get(found, "metric", run="a", kind="agent", metric="loss", **query))
         assert values.shape == (len(steps), 2)
         assert values[:, 0].tolist() == steps
         return steps
@@ -138,7 +138,7 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[...,
     write(tmp_path / "runs/a", rows([1, 2, 3, 4]), timeline=TIMELINE)
     write(tmp_path / "runs/a", rows([3, 5], scale=10.0), start=2, document=graph(seed=1))
     found = serve(tmp_path / "runs", "a")
-    steps, values = figure(get(found, "metric", run="a", kind="agent", metric="loss"))
+    steps, values = decoded(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert (steps, values[:, 0].tolist()) == ([1, 2, 3, 5], [1, 2, 30, 50])
     assert get(found, "graph", run="a").json["seed"] == 1
     assert get(found, "timeline", run="a").status_code == 200
@@ -264,6 +264,6 @@ def test_whether_rows_are_missing_is_said(
     write(tmp_path / "a", rows(steps), document=graph(every=every))
     found = client(tmp_path, samples_per_plugin={"antiphon": kept})
     assert get(found, "catalog", run="a").json["sampled"] is sampled
-    served, _ = figure(get(found, "metric", run="a", kind="agent", metric="loss"))
+    served, _ = decoded(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert len(served) == (min(kept, len(steps)) if kept else len(steps))
     assert served[-1] == steps[-1]

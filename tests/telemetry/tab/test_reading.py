@@ -20,7 +20,7 @@ TIMELINE = {"start": 0, "steps": 3, "agents": [{}, {}], "channels": [{}, {}]}
 
 
 def steps(run: RunData, family: Any = "agent", metric: str = "loss") -> list[int]:
-    return run.figures[family, metric].steps.tolist()
+    return run.metrics[family, metric].steps.tolist()
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:
@@ -28,17 +28,17 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "exp", {**rows([1, 2]), 3: {**rows([3])[3], **messages}}, timeline=TIMELINE)
     run = read_run(tmp_path / "exp")
     assert (run.name, run.graph, run.timeline) == ("exp", graph(), TIMELINE)
-    assert set(run.figures) == {
+    assert set(run.metrics) == {
         ("agent", "loss"),
         ("headline", "loss"),
         ("channel", "age"),
         VERDICTS,
         REASONS,
     }
-    loss = run.figures["agent", "loss"]
+    loss = run.metrics["agent", "loss"]
     assert (loss.steps.dtype, loss.values.dtype) == (np.int64, np.float32)
     np.testing.assert_array_equal(loss.values, [[1, -1], [2, -2], [3, -3]])
-    np.testing.assert_array_equal(run.figures["channel", "age"].values, [[1, 1.5], [2, 2.5], [3, 3.5]])
+    np.testing.assert_array_equal(run.metrics["channel", "age"].values, [[1, 1.5], [2, 2.5], [3, 3.5]])
     assert list(run.messages) == [1]
     assert run.messages[1].steps.tolist() == [3]
     np.testing.assert_array_equal(run.messages[1].samples[0], [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]])
@@ -49,7 +49,7 @@ def test_a_resumed_session_replaces_what_came_after_its_start(tmp_path: Path) ->
     write(tmp_path, rows([4, 6], scale=10.0), start=3, document=graph(seed=1))
     run = read_run(tmp_path)
     assert steps(run) == [1, 2, 3, 4, 6]
-    assert run.figures["agent", "loss"].values[:, 0].tolist() == [1, 2, 3, 40, 60]
+    assert run.metrics["agent", "loss"].values[:, 0].tolist() == [1, 2, 3, 40, 60]
     assert run.graph["seed"] == 1
     write(tmp_path, rows([3]), start=2, document=graph(seed=2))
     run = read_run(tmp_path)
@@ -62,7 +62,7 @@ def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> Non
     events = EventFile(tmp_path)
     events.arrays(1, [(LOSS, np.array([8.0, 9.0]))], "antiphon")
     events.close()
-    loss = read_run(tmp_path).figures["agent", "loss"]
+    loss = read_run(tmp_path).metrics["agent", "loss"]
     assert loss.steps.tolist() == [1, 2]
     assert loss.values.tolist() == [[8, 9], [2, -2]]
 

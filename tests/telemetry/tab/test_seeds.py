@@ -15,7 +15,7 @@ from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.tab.judgements import judgements
 from antiphon.telemetry.tab.series import RunData, Series
 from tests.kit.tab import run_over_seeds, with_verdicts
-from tests.telemetry.tab.serving import client, figure, get, refused
+from tests.telemetry.tab.serving import client, decoded, get, refused
 from tests.telemetry.tab.writing import LOSS, graph, write
 
 NAN = math.nan
@@ -67,7 +67,7 @@ def test_they_stand_under_one_name_before_the_newest_of_them(served: Client) -> 
 
 
 def ask(served: Client, kind: str, metric: str) -> dict[int, list[float]]:
-    steps, values = figure(get(served, "metric", run=WHOLE, kind=kind, metric=metric))
+    steps, values = decoded(get(served, "metric", run=WHOLE, kind=kind, metric=metric))
     return dict(zip(map(int, steps), values.tolist(), strict=True))
 
 
@@ -134,11 +134,11 @@ def test_what_is_measured_over_other_links_than_the_runs_says_so(tmp_path: Path)
         made = graph()
         made["channels"] = [channel | {"drop": drop} for channel in made["channels"]]
         undefined = {"ablation_zero": {"step": 10, "reasons": {}, "links": "perfect links"}}
-        figures = {
+        metrics = {
             ("channel", f"ablation_zero{end}"): Series(np.array([10]), np.array([[0.5, 0.5]], np.float32))
             for end in ("", "_low", "_high")
         }
-        told = RunData("run", made, None, figures, undefined=undefined).catalogue()["verdicts"]
+        told = RunData("run", made, None, metrics, undefined=undefined).catalogue()["verdicts"]
         assert told["measures"][0]["links"] == links
         assert any("--links as_run" in line for line in told["common"]) == (drop > 0)
 
@@ -152,7 +152,9 @@ def test_seeds_of_different_lengths_are_those_that_have_a_step(tmp_path: Path) -
     for seed, steps in ((0, (10, 20)), (1, (10,)), (2, (10,))):
         rows = {step: {"antiphon/channel/age": [seed, seed + step]} for step in steps}
         write(tmp_path / f"s{seed}", rows, document=graph(seed=seed))
-    steps, values = figure(get(client(tmp_path), "metric", run="ring · all seeds", kind="mean", metric="age"))
+    steps, values = decoded(
+        get(client(tmp_path), "metric", run="ring · all seeds", kind="mean", metric="age")
+    )
     assert steps == [10, 20]
     assert np.isnan(values[1]).tolist() == [False, False, True, True, False, False]
     assert values[:, 4].tolist() == [3, 1]
@@ -165,9 +167,9 @@ def test_of_seeds_of_which_different_log_entries_are_kept_the_newest_counts(tmp_
         rows = {step: {"antiphon/channel/age": [step, seed]} for step in range(1, last + 1)}
         write(tmp_path / f"s{seed}", rows, document=graph(seed=seed))
     found = client(tmp_path, samples_per_plugin={"antiphon": 10})
-    steps, values = figure(get(found, "metric", run="ring · all seeds", kind="mean", metric="age"))
+    steps, values = decoded(get(found, "metric", run="ring · all seeds", kind="mean", metric="age"))
     first = {
-        seed: figure(get(found, "metric", run=f"s{seed}", kind="channel", metric="age"))[0][0]
+        seed: decoded(get(found, "metric", run=f"s{seed}", kind="channel", metric="age"))[0][0]
         for seed in lasts
     }
     assert len(steps) > 10, "they have different entries"
@@ -182,9 +184,9 @@ def test_a_score_that_no_seed_has_is_empty(tmp_path: Path) -> None:
         accuracy = {"antiphon/agent/accuracy": [NAN, 0.5 if seed else NAN]}
         write(tmp_path / f"s{seed}", {1: accuracy | {LOSS: [NAN, NAN]}}, document=graph(seed=seed))
     found = client(tmp_path)
-    steps, _ = figure(get(found, "metric", run="ring · all seeds", kind="headline", metric="loss"))
+    steps, _ = decoded(get(found, "metric", run="ring · all seeds", kind="headline", metric="loss"))
     assert steps == []
-    _, values = figure(get(found, "metric", run="ring · all seeds", kind="headline", metric="accuracy"))
+    _, values = decoded(get(found, "metric", run="ring · all seeds", kind="headline", metric="accuracy"))
     assert values.tolist() == [pytest.approx([0.5, NAN, 1], nan_ok=True)]
 
 
@@ -196,7 +198,7 @@ def test_whether_signals_follow_is_judged_over_seeds(tmp_path: Path) -> None:
     seeds = client(tmp_path)
 
     def signals(run: str) -> np.ndarray[Any, Any]:
-        return figure(get(seeds, "metric", run=run, kind="verdict", metric="signals"))[1]
+        return decoded(get(seeds, "metric", run=run, kind="verdict", metric="signals"))[1]
 
     numbers = signals(WHOLE)[-1]
     half = student_t(2) * np.std([0.11, 0.12, -0.15], ddof=1) / math.sqrt(3)
@@ -220,14 +222,14 @@ def ablated(values: list[float], halves: list[float], *, links: str = "", drop: 
     made = graph([f"a{at}" for at in range(len(values))], seed=len(links))
     made["channels"] = [{**channel, "drop": drop} for channel in made["channels"]]
     ends = {"": 0, "_low": -1, "_high": 1}
-    figures = {
+    metrics = {
         ("channel", f"ablation_zero{end}"): Series(
             np.array([10]), np.array([values], np.float32) + sign * np.array([halves], np.float32)
         )
         for end, sign in ends.items()
     }
     undefined = {"ablation_zero": {"step": 10, "reasons": {}, "links": links}} if links else {}
-    return RunData("run", made, None, with_verdicts(figures, made), undefined=undefined)
+    return RunData("run", made, None, with_verdicts(metrics, made), undefined=undefined)
 
 
 def test_a_verdict_over_seeds_heeds_what_each_knows_of_its_own_noise() -> None:

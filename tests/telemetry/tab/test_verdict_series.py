@@ -29,12 +29,12 @@ def verdicts(folder: Path, **metrics: Mapping[int, list[float]]) -> dict[int, li
         for step in steps
     }
     write(folder / "run", written)
-    found = read_run(folder / "run").figures[VERDICTS]
+    found = read_run(folder / "run").metrics[VERDICTS]
     assert found.values.dtype == np.float32
     return dict(zip(found.steps.tolist(), found.values.tolist(), strict=True))
 
 
-def test_the_newest_row_counts_at_each_step_of_any_figure(tmp_path: Path) -> None:
+def test_the_newest_row_counts_at_each_step_of_any_metric(tmp_path: Path) -> None:
     found = verdicts(
         tmp_path,
         age={1: [NAN, 0], 10: [4, 0], 20: [0, 4]},
@@ -55,7 +55,7 @@ def test_a_signal_is_against_the_gradient_by_its_mean_over_the_newest_entries(tm
 def test_the_zero_of_a_predictor_that_has_not_learned_yet_counts_at_its_step_alone(tmp_path: Path) -> None:
     cosines = {1: [0.0, 0.5], 20: [0.9, 0.7], 40: [0.9, 0.9]}
     write(tmp_path / "run", {step: {"antiphon/channel/cosine": rows} for step, rows in cosines.items()})
-    found = read_run(tmp_path / "run").figures["mean", "cosine"].values
+    found = read_run(tmp_path / "run").metrics["mean", "cosine"].values
     means, counts = np.split(found, 3, axis=1)[::2]
     assert means.tolist() == pytest.approx(np.array([[0.0, 0.5], [0.9, 0.6], [0.9, 0.7]]))
     assert counts.tolist() == [[1, 1], [1, 2], [2, 3]]
@@ -66,7 +66,7 @@ def test_a_signal_is_against_the_gradient_by_more_than_chance(tmp_path: Path) ->
     channels = [{**channel, "size": 4} for channel in graph()["channels"]]
     rows = {step: {"antiphon/channel/cosine": [-0.06, -0.08]} for step in (1, 2)}
     write(tmp_path / "run", rows, document=graph(channels=channels, batch=100))
-    found = read_run(tmp_path / "run").figures[VERDICTS].values.astype(int) & 262144
+    found = read_run(tmp_path / "run").metrics[VERDICTS].values.astype(int) & 262144
     assert found.tolist() == [[0, 0], [0, 262144]]
 
 
@@ -80,7 +80,7 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
     age, low, high = (f"antiphon/channel/{metric}" for metric in ("age", "value_low", "value_high"))
     write(tmp_path / "my run", {1: {age: [0, 4]}, 2: {age: [0, 0], low: [0.5, -1], high: [0.6, 1]}})
     run = read_run(tmp_path / "my run")
-    assert run.figures[VERDICTS].values.tolist() == [[0, 64], [1, 4]]
+    assert run.metrics[VERDICTS].values.tolist() == [[0, 64], [1, 4]]
     catalogue = run.catalogue()
     assert catalogue["verdict"] == ["channel", "reasons"]
     value, ablation, *_ = catalogue["verdicts"]["measures"]
@@ -99,14 +99,14 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
         "unresolved",
         "stale",
     ]
-    assert "verdict/channel" in run.embedded()["figures"]
+    assert "verdict/channel" in run.embedded()["metrics"]
 
 
 def test_means_over_the_newest_entries_are_served(tmp_path: Path) -> None:
     """Of each channel the mean, half its interval, and of how many entries it is; in pages and by TensorBoard alike."""
     rows = {step: {"antiphon/channel/r2": [step / 10, NAN if step < 5 else 0.5]} for step in range(1, 6)}
     write(tmp_path / "run", rows)
-    found = read_run(tmp_path / "run").figures["mean", "r2"]
+    found = read_run(tmp_path / "run").metrics["mean", "r2"]
     served = get(client(tmp_path), "metric", run="run", kind="mean", metric="r2")
     assert served.data == found.pack()
     mean, half, count = found.values[-1].reshape(3, 2)
@@ -122,7 +122,7 @@ def test_what_a_true_cosine_and_its_ceiling_say_is_flagged(tmp_path: Path) -> No
     write(tmp_path / "run", rows, document=graph("abcd"))
     run = read_run(tmp_path / "run")
     causes = run.catalogue()["verdicts"]["causes"]
-    flags = run.figures[REASONS].values[0].astype(int)
+    flags = run.metrics[REASONS].values[0].astype(int)
     said = [
         [
             hint.fix
@@ -149,7 +149,7 @@ def test_a_predictor_that_follows_what_returns_is_not_told_to_learn_longer(tmp_p
     write(tmp_path / "run", rows, document=graph("abc"))
     run = read_run(tmp_path / "run")
     causes = run.catalogue()["verdicts"]["causes"]
-    flags = run.figures[REASONS].values[-1].astype(int)
+    flags = run.metrics[REASONS].values[-1].astype(int)
     said = [
         [
             hint.says[14:45]
@@ -218,4 +218,4 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
     assert told("follows", *([[0.3, 0.31, 0.32], [0.3, 0.29, 0.2]] * 2)) == []
     assert told("unknown", [0.2, 0.2, 0.2], [-0.1, -0.1, -0.1], [0.5, 0.5, 0.5], [0.3, 0.3, 0.3]) == []
     served = get(client(tmp_path), "metric", run="lost", kind="verdict", metric="signals")
-    assert served.data == read_run(tmp_path / "lost").figures["verdict", "signals"].pack()
+    assert served.data == read_run(tmp_path / "lost").metrics["verdict", "signals"].pack()

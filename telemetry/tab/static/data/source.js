@@ -128,7 +128,7 @@ export class EmbeddedSource {
   }
 
   async series(run, kind, metric) {
-    return decodeSeries(this.#bytes(run, "figures", `${kind}/${metric}`));
+    return decodeSeries(this.#bytes(run, "metrics", `${kind}/${metric}`));
   }
 
   async cloud(run, channel) {

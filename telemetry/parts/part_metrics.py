@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PartFigures:
+class PartMetrics:
     """Progress and costs of one part; times, bytes and calls are totals since the session began.
 
     Seconds are wall-clock time, in a virtual run simulated time. The metrics do not affect the run.

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from antiphon.base.deferred import Deferred
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.timeline_text import Timeline
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ Kind: TypeAlias = Literal["agent", "channel", "part", "env", "run"]
 """What a metric belongs to. Metrics of the environment and of the whole run have an empty name; a part's name is its number."""
 
 
-class Figure(NamedTuple):
+class Metric(NamedTuple):
     """One metric of an agent, a channel, a part, the environment or the whole run, at one step.
 
     Attributes:
@@ -80,7 +80,7 @@ class Figure(NamedTuple):
 
 
 HistogramRow: TypeAlias = "tuple[Kind, str, str, np.ndarray[Any, Any]]"
-"""(kind, name, metric, values): as `Figure`, with an array of any shape in place of the value."""
+"""(kind, name, metric, values): as `Metric`, with an array of any shape in place of the value."""
 
 SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"
 """(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without a label."""
@@ -163,21 +163,21 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | measuring | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (metrics | measuring | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
     def begin(self, description: RunDescription) -> None:
         """Open the files. Called once, before any metrics."""
 
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Write and flush the metrics of one step. Steps ascend."""
 
     def measuring(self, step: int, done: int, total: int) -> None:
-        """Write that so many of all measurements of a step's values are done; its figures follow."""
+        """Write that so many of all measurements of a step's values are done; its metrics follow."""
 
     def undefined(self, step: int, missing: verdicts.Undefined) -> None:
-        """Write why channels have no result of a measure at one step; its figures follow."""
+        """Write why channels have no result of a measure at one step; its metrics follow."""
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
@@ -185,7 +185,7 @@ class Recorder:
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write sampled messages of one step."""
 
-    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+    def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
         """Write the metrics of the parts of a run in parts, in order; may be called several times at one step."""
 
     def end(self, result: Mapping[str, Any]) -> None:

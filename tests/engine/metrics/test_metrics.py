@@ -18,7 +18,7 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.envs import from_tensors
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, load
-from antiphon.telemetry import Figure, Recorder
+from antiphon.telemetry import Metric, Recorder
 from tests.contracts.builders import Play, levels
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
@@ -38,16 +38,16 @@ def ring(link: Mapping[str, Any] | None = None, *, telemetry: Any = None, **chan
 
 
 class Listener(Recorder):
-    """Keeps figures, samples and histograms by step."""
+    """Keeps metrics, samples and histograms by step."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[tuple[str, str, str], float]] = {}
         self.messages: dict[int, dict[str, Any]] = {}
         self.arrays: dict[int, dict[tuple[str, str, str], Any]] = {}
 
-    def figures(self, step: int, rows: Any) -> None:
-        assert all(isinstance(row, Figure) and not math.isinf(row.value) for row in rows)
-        assert len({row[:3] for row in rows}) == len(rows), "a figure comes once"
+    def metrics(self, step: int, rows: Any) -> None:
+        assert all(isinstance(row, Metric) and not math.isinf(row.value) for row in rows)
+        assert len({row[:3] for row in rows}) == len(rows), "a metric comes once"
         self.rows[step] = {row[:3]: row.value for row in rows}
 
     def samples(self, step: int, rows: Any) -> None:
@@ -65,7 +65,7 @@ def listening(scenario: Scenario, steps: int, **settings: Any) -> tuple[Simulati
 
 
 def test_of_several_windows_of_a_step_an_agent_has_one_gradient_norm() -> None:
-    """Those that have waited for returned gradients are learned from together; each figure comes once (`Listener`)."""
+    """Those that have waited for returned gradients are learned from together; each metric comes once (`Listener`)."""
     agent = {"observes": ["image"], "network": LINEAR_MAP, "objective": CLASSIFY}
     clocks = {"a": {"unroll": 4}, "b": {"period": 4, "unroll": 2}}
     late = {"from": "a", "to": "b", "size": 2, "coupling": "delayed", "link": {"delay": 2}, "horizon": 8}
@@ -386,28 +386,28 @@ def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, per
     assert dict(zip(steps.tolist(), ages.tolist(), strict=True)) == expected
 
 
-# --- the graph, a channel's figures, recordings ------------------------------------------------------------
+# --- the graph, a channel's metrics, recordings ------------------------------------------------------------
 
 
 def eyes(**values: Any) -> Simulation:
     return Simulation(load("eyes").resolve(values={"width": 5, "size": 3, "batch": 4, **values}))
 
 
-def test_figures_of_a_channel_keep_their_keys_and_are_a_table() -> None:
+def test_metrics_of_a_channel_keep_their_keys_and_are_a_table() -> None:
     with eyes() as simulation:
         simulation.set("left->mind.learn", False)
         simulation.set("mind.learn", False)
-        found = simulation.channels["left->mind"].figures()
+        found = simulation.channels["left->mind"].metrics()
         assert found["sg_loss"] is None
-        assert simulation.channels["right->mind"].figures().keys() == found.keys()
+        assert simulation.channels["right->mind"].metrics().keys() == found.keys()
         lines = str(found).splitlines()
     assert lines[0].split() == ["sg_loss", "–"]
     assert len(lines) == len(found)
 
 
-def test_a_figure_that_is_not_there_says_why() -> None:
+def test_a_metric_that_is_not_there_says_why() -> None:
     with eyes(coupling="detached") as simulation:
-        found = simulation.channels["left->mind"].figures()
+        found = simulation.channels["left->mind"].metrics()
     assert "cosine" not in found
     assert found.get("cosine") is None
     line = "no 'cosine', as channel left->mind predicts no gradient; there are message_mean, .*age"
@@ -417,12 +417,12 @@ def test_a_figure_that_is_not_there_says_why() -> None:
         found["agee"]
 
 
-def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:
+def test_the_graph_and_the_metrics_of_a_channel_are_taken_in_a_fork() -> None:
     simulation = eyes()
     simulation.run(3)
     with unchanged(simulation):
         graph = simulation.graph
-        found = simulation.channels["left->mind"].figures()
+        found = simulation.channels["left->mind"].metrics()
     assert graph.nodes["mind"]["role"] == "readout"
     assert graph.nodes["mind"]["updates"] == 3.0
     assert graph.nodes["mind"]["loss"] > 0

@@ -1,4 +1,4 @@
-"""Figures of policies: means over the windows since the last row, the same after a resume."""
+"""Metrics of policies: means over the windows since the last row, the same after a resume."""
 
 from __future__ import annotations
 
