@@ -274,6 +274,8 @@ class Advantages:
     """Targets of the values: the returns, normalised if the objective says so."""
     moments: Tensor | None = None
     """[N, 3], over all rows: number of valid returns of each member, their mean and variance; None: not normalised."""
+    values: Tensor | None = None
+    """Values in the unit of the returns; None: only the losses of a policy with values have a use for them."""
 
     def weighted(self, member_count: int = 1) -> Tensor:
         """Return the advantages weighted for losses: a member's sum, divided by its B, is a mean over its valid ticks."""
@@ -287,8 +289,8 @@ def advantages_and_returns(
     discount: PerMember,
     trace: PerMember,
     means: MemberMeans,
-) -> tuple[Tensor, Tensor]:
-    """Return generalised advantages and returns, not normalised, [T, rows] each; constants.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return generalised advantages, returns and values, not normalised, [T, rows] each; constants.
 
     Args:
         trajectory: Trajectory of the window.
@@ -304,7 +306,8 @@ def advantages_and_returns(
         values = mean + deviation * values
         final = None if final is None else mean + deviation * final
     advantages = trajectory.advantages(values, final, discount, trace)
-    return advantages, advantages + constant(values)
+    values = constant(values)
+    return advantages, advantages + values, values
 
 
 def normalised_returns(

@@ -92,12 +92,12 @@ class PolicyGradient(PolicyObjective):
         if values is None:
             returns, valid = monte_carlo_returns(trajectory, to_rows(self.discount, trajectory.rewards, 1))
             means = MemberMeans(valid, member_count)
-            advantages = returns - means.to_rows(means.of(returns))
+            advantages, predicted = returns - means.to_rows(means.of(returns)), None
         else:
             valid = ~trajectory.unseen
             means = MemberMeans(valid, member_count)
             discount, trace = (to_rows(factor, values, 1) for factor in (self.discount, self.trace))
-            advantages, returns = advantages_and_returns(
+            advantages, returns, predicted = advantages_and_returns(
                 trajectory, values, statistics, discount, trace, means
             )
         varied = means.to_rows(means.vary(returns, advantages))
@@ -112,7 +112,7 @@ class PolicyGradient(PolicyObjective):
         normalised = (shifted / (deviation + 1e-8)).where(varied, torch.zeros_like(shifted))
         advantages = torch.where(enough, normalised, advantages)
         advantages = advantages.where(valid, torch.zeros_like(advantages))
-        return Advantages(advantages, returns, valid, targets, moments)
+        return Advantages(advantages, returns, valid, targets, moments, predicted)
 
     def losses(
         self,
@@ -133,8 +133,10 @@ class PolicyGradient(PolicyObjective):
             averaged["value_loss"] = error = mse_loss(values, advantages.targets, reduction="none")
             total = total + scaled(error, self.value, 1)
         metrics = {name: means.of(constant(term)) for name, term in averaged.items()}
-        if values is not None:
-            metrics["explained_variance"] = _explained(constant(values), advantages.targets, means)
+        if (
+            advantages.values is not None
+        ):  # not `values`: these are in units of before the window, the targets of after it
+            metrics["explained_variance"] = _explained(advantages.values, advantages.returns, means)
         return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics, change)
 
     def slopes(

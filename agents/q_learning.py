@@ -220,7 +220,10 @@ class QLearning(PolicyObjective):
     ) -> tuple[Tensor, Tensor, MemberMeans]:
         means = MemberMeans(~trajectory.unseen, member_count)
         discount, trace = (to_rows(factor, values, 1) for factor in (self.discount, self.trace))
-        return *advantages_and_returns(trajectory, values, statistics, discount, trace, means), means
+        advantages, returns, _ = advantages_and_returns(
+            trajectory, values, statistics, discount, trace, means
+        )
+        return advantages, returns, means
 
     def losses(
         self,

@@ -38,6 +38,7 @@ from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, w
 from antiphon.base.memory import give_back, was_refused
 from antiphon.engine.state.compatibility import with_saved_links
 from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.state.memory_order import memory_order, with_memory_order
 from antiphon.engine.state.trees import check_keys, mapped
 from antiphon.scenarios import Scenario
 
@@ -194,13 +195,10 @@ def _pack(state: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
         key = str(len(tensors))
         pairs = leaf.dtype is torch.complex128  # which safetensors has no type for
         data = leaf.data
-        strides = data.stride()
-        axes = sorted(range(data.ndim), key=lambda axis: -strides[axis])
-        in_order = data.permute(axes)
-        permuted = in_order.is_contiguous() and not data.is_contiguous()
-        data = in_order if permuted else data
+        axes = memory_order(data)
+        data = data.permute(axes) if axes else data
         tensors[key] = torch.view_as_real(data.resolve_conj()) if pairs else data
-        order = f"{_AXES}{','.join(map(str, axes))}" if permuted else ""
+        order = f"{_AXES}{','.join(map(str, axes))}" if axes else ""
         return {_TENSOR: f"{_PAIRS if pairs else ''}{key}{order}"}
 
     return mapped(state, packed)
@@ -229,8 +227,7 @@ def _unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
     pairs = state[_TENSOR].startswith(_PAIRS)
     key, _, order = state[_TENSOR].removeprefix(_PAIRS).partition(_AXES)
     tensor = torch.view_as_complex(tensors[key]) if pairs else tensors[key]
-    axes = [int(axis) for axis in order.split(",")] if order else range(tensor.ndim)
-    return tensor.permute(sorted(range(tensor.ndim), key=lambda axis: axes[axis]))
+    return with_memory_order(tensor, [int(axis) for axis in order.split(",")] if order else [])
 
 
 # --- simulations -----------------------------------------------------------------------------------------------

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.engine.state.memory_order import memory_order, with_memory_order
 from antiphon.engine.state.trees import check_keys
 
 Take = Callable[[int], Any]
 """Returns memory of its own with so many of the bytes that come next: a bytearray, or what else can be written to."""
 
 _TENSOR = "\x00"
-"""The key of a tensor's type and shape, in its place."""
+"""The key of a tensor's type and shape, in its place; where its axes lie in another order in memory, the shape is in that order,
+which follows as a list."""
 _ALIGNED = 8
 """Bytes of which every tensor begins at a multiple."""
 _OF_NUMPY = {
@@ -50,10 +52,11 @@ def encode(tree: Any) -> tuple[bytes, Iterator[bytes | memoryview]]:
     def kind(value: Any) -> Any:
         if not isinstance(value, Tensor):
             raise TypeError(f"{type(value).__name__} is no plain data")
-        narrow = _narrowest(value)
-        tensors.append(value.data.resolve_conj().to(narrow))
+        narrow, axes = _narrowest(value), memory_order(value)
+        in_order = value.data.permute(axes) if axes else value.data
+        tensors.append(in_order.resolve_conj().to(narrow))
         names = [str(dtype).removeprefix("torch.") for dtype in dict.fromkeys((value.dtype, narrow))]
-        return {_TENSOR: [":".join(names), *value.shape]}
+        return {_TENSOR: [":".join(names), *in_order.shape, *([axes] if axes else [])]}
 
     return json.dumps(tree, separators=(",", ":"), default=kind).encode(), _contents(tensors)
 
@@ -102,17 +105,19 @@ def decode(facts: bytes | memoryview, take: Take) -> Any:
 
 def _tensor(kind: list[Any], take: Take) -> Tensor:
     names, *shape = kind
+    axes = shape.pop() if shape and isinstance(shape[-1], list) else []
     name, _, narrow = f"{names}".partition(":")
     dtype, crossing = (getattr(torch, word, None) for word in (name, narrow or name))
     is_shape = all(type(size) is int and size >= 0 for size in shape)
-    if not (isinstance(dtype, torch.dtype) and isinstance(crossing, torch.dtype) and is_shape):
+    is_order = not axes or sorted(axes) == [*range(len(shape))]
+    if not (isinstance(dtype, torch.dtype) and isinstance(crossing, torch.dtype) and is_shape and is_order):
         raise ValueError(f"{kind} is not a tensor")
     count = prod(shape)
     if not count:
-        return torch.empty(shape, dtype=dtype)
+        return with_memory_order(torch.empty(shape, dtype=dtype), axes)
     size = count * crossing.itemsize
     content = torch.frombuffer(take(size + -size % _ALIGNED), dtype=crossing, count=count)
-    return content.view(shape).to(dtype)
+    return with_memory_order(content.view(shape).to(dtype), axes)
 
 
 def decode_from(facts: bytes | memoryview, content: memoryview) -> Any:

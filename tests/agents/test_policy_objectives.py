@@ -305,6 +305,24 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
         torch.testing.assert_close(found.metrics["explained_variance"], (1 - unexplained).reshape(1))
 
 
+def test_values_explain_returns_in_the_units_that_they_were_computed_in() -> None:
+    # The window's own returns change the statistics: values of before it, in the units of after it, would explain less.
+    ticks, rows = 6, 8
+    rewards, errors = 5.0 + 20.0 * drawn(1, ticks, rows), 0.5 * drawn(2, ticks, rows)
+    statistics = torch.tensor([[0.01, 1.0, 4.0]], dtype=rewards.dtype)
+    values = (rewards + errors - 1.0) / (4.0 + 1e-8) ** 0.5
+    objective, outputs = A2c(FAMILIES[0], normalise="returns"), drawn(3, ticks, rows, 4)
+    actions = torch.zeros(ticks, rows, dtype=torch.int64)
+    ends = torch.ones(ticks, rows, dtype=torch.bool)
+    advantages = objective.advantages(
+        trajectory(rewards, ends, actions=actions), values, statistics=statistics
+    )
+    found = objective.losses(outputs, values, actions, advantages)
+    valid = advantages.valid
+    expected = 1 - errors[valid].var() / rewards[valid].var()
+    torch.testing.assert_close(found.metrics["explained_variance"], expected.reshape(1))
+
+
 @pytest.mark.parametrize(
     ("advantage", "change", "slope"),
     [
