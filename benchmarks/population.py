@@ -6,6 +6,9 @@ Demanded is at most 4.5 single runs for 32 members of the pole team, at least 12
 64, and at most 5 % for different hyperparameters over equal ones.
 Run: `python benchmarks/population.py --json`.
 
+`--random` compares the population `pole` with random search of equal compute instead, the same without `select`: training returns in
+the end.
+
 `--tune STEPS` compares the population `pole` with Ray Tune's population based training instead, which has a process for each core,
 the same ranges, and as many seconds: training returns in the end (needs `antiphon[tune]`).
 """
@@ -29,6 +32,7 @@ import antiphon
 from antiphon.base.memory import keep_memory
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
+from antiphon.telemetry.statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, ratio, table, timed
@@ -77,12 +81,60 @@ def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def with_selection(seed: int, steps: int, folder: Path) -> tuple[float, list[float], float]:
+def with_selection(seed: int, steps: int | None, folder: Path) -> tuple[float, list[float], float]:
     """Train `pole`; return its seconds, the score of each member, and the steps of each."""
     start = time.perf_counter()
     members = antiphon.population("pole", seed=seed, steps=steps, logdir=folder, progress=False)
     scores = [float(one["score"]) for one in members.result["members"]]
-    return time.perf_counter() - start, scores, float(steps)
+    return time.perf_counter() - start, scores, float(members.result["members"][0]["steps"])
+
+
+def at_random(seed: int, folder: Path) -> list[float]:
+    """Train the members of `pole` without selection; return the score of each."""
+    population = find_document(PopulationSpec, "pole")
+    assert population is not None
+    members = antiphon.population(
+        population.scenario,
+        vary={
+            name: own.model_dump(by_alias=True, exclude_defaults=True)
+            for name, own in population.vary.items()
+        },
+        members=population.members,
+        values=dict(population.set),
+        steps=population.steps,
+        seed=seed,
+        logdir=folder,
+        progress=False,
+    )
+    return [float(one["score"]) for one in members.result["members"]]
+
+
+def pays(seeds: range) -> dict[str, Any]:
+    """Compare `pole` with random search, one pair for each seed."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            selected = with_selection(seed, None, Path(folder) / f"pole-{seed}")[1]
+            random_search = at_random(seed, Path(folder) / f"random-{seed}")
+            for name, scores in (("selection", selected), ("random search", random_search)):
+                rows.append(
+                    {
+                        "seed": seed,
+                        "population": name,
+                        "best": round(max(scores), 1),
+                        "mean": round(sum(scores) / len(scores), 1),
+                    }
+                )
+    summary = []
+    for name in ("selection", "random search"):
+        row: dict[str, Any] = {"population": name}
+        for column in ("best", "mean"):
+            values = [float(row[column]) for row in rows if row["population"] == name]
+            estimate = mean(values, share=False)
+            assert estimate.high is not None
+            row[column] = f"{estimate.value:.0f} ± {estimate.high - estimate.value:.0f}"
+        summary.append(row)
+    return {"benchmark": "population_random", "rows": rows, "summary": summary}
 
 
 def with_tune(seed: int, steps: int, folder: Path, seconds: float) -> tuple[float, list[float], float]:
@@ -163,10 +215,15 @@ def main() -> None:
     parser.add_argument(
         "--tune", type=int, metavar="STEPS", help="compare with Ray Tune; steps of each member"
     )
+    parser.add_argument("--random", action="store_true", help="compare with random search")
     parser.add_argument("--seeds", type=int, default=3, help="of the comparison")
     arguments = parsed(parser, rounds=8)
     torch.set_num_threads(1)
     keep_memory()
+    if arguments.random:
+        result = pays(range(0, 100 * arguments.seeds, 100))
+        finish(result, arguments, table(result["summary"], list(result["summary"][0])))
+        return
     if arguments.tune:
         result = compare(arguments.tune, range(0, 100 * arguments.seeds, 100))
         finish(result, arguments, table(result["rows"], list(result["rows"][0])))

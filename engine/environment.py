@@ -45,7 +45,7 @@ def signals_of(agent: Agent) -> set[str]:
     if agent.goal is not None:
         names.update(agent.goal.signal_names)
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):
-        names.update(filter(None, (member.endpoints.mask_signal_name for member in channel.members)))
+        names.update(channel.mask_signal_names)
     for channel in agent.connections.send_channels:
         names.update(spec.name for spec in channel.synthetic_input.context.signal_specs)
         if channel.predicts:

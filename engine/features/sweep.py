@@ -103,9 +103,8 @@ class SweepOrder(Feature):
         is_needed |= not self._replayed_groups.isdisjoint((sender, receiver))
         if is_needed or sender.window.has_graph_of(channel.name, message.stamp):
             return False
-        # sent at every step and read at its own, it is read once, and metrics of the next step read a newer one
-        newer_follows = timetable.send_times.sends_at(message.stamp + 1)
-        return timetable.delay + timetable.return_delay == 0 and newer_follows
+        stamp = message.stamp
+        return not timetable.return_delay and list(timetable.reading_ticks(stamp)) == [stamp]
 
 
 def sweep_obstacle(system: System, group: LearningGroup) -> str | None:

@@ -101,3 +101,16 @@ class TiedGradients(Feature):
         for update, name in tied:
             if any(g is not None for g in update.gradients_by_learner[name]):
                 update.let_all_move(name)
+        self._rest_together(tied)
+
+    def _rest_together(self, tied: Sequence[tuple[Update, str]]) -> None:
+        """Keep agents at rest whose parameters are tied to those of one at rest: one weight moves in all of them, or in none."""
+        resting = {name for update, name in tied if name in update.resting_members_by_learner}
+        if not resting:
+            return
+        for group in self._ties:
+            names = {name for tie in group for name, _ in tie}
+            if not names.isdisjoint(resting):
+                for update, name in tied:
+                    if name in names:
+                        update.rest(name)

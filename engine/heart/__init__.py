@@ -42,7 +42,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                     Channel.as_returned             what returns of the gradient of a read
             Ledger.close_window                     stage 3: of each channel that a window that has been learned from has read
                 Ledger.finish                       of a message whose last window this was: the gradient goes back
-            PredictorTrainer.pop_messages_back      stage 4: from every ledger, the messages whose gradient is back
+            PredictorTrainer.pop_messages_to_learn_from     stage 4: from every ledger, the messages whose gradient is back
             PredictorTrainer.collect_updates        gradients of predictors
             DivergenceCheck.check_predictors
             Engine.move_all                         stage 5: until here, no parameter has moved
@@ -107,12 +107,17 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  a tick is of all rows
     when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/warnings/given_up.py
     what a link does to a message                comms/links.py: `Link`
-    the same, by earlier messages                ledger.py: `Ledger.send` calls the link, and so does reads.py: `WithGraph.carried_value`; what is
+    the same, by its tick or earlier messages    who calls the link: ledger.py: `Ledger.send`, reads.py: `WithGraph.carried_value` +
+                                                 engine/policies/replays.py, engine/policies/replayed_senders.py, inspection/truth.py; what is
                                                  kept + engine/state/state_dict.py, engine/state/stacks.py
     a message that is not sent, by its value     ledger.py: `Ledger.send`, in `Fate.lost` + engine/build/channels.py, where `held_messages` is made
     the same, by its age at a tick               ledger.py: `Ledger.receive`, held_messages.py, forward.py: `ForwardPass.as_read` +
                                                  engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
-    what is sent by or to the dead               channel.py: `Channel.void_when_sent` + engine/capture/conditions.py
+    what is sent by or to the dead               channel.py: `Channel.void_when_sent`
+    the same, by a signal                        channel.py: `Channel.mask_signal_names`, which all ask who step an environment; a signal
+                                                 that nobody asks for is absent, and voids nothing
+    the same, by the step of the episode         a signal that engine/environment.py makes: `SignalledSteps`, `signals_of` + envs/signal.py,
+                                                 engine/inference/policy.py, engine/inference/composition.py, engine/policies/final_values.py
   Reading:
     which tick reads a message                   timetable.py: `Timetable.reading_ticks`, which all that reads asks +
                                                  engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
@@ -122,7 +127,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
     the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
-    several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py
+    several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py, scenarios/channel_specs.py,
+                                                 scenarios/checks.py, scenarios/scenario_warnings.py, scenarios/sender_passes.py
     how messages are joined to one input         comms/fan_in.py: a class beside `Concatenation` + engine/build/shapes.py
     what a receiver reads in place of a message  a feature with the point `stand_in` + the metric `stand_in` (engine/metrics/step_metrics.py),
                                                  engine/inference/rollout.py (`_silent`), scenarios/scenario_warnings.py
@@ -157,19 +163,23 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/features/lambda_returns.py, inspection/signal_alignment.py
     when a predictor learns                      predictors.py: `PredictorTrainer.learns`
     from which messages a predictor learns       a feature with the point `gradients_back`, which may take messages away and add earlier ones, with
-                                                 what is booked for them; those it keeps are not in a checkpoint
+                                                 what is booked for them; those it keeps are not in a checkpoint. Of `local`, and of synthetic
+                                                 inputs: predictors.py: `PredictorTrainer.sender_examples`, `collect_input_updates`
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
     in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`
     which messages may have credit, and where    message.py: `Message.creditable`
     in which rows a sender learns nothing        the same, and channel.py: `Channel.credited_rows`
     in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`
+    how much an example counts to a predictor    comms/examples.py: `Example`, comms/model.py + comms/module_predictors.py, a user's module;
+                                                 what it knows of its message: predictors.py: `PredictorTrainer.example`
     an objective                                 agents/objectives.py
     a loss beside the objectives                 a feature with the point `after_credit`
     how losses are weighed by environment        window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too; not of policies
     the same, by what only a window's end shows  window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent` +
                                                  `sweep_obstacle` (engine/features/sweep.py), engine/policies; what an episode's end tells
-                                                 is kept by tick, as a window has no notes
+                                                 is kept by tick, as a window has no notes. An agent whose losses are all 0 still
+                                                 moves by its optimiser's momentum: `Update.rest`
     an environment is left out                   channel.py: `Channel.void_when_sent`, and `ObjectiveEvaluator.term_loss`, not learning rows, which
                                                  are of whole members + engine/policies, engine/features/auxiliary.py,
                                                  engine/features/normalisation.py; who counts an environment's steps: engine/environment.py
@@ -184,15 +194,14 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
     how many steps a predictor's takes           predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
     at which rate an agent or predictor learns   a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the
-                                                 rate to `learn_at` of nets/trained_parameters.py
+                                                 rate to `learn_at` of nets/trained_parameters.py, which counts the steps of each member
     in which order agents and predictors move    step.py: `Engine.move_all`, which further passes call too
     which window is differentiated first         learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles) + engine/build/stack_kinds.py
     which window moves parameters first          the same: windows move them in their turns, of a group the oldest first; a metric or handle
                                                  that wants the newest takes them by `oldest_first` (updates.py)
     what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
-    which members of a stack move, or when       the same: `Update.restrict_moving`, which only takes members away. To keep a learner at rest, call
-                                                 it at both points: ties lift what was restricted at `after_differentiate`, and
-                                                 further passes have no `before_move` (`Feature.before_move`)
+    which learners move, or members of stacks    a feature with the point `after_differentiate`: `Update.rest`
+    which members a learning signal has reached  engine/features/reach.py
     what is refused before parameters move       divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
   Other:
     a setting of a channel or an agent           channel_settings.py, timetable.py, ledger.py, agent.py, whose it is + its spec (scenarios),
@@ -211,8 +220,10 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     how rows are laid out in a stack             layout.py: `Layout`
     what a checkpoint has of a message           message.py: the field's role (roles.py)
     what a checkpoint has of a note              engine/state/trees.py
-    a metric of the step                         engine/metrics/step_metrics.py; with ages of reads, engine/features/ages.py; of what does not
-                                                 happen at each step + engine/metrics/newest.py: `_rhythms_of`; all + telemetry/tab/explanations.py
+    a metric of the step                         engine/metrics/step_metrics.py, which has the newest values; a mean since the last entry:
+                                                 engine/metrics/report_by_agent.py (`MeanAccumulator`); with ages of reads:
+                                                 engine/features/ages.py; of what does not happen at each step + engine/metrics/newest.py:
+                                                 `_rhythms_of`; all + telemetry/tab/explanations.py
     what a step reports                          updates.py: `StepReport` + engine/metrics/report_by_agent.py,
                                                  distributed/virtual/virtual_coordinator.py
 """

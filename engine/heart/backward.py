@@ -181,7 +181,7 @@ class BackwardPass:
             rows = channel.credited_rows(creditable, learning_rows) & credit.rows
             injection = channel.injection(output, credit.gradient, rows, step)
             pending.injections.append(injection)
-            if channel.predicts or channel.gives_credit:
+            if channel.predicts or channel.gives_credit:  # probes replace the credit of other channels too
                 update.keep_injected(channel, Credit(injection.gradient, rows))
             if nonzero(injection.scale):
                 update.injected_rows[name, message.stamp] = rows

@@ -88,11 +88,16 @@ class Channel:
         return tuple(life_names for life_names in by_endpoint if any(life_names))
 
     @cached_property
+    def mask_signal_names(self) -> tuple[str, ...]:
+        """The signals that are masks of its members, each once: whoever steps an environment must ask it for them."""
+        return tuple(dict.fromkeys(filter(None, (m.endpoints.mask_signal_name for m in self.members))))
+
+    @cached_property
     def voiding_signal_names(self) -> tuple[tuple[str, ...], ...]:
         """Signals that void a message as it is sent, where they are 0 or less, by member: whether endpoints live, and masks; usually none."""
         alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
         masks = tuple(member.endpoints.mask_signal_name for member in self.members)
-        return (*alive, masks) if any(masks) else tuple(alive)
+        return (*alive, masks) if self.mask_signal_names else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
         """Return the rows in which a message is void as it is sent: an endpoint is not alive, or its mask signal is 0 or less."""

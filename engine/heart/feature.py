@@ -150,7 +150,10 @@ class Feature:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
     def after_differentiate(self, update: Update) -> None:
-        """Handle the gradients of a window, which may be changed, before they are checked; also in further passes."""
+        """Handle the gradients of a window, which may be changed, before they are checked; also in further passes.
+
+        Here, and only here, a feature keeps learners at rest: `Update.rest`.
+        """
 
     def after_book(self, update: Update) -> None:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
@@ -171,9 +174,7 @@ class Feature:
     def before_move(self, updates: Sequence[Update]) -> None:
         """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves.
 
-        What is changed here is not checked again. Further passes move parameters without this point. `TiedGradients` lifts here what
-        `Update.restrict_moving` has restricted. So a feature that keeps learners at rest restricts them here, after it in the table
-        (engine/feature_table.py), and at `after_differentiate`, for further passes.
+        What is changed here is not checked again. Further passes move parameters without this point.
         """
 
     def clipped_gradients(

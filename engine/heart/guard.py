@@ -2,6 +2,9 @@
 
 A step that diverged is skipped by the optimisers themselves, and so is every step after it; the next synchronisation
 reports which agents diverged, and when (semantics 32).
+
+Unlike the check on the host it has one seed and no bound, and it does not ask which members a signal has reached: what the others of a
+stack return is checked too.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from antiphon.base import indexed
 from antiphon.base.mask import NONE, Mask, Members
 
 LearningRows: TypeAlias = Mask
-"""The rows in which agents learn from a window: all rows of some members (`Layout.rows_of`), never some environments of one."""
+"""The rows in which agents learn from a window: all rows of some members (`Layout.rows_of`), never some environments of one.
+
+They are rows, not `Mask[Members]`, because all that they are joined with at a tick has rows."""
 
 
 def name_in_seed(name: str, seed: int, seed_count: int) -> str:

@@ -223,7 +223,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
-            messages_back: What `pop_messages_back` has returned, as features have changed it (`gradients_back`).
+            messages_back: What `pop_messages_to_learn_from` has returned, as features have changed it (`gradients_back`).
             windows_to_learn: The windows that senders learn from.
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
@@ -243,7 +243,7 @@ class PredictorTrainer:
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def pop_messages_back(self, step: int) -> dict[str, list[Message]]:
+    def pop_messages_to_learn_from(self, step: int) -> dict[str, list[Message]]:
         """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate `learns` from.
 
         The others, such as those of a delayed channel, are popped for nobody: what is booked stays with the message, where a sender that

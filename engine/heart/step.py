@@ -194,7 +194,7 @@ class Engine:
                 for channel in self.system.agents[name].connections.read_channels:
                     channel.ledger.close_window(window.number, step)
         # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
-        messages_back = self.predictor_trainer.pop_messages_back(step)
+        messages_back = self.predictor_trainer.pop_messages_to_learn_from(step)
         for feature in self.features.learning_points.gradients_back:
             feature.gradients_back(messages_back, ended_windows.to_learn, step)
         predictor_updates = self.predictor_trainer.collect_updates(
@@ -272,7 +272,7 @@ class Engine:
         return turns
 
     def finish_gradients(self, updates: Sequence[Update], step: int) -> None:
-        """Have features change gradients, and say which members of stacks move (`Update.restrict_moving`); check them; apply ties and hooks.
+        """Have features change gradients, and say which members move (`Update.restrict_moving`, `rest`); check them; apply ties and hooks.
 
         Windows of a turn, and minibatches of further passes, come from here to `move_all`.
         """
@@ -325,7 +325,10 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                moving = update.restrict_moving(name, self.divergence_check.unstopped_members(agent))
+                may_move = self.divergence_check.unstopped_members(agent)
+                if (resting := update.resting_members_by_learner.get(name)) is not None:
+                    may_move &= ~resting
+                moving = update.restrict_moving(name, may_move)
                 if moving.anywhere:
                     moving_agents[name] = gradients, moving
             clipped_gradients: dict[str, Sequence[Tensor | None]] = {}

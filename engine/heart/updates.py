@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask, Members
+from antiphon.base.mask import ALL, NONE, Mask, Members
 from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
@@ -134,7 +134,9 @@ class Update:
     """By channel and stamp: the rows of a message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     moving_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
-    """The members that their optimisers move, by learner; of a learner that is absent, all. See `restrict_moving`."""
+    """The members that their optimisers move, by learner, but for those at rest; of a learner that is absent, all. See `restrict_moving`."""
+    resting_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
+    """The members that features keep at rest, by learner. See `rest`."""
     resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
     """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
 
@@ -155,19 +157,28 @@ class Update:
     def restrict_moving(self, learner_name: str, members: Mask[Members]) -> Mask[Members]:
         """Let the optimiser of a learner move none but some members, of those that it may move so far; return which are left.
 
-        Features enter the members that a learning signal has reached (features/reach.py, of stacks), and `Engine.move_agents` those of
-        seeds that have not diverged. Of tied agents, only the name of the first is that of their learner.
+        features/reach.py enters the members of stacks that a learning signal has reached: the numbers of others are no divergence. A
+        feature that keeps a learner at rest calls `rest`. `Engine.move_agents` enters those of seeds that have not diverged.
         """
-        assert learner_name in self.group.agent_count_by_learner, (
-            f"'{learner_name}' is no learner of the group"
-        )
         moving = self.moving_members_by_learner.get(learner_name, ALL)
         if members is not ALL:
             moving = self.moving_members_by_learner[learner_name] = moving & members
         return moving
 
+    def rest(self, learner_name: str, members: Mask[Members] = ALL) -> None:
+        """Keep members of a learner at rest at this step, or in this minibatch of further passes, although the window has reached them.
+
+        Features call it at `after_differentiate`. What has been computed is checked and returned as where they move. Of tied agents, only
+        the name of the first is that of their learner; agents with tied parameters rest together (features/ties.py).
+        """
+        assert learner_name in self.group.agent_count_by_learner, (
+            f"'{learner_name}' is no learner of the group"
+        )
+        resting = self.resting_members_by_learner.get(learner_name, NONE)
+        self.resting_members_by_learner[learner_name] = resting | members
+
     def let_all_move(self, learner_name: str) -> None:
-        """Lift all restrictions of a learner before it moves, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
+        """Let all members of a learner move but those at rest, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
         self.moving_members_by_learner[learner_name] = ALL
 
     def keep_injected(self, channel: Channel, injected: Credit) -> None:

@@ -106,7 +106,7 @@ class Window:
 
 @dataclass(slots=True, eq=False)
 class LearningGroup:
-    """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
+    """A maximal set of agents joined by locked channels or as tied agents, which have one learner, or a stack of such sets.
 
     Attributes:
         agent_names: The names of its agents, in canonical order.

@@ -64,6 +64,7 @@ Masks of what learns: the first two of an agent's rows, the others of the member
     Tick.learning_rows                 `ForwardPass._begin_tick`       the same, of the tick's agent
     Example.member_mask                `Channel.restrict_example`      the channel has this example
     Update.moving_members_by_learner   features; `Engine.move_agents`  its optimiser moves the member: a learning signal has reached it
+    Update.resting_members_by_learner  features (`Update.rest`)        the member stays, although a learning signal has reached it
     PredictorUpdate.moving_members     `PredictorTrainer`              its optimiser moves the predictor: its channel has an example
     DivergenceCheck.unstopped_members  `DivergenceCheck`               the member's seed has not diverged: others do not move
 

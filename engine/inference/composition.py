@@ -163,9 +163,9 @@ class Composition:
         self._observed = observed(system)
         self.carried: dict[str, tuple[int, ...]] = {}
         for channel in system.channels.values():
-            if channel.endpoints.mask_signal_name:
+            if channel.mask_signal_names:
                 raise ScenarioError(
-                    f"compose: {channel.name} has the mask '{channel.endpoints.mask_signal_name}', which only the environment knows; evaluate "
+                    f"compose: {channel.name} has the mask '{channel.mask_signal_names[0]}', which only the environment knows; evaluate "
                     "the run, or leave the mask out"
                 )
             if (

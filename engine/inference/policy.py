@@ -85,13 +85,12 @@ class Policy:
         for agent in system.agents.values():
             names.update(name for name in agent.inputs.observed.signal_names if name != AGE)
         for channel in system.channels.values():
-            mask = channel.endpoints.mask_signal_name
-            if mask and mask not in self._native.signals:
-                raise ScenarioError(
-                    f"policy: '{mask}', the mask of {channel.name}, is not in what the environment returns; use evaluate(), or "
-                    "return it as an observation"
-                )
-            if mask:
+            for mask in channel.mask_signal_names:
+                if mask not in self._native.signals:
+                    raise ScenarioError(
+                        f"policy: '{mask}', the mask of {channel.name}, is not in what the environment returns; use evaluate(), or "
+                        "return it as an observation"
+                    )
                 names.add(mask)
         return names
 

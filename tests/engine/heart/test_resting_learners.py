@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
 
-from antiphon import DivergenceError, RunError, Simulation
+from antiphon import DivergenceError, RunError, Scenario, Simulation
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.updates import Update
@@ -16,26 +15,33 @@ from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
 
 class AtRest(Feature):
-    """Keeps a learner at rest, and returns gradients that are not finite for what its agents read."""
+    """Keeps a learner at rest."""
 
-    def __init__(self, learner_name: str | None) -> None:
+    def __init__(self, learner_name: str) -> None:
         self.learner_name = learner_name
+
+    def after_differentiate(self, update: Update) -> None:
+        if self.learner_name in update.group.agent_names:
+            update.rest(self.learner_name)
+
+
+class NotFinite(Feature):
+    """Returns gradients that are not finite for what the agents of a group read."""
 
     def after_differentiate(self, update: Update) -> None:
         for read in update.gradient_by_read:
             update.gradient_by_read[read] = torch.full_like(update.gradient_by_read[read], math.nan)
-        self._restrict(update)
-
-    def before_move(self, updates: Sequence[Update]) -> None:
-        for update in updates:
-            self._restrict(update)
-
-    def _restrict(self, update: Update) -> None:
-        if self.learner_name is not None and "p" in update.group.agent_names:
-            update.restrict_moving(self.learner_name, NONE)
 
 
-def tied(feature: Feature) -> Simulation:
+class Unreached(Feature):
+    """Says that no learning signal has reached a learner."""
+
+    def after_differentiate(self, update: Update) -> None:
+        if "p" in update.group.agent_names:
+            update.restrict_moving("p", NONE)
+
+
+def tied(*features: Feature) -> Simulation:
     """An agent that sends to the second of two tied ones."""
     pupil = {"observes": ["image"], "network": LINEAR_MAP, "objective": CLASSIFY, "share": "s"}
     simulation = Simulation(
@@ -45,7 +51,8 @@ def tied(feature: Feature) -> Simulation:
             readout="p",
         )
     )
-    simulation.running.backend.features.install(feature)
+    for feature in features:
+        simulation.running.backend.features.install(feature)
     return simulation
 
 
@@ -57,14 +64,35 @@ def test_tied_agents_rest_by_the_name_of_the_first() -> None:
         assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_what_the_second_of_them_returns_is_zeroed_while_they_rest() -> None:
-    """No learning signal has reached it: a gradient that is not finite is no divergence, as it is where they move."""
-    with tied(AtRest("p")) as simulation:
+def test_what_the_second_of_them_returns_is_zeroed_where_no_learning_signal_has_reached_them() -> None:
+    """A gradient that is not finite is no divergence there; it is one where they move, and where they rest."""
+    with tied(Unreached(), NotFinite()) as simulation:
         simulation.run(2, progress=False)
         returned = [message.gradient for message in simulation.channels["a->q"].messages.values()]
         assert all(gradient is None or not gradient.any() for gradient in returned)
-    with tied(AtRest(None)) as simulation, pytest.raises(DivergenceError):
+    for features in ((NotFinite(),), (AtRest("p"), NotFinite())):
+        with tied(*features) as simulation, pytest.raises(DivergenceError):
+            simulation.run(2, progress=False)
+
+
+def test_agents_with_a_tied_weight_rest_together() -> None:
+    agent = {"observes": ["image"], "network": LINEAR_MAP, "objective": CLASSIFY}
+    other = {**agent, "optimiser": {"lr": 0.02}}
+    plain = scenario_of({"a": agent, "b": agent, "c": other}, [], readout="a")
+    scenario = Scenario.model_validate(
+        {**plain.model_dump(), "share": [["a.objective.bias", "b.objective.bias"]]}
+    )
+    with Simulation(scenario) as simulation:
+        simulation.running.backend.features.install(AtRest("b"))
+        before = {
+            name: {key: value.clone() for key, value in simulation.agents[name].parameters.items()}
+            for name in "abc"
+        }
         simulation.run(2, progress=False)
+        for name in "abc":
+            after = simulation.agents[name].parameters
+            stay = {torch.equal(before[name][key], after[key]) for key in after}
+            assert stay == {name != "c"}
 
 
 def test_the_name_of_the_second_is_refused() -> None:

@@ -166,6 +166,14 @@ def test_what_is_released_is_read_by_nothing(name: str) -> None:
             assert equal(parameters(each, agent), parameters(released, agent))
 
 
+def test_the_newest_message_is_there_to_be_looked_at_whatever_the_clocks() -> None:
+    """Of a sender that ticks at every other step it is older than the run's last step, for which messages are kept."""
+    with made(swept(slower(chain(3, LOCAL), "m0", "m1", "m2")), "cohort") as simulation:
+        simulation.run(8)
+        for channel in simulation.channels.values():
+            assert channel.messages[6].value.shape == (4, 6)
+
+
 def test_windows_that_returns_over_several_replay_keep_their_messages() -> None:
     """What the recurrent agent in the middle reads and sends is not released while its windows are replayed."""
     scene = chain(3, LOCAL)
