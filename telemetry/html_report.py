@@ -509,7 +509,7 @@ def _judged(
     if not rows:
         return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}What is bad first, then what has a hint, then the channels of runs that something is said of above; the worst before others, what is unresolved last.{more} A click on a heading sorts."
+    says = f"{begins}What is bad first, then what has a hint, then the channels of runs that something is said of above, the worst before others; then what is worth most; what is unresolved last.{more} A click on a heading sorts."
     chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
     heads = [
         *("channel", "run", "verdicts"),
@@ -549,7 +549,7 @@ def _worst_first(
     judged: Mapping[str, Sequence[Judgement]], told: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, Judgement]]:
     """Return the judgements of all runs with their run's name: what is bad first, then what has a hint, then those of runs of which something
-    is `told`; the worst before others, what is unresolved last."""
+    is `told`, the worst before others; then the others, the highest first; what is unresolved last."""
     run_order = {name: position for position, name in enumerate(judged)}
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
@@ -557,6 +557,8 @@ def _worst_first(
         ill = judgement.bad or bool(judgement.cause)
         worths = [worth.value for worth in judgement.worth.values()] or [math.inf]
         unresolved = not ill and all(word == "unresolved" for word in judgement.verdicts)
+        if not (ill or unresolved or told[name]):
+            worths = [-value for value in worths]
         return not judgement.bad, not ill, unresolved, not told[name], worths, run_order[name]
 
     return sorted(((name, judgement) for name, of_run in judged.items() for judgement in of_run), key=rank)

@@ -129,6 +129,8 @@ def _digest(text: str) -> str:
 _FEWEST = 20
 """Least log entries of a metric."""
 _BASE64 = 4 / 3
+_SMALLER = 4
+"""How many times smaller numbers are when compressed, at most: more log entries are not tried."""
 _WRAPPING = 64
 """Bytes of JSON around a metric, and about what a name takes."""
 
@@ -144,17 +146,25 @@ def written(value: object) -> str:
 def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
     """Return runs that take about `most` bytes of a page, with evenly chosen log entries, and a sentence about the choice."""
     logged = rows = max((len(series.steps) for run in runs for series in run.metrics.values()), default=0)
-    room = most - sum(len(_bytes(written(replace(run, metrics={}, messages={}).embedded()))) for run in runs)
-    while rows > _FEWEST and sum(_size(run, rows) for run in runs) > room:
+    while rows > _FEWEST and sum(_size(run, rows) for run in runs) > _SMALLER * most:
         rows = max(rows * 9 // 10, _FEWEST)
+    size = _written_size(runs, rows)
+    while rows > _FEWEST and size > most:
+        rows = max(int(rows * min(max(most / size, 0.5), 0.95)), _FEWEST)
+        size = _written_size(runs, rows)
     if rows == logged:
         return list(runs), ""
     note = f"This page has {rows:,} of {logged:,} log entries"
     return [_thinned(run, rows) for run in runs], f"{note}, evenly spaced, including the first and the last."
 
 
+def _written_size(runs: Sequence[RunData], most: int) -> int:
+    """Return the bytes of runs in a page, of each metric so many log entries at most."""
+    return sum(len(_bytes(written(_thinned(run, most).embedded()))) for run in runs)
+
+
 def _size(run: RunData, most: int) -> float:
-    """Return the bytes of a run's numbers in a page, of each metric so many rows at most."""
+    """Return the bytes of a run's numbers before they are compressed, of each metric so many rows at most."""
     items = [(len(s.steps), 8 + 4 * int(s.values.shape[1])) for s in run.metrics.values()]
     for messages in run.messages.values():
         items.append((len(messages.steps), 8 + 12 * max(map(len, messages.samples), default=0)))

@@ -514,8 +514,10 @@ def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: O
     """A scenario with Python objects is given as a function; without channels there is nothing to measure."""
     found = data({10: LOGGED})
     many = replace(found, graph={**found.graph, "agents": 60 * found.graph["agents"]})
-    quick = "value not measured; loss by ablation in roughly 14 seconds: antiphon evaluate 'runs/my run' --ablate zero --examples 100"
-    said = strip(opened(many))
+    quick = "value not measured how, in 14 seconds loss by ablation in roughly 14 seconds: antiphon evaluate 'runs/my run' --ablate zero --examples 100"
+    tab = opened(many)
+    tab.push("how")
+    said = strip(tab)
     assert said.startswith(f"{quick} value in roughly 2 hours: antiphon evaluate 'runs/my run' --value")
     objects = replace(found, graph={**found.graph, "has_objects": True})
     assert "'runs/my run' --value --scenario MODULE:FUNCTION 1 of" in strip(opened(objects))
@@ -1555,3 +1557,78 @@ def test_a_number_of_one_seed_of_several_is_not_called_undefined(opened: Opened)
     told = strip(opened(run_over_seeds("s · all seeds", members)))
     assert "no interval, measured of 1 of 3 seeds at step 20 (9 of 9 channels)" in told
     assert "undefined" not in told
+
+
+def test_a_long_command_is_unfolded_whole(opened: Opened) -> None:
+    """The strip has one row beside the headline meanwhile, at 1280 px."""
+    found = data({10: LOGGED})
+    tab = opened(replace(found, path="runs/" + "a-long-name/" * 12))
+    assert (tab.part("verdicts").bounding_box() or {})["height"] <= 30
+    tab.push("how")
+    popup = tab.part("verdicts").locator(".ap-popup")
+    assert popup.inner_text() == f"antiphon evaluate runs/{'a-long-name/' * 12} --value"
+    box = popup.bounding_box() or {}
+    assert 0 <= box["x"] < box["x"] + box["width"] <= 1280
+    assert popup.evaluate("node => node.scrollWidth <= node.clientWidth")
+    tab.press("Escape")
+    assert popup.is_hidden()
+
+
+def test_beside_the_panel_two_runs_take_the_room_of_the_legend(opened: Opened) -> None:
+    """Until it is asked for; without the panel it is there."""
+    tab = opened(data(MEASURED, "a"), data(MEASURED, "b"))
+    tab.choose("beside", "b")
+    assert tab.part("legend").is_visible()
+    tab.select("channel", 0)
+    assert tab.part("legend").is_hidden()
+    hosts = tab.frame.locator(".ap-stage-host")
+    for host in (hosts.first, hosts.last):
+        box = host.bounding_box() or {}
+        assert (box["width"] > 380, box["height"] > 420) == (True, True)
+    tab.push("toggle-rail")
+    assert tab.part("legend").is_visible()
+    tab.push("toggle-rail")
+    assert tab.part("legend").is_hidden()
+
+
+def test_a_hollow_line_that_drops_has_no_rings(opened: Opened) -> None:
+    """Round dots that are hollow are rings: its dashes are longer than dots."""
+    found = data(MEASURED)
+    channels = [{**channel, "drop": 0.5} for channel in found.graph["channels"]]
+    tab = opened(replace(found, graph={**found.graph, "channels": channels}))
+    tab.choose("metric", "value")
+    dashes = {tuple(round(length / dash[1], 2) for length in dash) for _, _, dash in tab.drawn()[0] if dash}
+    assert dashes == {(0.02, 1.0), (0.67, 1.0)}
+
+
+def test_a_matrix_grows_with_the_screen(opened: Opened) -> None:
+    """Names of its groups, and cells, which are larger than the place of an agent."""
+    found = data({10: LOGGED})
+    agents = [
+        {**found.graph["agents"][min(n, 5)], "name": str(n), "community": n // 100} for n in range(400)
+    ]
+    channels = [{**found.graph["channels"][0], "name": "0->399", "from": 0, "to": 390}]
+    rows = {key: Series(series.steps, series.values[:, :1]) for key, series in found.metrics.items()}
+    made = replace(found, graph={**found.graph, "agents": agents, "channels": channels}, metrics=rows)
+    sizes = []
+    for width, height in ((1280, 800), (3840, 2160)):
+        tab = opened(made)
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.idle()
+        x, y = tab.point("cellPoint", 0)
+        around = tab.pixels({"x": x - 12, "y": y - 12, "width": 24, "height": 24}).astype(int)
+        away = np.abs(around - around[-1, -1]).max(2) > 40
+        sizes.append(int(away.sum()))
+    assert sizes[0] >= 9
+    assert sizes[1] >= 30
+
+
+def test_what_holds_of_a_run_of_two_has_its_name_once(opened: Opened) -> None:
+    entry = {"cosine": [-0.1 * at - 0.2 for at in range(9)], "r2": [-3.0] * 9}
+    found = data({5: entry, 10: entry}, "lossy")
+    channels = [{**channel, "drop": 0.9} for channel in found.graph["channels"]]
+    tab = opened(replace(found, graph={**found.graph, "channels": channels}), data(MEASURED, "good"))
+    alone = tab.part("common").inner_text()
+    assert ". " in alone
+    tab.choose("beside", "good")
+    assert tab.part("common").inner_text() == f"lossy: {alone}"

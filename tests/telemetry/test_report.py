@@ -428,7 +428,7 @@ def test_all_channels_of_a_ranking_can_be_unfolded() -> None:
 
 
 def test_the_channels_of_a_run_that_is_warned_of_stand_first_the_worst_before_others() -> None:
-    """Also where none is bad; and the graph opens with that run."""
+    """Also where none is bad; of other runs what is worth most is first. The graph opens with the run."""
     good, bad = measured((0.1, 0.4), (0.2, 0.6)), measured((0.6, 0.5), (0.8, 0.7))
     lossy = some(bad.data)
     channels = [{**channel, "drop": 0.9} for channel in lossy.graph["channels"]]
@@ -438,8 +438,8 @@ def test_the_channels_of_a_run_that_is_warned_of_stand_first_the_worst_before_ot
     assert [row[:2] for row in judged[1:]] == [
         ["b-&gt;a", "bad"],
         ["a-&gt;b", "bad"],
-        ["a-&gt;b", "one"],
         ["b-&gt;a", "one"],
+        ["a-&gt;b", "one"],
     ]
     assert re.findall(r'"run":"(\w+)"', text)[:2] == ["bad", "one"]
 

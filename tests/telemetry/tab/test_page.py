@@ -6,14 +6,17 @@ import base64
 import hashlib
 import json
 import re
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from antiphon.telemetry import RunData
+from antiphon.telemetry.tab.series import Messages, Series
 from tests.kit.some import some
-from tests.kit.tab import page
+from tests.kit.tab import cloud, page
 from tests.telemetry.made import HOSTILE, Elements, data
 
 
@@ -35,6 +38,11 @@ def embedded(text: str) -> list[dict[str, object]]:
     )
     runs: list[dict[str, object]] = json.loads(found[1])["runs"]
     return runs
+
+
+def unpacked(text: str) -> bytes:
+    """Return an array of a page as it was packed."""
+    return zlib.decompress(base64.b64decode(text))
 
 
 def test_the_page_holds_the_runs_as_the_front_end_reads_them(static: Path) -> None:
@@ -73,5 +81,28 @@ def test_numbers_that_are_none_are_kept(static: Path) -> None:
     values = run.metrics["channel", "sg_loss"].values
     values[0, 0] = np.nan
     (found,) = embedded(page([RunData("n", run.graph, None, run.metrics)], title="t", static=static))
-    packed = base64.b64decode(found["metrics"]["channel/sg_loss"])  # type: ignore[index]
+    packed = unpacked(found["metrics"]["channel/sg_loss"])  # type: ignore[index]
     assert np.isnan(np.frombuffer(packed[8 + 3 * 8 :], "<f4")[0])
+
+
+def test_numbers_are_compressed_and_points_of_messages_have_the_digits_of_a_plot(static: Path) -> None:
+    """A metric that is constant takes a few bytes; of messages less than three quarters of them."""
+    draws = np.random.default_rng(0)
+    run = data()
+    values = np.full((500, 2), 0.25, np.float32)
+    samples = [np.c_[draws.normal(size=(64, 4)), draws.integers(10, size=64)].astype("<f4") for _ in range(8)]
+    made = replace(
+        run,
+        metrics={("channel", "age"): Series(np.arange(500), values)},
+        messages={0: Messages(np.arange(8), samples)},
+    )
+    (found,) = embedded(page([made], title="t", static=static))
+    (age,), (text,) = found["metrics"].values(), found["clouds"].values()  # type: ignore[attr-defined]
+    assert len(age) < values.nbytes / 4
+    exact, packed = cloud(made.messages[0]), unpacked(text)
+    points = np.frombuffer(packed[16 + 8 * 8 :], "<f4", exact.points.size)
+    assert len(text) < 0.7 * len(packed)
+    assert np.abs(points - exact.points.ravel()).max() < 0.001 * np.abs(exact.points).max()
+    assert np.array_equal(
+        np.frombuffer(packed[-exact.labels.nbytes :], "<f4"), exact.labels.ravel(), equal_nan=True
+    )

@@ -14,7 +14,8 @@ from antiphon.telemetry.tab.page import fitted, written
 
 def made(name: str = "r", rows: int = 500, items: int = 50, metrics: int = 3) -> RunData:
     steps = 10 * np.arange(1, rows + 1)
-    values = np.arange(rows * items, dtype=np.float32).reshape(rows, items)
+    values = np.random.default_rng(0).uniform(size=(rows, items)).astype(np.float32)  # compresses little
+    values[-1, -1] = rows * items - 1
     series: dict[Any, Series] = {("channel", f"m{n}"): Series(steps, values) for n in range(metrics)}
     samples = Messages(steps, [np.zeros((9, 4), np.float32)] * rows)
     return RunData(name, {"agents": [], "channels": []}, {"agents": []}, series, {0: samples})

@@ -231,8 +231,9 @@ export class Model {
   #common(step) {
     const known = this.shown().map((run) => ({ run, common: [], if_poor: [], ...run.catalog.verdicts }));
     const told = known.map(({ run, common, if_poor, if_poor_flag: bit }) => [...this.#lost(run, step), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? if_poor : [])]);
-    const named = (line, side) => (told.every((lines) => lines.includes(line)) ? line : `${this.shown()[side].name}: ${line}`);
-    return [...new Set(told.flatMap((lines, side) => lines.map((line) => named(line, side))))];
+    const shared = told[0]?.filter((line) => told.every((lines) => lines.includes(line))) ?? [];
+    const own = told.map((lines) => lines.filter((line) => !shared.includes(line)));
+    return [...shared, ...own.flatMap(([line, ...more], side) => (line ? [`${this.shown()[side].name}: ${line}`, ...more] : []))];
   }
 
   /** That the signals of a run do not follow the returned gradients at a step, with their medians; none: they do, or it is not known. */

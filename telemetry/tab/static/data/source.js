@@ -109,7 +109,7 @@ export class HttpSource {
   }
 }
 
-/** Data that came with the page: documents, and packed arrays as base64. */
+/** Data that came with the page: documents, and packed arrays, compressed (zlib) and as base64. */
 export class EmbeddedSource {
   /** All there is came with the page. */
   live = false;
@@ -128,11 +128,11 @@ export class EmbeddedSource {
   }
 
   async series(run, kind, metric) {
-    return decodeSeries(this.#bytes(run, "metrics", `${kind}/${metric}`));
+    return decodeSeries(await this.#bytes(run, "metrics", `${kind}/${metric}`));
   }
 
   async cloud(run, channel) {
-    return decodeCloud(this.#bytes(run, "clouds", String(channel)));
+    return decodeCloud(await this.#bytes(run, "clouds", String(channel)));
   }
 
   #item(run) {
@@ -141,12 +141,10 @@ export class EmbeddedSource {
     return item;
   }
 
-  #bytes(run, part, key) {
+  async #bytes(run, part, key) {
     const text = this.#item(run)[part][key];
     if (text === undefined) throw new Error(`this page has no ${key} of run ${run}`);
-    const raw = atob(text);
-    const bytes = new Uint8Array(raw.length);
-    for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);
-    return bytes.buffer;
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
   }
 }

@@ -10,6 +10,8 @@ import { circles, trace } from "./shape.js";
 export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
 /** Dashes from the shortest delay in the graph (none) to longer ones; the last for a link that drops. */
 export const DASHES = [[], [16, 2.5], [8, 3], [4.5, 3], [7, 2.6, 1.4, 2.6], [0.1, 4.2]];
+/** Of a hollow line that drops: round dots would be rings. */
+const HOLLOW_LOSSY = [2, 3];
 /** How visible is what is not selected or found, by theme: on dark paper the eye needs more. */
 const DIMMED = { light: 0.19, dark: 0.36 };
 const DIMMED_NAME = { light: 0.45, dark: 0.65 };
@@ -158,7 +160,6 @@ export function levelBoxes({ levels }, view) {
 
 function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
   const { order, starts, keys, metric } = styles;
-  const colours = themeColours(theme);
   const half = COLOURS * STYLES;
   const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED[theme];
   // Lines grow with the square root of the zoom: near enough to see, never bars.
@@ -187,13 +188,13 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
     const hollow = Math.floor(key / half) % 2 === 0;
     const wide = WIDTHS[style % WIDTHS.length] * scale;
     pen.lineWidth = hollow ? wide + 2 * scale : wide;
-    setDashes(pen, Math.floor(style / WIDTHS.length), dashed ? scale : null);
+    setDashes(pen, Math.floor(style / WIDTHS.length), dashed ? scale : null, hollow);
     pen.beginPath();
     for (let index = at; index < end; index++) trace(pen, shape, order[index]);
     pen.stroke();
     if (hollow) {
       const { strokeStyle, globalAlpha } = pen;
-      Object.assign(pen, { strokeStyle: colours.paper, globalAlpha: 1, lineWidth: wide });
+      Object.assign(pen, { strokeStyle: themeColours(theme).paper, globalAlpha: 1, lineWidth: wide });
       pen.stroke();
       Object.assign(pen, { strokeStyle, globalAlpha });
     }
@@ -204,18 +205,11 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
   pen.lineCap = "butt";
 }
 
-const dashScratch = DASHES.map((lengths) => [...lengths]);
-
-function setDashes(pen, dash, scale) {
-  if (scale === null || dash === 0) {
-    pen.setLineDash(DASHES[0]);
-    pen.lineCap = "butt";
-    return;
-  }
-  const lengths = dashScratch[dash];
-  for (let at = 0; at < lengths.length; at++) lengths[at] = DASHES[dash][at] * scale;
-  pen.setLineDash(lengths);
-  pen.lineCap = dash === LOSSY ? "round" : "butt";
+function setDashes(pen, dash, scale, hollow) {
+  const lossy = dash === LOSSY && scale !== null;
+  const lengths = scale === null ? DASHES[0] : lossy && hollow ? HOLLOW_LOSSY : DASHES[dash];
+  pen.setLineDash(lengths.map((length) => length * scale));
+  pen.lineCap = lossy && !hollow ? "round" : "butt";
 }
 
 function paintHeads(pen, shape, order, from, to) {

@@ -33,9 +33,14 @@ const CAREFUL = 800;
 const PIECES = 16;
 const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 
+/** Return how many times larger than usual texts are on a stage of so many px. */
+export function growthOf(width, height) {
+  return Math.min(Math.max(Math.min(width, height) / GROWING, 1), MOST_GROWN);
+}
+
 /** Lay a run's graph out on a stage of so many px: places (x, y per agent), radius, spacing, curves, kinds, heads, boxes, levels, and how far it is `grown`. */
 export function shapeOf(run, width, height) {
-  const grown = Math.min(Math.max(Math.min(width, height) / GROWING, 1), MOST_GROWN);
+  const grown = growthOf(width, height);
   const places = placesOf(run, width, height, grown);
   const spacing = spacingOf(places);
   const radius = Math.min(grown * LARGEST * (run.agents.length > FEWEST_AGENTS ? 1 : LARGER), Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));

@@ -56,7 +56,7 @@ export function matrixRaster(sheet, look, cells, { levels, weights, hollow }, pa
   const field = matrixPixel(colours.surface);
   const none = matrixPixel(colours.none);
   const strong = Uint32Array.from(palette, (colour) => matrixPixel(colour));
-  const thick = [3, 2].find((size) => cells.list.length * size ** 2 < 0.2 * look.spanX * look.spanY) ?? 1;
+  const thick = [Math.max(Math.ceil(1.3 * unit), 3), 3, 2].find((size) => cells.list.length * size ** 2 < 0.2 * look.spanX * look.spanY) ?? 1;
   const least = Math.max(Math.round(thick * ratio), 1);
   const gap = unit >= 6 ? Math.round(ratio) : 0;
   pixels.fill(field);

@@ -7,6 +7,7 @@ import { misleads, resultText } from "../data/shown.js";
 import { LEVELS, levelOf, paletteOf } from "../drawing/colours.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
+import { growthOf } from "../graph/shape.js";
 import { panelChannel, panelPair } from "../panel/facts.js";
 import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixNumbers } from "./paint.js";
 
@@ -103,14 +104,15 @@ export class MatrixView {
     const [width, height] = [this.place.clientWidth, this.place.clientHeight];
     const ratio = window.devicePixelRatio || 1;
     fitCanvas(this.canvas, width, height);
-    const longest = matrixLongest(this.run.agents.map(({ name }) => name), "600 11px");
+    const grown = growthOf(width, height);
+    const longest = grown * matrixLongest(this.run.agents.map(({ name }) => name), "600 11px");
     const [across, down] = [0.4 * width, 0.4 * height].map((most) => Math.round(Math.min(Math.max(longest + 20, 48), most)));
-    const side = this.groups.length > 1 ? matrixLongest(this.groups.map(({ text }) => text), "11px") + 16 : 12;
+    const side = this.groups.length > 1 ? grown * matrixLongest(this.groups.map(({ text }) => text), "11px") + 16 : 12;
     const gutter = { across, down };
     const [roomX, roomY] = [width - across - side, height - down - 12];
     const count = Math.max(this.order.length, 1);
     const zoomed = this.unit > this.least * 1.0001;
-    Object.assign(this, { width, height, ratio, gutter, roomX, roomY, measured: true });
+    Object.assign(this, { width, height, ratio, grown, gutter, roomX, roomY, measured: true });
     this.least = Math.max(Math.min(roomX / count, roomY / count, MATRIX_TOP_UNIT), 0.01);
     this.look(zoomed ? this.unit : this.least, this.left, this.top);
   }
@@ -180,7 +182,7 @@ export class MatrixView {
 
   /** Cells of a pixel or less are hard to hit: the nearest within a few pixels counts. */
   nearest(row, column) {
-    const reach = this.unit >= MATRIX_NAMED ? 0 : Math.ceil(MATRIX_REACH / this.unit);
+    const reach = this.unit >= MATRIX_NAMED * this.grown ? 0 : Math.ceil(MATRIX_REACH / this.unit);
     let found = null;
     let least = Infinity;
     for (let down = -reach; down <= reach; down++) {

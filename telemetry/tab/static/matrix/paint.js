@@ -16,7 +16,7 @@ export function matrixGroups(pen, view, colours) {
   pen.strokeStyle = colours.none;
   pen.fillStyle = colours.muted;
   pen.lineWidth = 1;
-  pen.font = `11px ${MATRIX_FONT}`;
+  pen.font = `${11 * view.grown}px ${MATRIX_FONT}`;
   pen.textAlign = "left";
   pen.textBaseline = "middle";
   const { x0, y0, spanX, spanY, unit, left, top } = view;
@@ -29,22 +29,22 @@ export function matrixGroups(pen, view, colours) {
     const seen = [Math.max(from * unit - top, 0), Math.min(to * unit - top, spanY)];
     if (seen[1] <= seen[0]) continue;
     // The name of a group that is lower than a line moves down, and those after it.
-    lowest = Math.max(y0 + (seen[0] + seen[1]) / 2, lowest + 12);
+    lowest = Math.max(y0 + (seen[0] + seen[1]) / 2, lowest + 12 * view.grown);
     pen.fillText(text, x0 + spanX + 8, lowest);
   }
 }
 
 /** Write the number of each cell where there is room. */
 export function matrixNumbers(pen, view, colours) {
-  if (view.unit < MATRIX_NUMBERED) return;
-  pen.font = `${view.unit < 44 ? 10 : 11}px ${MATRIX_FONT}`;
+  if (view.unit < MATRIX_NUMBERED * view.grown) return;
+  pen.font = `${view.grown * (view.unit < 44 * view.grown ? 10 : 11)}px ${MATRIX_FONT}`;
   Object.assign(pen, { textAlign: "center", textBaseline: "middle" });
   for (const cell of view.cells.list) {
     const [[x, y], text] = [view.middle(cell), formatNumber(Number(view.means[cell.number].toPrecision(2)))];
     if (!view.shown[cell.number] || x < view.x0 || y < view.y0 || x > view.x0 + view.spanX || y > view.y0 + view.spanY) continue;
     const half = pen.measureText(text).width / 2 + 2;
     pen.fillStyle = colours.paper;
-    pen.fillRect(x - half, y + 0.25 * view.unit - 6, 2 * half, 12);
+    pen.fillRect(x - half, y + 0.25 * view.unit - 6 * view.grown, 2 * half, 12 * view.grown);
     pen.fillStyle = colours.ink;
     pen.fillText(text, x, y + 0.25 * view.unit);
   }
@@ -89,7 +89,7 @@ export function matrixNames(pen, view, colours, context) {
     if (selected?.kind === "agent") strong.add(view.placeOf[selected.index]);
     if (channel) strong.add(view.placeOf[across ? channel.from : channel.to]);
     const pointed = across ? view.pointed?.row : view.pointed?.column;
-    if (view.unit >= MATRIX_NAMED) {
+    if (view.unit >= MATRIX_NAMED * view.grown) {
       const start = across ? view.top : view.left;
       const first = Math.max(Math.floor(start / view.unit), 0);
       const last = Math.min(Math.ceil((start + (across ? view.spanY : view.spanX)) / view.unit), view.order.length);
@@ -107,7 +107,7 @@ function matrixName(pen, view, colours, context, place, across, strong) {
   const agent = view.order[place];
   const at = (place + 0.5) * view.unit - (across ? view.top : view.left);
   if (agent === undefined || at < 0 || at > (across ? view.spanY : view.spanX)) return;
-  const size = strong ? 11 : Math.min(11, view.unit + 1);
+  const size = strong ? 11 * view.grown : Math.min(11 * view.grown, view.unit + 1);
   const { name } = view.run.agents[agent];
   const room = Math.max((across ? view.x0 : view.y0) - 12, 1);
   pen.save();
@@ -117,7 +117,7 @@ function matrixName(pen, view, colours, context, place, across, strong) {
   if (strong) {
     const width = Math.min(pen.measureText(name).width, room);
     pen.fillStyle = colours.paper;
-    pen.fillRect(across ? -width - 4 : -4, -8, width + 8, 16);
+    pen.fillRect(across ? -width - 4 : -4, -8 * view.grown, width + 8, 16 * view.grown);
   }
   pen.textAlign = across ? "right" : "left";
   pen.textBaseline = "middle";

@@ -26,7 +26,7 @@ export class Layout {
   /** Takes the actions of all parts and the contexts of the two stages. */
   constructor(actions, contexts) {
     this.finder = new Finder(actions);
-    this.toolbar = new Toolbar({ ...actions, toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
+    this.toolbar = new Toolbar({ ...actions, toggleRail: () => this.#setRail(this.rail.node.checkVisibility() ? "closed" : "open") }, this.finder.node);
     this.headline = new Headline(actions);
     this.strip = new VerdictStrip(actions);
     this.rail = new Rail(actions);
@@ -37,7 +37,7 @@ export class Layout {
     this.#error = el("div", { class: "ap-error", role: "alert", hidden: true }, this.#errorText, dismiss);
     const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
     const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
-    this.#body = el("div", { class: "ap-body", data: { rail: "open" } }, this.rail.node, middle, this.panel);
+    this.#body = el("div", { class: "ap-body", data: { rail: "free" } }, this.rail.node, middle, this.panel);
     const line = el("div", { class: "ap-line" }, this.headline.node, this.strip.node, this.strip.common);
     this.nodes = [this.toolbar.node, this.#error, line, this.#body, foot, this.#help];
   }
@@ -50,12 +50,13 @@ export class Layout {
       if (now === narrow) return;
       narrow = now;
       root.classList.toggle("ap-narrow", now);
-      this.#setRail(!now);
+      this.#setRail(now ? "closed" : "free");
     }).observe(root);
   }
 
-  #setRail(open) {
-    this.#body.dataset.rail = open ? "open" : "closed";
+  /** "open" or "closed", as was asked for, or "free": open where there is room. */
+  #setRail(state) {
+    this.#body.dataset.rail = state;
   }
 
   setPanel(open) {

@@ -53,10 +53,8 @@ export class Player {
     this.#opens = opens;
     this.#steps = steps;
     this.#slider.max = String(Math.max(steps.length - 1, 0));
-    this.#slider.disabled = steps.length < 2;
-    this.#play.disabled = steps.length < 2;
-    const last = steps[steps.length - 1];
-    this.#until.textContent = steps.length ? ` of ${formatStep(Math.max(until, last))}` : "";
+    this.#slider.disabled = this.#play.disabled = steps.length < 2;
+    this.#until.textContent = steps.length ? ` of ${formatStep(Math.max(until, steps.at(-1)))}` : "";
     this.#index = Math.max(rowAt({ steps }, kept), 0);
     this.#face();
   }

@@ -12,8 +12,8 @@ export function showTable(dialog, model, select) {
   const { runs: [run], step } = model;
   const mask = model.masks(0, step)?.channel;
   const { common } = model.verdicts(0, step);
-  const known = [model.metric.channel, ...[...measuresOf(run), ...(run.catalog.verdicts?.signals ?? [])].map(({ metric }) => metric)];
-  const metrics = [...new Set(known)].filter((metric) => run.peek("channel", metric));
+  const known = [...measuresOf(run), ...(run.catalog.verdicts?.signals ?? [])].map(({ metric }) => metric);
+  const metrics = [...new Set([model.metric.channel, ...known])].filter((metric) => run.peek("channel", metric));
   const least = run.channels.map((_, item) => run.numberAt(metrics[0], item, step).value).map((value) => (Number.isNaN(value) ? Infinity : value));
   const found = [...run.channels.keys()].filter((item) => !mask || mask[item]).sort((one, other) => least[one] - least[other] || one - other);
   const row = (item) => {
@@ -23,8 +23,7 @@ export function showTable(dialog, model, select) {
     const seeds = (metric, of) => [run.agreement(metric, item, of)].filter(Boolean).map((text) => ` (seeds: ${text})`).join("");
     const numbers = metrics.map((metric) => [metric, run.numberAt(metric, item, step)]).map(([metric, { value, low, high, of }]) => formatInterval(value, low, high) + seeds(metric, of));
     const texts = [verdicts.map(({ text }) => text).join(", "), ...numbers, cause?.says ?? "", cause?.fix ?? ""];
-    const choose = () => (dialog.close(), select("channel", name));
-    return { texts, link: el("th", { scope: "row" }, el("button", { class: "ap-link", type: "button", text: name, on: { click: choose } })) };
+    return { texts, link: el("th", { scope: "row" }, el("button", { class: "ap-link", type: "button", text: name, on: { click: () => (dialog.close(), select("channel", name)) } })) };
   };
   const rows = found.slice(0, TABLE_ROWS).map(row);
   const titles = ["verdicts", ...metrics.map((metric) => run.info("channel", metric).title), "hint at the cause", "try"];

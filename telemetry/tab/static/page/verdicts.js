@@ -7,6 +7,8 @@ import { chanceOf } from "../data/shown.js";
 
 /** So many channels that another step or measure found bad are links. */
 const LINKED = 3;
+/** Characters of a command that stands in the strip itself. */
+const SHORT = 80;
 
 /** The strip above the stage. */
 export class VerdictStrip {
@@ -132,16 +134,15 @@ export class VerdictStrip {
   }
 }
 
-/** What is not measured, and the commands that measure it, where it takes long a quick one first. */
+/** What is not measured, and the commands that measure it, where it takes long a quick one first; what is long is unfolded. */
 function missing({ measures, by, takes, noFork, every, due, quick, quickly }) {
   const own = ` ${due ? "is being measured" : "not measured yet"}: the run does it every ${formatCount(every, "step")}`;
   const what = noFork ? ` cannot be measured (${noFork})` : every ? own : " not measured";
-  const line = (command, ...texts) => el("span", { class: "ap-muted ap-command", testid: "not-measured", title: command }, ...texts);
-  const named = [el("strong", { text: measures[0].title }), what];
-  if (!by || every) return [line(by, ...named)];
-  if (!quick) return [line(by, ...named, ": ", el("code", { text: by }))];
-  return [
-    line(quick, ...named, `; loss by ablation in roughly ${quickly}: `, el("code", { text: quick })),
-    line(by, `value in roughly ${takes}: `, el("code", { text: by })),
-  ];
+  const named = (...texts) => el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), what, ...texts);
+  if (!by || every) return [named()];
+  if (!quick && by.length < SHORT) return [named(": ", el("code", { text: by }))];
+  const line = (text, command) => el("p", {}, text, el("code", { text: command }));
+  const lines = quick ? [line(`loss by ablation in roughly ${quickly}: `, quick), line(`value in roughly ${takes}: `, by)] : [line("", by)];
+  const head = el("summary", { class: "ap-chip", testid: "how", text: quick ? `how, in ${quickly}` : "how" });
+  return [named(), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...lines))];
 }
