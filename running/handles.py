@@ -21,6 +21,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.signals import signals_table
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import agent_module
 from antiphon.engine.metrics.channel_metrics import ChannelMetrics
@@ -434,6 +435,15 @@ class Named(dict[str, T]):
         raise ScenarioError(f"{self._heading}s: no {self._heading} '{name}'{fix}")
 
 
+class Events(list[tuple[int, str]]):
+    """Events of a run as (step, one line), in order."""
+
+    def _repr_html_(self) -> str:
+        """Return a table of them, for notebooks."""
+        table = html_table(("step", "event"), [[f"{step:,}", line] for step, line in self], names=2)
+        return html_of(f"{with_count(len(self), 'event')}", table)
+
+
 class Signals(dict[str, Tensor]):
     """An environment's signals by name; printed as their shapes."""
 
@@ -443,16 +453,7 @@ class Signals(dict[str, Tensor]):
 
     def _repr_html_(self) -> str:
         """Return a table of their shapes, types and ranges, for notebooks."""
-        rows = [
-            [
-                name,
-                str(value.dtype).removeprefix("torch."),
-                str(list(value.shape)),
-                *(number(bound.item()) for bound in (value.aminmax() if value.numel() else ())),
-            ]
-            for name, value in self.items()
-        ]
-        return html_table(("signal", "type", "shape", "least", "most"), rows, names=3)
+        return signals_table(self)
 
 
 class Recording:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from antiphon.base.errors import ScenarioError
@@ -115,6 +115,7 @@ class Run:
         self._entry_at: int | None = None
         """Steps taken when metrics of what runs here were last recorded."""
         self._history: History | None = None
+        self._begun_at = running.now
 
     def stay(self) -> None:
         """Go on only where further steps are asked for."""
@@ -346,6 +347,14 @@ class Run:
             self._history = History(names=self._names)
             self.recorders.append(self._history)
         return self._history
+
+    @cached_property
+    def logged_before(self) -> list[Metric]:
+        """The newest of each metric that was logged before a resume; none where nothing was."""
+        if self.writer is None or not self._begun_at:
+            return []
+        rows = (row for row in self.history() if row.step <= self._begun_at)
+        return list({row[1:4]: Metric(*row[1:]) for row in rows}.values())
 
     def had_target(self, name: str) -> bool:
         """Return whether an agent's objective has had a target, as far as is logged and since the newest log entry."""

@@ -24,7 +24,7 @@ from antiphon.base.errors import (
 )
 from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
-from antiphon.base.notebook import html_of
+from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
 from antiphon.base.spellings import either_spelling
@@ -50,7 +50,7 @@ from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import CONTINUES_POPULATION, RunDirectory, run_folder
-from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording, Signals
+from antiphon.running.handles import AgentHandle, ChannelHandle, Events, Named, Recording, Signals
 from antiphon.running.observers import Callbacks, RunProgress
 from antiphon.running.resume import resume
 from antiphon.running.run import Run, StepInfo
@@ -62,11 +62,23 @@ from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import History, of_shut_gates, shut_in
 from antiphon.telemetry.metrics import CURVES, SIGNALS, Recorder
 
+_OF_CHANNELS = (*SIGNALS, "norm_ratio", "value", "message_energy")
+"""The metrics of channels that a notebook shows."""
+
 
 class SimulationGraph(nx.MultiDiGraph):  # type: ignore[type-arg]
-    """The graph of a simulation's agents and channels; unlike that of networkx, its repr has its size."""
+    """The graph of a simulation's agents and channels; unlike that of networkx, its repr has its size, and in a notebook it is tables."""
 
     __repr__ = nx.MultiDiGraph.__str__
+
+    def _repr_html_(self) -> str:
+        """Return the newest metrics of its agents and channels, for notebooks."""
+        channels = {
+            f"{sender}->{receiver}{f':{key}' if key else ''}": metrics
+            for sender, receiver, key, metrics in self.edges(keys=True, data=True)
+        }
+        of_agents = newest_table("agent", dict(self.nodes(data=True)), ("updates", *CURVES))
+        return html_of(repr(self), of_agents, newest_table("channel", channels, _OF_CHANNELS))
 
 
 class Simulation:
@@ -261,9 +273,9 @@ class Simulation:
         return self.running.changes
 
     @property
-    def events(self) -> list[tuple[int, str]]:
+    def events(self) -> Events:
         """Events as (step, one line): the first clipping of an agent or channel, and changes by `set`."""
-        return self.running.events
+        return Events(self.running.events)
 
     @property
     def signals(self) -> Signals:
@@ -673,7 +685,7 @@ class Simulation:
             }
 
         handles = {name: make(name) for name in running.system.channels}
-        return Named("channel", handles, (*SIGNALS, "norm_ratio", "value", "message_energy"), newest)
+        return Named("channel", handles, _OF_CHANNELS, newest)
 
     @property
     def logdir(self) -> Path | None:
@@ -683,7 +695,7 @@ class Simulation:
     @property
     def graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
         """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
-        return SimulationGraph(live_graph(self.running))
+        return SimulationGraph(live_graph(self.running, self._run.logged_before))
 
     @property
     def history(self) -> History:

@@ -248,12 +248,13 @@ def _rows(
     return [row for rows in metrics_by_name.values() for row in rows.values()]
 
 
-def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:
-    """Return the graph of what runs, with the newest metrics as attributes of its nodes and edges."""
+def live_graph(trained: Trained, logged: Iterable[Metric] = ()) -> nx.MultiDiGraph[str]:
+    """Return the graph of what runs, with the newest metrics as attributes of its nodes and edges; `logged`: earlier ones."""
     scenario, scores = trained.scenario, training_means(trained)
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
-    for row in trained.newest.latest(step_metrics(trained, max(trained.now - 1, 0), scores)):
+    newest = trained.newest.latest(step_metrics(trained, max(trained.now - 1, 0), scores))
+    for row in (*logged, *newest):
         if row.kind == "agent":
             graph.nodes[row.name][row.metric] = row.value
         elif row.name in edges:  # a state that a scenario does not mention is no edge of its graph

@@ -148,10 +148,8 @@ def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
     logged = rows = max((len(series.steps) for run in runs for series in run.metrics.values()), default=0)
     while rows > _FEWEST and sum(_size(run, rows) for run in runs) > _SMALLER * most:
         rows = max(rows * 9 // 10, _FEWEST)
-    size = _written_size(runs, rows)
-    while rows > _FEWEST and size > most:
+    while rows > _FEWEST and (size := _written_size(runs, rows)) > most:
         rows = max(int(rows * min(max(most / size, 0.5), 0.95)), _FEWEST)
-        size = _written_size(runs, rows)
     if rows == logged:
         return list(runs), ""
     note = f"This page has {rows:,} of {logged:,} log entries"

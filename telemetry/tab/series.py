@@ -304,7 +304,8 @@ class RunData:
                 for (family, metric), series in self.metrics.items()
             },
             "clouds": {
-                str(channel): _text(_coarse(cloud(messages)).pack()) for channel, messages in self.messages.items()
+                str(channel): _text(_coarse(cloud(messages)).pack())
+                for channel, messages in self.messages.items()
             },
         }
 

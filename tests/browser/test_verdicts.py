@@ -1604,9 +1604,7 @@ def test_a_hollow_line_that_drops_has_no_rings(opened: Opened) -> None:
 def test_a_matrix_grows_with_the_screen(opened: Opened) -> None:
     """Names of its groups, and cells, which are larger than the place of an agent."""
     found = data({10: LOGGED})
-    agents = [
-        {**found.graph["agents"][min(n, 5)], "name": str(n), "community": n // 100} for n in range(400)
-    ]
+    agents = [{**found.graph["agents"][min(n, 5)], "name": str(n), "community": n // 100} for n in range(400)]
     channels = [{**found.graph["channels"][0], "name": "0->399", "from": 0, "to": 390}]
     rows = {key: Series(series.steps, series.values[:, :1]) for key, series in found.metrics.items()}
     made = replace(found, graph={**found.graph, "agents": agents, "channels": channels}, metrics=rows)

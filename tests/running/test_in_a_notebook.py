@@ -95,6 +95,33 @@ def test_what_a_simulation_holds_is_short(simulation: Any) -> None:
     assert "weight [8, 64], bias [8]" in repr(pickle.loads(pickle.dumps(module)))
 
 
+def test_environment_graph_and_events_are_tables(simulation: Any) -> None:
+    (signals,) = tables(simulation.world)
+    assert (signals,) == tuple(tables(simulation.signals))
+    assert signals[1] == ["image", "float32", "[8, 1, 8, 8]", *signals[1][3:]]
+    agents, channels = tables(simulation.graph)
+    assert agents[0] == ["agent", "updates", "accuracy", "loss"]
+    assert [row[0] for row in channels] == ["channel", "n0->n1", "n1->n2"]
+    with simulation.fork() as twin:
+        assert tables(twin.events) == []
+        twin.set("*.lr", 0.002)
+        (events,) = tables(twin.events)
+        assert events[0] == ["step", "event"]
+        assert events[1][0] == "12"
+        assert twin.events == [(12, events[1][1])]
+
+
+def test_the_graph_has_after_a_resume_what_was_logged_before(tmp_path: Path) -> None:
+    scenario = antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 8, "batch": 8})
+    with antiphon.Simulation(scenario, logdir=tmp_path / "a") as run:
+        run.run(steps=3, progress=False)
+        before = dict(run.graph.nodes(data=True)), list(run.graph.edges(data=True))
+    with antiphon.Simulation.resume(tmp_path / "a") as resumed:
+        assert (dict(resumed.graph.nodes(data=True)), list(resumed.graph.edges(data=True))) == before
+        resumed.step()
+        assert resumed.graph.nodes["n0"]["updates"] == 4, "not what was logged"
+
+
 def test_a_run_that_is_read_is_a_table(tmp_path: Path) -> None:
     scenario = antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 8, "batch": 8})
     with antiphon.Simulation(scenario, logdir=tmp_path / "a") as run:
