@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Members:
+class TrainedMembers:
     """A population that has been trained; `print(members)` prints the table that the command prints, and where the runs are.
 
     Attributes:
@@ -124,7 +124,7 @@ def population(
     jobs: int | None = None,
     ray: str | None = None,
     progress: bool = True,
-) -> Members:
+) -> TrainedMembers:
     """Train a population: members of one scenario that differ in hyperparameters, as one stack where possible.
 
     Args:
@@ -186,4 +186,4 @@ def population(
         {**vars(entry), "values": scored, "next_values": entry.values}
         for entry, scored in scored_values(spec, run.lineage)
     ]
-    return Members(result, directory, rows)
+    return TrainedMembers(result, directory, rows)

@@ -280,8 +280,8 @@ Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(read_count)]
 Real = Annotated[float, BeforeValidator(_real)]
 Name = Annotated[str, PlainValidator(read_name), WithJsonSchema(_NAME_SCHEMA)]
 Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
-Signal = Annotated[str, BeforeValidator(_signal)]
-Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(distinct)]
+SignalName = Annotated[str, BeforeValidator(_signal)]
+SignalNames = Annotated[tuple[SignalName, ...], Sequence, AfterValidator(distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
 HeadModule = Annotated[
     Callable[..., Any] | None,

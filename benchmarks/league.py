@@ -24,6 +24,7 @@ import antiphon
 from antiphon import envs
 from antiphon.base.spec import plain
 from antiphon.engine.inference.policy import Policy
+from antiphon.populations import TrainedMembers
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.statistics import mean
@@ -42,7 +43,7 @@ BEST, EACH = 512, 16
 """Games between the best members, and between every two members."""
 
 
-def train(condition: str, seed: int, folder: Path, **keys: Any) -> antiphon.Members:
+def train(condition: str, seed: int, folder: Path, **keys: Any) -> TrainedMembers:
     """Train a population, or go on with it."""
     league = find_document(PopulationSpec, "flags")
     assert league is not None
@@ -93,7 +94,7 @@ def games(teams: Sequence[Policy], others: Sequence[Policy], count: int) -> tupl
     return ((first - second).sign() / 2 + 0.5).mean(2), first.mean(2), second.mean(2)
 
 
-def tournament(members: Sequence[antiphon.Members], others: Sequence[antiphon.Members]) -> dict[str, Any]:
+def tournament(members: Sequence[TrainedMembers], others: Sequence[TrainedMembers]) -> dict[str, Any]:
     """Return a row of the table: populations of one condition against those of another, seed by seed."""
     best, every, captures = [], [], []
     for one, other in zip(members, others, strict=True):
@@ -130,7 +131,7 @@ def main() -> None:
     arguments = parsed(parser)
     torch.set_num_threads(1)
     keys = {"steps": arguments.steps, "members": arguments.members}
-    trained: dict[str, list[antiphon.Members]] = {name: [] for name in REWARDS}
+    trained: dict[str, list[TrainedMembers]] = {name: [] for name in REWARDS}
     for seed, name in itertools.product(range(arguments.seeds), REWARDS):
         trained[name].append(train(name, 100 * seed, arguments.logdir, **keys))
     rows = [

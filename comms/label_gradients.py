@@ -24,7 +24,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import gradient
 from antiphon.base.mask import ALL
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
+from antiphon.base.spec import FrozenMap, HeadModule, Name, ParameterNames, SignalName
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.heads import HeadSource, PredictorHead, head_of, output_shape
@@ -76,7 +76,7 @@ class LabelGradient(OwnLossPredictor):
             pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the layers or the network.
         """
 
-        target: Signal
+        target: SignalName
         network: HeadModule = None
         pool: Literal["mean", "none"] = "none"
 

@@ -16,7 +16,7 @@ from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import MISSING, DocumentError, Path, Problems, show_value
-from antiphon.base.spec import Count, FrozenMap, Name, OrObject, Signal, Signals, Spec, plain
+from antiphon.base.spec import Count, FrozenMap, Name, OrObject, SignalName, SignalNames, Spec, plain
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
 from antiphon.scenarios.training import OptimiserSpec
 
@@ -134,7 +134,7 @@ class Observing(Spec):
         entering: By name, how signals enter that do not as they are.
     """
 
-    observes: Annotated[Signals, WithJsonSchema(_OBSERVED)] = ()
+    observes: Annotated[SignalNames, WithJsonSchema(_OBSERVED)] = ()
     entering: SkipJsonSchema[Annotated[dict[str, ObservationSpec], AfterValidator(FrozenMap)]] = Field(
         default_factory=FrozenMap
     )
@@ -193,7 +193,7 @@ class CriticSpec(Observing):
         network: An `mlp`, a `conv` if all observed signals are images, or a `nature`; by default the default network of a policy.
     """
 
-    observes: Annotated[Signals, Field(min_length=1), WithJsonSchema(_OBSERVED)]
+    observes: Annotated[SignalNames, Field(min_length=1), WithJsonSchema(_OBSERVED)]
     network: NetworkSpec = Field(default_factory=policy_network)
 
     @model_validator(mode="after")
@@ -216,7 +216,7 @@ class GoalSpec(Spec):
     """
 
     channel: str
-    observes: Signal
+    observes: SignalName
 
 
 _WEIGHTS = ("weight", "weights", "loss_weight", "coefficient", "coef")
@@ -246,14 +246,14 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     """
 
     kind: Kind
-    target: Signal | None = None
+    target: SignalName | None = None
     read: Literal["each", "last"] | None = None
     scale: Annotated[float, Field(gt=0)] = 1.0
     reduction: Literal["batchmean", "mean"] = "batchmean"
     reward: Rewards = None
     critic: CriticSpec | None = None
     goal: GoalSpec | None = None
-    mask: Signal | None = None
+    mask: SignalName | None = None
 
     point = "objective"
     needs_rewards: ClassVar[bool]

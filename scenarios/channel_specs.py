@@ -19,8 +19,8 @@ from antiphon.base.spec import (
     AUTO,
     Count,
     Name,
-    Signal,
-    Signals,
+    SignalName,
+    SignalNames,
     Spec,
     channel_name,
     channel_slug,
@@ -131,7 +131,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     """
 
     kind: Kind = "linear"
-    context: Signals = ()
+    context: SignalNames = ()
     scale: Annotated[float, Field(ge=0)] = 1.0
     schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0)] = 1.0
@@ -227,7 +227,7 @@ class InputSpec(KindSpec, sections=("input",)):
     """
 
     kind: Kind = "linear"
-    context: Signals = ()
+    context: SignalNames = ()
     learn: bool = True
     optimiser: OptimiserSpec | None = None
 
@@ -394,7 +394,7 @@ class ChannelSpec(Spec):
     feedback: FeedbackSpec | None = None
     read: Literal["last", "mean", "concat"] = "last"
     link: LinkSpec = LinkSpec()
-    mask: Signal | None = None
+    mask: SignalName | None = None
     horizon: Count = 16
 
     written: ClassVar[frozenset[str]] = frozenset({"written_coupling"})

@@ -11,7 +11,7 @@ from antiphon.base.spec import (
     Count,
     FrozenMap,
     Real,
-    Signal,
+    SignalName,
     fail,
     in_words,
     read_by,
@@ -65,12 +65,12 @@ Bits = Annotated[
     in_words(f"a whole number from 1 to 16, or {AUTO}"),
 ]
 Acts = Annotated[
-    StrictBool | Signal,
+    StrictBool | SignalName,
     BeforeValidator(_part_name),
     in_words("true, or the key or number of a part of the action"),
 ]
 Rewards = Annotated[
-    Annotated[dict[Signal, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
+    Annotated[dict[SignalName, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
     BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),
 ]
 Align = Annotated[

@@ -319,7 +319,7 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     Args:
         metrics: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
             `own_gain`, `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
-            ends of the intervals of `SIGNALS`. A verdict is left out if its metric is missing.
+            ends of the intervals of `ALIGNMENT_GRADES`. A verdict is left out if its metric is missing.
         traits: Traits of the same channels.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in metrics.values()))
@@ -346,7 +346,7 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     flags[np.broadcast_to(_silent(metrics, traits), shape)] += FLAGS[""]["silent"]
     if (shut := metrics.get("shut")) is not None:
         flags[shut == 1] += FLAGS[""]["shut"]
-    for signal in SIGNALS:
+    for signal in ALIGNMENT_GRADES:
         if (highest := metrics.get(bounds(signal.metric)[1])) is not None:
             flags[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["against"]
     return flags
@@ -635,7 +635,7 @@ REMARKS = (
 """Remarks, in order of display. A sum of all flags is exact in float32."""
 
 
-class Signal(NamedTuple):
+class AlignmentGrades(NamedTuple):
     """What a measure of alignment says of a channel's learning signal, in a few words.
 
     Attributes:
@@ -651,8 +651,8 @@ class Signal(NamedTuple):
     single: str = ""
 
 
-SIGNALS = (
-    Signal(
+ALIGNMENT_GRADES = (
+    AlignmentGrades(
         "parameter_cosine",
         (
             (-1.0, "moves the sender against the true gradient"),
@@ -662,7 +662,7 @@ SIGNALS = (
         ),
         "not resolved",
     ),
-    Signal(
+    AlignmentGrades(
         "cosine",
         (
             (-1.0, "points against the returned gradient"),

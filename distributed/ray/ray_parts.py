@@ -28,7 +28,7 @@ from antiphon.distributed.ray.worker import (
     MeasuredLine,
     MeasuredLines,
     PartWorker,
-    Results,
+    StepsTaken,
 )
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream
@@ -181,7 +181,7 @@ class RayParts:
     def _take_steps(self, until: int, stop: Stop = never) -> set[int]:
         """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
         answers = self._all("advance", until, self._log_steps, stop)
-        results = [result for _, result in answers if isinstance(result, Results)]
+        results = [result for _, result in answers if isinstance(result, StepsTaken)]
         for index, result in enumerate(results):
             if result.state and (state := self._exchanged(index)):
                 self._keep(index, state)

@@ -44,7 +44,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Results:
+class StepsTaken:
     """What comes of steps: what is recorded of the newest one, and whether the part's state is to be fetched (`states`)."""
 
     row: PartRow | None = None
@@ -81,7 +81,7 @@ class MeasuredLines:
     lines: tuple[MeasuredLine, ...]
 
 
-Outcome = Listening | Begun | Results | MeasuredLines | Broken
+Outcome = Listening | Begun | StepsTaken | MeasuredLines | Broken
 """What comes of a call; after a broken connection all parts have to begin a new epoch."""
 Answer = tuple[PartMetrics, Outcome]
 """The metrics of a part, which does not know its seconds since the run began, and the outcome of a call."""
@@ -237,12 +237,12 @@ class PartWorker:
         if part.free is not None:  # one that was started again may lack the step that this part is at
             self._send()
         if part.now < until:
-            return self._metrics, self._broken or Results()
+            return self._metrics, self._broken or StepsTaken()
         if part.free is None or time.monotonic() < self._due_at:
-            return self._metrics, Results(part.row)
+            return self._metrics, StepsTaken(part.row)
         self._due_at = time.monotonic() + self._keep_every
         self._ready = part.own_state()
-        return self._metrics, Results(part.row, state=True)
+        return self._metrics, StepsTaken(part.row, state=True)
 
     def gather(self, call: int, step: int, log_steps: LogSteps | None) -> Answer:
         """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
@@ -252,9 +252,9 @@ class PartWorker:
         if part.now < step:
             return answer
         if not self._receive(call, late):
-            return self._metrics, self._broken or Results()
+            return self._metrics, self._broken or StepsTaken()
         self._ready = part.state_dict()
-        return self._metrics, Results(state=True)
+        return self._metrics, StepsTaken(state=True)
 
     def measure(self, *_: object) -> Answer:
         """Measure the lines to all neighbours: how long a byte takes, and how many follow it in which time.

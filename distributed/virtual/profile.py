@@ -99,7 +99,7 @@ class MachineSpec(Spec):
     failures: FailureSpec | None = None
 
 
-class LinkSpec(Spec):
+class MachineLinkSpec(Spec):
     """The network between any two machines of two groups, or of one. Both directions are equal and share no bandwidth.
 
     Attributes:
@@ -149,7 +149,7 @@ class ClusterProfile(DocumentSpec):
     cluster: Name
     about: str = ""
     machines: Annotated[dict[Name, MachineSpec], Field(min_length=1)]
-    links: Annotated[tuple[LinkSpec, ...], Sequence] = ()
+    links: Annotated[tuple[MachineLinkSpec, ...], Sequence] = ()
     compute: ComputeSpec
     failures: FailureSpec | None = None
 
@@ -199,12 +199,12 @@ class ClusterProfile(DocumentSpec):
             (index, position, name) for position, (name, group) in groups for index in range(group.count)
         )
 
-    def link(self, sender: int, receiver: int) -> LinkSpec:
+    def link(self, sender: int, receiver: int) -> MachineLinkSpec:
         """Return the link from one machine to another one, by their numbers."""
         return self._links[frozenset((self.machine(sender).group, self.machine(receiver).group))]
 
     @cached_property
-    def _links(self) -> dict[frozenset[str], LinkSpec]:
+    def _links(self) -> dict[frozenset[str], MachineLinkSpec]:
         return {frozenset(link.between): link for link in self.links}
 
 

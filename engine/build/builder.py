@@ -40,7 +40,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.schedule import Schedule
+from antiphon.engine.heart.schedule import TickSchedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.heart.window_grid import EpisodeWindows
@@ -206,7 +206,7 @@ class _SystemBuilder:
             agents,
             channels,
             groups,
-            Schedule(clocks, self._calls(agents), episode, self.scenario.training.sweep),
+            TickSchedule(clocks, self._calls(agents), episode, self.scenario.training.sweep),
             self.env,
             self.scenario.training.batch,
             self.dtype,

@@ -16,7 +16,7 @@ from antiphon.engine.build.stack_kinds import channel_stacks_of, stacks_of
 from antiphon.engine.heart.agent import Agent, Connections
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.schedule import Schedule
+from antiphon.engine.heart.schedule import TickSchedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.state.hyperparameters import read_members
@@ -77,7 +77,7 @@ def stack(base: System, *other_seeds: System, part: System | None = None) -> Sys
     )
 
 
-def _schedule(base: System, agents: Mapping[str, Agent], positions: Mapping[str, Position]) -> Schedule:
+def _schedule(base: System, agents: Mapping[str, Agent], positions: Mapping[str, Position]) -> TickSchedule:
     """The waves of stacks: agents of one stack are one call, and so are agents that the single schedule calls together."""
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:

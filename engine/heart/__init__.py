@@ -102,7 +102,7 @@ Where a change goes: the file and the name, whose docstring says what to mind th
 
   Sending:
     when an agent ticks                          clock.py: `Clock` + engine/build/builder.py
-    in which order agents tick in a step         schedule.py: `Schedule.network_calls` + scenarios/relations.py
+    in which order agents tick in a step         schedule.py: `TickSchedule.network_calls` + scenarios/relations.py
     a clock that pauses                          clock.py: `Clock`, whose docstring says who counts on regular ticks; not by environment, as
                                                  a tick is of all rows
     when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/warnings/given_up.py

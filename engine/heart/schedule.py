@@ -14,7 +14,7 @@ NetworkCall = tuple[str, ...]
 
 
 @dataclass(eq=False)
-class Schedule:
+class TickSchedule:
     """The network calls of any step, in order, and the present episode, where that is a window.
 
     Attributes:

@@ -14,7 +14,7 @@ from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence import DivergenceRule
-from antiphon.engine.heart.schedule import Schedule
+from antiphon.engine.heart.schedule import TickSchedule
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 
@@ -40,7 +40,7 @@ class System:
     agents: dict[str, Agent]
     channels: dict[str, Channel]
     groups: list[LearningGroup]
-    schedule: Schedule
+    schedule: TickSchedule
     description: Description
     batch: int
     dtype: torch.dtype

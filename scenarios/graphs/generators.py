@@ -14,7 +14,7 @@ from antiphon.base.problems import DocumentError, Path, Problems, show_refused
 from antiphon.base.spec import (
     Count,
     FrozenMap,
-    Signal,
+    SignalName,
     Spec,
     channel_name,
     name_problem,
@@ -51,7 +51,7 @@ class DealSpec(Spec):
         of: Number of such signals, which are dealt to the agents in turn; None: one per agent.
     """
 
-    observes: Signal
+    observes: SignalName
     of: Count | None = None
 
     def signal(self, index: int) -> str:
@@ -96,7 +96,7 @@ class GraphSpec(Spec):
     seed: int = 0
     readout: Count = 1
     deal: DealSpec | None = None
-    split: Annotated[Count | Mapping[Signal, Literal["all", "adjacent"]] | None, read_by(_split)] = None
+    split: Annotated[Count | Mapping[SignalName, Literal["all", "adjacent"]] | None, read_by(_split)] = None
 
     @property
     def channels(self) -> int:

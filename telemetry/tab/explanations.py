@@ -10,11 +10,11 @@ from antiphon.telemetry.metrics import AS_RUN, EVALUATED, LOSSES, METRICS, PROBE
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
+    ALIGNMENT_GRADES,
     FLAGS,
     MEASURES,
     OWN_GAIN,
     REMARKS,
-    SIGNALS,
     UNFOUND,
     VERDICTS,
     Measure,
@@ -503,7 +503,7 @@ def verdicts_document(
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
     `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
-    `signals`: `SIGNALS` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
+    `signals`: `ALIGNMENT_GRADES` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
         logged: The metrics of channels.
@@ -549,7 +549,7 @@ def verdicts_document(
         )
     no_fork = graph.get("no_fork", "")
     takes = "" if no_fork else measuring_time(graph)
-    signals = [{**signal._asdict(), "bounds": bounds(signal.metric)} for signal in SIGNALS]
+    signals = [{**signal._asdict(), "bounds": bounds(signal.metric)} for signal in ALIGNMENT_GRADES]
     why = {
         "signals": signals,
         "causes": _causes(graph),

@@ -14,13 +14,13 @@ from antiphon.telemetry.metrics import AS_RUN, METRICS
 from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
 from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
+    ALIGNMENT_GRADES,
     CONCLUSION_INPUTS,
     FOLLOWS,
     MEANS,
     MEASURES,
     OWN_GAIN,
     REMARKS,
-    SIGNALS,
     ChannelTraits,
     Measure,
     Verdict,
@@ -39,7 +39,7 @@ from antiphon.telemetry.verdicts import (
 _VERDICT_INPUTS = (
     *(bound for measure in (*MEASURES, OWN_GAIN) for bound in bounds(measure)),
     *("age", "message_energy", "message_std", "symbol_entropy", "gate", "cosine"),
-    *(bound for signal in SIGNALS for bound in bounds(signal.metric)),
+    *(bound for signal in ALIGNMENT_GRADES for bound in bounds(signal.metric)),
 )
 _REASON_INPUTS = tuple(
     dict.fromkeys(

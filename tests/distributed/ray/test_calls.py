@@ -10,7 +10,7 @@ import pytest
 from antiphon import RunError
 from antiphon.distributed.ray import ray_parts
 from antiphon.distributed.ray.ray_parts import RayParts
-from antiphon.distributed.ray.worker import Begun, Listening, Results
+from antiphon.distributed.ray.worker import Begun, Listening, StepsTaken
 from antiphon.telemetry import PartMetrics
 
 
@@ -35,12 +35,12 @@ METRICS = PartMetrics(part=0)
 
 def test_a_part_that_begins_again_while_the_run_ends_still_answers_the_call() -> None:
     answers = {
-        "advance": [None, (METRICS, Results())],
+        "advance": [None, (METRICS, StepsTaken())],
         "listen": [(METRICS, Listening((1, "host", 1)))],
         "begin": [(METRICS, Begun())],
     }
     (answer,) = made(answers)._call("advance", 9, None, lambda: True)
-    assert isinstance(answer[1], Results)
+    assert isinstance(answer[1], StepsTaken)
 
 
 def test_a_part_that_does_not_come_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
