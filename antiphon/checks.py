@@ -27,7 +27,7 @@ from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.hidden_problems import hidden_problems, readable_parts
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.scenario_warnings import as_typed, typed_names
+from antiphon.scenarios.scenario_warnings import as_typed, in_lines, typed_names
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
 from antiphon.scenarios.yaml_text import find_document, read_file
 from antiphon.terminal.output import updates_in_words
@@ -249,7 +249,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
             for request in later:
                 check_member(first, request)
             advised = advice_on_members(rest, first.scenario.training.steps)
-            findings.warnings |= {line: list(findings.checked) for line in advised}
+            findings.warnings |= {line: list(findings.checked) for line in in_lines(advised)}
         except ScenarioError as error:
             findings.add("members", [DocumentError((), str(error))], [])
         if rest.select is not None and rest.select.by is not None:

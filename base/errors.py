@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TextIO
 
 _LONGEST_LINE = 290
@@ -79,6 +80,27 @@ class ScenarioError(AntiphonError, ValueError):
 
 class ScenarioWarning(UserWarning):
     """A scenario that runs, but probably not as intended. `antiphon check` prints the same lines."""
+
+
+_noted: ContextVar[list[str] | None] = ContextVar("noted", default=None)
+
+
+def warn_of_scenario(line: str) -> None:
+    """Issue a `ScenarioWarning` of what shows only when a scenario is built, and note its line (`noted_warnings`)."""
+    if (lines := _noted.get()) is not None:
+        lines.append(line)
+    warnings.warn(line, ScenarioWarning, stacklevel=3)
+
+
+@contextmanager
+def noted_warnings() -> Iterator[list[str]]:
+    """Return a list that has the lines of `warn_of_scenario` in the block after it, which are warned of as usual."""
+    lines: list[str] = []
+    token = _noted.set(lines)
+    try:
+        yield lines
+    finally:
+        _noted.reset(token)
 
 
 @contextmanager

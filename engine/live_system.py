@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, check_flags, checked_seed
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning, noted_warnings
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import refusals_named, uncollected
@@ -295,6 +295,7 @@ class LiveSystem:
         backend: Computes the steps.
         learned: Losses and updates of the newest step.
         newest: The newest metrics, since the last log entry, of what happens at some steps only.
+        build_warnings: Warnings of what showed when it was built, for run.json.
         early_stopping: The best values of the evaluations during training; None: there are none.
         changes: Changes made by `set`: step, key and value, in order.
         diverged: The message of its divergence; None: it has not diverged.
@@ -321,7 +322,7 @@ class LiveSystem:
         self._warned_of_lost = False
         self.closed = False
         self._world: EnvironmentRunner | None = None
-        with settings.context():
+        with settings.context(), noted_warnings() as self.build_warnings:
             how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
             self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
             try:

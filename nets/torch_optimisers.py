@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from antiphon.base.copies import copy_with
-from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line, with_article
+from antiphon.base.errors import AntiphonError, ScenarioError, first_line, warn_of_scenario, with_article
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
 from antiphon.nets.clipping import clipped
 from antiphon.nets.isolation.global_numbers import of_seed
@@ -94,7 +93,7 @@ class TorchOptimiser:
             line = (
                 "holds more objects than are compared; what changes in the others is neither seen nor saved"
             )
-            warnings.warn(f"{name_of(kind)}: {line}", ScenarioWarning, stacklevel=2)
+            warn_of_scenario(f"{name_of(kind)}: {line}")
         self._classes = ClassChanges(*([] if self.torch is None else map(type, _parts(self.torch))))
 
     @classmethod

@@ -30,7 +30,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.utils.checkpoint import CheckpointFunction
 
-from antiphon.base.errors import ScenarioError, ScenarioWarning, first_line, with_article
+from antiphon.base.errors import ScenarioError, first_line, warn_of_scenario, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.nets.users.enclosing import deep_copy
@@ -477,7 +477,7 @@ def check_trainable(module: nn.Module, name: str) -> None:
             raise ScenarioError(f"{named} {why}")
         if submodule._compiled_call_impl is not None:
             line = "is compiled in place (its compile()), and is called as it was written here, uncompiled; pass it before that"
-            warnings.warn(f"{named} {line}", ScenarioWarning, stacklevel=2)
+            warn_of_scenario(f"{named} {line}")
     for key, p in module.named_parameters():
         if is_lazy(p):
             raise ScenarioError(f"'{key}' is not initialised (a lazy module; call the model once first)")

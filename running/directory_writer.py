@@ -421,7 +421,7 @@ def _create_directory(
     except ScenarioError as error:
         raise ScenarioError(f"telemetry.recorders: {error}") from None
     typed = typed_names_of_run(facts)
-    advised = [as_typed(line, typed) for line in advice(scenario, variants, env=running.env.description)]
+    warned = [*advice(scenario, variants, env=running.env.description), *running.build_warnings]
     initial_facts = {
         "scenario": scenario.scenario,
         "seed": running.seed,
@@ -433,7 +433,7 @@ def _create_directory(
         "backend": running.backend.name,
         "versions": versions(),
         "git": commit(),
-        "warnings": [*advised, *running.executor.warnings],
+        "warnings": [*(as_typed(line, typed) for line in warned), *running.executor.warnings],
         "started": now(),
         "finished": None,
         "seconds": 0.0,

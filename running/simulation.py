@@ -57,7 +57,7 @@ from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.html import drawing
-from antiphon.scenarios.scenario_warnings import listed
+from antiphon.scenarios.scenario_warnings import about, in_lines
 from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import History, of_shut_gates, shut_in
 from antiphon.telemetry.metrics import CURVES, SIGNALS, Recorder
@@ -479,19 +479,18 @@ class Simulation:
             RunError: The simulation has been closed.
             KeyboardInterrupt: Ctrl+C was pressed.
         """
-        run, running = self._run, self.running
+        run, running, env = self._run, self.running, self.running.env.description
         check_flags("run", progress=progress)
         running.check_open()
         if running.now == 0:
-            saved = run.writer is not None
-            for line in advice_on_a_run(running.scenario, running.env.description, saved=saved):
+            for line in advice_on_a_run(running.scenario, env, saved=run.writer is not None):
                 warnings.warn(line, ScenarioWarning, stacklevel=3)
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
             steps = _remark_if_done(run)
         calls, start = Callbacks(callbacks, self), running.now
         total = None if steps is None else start + steps
-        for line in ended_schedules(running.scenario, start + 1 if total is None else total):
+        for line in in_lines(ended_schedules(running.scenario, start + 1 if total is None else total)):
             warnings.warn(line, ScenarioWarning, stacklevel=3)
         history = run.history_of_run()
         with nullcontext() if progress else hidden():
@@ -500,16 +499,17 @@ class Simulation:
             )
         if error is not None:
             raise DivergenceError(error)
-        scenario, env = running.scenario, running.env.description
-        for line in (
+        scenario = running.scenario
+        missed = [
             *short_windows(scenario, env, running.now, running.world.metrics()),
             *missing_in_run(scenario, env, running.now - start, run.had_target),
-        ):
-            warnings.warn(line, ScenarioWarning, stacklevel=3)
+        ]
         gated = [channel.name for channel in scenario.channels if scenario.relations.gated(channel)]
         if shut := shut_in(history, gated) if gated else []:
             advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
-            warnings.warn(f"{listed('channel', shut)}: {advice}", ScenarioWarning, stacklevel=3)
+            missed += about("channel", shut, advice)
+        for line in in_lines(missed):
+            warnings.warn(line, ScenarioWarning, stacklevel=3)
         if number:
             call = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
             deliver(number, f"{call} continues after step {running.now:,}")

@@ -43,11 +43,11 @@ _NONE_LEARNS = (
 
 
 class Finding(NamedTuple):
-    """A warning about a part of a scenario, told apart from others by what it is about, not by its words.
+    """A warning about an agent, a channel or a setting, told apart from others by what it is about, not by its words.
 
     Attributes:
-        kind: `agent`, `channel` or `training`.
-        name: The part's name.
+        kind: `agent`, `channel` or `setting`.
+        name: Of the agent or the channel; of a setting its path.
         message: The warning.
         unused: The key that it says has no effect, by its path in the part: a variant of a template may use it.
         control: The condition that a variant of a template may intend, as a control to compare the others with.
@@ -151,9 +151,9 @@ def _unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
         yield from (_unused("channel", channel.name, "gradient.discount", why) for channel in discounted)
     if scenario.training.predictor is not None and not any(map(_trained_as_all, scenario.channels)):
         why = "where no channel has a predictor that learns without an optimiser of its own"
-        yield _unused("training", "training", "predictor", why)
+        yield _unused("setting", "training", "predictor", why)
     if scenario.training.sweep and not scenario.channels:
-        yield _unused("training", "training", "sweep", "where no agent sends messages")
+        yield _unused("setting", "training", "sweep", "where no agent sends messages")
 
 
 def _trained_as_all(channel: ChannelSpec) -> bool:
@@ -249,12 +249,17 @@ def findings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[Find
     return [finding for finding in of_scenario if _subject(finding) not in intended]
 
 
+def about(kind: str, names: Iterable[str], message: str) -> Iterator[Finding]:
+    """Yield one finding of several agents, channels or settings, which is one line (`in_lines`)."""
+    yield from (Finding(kind, name, message) for name in names)
+
+
 def in_lines(findings: Iterable[Finding]) -> list[str]:
     """Return a line for each message, with all parts that it is about."""
-    names_by_message: dict[tuple[str, str], list[str]] = {}
+    names_by_message: dict[tuple[str, str], dict[str, None]] = {}
     for finding in findings:
-        names_by_message.setdefault((finding.kind, finding.message), []).append(finding.name)
-    return [f"{listed(kind, names)}: {message}" for (kind, message), names in names_by_message.items()]
+        names_by_message.setdefault((finding.kind, finding.message), {})[finding.name] = None
+    return [f"{listed(kind, [*names])}: {message}" for (kind, message), names in names_by_message.items()]
 
 
 def fast_predictor(scenario: Scenario, channel: ChannelSpec, times: float = FAR_FASTER) -> tuple[str, str]:
@@ -299,12 +304,12 @@ def as_typed(text: str, typed: Mapping[str, str]) -> str:
 
 
 def listed(kind: str, names: list[str]) -> str:
-    """Return the first of some agents or channels, and their count: `agents a, b, c, d, … (9 in all)`."""
-    if kind == "training":
-        return names[0]
+    """Return the first of some agents or channels, and their count, as `agents a, b, c, d, … (9 in all)`; or paths of settings."""
     shown = ", ".join(names[:_MOST_NAMED])
     if len(names) > _MOST_NAMED:
         shown += f", … ({len(names)} in all)"
+    if kind == "setting":
+        return shown
     return f"{kind} {shown}" if len(names) == 1 else f"{kind}s {shown}"
 
 
@@ -339,11 +344,11 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
     evaluate = scenario.training.evaluate
     if evaluate is not None and (keys := evaluate.selected_on_test):
         message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "
-        yield Finding("training", "training.evaluate", f"{message}use split: validation")
+        yield Finding("setting", "training.evaluate", f"{message}use split: validation")
     value, steps = scenario.telemetry.value, scenario.training.steps
     if value is not None and value.period > steps:
         message = f"measures nothing before step {value.period}, and training.steps is {steps}"
-        yield Finding("training", "telemetry.value", message)
+        yield Finding("setting", "telemetry.value", message)
 
 
 @dataclass(frozen=True)
@@ -391,7 +396,7 @@ def warn_2_signal(scenario: Scenario) -> Iterator[Finding]:
         elif agent.learn and agent.frozen:
             yield Finding("agent", name, _FROZEN)
     if not any(agent.learn and agent.trainable for name, agent in scenario.agents.items() if name in reached):
-        yield Finding("training", "agents", _NONE_LEARNS, control="learning")
+        yield Finding("setting", "agents", _NONE_LEARNS, control="learning")
 
 
 def warn_13_read_in_time(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:

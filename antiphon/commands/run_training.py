@@ -21,6 +21,7 @@ from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.scenario import COMPARED
+from antiphon.scenarios.scenario_warnings import Finding, in_lines
 from antiphon.scenarios.sender_passes import setting_of_more_passes
 from antiphon.telemetry.history import History, of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
@@ -45,8 +46,9 @@ def train(run: Run, json: bool) -> int:
     assert run.writer is not None
     running, start = run.running, run.running.now
     directory = run.writer.directory
-    late = ended_schedules(running.scenario, running.until)
-    print_warnings([*directory.facts["warnings"], *late])
+    late = in_lines(ended_schedules(running.scenario, running.until))
+    known = [line for line in directory.facts["warnings"] if line not in running.build_warnings]
+    print_warnings([*known, *late])
     parts = directory.facts.get("parts") or {}
     chosen = []
     if delay := parts.get("delay"):
@@ -77,14 +79,14 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
 
     env = describe(scenario.env)
 
-    def missing(result: Mapping[str, Any]) -> list[str]:
+    def missing(result: Mapping[str, Any]) -> list[Finding]:
         logged = History.read(Path(result["run_dir"]) / "metrics.csv")
         had = partial(logged.has, metric="loss")
         return missing_in_run(scenario, env, result["steps"], had) if len(logged) else []
 
     short = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
     for warnings_of_runs in (short, map(missing, results)):
-        print_warnings(next((lines for lines in warnings_of_runs if lines), []))
+        print_warnings(in_lines(next((found for found in warnings_of_runs if found), [])))
 
 
 def show_decoupling(

@@ -14,10 +14,10 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
-from antiphon.engine.warnings.advice import expected_updates, several_a_window
+from antiphon.engine.warnings.advice import advice, expected_updates, several_a_window
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template
 from antiphon.telemetry.tab.judgements import lost_of
 from antiphon.telemetry.tab.reading import read_run
 from antiphon.telemetry.tab.verdict_series import opening_verdicts
@@ -34,7 +34,7 @@ def built(scenario: Scenario) -> System:
 
 
 def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
-    """Return the explanation of a resolved scenario and its system; for `variants`, see `warnings`."""
+    """Return the explanation of a resolved scenario and its system; for `variants`, see `advice`."""
     agents = {name: _agent(scenario, system, name) for name in scenario.agents}
     counted = {agent.learner: agent.learner.parameters for agent in system.agents.values()}
     return {
@@ -62,7 +62,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         ],
         "tied": [list(group) for group in scenario.share],
         "environment": _environment(_id(scenario), system.description),
-        "warnings": warnings(scenario, variants),
+        "warnings": advice(scenario, variants, env=system.description),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.base.errors import ScenarioError, with_count
+from antiphon.base.errors import ScenarioError, gathered_warnings, with_count
 from antiphon.base.files import finite
 from antiphon.engine.costs.memory_estimate import MemoryEstimate
 from antiphon.engine.costs.scenario_plan import CohortPlan, ScenarioPlan, plan
@@ -20,6 +20,7 @@ from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.lock import has_stale_lock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.scenario_warnings import as_typed, typed_names
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
     console,
@@ -132,7 +133,7 @@ def show_scenario(
     """Print a scenario or a run with its execution plan; for the arguments, see the command `show`."""
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
-    with template.placing(variant, values):
+    with template.placing(variant, values), gathered_warnings() as of_building:
         system = built(scenario)
     folder = run_folder(name_or_file)
     run = RunDirectory.open(folder) if (folder / "run.json").is_file() else None
@@ -142,6 +143,8 @@ def show_scenario(
     explained = explain(
         scenario, system, template.other_variants(variant, values) if run is None else _variants_of(run)
     )
+    typed = typed_names(template if isinstance(template, Template) else None)
+    explained["warnings"] = [as_typed(line, typed) for line in (*explained["warnings"], *of_building)]
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = execution_plan.as_dict()
     if run is not None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -23,7 +22,7 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
-from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
+from antiphon.base.errors import RunError, ScenarioError, warn_of_scenario
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress
@@ -128,14 +127,14 @@ def _warn_of_gradients(name: str, network: ModuleNetwork) -> None:
     """Warn of a loss that a module leaves in an attribute, and of outputs without a gradient."""
     if network.is_detached():
         line = f"agents.{name}.network: its output has no gradient, so its parameters are never trained; compute it without "
-        warnings.warn(f"{line}detach() and no_grad(), or set learn: false", ScenarioWarning, stacklevel=2)
+        warn_of_scenario(f"{line}detach() and no_grad(), or set learn: false")
     if (attribute := network.loss_left()) is not None:
         line = (
             f"agents.{name}.network: forward leaves a number with a gradient in '{attribute}', which the agent does not learn from: if "
             "it is a loss, return it per sample, [batch], last, and give the agent the objective own_loss (docs/extending.md); if "
             "not, detach() it"
         )
-        warnings.warn(line, ScenarioWarning, stacklevel=2)
+        warn_of_scenario(line)
 
 
 def _check_repeated_calls(system: System) -> None:
@@ -430,7 +429,7 @@ class _SystemBuilder:
             return
         if objective.classifies and network.ends_in_softmax(signal.classes):
             line = f"agents.{name}.network: its outputs are probabilities, but its objective applies a softmax to them"
-            warnings.warn(f"{line}; return the logits, without softmax", ScenarioWarning, stacklevel=2)
+            warn_of_scenario(f"{line}; return the logits, without softmax")
 
     def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
         """What an agent observes at the environment's first step, [2, features]; None: not known."""

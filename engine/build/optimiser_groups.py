@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from antiphon.base.errors import ScenarioWarning
+from antiphon.base.errors import warn_of_scenario
 from antiphon.base.problems import DocumentError, Path, show_path
 
 if TYPE_CHECKING:
@@ -56,4 +55,4 @@ def check_optimiser_groups(scenario: Scenario, system: System) -> None:
             at = (*path, "groups", position, "axes")
             if path[0] != "training":
                 raise DocumentError(at, line)
-            warnings.warn(f"{show_path(at)}: {line}", ScenarioWarning, stacklevel=3)
+            warn_of_scenario(f"{show_path(at)}: {line}")

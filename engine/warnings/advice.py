@@ -21,12 +21,12 @@ from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 from antiphon.engine.warnings.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, TURN, Description
-from antiphon.scenarios import ChannelSpec, Scenario, warnings
+from antiphon.scenarios import ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_network
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.scenario_warnings import fast_predictor, findings, in_lines, listed
+from antiphon.scenarios.scenario_warnings import Finding, about, fast_predictor, findings, in_lines
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -68,10 +68,13 @@ def advice(
         ScenarioError: There is no such environment.
     """
     env = describe(scenario.env) if env is None else env
-    return warnings(scenario, variants) + _beside_its_environment(scenario, env, saved=saved, acts=acts)
+    beside = _beside_its_environment(scenario, env, saved=saved, acts=acts)
+    return in_lines([*findings(scenario, variants), *beside])
 
 
-def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool, acts: bool) -> list[str]:
+def _beside_its_environment(
+    scenario: Scenario, env: Description, *, saved: bool, acts: bool
+) -> list[Finding]:
     """Return the warnings for which the environment's signals, splits and episodes have to be known."""
     # they load torch, which help does not need
     from antiphon.engine.warnings.data_ranges import of_ranges
@@ -79,15 +82,17 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
     from antiphon.engine.warnings.mixed_parameters import of_optimisers
     from antiphon.engine.warnings.samples import of_samples
 
-    warnings: list[str] = []
+    warnings: list[Finding] = []
     if env.is_stream:
         warnings += _of_stream(scenario, env)
     for rule in speaking(_RULES, scenario.relations.given):
         warnings += rule(scenario, env)
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
-        warnings.append(
-            f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
+        warnings += about(
+            "setting",
+            ["training.evaluate.period"],
+            f"{evaluate.period} is more than training.steps, {steps}: nothing is evaluated",
         )
     warnings += of_samples(scenario, env, acts=acts)
     warnings += missing_in_data(scenario, env)
@@ -96,44 +101,54 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
     if not saved:
         warnings += _without_logdir(scenario)
     if saved and not env.can_be_saved:
-        warnings.append(
-            f"env: {env.unsaved or 'it has no state_dict'}, so a run cannot be resumed or forked: resume, evaluate --value, "
+        warnings += about(
+            "setting",
+            ["env"],
+            f"{env.unsaved or 'it has no state_dict'}, so a run cannot be resumed or forked: resume, evaluate --value, "
             "telemetry.value and probes raise an error; evaluate, export and diff work"
-            + ("" if env.unsaved else "; give it state_dict and load_state_dict")
+            + ("" if env.unsaved else "; give it state_dict and load_state_dict"),
         )
     grows = env.longest_episode is not None and not env.splits
     if grows and not any(agent.acts for agent in scenario.agents.values()):
-        warnings.append(
-            "env: its task becomes harder as an acting agent solves it, and no agent acts; "
-            "give an agent `acts: true`, or the environment threshold 0"
+        warnings += about(
+            "setting",
+            ["env"],
+            "its task becomes harder as an acting agent solves it, and no agent acts; "
+            "give an agent `acts: true`, or the environment threshold 0",
         )
     return warnings
 
 
-def _without_logdir(scenario: Scenario) -> Iterator[str]:
+def _without_logdir(scenario: Scenario) -> Iterator[Finding]:
     """Yield what is asked for and is only written into a run directory."""
     training, telemetry = scenario.training, scenario.telemetry
     if training.evaluate is not None and training.evaluate.keep_best is not None:
-        yield "training.evaluate.keep_best: no checkpoint is kept without a logdir; give one, or leave it out"
+        message = "no checkpoint is kept without a logdir; give one, or leave it out"
+        yield Finding("setting", "training.evaluate.keep_best", message)
     for key in ("histograms", "recorders"):
         if getattr(telemetry, key):
-            yield f"telemetry.{key}: nothing is recorded without a logdir; give one, or leave it out"
+            message = "nothing is recorded without a logdir; give one, or leave it out"
+            yield Finding("setting", f"telemetry.{key}", message)
 
 
-def _of_stream(scenario: Scenario, env: Description) -> Iterator[str]:
+def _of_stream(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Yield what a stream of examples does with a setting that is meant for something else."""
     for name, agent in scenario.agents.items():
         if agent.acts and not agent.needs_rewards:
-            yield (
-                f"agents.{name}.acts: actions change nothing in a data set, and this agent learns from its target alone; "
-                "leave it out"
+            yield Finding(
+                "setting",
+                f"agents.{name}.acts",
+                "actions change nothing in a data set, and this agent learns from its target alone; "
+                "leave it out",
             )
     batch, split = scenario.training.batch, "train"
     if 0 < env.example_counts.get(split, 0) < batch:
         count = env.example_counts[split]
-        yield (
-            f"training.batch: {batch:,} is more than the {count:,} examples of {split}: every step has some of them several "
-            f"times; set {count} or fewer"
+        yield Finding(
+            "setting",
+            "training.batch",
+            f"{batch:,} is more than the {count:,} examples of {split}: every step has some of them several "
+            f"times; set {count} or fewer",
         )
 
 
@@ -151,10 +166,10 @@ def advice_on_a_run(scenario: Scenario, env: Description, *, saved: bool) -> lis
     locked = scenario.model_copy(update={"channels": channels})
     warned = [finding for finding in findings(scenario, [locked]) if not finding.unused]
     warned += [finding for finding in findings(scenario) if finding.unused]
-    return in_lines(warned) + _beside_its_environment(scenario, env, saved=saved, acts=False)
+    return in_lines([*warned, *_beside_its_environment(scenario, env, saved=saved, acts=False)])
 
 
-def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
+def _weak_signals(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of decoupled channels, the most usual causes of what decoupling costs: one line for each cause."""
     goals = (goal for agent in scenario.agents.values() for goal in agent.objectives.values())
     targets = dict.fromkeys(goal.target for goal in goals if goal.labels)
@@ -177,10 +192,11 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
         says, fix = fast_predictor(scenario, channel)
         if says:
             names_by_line.setdefault(f"{says}; try {fix}", []).append(channel.name)
-    yield from (f"{listed('channel', names)}: {line}" for line, names in names_by_line.items())
+    for line, names in names_by_line.items():
+        yield from about("channel", names, line)
 
 
-def _begins_shut(scenario: Scenario, env: Description) -> Iterator[str]:
+def _begins_shut(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of gates that are shut at first where a policy's sender has an objective of its own, and so learns in one pass.
 
     A kind, gate or passes other than the defaults are a decision.
@@ -193,14 +209,16 @@ def _begins_shut(scenario: Scenario, env: Description) -> Iterator[str]:
         if once and sender.objectives and not decided and scenario.relations.gated(channel):
             names.append(channel.name)
     if names:
-        yield (
-            f"{listed('channel', names)}: one pass per window, because the sender has an objective of its own, and a gate that "
+        yield from about(
+            "channel",
+            names,
+            "one pass per window, because the sender has an objective of its own, and a gate that "
             "begins shut, as with detached; set coupling: locked, leave out the sender's objective, or keep it with "
-            "gradient.gate: skill"
+            "gradient.gate: skill",
         )
 
 
-def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
+def _long_steps(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of learning rates that take parameters far from where networks compute, in one step: the loss stays finite."""
     names_by_line: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
@@ -211,48 +229,55 @@ def _long_steps(scenario: Scenario, env: Description) -> Iterator[str]:
         if agent.learn is not False and optimiser.lr >= _LONG_STEP and optimiser.unit_steps:
             line = f"its learning rate, {optimiser.lr:g}, is about what a step of {optimiser.kind} adds to each parameter; lower it"
             names_by_line.setdefault(line, []).append(name)
-    yield from (f"{listed('agent', names)}: {line}" for line, names in names_by_line.items())
+    for line, names in names_by_line.items():
+        yield from about("agent", names, line)
 
 
-def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
+def _wide(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of arrays of classes that are rather quantities: they enter networks one-hot; and the reverse."""
     for name, agent in scenario.agents.items():
         signals = [env.signals.get(observed) for observed in agent.observes]
         if agent.categories == "index" and all(
             signal is None or signal.classes is None for signal in signals
         ):
-            yield f"agent {name}: categories is not used by an agent that observes no classes"
+            yield Finding("agent", name, "categories is not used by an agent that observes no classes")
         for observed, signal in zip(agent.observes, signals, strict=True):
             if signal is None or signal.classes is None:
                 continue
             values = f"{prod(signal.shape):,} values of {signal.classes:,} classes each"
             if agent.categories == "index":
                 if agent.layers is not None and signal.classes > 2:
-                    yield (
-                        f"agent {name}: '{observed}' enters as numbers, 0 to {signal.classes - 1:,}, and its "
+                    yield Finding(
+                        "agent",
+                        name,
+                        f"'{observed}' enters as numbers, 0 to {signal.classes - 1:,}, and its "
                         f"{agent.layers.kind} treats them as quantities; use `categories: one_hot`, or your own network "
-                        "that embeds them"
+                        "that embeds them",
                     )
             elif signal.shape and prod(signal.input_shape) > _WIDE:
-                yield (
-                    f"agent {name}: '{observed}' enters as {prod(signal.input_shape):,} zeros and ones: {values}; if "
-                    "they are quantities, give floats, and for a network that embeds them `categories: index`"
+                yield Finding(
+                    "agent",
+                    name,
+                    f"'{observed}' enters as {prod(signal.input_shape):,} zeros and ones: {values}; if "
+                    "they are quantities, give floats, and for a network that embeds them `categories: index`",
                 )
 
 
-def _one_class(scenario: Scenario, env: Description) -> Iterator[str]:
+def _one_class(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of targets of a single class, which every network predicts from the beginning."""
     for name, agent in scenario.agents.items():
         for goal in agent.objectives.values():
             target = env.signals.get(goal.target or "")
             if goal.classifies and target is not None and target.classes == 1:
-                yield (
-                    f"agent {name}: its target '{goal.target}' has one class, so that its loss is always 0 and nothing is learned; check "
-                    f"the labels, or give the number of classes, such as classes={{'{goal.target}': 10}}"
+                yield Finding(
+                    "agent",
+                    name,
+                    f"its target '{goal.target}' has one class, so that its loss is always 0 and nothing is learned; check "
+                    f"the labels, or give the number of classes, such as classes={{'{goal.target}': 10}}",
                 )
 
 
-def warn_10_kickback(scenario: Scenario, env: Description) -> Iterator[str]:
+def warn_10_kickback(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of channels that bring back the sum of errors, where all of them are of classes and add up to zero."""
     for channel in scenario.channels:
         feedback = channel.feedback
@@ -268,10 +293,14 @@ def warn_10_kickback(scenario: Scenario, env: Description) -> Iterator[str]:
             kinds = " and ".join(
                 dict.fromkeys(with_article(name_of(objective.kind)) for objective in objectives)
             )
-            yield f"channel {channel.name}: {feedback.kind} returns nothing: the errors of {of!r}, {kinds}, add up to 0; use dfa"
+            yield Finding(
+                "channel",
+                channel.name,
+                f"{feedback.kind} returns nothing: the errors of {of!r}, {kinds}, add up to 0; use dfa",
+            )
 
 
-def _late(scenario: Scenario, env: Description) -> Iterator[str]:
+def _late(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of objectives whose messages are about an example that is no longer shown."""
     over = env.episode_steps == env.hold  # `_over` is about these
     if not env.is_stream or over or sum(channel.link.delay for channel in scenario.channels) < env.hold:
@@ -301,21 +330,25 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
         late = [(steps, source) for steps, source in observers if steps >= env.hold and source != name]
         if late:
             steps, source = min(late)
-            yield (
-                f"agent {name}: receives what '{source}' observed {with_count(steps, 'step')} later, when another example is shown "
-                f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
+            yield Finding(
+                "agent",
+                name,
+                f"receives what '{source}' observed {with_count(steps, 'step')} later, when another example is shown "
+                f"(hold {env.hold}); give it `align`, or the environment a longer `hold`",
             )
 
 
-def _over(scenario: Scenario, env: Description) -> Iterator[str]:
+def _over(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of aligned objectives that count at an example's last step, which reaches them after its episode's end."""
     lags = _lags(scenario) if env.is_stream and env.episode_steps == env.hold else {}
     for name, agent in scenario.agents.items():
         late = any(goal.read != "each" for goal in agent.objectives.values())
         if late and agent.align and lags.get(name):
-            yield (
-                f"agent {name}: receives an example's last step {with_count(lags[name], 'step')} later, when its episode has ended, "
-                "so its objective never counts; remove the delays, or use `read: each`"
+            yield Finding(
+                "agent",
+                name,
+                f"receives an example's last step {with_count(lags[name], 'step')} later, when its episode has ended, "
+                "so its objective never counts; remove the delays, or use `read: each`",
             )
 
 
@@ -368,14 +401,14 @@ class _Seldom(NamedTuple):
     fix: str
 
 
-def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
+def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of agents that learn seldom: at no step of the training, or in less than 100 of at least as many steps.
 
     A sender to a policy that learns often, from passes over the same windows, learns as seldom as policies ask of it.
     """
     for seldom, names in _learning_seldom(scenario, env).items():
         if (line := _line_of_seldom(scenario, env, seldom, names)) is not None:
-            yield f"{listed('agent', names)}: {line}"
+            yield from about("agent", names, line)
 
 
 def _learning_seldom(scenario: Scenario, env: Description) -> dict[_Seldom, list[str]]:
@@ -454,7 +487,7 @@ def _fix_of_window(clocks: Sequence[ClockSpec], *, usual: bool) -> str:
     return f"use a {shorter} {' or '.join(keys)}, or train for longer" if keys else "train for longer"
 
 
-def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
+def _lost_credit(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of locked channels of whose messages at least half are read in a later window, where their credit ends."""
     sent_in: dict[str, list[ChannelSpec]] = {}
     for channel in scenario.channels:
@@ -478,13 +511,15 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
             in_time = 0 if last is None else bisect_right(sent, last - delay)
             lost = len(sent) - in_time
             if lost and 2 * lost >= len(sent) and delay < length:
-                yield (
-                    f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
-                    "their credit is lost; use a longer unroll, or `unroll: episode`"
+                yield Finding(
+                    "channel",
+                    channel.name,
+                    f"{lost} of {len(sent)} messages of a window are read after its end, where "
+                    "their credit is lost; use a longer unroll, or `unroll: episode`",
                 )
 
 
-def _never_back(scenario: Scenario, env: Description) -> Iterator[str]:
+def _never_back(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of couplings that only use returned gradients, and whose senders learn before any can be back."""
     from antiphon.engine.build.shapes import read_mode_of  # it needs torch, which help does not load
 
@@ -508,9 +543,11 @@ def _never_back(scenario: Scenario, env: Description) -> Iterator[str]:
         fits = (n for n in lengths if _is_ever_back(times, sender, StepWindows.of_ticks(sender, n)))
         unroll = next(fits, None)
         clock = "a longer unroll" if unroll is None else f"clock: {{unroll: {unroll}}}"
-        yield (
-            f"channel {channel.name}: no gradient is back before '{name}' learns, and coupling {coupling.name} uses none but "
-            f"returned ones; set `waits = True` in its class, or give '{name}' {clock}"
+        yield Finding(
+            "channel",
+            channel.name,
+            f"no gradient is back before '{name}' learns, and coupling {coupling.name} uses none but "
+            f"returned ones; set `waits = True` in its class, or give '{name}' {clock}",
         )
 
 
@@ -523,7 +560,7 @@ def _is_ever_back(times: Timetable, sender: Clock, windows: WindowGrid) -> bool:
     return False
 
 
-def _sparing(scenario: Scenario, env: Description) -> Iterator[str]:
+def _sparing(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """A warning of a policy with the defaults of its passes and windows, in few steps of a Gymnasium environment.
 
     It is measured there, for single agents (docs/policies.md); a run of fewer steps is a trial.
@@ -540,10 +577,14 @@ def _sparing(scenario: Scenario, env: Description) -> Iterator[str]:
     if agent.clock.unroll == POLICY_WINDOW and agent.layers == policy_network():
         training = f"training: {{batch: 16, steps: {steps // 16}}}"
         keys = f"objective: {{kind: {name_of(goal.kind)}, epochs: 10}}, clock: {{unroll: 64}}, {training}"
-        yield f"agent {name}: {steps:,} environment steps are few; more is learned from each, in 2 to 4 times the time, with {keys}"
+        yield Finding(
+            "agent",
+            name,
+            f"{steps:,} environment steps are few; more is learned from each, in 2 to 4 times the time, with {keys}",
+        )
 
 
-def _unmasked(scenario: Scenario, env: Description) -> Iterator[str]:
+def _unmasked(scenario: Scenario, env: Description) -> Iterator[Finding]:
     for name, agent in scenario.agents.items():
         goal, prefix = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
         mask = f"{prefix}action_mask"
@@ -555,10 +596,12 @@ def _unmasked(scenario: Scenario, env: Description) -> Iterator[str]:
             and mask in env.signals
         ):
             line = f"the environment has '{mask}', and the policy may choose what is not legal"
-            yield f"agent {name}: {line}; write objective: {{kind: {name_of(goal.kind)}, mask: {mask}}}"
+            yield Finding(
+                "agent", name, f"{line}; write objective: {{kind: {name_of(goal.kind)}, mask: {mask}}}"
+            )
 
 
-def _unobserved(scenario: Scenario, env: Description) -> Iterator[str]:
+def _unobserved(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """A warning of parts of an observation that no agent reads, such as a goal: in environments whose signals are all meant for
     whoever acts."""
     kind = scenario.env.id.partition("/")[0] if isinstance(scenario.env, EnvSpec) else ""
@@ -576,10 +619,14 @@ def _unobserved(scenario: Scenario, env: Description) -> Iterator[str]:
         if not parts or name.startswith(parts)
     ]
     if unread:
-        yield f"env: no agent observes {', '.join(unread)}; add what the policy needs to its observes"
+        yield Finding(
+            "setting",
+            "env",
+            f"no agent observes {', '.join(unread)}; add what the policy needs to its observes",
+        )
 
 
-def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
+def _untaken(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """A warning of actions of an environment that no agent takes, where agents take others."""
     parts = getattr(env.action_space, "spaces", None)  # of a Dict
     acting = [agent.acts for agent in scenario.agents.values() if isinstance(agent.acts, str)]
@@ -592,7 +639,11 @@ def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
         and not any(f"{action}.".startswith(f"{act}.") or act.startswith(f"{action}.") for act in acting)
     ]
     if untaken:
-        yield f"env: no agent acts for {', '.join(untaken)}, which acts at random; give an agent `acts` with its name"
+        yield Finding(
+            "setting",
+            "env",
+            f"no agent acts for {', '.join(untaken)}, which acts at random; give an agent `acts` with its name",
+        )
 
 
 def _has_choice(space: spaces.Space[Any]) -> bool:
@@ -603,7 +654,7 @@ def _has_choice(space: spaces.Space[Any]) -> bool:
     return not isinstance(space, spaces.Discrete) or space.n > 1
 
 
-def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
+def _few_turns(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """A warning of policies whose windows have about one turn: they learn from all but the last (rule 38a)."""
     takers = sum(name.startswith(f"{TURN}.") for name in env.signals)
     names = []
@@ -618,34 +669,38 @@ def _few_turns(scenario: Scenario, env: Description) -> Iterator[str]:
         ):
             names.append(name)
     if names:
-        yield (
-            f"agents {', '.join(names)}: {takers} agents take turns, so their windows have about one turn, and a policy does not "
-            f"learn from the last turn of a window; set clock.unroll to {4 * takers} or more"
+        yield from about(
+            "agent",
+            names,
+            f"{takers} agents take turns, so their windows have about one turn, and a policy does not "
+            f"learn from the last turn of a window; set clock.unroll to {4 * takers} or more",
         )
 
 
-def _in_step(scenario: Scenario, env: Description) -> Iterator[str]:
+def _in_step(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """A warning of log entries that are all of the last step of an episode, where messages and gradients may be unlike the others."""
     period, length = scenario.telemetry.period, env.episode_steps or 1
     is_set = "period" in scenario.telemetry.model_fields_set
     if is_set and length > 1 and period % length == 0:
-        yield (
-            f"telemetry.period: {period} is a multiple of an episode's {length} steps, so every log entry is of an episode's last step; "
-            f"set {period + 1}"
+        yield Finding(
+            "setting",
+            "telemetry.period",
+            f"{period} is a multiple of an episode's {length} steps, so every log entry is of an episode's last step; "
+            f"set {period + 1}",
         )
 
 
-def _mixed(scenario: Scenario, env: Description) -> Iterator[str]:
+def _mixed(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of aligned agents whose messages were made from different examples."""
     lags = _lags(scenario)
     for name, agent in scenario.agents.items():
         age_by_channel = {c.name: lags[c.sender] + c.link.delay for c in scenario.inputs_of(name)}
         if agent.align and len(set(age_by_channel.values())) > 1:
             ages = ", ".join(f"{channel} {steps}" for channel, steps in age_by_channel.items())
-            yield f"agent {name}: is aligned, but its messages are of different steps ({ages} old)"
+            yield Finding("agent", name, f"is aligned, but its messages are of different steps ({ages} old)")
 
 
-def _one_object(scenario: Scenario, env: Description) -> Iterator[str]:
+def _one_object(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of parameters that are one object in the networks of several agents, which torch would train as one."""
     names_by_parameter: dict[int, dict[str, str]] = {}
     for name, agent in scenario.agents.items():
@@ -661,9 +716,11 @@ def _one_object(scenario: Scenario, env: Description) -> Iterator[str]:
             and (None in shares or len(shares) > 1)
             and not any(names <= group for group in tied)
         ):
-            yield (
-                f"agents {', '.join(agents)}: their networks have parameters in common, of which each agent trains a copy; to "
-                f"train them as one, write share: [[{', '.join(agents.values())}], …], or else give each agent its own module"
+            yield from about(
+                "agent",
+                agents,
+                f"their networks have parameters in common, of which each agent trains a copy; to "
+                f"train them as one, write share: [[{', '.join(agents.values())}], …], or else give each agent its own module",
             )
             return
 
@@ -689,7 +746,7 @@ def _lags(scenario: Scenario) -> dict[str, int]:
     return total_lags
 
 
-def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[str]:
+def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of cycles of delayed channels: each gradient waits for the next one, so none ever comes."""
     group_of = scenario.relations.learning
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
@@ -698,16 +755,22 @@ def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[st
             continue
         ends = group_of[channel.sender], group_of[channel.receiver]
         if ends[0] == ends[1]:
-            yield f"channel {channel.name}: is delayed within a learning group, and returns nothing; make it locked"
+            yield Finding(
+                "channel",
+                channel.name,
+                "is delayed within a learning group, and returns nothing; make it locked",
+            )
         else:
             graph.add_edge(*ends)
     for component in nx.strongly_connected_components(graph):
         if len(component) > 1:
-            names = ", ".join(sorted(name for members in component for name in members))
-            yield f"agents {names}: wait for each other's gradients over delayed channels, and never learn"
+            names = sorted(name for members in component for name in members)
+            yield from about(
+                "agent", names, "wait for each other's gradients over delayed channels, and never learn"
+            )
 
 
-_RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]] = {
+_RULES: Mapping[Callable[[Scenario, Description], Iterable[Finding]], Sequence[str]] = {
     _late: ("channels.link.delay",),
     _over: ("channels.link.delay",),
     _lost_credit: ("channels.coupling",),

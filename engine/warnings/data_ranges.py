@@ -12,7 +12,7 @@ from antiphon.envs.registry import make
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import ExampleStream
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.scenario_warnings import listed
+from antiphon.scenarios.scenario_warnings import Finding, about
 
 _AT_ONCE = 4096
 """Examples whose range is read at once."""
@@ -21,7 +21,7 @@ _BITS = 1.5 / _WHITE
 """Above the largest of bytes of zeros and ones, as these enter: 1 / 255."""
 
 
-def of_ranges(scenario: Scenario, env: Description) -> list[str]:
+def of_ranges(scenario: Scenario, env: Description) -> list[Finding]:
     """Return a line about each signal of data in memory that is bytes of 0 and 1, and each float target of bits that is no bits."""
     observers: dict[str, list[str]] = {}
     coders: dict[str, list[str]] = {}
@@ -36,19 +36,23 @@ def of_ranges(scenario: Scenario, env: Description) -> list[str]:
     floats = {name for name, signal in env.signals.items() if signal.classes is None and name in observers}
     pictures = {name for name in floats if (env.signals[name].low, env.signals[name].high) == (0, 1)}
     ranges = _ranges(scenario.env, pictures, (floats & coders.keys()) - pictures)
-    lines = []
+    warnings: list[Finding] = []
     for name, (low, high) in ranges.items():
         if name in pictures and 0 < high < _BITS:
-            lines.append(
-                f"{listed('agent', observers[name])}: '{name}' has bytes of 0 and 1, which enter as 0 and 1/{_WHITE}, as pictures do; "
-                f"pass it as bool for zeros and ones, or as classes={{'{name}': 2}}"
+            warnings += about(
+                "agent",
+                observers[name],
+                f"'{name}' has bytes of 0 and 1, which enter as 0 and 1/{_WHITE}, as pictures do; "
+                f"pass it as bool for zeros and ones, or as classes={{'{name}': 2}}",
             )
         elif name not in pictures and (low < 0 or high > 1):
-            lines.append(
-                f"{listed('agent', coders[name])}: the target '{name}' has numbers from {low:.3g} to {high:.3g}, and this objective codes "
-                "zeros and ones, or what lies between; scale the target, or use regression"
+            warnings += about(
+                "agent",
+                coders[name],
+                f"the target '{name}' has numbers from {low:.3g} to {high:.3g}, and this objective codes "
+                "zeros and ones, or what lies between; scale the target, or use regression",
             )
-    return lines
+    return warnings
 
 
 def _ranges(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from antiphon.engine.build.channels import rate_of
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.scenario_warnings import listed
+from antiphon.scenarios.scenario_warnings import Finding, about
 from antiphon.scenarios.training import OptimiserSpec
 
 _OF_RUN = "begin with a longer training.steps, or set '{}.schedule' to constant"
 
 
-def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[str]:
+def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[Finding]:
     """Return a line about the agents, and one about the channels, whose learning rate is 0 from `training.steps` on.
 
     Args:
@@ -21,8 +21,9 @@ def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[
     line = f"learning rate 0 from step {scenario.training.steps:,} on, the end of its schedule: nothing more is learned; {fix}"
     kinds = {"*": "agent", "*->*": "channel"}
     return [
-        f"{listed(kinds[pattern], names)}: {line.format(pattern)}"
+        finding
         for pattern, names in with_ended_schedules(scenario, until).items()
+        for finding in about(kinds[pattern], names, line.format(pattern))
     ]
 
 

@@ -16,12 +16,13 @@ from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
+from antiphon.scenarios.scenario_warnings import Finding
 
 _MOST_WINDOWS, _MOST_SENT = 64, 1024
 """Windows of a sender, and messages of a window, that are followed until their gradient is back, at most."""
 
 
-def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
+def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of delayed channels of whose gradients at least half are given up."""
     group_of = scenario.relations.learning
     waiting = [
@@ -56,9 +57,11 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
             late = sum(ended > channel.horizon for ended in needed)
             if late and 2 * late >= len(needed):
-                yield (
-                    f"channel {channel.name}: gradients come back up to {max(needed)} windows of '{channel.sender}' later, and "
-                    f"after {channel.horizon} they are dropped; use horizon: {max(needed)}"
+                yield Finding(
+                    "channel",
+                    channel.name,
+                    f"gradients come back up to {max(needed)} windows of '{channel.sender}' later, and "
+                    f"after {channel.horizon} they are dropped; use horizon: {max(needed)}",
                 )
 
 

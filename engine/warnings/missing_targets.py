@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +16,7 @@ from antiphon.envs.sources.tensors import Source
 from antiphon.envs.stream import ExampleStream
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.scenario_warnings import listed
+from antiphon.scenarios.scenario_warnings import Finding, about
 
 _AT_ONCE = 4096
 """Examples that are searched for a target at once."""
@@ -27,7 +27,7 @@ Target = tuple[str, int | None]
 """A target signal, and the class of it that does not count."""
 
 
-def missing_in_data(scenario: Scenario, env: Description) -> list[str]:
+def missing_in_data(scenario: Scenario, env: Description) -> list[Finding]:
     """Return a line about each target that no training example of the user's own data in memory has."""
     agents: dict[Target, list[str]] = {}
     for name, agent in scenario.agents.items():
@@ -36,17 +36,14 @@ def missing_in_data(scenario: Scenario, env: Description) -> list[str]:
                 names = agents.setdefault((goal.target, goal.get("ignore_index")), [])
                 if name not in names:
                     names.append(name)
-    return [
-        _line(
-            agents[target], target[0], f"is missing in all {env.example_counts['train']:,} training examples"
-        )
-        for target in _never_present(scenario.env, agents)
-    ]
+    fact = f"is missing in all {env.example_counts.get('train', 0):,} training examples"
+    missing = _never_present(scenario.env, agents)
+    return [finding for target in missing for finding in _missing(agents[target], target[0], fact)]
 
 
 def missing_in_run(
     scenario: Scenario, env: Description, steps: int, had_target: Callable[[str], bool]
-) -> list[str]:
+) -> list[Finding]:
     """Return a line about each target that no example of a run had; data in memory are searched before it.
 
     Args:
@@ -68,16 +65,16 @@ def missing_in_run(
         is_certain = learns and len(targets) == 1 and waiting.isdisjoint(relations.learning[name])
         if is_certain and (target := targets.pop()) is not None and not had_target(name):
             agents.setdefault(target, []).append(name)
-    return [
-        _line(names, target, f"was missing in all {examples:,} examples of this run")
-        for target, names in agents.items()
-    ]
+    fact = f"was missing in all {examples:,} examples of this run"
+    return [finding for target, names in agents.items() for finding in _missing(names, target, fact)]
 
 
-def _line(names: list[str], target: str, fact: str) -> str:
-    return (
-        f"{listed('agent', names)}: the target '{target}' {fact}, so that nothing is learned from it; check what marks it as "
-        f"missing (-100, the mask _{target}, ignore_index)"
+def _missing(names: list[str], target: str, fact: str) -> Iterator[Finding]:
+    return about(
+        "agent",
+        names,
+        f"the target '{target}' {fact}, so that nothing is learned from it; check what marks it as "
+        f"missing (-100, the mask _{target}, ignore_index)",
     )
 
 

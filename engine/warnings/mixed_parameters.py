@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from antiphon.base.extensions import key_of, name_of
 from antiphon.nets.torch_optimisers import mixes_parameters
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.scenario_warnings import listed
+from antiphon.scenarios.scenario_warnings import Finding, about
 
 
-def of_optimisers(scenario: Scenario) -> Iterator[str]:
+def of_optimisers(scenario: Scenario) -> Iterator[Finding]:
     """Yield a line for each optimiser of locked agents that mixes their parameters: each agent has an estimate of its own."""
     kinds = {}
     names_by_kind = defaultdict[object, list[str]](list)
@@ -25,8 +25,10 @@ def of_optimisers(scenario: Scenario) -> Iterator[str]:
                 names_by_kind[key].append(name)
     for key, spec in kinds.items():
         if mixes_parameters(spec.settings(spec.lr)):
-            yield (
-                f"{listed('agent', names_by_kind[key])}: optimiser {name_of(spec.kind)} computes a step from all parameters that it has, "
+            yield from about(
+                "agent",
+                names_by_kind[key],
+                f"optimiser {name_of(spec.kind)} computes a step from all parameters that it has, "
                 "and locked agents have one each, so they do not learn as one network would; use one whose step is of each "
-                "parameter alone"
+                "parameter alone",
             )

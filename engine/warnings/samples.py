@@ -22,7 +22,7 @@ from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.scenario_warnings import listed
+from antiphon.scenarios.scenario_warnings import Finding, about
 
 _LARGE, _SMALL = 100.0, 1e-3
 """Sizes of the largest number of an observation, root mean square, beyond which it is warned of."""
@@ -39,7 +39,7 @@ Samples = Mapping[str, Tensor]
 """By signal, a few observations, [samples, components]."""
 
 
-def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[str]:
+def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[Finding]:
     """Return the warnings.
 
     Args:
@@ -90,7 +90,7 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     return {name: torch.cat(values) for name, values in values_by_signal.items() if values}, seconds
 
 
-def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[str]:
+def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[Finding]:
     """Warnings of observations whose numbers are far from 1, or whose sizes differ much, by what was seen of them, else by their
     bounds."""
     agents: dict[str, list[str]] = {}
@@ -99,7 +99,7 @@ def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[st
             for line in _wild_of(observer, prefix, env, samples):
                 agents.setdefault(line, []).append(name)
     for line, names in agents.items():
-        yield f"{listed('agent', names)}: {line}"
+        yield from about("agent", names, line)
 
 
 def _observers(agent: AgentSpec) -> Iterator[tuple[str, Observing]]:
@@ -152,7 +152,7 @@ def _bound(env: Description, name: str) -> tuple[float, float] | None:
     return (size, size) if 0 < size < 1e10 else None
 
 
-def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[str]:
+def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[Finding]:
     """Warnings of tied agents that observe the same and read nothing else: they do the same."""
     groups: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
@@ -164,13 +164,15 @@ def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[s
         same = len({scenario.agents[name].observes for name in names}) == 1
         if len(names) > 1 and (same or (all_sampled and all(_equal(views[0], view) for view in views[1:]))):
             number = next((f", such as {name}" for name in env.signals if name.startswith(f"{ID}.")), "")
-            yield (
-                f"{listed('agent', names)}: share parameters ({share}) and observe the same, so that they do the same; let each "
-                f"observe something of its own{number}"
+            yield from about(
+                "agent",
+                names,
+                f"share parameters ({share}) and observe the same, so that they do the same; let each "
+                f"observe something of its own{number}",
             )
 
 
-def _slow(scenario: Scenario, seconds: float) -> Iterator[str]:
+def _slow(scenario: Scenario, seconds: float) -> Iterator[Finding]:
     """Advise other processes where a step of an environment that is not in them is long."""
     spec, batch, cores = scenario.env, scenario.training.batch, os.cpu_count() or 1
     if not isinstance(spec, EnvSpec) or not _LONG < seconds < math.inf or cores == 1 or batch == 1:
@@ -184,9 +186,11 @@ def _slow(scenario: Scenario, seconds: float) -> Iterator[str]:
         key = "vectorization_mode: async" if alone else ""
     if not key:
         return
-    yield (
-        f"env: a step of one environment takes {1e3 * seconds:.2g} ms, and of {batch} one after the other {seconds * batch:.2g} s; "
-        f"{key} takes them in other processes (docs/environments.md)"
+    yield Finding(
+        "setting",
+        "env",
+        f"a step of one environment takes {1e3 * seconds:.2g} ms, and of {batch} one after the other {seconds * batch:.2g} s; "
+        f"{key} takes them in other processes (docs/environments.md)",
     )
 
 

@@ -13,7 +13,7 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from antiphon.base.errors import ScenarioError, ScenarioWarning
+from antiphon.base.errors import ScenarioError, warn_of_scenario
 from antiphon.base.imports import import_allowed, imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
@@ -147,9 +147,7 @@ def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: M
     entry_point_env.close()
     if spaces[0] != spaces[1]:
         line = f"env.autoreset: replaces the vector environment of '{name}', whose observations, actions or rewards differ"
-        warnings.warn(
-            f"{line}; write vectorization_mode: sync, or leave autoreset out", ScenarioWarning, stacklevel=2
-        )
+        warn_of_scenario(f"{line}; write vectorization_mode: sync, or leave autoreset out")
 
 
 def _nearest(name: str) -> str:

@@ -61,6 +61,7 @@ from antiphon.scenarios import Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.scenario_warnings import in_lines
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.metrics import Metric
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE, lineage_document
@@ -230,7 +231,7 @@ class PopulationRun(Observer):
         of_scenario = [] if start else advice(self.scenario, self._request.variants)
         fix = f"resume with {_CONSTANT}, or {self._longer}"
         of_members = advice_on_members(self.spec, self.until, start=start)
-        return [*of_scenario, *of_members, *ended_schedules(self.scenario, self.until, fix)]
+        return [*of_scenario, *in_lines([*of_members, *ended_schedules(self.scenario, self.until, fix)])]
 
     @property
     def _longer(self) -> str:

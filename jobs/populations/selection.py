@@ -22,6 +22,7 @@ from antiphon.jobs.environment_metrics import metrics_of_environment
 from antiphon.jobs.studies.scoring import unknown_metric_line
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
+from antiphon.scenarios.scenario_warnings import Finding
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
 _ERRORS = 2.0
@@ -133,7 +134,7 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     return values_by_member
 
 
-def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[str]:
+def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[Finding]:
     """Return a warning for each parameter that is the same for all members at first, and one if selection comes too late.
 
     Args:
@@ -142,9 +143,11 @@ def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[str]:
         start: The steps that they have done: the first values of some that have begun can no longer be changed.
     """
     drawn, every = initial_values(spec), 0 if spec.select is None else spec.select.every
-    late = f"select.every: {every:,} steps, but members are trained for {until:,}: none is replaced"
+    message = f"{every:,} steps, but members are trained for {until:,}: none is replaced"
+    late = Finding("setting", "select.every", message)
+    fix = "give more values, a range {from: …, to: …} or another seed"
     alike = [
-        f"vary.{name}: all {spec.members} members begin with {drawn[0][name]:g}; give more values, a range {{from: …, to: …}} or another seed"
+        Finding("setting", f"vary.{name}", f"all {spec.members} members begin with {drawn[0][name]:g}; {fix}")
         for name in ([] if start else spec.vary)
         if len({values[name] for values in drawn}) == 1
     ]

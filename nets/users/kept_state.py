@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import copy
 import types
-import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from torch import nn
 
-from antiphon.base.errors import ScenarioWarning
+from antiphon.base.errors import warn_of_scenario
 from antiphon.nets.users.outlines import ClassChanges, Outlines
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
@@ -45,7 +44,7 @@ class KeptState:
             line = (
                 "holds more objects than are compared; what changes in the others is neither seen nor saved"
             )
-            warnings.warn(f"{type(user_object).__name__}: {line}", ScenarioWarning, stacklevel=2)
+            warn_of_scenario(f"{type(user_object).__name__}: {line}")
 
     @property
     def is_lost(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -197,6 +198,9 @@ def test_what_shows_when_it_is_built_is_warned_of_as_all_else(here: Path, cli: C
             warnings.simplefilter("always")
             cli(words)
         assert (cli.out + cli.err).splitlines().count(line) == 1
+    (facts,) = Path("runs").glob("*/run.json")
+    for found in (cli.json("show s.yaml"), json.loads(facts.read_text())):
+        assert found["warnings"].count(line.removeprefix("warning: ")) == 1
 
 
 def test_updates_of_agents_are_counted_and_few_of_many_steps_warned_of(here: Path, cli: Commands) -> None:
