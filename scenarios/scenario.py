@@ -45,7 +45,7 @@ from antiphon.base.spec import (
 from antiphon.base.spellings import either_spelling, spelled, standard_keys
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.env_spec import EnvSpec, is_environment
 from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
@@ -469,17 +469,18 @@ class Template:
     def with_couplings(self) -> Template:
         """Return the template with variants `locked`, `decoupled` and `detached` of its decoupled channels, if it has no variants.
 
-        If its agents classify one target and the channels have one kind of gradient, there is also a variant `local`.
+        If its agents classify one target and the channels have one kind of gradient, there is also a variant `local`. A template whose
+        own parameter is the coupling of a channel has no variants: another channel's would compare what the parameter makes of this one.
         """
         if self.variants or {"coupling", "gradient"} & self.parameters.keys():
             return self
         self.resolve()  # what is not accepted is refused first
         body = copy.deepcopy(dict(self.document.data))
-        channels = [body["channel"]] if "channel" in body else list(body.get("channels", ()))
+        channels = _couplings_written(body)
+        if any(coupling.startswith("$") for _, coupling in channels):
+            return self
         chosen = [
-            channel
-            for channel in channels
-            if channel.get("coupling", DEFAULT) == DEFAULT and "key" not in channel
+            channel for channel, coupling in channels if coupling == DEFAULT and channel.get("key") != STATE
         ]
         objectives = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
         targets = {
@@ -487,17 +488,15 @@ class Template:
             for objective in objectives
             if isinstance(objective, dict) and "target" in objective
         }
-        specs = [
-            ObjectiveSpec.spec_of(objective["kind"])
-            for objective in objectives
-            if isinstance(objective, dict)
-        ]
-        classify = all(spec.labels for spec in specs)
+        goals = [objective["kind"] for objective in objectives if isinstance(objective, dict)]
+        classify = all(not goal.startswith("$") and ObjectiveSpec.spec_of(goal).labels for goal in goals)
         gradients = [
             written if isinstance(written := channel.get("gradient", {}), dict) else {"kind": written}
             for channel in chosen
         ]
-        kinds = {gradient.get("kind", "linear") for gradient in gradients}
+        kinds = {_kind_written(gradient, "linear") for gradient in gradients}
+        alike = len(targets) == len(kinds) == 1 < len({*kinds, "local"})
+        alike = alike and not any(kind.startswith("$") for kind in kinds)
         couplings = (Locked.name, DEFAULT, Detached.name)
         parameters = {"coupling": ParameterSpec(choices=couplings, default=DEFAULT)}
         variants: dict[str, dict[str, Any]] = {
@@ -505,7 +504,7 @@ class Template:
         }
         for channel, gradient in zip(chosen, gradients, strict=True):
             channel["coupling"] = "$coupling"
-            if len(targets) == len(kinds) == 1 and classify:
+            if alike and classify:
                 channel["gradient"] = {**gradient, "kind": "$gradient", "target": next(iter(targets))}
                 variants["local"] = {"gradient": "local"}
                 kind = next(iter(kinds))
@@ -666,6 +665,22 @@ def _located(document: Document, read_rest: Callable[[dict[str, Any]], object]) 
         problems = Problems(with_all_unknown_keys(located, document.data, read_rest).separate())
         problems.sort(key=lambda problem: problem.line(document.lines) or 0)
         raise problems.as_one() from None
+
+
+def _couplings_written(body: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Return the sections of a document that are channels, each with the name of its coupling: of generated ones, of some of these, and written."""
+    sections = [(channel, channel) for channel in body.get("channels", ())]
+    if (generated := body.get("channel")) is not None:
+        some = generated.get("split", {})
+        sections += [(generated, generated)]
+        sections += [(some, {**generated, **some})] * any(key in some for key in ("coupling", "gradient"))
+    return [(section, _kind_written(whole.get("coupling"), DEFAULT)) for section, whole in sections]
+
+
+def _kind_written(section: Any, default: str) -> str:
+    """Return the kind that a section names by a word or by its key; where it names none, the default."""
+    kind = section.get("kind") if isinstance(section, dict) else section
+    return default if kind is None else str(kind)
 
 
 def _value_at(section: Any, key: str) -> Any:

@@ -28,6 +28,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/running/test_own_recorders.py::test_one_that_fails_is_a_line_with_its_method[metrics]",
     ),
     Fault(
+        "scenarios-a-channel-with-a-key-keeps-its-coupling-in-the-variants",
+        "scenarios/scenario.py",
+        'channel.get("key") != STATE',
+        '"key" not in channel',
+        "tests/scenarios/test_template.py::test_every_decoupled_channel_has_the_coupling_of_a_variant[keys]",
+    ),
+    Fault(
         "scenarios-a-zero-delay-cycle-is-allowed",
         "scenarios/checks.py",
         "    if stuck:\n        cycle = cycle_among(stuck, undelayed(relations.channels))",

@@ -157,6 +157,74 @@ def test_a_section_that_is_no_list_is_one_line(value: str) -> None:
         ).with_couplings()
 
 
+COMPARED = """
+scenario: compared
+env: antiphon/Digits-v0
+agents:
+  eye: {observes: [image]}
+  mind: {observes: [image], network: gru, objective: {kind: GOAL, target: label}}
+channels: [CHANNELS]
+"""
+CHAINED = """
+graph: {kind: chain, agents: 3, split: 1}
+agent: {observes: [image]}
+channel: {size: 4, split: {size: 4, SPLIT}}
+"""
+
+
+def couplings(channels: str, goal: str = "classification", more: str = "") -> dict[str, list[str]]:
+    text = COMPARED.replace("CHANNELS", channels).replace("GOAL", goal) + more
+    template = Template.from_yaml(text).with_couplings()
+    return {
+        variant: [f"{channel.coupling.name} {channel.gradient.kind}" for channel in scenario.channels]
+        for variant in template.variants
+        for scenario in [template.resolve(variant)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("channels", "more", "count"),
+    [
+        ("{from: eye, to: mind}, {from: eye, to: mind, key: 1, size: 3}", "", 2),
+        ("{from: eye, to: mind, coupling: {kind: decoupled}}", "", 1),
+        ("{from: eye, to: mind}", CHAINED.replace("SPLIT", "coupling: decoupled"), 3),
+        ("{from: eye, to: mind}", CHAINED.replace("SPLIT", "gradient: {context: [image]}"), 3),
+    ],
+    ids=["keys", "mapping", "generated beside written", "some of the generated"],
+)
+def test_every_decoupled_channel_has_the_coupling_of_a_variant(channels: str, more: str, count: int) -> None:
+    found = couplings(channels, more=more)
+    kinds = {"locked": "linear", "decoupled": "linear", "detached": "linear"}
+    expected = {name: [f"{name} {kind}"] * count for name, kind in kinds.items()}
+    assert found == {**expected, "local": ["decoupled local"] * count}
+
+
+def test_a_state_has_its_own_coupling_in_every_variant() -> None:
+    found = couplings("{from: eye, to: mind}, {from: mind, to: mind, key: state, coupling: detached}")
+    assert [kinds[1] for kinds in found.values()] == ["detached linear"] * 4
+    found = couplings("{from: eye, to: mind}, {from: mind, to: mind, key: state}")
+    assert found["locked"] == ["locked linear", "decoupled linear"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "goal", "choices", "variants"),
+    [
+        ("{from: eye, to: mind, gradient: $own}", "classification", "[linear, mlp]", 3),
+        ("{from: eye, to: mind, gradient: {kind: $own}}", "classification", "[linear, mlp]", 3),
+        ("{from: eye, to: mind}", "$own", "[classification, regression]", 3),
+        ("{from: eye, to: mind, coupling: $own}", "classification", "[decoupled, locked]", 0),
+        ("{from: eye, to: mind, gradient: {kind: local, target: label}}", "classification", "", 3),
+    ],
+    ids=["gradient", "kind of gradient", "objective", "coupling", "local itself"],
+)
+def test_what_a_parameter_sets_is_not_compared_with_a_local_loss(
+    channels: str, goal: str, choices: str, variants: int
+) -> None:
+    first = choices[1:].partition(",")[0]
+    more = f"parameters: {{own: {{choices: {choices}, default: {first}}}}}" if choices else ""
+    assert list(couplings(channels, goal, more)) == ["locked", "decoupled", "detached"][:variants]
+
+
 def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"scenario: caf\xe9\n")
