@@ -375,6 +375,7 @@ def _ablated(
             for name, deliver in without:
                 after = evaluated.scores(batch, deliver, progress)
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
+    replacement.check(names)
     readouts, count = running.scenario.readouts, sum(evaluated.rows)
     shown = _map(lambda metric, rows: rows.nanmean().item(), _joined(intact))
     ablation = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
@@ -423,9 +424,17 @@ class _Replacement:
         """Return a function from a step and the messages sent, [rows, size], to what replaces them."""
         return lambda stamp, message: torch.zeros_like(message)
 
+    def check(self, channels: Sequence[str]) -> None:
+        """Raise a ScenarioError where messages of one of some channels could be replaced by no other, in any batch."""
+
 
 class _Resampled(_Replacement):
     """The messages of other rows, along one random cycle through all rows of the batch."""
+
+    def __init__(self, evaluated: _Evaluated) -> None:
+        super().__init__(evaluated)
+        if max(evaluated.rows) < 2:
+            raise ScenarioError("ablate: resample needs messages of another example; use 2 examples or more")
 
     def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
         seed, rows = self.evaluated.seeds[batch], self.evaluated.rows[batch]
@@ -470,13 +479,15 @@ class _OtherSteps(_Replacement):
 
     What is sent n-th in an episode is replaced by what was sent a random number of messages later, around the episode: of each
     environment another number, the same at all steps. So a message keeps what holds for its whole episode, and loses what
-    holds for its step.
+    holds for its step. The only message of an episode stays.
     """
 
     def __init__(self, evaluated: _Evaluated) -> None:
         super().__init__(evaluated)
         self._sent: dict[str, dict[int, Tensor]] = {}
         """Messages by channel and step, of the newest batch."""
+        self._replaced: set[str] = set()
+        """The channels of which an episode had several messages."""
 
     def watch(self, batch: int) -> Deliver:
         self._sent.clear()
@@ -487,15 +498,15 @@ class _OtherSteps(_Replacement):
         return message
 
     def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
-        sent, lengths = self._sent[channel], self.evaluated.lengths
+        sent, lengths = self._sent.get(channel), self.evaluated.lengths
         assert lengths is not None  # `check_measured` refuses examples
+        if sent is None:  # all episodes of the batch end before its first message
+            return lambda stamp, message: message
         messages = torch.stack(list(sent.values()))
         lengths = lengths.to(messages.device)
         counts = (torch.tensor(list(sent), device=messages.device).unsqueeze(1) < lengths).sum(0)
-        if int(counts.max()) < 2:
-            raise ScenarioError(
-                f"ablate: step needs episodes with several messages over '{channel}', which sends one in each; use resample"
-            )
+        if int(counts.max()) > 1:
+            self._replaced.add(channel)
         position_by_stamp = {stamp: position for position, stamp in enumerate(sent)}
         chance = uniform(seed_for(self.evaluated.seeds[batch], "ablation"), 0, len(lengths)).to(
             messages.device
@@ -509,6 +520,13 @@ class _OtherSteps(_Replacement):
             return messages[(position + further) % counts.clamp_min(1), rows]
 
         return shifted
+
+    def check(self, channels: Sequence[str]) -> None:
+        for channel in channels:
+            if channel not in self._replaced:
+                raise ScenarioError(
+                    f"ablate: step needs episodes with several messages over '{channel}', which sends one in each at most; use resample"
+                )
 
 
 _REPLACEMENTS: dict[str, type[_Replacement]] = {

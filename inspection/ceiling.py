@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.mask import NONE, Mask
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.examples import encode
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.feature_table import install_in
@@ -25,6 +25,8 @@ _PER_FEATURE = 100
 """Samples gathered for every number that a prediction is made from; of half of them a map of 1 / 50 too few
 degrees of freedom is fitted, so that its R^2 falls short by 0.02 of what it leaves unexplained."""
 _MOST_FEATURES = 4096
+_EMPTY = 64
+"""Messages of a channel after which it is left out, where none has arrived with a prediction."""
 _PENALTIES = (1e-12, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge penalties tried, as shares of the largest eigenvalue."""
 
@@ -61,7 +63,7 @@ def ceilings(
 
     Samples are gathered over the next steps, 100 per input feature of the prediction. The linear map is fitted on one half
     of them, by ridge regression with a penalty found by generalised cross-validation; the other half is scored. Messages
-    that the link loses are left out.
+    that the link loses are left out, and those that are not sent or that no tick may read.
 
     Args:
         simulation: The simulation to measure; no bit of it changes.
@@ -69,7 +71,8 @@ def ceilings(
         ahead: Further steps whose losses count in a true gradient; None: as many as the messages can reach.
 
     Returns:
-        By channel, without channels whose message and context have more than 4,096 features together.
+        By channel, without channels whose message and context have more than 4,096 features together, and channels of which 64
+        messages gave no sample, as where the link loses all.
 
     Raises:
         ScenarioError: There is no such channel, it has no predictor, or `ahead` is below 0.
@@ -92,8 +95,9 @@ def ceilings(
         pairs = {name: _example(rollout.system, name, message) for name, message in rollout.sent.items()}
         rollout.run(world, horizon)
         for name, true in rollout.gradients().items():
-            samples[name].add(pairs[name], true, rollout.sent[name].fate.lost)
-    return {name: gathered.score() for name, gathered in samples.items()}
+            sent = rollout.sent[name]
+            samples[name].add(pairs[name], true, sent.creditable & ~sent.fate.lost)
+    return {name: gathered.score() for name, gathered in samples.items() if gathered.rows}
 
 
 @torch.no_grad()
@@ -128,24 +132,28 @@ class _Samples:
         self.inputs: list[Tensor] = []
         self.true: list[Tensor] = []
         self.synthetic: list[Tensor] = []
+        self.messages = 0
 
-    def add(self, pair: tuple[Tensor, Tensor] | None, true: Tensor, lost: Mask) -> None:
-        """Keep the rows of a step that the link does not lose."""
+    def add(self, pair: tuple[Tensor, Tensor] | None, true: Tensor, arrived: Mask) -> None:
+        """Keep the rows of a step that have arrived, so that a gradient may return."""
+        self.messages += 1
         if pair is not None:
-            rows = slice(None) if lost is NONE else (~lost).tensor(len(true), true.device)
+            rows = slice(None) if arrived is ALL else arrived.tensor(len(true), true.device)
             self.inputs.append(pair[0][rows].double())
             self.synthetic.append(pair[1][rows].double())
             self.true.append(true[rows].double())
 
     @property
+    def rows(self) -> int:
+        """The number of samples."""
+        return sum(map(len, self.inputs))
+
+    @property
     def complete(self) -> bool:
-        """Whether there are samples enough, in an even number of blocks."""
-        rows = sum(map(len, self.inputs))
-        return (
-            bool(rows)
-            and len(self.inputs) % (2 * self.block) == 0
-            and rows >= _PER_FEATURE * self.inputs[0].shape[1]
-        )
+        """Whether there are samples enough, in an even number of blocks, or no hope of them."""
+        if not (rows := self.rows):
+            return self.messages >= _EMPTY
+        return len(self.inputs) % (2 * self.block) == 0 and rows >= _PER_FEATURE * self.inputs[0].shape[1]
 
     def score(self) -> Ceiling:
         """Fit on every other block, score on those between."""

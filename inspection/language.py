@@ -30,6 +30,7 @@ from antiphon.agents.distributions import Categorical
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Classification
 from antiphon.agents.policy_objectives import PolicyObjective
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL
 from antiphon.comms.symbols import SymbolSampler
@@ -272,8 +273,9 @@ def language(
         examples: The approximate number of messages per channel.
 
     Raises:
-        ScenarioError: No such channel, or none that carries symbols.
+        ScenarioError: No such channel, or none that carries symbols, or `examples` is below 1.
     """
+    check_counts("language", needed=True, examples=examples)
     running = running_of(simulation)
     running.synchronize()
     system = running.system

@@ -564,6 +564,20 @@ REST: tuple[Fault, ...] = (
         "tests/inspection/test_ablation.py::test_it_agrees_with_a_system_whose_channel_is_silent",
     ),
     Fault(
+        "ablation-an-episode-without-messages-is-a-traceback",
+        "inspection/ablation.py",
+        "            return lambda stamp, message: message\n        messages = ",
+        "            sent = self._sent[channel]\n        messages = ",
+        "tests/inspection/test_ablation.py::test_an_episode_with_one_message_or_none_is_played_as_it_was",
+    ),
+    Fault(
+        "ceiling-messages-that-are-not-sent-count",
+        "inspection/ceiling.py",
+        "sent.creditable & ~sent.fate.lost",
+        "~sent.fate.lost",
+        "tests/inspection/test_ceiling.py::test_messages_that_are_not_sent_are_left_out",
+    ),
+    Fault(
         "ceiling-is-fitted-at-other-steps-of-an-example",
         "inspection/ceiling.py",
         "if at // self.block % 2 == which",

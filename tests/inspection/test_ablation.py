@@ -319,6 +319,19 @@ def test_other_steps_need_episodes_with_several_messages(trained: Simulation) ->
         ablate(simulation, "step", episodes=1)
 
 
+def test_an_episode_with_one_message_or_none_is_played_as_it_was() -> None:
+    """Of a pole that falls after some ten steps, a message in nine steps is the only one, or the second; one in 400 never comes."""
+    observing = "sensor: {observes: [observation], "
+    rare, never = (
+        ACTING.replace("coupling: locked", "coupling: detached").replace(observing, f"{observing}clock: {{{clock}}}, ")
+        for clock in ("period: 9", "period: 400, phase: 399")
+    )  # fmt: skip
+    alone = Simulation(Scenario.from_yaml(rare.replace("batch: 5", "batch: 1")))
+    assert ablate(alone, "step", channels=["sensor->motor"], episodes=6).count == 6
+    with pytest.raises(ScenarioError, match="'sensor->motor', which sends one in each at most"):
+        ablate(Simulation(Scenario.from_yaml(never)), "step", episodes=1)
+
+
 def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:
     some = {"channels": ["ear->judge"], "examples": 50}
     with unchanged(trained):

@@ -19,17 +19,18 @@ from tests.kit.documented import ceilings
 WIDE = {"batch": 64}
 
 
-def regression(context: list[str]) -> Simulation:
+def regression(context: list[str], **channel_keys: Any) -> Simulation:
     """A frozen linear receiver with a squared error: its gradient is linear in the message and the target."""
     drawn = normal(400, 6)
-    source = from_tensors(seen=drawn[:, :4], wanted=drawn[:, 4:], training_only=["wanted"])
+    sent = (drawn[:, 0] > 0).float()
+    source = from_tensors(seen=drawn[:, :4], wanted=drawn[:, 4:], sent=sent, training_only=["wanted"])
     net = {"kind": "mlp", "hidden": [5], "norm": "none"}
     goal = {"kind": "regression", "target": "wanted"}
     agents = {
         "a": {"observes": ["seen"], "network": net, "learn": False},
         "b": {"network": {**net, "hidden": []}, "objective": goal, "learn": False},
     }
-    channel = {"from": "a", "to": "b", "gradient": {"kind": "linear", "context": context}}
+    channel = {"from": "a", "to": "b", "gradient": {"kind": "linear", "context": context}, **channel_keys}
     return Simulation(scenario_of(agents, [channel], source, batch=64), dtype=torch.float64)
 
 
@@ -69,6 +70,17 @@ def test_a_model_of_the_label_is_measured_against_what_the_label_tells() -> None
     known = ceilings(chain("decoupled", training=WIDE))
     assert found.keys() == known.keys()
     assert found["c->d"].linear["r2"] == pytest.approx(known["c->d"].linear["r2"])
+
+
+def test_messages_that_are_not_sent_are_left_out() -> None:
+    """Nothing returns for them, and with zeros for what a message and its target would have the truth is not linear."""
+    found = ceilings(regression(["wanted"], mask="sent"))["a->b"]
+    assert found.linear["r2"] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_channel_of_which_nothing_arrives_has_no_ceiling() -> None:
+    cut = chain("decoupled", link={"drop": 1.0}, training=WIDE)
+    assert ceilings(cut, channels=["c->d"]) == {}
 
 
 def test_lost_messages_are_left_out() -> None:

@@ -42,6 +42,8 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: ceilings(s, channels=["a->c"]), "ceilings: 'a->c' is no channel with a predictor"),
     ("plain", lambda s: language(s), "language: no channel carries symbols"),
     ("talking", lambda s: language(s, channels=["b->a"]), "^language: 'b->a' is no channel of symbols; known: a->b$"),
+    ("talking", lambda s: language(s, examples=0), "language: examples=0; must be a whole number, at least 1"),
+    ("plain", lambda s: ablate(s, "resample", examples=1), "ablate: resample needs messages of another example; use 2"),
     ("plain", lambda s: ablate(s, "zreo"), "ablate: no kind 'zreo'; did you mean 'zero'"),
     ("plain", lambda s: ablate(s, "zero", channels=["a->bb"]), "ablate: 'a->bb' is no channel; did you mean 'a->b'"),
     ("plain", lambda s: ablate(s, "zero", channels="a->b"), "ablate: channels='a->b'; must be a list of names"),
