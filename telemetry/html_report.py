@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
 from antiphon.telemetry.metrics import CURVES, METRICS, SIGNALS
-from antiphon.telemetry.statistics import interval_ends, mean, of_few_seeds, over_seeds
+from antiphon.telemetry.statistics import Estimate, interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements, run_sentences
 from antiphon.telemetry.tab.page import page
@@ -413,9 +413,49 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]], apart: Mapping[str, s
     return _table(heads, rows, 1 + len(named)) + _lines(
         [
             "Means of the runs that are done [95 % interval, Student's t over seeds], as in the Channels tab.",
+            *_differences(done),
             *few,
         ]
     )
+
+
+def _differences(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[str]:
+    """Yield how far the groups of a scenario are from the best of them, by their first score, with intervals as in the Channels tab."""
+    by_scenario: dict[str, dict[str, Sequence[ReportRun]]] = {}
+    for name, runs in groups.items():
+        if len(runs) > 1:
+            by_scenario.setdefault(str(runs[0].facts.get("scenario")), {})[name] = runs
+    for of_scenario in by_scenario.values():
+        every = [run.scores for runs in of_scenario.values() for run in runs]
+        metric = next((one for one in METRICS if all(one in scores for scores in every)), None)
+        if metric is None or len(of_scenario) < 2:
+            continue
+        means = {
+            name: mean([run.scores[metric] for run in runs], share=False)
+            for name, runs in of_scenario.items()
+        }
+        lowest_first = sorted(means, key=lambda name: means[name].value)
+        best, end = (
+            (lowest_first[0], "lowest")
+            if EXPLANATIONS["agent"][metric].good == "low"
+            else (lowest_first[-1], "highest")
+        )
+        told = "; ".join(
+            f"{name} {_difference(metric, found, means[best])}"
+            for name, found in means.items()
+            if name != best
+        )
+        yield f"The {end} mean {_score_title(metric)} is that of {best}; differences from it: {told}."
+
+
+def _difference(metric: str, one: Estimate, other: Estimate) -> str:
+    """Return the difference of two means over several seeds with its 95 % interval."""
+    half = math.hypot(
+        *(estimate.value - estimate.low for estimate in (one, other) if estimate.low is not None)
+    )
+    by, scale = one.value - other.value, 100 if _is_share(metric) else 1
+    value, low, high = (f"{scale * end:.3g}".replace("-", "−") for end in (by, by - half, by + half))
+    return f"{value} [{low}, {high}]{' points' if _is_share(metric) else ''}"
 
 
 def _mean(metric: str, values: Sequence[float]) -> str:

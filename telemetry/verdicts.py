@@ -715,13 +715,18 @@ CONCLUSIONS = {
 def lost_signals_text(graph: Mapping[str, Any]) -> str:
     """Return the sentence on a run whose learning signals do not follow the returned gradients, with their medians and the ends of these
     intervals as "{cosine}" and "{r2}"; `graph`: the graph of the Channels tab."""
-    learning = sum("target" not in channel.get("predictor", ()) for channel in graph["channels"])
+    sizes = [
+        channel.get("size") for channel in graph["channels"] if "target" not in channel.get("predictor", ())
+    ]
+    learning = len(sizes)
+    # Of a single component R² is of the few samples whose gradient is not 0.
+    medians = "{cosine} (of one component: of signs alone)" if set(sizes) == {1} else "{cosine}, R² {r2}"
     seeds = len(graph.get("seeds", ()))
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
     span = graph.get("span", _ENTRIES)
     entries = f" ({span} log entries)" if span > 1 else ""
     return (
-        f"the learning signals do not follow the returned gradients: medians of {over}{entries} are cosine {{cosine}}, R² {{r2}}; that messages "
+        f"the learning signals do not follow the returned gradients: medians of {over}{entries} are cosine {medians}; that messages "
         "matter does not speak for them"
     )
 

@@ -38,6 +38,21 @@ def shown(context: BrowserContext, logdir: Path, tmp_path: Path) -> Page:
     return page
 
 
+def test_a_report_grows_with_the_screen_and_its_curves_mark_no_step(shown: Page) -> None:
+    """Headings and charts; as no step is chosen there."""
+    chart = shown.locator("#antiphon-charts .ap-chart").first
+    sizes = []
+    for width, height in ((1280, 800), (3840, 2160)):
+        shown.set_viewport_size({"width": width, "height": height})
+        shown.reload()
+        chart.locator("canvas").wait_for()
+        box = shown.locator("main.ap-report").bounding_box() or {}
+        heading = shown.locator("h2").first.evaluate("node => parseFloat(getComputedStyle(node).fontSize)")
+        sizes.append([box["width"], heading, (chart.locator("canvas").bounding_box() or {})["height"]])
+    assert all(large > 1.5 * small for small, large in zip(*sizes, strict=True))
+    assert chart.locator(".ap-chart-now").is_hidden()
+
+
 def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Path) -> None:
     tab = Tab(shown, shown.main_frame)
     assert tab.part("run").locator("option").count() == 3

@@ -80,6 +80,31 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_its_interval() -> 
     assert len(tables(page(run()))) == 1
 
 
+def test_groups_of_seeds_have_their_differences_from_the_best_with_intervals() -> None:
+    """Of their first score; of a loss the lowest is the best. Nothing stands there of one group, or of single runs."""
+
+    def seeds(lr: float, *values: float, **scores: Any) -> list[ReportRun]:
+        facts = {"values": {"lr": lr}}
+        return [
+            run(f"{lr}-{at}", at, facts=facts, accuracy=value, **scores) for at, value in enumerate(values)
+        ]
+
+    good, bad = seeds(0.1, 0.8, 0.82), seeds(0.5, 0.5, 0.5)
+    text = page(*good, *bad)
+    # 0.01 * 12.706 is half of an interval
+    assert (
+        "mean test accuracy is that of lr=0.1; differences from it: lr=0.5 −31 [−43.7, −18.3] points." in text
+    )
+    losses = [replace(one, result={"loss": one.result["accuracy"]}) for one in (*good, *bad)]
+    text = page(*losses)
+    assert (
+        "The lowest mean test loss is that of lr=0.5; differences from it: lr=0.1 0.31 [0.183, 0.437]."
+        in text
+    )
+    for alone in (good, [good[0], bad[0]]):
+        assert "differences from it" not in page(*alone)
+
+
 def test_groups_are_named_by_what_tells_them_apart() -> None:
     def made(variant: str | None, seed: int, **values: Any) -> ReportRun:
         name = f"{variant}{seed}{values}"

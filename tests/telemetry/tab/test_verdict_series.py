@@ -209,6 +209,16 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
         "R² −3 [−3, −3]"
     )
     assert told("one", lost[0]) == []
+    write(
+        tmp_path / "single",
+        {step: {"antiphon/channel/cosine": row} for step, row in enumerate(lost, 2)},
+        document=graph(
+            "abc",
+            channels=[{"name": f"{at}", "from": at, "to": (at + 1) % 3, "size": 1} for at in range(3)],
+        ),
+    )
+    (sentence,) = run_sentences(read_run(tmp_path / "single"))
+    assert "are cosine 0 [−0.0367, 0.0367] (of one component: of signs alone); that" in sentence
     # where clocks differ, entries of some channels alone are left out
     assert told("slow", *([[0.0, NAN, NAN], [0.0, 0.5, 0.4]] * 4)) == []
     assert told("never together", *([[0.0, NAN, NAN], [NAN, 0.0, 0.0]] * 4)) == []

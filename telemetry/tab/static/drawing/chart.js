@@ -56,9 +56,8 @@ class LineChart {
     const drawn = this.lines.flatMap(({ values }) => Array.from(values)).filter((value) => value > 0);
     this.log = this.positive && Math.max(...drawn) > CHART_DECADES * Math.min(...drawn);
     this.writeLegend();
-    const width = Math.max(this.place.clientWidth, 120);
-    this.width = width;
-    this.plot = new globalThis.uPlot(this.settings(width), this.table(), this.place);
+    this.width = Math.max(this.place.clientWidth, 120);
+    this.plot = new globalThis.uPlot(this.settings(this.width), this.table(), this.place);
     this.now = el("div", { class: "ap-chart-now" });
     this.plot.over.append(this.now);
     this.listen(this.plot.over);
@@ -72,7 +71,8 @@ class LineChart {
 
   settings(width) {
     const colours = themeColours(this.theme);
-    const font = "11px system-ui, sans-serif";
+    const grown = Number(getComputedStyle(this.place).getPropertyValue("--grown")) || 1;
+    const font = `${11 * grown}px system-ui, sans-serif`;
     const axis = { stroke: colours.muted, font, grid: { stroke: colours.line, width: 1 }, ticks: { show: false } };
     const series = [{}];
     const bands = [];
@@ -88,7 +88,7 @@ class LineChart {
     }
     return {
       width,
-      height: CHART_HEIGHT,
+      height: CHART_HEIGHT * grown,
       padding: [6, 18, 0, 0],
       series,
       bands,
@@ -96,8 +96,8 @@ class LineChart {
       cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
       scales: { x: { time: false, range: (plot) => this.range(plot.data[0]) }, ...(this.log && { y: { distr: 3 } }) },
       axes: [
-        { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
-        { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by), ...(this.log && CHART_POWERS) },
+        { ...axis, size: 22 * grown, gap: 4, space: 64 * grown, values: (_, splits) => splits.map(chartStepText) },
+        { ...axis, size: (_, texts) => grown * chartAxisWidth(texts), gap: 5, space: 26 * grown, values: (_, splits, at, space, by) => chartTicks(splits, by), ...(this.log && CHART_POWERS) },
       ],
       hooks: { setCursor: [(plot) => this.hover(plot)], drawSeries: [chartBar], draw: [() => this.setStep(this.step)] },
     };
@@ -154,7 +154,7 @@ class LineChart {
     this.step = step;
     if (!this.plot) return; // it says its first drawing before it is handed over
     const { min, max } = this.plot.scales.x;
-    const inside = step >= min && step <= max;
+    const inside = this.onStep && step >= min && step <= max;
     this.now.style.display = inside ? "" : "none";
     if (inside) this.now.style.transform = `translateX(${this.plot.valToPos(step, "x").toFixed(1)}px)`;
     if (this.hovered === null) this.read();
@@ -170,7 +170,7 @@ class LineChart {
     const width = this.place.clientWidth;
     if (!this.plot || width < 60 || width === this.width) return;
     this.width = width;
-    this.plot.setSize({ width, height: CHART_HEIGHT });
+    this.plot.setSize({ width, height: this.plot.height });
   }
 
   destroy() {
@@ -250,7 +250,7 @@ function chartTicks(splits, by) {
   return splits.map((value) => value.toFixed(digits).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, ""));
 }
 
-function chartAxisWidth(plot, values) {
+function chartAxisWidth(values) {
   const longest = Math.max(...(values ?? []).map((text) => text?.length ?? 0), 0);
   return Math.max(34, Math.min(10 + 6.2 * longest, 84));
 }
