@@ -445,7 +445,14 @@ def _differences(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[str]:
             for name, found in means.items()
             if name != best
         )
-        yield f"The {end} mean {_score_title(metric)} is that of {best}; differences from it: {told}."
+        lossy = any(_loses(run) for runs in of_scenario.values() for run in runs)
+        over = ", over perfect links, without what lost messages cost," if lossy else ""
+        yield f"The {end} mean {_score_title(metric)}{over} is that of {best}; differences from it: {told}."
+
+
+def _loses(run: ReportRun) -> bool:
+    """Return whether links of a run lose messages."""
+    return run.data is not None and any(channel.get("drop") for channel in run.data.graph["channels"])
 
 
 def _difference(metric: str, one: Estimate, other: Estimate) -> str:

@@ -95,6 +95,11 @@ def test_groups_of_seeds_have_their_differences_from_the_best_with_intervals() -
     assert (
         "mean test accuracy is that of lr=0.1; differences from it: lr=0.5 −31 [−43.7, −18.3] points." in text
     )
+    lossy = data()
+    channels = [{**channel, "drop": 0.5} for channel in lossy.graph["channels"]]
+    lossy = replace(lossy, graph={**lossy.graph, "channels": channels})
+    text = page(*good, *(replace(one, data=replace(lossy, name=one.name)) for one in bad))
+    assert "test accuracy, over perfect links, without what lost messages cost, is that of" in text
     losses = [replace(one, result={"loss": one.result["accuracy"]}) for one in (*good, *bad)]
     text = page(*losses)
     assert (

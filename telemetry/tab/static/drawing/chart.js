@@ -89,7 +89,7 @@ class LineChart {
     return {
       width,
       height: CHART_HEIGHT * grown,
-      padding: [6, 18, 0, 0],
+      padding: [6 * grown, 18 * grown, 0, 0],
       series,
       bands,
       legend: { show: false },
