@@ -222,6 +222,15 @@ def _not_taken(error: BaseException, keys: Mapping[str, Any], make: Callable[...
     return unknown
 
 
+def _fails(make: Callable[[], Any], words: str) -> bool:
+    """Whether a call without keys raises an error of the same words."""
+    try:
+        close_world(make())
+    except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
+        return str(error) == words
+    return False
+
+
 def _meant(key: str, accepted: Iterable[str]) -> str:
     near = nearest(key, accepted)
     return f"did you mean '{near}'?" if near else "leave it out"
@@ -238,7 +247,7 @@ def making(
 ) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
 
-    The place of the line is the one of `keys`, with their values, that the exception names or that is the only one; `instead` has
+    The place of the line is the one of `keys`, with their values, that the exception names or that is the only one, unless `make` fails alike without keys; `instead` has
     the fixes of keys that are not taken; of others it is a key among `accepted`. With `make`, which makes one of some keys, all keys that
     are not taken are named.
 
@@ -264,7 +273,10 @@ def making(
                 )
                 for key in unknown
             ).as_one() from None
-        named = [key for key in keys if re.search(rf"\b{key}\b", line)] or list(keys)
+        named = [key for key in keys if re.search(rf"\b{key}\b", line)]
+        if keys and not named and make is not None and _fails(make, str(error)):
+            keys = {}  # it is none of theirs
+        named = named or list(keys)
         if len(named) == 1:
             cannot = f"{keys[named[0]]!r}, and '{name}' cannot be made with it: {line}"
             ending = "" if fix else "; write another value, or leave it out"

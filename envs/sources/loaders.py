@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack
 from itertools import count, islice
 from typing import Any
 from weakref import WeakSet
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from antiphon.base.errors import DataError, RunError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.env_keys import Episode
-from antiphon.envs.sources.randomness import Randomness
+from antiphon.envs.sources.randomness import Counts, Randomness
 from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.tensors import (
     Columns,
@@ -98,7 +99,19 @@ class LoaderSource:
         self._in_use = False
         self._begun: dict[int, int] = {}
         """The turn of the newest pass of each data set, by its `id`: one that is its own iterator has one reader at a time."""
+        self.counts = {split: Counts(loader) for split, loader in loaders.items()}
+        self.first_counts = {split: counts.values() for split, counts in self.counts.items()}
+        """Of unread loaders: what is read of them here, to know their form, counts for no run."""
         _sources.add(self)
+        with ExitStack() as stack:
+            for counts in self.counts.values():
+                stack.enter_context(counts.unchanged())
+            self._examine(loaders, names, options)
+
+    def _examine(
+        self, loaders: Mapping[str, Iterable[Any]], names: Sequence[str] | None, options: ExampleOptions
+    ) -> None:
+        """Check the loaders, and determine form and number of their examples."""
         for split, loader in loaders.items():
             self._check(loader, "from_loader" if split == "train" else f"from_loader: {split}")
         self._randomness = {split: Randomness(loader) for split, loader in loaders.items()}
@@ -158,7 +171,7 @@ class LoaderSource:
             once = f"{type(loader).__name__} can be iterated only once"
             require(where == "from_loader", where, f"{once}; pass list(…) of it")
             lost = "so this run cannot be resumed, forked or probed; to allow it, pass a DataLoader or a list of batches"
-            warnings.warn(f"{where}: {once}, {lost}", stacklevel=4)
+            warnings.warn(f"{where}: {once}, {lost}", stacklevel=5)
         unordered = getattr(loader, "num_workers", 0) > 0 and not getattr(loader, "in_order", True)
         late = "in_order=False: batches come as workers finish them, in another order in each run"
         require(not unordered, where, f"{late}; leave it out")
@@ -167,7 +180,7 @@ class LoaderSource:
                 "persistent workers keep their random numbers from one epoch to the next, so a resumed run is"
             )
             fix = "bit-identical only if they use none; otherwise set persistent_workers=False"
-            warnings.warn(f"{where}: {problem} {fix}", stacklevel=4)
+            warnings.warn(f"{where}: {problem} {fix}", stacklevel=5)
 
     @in_own_context
     def make(
@@ -305,6 +318,8 @@ class LoaderStream(SeededEnv):
         self._batches: Iterator[Columns] | None = None
         self._epoch = self._taken = 0
         """The present epoch, and the number of batches taken from it."""
+        self._counts: Mapping[str, int | float] = source.first_counts[split]
+        """The loader's counts at the beginning of the epoch."""
         self._rows, self._rest = Columns(), Columns()
         """The examples shown, and the remaining examples of the newest batch."""
         self._shown: Values = {}, {}
@@ -313,6 +328,7 @@ class LoaderStream(SeededEnv):
         """Start the first epoch of a seed, or without a seed continue with the next examples."""
         if seed is not None:
             self._epoch, self._taken, self._batches, self._rest = 0, 0, None, Columns()
+            self._counts = self._source.first_counts[self.split]
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, Any]:
@@ -321,6 +337,7 @@ class LoaderStream(SeededEnv):
         require(self.description.can_be_saved, "env", once, RunError)
         columns = {"rows": self._rows, "rest": self._rest}
         position = super().state_dict() | {"epoch": self._epoch, "taken": self._taken}
+        position["counts"] = dict(self._counts)
         return position | {
             key: {name: column.clone() for name, column in rows.items()} for key, rows in columns.items()
         }
@@ -329,6 +346,7 @@ class LoaderStream(SeededEnv):
         """Load a position; the loader is iterated up to it at the next batch, with a warning if its batches differ."""
         self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         self._epoch, self._taken, self._batches = int(state["epoch"]), int(state["taken"]), None
+        self._counts = state.get("counts", self._source.first_counts[self.split])
         self._rows, self._rest = (
             Columns({name: column.cpu() for name, column in state[key].items()}) for key in ("rows", "rest")
         )
@@ -338,13 +356,14 @@ class LoaderStream(SeededEnv):
         """Yield every example of a split once, in the loader's order: the requested signals; the last batch may be smaller."""
         check_split(split, self.splits)
         rest = Columns()
-        for batch in self._source.batches(split, self._source.own(split), 0, 0):
-            rest = _joined(rest, batch)
-            while rest.rows >= size:
-                yield self._signals(_cut(rest, 0, size))
-                rest = _cut(rest, size)
-        if rest.rows:
-            yield self._signals(rest)
+        with self._source.counts[split].unchanged():
+            for batch in self._source.batches(split, self._source.own(split), 0, 0):
+                rest = _joined(rest, batch)
+                while rest.rows >= size:
+                    yield self._signals(_cut(rest, 0, size))
+                    rest = _cut(rest, size)
+            if rest.rows:
+                yield self._signals(rest)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the loader's processes: no reference to its iterator is left."""
@@ -386,6 +405,7 @@ class LoaderStream(SeededEnv):
     def _from_here(self) -> Iterator[Columns]:
         """Yield the batches after those taken, epoch after epoch; an epoch without a batch is the end of the loader."""
         assert self._seed is not None
+        self._source.counts[self.split].set(self._counts)
         batches, last = self._source.batches(self.split, self._loader, self._seed, self._epoch), Columns()
         for _ in range(self._taken):
             last = next(batches, Columns())
@@ -405,6 +425,7 @@ class LoaderStream(SeededEnv):
             if not self._taken:
                 return
             self._epoch, self._taken = self._epoch + 1, 0
+            self._counts = self._source.counts[self.split].values()
             batches = self._source.batches(self.split, self._loader, self._seed, self._epoch)
 
 

@@ -5,6 +5,7 @@
 | random numbers of torch, numpy and Python, whether global or of a generator in an attribute, a closure or a global variable | seeded by run, epoch and batch, and set back for the caller |
 | `set_epoch` of samplers, data sets and loaders | called with the number of the epoch |
 | seeds of samplers, streams and loaders with `set_epoch`: whole numbers in attributes such as `seed` | replaced by a seed of the run while the loader is read |
+| other numbers in attributes of a user's classes, such as a count of iterations | kept by each run from one epoch to the next, see `Counts` |
 
 | refused | fix |
 |---|---|
@@ -18,6 +19,8 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
+import sysconfig
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -198,6 +201,50 @@ class EpochRandomness:
     def _set_seeds(self) -> None:
         for obj, name in self._seeds:
             setattr(obj, name, seed_for(self._seed, name) % 2**31)
+
+
+class Counts:
+    """Numbers in attributes of a user's loader, samplers and data set, which reading may change, such as a count of iterations.
+
+    Objects of installed packages are left alone: they may read ahead, and count that. So are iterators, which do not begin anew.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        reached = [] if isinstance(loader, Iterator) else _reachable(loader)
+        self._objects = [obj for obj in reached if hasattr(obj, "__dict__") and _is_of_user(type(obj))]
+
+    def values(self) -> dict[str, int | float]:
+        """Return the present numbers, by object and attribute."""
+        return {
+            f"{place}.{name}": value
+            for place, obj in enumerate(self._objects)
+            for name, value in vars(obj).items()
+            if type(value) in (bool, int, float)
+        }
+
+    def set(self, values: Mapping[str, int | float]) -> None:
+        """Set numbers that `values` returned, of these or equal objects."""
+        for path, now in self.values().items():
+            if (value := values.get(path, now)) != now:
+                place, _, name = path.partition(".")
+                vars(self._objects[int(place)])[name] = value
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Set the numbers back at the end."""
+        before = self.values()
+        try:
+            yield
+        finally:
+            self.set(before)
+
+
+def _is_of_user(kind: type) -> bool:
+    """Whether a class is neither Python's nor an installed package's."""
+    module = sys.modules.get(kind.__module__)
+    file = str(getattr(module, "__file__", None) or "")
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return kind.__module__ != "builtins" and not file.startswith(libraries) and "-packages" not in file
 
 
 def _reachable(loader: Any) -> Iterator[Any]:

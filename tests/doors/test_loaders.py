@@ -326,6 +326,63 @@ class Counting(Own):
         return iter(np.random.default_rng(self.epoch).permutation(COUNT).tolist())
 
 
+class Longer(IterableDataset[Any]):
+    """Shows ten more examples in each epoch, which it counts itself."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.epochs += 1
+        return iter(DATA.tensors[0][: 10 * self.epochs])
+
+
+class Louder(TensorDataset):
+    """Adds the number of examples that it has shown."""
+
+    def __init__(self, *tensors: torch.Tensor) -> None:
+        super().__init__(*tensors)
+        self.shown = 0
+
+    def __getitem__(self, index: int) -> Any:
+        self.shown += 1
+        return (self.tensors[0][index] + self.shown,)
+
+
+COUNTING: dict[str, tuple[Callable[[], Any], list[int]]] = {
+    "epochs": (lambda: DataLoader(Longer(), BATCH), [0, 0, 10, 0, 10, 20]),
+    "examples": (lambda: DataLoader(Louder(*DATA.tensors), BATCH), [1, 21, 41, 61, 41, 61]),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTING)
+def test_what_a_data_set_counts_is_the_runs_as_in_a_plain_loop(kind: str) -> None:
+    make, expected = COUNTING[kind]
+    plain = make()
+    source = envs.from_loader(make(), ("x",))
+    rows = [env_rows(source, 6), env_rows(source, 6)]  # another run begins as this one did
+    batches = [batch for _ in range(3) for batch in (b[0] if isinstance(b, list) else b for b in plain)]
+    assert torch.equal(torch.cat(rows[0]), torch.cat(batches)[: 6 * BATCH])
+    assert torch.equal(torch.cat(rows[1]), torch.cat(rows[0]))
+    assert [int(x[0]) for x in rows[0]] == expected
+    env = source.make(batch=BATCH)
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(None)
+    for split in env.splits:
+        assert len(list(env.batches(split, BATCH))) == COUNT // BATCH  # an evaluation counts for itself
+    other = envs.from_loader(make(), ("x",)).make(batch=BATCH)
+    other.load_state_dict(env.state_dict())
+    for env_or_other in (env, other):
+        assert [int(env_or_other.step(None)[0]["x"][0]) for _ in range(3)] == expected[3:]
+
+
+def env_rows(source: Any, steps: int) -> list[torch.Tensor]:
+    """Return what a run of a source shows."""
+    env = source.make(batch=BATCH)
+    return [env.reset(seed=0)[0]["x"], *(env.step(None)[0]["x"] for _ in range(steps - 1))]
+
+
 class FreshBatches:
     def __iter__(self) -> Iterator[Any]:
         yield DATA[np.random.default_rng().permutation(COUNT).tolist()]

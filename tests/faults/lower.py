@@ -1141,6 +1141,20 @@ LOWER: tuple[Fault, ...] = (
         "tests/running/test_loaders.py::test_batches_are_cut_to_that_of_the_run_and_nothing_is_left_out",
     ),
     Fault(
+        "envs-counts-of-a-loader-begin-anew-on-resume",
+        "envs/sources/loaders.py",
+        'state.get("counts", self._source.first_counts[self.split])',
+        "self._source.first_counts[self.split]",
+        "tests/doors/test_loaders.py::test_what_a_data_set_counts_is_the_runs_as_in_a_plain_loop[epochs]",
+    ),
+    Fault(
+        "envs-a-key-is-blamed-for-a-world-that-cannot-be-made",
+        "envs/adaptors/checked.py",
+        "return str(error) == words",
+        "return False",
+        "tests/envs/adaptors/test_parallel.py::test_a_key_is_not_named_where_the_world_cannot_be_made_without_it_either",
+    ),
+    Fault(
         "envs-a-loader-has-one-order",
         "nets/isolation/global_numbers.py",
         "    with seeded(seed), _arrays_kept():\n        _seed_arrays(seed)\n",

@@ -226,6 +226,22 @@ def test_values_with_which_a_world_cannot_be_made_are_named(
     assert str(caught.value).endswith(" out")
 
 
+class Broken(Mines):
+    """Cannot be made, whatever its keys are."""
+
+    def __init__(self, limit: int = 3) -> None:
+        raise OSError("no display")
+
+
+def test_a_key_is_not_named_where_the_world_cannot_be_made_without_it_either(
+    named: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel_worlds, "parallel_env", Broken)
+    line = "^env.id: 'parallel_worlds_of_a_test' cannot be made: no display$"
+    with pytest.raises(ScenarioError, match=line):
+        envs.make({"id": "pettingzoo/parallel_worlds_of_a_test", "limit": 4}, batch=2)
+
+
 def test_another_version_of_a_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     games = tmp_path / "games_of_a_test"
     games.mkdir()
