@@ -26,6 +26,17 @@ _STANDARD: Mapping[str, str] = {
 OTHER_SPELLINGS = frozenset(_STANDARD)
 """Keys that have another standard spelling."""
 
+
+def check_hook(owner: type, earlier: str, name: str) -> None:
+    """Check that a user's class overrides a method by its name of now.
+
+    Raises:
+        ScenarioError: It has the earlier one, which nothing would call.
+    """
+    if earlier in vars(owner):
+        raise ScenarioError(f"{owner.__name__}.{earlier}: nothing calls it; its name is {name}")
+
+
 _FEEDBACK = {
     "fa": "fa feedbackalignment",
     "dfa": "dfa directfeedbackalignment",

@@ -311,6 +311,9 @@ class EnvironmentRunner(SignalledSteps):
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
         return self.env.metrics() | ({} if self.episodes is None else self.episodes.metrics())
 
+    figures = metrics
+    """The name that earlier scripts call it by."""
+
     def step_env(self, action: Any, step: int) -> StepResult:
         """Step the environment itself, after so many steps."""
         return self._of_seed(str(step), partial(self.env.step, action))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.base.nearest_names import suggest
+from antiphon.base.spellings import check_hook
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context
 
@@ -131,6 +132,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         """Return the number of steps for `epoch` epochs, if there are epochs."""
         assert self.epoch_examples is not None
         return epoch * self.hold * self.epoch_examples / self.num_envs
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        for earlier, name in (("figures", "metrics"), ("figure_names", "metric_names")):
+            check_hook(cls, earlier, name)
 
     metric_names: ClassVar[Sequence[str]] = ()
     """All names that `metrics` ever returns; where a class has `metrics` alone, they are not known before it is called."""

@@ -330,6 +330,9 @@ class ChannelHandle:
         cause = "" if self._channel.predicts else f"channel {self.name} predicts no gradient"
         return MeasuredMetrics({**dict.fromkeys(always), **by_channel[self.name]}, no_fork, cause)
 
+    figures = metrics
+    """The name that earlier scripts call it by."""
+
     @either_spelling
     def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
         """Keep raw tensors over time.

@@ -720,6 +720,9 @@ class Simulation:
         """
         return self.running.executor.metrics()
 
+    figures = metrics
+    """The name that earlier scripts call it by."""
+
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
         check_names("record", quantities=quantities)

@@ -139,6 +139,9 @@ class AgentReport:
             for n, single in self._stacked.singles(agent)
         }
 
+    figures = metrics
+    """The name that earlier scripts call it by."""
+
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
         predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
         count = len(channel.members)
