@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from json import dumps
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import AntiphonError, with_count
+from antiphon.base.errors import AntiphonError, RunError, with_count
 from antiphon.base.files import display_path, finite
 from antiphon.base.imports import with_imports
 from antiphon.envs import describe
@@ -124,11 +125,36 @@ def show_decoupling(
     )
     for name, line in lines.items():
         write_line(f"channels     {f'{name}: ' if len(results) > 1 else ''}{line}")
+    lost = [] if lines else list(_lost_signals(folders, results, names))
+    for line in lost[:1]:
+        write_line(f"signals      {line}{f' (and {len(lost) - 1} more)' if len(lost) > 1 else ''}")
     of_runs = [shut_gates(*pair) for pair in zip(folders, results, strict=True)]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
         advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
         write_line(f"gate         {some(shut)}: {advice}")
     _show_comparison(facts, results[0]["steps"])
+
+
+def _lost_signals(
+    folders: Sequence[Path], results: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> Iterator[str]:
+    """Yield for each run whose learning signals follow nothing what is known of them; of several with the run's name.
+
+    Only of runs whose newest median cosine is poor the log entries are read.
+    """
+    from antiphon.telemetry.tab.judgements import lost_of
+    from antiphon.telemetry.tab.reading import read_run
+    from antiphon.telemetry.verdicts import FOLLOWS
+
+    for folder, result in zip(folders, results, strict=True):
+        channels = result.get("channels", {})
+        cosines = [
+            channels[name]["cosine"] for name in names if channels.get(name, {}).get("cosine") is not None
+        ]
+        if cosines and median(cosines) < FOLLOWS:
+            with suppress(RunError):  # without an event file
+                for sentence in lost_of(read_run(folder)):
+                    yield f"{folder.name}: {sentence}" if len(results) > 1 else sentence
 
 
 def _mean_cosine(channels: Sequence[Mapping[str, Any]]) -> str:

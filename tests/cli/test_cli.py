@@ -13,6 +13,8 @@ import antiphon
 from antiphon.scenarios.schema import schema_text
 from tests.kit import seams
 from tests.kit.commands import Commands
+from tests.kit.resigned import resign
+from tests.telemetry.tab.writing import graph, write
 
 VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
@@ -342,3 +344,26 @@ def test_tb_prints_the_address_of_the_channels_tab(
     assert cli.out.splitlines()[0].split() == ["Channels", "tab", "http://localhost:7007/#antiphon"]
     assert cli.code("tb runs --port 7008") == 2
     assert cli.err.strip().endswith("tb: port 7008 is in use; choose another --port")
+
+
+@pytest.mark.parametrize(("cosine", "lost"), [(0.02, True), (0.5, False)])
+def test_that_signals_follow_nothing_is_said_at_the_end_of_a_run(
+    here: Path, cli: Commands, cosine: float, lost: bool
+) -> None:
+    """As in the tab, by its log entries; of several seeds of the first, with how many more."""
+    cli(f"{RUN} --seeds 2")
+    for seed in range(2):
+        run = here / f"a-s{seed}"
+        result = json.loads((run / "result.json").read_text())
+        (channel,) = result["channels"].values()
+        channel["cosine"] = cosine
+        (run / "result.json").write_text(json.dumps(result))
+        for events in run.glob("events*"):
+            events.unlink()
+        rows = {step: {"antiphon/channel/cosine": [cosine + 0.01 * (-1) ** step] * 2} for step in range(2, 6)}
+        write(run, rows, document=graph())
+        resign(run)
+    cli(f"{RUN} --seeds 2 --exist resume")
+    said = "\nsignals      a-s0: the learning signals do not follow the returned gradients: "
+    assert (said in cli.out) == lost
+    assert (" (and 1 more)\n" in cli.out) == lost
