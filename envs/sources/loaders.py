@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack
 from itertools import count, islice
 from typing import Any
 from weakref import WeakSet
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from antiphon.base.errors import DataError, RunError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.env_keys import Episode
-from antiphon.envs.sources.randomness import Counts, Randomness
+from antiphon.envs.sources.randomness import Counts, Randomness, Reader
 from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.tensors import (
     Columns,
@@ -99,13 +98,11 @@ class LoaderSource:
         self._in_use = False
         self._begun: dict[int, int] = {}
         """The turn of the newest pass of each data set, by its `id`: one that is its own iterator has one reader at a time."""
-        self.counts = {split: Counts(loader) for split, loader in loaders.items()}
-        self.first_counts = {split: counts.values() for split, counts in self.counts.items()}
+        self.counts = Counts(loaders.values())
+        self.first_counts = self.counts.values()
         """Of unread loaders: what is read of them here, to know their form, counts for no run."""
         _sources.add(self)
-        with ExitStack() as stack:
-            for counts in self.counts.values():
-                stack.enter_context(counts.unchanged())
+        with self.counts.unchanged():
             self._examine(loaders, names, options)
 
     def _examine(
@@ -209,9 +206,13 @@ class LoaderSource:
             loader._iterator = None
         return loader
 
-    def batches(self, split: str, loader: Any, seed: int, epoch: int) -> Iterator[Columns]:
+    def batches(
+        self, split: str, loader: Any, seed: int, epoch: int, reader: Reader | None = None
+    ) -> Iterator[Columns]:
         """Yield the checked, non-empty batches of an epoch; DataError if one differs in form from the first."""
         root, kind = seed_for(seed, "loader", split, str(epoch)), type(loader).__name__
+        reader = reader or Reader(self.first_counts)
+        self.counts.lend(reader)
         randomness = self._randomness[split].epoch(root, epoch)
         with reading(f"from_loader: {split}", kind), randomness.active(root):
             iterator = iter(loader)
@@ -224,6 +225,7 @@ class LoaderSource:
                 source._begun.get(id(stream), -1) for source in _sources
             )
             require(mine, where, f"{lost}; return a new iterator there, or set num_workers=1")
+            self.counts.lend(reader)
             with reading(where, kind), randomness.active(seed_for(root, str(number))):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
             if batch is None:
@@ -318,7 +320,7 @@ class LoaderStream(SeededEnv):
         self._batches: Iterator[Columns] | None = None
         self._epoch = self._taken = 0
         """The present epoch, and the number of batches taken from it."""
-        self._counts: Mapping[str, int | float] = source.first_counts[split]
+        self._counts: Mapping[str, int | float] = source.first_counts
         """The loader's counts at the beginning of the epoch."""
         self._rows, self._rest = Columns(), Columns()
         """The examples shown, and the remaining examples of the newest batch."""
@@ -328,7 +330,7 @@ class LoaderStream(SeededEnv):
         """Start the first epoch of a seed, or without a seed continue with the next examples."""
         if seed is not None:
             self._epoch, self._taken, self._batches, self._rest = 0, 0, None, Columns()
-            self._counts = self._source.first_counts[self.split]
+            self._counts = self._source.first_counts
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, Any]:
@@ -346,7 +348,7 @@ class LoaderStream(SeededEnv):
         """Load a position; the loader is iterated up to it at the next batch, with a warning if its batches differ."""
         self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         self._epoch, self._taken, self._batches = int(state["epoch"]), int(state["taken"]), None
-        self._counts = state.get("counts", self._source.first_counts[self.split])
+        self._counts = state.get("counts", self._source.first_counts)
         self._rows, self._rest = (
             Columns({name: column.cpu() for name, column in state[key].items()}) for key in ("rows", "rest")
         )
@@ -356,14 +358,13 @@ class LoaderStream(SeededEnv):
         """Yield every example of a split once, in the loader's order: the requested signals; the last batch may be smaller."""
         check_split(split, self.splits)
         rest = Columns()
-        with self._source.counts[split].unchanged():
-            for batch in self._source.batches(split, self._source.own(split), 0, 0):
-                rest = _joined(rest, batch)
-                while rest.rows >= size:
-                    yield self._signals(_cut(rest, 0, size))
-                    rest = _cut(rest, size)
-            if rest.rows:
-                yield self._signals(rest)
+        for batch in self._source.batches(split, self._source.own(split), 0, 0):
+            rest = _joined(rest, batch)
+            while rest.rows >= size:
+                yield self._signals(_cut(rest, 0, size))
+                rest = _cut(rest, size)
+        if rest.rows:
+            yield self._signals(rest)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the loader's processes: no reference to its iterator is left."""
@@ -404,9 +405,8 @@ class LoaderStream(SeededEnv):
 
     def _from_here(self) -> Iterator[Columns]:
         """Yield the batches after those taken, epoch after epoch; an epoch without a batch is the end of the loader."""
-        assert self._seed is not None
-        self._source.counts[self.split].set(self._counts)
-        batches, last = self._source.batches(self.split, self._loader, self._seed, self._epoch), Columns()
+        reader = Reader(self._counts)
+        batches, last = self._epoch_batches(reader), Columns()
         for _ in range(self._taken):
             last = next(batches, Columns())
         before = _joined(self._rows, self._rest)
@@ -425,8 +425,13 @@ class LoaderStream(SeededEnv):
             if not self._taken:
                 return
             self._epoch, self._taken = self._epoch + 1, 0
-            self._counts = self._source.counts[self.split].values()
-            batches = self._source.batches(self.split, self._loader, self._seed, self._epoch)
+            self._counts = self._source.counts.values()
+            batches = self._epoch_batches(reader)
+
+    def _epoch_batches(self, reader: Reader) -> Iterator[Columns]:
+        """Yield the batches of the present epoch."""
+        assert self._seed is not None
+        return self._source.batches(self.split, self._loader, self._seed, self._epoch, reader)
 
 
 def _joined(first: Columns, second: Columns) -> Columns:

@@ -5,7 +5,7 @@
 | random numbers of torch, numpy and Python, whether global or of a generator in an attribute, a closure or a global variable | seeded by run, epoch and batch, and set back for the caller |
 | `set_epoch` of samplers, data sets and loaders | called with the number of the epoch |
 | seeds of samplers, streams and loaders with `set_epoch`: whole numbers in attributes such as `seed` | replaced by a seed of the run while the loader is read |
-| other numbers in attributes of a user's classes, such as a count of iterations | kept by each run from one epoch to the next, see `Counts` |
+| other numbers in attributes of a user's classes, such as a count of iterations | each run has its own, see `Counts` |
 
 | refused | fix |
 |---|---|
@@ -25,6 +25,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -203,15 +204,30 @@ class EpochRandomness:
             setattr(obj, name, seed_for(self._seed, name) % 2**31)
 
 
+@dataclass(eq=False)
+class Reader:
+    """One that iterates a loader: a run's environment, or an evaluation."""
+
+    counts: Mapping[str, int | float]
+    """Those that it has left, or begins with, while another one iterates the same loader."""
+
+
 class Counts:
-    """Numbers in attributes of a user's loader, samplers and data set, which reading may change, such as a count of iterations.
+    """Numbers in attributes of a user's loaders, samplers and data sets, which reading may change, such as a count of iterations.
 
     Objects of installed packages are left alone: they may read ahead, and count that. So are iterators, which do not begin anew.
+
+    Args:
+        loaders: Of all splits, which may hold the same data set; the one for training is the first.
     """
 
-    def __init__(self, loader: Any) -> None:
-        reached = [] if isinstance(loader, Iterator) else _reachable(loader)
-        self._objects = [obj for obj in reached if hasattr(obj, "__dict__") and _is_of_user(type(obj))]
+    def __init__(self, loaders: Iterable[Any]) -> None:
+        again = [loader for loader in loaders if not isinstance(loader, Iterator)]
+        reached = {id(obj): obj for loader in again for obj in _reachable(loader)}
+        self._objects = [
+            obj for obj in reached.values() if hasattr(obj, "__dict__") and _is_of_user(type(obj))
+        ]
+        self._reader: Reader | None = None
 
     def values(self) -> dict[str, int | float]:
         """Return the present numbers, by object and attribute."""
@@ -228,6 +244,15 @@ class Counts:
             if (value := values.get(path, now)) != now:
                 place, _, name = path.partition(".")
                 vars(self._objects[int(place)])[name] = value
+
+    def lend(self, reader: Reader) -> None:
+        """Set the numbers of the one that reads now, and keep those of the one before."""
+        if self._reader is reader:
+            return
+        if self._reader is not None:
+            self._reader.counts = self.values()
+        self._reader = reader
+        self.set(reader.counts)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
