@@ -15,7 +15,6 @@ from antiphon.base.progress import Progress
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.fan_in import Segment, StackFanIn
 from antiphon.comms.model import Model
-from antiphon.comms.skill_gate import SkillGate
 from antiphon.engine.build.channels import connect
 from antiphon.engine.build.stack_kinds import head_of
 from antiphon.engine.heart.agent import Agent
@@ -180,7 +179,7 @@ class ChannelStacking:
                 of_gradient["state_settings"] = replace(state_settings, outliers=Outliers(device, outliers))
             if first.synthetic_gradient.gate is not None:
                 gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
-                of_gradient["gate"] = SkillGate(device, gates)
+                of_gradient["gate"] = type(gates[0])(device, gates)
         settings["content"] = replace(first.content, **of_content)
         settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
         settings["synthetic_input"] = replace(first.synthetic_input, **of_input)

@@ -299,7 +299,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     assert agent.inputs.align_channel_name is not None
     channel = system.channels[agent.inputs.align_channel_name]
     ledger, sender = channel.ledger, system.agents[channel.sender]
-    if ledger.link.drop or ledger.holds_all or agent.name in behind:
+    if ledger.may_lose or ledger.holds_all or agent.name in behind:
         return None
     before: Hashable | None = ()
     if sender.inputs.align_channel_name is not None:

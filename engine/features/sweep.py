@@ -99,7 +99,7 @@ class SweepOrder(Feature):
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_by_agent
         sender, receiver = groups[channel.sender], groups[channel.receiver]
-        is_needed = ledger.returns_gradients or ledger.holds_all or ledger.link.loses
+        is_needed = ledger.returns_gradients or ledger.holds_all or ledger.may_lose
         is_needed |= not self._replayed_groups.isdisjoint((sender, receiver))
         if is_needed or sender.window.has_graph_of(channel.name, message.stamp):
             return False

@@ -110,7 +110,9 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     the same, by its tick or earlier messages    who calls the link: ledger.py: `Ledger.send`, reads.py: `WithGraph.carried_value` +
                                                  engine/policies/replays.py, engine/policies/replayed_senders.py, inspection/truth.py; what is
                                                  kept + engine/state/state_dict.py, engine/state/stacks.py
-    a message that is not sent, by its value     ledger.py: `Ledger.send`, in `Fate.lost` + engine/build/channels.py, where `held_messages` is made
+    a message that is not sent, by its value     ledger.py: `Ledger.send`, in `Fate.lost`, and `Ledger.may_lose`, which all ask who plan what will
+                                                 be there + engine/build/channels.py and engine/inference/rollout.py (`_silent`), where
+                                                 `held_messages` is made, scenarios/at_once.py
     the same, by its age at a tick               ledger.py: `Ledger.receive`, held_messages.py, forward.py: `ForwardPass.as_read` +
                                                  engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
     what is sent by or to the dead               channel.py: `Channel.void_when_sent`
@@ -123,7 +125,10 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
     a message that arrives twice                 the same, and `Ledger.delete_spent` + comms/read_modes.py, engine/state/stacks.py,
                                                  engine/costs/memory_estimate.py
-    a delay that varies                          the same, a field of `Timetable` + engine/build/channels.py, engine/features/contexts.py
+    a delay that varies                          timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, and agent.py: `state_steps` +
+                                                 engine/build/channels.py, engine/build/stack_kinds.py, engine/features/contexts.py,
+                                                 engine/inference/composition.py, engine/inference/rollout.py, engine/costs/memory_estimate.py,
+                                                 distributed/parts/halves.py, distributed/parts/placement.py
     which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
     the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
                                                  engine/features/lambda_returns.py, engine/policies/returned_actions.py
@@ -161,11 +166,14 @@ Where a change goes: the file and the name, whose docstring says what to mind th
     how credit is shortened, masked and weighed  channel.py: `Channel.clipped_credit`, `Channel.injection`
     the same, of several channels together       backward.py: `BackwardPass.collect_injections` + engine/policies/replayed_senders.py,
                                                  engine/features/lambda_returns.py, inspection/signal_alignment.py
-    when a predictor learns                      predictors.py: `PredictorTrainer.learns`
+    when a predictor learns                      predictors.py: `PredictorTrainer.learns` + engine/metrics/newest.py: `_rhythms_of`, or log entries
+                                                 miss its metrics
     from which messages a predictor learns       a feature with the point `gradients_back`, which may take messages away and add earlier ones, with
                                                  what is booked for them; those it keeps are not in a checkpoint. Of `local`, and of synthetic
                                                  inputs: predictors.py: `PredictorTrainer.sender_examples`, `collect_input_updates`
     a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
+    when a predictor is trusted (gates)          comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py:
+                                                 `BackwardPass.applied_prediction` + scenarios/channel_specs.py, engine/build/channels.py
     which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
     in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`
     which messages may have credit, and where    message.py: `Message.creditable`
@@ -208,8 +216,8 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py (`_silent`).
                                                  Members of a stack are equal in it; where they need not be: engine/state/hyperparameters.py, if a
                                                  number, or `apart` in engine/build/stack_kinds.py + engine/build/channel_stacking.py
-    what a feature keeps                         notes.py, with a message, a tick, an agent or a window's losses. There are none of channels or
-                                                 windows, and a feature's own attributes are not saved: count by what is numbered, as
+    what a feature keeps                         notes.py, with a message, a tick, an agent or a window's losses: what has rows. There are none of
+                                                 channels or windows, and a feature's own attributes are not saved: count by what is numbered, as
                                                  windows and steps are
     in which order features are called           engine/feature_table.py: `TABLE`, where they have a point in common
     a setting that changes in mid-run            engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what
@@ -225,5 +233,5 @@ Where a change goes: the file and the name, whose docstring says what to mind th
                                                  engine/features/ages.py; of what does not happen at each step + engine/metrics/newest.py:
                                                  `_rhythms_of`; all + telemetry/tab/explanations.py
     what a step reports                          updates.py: `StepReport` + engine/metrics/report_by_agent.py,
-                                                 distributed/virtual/virtual_coordinator.py
+                                                 distributed/virtual/virtual_coordinator.py; a sum over steps + engine/capture/loop_state.py
 """

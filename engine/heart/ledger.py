@@ -88,6 +88,11 @@ class Ledger:
         self.messages, self.back_by_step = messages, back_by_step
         self.held_messages, self.newest_returned = held_messages, newest_returned
 
+    @property
+    def may_lose(self) -> bool:
+        """Whether a message may not arrive, so that an older one is held, and kept: who plans what will be there asks here."""
+        return self.link.loses
+
     def allow_slack(self, steps: int) -> None:
         """Let messages stay open for so many more steps beyond their plan."""
         self.slack += steps
@@ -121,7 +126,7 @@ class Ledger:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(output)
         received = link.carry(stamp, sent) if link.changes_values else sent
-        lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
+        lost = link.lost(stamp, sent.shape[0], sent.device) if self.may_lose else NONE
         void_unread = void if read_plan.is_bookable else NONE
         fate = Fate(lost=lost, void=void, void_unread=void_unread, unsent=void)
         return Message(
@@ -191,7 +196,7 @@ class Ledger:
     def may_hold_later(self, stamp: int) -> bool:
         """Return whether a later tick may hold the message of a stamp, so that it must be kept: a newer one may be lost."""
         held = self.held_messages
-        return held is not None and stamp > held.newest_stamp and (self.link.loses or self.holds_all)
+        return held is not None and stamp > held.newest_stamp and (self.may_lose or self.holds_all)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 

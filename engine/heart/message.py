@@ -102,7 +102,7 @@ class Booked:
         self.loss = loss if self.loss is None else self.loss + loss
 
     def replace_gradient(self, gradient: Tensor) -> None:
-        """Replace the gradient: by a clipped one, by a return over several windows, or no gradient by zeros."""
+        """Replace the gradient: by a clipped one, by a lambda-return over several windows, or no gradient by zeros."""
         self.gradient = gradient
 
 

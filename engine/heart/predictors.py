@@ -83,7 +83,8 @@ class PredictorTrainer:
         """Return whether the synthetic gradient of a channel learns at `step`.
 
         It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, as its sender's group is swept in `tick`
-        (features/sweep.py), and in further passes. Of a cut channel it learns in its sender's part.
+        (features/sweep.py), and in further passes, which have no `gradients_back`: a feature that takes messages away there changes when a
+        predictor learns from what returns, and not in those. Of a cut channel it learns in its sender's part.
 
         Args:
             channel: The channel.

@@ -74,15 +74,19 @@ class Timetable:
     carries_state: bool = False
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
+    def arrival_of(self, stamp: int) -> int:
+        """Return the step at which the message of a stamp arrives, if it is not lost: from it on, ticks can read it."""
+        return stamp + self.delay
+
     def reading_ticks(self, stamp: int) -> range:
         """Return the receiver's ticks that read the message of a stamp: all from its arrival on, until a newer message has arrived.
 
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
         they read several (read mode), the first tick that it reaches reads it in any case. All that reads asks here: ledgers as a message is
-        sent (`ReadPlan.ticks`), others through `stamps_read_at`.
+        sent (`ReadPlan.ticks`), others through `stamps_read_at`. `newest_due`, the inverse of `arrival_of`, goes with it.
         """
-        first = self.receiver_clock.at_or_after(stamp + self.delay)
-        stop = self.send_times.after(stamp) + self.delay
+        first = self.receiver_clock.at_or_after(self.arrival_of(stamp))
+        stop = self.arrival_of(self.send_times.after(stamp))
         if not self.read_mode.newest_only:
             stop = max(stop, first + 1)
         return range(first, stop, self.receiver_clock.tick_period)
@@ -98,7 +102,7 @@ class Timetable:
         return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)), ticks)
 
     def newest_due(self, step: int) -> int | None:
-        """Return the stamp of the newest message that is due at `step`, lost or not; None: none has been sent `delay` steps before."""
+        """Return the stamp of the newest message that is due at `step`, lost or not, by `arrival_of`; None: none has arrived yet."""
         return self.send_times.latest(step - self.delay)
 
     def stamps_read_at(self, step: int) -> list[int]:
@@ -129,7 +133,8 @@ class Timetable:
         """Whether every message is read at the step of its sending: it arrives then, and the receiver ticks at every stamp."""
         receiver_clock, first_stamp = self.receiver_clock, self.send_times.after(-1)
         in_phase = receiver_clock.ticks_at(first_stamp)
-        return in_phase and self.send_times.tick_period % receiver_clock.tick_period == 0 and not self.delay
+        arrives_at_once = self.arrival_of(first_stamp) == first_stamp
+        return in_phase and arrives_at_once and self.send_times.tick_period % receiver_clock.tick_period == 0
 
     def back_from(self, finished_at: int) -> int:
         """Return the step at which what is booked for a message, which was finished at a step, is back at its sender.

@@ -170,7 +170,7 @@ class Policy:
         if self._rollout is None:
             return
         if not isinstance(mask, Mapping):
-            ends = EpisodeEnds(self._ended(mask))
+            ends = EpisodeEnds(self._ended(mask))  # no `terminated`, which learning alone asks for
         else:
             for name in mask.keys() - self._native.observations.keys():
                 names = [agent for agent in self._native.observations if agent is not None]

@@ -457,7 +457,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     link = _link(channel, links, seed)
     content = channel.content
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
-    held = HeldMessages() if link.drop or channel.ledger.holds_all else None
+    held = HeldMessages() if link.loses or channel.ledger.holds_all else None
     timetable = replace(
         channel.ledger.timetable, receiver_grid=_STEP, return_delay=channel.ledger.timetable.delay
     )

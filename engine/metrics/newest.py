@@ -202,7 +202,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
     for name, channel in system.channels.items():
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
         timetable = ledger.timetable
-        chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
+        chance = by_chance(channel.sender, channel.receiver) or ledger.may_lose
         yield owner, _Rhythm(timetable.send_times, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None

@@ -148,7 +148,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-delay-does-not-postpone-the-first-use",
         "engine/heart/timetable.py",
-        "first = self.receiver_clock.at_or_after(stamp + self.delay)",
+        "first = self.receiver_clock.at_or_after(self.arrival_of(stamp))",
         "first = self.receiver_clock.at_or_after(stamp)",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
