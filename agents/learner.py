@@ -150,6 +150,9 @@ class Learner(TrainedParameters):
             return
         before, copies = sub(self.buffers, TARGET), {}
         for name, p in self.parameters.items():
-            rows = due.to(p.device).view(-1, *[1] * (p.dim() - 1)) if self.members else due.to(p.device)
+            shape = (
+                [-1, *[1] * (p.dim() - 1)] if self.members else []
+            )  # a parameter of one alone may have no axis
+            rows = due.to(p.device).view(shape)
             copies[name] = torch.where(rows, p, before[name])
         self.put_statistics(with_prefix(TARGET, copies))

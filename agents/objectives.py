@@ -9,6 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial, reduce
 from itertools import accumulate
 from operator import or_
@@ -33,6 +34,9 @@ from antiphon.nets.per_member import PerMember, scaled
 from antiphon.nets.random import seed_for
 from antiphon.nets.users.kept_state import KeptState, copied_object
 from antiphon.nets.users.outlines import outline_of
+
+_OF_EVERY_AGENT = ("loss", "gradient_norm", "updates", "learning_rate", "parameter_norm")
+"""Metrics that every agent has, whatever its objective."""
 
 
 def _components(shape: tuple[int, ...]) -> int:
@@ -424,7 +428,7 @@ class OwnObjective(Objective):
         self.scores_loss = not callable(self._score)
         named = getattr(loss, "metric", None)
         self.metric = "error" if self.scores_loss else "score" if named is None else str(named)
-        if self.metric == "loss" or not self.metric.isidentifier():
+        if self.metric in _OF_EVERY_AGENT or not self.metric.isidentifier():
             raise ScenarioError(
                 f"{name}: its metric is named {self.metric!r}; use another name, such as 'score'"
             )
@@ -502,12 +506,14 @@ class OwnObjective(Objective):
                 if line is None:
                     raise
                 raise ScenarioError(f"{line}; let it take the target's shape and classes") from error
-            try:
-                return None if needed is None else operator.index(needed)
-            except TypeError:
-                raise ScenarioError(
-                    f"{self._name}: its size is {needed!r}; return the number of outputs, a whole number"
-                ) from None
+            if needed is None:
+                return None
+            with suppress(TypeError):
+                if (size := operator.index(needed)) > 0:
+                    return size
+            raise ScenarioError(
+                f"{self._name}: its size is {needed!r}; return the number of outputs, a whole number above 0"
+            )
         return _components(shape) * (1 if classes is None else classes)
 
     def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
@@ -577,11 +583,9 @@ class Weighted(Objective):
         self.targets, self.parts, self.weights = tuple(targets), tuple(parts), tuple(weights)
         ends = accumulate(sizes)
         self.outputs = tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
-        shared, before = Counter(objective.metric for objective in self.parts), Counter[str]()
+        shared = Counter(objective.metric for objective in self.parts)
         self._names = []
-        for target, objective in zip(self.targets, self.parts, strict=True):
-            before[target] += 1
-            name = target if before[target] == 1 else f"{target}_{before[target]}"
+        for name, objective in zip(_told_apart(self.targets), self.parts, strict=True):
             metric = objective.metric if shared[objective.metric] == 1 else f"{name}_{objective.metric}"
             self._names.append((f"{name}_loss", metric))
 
@@ -639,6 +643,18 @@ class Weighted(Objective):
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None  # the sum of its objectives' sizes
+
+
+def _told_apart(targets: Sequence[str]) -> list[str]:
+    """Return names of objectives: their targets; a target that comes again gets a number that makes it no other's name."""
+    names: list[str] = []
+    for target in targets:
+        name, number = target, 1
+        while name in names or (number > 1 and name in targets):
+            number += 1
+            name = f"{target}_{number}"
+        names.append(name)
+    return names
 
 
 def _unflattened(output: Tensor, target: Tensor) -> str:

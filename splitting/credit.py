@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.models import MapHead
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
@@ -38,6 +39,8 @@ Shape = tuple[int, ...]
 WORDS = ("local", "aug_local", "lens")
 """Kinds of gradients that get their heads from the model."""
 _LAYERS = 2
+_OF_LAST_LAYERS: Mapping[str, tuple[str, ...]] = {"local": (), "aug_local": ("at", "layers"), "lens": ("at",)}
+"""By kind, its keys that a scenario does not have."""
 _AFTER = "after "
 
 
@@ -65,6 +68,18 @@ def _checked(part: ModelPart, at: str, shape: Shape | None = None) -> ModelPart:
         f"gradient: the layers {where} read {', '.join(reads)}, and a head reads one message{of_shape}; name where the last "
         "layers begin with `at`, or use local"
     )
+
+
+def _last_layers(kind: str, keys: dict[str, Any]) -> tuple[str | None, int]:
+    """Take `at` and `layers` out of the keys of a kind in words; ScenarioError where they are not its own, or wrong."""
+    at, layers = keys.pop("at", None), keys.pop("layers", None)
+    for key, value in (("at", at), ("layers", layers)):
+        if value is not None and key not in _OF_LAST_LAYERS[kind]:
+            raise ScenarioError(f"gradient: {kind} has no key '{key}'; leave it out")
+    if not isinstance(at, str | None):
+        raise ScenarioError(f"gradient: at={at!r}; must be the path of a submodule")
+    check_counts("gradient", 0, layers=layers)
+    return at, _LAYERS if layers is None else int(layers)
 
 
 def _size(module: nn.Module) -> int:
@@ -176,7 +191,7 @@ class ChannelGradients:
                 if isinstance(settings, str) and "context" in accepted_keys(GradientSpec.spec_of(settings)):
                     return {**keys, "context": list(self.targets)}
             return keys
-        at, layers = keys.pop("at", None), keys.pop("layers", _LAYERS)
+        at, layers = _last_layers(kind, keys)
         name, signal = self.required.target, self.required.signal
         if kind == "local":
             keys.setdefault("target", name)

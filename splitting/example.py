@@ -172,6 +172,10 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
             raise ScenarioError(f"inputs: {_no_argument(name, names)}")
         if signal not in env.signals:
             raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.observations)}")
+    if not inputs:
+        raise ScenarioError(
+            f"inputs: {{}} names no argument of {type(model).__name__}.forward; give {form}, or leave it out"
+        )
     return {name: inputs[name] for name in names if name in inputs}
 
 

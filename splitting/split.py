@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -370,13 +371,16 @@ def _mark(parts: Sequence[ModelPart], origin: Origin) -> None:
 
 
 def _without_effect(of_channels: Mapping[str, Any], tie: str | None) -> list[str]:
-    """Return arguments that change nothing, each with the reason; `of_channels`: those of channels where there is none."""
+    """Return arguments that change nothing, each with the reason; `of_channels`: those of channels where there is none.
+
+    A delay of 0 is what one part has.
+    """
     defaults = {name: signature(split).parameters[name].default for name in of_channels}
     useless = [] if tie is None else [f"tie={tie!r} has no effect, since no parameter is in several parts"]
     return useless + [
         f"{name}={value!r} has no effect, since there is one part and no channel"
         for name, value in of_channels.items()
-        if value != defaults[name]
+        if value != defaults[name] and (name, value) != ("delay", 0)
     ]
 
 
@@ -481,7 +485,7 @@ def _channels(
 ) -> list[dict[str, Any]]:
     if not isinstance(delay, str):
         check_counts("split", 0, needed=True, delay=delay)
-    channels = []
+    channels, ports = [], _ports(cut.parts)
     for index, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
         for wire in part.reads:
             channel: dict[str, Any] = {
@@ -502,6 +506,21 @@ def _channels(
                 settings = credit.default(wire)
             channel |= credit.keys(wire, settings)
             if wire.port is not None:
-                channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
+                channel["port"] = ports[wire.message]
             channels.append(channel)
     return channels
+
+
+def _ports(parts: Sequence[ModelPart]) -> dict[CrossingTensor, str]:
+    """Return the ports of the messages that several parts read, by the names that these have in the model.
+
+    Messages of one part whose names have the same letters are told apart by numbers.
+    """
+    ports: dict[CrossingTensor, str] = {}
+    for wire in (wire for part in parts for wire in part.reads if wire.port is not None):
+        taken = {port for message, port in ports.items() if message.sender == wire.message.sender}
+        name = re.sub("[^A-Za-z0-9]+", "_", wire.message.name).strip("_") or "message"
+        numbered = (name if number == 1 else f"{name}_{number}" for number in itertools.count(1))
+        if wire.message not in ports:
+            ports[wire.message] = next(port for port in numbered if port not in taken)
+    return ports

@@ -73,7 +73,7 @@ def gpt(
         coupling=coupling,
         delay=delay,
         gradient=None if gradient is None else _gradient(gradient, "following"),
-        tie="together" if tied else None,
+        tie="together" if tied and blocks > 1 else None,  # one part ties its weight itself
         scenario="gpt",
         **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
     )
@@ -112,7 +112,7 @@ def resnet(
         initial: Seed of the model's initial parameters, independent of the run's seed.
     """
     env = {"id": "antiphon/Digits-v0", "data": data, "sampling": "with_replacement"}
-    if gradient is None and kind_predicts(coupling):
+    if gradient is None and kind_predicts(coupling) and sum(stages) > 1:
         gradient = "local"
     signals = registry.describe(env).signals
     classes = signals["label"].classes

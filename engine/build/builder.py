@@ -319,7 +319,7 @@ class _SystemBuilder:
                 network,
                 generator(self.seed, "agent", owner, "parameters"),
                 critic,
-                returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
+                returns=_normalises(spec.objective),
                 has_target_network=spec.has_target,
                 statistics=statistics,
                 optimiser=kind,
@@ -476,6 +476,33 @@ class _SystemBuilder:
                 ("agents", name, "share"),
                 "tied agents need critics with equal inputs, or no critics; give them the same `objective.critic`",
             )
+        earlier = next(n for n, other in self.scenario.agents.items() if other.share == spec.share)
+        of_earlier = self._made_of(earlier)
+        for key, mine in self._made_of(name).items():
+            if mine != of_earlier[key]:
+                differs = "its ports have other norms than" if key == ("share",) else "differs from"
+                message = (
+                    f"{differs} agent {earlier!r}, with which it shares parameters (share: {spec.share})"
+                )
+                raise DocumentError(("agents", name, *key), f"{message}; make them equal")
+
+    def _made_of(self, name: str) -> dict[Path, object]:
+        """What an agent's learner is made of, beside what is compared without its environment (27a), by the key that says so."""
+        spec = self.scenario.agents[name]
+        goal, critic = spec.objective, spec.critic
+        return {
+            ("observes",): self._seen((name, "network"), spec.observes, spec),
+            ("fan_in",): spec.aggregation if self.scenario.inputs_of(name) else None,
+            ("share",): [head.norm for head in self.shapes.heads[name]],
+            ("objective", "mask"): None
+            if goal is None or goal.mask is None
+            else mask_place(name, self.scenario, self.env, self.shapes),
+            ("objective", "normalise"): _normalises(goal),
+            ("objective", "period"): goal.get("period") if goal is not None and goal.has_target else None,
+            ("objective", "critic"): None
+            if critic is None
+            else (critic.network, self._seen((name, "critic"), critic.observes, spec)),
+        }
 
     def _goal(self, name: str, spec: AgentSpec, network: Network) -> Goal | None:
         if not spec.objectives:
@@ -551,6 +578,11 @@ class _SystemBuilder:
                 calls.setdefault(agents[name].learner, []).append(name)
             waves.append([tuple(call) for call in calls.values()])
         return waves
+
+
+def _normalises(goal: ObjectiveSpec | None) -> bool:
+    """Whether an objective has running statistics of its returns."""
+    return goal is not None and goal.get("normalise") == "returns"
 
 
 def read_weights(learner: Learner, source: str, path: Path) -> None:

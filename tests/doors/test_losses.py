@@ -250,16 +250,49 @@ class Sized:
 
 
 def test_a_loss_needs_a_whole_number_of_outputs() -> None:
-    for outputs, number in ((2, True), (np.int64(2), True), (2.0, False), ("2", False)):
+    for outputs, number in (
+        (2, True),
+        (np.int64(2), True),
+        (2.0, False),
+        ("2", False),
+        (0, False),
+        (-1, False),
+    ):
         goal = {"kind": Sized(outputs), "target": "label"}
         scenario = scenario_of({"a": {"observes": ["image"], "objective": goal}})
         if number:
             with Simulation(scenario) as run:
                 assert run.compose()(image=torch.zeros(1, 1, 8, 8))["a"].shape == (1, 2)
             continue
-        line = f"Sized: its size is {outputs!r}; return the number of outputs, a whole number"
+        line = f"Sized: its size is {outputs!r}; return the number of outputs, a whole number above 0"
         with pytest.raises(ScenarioError, match=re.escape(line)):
             Simulation(scenario)
+
+
+def test_a_metric_has_the_name_of_no_other_that_its_agent_has() -> None:
+    """It would be lost among those of every agent, which are written after it."""
+    with Simulation(scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}})) as run:
+        run.step()
+        attributes = run.graph.nodes["a"]
+    of_agent = {name for name, value in attributes.items() if isinstance(value, float)} - {"accuracy"}
+    assert {"loss", "updates"} < of_agent
+    for name in of_agent:
+        kind = type("Named", (), {"metric": name, "__call__": None, "score": lambda *_: None})
+        goal = {"kind": kind, "target": "label"}
+        with pytest.raises(ScenarioError, match=f"its metric is named '{name}'; use another name"):
+            Simulation(scenario_of({"a": {"observes": ["image"], "objective": goal}}))
+
+
+def test_no_metric_of_several_objectives_is_lost_among_targets_that_are_named_alike() -> None:
+    ones = {name: torch.full((40, 2), number) for name, number in (("x", 1.0), ("x_2", 9.0))}
+    env = antiphon.envs.from_tensors(seen=torch.randn(40, 4), **ones, training_only=["x", "x_2"])
+    goals = [{"kind": "regression", "target": target} for target in ("x", "x", "x_2")]
+    agents = {"a": {"observes": ["seen"], "objective": goals}}
+    scenario = antiphon.Scenario(scenario="t", env=env, agents=agents, training={"batch": 8})
+    with Simulation(scenario) as run:
+        scores = run.evaluate().agents["a"]
+    assert {name for name in scores if name.endswith("_error")} == {"x_error", "x_3_error", "x_2_error"}
+    assert scores["x_2_error"] > 20 > scores["x_3_error"]
 
 
 def test_a_key_of_the_objective_is_named_by_its_section() -> None:

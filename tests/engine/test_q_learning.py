@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.agents.advantages import Advantages
@@ -62,6 +63,36 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     metrics = goal.losses(outputs, None, actions, advantages).metrics
     assert {name: value.tolist() for name, value in metrics.items()} == {"td_error": [2.0], "q_value": [1.5]}
     assert {*metrics} == {*goal.logged}
+
+
+class Scaled(nn.Module):
+    """A map with a parameter that has no axis."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.map, self.scale = nn.Linear(inputs, outputs), nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scaled: torch.Tensor = self.map(x) * self.scale
+        return scaled
+
+
+def test_a_target_network_has_the_shapes_of_its_network(tmp_path: Path) -> None:
+    """Else its agent's parameters fit no other run of the scenario."""
+    scene = unread(pairs({**Q, "period": 1}, actor={"network": Scaled}))
+    with Simulation(Scenario.model_validate(scene)) as simulation:
+        simulation.run(steps=20, progress=False)
+        actor = simulation.agents["a0"]
+        numbers = {**actor.parameters}
+        assert actor.updates > 0
+        assert numbers["module.scale"] != 1.5
+        for name, copy in actor.buffers.items():
+            if name.startswith("target."):
+                assert torch.equal(copy, numbers[name.removeprefix("target.")]), name
+        saved = simulation.save(tmp_path / "saved")
+    scene["agents"]["a0"] = {**scene["agents"]["a0"], "parameters": f"{saved}:a0"}
+    with Simulation(Scenario.model_validate(scene)) as simulation:
+        assert torch.equal(simulation.agents["a0"].parameters["module.scale"], numbers["module.scale"])
 
 
 @pytest.mark.long

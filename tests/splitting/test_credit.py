@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
-from antiphon import Simulation
+from antiphon import ScenarioError, Simulation
 from antiphon.agents.models import MapHead
 from antiphon.agents.models import ResNet as PlainResNet
 from antiphon.comms import Example
@@ -289,3 +290,20 @@ def test_a_kind_alone_reads_the_target_and_a_mapping_is_taken_as_it_is() -> None
         antiphon.ScenarioError, match=r"gradient.kind: unknown kind 'linaer'; did you mean 'linear'"
     ):
         context("linaer")
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"kind": "local", "layers": 2}, "local has no key 'layers'; leave it out"),
+        ({"kind": "local", "at": "norm"}, "local has no key 'at'; leave it out"),
+        ({"kind": "lens", "layers": 2}, "lens has no key 'layers'; leave it out"),
+        ({"kind": "lens", "at": 3}, "at=3; must be the path of a submodule"),
+        ({"kind": "aug_local", "layers": 1.5}, "layers=1.5; must be a whole number, at least 0"),
+        ({"kind": "aug_local", "layers": -1}, "layers=-1; must be a whole number, at least 0"),
+        ({"kind": "aug_local", "layers": "2"}, "layers='2'; must be a whole number, at least 0"),
+    ],
+)
+def test_keys_of_last_layers_are_obeyed_or_refused(keys: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError, match=f"^split: gradient: {re.escape(line)}$"):
+        split_gpt(gpt(), keys)

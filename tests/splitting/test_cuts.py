@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
+from antiphon import Simulation
 from tests.engine.numbers import one_line
 from tests.kit.tiers import sampled
 from tests.splitting.models import ARCHITECTURES, Logits, UNet
@@ -183,6 +184,29 @@ def test_two_readers_of_a_tensor_share_a_port() -> None:
         "part0->part2": "a",
         "part1->part2": None,
     }
+
+
+@pytest.mark.parametrize("names", [("_a", "a"), ("a_", "a"), ("ä", "ö")])
+def test_messages_whose_names_have_the_same_letters_have_ports_of_their_own(names: tuple[str, str]) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in names:
+                self.add_module(name, nn.Linear(64, 4))
+            self.b, self.b2, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 10)
+            self.d, self.d2 = nn.Linear(4, 10), nn.Linear(4, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            one, other = (getattr(self, name)(x.flatten(1)) for name in names)
+            y: Tensor = self.c(self.b(one) + self.b2(other)) + self.d(one) + self.d2(other)
+            return y
+
+    scenario = antiphon.split(Twice(), ["b", "c"], env=pictures())
+    ports = [channel.port for channel in scenario.channels if channel.sender == "part0"]
+    assert len(ports) == 4
+    assert len({*ports}) == 2
+    with Simulation(scenario) as simulation:
+        simulation.step()
 
 
 class Block(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import pytest
 import torch
@@ -32,6 +33,19 @@ CASES = [(name, variant) for name, kinds in KINDS.items() for variant in kinds]
 def scenario(name: str, variant: str, **values: Any) -> Scenario:
     made: Scenario = MAKE[name](**{**SMALL[name], **MAKE[name].variants[variant], **values})
     return made
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("gpt", {"blocks": 1}), ("gpt", {"blocks": 1, "tied": True}), ("resnet", {"stages": (1,)})],
+)
+def test_a_model_of_one_block_is_one_agent_and_nothing_is_said_of_channels(
+    name: str, values: dict[str, Any]
+) -> None:
+    with catch_warnings():
+        simplefilter("error")
+        found = scenario(name, "decoupled", **values)
+    assert (len(found.agents), len(found.channels), found.share) == (1, 0, ())
 
 
 @pytest.mark.long

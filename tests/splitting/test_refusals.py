@@ -542,6 +542,10 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: split(ARCHITECTURES["film"].model(), ["time"], env={"id": "antiphon/Digits-v0"}),
         r"Film.forward takes x, t, strength; give inputs=\{'x'",
     ),
+    "no inputs": (
+        lambda: chain_split(Chain(), inputs={}),
+        r"inputs: \{\} names no argument of Chain.forward; give inputs=\{'x': 'x', …\}, or leave it out",
+    ),
     "parts": (
         lambda: chain_split(None, (), parts=[3]),
         "parts is .*; give a list of torch.nn.Module",

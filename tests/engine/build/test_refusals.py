@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from gymnasium import spaces
-from torch import nn
+from torch import Tensor, nn
 
 from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario
@@ -26,6 +26,16 @@ GOAL: Document = {"channel": "s->m", "observes": "place"}
 COSINE: Document = {**PPO, "reward": {"goal.cosine": 1}, "goal": GOAL}
 CRITIC: Document = {"observes": ["view"], "network": {"hidden": [5]}}
 BAD_CRITIC = "agents.m.objective.critic"
+
+
+class Halves(nn.Module):
+    """An aggregation of the user's own."""
+
+    def __init__(self, size: int, senders: int) -> None:
+        super().__init__()
+
+    def forward(self, messages: Tensor, present: Tensor) -> Tensor:
+        return messages.sum(-2) / 2
 
 
 def digits(a: Document | None = None, b: Document | None = None, *channels: Document) -> Making:
@@ -56,6 +66,22 @@ def led(sender: Document, channel: Document, objective: Document | None = None, 
 
 def pair(one: Document, other: Document, space: Any = ONE, *channels: Document) -> Making:
     return partial(scenario_of, {"l": one, "m": other}, channels, Stage(space))
+
+
+def tied(one: Document, other: Document) -> Making:
+    """Two agents that act with shared parameters."""
+    agents = (actor(objective, acts=acts, share="g") for objective, acts in ((one, "left"), (other, "right")))
+    return pair(*agents, spaces.Dict({"left": ONE, "right": ONE}))
+
+
+def tied_readers(**other: Document) -> Making:
+    """Two agents with shared parameters that read and send; the keys of the second, and those of the channel that it sends over."""
+    tie = {**SEES, "share": "g", "fan_in": "attention"}
+    agents = {"s": SEES, "a": tie, "b": {**tie, **other.get("agent", {})}, "r": NAMES}
+    read = [{"from": "s", "to": name, "size": 3} for name in "ab"]
+    said = [{"from": name, "to": "r", "size": 4, "port": "said"} for name in "ab"]
+    said[1] |= other.get("channel", {})
+    return partial(scenario_of, agents, [*read, *said])
 
 
 REFUSED: dict[str, Making] = {
@@ -191,6 +217,15 @@ REFUSED: dict[str, Making] = {
         actor({**PPO, "critic": {**CRITIC, "observes": ["place"]}}, share="g", acts="right"),
         spaces.Dict({"left": ONE, "right": ONE}),
     ),
+    # what else a learner is made of, where agents share one
+    "agents.m.objective.critic: differs from agent 'l', with which it shares parameters (share: g); make": tied(
+        {**PPO, "critic": CRITIC}, {**PPO, "critic": {**CRITIC, "network": {"hidden": [6]}}}
+    ),
+    "agents.m.objective.normalise: differs from agent 'l'": tied({"kind": "a2c", "normalise": "none"}, PPO),
+    "agents.m.objective.period: differs from agent 'l'": tied({"kind": "q"}, {"kind": "q", "period": 7}),
+    "agents.m.objective.mask: differs from agent 'l'": tied(PPO, {**PPO, "mask": "view"}),
+    "agents.b.fan_in: differs from agent 'a'": tied_readers(agent={"fan_in": Halves}),
+    "agents.b.share: its ports have other norms than agent 'a'": tied_readers(channel={"norm": "none"}),
 }
 
 
