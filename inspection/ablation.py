@@ -18,6 +18,7 @@ from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, check_flags
 from antiphon.base.errors import ScenarioError
+from antiphon.base.mask import ALL, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.progress import Progress
@@ -402,6 +403,10 @@ def _joined(batches: Sequence[Scores]) -> Scores:
 # --- what messages are replaced by -------------------------------------------------------------------------
 
 
+_Replaced = Callable[[int, Tensor, Mask], Tensor]
+"""A function from a step, messages [rows, size] and the rows in which one is sent, to what replaces them."""
+
+
 class _Replacement:
     """What the messages of a channel are replaced by; the base replaces them by zeros."""
 
@@ -418,34 +423,44 @@ class _Replacement:
     def without(self, channel: str, batch: int) -> Deliver:
         """Return what replaces the messages of a channel, and of no other."""
         replaced = self.of(channel, batch)
-        return lambda name, stamp, message: replaced(stamp, message) if name == channel else message
 
-    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
-        """Return a function from a step and the messages sent, [rows, size], to what replaces them."""
-        return lambda stamp, message: torch.zeros_like(message)
+        def deliver(name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
+            return sent.zero_elsewhere(replaced(stamp, message, sent)) if name == channel else message
+
+        return deliver
+
+    def of(self, channel: str, batch: int) -> _Replaced:
+        """Return what replaces messages, of any row."""
+        return lambda stamp, message, sent: torch.zeros_like(message)
 
     def check(self, channels: Sequence[str]) -> None:
         """Raise a ScenarioError where messages of one of some channels could be replaced by no other, in any batch."""
 
 
 class _Resampled(_Replacement):
-    """The messages of other rows, along one random cycle through all rows of the batch."""
+    """The messages of other rows, along one random cycle through all rows of the batch in which one is sent."""
 
     def __init__(self, evaluated: _Evaluated) -> None:
         super().__init__(evaluated)
         if max(evaluated.rows) < 2:
             raise ScenarioError("ablate: resample needs messages of another example; use 2 examples or more")
 
-    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
+    def of(self, channel: str, batch: int) -> _Replaced:
         seed, rows = self.evaluated.seeds[batch], self.evaluated.rows[batch]
-        order = uniform(seed_for(seed, "ablation"), 0, rows).argsort()
-        partner = torch.empty_like(order)
-        partner[order] = order.roll(1)
-        return lambda stamp, message: message[partner.to(message.device)]
+        cycle = uniform(seed_for(seed, "ablation"), 0, rows).argsort()
+
+        def resampled(stamp: int, message: Tensor, sent: Mask) -> Tensor:
+            order = cycle.to(message.device)
+            order = order[sent.tensor(rows, message.device)[order]]
+            partner = torch.arange(rows, device=message.device)
+            partner[order] = order.roll(1)
+            return message[partner]
+
+        return resampled
 
 
 class _Means(_Replacement):
-    """Means of the messages of each channel, over all rows and, unless these are in step, all steps."""
+    """Means of the messages of each channel, over all rows in which one is sent and, unless these are in step, all steps."""
 
     of_all_batches = True
 
@@ -457,16 +472,17 @@ class _Means(_Replacement):
     def watch(self, batch: int) -> Deliver:
         return self._add
 
-    def _add(self, name: str, stamp: int, message: Tensor) -> Tensor:
+    def _add(self, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
         key, total = self._key(name, stamp), message.sum(0)
         self._sums[key] = self._sums[key] + total if key in self._sums else total
-        self._counts[key] = self._counts.get(key, 0) + len(message)
+        count = len(message) if sent is ALL else int(sent.tensor(len(message), message.device).sum())
+        self._counts[key] = self._counts.get(key, 0) + count
         return message
 
-    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
-        def mean(stamp: int, message: Tensor) -> Tensor:
+    def of(self, channel: str, batch: int) -> _Replaced:
+        def mean(stamp: int, message: Tensor, sent: Mask) -> Tensor:
             key = self._key(channel, stamp)
-            return (self._sums[key] / self._counts[key]).expand_as(message)
+            return (self._sums[key] / max(self._counts[key], 1)).expand_as(message)
 
         return mean
 
@@ -484,8 +500,8 @@ class _OtherSteps(_Replacement):
 
     def __init__(self, evaluated: _Evaluated) -> None:
         super().__init__(evaluated)
-        self._sent: dict[str, dict[int, Tensor]] = {}
-        """Messages by channel and step, of the newest batch."""
+        self._sent: dict[str, dict[int, tuple[Tensor, Mask]]] = {}
+        """Messages by channel and step, of the newest batch, with the rows in which they were sent."""
         self._replaced: set[str] = set()
         """The channels of which an episode had several messages."""
 
@@ -493,31 +509,31 @@ class _OtherSteps(_Replacement):
         self._sent.clear()
         return self._add
 
-    def _add(self, name: str, stamp: int, message: Tensor) -> Tensor:
-        self._sent.setdefault(name, {})[stamp] = message.clone()
+    def _add(self, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
+        self._sent.setdefault(name, {})[stamp] = message.clone(), sent
         return message
 
-    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
+    def of(self, channel: str, batch: int) -> _Replaced:
         sent, lengths = self._sent.get(channel), self.evaluated.lengths
         assert lengths is not None  # `check_measured` refuses examples
         if sent is None:  # all episodes of the batch end before its first message
-            return lambda stamp, message: message
-        messages = torch.stack(list(sent.values()))
-        lengths = lengths.to(messages.device)
-        counts = (torch.tensor(list(sent), device=messages.device).unsqueeze(1) < lengths).sum(0)
+            return lambda stamp, message, sent: message
+        messages = torch.stack([message for message, _ in sent.values()])
+        device, rows = messages.device, torch.arange(len(lengths), device=messages.device)
+        within = torch.tensor(list(sent), device=device).unsqueeze(1) < lengths.to(device)
+        within &= torch.stack([mask.tensor(len(rows), device) for _, mask in sent.values()])
+        counts, order = within.sum(0), (~within).int().argsort(dim=0, stable=True)
         if int(counts.max()) > 1:
             self._replaced.add(channel)
-        position_by_stamp = {stamp: position for position, stamp in enumerate(sent)}
-        chance = uniform(seed_for(self.evaluated.seeds[batch], "ablation"), 0, len(lengths)).to(
-            messages.device
-        )
+        chance = uniform(seed_for(self.evaluated.seeds[batch], "ablation"), 0, len(lengths)).to(device)
         further = 1 + (chance * (counts - 1)).long()
-        rows = torch.arange(len(lengths), device=messages.device)
+        position = torch.zeros_like(rows)
 
-        def shifted(stamp: int, message: Tensor) -> Tensor:
+        def shifted(stamp: int, message: Tensor, sent: Mask) -> Tensor:
             # an episode that is longer than it was goes around: its further messages are counted on
-            position = position_by_stamp.setdefault(stamp, len(position_by_stamp))
-            return messages[(position + further) % counts.clamp_min(1), rows]
+            which = order[(position + further) % counts.clamp_min(1), rows]
+            position.add_(sent.tensor(len(rows), device))
+            return messages[which, rows]
 
         return shifted
 

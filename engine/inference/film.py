@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError
+from antiphon.base.mask import Mask
 from antiphon.base.progress import Progress
 from antiphon.base.spec import plain
 from antiphon.engine.environment import continued
@@ -73,8 +74,8 @@ def film(
             channel.name for channel in scenario.channels if senders is None or channel.sender in senders
         }
 
-        def deliver(channel: str, stamp: int, message: Tensor) -> Tensor:
-            if channel in names:
+        def deliver(channel: str, stamp: int, message: Tensor, rows: Mask) -> Tensor:
+            if channel in names and bool(rows.tensor(len(message), "cpu")[0]):
                 sent[channel] = FilmMessage(message[0].float().numpy(force=True).copy(), True)
             return message
 

@@ -45,8 +45,8 @@ from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
 
-Deliver = Callable[[str, int, Tensor], Tensor]
-"""What is sent over a channel at a stamp, given the message as its sender made it; [rows, size] both."""
+Deliver = Callable[[str, int, Tensor, Mask], Tensor]
+"""What is sent over a channel at a stamp, given the message as its sender made it, [rows, size] both, and the rows in which it is sent."""
 
 Scores = dict[str, dict[str, Tensor]]
 """By agent with an objective: its `loss` and the objective's metric per example, [rows] each."""
@@ -154,7 +154,7 @@ class Deliveries(ForwardPass):
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         if self.deliver is not None:
-            output = self.deliver(channel.name, step, output.flatten(1))
+            output = self.deliver(channel.name, step, output.flatten(1), ~void)
         return channel.ledger.send(step, output, step_signals, void)
 
 

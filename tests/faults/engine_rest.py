@@ -564,9 +564,16 @@ REST: tuple[Fault, ...] = (
         "tests/inspection/test_ablation.py::test_it_agrees_with_a_system_whose_channel_is_silent",
     ),
     Fault(
+        "ablation-what-is-not-sent-is-resampled",
+        "inspection/ablation.py",
+        "            order = order[sent.tensor(rows, message.device)[order]]\n",
+        "",
+        "tests/inspection/test_ablation.py::test_what_is_not_sent_takes_no_message_s_place[resample]",
+    ),
+    Fault(
         "ablation-an-episode-without-messages-is-a-traceback",
         "inspection/ablation.py",
-        "            return lambda stamp, message: message\n        messages = ",
+        "            return lambda stamp, message, sent: message\n        messages = ",
         "            sent = self._sent[channel]\n        messages = ",
         "tests/inspection/test_ablation.py::test_an_episode_with_one_message_or_none_is_played_as_it_was",
     ),
@@ -977,8 +984,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "ablation-another-step-may-be-of-the-next-episode",
         "inspection/ablation.py",
-        ".unsqueeze(1) < lengths).sum(0)",
-        ".unsqueeze(1) < 2 * lengths).sum(0)",
+        ".unsqueeze(1) < lengths.to(device)",
+        ".unsqueeze(1) < 2 * lengths.to(device)",
         "tests/inspection/test_ablation.py::test_another_step_leaves_what_a_message_says_of_its_episode[Goal-lost0]",
     ),
     Fault(

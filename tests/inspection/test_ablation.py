@@ -250,7 +250,32 @@ class TwiceTold(Told):
         return state, -torch.ones_like(right), state["right"] == state["last"]
 
 
-def telling(told: str, **env: Any) -> Simulation:
+@environment("tests/PausingTold-v0")
+class PausingTold(Told):
+    """Episodes of four steps, of which the first and the third have a message, a cue, and count."""
+
+    named = 1
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        return Description(signals={"shown": Signal(shape=(2,)), "told": Signal()}, action_space=Discrete(2))
+
+    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        state = super().start(uniforms)
+        first = state["cues"][:, :1]
+        cues = torch.cat([first, first, 1 - first, 1 - first], 1).repeat(1, 2)[:, :STEPS]
+        return {**state, "cues": cues, "last": 0 * state["last"] + 4}
+
+    def observe(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {**super().observe(state), "told": (state["step"] % 2 == 0).to(self.dtype)}
+
+    def transition(self, state: dict[str, torch.Tensor], actions: Any) -> Any:
+        told = state["step"] % 2 == 0
+        state, right, ended = super().transition(state, actions)
+        return state, right * told, ended
+
+
+def telling(told: str, mask: str | None = None, **env: Any) -> Simulation:
     """A speaker says what is to be named, or the episode's goal, and a listener names it."""
     net = {"kind": "mlp", "hidden": []}
     scenario = Scenario(
@@ -260,7 +285,16 @@ def telling(told: str, **env: Any) -> Simulation:
             "speaker": {"observes": ["shown"], "network": net},
             "listener": {"network": net, "acts": True, "objective": "reinforce", "clock": {"unroll": 4}},
         },
-        channels=[{"from": "speaker", "to": "listener", "size": 1, "norm": "none", "coupling": "locked"}],
+        channels=[
+            {
+                "from": "speaker",
+                "to": "listener",
+                "size": 1,
+                "norm": "none",
+                "coupling": "locked",
+                "mask": mask,
+            }
+        ],
         training={"batch": 16, "steps": 4},
     )
     simulation = Simulation(scenario, seed=1)
@@ -297,6 +331,33 @@ def test_no_message_is_replaced_by_itself_where_another_step_s_takes_its_place()
     with telling("Turn") as simulation:
         found = ablate(simulation, "step", episodes=4)
         assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (2.0, -2.0)
+
+
+def test_a_message_of_another_step_is_one_that_was_sent() -> None:
+    with telling("Pausing", mask="told") as simulation:
+        found = ablate(simulation, "step", episodes=4)
+        assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (2.0, -2.0)
+
+
+@pytest.mark.parametrize("kind", ["mean", "resample"])
+def test_what_is_not_sent_takes_no_message_s_place(kind: str) -> None:
+    """All messages that are sent are the same, so that another one, or their mean, changes nothing."""
+    sent = (torch.arange(40) % 3 == 0).float()
+    env = from_tensors(seen=torch.ones(40, 1), sent=sent, wanted=2 * sent[:, None], training_only=["wanted"])
+    net = {"kind": "mlp", "hidden": [], "norm": "none"}
+    goal = {"kind": "regression", "target": "wanted"}
+    scenario = Scenario(
+        scenario="paused",
+        env=env,
+        agents={"a": {"observes": ["seen"], "network": net}, "b": {"network": net, "objective": goal}},
+        channels=[{"from": "a", "to": "b", "size": 2, "norm": "none", "mask": "sent", "coupling": "locked"}],
+        training={"steps": 20, "batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}},
+    )
+    with Simulation(scenario, dtype=torch.float64) as simulation:
+        simulation.run()
+        assert ablate(simulation, "zero", split="train").change("a->b").value > 0.01
+        changed = ablate(simulation, kind, split="train").change("a->b")
+        assert changed.value == pytest.approx(0, abs=1e-12)
 
 
 def test_messages_of_other_steps_go_around_an_episode_that_has_become_longer() -> None:

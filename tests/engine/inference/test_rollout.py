@@ -11,6 +11,7 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
+from antiphon.base.mask import Mask
 from antiphon.engine.heart.signals import Action, EpisodeEnds
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.evaluation import rollout_seed
@@ -220,11 +221,11 @@ def test_an_example_s_state_and_messages_are_passed_on_within_it_alone() -> None
     simulation = remembering()
     given: dict[str, dict[int, Tensor]] = {}
 
-    def noted(name: str, stamp: int, made: Tensor) -> Tensor:
+    def noted(name: str, stamp: int, made: Tensor, sent: Mask) -> Tensor:
         given.setdefault(name, {})[stamp] = made
         return made
 
-    def forget(name: str, stamp: int, made: Tensor) -> Tensor:
+    def forget(name: str, stamp: int, made: Tensor, sent: Mask) -> Tensor:
         return torch.zeros_like(made) if name == "a->a:state" else made
 
     signals = dict(simulation.signals)
