@@ -110,7 +110,7 @@ def chosen(
         default: What is drawn without a choice.
 
     Raises:
-        ScenarioError: One is not known.
+        ScenarioError: One is not known, or none is chosen.
     """
     if choice is None:
         return [name for name in default if name in logged] or list(dict.fromkeys(logged))
@@ -118,4 +118,6 @@ def chosen(
     for name in names:
         if name not in logged:
             raise ScenarioError(f"plot: no {kind} '{name}' is logged{suggest(name, {*logged})}")
+    if not names:
+        raise ScenarioError(f"plot: no {kind} is chosen; name one, or leave the choice out")
     return names

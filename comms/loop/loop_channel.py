@@ -49,6 +49,7 @@ from antiphon.comms.module_predictors import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
 from antiphon.nets.devices import existing_device
 from antiphon.nets.isolation.own_context import in_own_context, own_context
+from antiphon.nets.optimisers import MISSED
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
@@ -386,6 +387,15 @@ class Channel:
                         "create both channels with the same size, gradient and context"
                     )
         if predictor is not None:
+            # before anything is loaded; an optimiser may come to count the steps that parameters miss
+            have, want = (
+                sorted({*tree} - {MISSED}) for tree in (state.get("optimiser", {}), predictor.optimiser.state)
+            )
+            if have != want:
+                raise self._problems.error(
+                    f"state: optimiser has {have}, but the channel needs {want}; "
+                    "create both channels with the same optimiser in gradient"
+                )
             predictor.load_state_dict(state)
         self._begin()
 

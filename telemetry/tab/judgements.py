@@ -19,7 +19,7 @@ from antiphon.telemetry.causes import (
     hints_of_run,
 )
 from antiphon.telemetry.tab.seeds import agreement
-from antiphon.telemetry.tab.series import RunData, Series
+from antiphon.telemetry.tab.series import RunData, Series, results_of
 from antiphon.telemetry.tab.tags import LOST_SIGNALS, MEAN, REASONS
 from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
 from antiphon.telemetry.tab.verdict_series import derived_series
@@ -32,6 +32,7 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
+    fullest_first,
     lost_signals_text,
     most_by_chance,
     newest_row,
@@ -184,28 +185,23 @@ def _is_bad(names: Collection[Verdict], *, gained: bool) -> bool:
 
 
 def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
-    """Return the results of all channels by measure, and the step of the measure of most channels; the last one where there is none."""
+    """Return the results of all channels by measure, and the step that the tab opens at (`fullest_first`); the last one where there is none."""
     worths: dict[Measure, list[Worth]] = {}
-    steps: dict[Measure, float] = {}
     for measure in MEASURES:
         series = [data.metrics.get(("channel", metric)) for metric in (measure, *bounds(measure))]
         if any(entries is None for entries in series):
             continue
         middle, low, high = (entries for entries in series if entries is not None)
         row = newest_row(low.values, high.values)
-        steps[measure] = float(low.steps[row])
         numbers = [entries.values[row].astype(float).tolist() for entries in (middle, low, high)]
-        seeds = agreement(data, measure, steps[measure]) or [""] * low.values.shape[1]
+        seeds = agreement(data, measure, float(low.steps[row])) or [""] * low.values.shape[1]
         worths[measure] = [
             Worth(value, least, most, worth(measure, least, most), by)
             for value, least, most, by in zip(*numbers, seeds, strict=True)
         ]
-    fullest = max(
-        worths,
-        key=lambda measure: sum(result.verdict is not None for result in worths[measure]),
-        default=None,
-    )
-    return worths, np.inf if fullest is None else steps[fullest]
+    results = results_of(lambda metric: data.metrics.get(("channel", metric)))
+    opens = next(iter(fullest_first(results)), None)
+    return worths, np.inf if opens is None else results[opens].step
 
 
 def _row(series: Series | None, step: float, items: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -68,6 +68,31 @@ def test_the_state_of_another_channel_is_refused_in_one_line() -> None:
         channel_of("linear").load_state_dict({})
 
 
+ADAM = r"\['mean', 'square', 'steps'\]"
+
+
+@pytest.mark.parametrize(
+    ("saved", "loading", "line"),
+    [
+        ("adam", "sgd", rf"has {ADAM}, but the channel needs \[\]"),
+        ("sgd", "adam", rf"has \[\], but the channel needs {ADAM}"),
+        ("RMSprop", "adam", rf"has \['torch'\], but the channel needs {ADAM}"),
+        ("adam", "RMSprop", rf"has {ADAM}, but the channel needs \['torch'\]"),
+    ],
+)
+def test_the_state_of_another_optimiser_is_refused_and_nothing_of_it_is_loaded(
+    saved: str, loading: str, line: str
+) -> None:
+    other, channel = (channel_of({"optimiser": kind}) for kind in (saved, loading))
+    for number in range(3):
+        step(other, number)
+    before = channel.state_dict()
+    with pytest.raises(ScenarioError, match=rf"^channel up: state: optimiser {line}; create both"):
+        channel.load_state_dict(other.state_dict())
+    for name, value in channel.state_dict()["parameters"].items():
+        assert torch.equal(value, before["parameters"][name])
+
+
 @pytest.mark.parametrize("coupling", ["locked", "detached"])
 def test_a_channel_without_a_predictor_needs_no_context(coupling: str) -> None:
     channel = comms.Channel(SIZE, context={"label": 3}, coupling=coupling)

@@ -468,6 +468,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_channel_state.py::test_a_predictor_that_keeps_a_state_is_refused_at_every_door",
     ),
     Fault(
+        "comms-the-state-of-another-optimiser-is-loaded",
+        "comms/loop/loop_channel.py",
+        '            if have != want:\n                raise self._problems.error(\n                    f"state: optimiser',
+        '            if False:\n                raise self._problems.error(\n                    f"state: optimiser',
+        "tests/comms/test_channel_state.py::test_the_state_of_another_optimiser_is_refused_and_nothing_of_it_is_loaded",
+    ),
+    Fault(
         "comms-a-missing-context-is-not-refused",
         "comms/loop/loop_channel.py",
         "            if name not in context:\n                raise self._problems.error(f\"context: '{name}' is missing; pass {name}= to send\")\n",

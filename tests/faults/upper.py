@@ -280,6 +280,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_report.py::test_a_channel_that_harms_has_what_to_try",
     ),
     Fault(
+        "judgements-are-of-another-step-than-the-tab-opens-at",
+        "telemetry/tab/judgements.py",
+        "opens = next(iter(fullest_first(results)), None)",
+        "opens = next(iter(results), None)",
+        "tests/telemetry/tab/test_causes.py::test_of_measures_of_as_many_channels_the_one_measured_last_says_which_step_is_told",
+    ),
+    Fault(
         "verdicts-stale-knows-no-period",
         "telemetry/verdicts.py",
         "ticks = np.floor(age / traits.periods) + traits.resends",

@@ -16,6 +16,7 @@ from antiphon.engine.warnings.advice import advice
 from antiphon.scenarios.scenario_warnings import typed_names
 from antiphon.telemetry import read_run
 from antiphon.telemetry.tab.judgements import judgements, run_sentences
+from antiphon.telemetry.tab.verdict_series import opening_verdicts
 from antiphon.telemetry.verdicts import bounds
 from tests.kit.commands import Commands
 from tests.kit.tab import REASONS
@@ -166,6 +167,27 @@ def test_of_a_channel_that_harms_a_fault_downstream_is_named(
     write(tmp_path / "other", rows, document=graph(agents=agents, channels=channels))
     first, *_ = judgements(read_run(tmp_path / "other"))
     assert ((first.cause, first.fix) == downstream) == told
+
+
+def test_of_measures_of_as_many_channels_the_one_measured_last_says_which_step_is_told(
+    tmp_path: Path,
+) -> None:
+    """The tab opens there, so the other verdicts and numbers of a report's rows are of that step too."""
+    entries: dict[int, dict[str, list[float]]] = {
+        10: interval("ablation_zero", [-0.5] * 2, [0.1] * 2) | {"message_energy": [1, 0.0001]},
+        20: interval("ablation_mean", [-0.5] * 2, [0.1] * 2) | {"message_energy": [1, 1]},
+    }
+    rows = {
+        step: {f"antiphon/channel/{metric}": values for metric, values in entry.items()}
+        for step, entry in entries.items()
+    }
+    write(tmp_path / "run", rows, document=graph())
+    run = read_run(tmp_path / "run")
+    opens = opening_verdicts(run)
+    assert opens is not None
+    assert (opens.measure, opens.step, opens.counts["silent"]) == ("ablation_mean", 20, 0)
+    _, second = judgements(run)
+    assert second.verdicts == ["misleads", "misleads"]  # by one measure and the other
 
 
 def test_a_predictor_without_context_is_the_first_hint(tmp_path: Path) -> None:
