@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from html import escape
-from itertools import chain, zip_longest
+from itertools import chain, count, zip_longest
 from typing import Any
 
 import numpy as np
@@ -210,7 +210,8 @@ def _by_name(groups: Mapping[str, list[ReportRun]]) -> tuple[dict[str, list[Repo
         stem = next(iter(stems)) if len(stems) == 1 else None
         shared_name = label if stem is None else stem or str(group[0].facts.get("scenario"))
         name = group[0].name if len(group) == 1 else shared_name
-        name = label if name in by_name else name
+        numbered = (f"{label} {number}" for number in count(2))
+        name = next(free for free in chain((name, label), numbered) if free not in by_name)
         by_name[name] = group
         shown_words = {name, group[0].variant, str(group[0].facts.get("scenario"))}
         apart[name] = ", ".join(word for word in label.split(" · ") if word not in shown_words)

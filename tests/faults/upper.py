@@ -287,6 +287,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/tab/test_causes.py::test_of_measures_of_as_many_channels_the_one_measured_last_says_which_step_is_told",
     ),
     Fault(
+        "report-a-group-takes-the-place-of-another",
+        "telemetry/html_report.py",
+        "name = next(free for free in chain((name, label), numbered) if free not in by_name)",
+        "name = label if name in by_name else name",
+        "tests/telemetry/test_report.py::test_no_group_takes_the_place_of_one_that_is_named_like_it",
+    ),
+    Fault(
         "verdicts-stale-knows-no-period",
         "telemetry/verdicts.py",
         "ticks = np.floor(age / traits.periods) + traits.resends",

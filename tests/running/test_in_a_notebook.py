@@ -240,7 +240,7 @@ def test_a_plot_has_a_panel_for_each_metric(simulation: Any) -> None:
     assert len(known) == len({*known}) > 3
     with pytest.raises(antiphon.ScenarioError, match="n0->n1 has no loss"):
         channel.plot("loss")
-    with pytest.raises(antiphon.ScenarioError, match="^plot: no metric is chosen; name one"):
+    with pytest.raises(antiphon.ScenarioError, match=r"^plot: no metric is chosen; name one"):
         history.plot([])
     with simulation.fork() as twin, pytest.raises(antiphon.RunError, match="no metrics have been logged"):
         twin.channels["n0->n1"].plot()

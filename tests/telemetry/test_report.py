@@ -157,6 +157,15 @@ def test_runs_of_several_seeds_bear_the_name_that_they_have_in_the_tab() -> None
     assert [row[:2] for row in rows] == [["quick-s0", "lr=0.5"], ["slow-s0", "lr=0.25"]]
 
 
+def test_no_group_takes_the_place_of_one_that_is_named_like_it() -> None:
+    """As where a run of another variant is in a folder of the variant's name."""
+    locked = [run(name, seed, facts={"variant": "locked"}) for seed, name in enumerate(("x", "y"))]
+    text = page(run("locked", accuracy=0.1), *locked)
+    (_, *rows), *_ = tables(text)
+    assert [row[:3] for row in rows] == [["locked", "default", "1 of 1"], ["locked 2", "–", "2 of 2"]]
+    assert [line["name"] for line in charts(text)["SG loss"]] == ["locked", "locked 2"]
+
+
 def test_in_what_each_run_of_a_study_differs_stands_in_its_row() -> None:
     """Also where its seeds are told in the study's own table."""
     runs = [
