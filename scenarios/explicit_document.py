@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from antiphon.base.nearest_names import nearest
 from antiphon.base.problems import DocumentError, Problems, UnknownKey, show_refused
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import Spec, accepted_keys, channel_name
@@ -84,6 +85,9 @@ class ExplicitDocument:
             raise DocumentError(
                 split, "has no effect where graph.split is all; write adjacent, or leave it out"
             )
+        if split not in sections and isinstance(spec.split, int) and not uses_parameters(unfilled):
+            raise DocumentError(("graph", "split"), "has no effect without channel.split; give it")
+        _refuse_unnamed_signals(spec, document.data, (body, *sections.values()))
         refuse_what_is_too_large(body, spec)
         try:
             generated = generate(spec, sections)
@@ -145,6 +149,39 @@ class ExplicitDocument:
             (section for section in sections if rest and (*section, rest[0]) in self.lines), sections[-1]
         )
         return (*at, *rest)
+
+
+def _refuse_unnamed_signals(spec: GraphSpec, written: Mapping[str, Any], filled: Any) -> None:
+    """Refuse a signal of `graph.split` that stands nowhere else, as all predictors would go on to read the one that is meant."""
+    graph = written["graph"]
+    others = (
+        {key: value for key, value in graph.items() if key != "split"}
+        if isinstance(graph, Mapping)
+        else graph
+    )
+    words = {*_words([{**written, "graph": others}, filled])}
+    for signal in spec.split if isinstance(spec.split, Mapping) else ():
+        if signal not in words:
+            near = nearest(signal, words)
+            fix = (
+                "name a signal of its channels' contexts or targets"
+                if near is None
+                else f"did you mean '{near}'?"
+            )
+            raise DocumentError(
+                ("graph", "split", signal), f"nothing in the scenario uses this signal; {fix}"
+            )
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Yield every key and word of a part of a document."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _words(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:

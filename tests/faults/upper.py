@@ -294,6 +294,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_report.py::test_no_group_takes_the_place_of_one_that_is_named_like_it",
     ),
     Fault(
+        "graph-a-signal-that-is-split-is-misspelt",
+        "scenarios/explicit_document.py",
+        "        if signal not in words:\n",
+        "        if False:\n",
+        "tests/scenarios/graphs/test_generators.py::test_refused",
+    ),
+    Fault(
         "verdicts-stale-knows-no-period",
         "telemetry/verdicts.py",
         "ticks = np.floor(age / traits.periods) + traits.resends",

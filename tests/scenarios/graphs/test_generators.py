@@ -225,6 +225,17 @@ CHAIN = {"kind": "chain", "agents": 3}
             "3: graph.split.label: must be all or adjacent, not the word 'some'",
         ),
         (
+            {**CHAIN, "split": {"labels": "adjacent"}},
+            {},
+            "3: graph.split.labels: nothing in the scenario uses this signal; did you mean 'label'?",
+        ),
+        (
+            {**CHAIN, "split": {"xyz": "all"}},
+            {},
+            "3: graph.split.xyz: nothing in the scenario uses this signal; name a signal of its channels' contexts",
+        ),
+        ({**CHAIN, "split": 2}, {}, "3: graph.split: has no effect without channel.split; give it"),
+        (
             CHAIN,
             {"agent": {"observes": ["image"], "network": {"hiden": [1]}}},
             "4: agent.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
