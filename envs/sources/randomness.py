@@ -239,11 +239,15 @@ class Counts:
         }
 
     def set(self, values: Mapping[str, int | float]) -> None:
-        """Set numbers that `values` returned, of these or equal objects."""
-        for path, now in self.values().items():
-            if (value := values.get(path, now)) != now:
-                place, _, name = path.partition(".")
-                vars(self._objects[int(place)])[name] = value
+        """Set numbers that `values` returned, of these or equal objects; where it has none, its class's counts."""
+        present = self.values()
+        for path in {**present, **values}:
+            place, _, name = path.partition(".")
+            obj = self._objects[int(place)] if int(place) < len(self._objects) else None
+            if path in present and path not in values and hasattr(type(obj), name):
+                delattr(obj, name)
+            elif present.get(path) != values.get(path, present.get(path)) and hasattr(obj, name):
+                vars(obj)[name] = values[path]
 
     def lend(self, reader: Reader) -> None:
         """Set the numbers of the one that reads now, and keep those of the one before."""
