@@ -19,6 +19,7 @@ from antiphon.jobs.populations.selection import (
     selected,
 )
 from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.scenario_warnings import in_lines
 from antiphon.terminal.member_tables import lead_in_words
 from tests.jobs.populations.made import spec
 
@@ -104,7 +105,8 @@ def test_values_stay_within_their_range_or_list() -> None:
 
 def test_a_value_that_all_members_draw_is_warned_of() -> None:
     keys: dict[str, Any] = {"population": "it", "scenario": "digits-mlp", "members": 2}
-    lines = [advice(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]}), 10) for seed in range(8)]
+    specs = [PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]}) for seed in range(8)]
+    lines = [in_lines(advice(spec, 10)) for spec in specs]
     alike = [
         len(
             {
