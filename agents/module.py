@@ -24,6 +24,7 @@ from antiphon.agents.network import (
 )
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import as_whole
 from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import (
@@ -106,6 +107,17 @@ class SideBySide(nn.Module):
             raise ScenarioError(f"{name} returns {shapes}; the graph needs {needed_shapes}{state}")
 
 
+def _state_size(module: nn.Module) -> int:
+    """The components of the state that a module declares; ScenarioError where that is no number."""
+    declared = getattr(module, "state_size", None)
+    size = 0 if declared is None else as_whole(declared)
+    if size is None or size < 0:
+        raise ScenarioError(
+            f"the state_size of {type(module).__name__} is {declared!r}; must be a whole number, at least 0"
+        )
+    return size
+
+
 @final
 class ModuleNetwork(Network):
     """Network of a user's module, called with flat inputs; its output is split over the heads in canonical order.
@@ -144,7 +156,7 @@ class ModuleNetwork(Network):
         column = self.heads[OBJECTIVE].features - 1 if own_loss else None
         try:
             module = module_of(source, seed, inputs=inputs, outputs=outputs - own_loss, **options)
-            self.state_size = int(getattr(module, "state_size", 0))
+            self.state_size = _state_size(module)
             self._keeps_input = bool(getattr(source, "keeps_input", False))
             needs = "the objective's size plus the sizes of its messages"
             if self.state_size:

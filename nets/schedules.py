@@ -86,13 +86,13 @@ class StepsSchedule(Schedule):
 @schedule("cosine")
 @dataclass(frozen=True, kw_only=True)
 class CosineSchedule(Schedule):
-    """The rate falls along a cosine to `scale` of itself at the last step."""
+    """The rate falls along a cosine to `scale` of itself after the last step."""
 
     class Options(kinds.Options):
         """Keys of a decaying schedule.
 
         Attributes:
-            scale: Factor of the rate at the last step.
+            scale: Factor of the rate after the last step.
         """
 
         scale: Share = 0.1
@@ -106,7 +106,7 @@ class CosineSchedule(Schedule):
 @schedule("linear")
 @dataclass(frozen=True, kw_only=True)
 class LinearSchedule(CosineSchedule):
-    """The rate falls linearly to `scale` of itself at the last step."""
+    """The rate falls linearly to `scale` of itself after the last step."""
 
     def after_rise(self, progress: float) -> float:
         return 1 + (self.scale - 1) * progress

@@ -145,6 +145,10 @@ class TorchOptimiser:
             raise ScenarioError(
                 f"{section}: {name} returned {type(optimiser).__name__}, not a torch.optim.Optimizer; return one of its parameters"
             )
+        given = {id(p) for p in parameters}
+        if not any(id(p) in given for p in _parameters(optimiser)):
+            line = "has none of the parameters that it is given, which a run trains in place of a module's own; make it of these"
+            raise ScenarioError(f"{section}: {name} {line}")
         if why := _refused(optimiser):
             raise ScenarioError(f"{section}: {name} {why}")
         if _switches(optimiser):  # a schedule-free optimiser takes steps in this mode only

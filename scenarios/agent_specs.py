@@ -15,7 +15,7 @@ from antiphon.agents.rewards import COSINE
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
-from antiphon.base.problems import MISSING, DocumentError, Path, Problems, show_value
+from antiphon.base.problems import MISSING, DocumentError, Path, Problems, as_whole, show_value
 from antiphon.base.spec import Count, FrozenMap, Name, OrObject, SignalName, SignalNames, Spec, plain
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
 from antiphon.scenarios.training import OptimiserSpec
@@ -462,9 +462,9 @@ class AgentSpec(Observing):
         None: what a factory makes may have one, and is not made yet.
         """
         source = None if self.layers is not None else self.source
-        size = getattr(source, "state_size", None)
+        size = as_whole(getattr(source, "state_size", None))
         made_yet = source is None or (hasattr(source, "named_parameters") and not isinstance(source, type))
-        return max(size, 0) if isinstance(size, int) else 0 if made_yet else None
+        return max(size, 0) if size is not None else 0 if made_yet else None
 
     @property
     def trainable(self) -> bool:

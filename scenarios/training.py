@@ -145,10 +145,15 @@ class OptimiserSpec(_OptimiserKeys, sections=("optimiser", "predictor")):
             return f"{kind} has no {key}; write kind: {torch_kind}, torch's own optimiser, which has it"
         return super().unknown_key(key, data)
 
+    @property
+    def is_torchs(self) -> bool:
+        """Whether an optimiser of torch's, or a user's, takes its steps: all but the built-in kinds, and these too with groups."""
+        return bool(self.groups) or not self.built_in
+
     def settings(self, lr: float) -> dict[str, Any]:
         """Return kind and settings as `TrainedParameters` takes them, for an initial learning rate `lr`."""
         clip = {"clip": self.clip}
-        if self.built_in and not self.groups:
+        if not self.is_torchs:
             return {"kind": self.kind, **clip, **self.options}
         groups = {
             group.axes: (_torch_kind(group.kind), group.options, group.lr or lr) for group in self.groups

@@ -82,21 +82,23 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
         for key, value in [*learner.parameters.items(), *learner.buffers.items()]
     }
     _check(model, origin.model, numbers)
+    targets = {key: target for key in numbers if (target := _tensor(model, key)) is not None}
+    for key, target in targets.items():
+        path, _, name = key.rpartition(".")
+        if target.shape != numbers[key].shape and name not in model.get_submodule(path)._buffers:
+            raise RunError(
+                f"join: '{key}' is {list(numbers[key].shape)} in the run, and no buffer of that size in the model; give split a model whose forward does not replace it"
+            )
     for group in origin.untied:
         for _, key in group[1:]:
             separate(model, key, model.get_parameter(key).data.clone())
     with torch.no_grad():
-        for key, value in numbers.items():
-            path, _, name = key.rpartition(".")
-            target = _tensor(model, key)
-            if target is not None and target.shape != value.shape:  # a buffer that a forward replaced
-                if name not in (buffers := model.get_submodule(path)._buffers):
-                    raise RunError(
-                        f"join: '{key}' is {list(value.shape)} in the run, and no buffer of that size in the model; give split a model whose forward does not replace it"
-                    )
-                target = buffers[name] = target.new_empty(value.shape)
-            if target is not None:
-                target.copy_(value)
+        for key in targets:
+            target, value = operator.attrgetter(key)(model), numbers[key]
+            if target.shape != value.shape:  # a buffer that a forward replaced
+                path, _, name = key.rpartition(".")
+                target = model.get_submodule(path)._buffers[name] = target.new_empty(value.shape)
+            target.copy_(value)
     for learner in learners:
         if (state := learner.module_state) is not None:
             state.copy_to(model, _PREFIX)

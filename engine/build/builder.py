@@ -345,13 +345,17 @@ class _SystemBuilder:
             for index in observer.normalised:
                 observed = observer.observes[index]
                 signal = None if observed == AGE else self.env.all_signals[observed]
-                if signal is None or signal.classes is not None:
-                    reason = (
-                        "is a count of ticks" if signal is None else f"is one of {signal.classes} classes"
-                    )
-                    message = f"{reason}, which is not normalised; leave it out"
-                    raise DocumentError(("agents", name, *path, observed, "normalise"), message)
-                statistics[f"{kind}.{index}"] = initial(features_of(signal.shape))
+                if signal is None:
+                    reason = "is a count of ticks"
+                elif signal.classes is not None:
+                    reason = f"is one of {signal.classes} classes"
+                elif not features_of(signal.shape):
+                    reason = "has no numbers"
+                else:
+                    statistics[f"{kind}.{index}"] = initial(features_of(signal.shape))
+                    continue
+                message = f"{reason}, which is not normalised; leave it out"
+                raise DocumentError(("agents", name, *path, observed, "normalise"), message)
         return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:

@@ -16,6 +16,7 @@ from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
+from antiphon.scenarios.training import OptimiserSpec, TrainingSpec
 
 _AGENT_KEYS: Mapping[str, Path] = {
     **{key: hyperparameter.path for key, hyperparameter in OF_AGENTS.items()},
@@ -73,7 +74,10 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         refused = {
             name: why
             for name in names
-            if (why := _lacks(agents[name], path) if of_agents else _refusal(channels[name], path, value))
+            if (
+                why := (_lacks(agents[name], path) if of_agents else _refusal(channels[name], path, value))
+                or _made_with(agents[name] if of_agents else channels[name], path, scenario.training)
+            )
         }
         names = [name for name in names if name not in refused]
         if not names:
@@ -185,15 +189,29 @@ def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
     )
 
 
+def _made_with(part: AgentSpec | ChannelSpec, path: Path, training: TrainingSpec) -> str | None:
+    """Return why the weight decay of an optimiser cannot change, with the fix; None: it can."""
+    if path[-2:] != ("optimiser", "weight_decay"):
+        return None
+    own = part.optimiser if isinstance(part, AgentSpec) else getattr(part, str(path[0])).optimiser
+    optimiser = own or _default_optimiser(part, training)
+    if not optimiser.is_torchs:
+        return None
+    return "an optimiser of torch's is made with it; begin with it, or use sgd, adam or adamw without groups"
+
+
+def _default_optimiser(part: AgentSpec | ChannelSpec, training: TrainingSpec) -> OptimiserSpec:
+    """Return the optimiser of an agent or a predictor that has none of its own."""
+    return training.optimiser if isinstance(part, AgentSpec) else training.predictor or training.optimiser
+
+
 def _with(spec: Any, path: Path, value: object, scenario: Scenario) -> Any:
     """Return an agent's or a channel's part of a document with the value at `path` changed."""
     document = plain(spec)
     at: Any = document
     for key in path[:-1]:
         if key == "optimiser" and key not in at:
-            training = scenario.training
-            default = training.optimiser if isinstance(spec, AgentSpec) else training.predictor
-            at[key] = plain(default or training.optimiser)
+            at[key] = plain(_default_optimiser(spec, scenario.training))
         at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
     at[path[-1]] = value
     return type(spec)(**document)

@@ -71,6 +71,10 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
     """
     if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{path}: already exists and is not a checkpoint; choose another path")
+    if path.exists() and path.samefile(os.curdir):
+        raise RunError(
+            f"{path}: is the working directory, whose place a checkpoint takes; choose a folder in it"
+        )
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, tensors)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

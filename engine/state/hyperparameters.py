@@ -223,6 +223,11 @@ def _comparable(scenario: Scenario) -> dict[str, Any]:
     return {**fields, "agents": agents, "channels": channels, "training": same}
 
 
+def _is_ours(spec: KindSpec) -> bool:
+    """Whether the numbers of a kind's own keys are read at every step, and not where an object of torch's or a user's is made."""
+    return not spec.is_torchs if isinstance(spec, OptimiserSpec) else spec.built_in
+
+
 def _differing(
     path: Path, old: Any, new: Any, built_in: bool = True
 ) -> Iterator[tuple[Path, Any, Any, bool]]:
@@ -232,7 +237,7 @@ def _differing(
     mappings = isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys()
     if isinstance(old, Spec) and type(old) is type(new):
         for name in type(old).model_fields:
-            users_key = isinstance(old, KindSpec) and name in old.own_keys and not old.built_in
+            users_key = isinstance(old, KindSpec) and name in old.own_keys and not _is_ours(old)
             at = (*path, written_key(type(old), name))
             yield from _differing(at, getattr(old, name), getattr(new, name), not users_key)
         yield from _differing(path, old.model_extra or {}, new.model_extra or {}, False)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -203,6 +204,39 @@ def test_parameters_that_require_no_gradient_stay_fixed() -> None:
         changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
         assert {name.rpartition("module.")[2] for name in changed} == {"2.weight", "2.bias"}
     assert all(p.requires_grad == (name[0] == "2") for name, p in given.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [(3, True), (np.int64(3), True), (None, False), (-1, False), (2.5, False), ("3", False), (True, False)],
+)
+def test_the_size_of_a_state_is_a_whole_number(size: Any, fits: bool) -> None:
+    class Remembering(nn.Linear):
+        state_size = size
+
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__(inputs + 3, outputs + 3)
+            self.outputs = outputs
+
+        def forward(self, x: Tensor, state: Tensor | None = None) -> Any:
+            if state is None:
+                return super().forward(nn.functional.pad(x, (0, 3)))[:, : self.outputs]
+            y = super().forward(torch.cat([x, state], 1))
+            return y[:, : self.outputs], y[:, self.outputs :]
+
+    goal = {"kind": "classification", "target": "label"}
+    agents: dict[str, Any] = {"a": {"observes": ["image"], "network": Remembering, "objective": goal}}
+    state = {"from": "a", "to": "a", "key": "state", "coupling": "decoupled"}
+    channels = [{**state, "gradient": {"kind": "mlp", "auxiliary": 0.5}}] if fits else []
+    scenario = Scenario(scenario="s", env={"id": "antiphon/Digits-v0"}, agents=agents, channels=channels)
+    if not fits and size is not None:
+        line = f"^agents.a.network: the state_size of Remembering is {size!r}; must be a whole number, at least 0$"
+        with pytest.raises(ScenarioError, match=line):
+            Simulation(scenario)
+        return
+    with Simulation(scenario) as simulation:
+        simulation.step()
+        assert len(simulation.channels) == (1 if fits else 0)
 
 
 class Plain(nn.Module):

@@ -590,6 +590,15 @@ def test_what_needs_more_than_gradients_is_refused(env: Any, kind: str) -> None:
         antiphon.Simulation(scenario_of(env, {"kind": getattr(torch.optim, kind), "lr": 0.05}))
 
 
+def test_an_optimiser_of_other_parameters_is_refused(env: Any) -> None:
+    """As where a factory takes those of the module that a run copies: nothing would be learned."""
+    own = nn.Linear(4, 2)
+    spec = {"kind": lambda params, lr: torch.optim.AdamW(own.parameters(), lr=lr), "lr": 0.05}
+    line = r"optimiser: .*<lambda>.* has none of the parameters that it is given, .*; make it of these$"
+    with pytest.raises(antiphon.base.errors.ScenarioError, match=line):
+        antiphon.Simulation(scenario_of(env, spec))
+
+
 class Encoder(nn.Linear):
     """A network that is stacked, with a parameter that it never uses."""
 

@@ -216,6 +216,16 @@ def test_classes_and_unlike_ties_are_refused() -> None:
         Simulation(Scenario(scenario="s", env=Play(), agents=agents))
 
 
+def test_an_observation_of_no_numbers_is_refused() -> None:
+    env = envs.from_tensors(x=torch.randn(20, 3), none=torch.zeros(20, 0), y=torch.randn(20, 1))
+    goal = {"kind": "regression", "target": "y"}
+    agents: dict[str, Any] = {"a": {"observes": {"x": {}, "none": NORMAL}, "objective": goal}}
+    with pytest.raises(
+        ScenarioError, match=r"^agents\.a\.observes\.none\.normalise: has no numbers, which is"
+    ):
+        Simulation(Scenario(scenario="s", env=env, agents=agents))
+
+
 def test_options_are_written_and_read_again() -> None:
     scenario = wild(NORMAL)
     text = scenario.to_yaml()

@@ -230,6 +230,29 @@ def test_what_cannot_change_is_refused_and_nothing_has_changed(key: Any) -> None
     assert (simulation.changes, simulation.events, simulation.scenario) == ([], [], other.scenario)
 
 
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        {"kind": "AdamW", "weight_decay": 0.1},
+        {"kind": torch.optim.SGD, "weight_decay": 0.1},
+        {"kind": "adamw", "weight_decay": 0.1, "groups": [{"axes": 1, "kind": "sgd"}]},
+    ],
+)
+@pytest.mark.parametrize("place", ["agent", "training"])
+def test_what_an_optimiser_of_torch_is_made_with_is_refused(place: str, optimiser: Document) -> None:
+    """The state that a run goes on with has the weight decay of before."""
+    own = {"optimiser": optimiser} if place == "agent" else {}
+    agents = {"n0": {**OWN, "objective": LABEL, **own}}
+    training = {} if own else {"optimiser": optimiser}
+    simulation = made({**document(agents, []), "training": {"batch": 4, **training}}, "cohort")
+    with one_line(
+        "set: optimiser.weight_decay of n0: an optimiser of torch's is made with it; begin", ScenarioError
+    ):
+        simulation.set("n0.optimiser.weight_decay", 0.5)
+    simulation.set("n0.optimiser.clip", 0.5)
+    assert [change[1] for change in simulation.changes] == ["n0.optimiser.clip"]
+
+
 def test_what_is_not_there_to_be_changed_is_refused() -> None:
     with one_line("drop of n0->n0:state: a state crosses no link"):
         made(ring(2, agent=LSTM, state=gradient()), "cohort").set("n0->n0:state.drop", 0.5)

@@ -17,7 +17,7 @@ from antiphon import RunError, Scenario, ScenarioError, Simulation
 from antiphon.errors import ScenarioWarning
 from tests.engine.numbers import one_line
 from tests.kit.documented import Population
-from tests.splitting.parts import gpt, split_gpt
+from tests.splitting.parts import chain_split, gpt, split_gpt
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -131,6 +131,32 @@ def test_tied_weights_made_independent_come_back_as_two_and_the_scenario_keeps_i
     assert not torch.equal(results[0]["head.weight"], model.head.weight)
     assert model.head.weight is model.wte.weight
     same(*results)
+
+
+class Scaled(nn.Module):
+    """A chain with a table that is no buffer."""
+
+    def __init__(self, size: int = 6) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(7, 6), nn.Linear(6, 5)
+        self.table = torch.ones(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.first(x) * self.table)
+        return y
+
+
+def test_a_model_that_does_not_fit_is_left_as_it_is() -> None:
+    with Simulation(chain_split(Scaled())) as run:
+        run.run(steps=2)
+        into = Scaled(3)
+        before = {name: value.clone() for name, value in into.state_dict().items()}
+        with one_line(
+            r"join: 'table' is \[6\] in the run, and no buffer of that size in the model", RunError
+        ):
+            antiphon.join(run, into)
+        same(before, into.state_dict())
+        assert not torch.equal(antiphon.join(run).first.weight, into.first.weight)
 
 
 def test_telemetry_is_the_scenario_s() -> None:

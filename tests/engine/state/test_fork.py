@@ -108,7 +108,9 @@ def test_tensors_of_another_run_and_a_checkpoint_that_is_not_there_are_refused(t
         Simulation.load(tmp_path / "nowhere")
 
 
-def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Simulation(chain())
     path = run.save(tmp_path / "saved")
     run.run(2)
@@ -121,6 +123,11 @@ def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(RunError, match="already exists and is not a checkpoint"):
         run.save(mine)
     assert (mine / "thesis.txt").read_text() == "x"
+    monkeypatch.chdir(tmp_path / "mine")
+    (mine / "thesis.txt").unlink()
+    with pytest.raises(RunError, match="is the working directory, whose place a checkpoint takes; choose a"):
+        run.save(".")
+    assert Path.cwd() == mine
 
 
 def test_nothing_half_written_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
