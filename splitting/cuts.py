@@ -21,6 +21,7 @@ from antiphon.splitting.cut_plan import Place, plan_parts
 from antiphon.splitting.example import call_copy, check_model, named_example
 from antiphon.splitting.graph import ModelGraph
 from antiphon.splitting.outputs import outputs_of, prediction_of
+from antiphon.splitting.repeats import caller_random_kept
 from antiphon.splitting.tracer import trace
 
 _BYTES = 4
@@ -86,6 +87,7 @@ class Cuts(tuple[Cut, ...]):
 
 
 @in_own_context
+@caller_random_kept()
 def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, inside: bool = False) -> Cuts:
     """Return the places where a model can be cut, in the order of its forward, with the tensors that would cross.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,15 @@ def test_cuts_are_in_the_order_of_the_forward_with_what_would_cross() -> None:
     assert [cut.share for cut in found] == sorted(cut.share for cut in found)
     assert str(found).splitlines()[0].startswith("cut before")
     assert "up1 [3, 4, 4]" in str(found)
+
+
+def test_random_numbers_of_the_caller_go_on_after_a_look_at_cuts() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 2))
+    random.seed(3)
+    numpy.random.seed(3)
+    before = random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
+    antiphon.cuts(model, torch.zeros(2, 4))
+    assert (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()) == before
 
 
 def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
