@@ -169,7 +169,7 @@ class AgentHandle(ModelHandle):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeldMessage:
+class ChannelMessage:
     """A message that its channel still holds: the value sent, and the gradient returned so far.
 
     Attributes:
@@ -203,7 +203,7 @@ class HeldMessage:
         return f"<Message sent at step {self.stamp}: {list(self.value.shape)}, {returned} returned, {state}>"
 
     @classmethod
-    def of(cls, message: heart.Message) -> HeldMessage:
+    def of(cls, message: heart.Message) -> ChannelMessage:
         """Return a message as its ledger has it."""
 
         def mask(where: Mask) -> Tensor:
@@ -315,9 +315,9 @@ class ChannelHandle:
         return dict(feedback.weights or {}) if feedback.direct is None else {"direct": feedback.direct}
 
     @property
-    def messages(self) -> dict[int, HeldMessage]:
+    def messages(self) -> dict[int, ChannelMessage]:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
-        return {stamp: HeldMessage.of(message) for stamp, message in self._channel.ledger.messages.items()}
+        return {stamp: ChannelMessage.of(message) for stamp, message in self._channel.ledger.messages.items()}
 
     def metrics(self) -> MeasuredMetrics:
         """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.

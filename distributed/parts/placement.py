@@ -291,7 +291,7 @@ def _always_returns(system: System, channel: Channel) -> bool:
     return (
         system.description.endless
         and receiver.participation is None
-        and not channel.ledger.link.drop
+        and not channel.ledger.may_lose
         and not waits
     )
 

@@ -42,7 +42,9 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                     Channel.as_returned             what returns of the gradient of a read
             Ledger.close_window                     stage 3: of each channel that a window that has been learned from has read
                 Ledger.finish                       of a message whose last window this was: the gradient goes back
-            PredictorTrainer.pop_messages_to_learn_from     stage 4: from every ledger, the messages whose gradient is back
+            pop_messages_back                       stage 4: from every ledger, the messages whose gradient is back
+                Ledger.pop_messages_back
+            PredictorTrainer.to_learn_from          of these, the messages that a predictor or gate learns from
             PredictorTrainer.collect_updates        gradients of predictors
             DivergenceCheck.check_predictors
             Engine.move_all                         stage 5: until here, no parameter has moved
@@ -59,6 +61,7 @@ an episode ended.
 The files; each imports only files above it, also for types:
 
     words *             no code: what words and masks mean here
+    changes             no code: where a change goes
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock +             when agents tick and send
@@ -98,140 +101,5 @@ files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `Swe
 `delayed`.
 held_messages, newest_returned, participation, guard and late_windows are imported only where a scenario needs them.
 
-Where a change goes: the file and the name, whose docstring says what to mind there; after `+`, files elsewhere that must change too:
-
-  Sending:
-    when an agent ticks                          clock.py: `Clock` + engine/build/builder.py
-    in which order agents tick in a step         schedule.py: `TickSchedule.network_calls` + scenarios/relations.py
-    a clock that pauses                          clock.py: `Clock`, whose docstring says who counts on regular ticks; not by environment, as
-                                                 a tick is of all rows
-    when it sends                                clock.py: a class of `SendTimes` + engine/build/channels.py, engine/warnings/given_up.py
-    what a link does to a message                comms/links.py: `Link`
-    the same, by its tick or earlier messages    who calls the link: ledger.py: `Ledger.send`, reads.py: `WithGraph.carried_value` +
-                                                 engine/policies/replays.py, engine/policies/replayed_senders.py, inspection/truth.py; what is
-                                                 kept + engine/state/state_dict.py, engine/state/stacks.py
-    a message that is not sent, by its value     ledger.py: `Ledger.send`, in `Fate.lost`, and `Ledger.may_lose`, which all ask who plan what will
-                                                 be there + engine/build/channels.py and engine/inference/rollout.py (`_silent`), where
-                                                 `held_messages` is made, scenarios/at_once.py
-    the same, by its age at a tick               ledger.py: `Ledger.receive`, held_messages.py, forward.py: `ForwardPass.as_read` +
-                                                 engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
-    what is sent by or to the dead               channel.py: `Channel.void_when_sent`
-    the same, by a signal                        channel.py: `Channel.mask_signal_names`, which all ask who step an environment; a signal
-                                                 that nobody asks for is absent, and voids nothing
-    the same, by the step of the episode         a signal that engine/environment.py makes: `SignalledSteps`, `signals_of` + envs/signal.py,
-                                                 engine/inference/policy.py, engine/inference/composition.py, engine/policies/final_values.py
-  Reading:
-    which tick reads a message                   timetable.py: `Timetable.reading_ticks`, which all that reads asks +
-                                                 engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
-    a message that arrives twice                 the same, and `Ledger.delete_spent` + comms/read_modes.py, engine/state/stacks.py,
-                                                 engine/costs/memory_estimate.py
-    a delay that varies                          timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, and agent.py: `state_steps` +
-                                                 engine/build/channels.py, engine/build/stack_kinds.py, engine/features/contexts.py,
-                                                 engine/inference/composition.py, engine/inference/rollout.py, engine/costs/memory_estimate.py,
-                                                 distributed/parts/halves.py, distributed/parts/placement.py
-    which reads count                            forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
-    the same, by what only the step's end shows  backward.py: `BackwardPass.book` + engine/features/returned_losses.py,
-                                                 engine/features/lambda_returns.py, engine/policies/returned_actions.py
-    several messages in a tick (read mode)       comms/read_modes.py: a class + engine/build/shapes.py, scenarios/channel_specs.py,
-                                                 scenarios/checks.py, scenarios/scenario_warnings.py, scenarios/sender_passes.py
-    how messages are joined to one input         comms/fan_in.py: a class beside `Concatenation` + engine/build/shapes.py
-    what a receiver reads in place of a message  a feature with the point `stand_in` + the metric `stand_in` (engine/metrics/step_metrics.py),
-                                                 engine/inference/rollout.py (`_silent`), scenarios/scenario_warnings.py
-    what of a message enters the network         reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
-    what an agent observes                       forward.py: `ForwardPass.observations` + engine/policies/critics.py, engine/features/normalisation.py.
-                                                 It is asked again as a window is replayed: the same at a step
-    what ends with an episode, or at a death     timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask; of what is held
-                                                 and conditions predictors, `forget` of held_messages.py and newest_returned.py
-  Returning:
-    what becomes of a message that never counts  ledger.py: `Ledger.finish`
-    when the gradient of a read is booked        backward.py: `BackwardPass.book`
-    what of it is booked (clipped, weighed)      channel.py: `Channel.as_returned`, of further passes and lambda-returns too
-    how several reads are added                  message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick` +
-                                                 distributed/parts/exchange.py, distributed/parts/cut_ledger.py
-    what is kept of returned gradients           newest_returned.py + engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
-    when a gradient has come back                timetable.py: `Timetable.back_from`
-    how long a message is kept                   ledger.py: `Ledger.delete_spent` + engine/state/stacks.py
-    what a returned gradient is worth, by age:
-      to a predictor                             a feature with the point `gradients_back`, where delayed channels are absent
-      to a sender that waits (`delayed`)         comms/couplings.py: `Delayed.credit`
-      to both, by the age of each read           backward.py: `BackwardPass.book`
-      to both, by the time until it is whole     ledger.py: `Ledger.finish`
-  Learning:
-    a coupling                                   comms/couplings.py: a class with `@_built_in` + engine/capture/conditions.py, if its
-                                                 credit depends on the step
-    what a sender learns from a message          comms/couplings.py: a coupling's `credit`; what that may read is `CreditedMessage`, made in
-                                                 backward.py: `BackwardPass.ordinary_credit`
-    the same, for all couplings                  backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
-                                                 + engine/policies/replayed_senders.py
-    how credit is shortened, masked and weighed  channel.py: `Channel.clipped_credit`, `Channel.injection`
-    the same, of several channels together       backward.py: `BackwardPass.collect_injections` + engine/policies/replayed_senders.py,
-                                                 engine/features/lambda_returns.py, inspection/signal_alignment.py
-    when a predictor learns                      predictors.py: `PredictorTrainer.learns` + engine/metrics/newest.py: `_rhythms_of`, or log entries
-                                                 miss its metrics
-    from which messages a predictor learns       a feature with the point `gradients_back`, which may take messages away and add earlier ones, with
-                                                 what is booked for them; those it keeps are not in a checkpoint. Of `local`, and of synthetic
-                                                 inputs: predictors.py: `PredictorTrainer.sender_examples`, `collect_input_updates`
-    a kind of synthetic gradient                 comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
-    when a predictor is trusted (gates)          comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py:
-                                                 `BackwardPass.applied_prediction` + scenarios/channel_specs.py, engine/build/channels.py
-    which members learn from a window            participation.py: `Participation.learning_rows` + engine/build/builder.py
-    in which rows an agent learns from a window  forward.py: `ForwardPass.begin_window`
-    which messages may have credit, and where    message.py: `Message.creditable`
-    in which rows a sender learns nothing        the same, and channel.py: `Channel.credited_rows`
-    in which rows a predictor learns nothing     channel.py: `Channel.restrict_example`
-    how much an example counts to a predictor    comms/examples.py: `Example`, comms/model.py + comms/module_predictors.py, a user's module;
-                                                 what it knows of its message: predictors.py: `PredictorTrainer.example`
-    an objective                                 agents/objectives.py
-    a loss beside the objectives                 a feature with the point `after_credit`
-    how losses are weighed by environment        window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too; not of policies
-    the same, by what only a window's end shows  window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent` +
-                                                 `sweep_obstacle` (engine/features/sweep.py), engine/policies; what an episode's end tells
-                                                 is kept by tick, as a window has no notes. An agent whose losses are all 0 still
-                                                 moves by its optimiser's momentum: `Update.rest`
-    an environment is left out                   channel.py: `Channel.void_when_sent`, and `ObjectiveEvaluator.term_loss`, not learning rows, which
-                                                 are of whole members + engine/policies, engine/features/auxiliary.py,
-                                                 engine/features/normalisation.py; who counts an environment's steps: engine/environment.py
-    by what losses are divided                   comms/backward_requests.py: `backward_all`, also credit and what returns +
-                                                 engine/policies/further_passes.py
-    which ticks are a window                     window_grid.py: a class of `WindowGrid` + engine/build/learning_groups.py,
-                                                 scenarios/relations.py, engine/warnings/advice.py
-    the same, where an end is not known ahead    timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew + features
-                                                 that ask for ends in `tick` (engine/features/sweep.py), engine/capture/conditions.py; a window
-                                                 is of all environments
-    when an ended window is learned from         late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
-    with which optimiser                         nets/trained_parameters.py; of predictors, engine/build/channels.py
-    how many steps a predictor's takes           predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
-    at which rate an agent or predictor learns   a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the
-                                                 rate to `learn_at` of nets/trained_parameters.py, which counts the steps of each member
-    in which order agents and predictors move    step.py: `Engine.move_all`, which further passes call too
-    which window is differentiated first         learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles) + engine/build/stack_kinds.py
-    which window moves parameters first          the same: windows move them in their turns, of a group the oldest first; a metric or handle
-                                                 that wants the newest takes them by `oldest_first` (updates.py)
-    what is done to gradients before they move   a feature with the point `after_differentiate` or `before_move`
-    which learners move, or members of stacks    a feature with the point `after_differentiate`: `Update.rest`
-    which members a learning signal has reached  engine/features/reach.py
-    what is refused before parameters move       divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
-  Other:
-    a setting of a channel or an agent           channel_settings.py, timetable.py, ledger.py, agent.py, whose it is + its spec (scenarios),
-                                                 engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py (`_silent`).
-                                                 Members of a stack are equal in it; where they need not be: engine/state/hyperparameters.py, if a
-                                                 number, or `apart` in engine/build/stack_kinds.py + engine/build/channel_stacking.py
-    what a feature keeps                         notes.py, with a message, a tick, an agent or a window's losses: what has rows. There are none of
-                                                 channels or windows, and a feature's own attributes are not saved: count by what is numbered, as
-                                                 windows and steps are
-    in which order features are called           engine/feature_table.py: `TABLE`, where they have a point in common
-    a setting that changes in mid-run            engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what
-                                                 is built (groups, turns, features): build anew, and load the state, which must
-                                                 have the same predictors
-    what a recorded period (capture) forbids     that the host branches on a step (nets/step_numbers.py: `step_decision`), or on a tensor;
-                                                 what must is an obstacle in engine/capture/conditions.py
-    how rows are laid out in a stack             layout.py: `Layout`
-    what a checkpoint has of a message           message.py: the field's role (roles.py)
-    what a checkpoint has of a note              engine/state/trees.py
-    a metric of the step                         engine/metrics/step_metrics.py, which has the newest values; a mean since the last entry:
-                                                 engine/metrics/report_by_agent.py (`MeanAccumulator`); with ages of reads:
-                                                 engine/features/ages.py; of what does not happen at each step + engine/metrics/newest.py:
-                                                 `_rhythms_of`; all + telemetry/tab/explanations.py
-    what a step reports                          updates.py: `StepReport` + engine/metrics/report_by_agent.py,
-                                                 distributed/virtual/virtual_coordinator.py; a sum over steps + engine/capture/loop_state.py
+changes.py says where a change goes.
 """

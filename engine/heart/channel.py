@@ -213,7 +213,8 @@ class Channel:
         """Return what returns of the gradient of a read, [rows, size] per sample: all of it in the rows in which the read counts, or zeros.
 
         All that returns passes through it as it is booked: each read of a window, the leaf of a further pass of a policy, whose rows are
-        those of a minibatch, and a lambda-return over several windows.
+        those of a minibatch, and a lambda-return over several windows. So a bound here is one of each read: their sum is what
+        `Ledger.finish` returns.
         """
         return counted.zero_elsewhere(gradient)
 

@@ -224,7 +224,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
-            messages_back: What `pop_messages_to_learn_from` has returned, as features have changed it (`gradients_back`).
+            messages_back: What `to_learn_from` has returned, as features have changed it (`gradients_back`).
             windows_to_learn: The windows that senders learn from.
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
@@ -244,18 +244,19 @@ class PredictorTrainer:
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def pop_messages_to_learn_from(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step`, of all channels; return those that a predictor or a gate `learns` from.
+    def to_learn_from(
+        self, messages_back: Mapping[str, list[Message]], step: int
+    ) -> dict[str, list[Message]]:
+        """Return the messages that a predictor or a gate `learns` from, of those whose gradient is back at `step`, by channel.
 
-        The others, such as those of a delayed channel, are popped for nobody: what is booked stays with the message, where a sender that
-        waits finds it (`Message.is_back`).
+        The others are those of delayed channels, whose sender finds the gradient in the message (`Message.is_back`), and of frozen ones.
         """
-        messages_back: dict[str, list[Message]] = {}
-        for name, channel in self.system.channels.items():
-            messages = channel.ledger.pop_messages_back(step)
-            if channel.returns_gradients and self.learns(channel, step, with_gate=True):
-                messages_back[name] = messages
-        return messages_back
+        return {
+            name: messages
+            for name, messages in messages_back.items()
+            if (channel := self.system.channels[name]).returns_gradients
+            and self.learns(channel, step, with_gate=True)
+        }
 
     def _watched_predictions(
         self, examples_by_channel: Mapping[str, list[Example]], watch: Watch

@@ -130,7 +130,10 @@ class Timetable:
 
     @property
     def reads_as_sent(self) -> bool:
-        """Whether every message is read at the step of its sending: it arrives then, and the receiver ticks at every stamp."""
+        """Whether every message is read at the step of its sending: it arrives then, and the receiver ticks at every stamp.
+
+        It asks for the first stamp: clocks and delay are the same at all.
+        """
         receiver_clock, first_stamp = self.receiver_clock, self.send_times.after(-1)
         in_phase = receiver_clock.ticks_at(first_stamp)
         arrives_at_once = self.arrival_of(first_stamp) == first_stamp

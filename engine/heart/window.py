@@ -63,7 +63,7 @@ class Window:
         sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has sent, but for states
             that only its own ticks read.
         outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp); empty once that is freed.
-        counted_reads: The reads that count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
+        counted_reads: The reads that may count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
         given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
             window has credit, not even one whose gradient is back.
         learning_rows_by_agent: The rows in which each agent of the group learns from it, sampled as it begins. A saved state does not have

@@ -429,7 +429,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
             held = rows.tensor(channel.row_count, message.sent_value.device)
             return _mean_where(sent, held.view(count, -1).float()).tolist()
 
-        if link.loses or channel.synthetic_input.model is not None:
+        if ledger.may_lose or channel.synthetic_input.model is not None:
             yield StackMetric(names, "lost", share(fate.lost), present)
         if channel.synthetic_input.model is not None:
             replaced = ALL if channel.coupling.replaces_messages else fate.lost

@@ -1,0 +1,249 @@
+"""Where a change goes. No code.
+
+Under each change: the file that decides it, of the heart where no folder is named, with the name whose docstring says what to mind
+there; under *also*, the files elsewhere that must change with it.
+
+Any setting of a channel or an agent
+    channel_settings.py, timetable.py, ledger.py or agent.py, whose it is
+    also: its spec in scenarios/, engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py (`_silent`)
+    members of a stack are equal in it; where they need not be: engine/state/hyperparameters.py, if a number, or `apart` in
+        engine/build/stack_kinds.py, and engine/build/channel_stacking.py
+Anything that looks at a step's number, or at a tensor, on the host
+    also: engine/capture/conditions.py has it as an obstacle to recorded periods, or it asks nets/step_numbers.py (`step_decision`)
+
+Sending
+
+When an agent ticks
+    clock.py: `Clock`
+    also: engine/build/builder.py
+A clock that pauses
+    clock.py: `Clock`, whose docstring says who counts on regular ticks; not by environment, as a tick is of all rows
+In which order agents tick in a step
+    schedule.py: `TickSchedule.network_calls`
+    also: scenarios/relations.py
+When an agent sends
+    clock.py: a class of `SendTimes`
+    also: engine/build/channels.py, engine/warnings/given_up.py
+What a link does to a message
+    comms/links.py: `Link`
+What a link does to a message, by what the link does not have (the tick that reads it, earlier messages)
+    who calls the link: ledger.py: `Ledger.send`, reads.py: `WithGraph.carried_value`
+    also: engine/policies/replays.py, engine/policies/replayed_senders.py, inspection/truth.py; what is kept of earlier ones:
+        engine/state/state_dict.py, engine/state/stacks.py
+A message that is not sent, or lost, by its value
+    ledger.py: `Ledger.send`, in `Fate.lost`; and `Ledger.may_lose`, which all ask who plan what will be there
+    also: engine/build/channels.py and engine/inference/rollout.py (`_silent`), where `held_messages` is made, scenarios/at_once.py,
+        distributed/parts/cut_ledger.py, which sends zeros in a message's place until it comes
+A message that is not read, by its age at the tick
+    ledger.py: `Ledger.receive`; held_messages.py; forward.py: `ForwardPass.as_read`
+    also: engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
+What is sent by or to the dead
+    channel.py: `Channel.void_when_sent`
+What is not sent where a signal says so
+    channel.py: `Channel.mask_signal_names`, which all ask who step an environment; a signal that nobody asks for is absent, and
+        voids nothing
+What is not sent by the step of the episode
+    a signal that engine/environment.py makes: `SignalledSteps`, `signals_of`
+    also: envs/signal.py, engine/inference/policy.py, engine/inference/composition.py, engine/policies/final_values.py
+
+Reading
+
+Which tick reads a message
+    timetable.py: `Timetable.reading_ticks`, which all that reads asks
+    also: engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
+A message that arrives twice
+    timetable.py: `Timetable.reading_ticks`; ledger.py: `Ledger.delete_spent`
+    also: comms/read_modes.py, engine/state/stacks.py, engine/costs/memory_estimate.py
+A delay that varies
+    timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`
+    also, who count on one `delay`: engine/build/channels.py, engine/build/stack_kinds.py, engine/features/contexts.py,
+        engine/inference/composition.py, engine/inference/rollout.py, engine/metrics/newest.py, engine/costs/memory_estimate.py,
+        distributed/parts/cut.py, distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py
+Which reads count
+    forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
+Which reads count, by what only the step's end shows
+    backward.py: `BackwardPass.book`
+    also: engine/features/returned_losses.py, engine/features/lambda_returns.py, engine/policies/returned_actions.py
+A read that is not differentiated (detached)
+    forward.py: `ForwardPass.as_read`: a `Constant`
+    also: engine/features/direct_feedback.py, which injects whatever the read is
+Several messages in a tick (read mode)
+    comms/read_modes.py: a class
+    also: engine/build/shapes.py, scenarios/channel_specs.py, scenarios/checks.py, scenarios/scenario_warnings.py,
+        scenarios/sender_passes.py
+How messages are joined to one input
+    comms/fan_in.py: a class beside `Concatenation`
+    also: engine/build/shapes.py
+What a receiver reads in place of a message
+    a feature with the point `stand_in`
+    also: engine/metrics/step_metrics.py (the metric `stand_in`), engine/inference/rollout.py (`_silent`),
+        scenarios/scenario_warnings.py
+What of a message enters the network
+    reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
+What an agent observes
+    forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
+    also: engine/policies/critics.py, engine/features/normalisation.py
+Which tick an episode's end, or a death, cuts a message off from
+    timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask
+In which rows, and by which kind of end, messages and states end
+    channel.py: `Channel.ended_rows`, `Channel.terminated_rows`; of what is held and conditions predictors, `forget` of
+        held_messages.py and newest_returned.py
+    also: engine/features/contexts.py, engine/inference/policy.py, whose ends have no kind
+
+Returning
+
+What becomes of a message that never counts
+    ledger.py: `Ledger.finish`
+When the gradient of a read is booked
+    backward.py: `BackwardPass.book`
+What of a read's gradient is booked (clipped, weighed)
+    channel.py: `Channel.as_returned`, of further passes and lambda-returns too
+What of a message's gradient goes back, summed over its reads
+    ledger.py: `Ledger.finish`
+How several reads are added
+    message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick`
+    also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
+What is kept of returned gradients
+    newest_returned.py
+    also: engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
+When a gradient has come back
+    timetable.py: `Timetable.back_from`
+How long a message is kept
+    ledger.py: `Ledger.delete_spent`
+    also: engine/state/stacks.py
+What a returned gradient is worth, by age
+    to a predictor: a feature with the point `gradients_back`, where delayed channels are absent
+    to a sender that waits (`delayed`): comms/couplings.py: `Delayed.credit`
+    to both, by the age of each read: backward.py: `BackwardPass.book`
+    to both, by the time until it is whole: ledger.py: `Ledger.finish`
+
+Credit
+
+A coupling
+    comms/couplings.py: a class with `@_built_in`
+What a sender learns from a message, by one coupling
+    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py: `BackwardPass.ordinary_credit`
+What a sender learns from a message, by all couplings
+    backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
+    also: engine/policies/replayed_senders.py
+How credit is shortened, masked and weighed
+    channel.py: `Channel.clipped_credit`, `Channel.injection`
+How the credit of several channels is joined
+    backward.py: `BackwardPass.collect_injections`
+    also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py
+Which messages may have credit, and where
+    message.py: `Message.creditable`
+In which rows a sender learns nothing
+    message.py: `Message.creditable`; channel.py: `Channel.credited_rows`
+
+Predictors
+
+When a predictor learns
+    predictors.py: `PredictorTrainer.learns`
+    also: engine/metrics/newest.py (`_rhythms_of`), or log entries miss its metrics
+From which messages a predictor learns
+    a feature with the point `gradients_back`, which may take messages away and add earlier ones, with what is booked for them; those it
+        keeps are not in a checkpoint
+    of `local`, and of synthetic inputs: predictors.py: `PredictorTrainer.sender_examples`, `collect_input_updates`
+How much an example counts to a predictor
+    comms/examples.py: `Example`; comms/model.py; what it knows of its message: predictors.py: `PredictorTrainer.example`
+    also: comms/module_predictors.py, of users' modules
+In which rows a predictor learns nothing
+    channel.py: `Channel.restrict_example`
+When a predictor is trusted (gates)
+    comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py: `BackwardPass.applied_prediction`
+    also: scenarios/channel_specs.py, scenarios/checks.py, scenarios/relations.py (`gated`), engine/build/channels.py,
+        engine/build/stack_kinds.py
+A kind of synthetic gradient
+    comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
+How many steps a predictor's optimiser takes
+    predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
+Channels that share a predictor
+    predictors are trained, moved and measured by channel: predictors.py: `PredictorTrainer.differentiate_predictors` would join their
+        examples
+    also: engine/build/channels.py, engine/build/stack_kinds.py, engine/metrics/step_metrics.py, engine/state/hyperparameters.py
+
+Losses and windows
+
+An objective
+    agents/objectives.py
+A loss beside the objectives
+    a feature with the point `after_credit`
+How losses are weighed by environment
+    window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too; not of policies
+How losses are weighed by what only a window's end shows
+    window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent`; what an episode's end tells is kept by tick, as a
+        window has no notes
+    also: engine/features/sweep.py (`sweep_obstacle`), engine/policies
+    an agent whose losses are all 0 still moves, by its optimiser's momentum: `Update.rest`
+By what losses are divided
+    comms/backward_requests.py: `backward_all`, also credit and what returns
+    also: engine/policies/further_passes.py
+An environment is left out
+    channel.py: `Channel.void_when_sent`; window_losses.py: `ObjectiveEvaluator.term_loss`; not learning rows, which are of whole members
+    also: engine/policies, engine/features/auxiliary.py, engine/features/normalisation.py; who counts its steps: engine/environment.py
+Which members learn from a window
+    participation.py: `Participation.learning_rows`
+    also: engine/build/builder.py
+In which rows an agent learns from a window
+    forward.py: `ForwardPass.begin_window`
+Which ticks are a window
+    window_grid.py: a class of `WindowGrid`
+    also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/advice.py
+A window whose end is not known ahead
+    timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew; a window is of all environments
+    also: features that ask for ends in `tick` (engine/features/sweep.py)
+When an ended window is learned from
+    late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
+
+Moving
+
+With which optimiser
+    nets/trained_parameters.py; of predictors, engine/build/channels.py
+At which rate an agent or predictor learns
+    a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the rate to `learn_at` of
+        nets/trained_parameters.py, which counts the steps of each member
+What is done to gradients before they move
+    a feature with the point `after_differentiate` or `before_move`
+Which learners move, or which members of stacks
+    a feature with the point `after_differentiate`: `Update.rest`
+An optimiser step by the gradients of several windows
+    the sum is the optimiser's state (nets/optimisers.py), as it has members; between steps, `Update.rest`
+    also: engine/policies/further_passes.py, whose minibatches are updates too
+Which members a learning signal has reached
+    engine/features/reach.py
+In which order agents and predictors move
+    step.py: `Engine.move_all`, which further passes call too
+Which window is differentiated first
+    learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles)
+    also: engine/build/stack_kinds.py
+Which window moves parameters first
+    learning_order.py: `LearningOrder.turns`; of a group the oldest first: a metric or handle that wants the newest takes them by
+        `oldest_first` (updates.py)
+What is refused before parameters move
+    divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
+
+Features, states, metrics
+
+What a feature keeps
+    notes.py, with a message, a tick, an agent or a window's losses: what has rows. There are none of channels or windows, and a
+        feature's own attributes are not saved: count by what is numbered, as windows and steps are
+In which order features are called
+    engine/feature_table.py: `TABLE`, where they have a point in common
+A setting that changes in mid-run
+    engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what is built (groups, turns, features):
+        build anew, and load the state, which must have the same predictors
+How rows are laid out in a stack
+    layout.py: `Layout`
+What a checkpoint has of a message
+    message.py: the field's role (roles.py)
+What a checkpoint has of a note
+    engine/state/trees.py
+A metric of the step
+    its newest value: engine/metrics/step_metrics.py; its mean since the last entry: engine/metrics/report_by_agent.py
+        (`MeanAccumulator`); with ages of reads: engine/features/ages.py
+    also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`)
+What a step reports
+    updates.py: `StepReport`
+    also: engine/metrics/report_by_agent.py, distributed/virtual/virtual_coordinator.py; a sum over steps, engine/capture/loop_state.py
+"""
