@@ -150,7 +150,7 @@ def checkpoints(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     check_folder(folder)
     folders = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
-    return sorted(path for path in folders if is_checkpoint(path))
+    return sorted(filter(is_checkpoint, folders), key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def is_checkpoint(folder: Path) -> bool:

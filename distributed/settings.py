@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
 from antiphon.base.nearest_names import suggest
-from antiphon.base.spec import plain
+from antiphon.base.spec import in_python, plain
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 
@@ -58,6 +58,8 @@ class PartsSettings:
             object.__setattr__(self, "cluster", find_profile(self.cluster))
         if isinstance(self.free, Mapping):
             object.__setattr__(self, "free", FreeSettings.of(self.free))
+        for name in ("placement", "step_seconds"):  # run.json has no numbers of numpy
+            object.__setattr__(self, name, in_python(getattr(self, name)))
         for name, kind in (("cluster", ClusterProfile), ("free", FreeSettings)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise ScenarioError(f"parts: {name} is {value!r}; must be a {kind.__name__}")
@@ -160,6 +162,16 @@ class PartsSettings:
                 raise RunError(
                     f"{path}: a run in virtual time keeps its parts, and {name} differs; leave it out"
                 )
+
+    def with_links_of(self, before: PartsSettings | None, path: Path) -> Self:
+        """Return the settings with the links that a run has; RunError where others are asked for than were chosen when it began."""
+        links = {name: None if before is None else getattr(before, name) for name in ("delay", "bits")}
+        for name, chosen in links.items():
+            if (value := getattr(self, name)) not in (None, chosen):
+                raise RunError(
+                    f"{path}: the links of a run stay, and {name} differs: {value}, not {chosen}; leave it out"
+                )
+        return replace(self, **links)
 
     def facts(self, placement: Mapping[str, int]) -> dict[str, Any]:
         """Return what run.json has of them, with the placement as chosen: `parts`, and of a cluster `virtual`."""

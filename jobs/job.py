@@ -140,8 +140,7 @@ class Job:
         present = run.running.scenario
         scenario = changed(present, self._changes.items())
         if (scenario.agents, scenario.channels) != (present.agents, present.channels):
-            for key, value in self._changes.items():
-                run.set(key, value)
+            run.set(self._changes)
 
     def _discard(self) -> None:
         """Remove a run that could not begin to be written."""

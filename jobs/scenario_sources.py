@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from pathlib import Path
@@ -106,7 +107,12 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
     with directory.importing():
         template, described = load_python(python), directory.described
     values = directory.facts.get("values") or {}
-    accepted = {name: value for name, value in values.items() if name in template.parameters}
+    accepted = {
+        name: value for name, value in values.items() if template.takes_all or name in template.parameters
+    }
+    for name, default in template.defaults.items():
+        if accepted.get(name, default) is None and isinstance(default, float) and not math.isfinite(default):
+            del accepted[name]  # run.json has no such number
     saved = plain(directory.scenario) if described is None else described
     steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
     return template.resolve(None, accepted, steps)

@@ -63,6 +63,8 @@ EXIST = ("number", "overwrite", "resume", "error")
 resumed, or an error."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
+EVALUATIONS = "evaluations.json"
+"""A run's scores of other splits and links, of a study."""
 POPULATION = "population.json"
 """In the folder of a population's members: its document, and which of them is best."""
 STUDY = "study.json"
@@ -73,6 +75,8 @@ _EVENTS = "events.out.tfevents.*.antiphon"
 _MEASURED_EVENTS = "events.out.tfevents.*.measured"
 _SERVICES = ("wandb.id", "mlflow.id")
 """The ids of its run at services, which another run does not go on with."""
+_WRITTEN = (_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, EVALUATIONS, *_TABLES, *_SERVICES, _RUN)
+"""Files of a run beside its checkpoints, in the order in which they are removed."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
@@ -257,11 +261,16 @@ def first_free(path: Path) -> Path:
 def remove_run(path: Path) -> None:
     """Remove what a run has written in a folder, run.json last, and the folder if nothing else is in it."""
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    names = [_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, *_TABLES, *_SERVICES, _RUN]
-    for file in (file for name in names for file in [*path.glob(name)]):
+    for file in (file for name in _WRITTEN for file in [*path.glob(name)]):
         file.unlink()
     with suppress(OSError):  # a lock, or files of another's
         path.rmdir()
+
+
+def files_beside(path: Path) -> list[str]:
+    """Return the names in a run's folder that `remove_run` leaves there, such as what a user's recorder has written."""
+    own_names = {file.name for name in _WRITTEN for file in path.glob(name)} | {"checkpoints", LOCK}
+    return sorted(entry.name for entry in path.iterdir() if entry.name not in own_names)
 
 
 CONTINUES_POPULATION = "antiphon.population(…, logdir='{}', exist='resume')"
@@ -453,6 +462,13 @@ class RunDirectory:
         self.check_in_place()
         running.save(self.checkpoints.best)
         self.note(best=dict(best))
+
+    def forget_best_after(self, step: int) -> None:
+        """Remove the checkpoint `best` where it is of a later step, which an earlier session took and this one takes otherwise."""
+        best = self.facts.get("best")
+        if best is not None and best["step"] > step:
+            self.note(best=None)
+            shutil.rmtree(self.checkpoints.best, ignore_errors=True)
 
     def _grown(self) -> dict[str, Entry]:
         """Return the entries of the files that grow, as they are now."""

@@ -499,11 +499,13 @@ def keep_measured(
     return ended
 
 
+_MEASURED_ALIKE = "step", "split", "measure", "horizon", "repeats", "links", "count", "intact"
+"""Keys that measurements of one kind have alike where they are of the same step, settings and examples."""
+
+
 def _with_others(measurement: dict[str, Any], earlier: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     """Return a measurement with what an earlier one, of the same step and settings, has of other channels, and their names."""
-    if any(
-        measurement.get(key) != earlier.get(key) for key in ("step", "split", "measure", "horizon", "links")
-    ):
+    if any(measurement.get(key) != earlier.get(key) for key in _MEASURED_ALIKE):
         return measurement, set()
     own_names = {row["name"] for row in measurement.get("rows", ())} | {*measurement.get("channels", ())}
     rows = [row for row in earlier.get("rows", ()) if row["name"] not in own_names]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.opening import OpenParts
-from antiphon.distributed.parts.placement import check_placement
+from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
@@ -36,7 +36,7 @@ def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None
     if division.cluster is not None:
         return  # from its beginning
     if division.placement is not None:
-        check_placement(running.system, division.placement)
+        placement_for(running.system, running.scenario, division.count, division.placement)
     if not division.one_process:
         parts = OpenParts(division, opened)
         running.execute_by(FreeCoordinator(parts) if division.mode == "free" else Coordinator(parts))

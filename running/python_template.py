@@ -94,6 +94,16 @@ class PythonTemplate:
         return {name: parameter for name, parameter in self._signature.items() if parameter.kind in named}
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of the parameters, of those without one `inspect`'s word for none."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether the function takes values of any name."""
+        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._signature.values())
+
+    @property
     def explained(self) -> dict[str, str]:
         """What the docstring of a function has on its parameters (`Args:`), by name."""
         text = (inspect.getdoc(self.base) or "").partition("Args:")[2]
@@ -107,9 +117,8 @@ class PythonTemplate:
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return the value of every parameter that is plain data: its default, else the variant's, else the given one."""
-        defaults = {name: parameter.default for name, parameter in self.parameters.items()}
         plain = {}
-        for name, value in {**defaults, **self._with_variant(variant, values)}.items():
+        for name, value in {**self.defaults, **self._with_variant(variant, values)}.items():
             with suppress(DocumentError):  # a Python object
                 plain[name] = frozen_data(value, (name,))
         return plain
@@ -160,8 +169,7 @@ class PythonTemplate:
 
     def _build(self, values: Mapping[str, Any]) -> Scenario:
         base, source, parameters = self.base, self.source, self.parameters
-        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._signature.values())
-        unknown = [name for name in values if name not in parameters and not takes_all]
+        unknown = [name for name in values if name not in parameters and not self.takes_all]
         if unknown:
             mend = (
                 suggest(unknown[0], parameters)

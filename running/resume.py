@@ -72,6 +72,8 @@ def resume(
             division = None
         elif division is not None and division.cluster is not None:
             raise RunError(f"{directory.path}: is no run in virtual time; leave out the cluster")
+        elif division is not None:
+            division = division.with_links_of(recorded_division, directory.path)
         capture = capture or (facts.get("capture", False) and division is None)
         division = division or recorded_division
         executor = executor or executor_of(settings, division, capture)
@@ -140,8 +142,8 @@ def resume_until(
         return Outcome("done", result=result)
     run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=end)
     try:
-        for key, value in (changes or {}).items():
-            run.set(key, value)
+        if changes:
+            run.set(changes)
     except BaseException:
         run.close()
         raise

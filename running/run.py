@@ -278,9 +278,10 @@ class Run:
         self.stop_reason = self.stop_reason or validation.reason_to_stop
         self.notify("on_evaluate", evaluation)
 
-    def set(self, key: str, value: object) -> None:
-        """Change a setting from the next step on, and write a checkpoint: see `Simulation.set`."""
-        self.running.set([(key, value)], f"{key} is {show_value(value)} from here on")
+    def set(self, changes: Mapping[str, object]) -> None:
+        """Change settings from the next step on, all or none of them, and write a checkpoint: see `Simulation.set`."""
+        shown = ", ".join(f"{key} is {show_value(value)}" for key, value in changes.items())
+        self.running.set([*changes.items()], f"{shown} from here on")
         if self.writer is not None:
             self.writer.directory.note(changes=self.running.changes)
             self.checkpoint()
@@ -328,7 +329,13 @@ class Run:
         self.observed_at, self.stopping, self.in_run = 0, lambda: False, False
 
     def stop(self, reason: str) -> None:
-        """End the training loop after the present step; outside of one it has no effect."""
+        """End the training loop after the present step; outside of one it has no effect.
+
+        Raises:
+            ScenarioError: The reason is no text.
+        """
+        if not isinstance(reason, str) or not reason:
+            raise ScenarioError(f"stop: reason is {show_value(reason)}; say why in words, or leave it out")
         if self.in_run:
             self.stop_reason = self.stop_reason or reason
 
@@ -384,8 +391,9 @@ class Run:
         return {} if self.writer is None else self.writer.result
 
     def checkpoint(self) -> None:
-        """Write a checkpoint into the run directory, if there is one."""
+        """Write a checkpoint of what was changed into the run directory, if there is one."""
         if self.writer is not None:
+            self.writer.directory.forget_best_after(self.running.now)
             self._begun.begin_new(self.recorders, self._described)
             self.writer.directory.checkpoint(self.running, self.recorders)
 

@@ -371,7 +371,7 @@ class Simulation:
     def stop(self, reason: str = "stopped by the program") -> None:
         """End the run after the present step, with the reason in run.json. The run's `exit` is `done`.
 
-        For callbacks of `run`: outside a run it has no effect.
+        For callbacks of `run`: outside a run it has no effect. ScenarioError where the reason is no text.
         """
         self._run.stop(reason)
 
@@ -396,7 +396,7 @@ class Simulation:
             DivergenceError: A loss or gradient was not finite at an earlier step.
             RunError: The simulation has been closed.
         """
-        self._run.set(key, value)
+        self._run.set({key: value})
 
     @in_own_context
     def load_weights(

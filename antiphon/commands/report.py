@@ -49,6 +49,7 @@ def report(
         raise RunError(f"-o {output}: is not a regular file; choose another path")
     if not output.parent.is_dir():
         raise RunError(f"-o {output}: no folder {output.parent}; create it first")
+    paths = [*{path.resolve(): path for path in paths}.values()]  # each once
     directories = _expanded(paths)
     names = _names([directory.path for directory in directories])
     variants = {folder: name for path in paths for folder, name in study_variants(path).items()}

@@ -27,9 +27,10 @@ class FreeSettings:
     staleness: int = 1024
 
     def __post_init__(self) -> None:
-        for name, bound in vars(self).items():
+        for name, bound in list(vars(self).items()):
             if not hasattr(bound, "__index__") or isinstance(bound, bool) or bound < 1:
                 raise ScenarioError(f"parts: free.{name} is {bound!r}; must be a whole number, at least 1")
+            object.__setattr__(self, name, int(bound))  # run.json has no numbers of numpy
 
     @classmethod
     def of(cls, free: Mapping[str, Any]) -> Self:

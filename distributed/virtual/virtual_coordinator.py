@@ -248,7 +248,8 @@ class VirtualCoordinator(Executor):
         metrics["missed"] = float(since["missed"])
         if since["returned"]:
             metrics["gradient_age"] = since["staleness"] / since["returned"]
-            metrics["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
+        if ended := since["given_up"] + since["returned"]:
+            metrics["given_up"] = since["given_up"] / ended
         return metrics
 
     # --- state -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.problems import as_whole
 from antiphon.base.signals import deliver
+from antiphon.base.spec import in_python
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stack_kinds import reason_apart
 from antiphon.engine.environment import with_own_env
@@ -79,7 +80,7 @@ class Population:
         if not isinstance(seeds, Iterable):
             count = as_whole(seeds) or 3
             raise ScenarioError(f"seeds: {seeds!r}; give one for each member, such as range({count})")
-        seeds = list(seeds)
+        seeds = in_python(list(seeds))
         requested = (
             [as_scenario(scenario)] * len(seeds)
             if isinstance(scenario, Scenario | Template | str | Path)
@@ -149,12 +150,19 @@ class Population:
         """Take one step of all members that have not diverged or been stopped, and return its info for each.
 
         Raises:
-            DivergenceError: There is none.
+            DivergenceError: There is none, and some have diverged.
+            ScenarioError: All have been stopped.
             ResourceError: There is not enough memory.
         """
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:
-            raise DivergenceError(str(self.runs[0].running.diverged))
+            ended = next(
+                (run.running.diverged for run in self.runs if run.running.diverged is not None), None
+            )
+            if ended is None:
+                line = "step: all members have been stopped early; run(steps=N) takes N more steps of each"
+                raise ScenarioError(line)
+            raise DivergenceError(ended)
         systems = [run.running for run in active]
         if self.sequential_reason is None and systems != self._together.members:
             self._together.join(systems)

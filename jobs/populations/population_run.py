@@ -46,6 +46,7 @@ from antiphon.jobs.populations.selection import (
     score_of,
     scored_values,
     selected,
+    written_score,
 )
 from antiphon.jobs.populations.selection import advice as advice_on_members
 from antiphon.jobs.processes import processes
@@ -442,7 +443,8 @@ class PopulationRun(Observer):
             member, step = run.running.seed - self.spec.seed, run.running.now
             self.lineage = [entry for entry in self.lineage if (entry.member, entry.step) != (member, step)]
             score = self._score(run)
-            entry = Entry(step, member, member, score.value, score.error, self._values[member])
+            value = written_score(score.value)
+            entry = Entry(step, member, member, value, score.error, self._values[member])
             self.lineage.append(entry)
             self._write()
 

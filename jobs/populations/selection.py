@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -220,7 +220,7 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
     episodes = running.world.episodes
     if metric == RETURN and episodes is not None:
         newest = episodes.latest()
-        if not len(newest):
+        if not len(newest) or math.isnan(float(newest.mean())):
             return MemberScore(None)
         spread = float(newest.std()) if len(newest) > 1 else 0.0
         return MemberScore(float(newest.mean()), spread / math.sqrt(len(newest)))
@@ -228,7 +228,7 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
         measured = running.world.metrics()
         if measured or episodes is None:  # else no episode has ended yet
             _check_known(metric, measured)
-        return MemberScore(measured.get(metric))
+        return MemberScore(None if math.isnan(score := measured.get(metric, math.nan)) else score)
     splits = running.env.splits
     evaluation = evaluation_of(running, "validation" if "validation" in splits else "train")
     of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]
@@ -245,6 +245,11 @@ def _check_known(metric: str, metrics: Collection[str]) -> None:
     """Raise ScenarioError where a metric is not among those that are known."""
     if metric not in metrics:
         raise ScenarioError(f"select.by: {unknown_metric_line(metric, metrics)}")
+
+
+def written_score(score: float | None) -> float | None:
+    """Return a score as a lineage has it: None where it is an infinity, which is worst or best and is not drawn."""
+    return score if score is None or math.isfinite(score) else None
 
 
 def quality(score: float | None, metric: str | None) -> float:
@@ -273,7 +278,10 @@ def selected(
         values: By member, of the parameters that vary.
     """
     goodness = [quality(score.value, metric) for score in scores]
-    entries = [Entry(step, n, n, score.value, score.error, values[n]) for n, score in enumerate(scores)]
+    entries = [
+        Entry(step, n, n, written_score(score.value), score.error, values[n])
+        for n, score in enumerate(scores)
+    ]
     # a score that is not known yet is neither good nor bad
     scored = [member for member, score in enumerate(scores) if score.value is not None]
     order = sorted(scored, key=lambda member: (-goodness[member], member))
@@ -293,6 +301,5 @@ def selected(
                     changed[name] = within[min(max(position, 0), len(within) - 1)]
                 else:
                     changed[name] = min(max(value * draw.choice(select.factors), within.low), within.high)
-            score = scores[member]
-            entries[member] = Entry(step, member, parent, score.value, score.error, changed)
+            entries[member] = replace(entries[member], parent=parent, values=changed)
     return entries

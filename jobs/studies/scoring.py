@@ -14,15 +14,13 @@ from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.base.nearest_names import suggest
 from antiphon.envs import describe
-from antiphon.running.directory import MEASURED
+from antiphon.running.directory import EVALUATIONS, MEASURED
 from antiphon.scenarios.training import is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.history import shut_gates
 from antiphon.telemetry.verdicts import ABLATION_METRICS, worth
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
-
-_FILE = "evaluations.json"
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,8 @@ def _with_error(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
     """Return the scores of a finished run by `Scoring.name`; none where the file is missing, damaged or of another step."""
     try:
-        cached = read_cache(path / _FILE)
-        with fitting(path / _FILE):
+        cached = read_cache(path / EVALUATIONS)
+        with fitting(path / EVALUATIONS):
             return dict(cached["scores"]) if cached.get("steps") == steps else {}
     except RunError:
         return {}
@@ -220,5 +218,5 @@ def add_scores(
             scores[scoring.name] = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
-    write_checked(path / _FILE, {"steps": steps, "scores": scores})
+    write_checked(path / EVALUATIONS, {"steps": steps, "scores": scores})
     return scores

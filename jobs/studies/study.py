@@ -21,7 +21,15 @@ from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
-from antiphon.running.directory import STUDY, check_exist, first_free, is_free, is_run, remove_run
+from antiphon.running.directory import (
+    STUDY,
+    check_exist,
+    files_beside,
+    first_free,
+    is_free,
+    is_run,
+    remove_run,
+)
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome
@@ -133,8 +141,8 @@ class Study:
 
         Raises:
             ScenarioError: `exist` is none of these, or the study is not accepted.
-            RunError: The folder exists, has no run of this study to overwrite, or has runs of other settings in its table; nothing has
-                been removed.
+            RunError: The folder exists, has no run of this study to overwrite, files of others beside one, or runs of other settings in
+                its table; nothing has been removed.
         """
         check_exist(exist)
         if exist == "resume" or is_free(self.directory):
@@ -159,6 +167,11 @@ class Study:
         with DirectoryLock(self.directory), ExitStack() as locks:
             for path in runs:
                 locks.enter_context(DirectoryLock(path))
+            for path in runs:
+                if beside := files_beside(path):  # no new run begins beside them
+                    raise RunError(
+                        f"{path}: holds {beside[0]}, which is not removed; remove it, or choose another logdir"
+                    )
             for path in runs:
                 remove_run(path)
             (self.directory / STUDY).unlink(missing_ok=True)  # its table is no longer of what is there

@@ -154,3 +154,10 @@ def test_checkpoints_behind_a_link_are_refused(run: Path, tmp_path: Path) -> Non
     (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
     with one_line("checkpoints: is a link, which is not allowed in a run directory", RunError):
         checkpoints(run)
+
+
+def test_checkpoints_of_more_digits_are_the_newest(run: Path) -> None:
+    oldest, newest = checkpoints(run)
+    newest = newest.rename(newest.with_name("step-1000000000"))
+    oldest = oldest.rename(oldest.with_name("step-999999999"))
+    assert checkpoints(run) == [oldest, newest]

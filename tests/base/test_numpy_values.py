@@ -71,6 +71,25 @@ def test_parts_are_the_same() -> None:
         assert simulation.now == 1
 
 
+def test_a_placement_and_its_bounds_are_the_same(here: Path) -> None:
+    """Also in run.json, which has no numbers of numpy."""
+    scenario = antiphon.load("digits-mlp").resolve(values={**TINY, "delay": 1})
+    whole: Any = {"placement": {"n0": 0, "n1": 1}, "mode": "free", "free": {"queue": 4}}
+    given: Any = {
+        "placement": {"n0": np.int64(0), "n1": np.uint8(1)},
+        "mode": "free",
+        "free": {"queue": np.int64(4)},
+    }
+    for parts in ({**whole, "cluster": "two-cores"}, {**given, "cluster": "two-cores"}):
+        seconds = np.array([1, 2]) if parts["placement"] is given["placement"] else [1, 2]
+        parts["step_seconds"] = seconds
+        with antiphon.Simulation(scenario, parts=parts, logdir="parts", exist="overwrite") as simulation:
+            simulation.run(steps=1)
+        found = json.loads((here / "parts/run.json").read_text())
+        assert found["virtual"]["step_seconds"] == [1, 2]
+        assert (found["virtual"]["free"]["queue"], found["parts"]["placement"]) == (4, {"n0": 0, "n1": 1})
+
+
 def test_a_population_is_the_same() -> None:
     sizes: dict[str, Any] = {"members": np.int64(2), "steps": np.int64(2), "seed": np.int64(1)}
     members = antiphon.population("digits-mlp", vary={"lr": np.linspace(0.25, 0.5, 2)}, values=TINY, **sizes)
@@ -79,6 +98,17 @@ def test_a_population_is_the_same() -> None:
         "digits-mlp", vary={"lr": [0.25, 0.5]}, values=TINY, members=2, steps=2, seed=1
     )
     assert members.lineage == plain.lineage
+    stopped = antiphon.population(
+        "digits-mlp", vary={"lr": [0.25, 0.5]}, values=TINY, **sizes, until=np.int64(1), jobs=np.int64(1)
+    )
+    assert [member["steps"] for member in stopped.result["members"]] == [1, 1]
+
+
+def test_seeds_of_a_population_are_the_same(here: Path) -> None:
+    scenario = antiphon.load("digits-mlp").resolve(values=TINY)
+    with antiphon.Population(scenario, np.arange(2), logdir="seeds") as population:
+        population.run(1)
+    assert json.loads((here / "seeds/member-1/run.json").read_text())["together"] == [0, 1]
 
 
 @pytest.mark.long

@@ -101,6 +101,17 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert json.loads((here / "a/measured.json").read_text()).keys() == {"ablation_zero", "value", "sha256"}
 
 
+def test_values_of_any_name_and_numbers_without_end_are_those_of_the_run(here: Path, cli: Commands) -> None:
+    """A function that takes all names is called with those that the run was given."""
+    (here / "own.py").write_text(
+        f"{MODULE}\n\ndef open_build(limit=float('inf'), **values):\n"
+        "    assert limit == float('inf')\n    return build(**values)\n"
+    )
+    cli("run own:open_build --set width=3 --steps 4 --name a --logdir .")
+    assert cli.json("resume a --scenario own:open_build --steps 6")["steps"] == 6
+    assert cli.json("evaluate a --scenario own:open_build")["steps"] == 6
+
+
 REGISTERING = """
 import antiphon
 from antiphon.envs import from_tensors, register

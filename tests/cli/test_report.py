@@ -66,6 +66,12 @@ def test_folders_are_searched_for_runs_but_not_runs_for_runs(
     assert names == ["deep/er/one", "one"]
 
 
+def test_a_study_that_is_named_twice_is_there_once(tmp_path: Path, output: Path, cli: Commands) -> None:
+    study = tmp_path / "study"
+    cli("study digits-mlp --set depth=2 --set width=4 --steps 2 --seeds 1 -v locked --jobs 1 --logdir", study)
+    assert reported(cli, output, study, study / ".").count("Study digits-mlp") == 1
+
+
 def test_runs_that_may_be_meant_are_those_of_runs_too(run: Path, here: Path, cli: Commands) -> None:
     for place in ("b2", "runs/e1"):
         shutil.copytree(run, here / place)

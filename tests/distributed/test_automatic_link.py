@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import antiphon
-from antiphon import ScenarioError, Simulation
+from antiphon import RunError, ScenarioError, Simulation
 from antiphon.scenarios import Scenario
 from tests.distributed.parts.stages import different, learned
 from tests.splitting.models import UNet
@@ -179,3 +179,19 @@ def test_bits_are_not_chosen_where_they_mean_nothing() -> None:
         Scenario.model_validate({**document, "channels": [channel]})
     with Simulation(split(bits=8)) as simulation, pytest.raises(ScenarioError, match="auto is chosen before"):
         simulation.set("part0->part1.bits", "auto")
+
+
+@pytest.mark.long
+def test_links_of_a_run_that_has_begun_stay(tmp_path: Path) -> None:
+    """Another number of parts changes none of them, and run.json keeps what was chosen."""
+    run, placement = tmp_path / "run", {"part0": 0, "part1": 0, "part2": 1, "part3": 2}
+    with Simulation(split(), parts={"placement": placement, "delay": 3}, logdir=run) as divided:
+        divided.run(2)
+    for setting in ({"delay": 5}, {"bits": 8}):
+        with pytest.raises(RunError, match=f"the links of a run stay, and {next(iter(setting))} differs"):
+            Simulation.resume(run, split(), parts={"count": 2, **setting})
+    for again in ({"count": 2}, {"count": 3, "delay": 3}):
+        with Simulation.resume(run, split(), parts=again) as resumed:
+            assert delays(resumed.scenario) == {"part1": 0, "part2": 3, "part3": 3}
+            parts = json.loads((run / "run.json").read_text())["parts"]
+            assert (parts["count"], parts["delay"]) == (again["count"], 3)

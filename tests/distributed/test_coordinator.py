@@ -331,6 +331,10 @@ def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
             "parts: placement is [0, 1]; give the part of each agent by its name",
         ),
         ({"parts": {"count": 2, "rya": "local"}}, "no setting 'rya'; did you mean 'ray'?"),
+        (
+            {"parts": {"count": 2, "placement": dict.fromkeys("abcd", 0)}},
+            "parts: 2, and the placement has 1; leave one of them out",
+        ),
         ({"parts": 2, "backend": reference}, "leave out backend"),
         ({"parts": 2, "backend": "native"}, "the native backend computes in one process"),
     ],

@@ -240,9 +240,11 @@ def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, 
     assert kept(run)["channels"] == told["channels"]
     assert {name: told["channels"][name] for name in names[:2]} == alone
     assert read_run(run).catalogue()["verdicts"]["measures"][0]["reasons"] == {}
+    cli("evaluate", run, "--examples 30 --ablate zero --channels", names[0])
+    assert (kept(run)["count"], [*kept(run)["channels"]]) == (30, names[:1])  # of other examples
     cli("resume", run, "--steps 5")
-    cli("evaluate", run, ABLATE, "zero --channels", names[0])
-    assert [*kept(run)["channels"]] == names[:1]  # another step
+    cli("evaluate", run, ABLATE, "zero --channels", names[1])
+    assert [*kept(run)["channels"]] == names[1:2]  # another step
 
 
 @pytest.mark.long
@@ -258,8 +260,9 @@ def test_values_of_some_channels_leave_those_of_others_of_the_same_horizon(run: 
     for metric, key in (("true_cosine", "cosine"), ("cosine_ceiling", "cosine_ceiling")):
         shown = metrics["channel", metric].values[-1][:2]
         np.testing.assert_allclose(shown, [of[key] for of in alignment], rtol=1e-6)
-    cli("evaluate", run, "--value --horizon 6 --repeats 2 --channels n0->n1")
-    assert [row["name"] for row in kept_value(run)["rows"]] == ["all channels", "n0->n1"]
+    for name, settings in (("n0->n1", "--horizon 6 --repeats 2"), ("n1->n2", "--horizon 6 --repeats 3")):
+        cli("evaluate", run, f"--value {settings} --channels", name)
+        assert [row["name"] for row in kept_value(run)["rows"]] == ["all channels", name]
 
 
 def kept_value(run: Path) -> Any:

@@ -40,6 +40,15 @@ def test_a_population_is_closed_by_its_block_and_each_member_notes_what_ended_it
     assert exits == ["done", "done"]
 
 
+def test_where_all_members_have_been_stopped_a_step_says_so() -> None:
+    with antiphon.Population(digits(), [0, 1]) as members:
+        members.step()
+        for run in members.runs:
+            run.stop_reason = "enough"
+        with one_line("step: all members have been stopped early; run"):
+            members.step()
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two trees of states are equal to the bit."""
     (leaves, kind), (others, other_kind) = map(tree_flatten, (one, other))

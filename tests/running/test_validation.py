@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import RunError, Scenario, Simulation, load
+from antiphon import RunError, Scenario, ScenarioError, Simulation, load
 from antiphon.telemetry.history import History
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -138,6 +138,32 @@ def test_a_run_that_was_killed_keeps_and_stops_as_if_it_had_not_been(
         assert len(resumed.run()) == 0
         resumed.run(2)
     assert ended(runs[1])[:2] == ("done", 18)
+
+
+@pytest.mark.parametrize("change", ["set", "load_weights"])
+def test_what_was_best_after_the_step_of_a_change_is_forgotten(
+    change: str, curve: None, tmp_path: Path
+) -> None:
+    """The run that goes on otherwise has never been there."""
+    run = tmp_path / "run"
+    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy"}}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Simulation(scene(steps=12, **keep), logdir=run, checkpoint_every=6) as killed,
+        acting(9, signalled(2, 2)),
+    ):
+        killed.run()
+    assert (checkpoints(run), facts(run)["best"]["step"]) == ([6], 8)
+    with Simulation.resume(run) as resumed:
+        assert facts(run)["best"]["step"] == 8, "it may come to the same"
+        if change == "set":
+            resumed.set("*.learning_rate", 0.5)
+        else:
+            resumed.load_weights(run / "checkpoints/best")
+        assert facts(run)["best"] is None
+        assert not (run / "checkpoints/best").exists()
+        resumed.run()
+    assert facts(run)["best"]["step"] == 8
 
 
 def test_the_best_checkpoint_is_evaluated_and_exported(curve: None, here: Path, cli: Commands) -> None:
@@ -277,6 +303,16 @@ def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> Non
         assert len(simulation.run(callbacks=[Stop()])) == 0
         assert simulation.now == 0
     assert facts(tmp_path / "run")["reason"] == "not today"
+
+
+@pytest.mark.parametrize("reason", [5, None, "", ValueError("too slow")])
+def test_a_reason_to_stop_is_in_words(reason: Any) -> None:
+    """Else run.json would be one that cannot be read again, or the run would go on."""
+    with Simulation(scene()) as simulation:
+        with pytest.raises(ScenarioError, match=r"stop: reason is .*; say why in words, or leave it out"):
+            simulation.run(2, callbacks=[lambda one: one.stop(reason)])
+        simulation.run(2, callbacks=[lambda one: one.stop()])
+        assert (simulation.now, simulation.stop_reason) == (2, "stopped by the program")
 
 
 def test_outside_a_run_stop_has_no_effect(tmp_path: Path) -> None:

@@ -261,3 +261,13 @@ def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     while machines_of(simulation).seconds < high and simulation.evaluate().accuracy < 0.95:  # type: ignore[operator]
         advanced(simulation, 4)
     assert low < machines_of(simulation).seconds < high
+
+
+def test_where_no_gradient_comes_back_in_time_all_are_said_to_be_given_up() -> None:
+    """The share is there above all where it is 1; without an end of any message there is none."""
+    cluster, parts = profile(3, latency=100), {"free": {"staleness": 2}}
+    with on_cluster(stages(), cluster, of_parts=parts) as simulation:
+        assert "given_up" not in simulation.metrics()
+        advanced(simulation, 8)
+        metrics = simulation.metrics()
+        assert (metrics["given_up"], "gradient_age" in metrics) == (1.0, False)

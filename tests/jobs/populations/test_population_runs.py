@@ -83,3 +83,19 @@ def test_a_population_whose_function_moved_to_another_module_is_resumed(tmp_path
     again = antiphon.population(digits, **more, exist="resume", until=4)
     assert [one["steps"] for one in again.result["members"]] == [4, 4]
     assert again.result["population"] == digits().scenario
+
+
+def test_a_score_that_is_no_number_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.metrics", lambda env: {"solved": float("nan")})
+    select = {"every": 2, "by": "solved"}
+    sizes = {"depth": 2, "width": 4, "batch": 8}
+    run = PopulationRun(
+        spec(members=2, steps=4, select=select, set=sizes), antiphon.load("digits-mlp"), tmp_path / "it"
+    )
+    assert [member["score"] for member in run.train()["members"]] == [None, None]
+    assert [(entry.step, entry.score) for entry in run.lineage] == [
+        (2, None),
+        (2, None),
+        (4, None),
+        (4, None),
+    ]

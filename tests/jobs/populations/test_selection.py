@@ -52,6 +52,14 @@ def test_noise_is_not_selected() -> None:
     assert not chosen([MemberScore(None), MemberScore(None)])
 
 
+def test_an_infinite_loss_is_the_worst_and_is_not_written() -> None:
+    population = spec(members=2)
+    assert population.select is not None
+    scores = [MemberScore(float("inf")), MemberScore(1.0)]
+    found = selected(population, population.select, 5, "loss", scores, initial_values(population))
+    assert [(one.parent, one.score) for one in found] == [(1, None), (1, 1.0)]
+
+
 def test_scores_near_the_best_are_named() -> None:
     """Of 0.9 ± 0.03: 0.81 ± 0.04 is within two standard errors of the difference, 0.79 ± 0.04 is not."""
     scores = [(0.9, 0.03), (0.81, 0.04), (0.79, 0.04), (None, 0.0), (0.5, 0.3)]

@@ -255,3 +255,21 @@ def test_a_signal_stops_a_study_with_checkpoints(here: Path, cli: Commands, jobs
     names = sorted(path.name for path in (here / "s").iterdir())
     assert names == ["detached-s0", "detached-s1", "locked-s0", "locked-s1"][: 2 * jobs]
     assert len(list(here.glob("s/*/checkpoints/step-*/state.json"))) == 2 * jobs
+
+
+@pytest.mark.long
+def test_a_study_that_is_overwritten_is_scored_anew(here: Path, cli: Commands) -> None:
+    """Scores beside results are of the runs that were removed; files of others stay, and with them the runs beside them."""
+    words = "study toy.yaml --jobs 1 --logdir s --set depth=2"
+    results = []
+    for width in (8, 4):
+        document = DOCUMENT.replace("steps: 30", "steps: 4").replace("width: 8", f"width: {width}")
+        (here / "toy.yaml").write_text(document + "evaluate: as_run\n")
+        results.append(cli.json(words, "--exist overwrite")["lines"])
+    fresh = cli.json(words.replace("--logdir s", "--logdir fresh"))["lines"]
+    values = [[line["values"] for line in lines] for lines in (*results, fresh)]
+    assert values[0] != values[1] == values[2]
+    (here / "s/locked-lr-0.01-s0/losses.txt").write_text("1 0.5")
+    line = "s/locked-lr-0.01-s0: holds losses.txt, which is not removed; remove it, or choose another logdir"
+    assert line in cli.refused(words, "--exist overwrite")
+    assert cli.json(words)["lines"] == results[1]
