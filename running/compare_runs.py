@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FACTS = (
     *("seed", "device", "backend", "dtype", "matmul_precision", "threads", "together", "parts", "virtual"),
-    *("weights", "git", "versions"),
+    *("stacked", "alone_from", "weights", "git", "versions"),
 )
 """Entries of run.json that decide what a run computes, besides the scenario."""
 _OF_PARTS = "agent", "channel"

@@ -101,7 +101,8 @@ def _go(comparison: Study, jobs: int, *, json: bool) -> int:
     folder = display_path(comparison.directory)
     runs, steps_of_runs = len(comparison.plan.runs) * comparison.plan.seeds, comparison.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))
-    remark(f"{with_count(runs, 'run')} of {length} steps, {jobs} at a time, in {folder}")
+    at_a_time = 1 if comparison.in_process is not None else min(jobs, runs)
+    remark(f"{with_count(runs, 'run')} of {length} steps, {at_a_time} at a time, in {folder}")
     same = f"the same command with --logdir {folder} continues"
     with second_signal(same):
         result = comparison.go(jobs, remark)

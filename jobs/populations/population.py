@@ -199,8 +199,16 @@ class Population:
 
         Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all members have diverged; if some have, `simulation.diverged` is the message of each. For Ctrl-C and SIGTERM see `Simulation.run`.
         """
-        first = self.runs[0].running
+        going_on = [run.running for run in self.runs if run.running.diverged is None]
+        first = [*going_on, self.runs[0].running][0]
         steps = steps_to_take(first, steps, epochs)
+        reached = sorted({running.now for running in going_on})
+        if self.sequential_reason is None and len(reached) > 1:
+            at = ", ".join(f"{step:,}" for step in reached)
+            fix = "go on with each by itself: simulations[N].fork(), or Simulation.resume of its logdir"
+            raise ScenarioError(
+                f"run: members have ended at steps {at}, and go on together from one step only; {fix}"
+            )
         if steps is None:
             steps = max(0, first.scenario.training.steps - first.now)
         if first.scenario.training.evaluate is not None:

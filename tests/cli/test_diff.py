@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from antiphon import Simulation
+from antiphon import Scenario, Simulation
 from tests.kit.commands import Commands, run_command
 
 DOCUMENT = """
@@ -71,7 +71,7 @@ def test_equal_runs(cli: Commands) -> None:
             "B  b  trio · seed 0 · 12 steps",
             "",
             "settings: equal (scenario, changes during the run; of run.json seed, device, backend, dtype, "
-            + "matmul_precision, threads, together, parts, virtual, weights, git, versions)",
+            + "matmul_precision, threads, together, parts, virtual, stacked, alone_from, weights, git, versions)",
             "metrics.csv: equal at step 1, 6, 12",
             "checkpoints: equal at step 12",
             "Everything that both runs recorded is bit-identical.",
@@ -88,6 +88,13 @@ def test_equal_runs(cli: Commands) -> None:
         "checkpoints": [12],
         "tensor": None,
     }
+
+
+def test_how_agents_were_computed_is_named(cli: Commands) -> None:
+    """It decides the last bits, as `alone_from` of one of several seeds does."""
+    with Simulation(Scenario.from_yaml(DOCUMENT), logdir="b", stacked=False) as simulation:
+        simulation.run(12)
+    assert ["run", "stacked"] in [one["path"] for one in as_json(cli, "a b")["settings"]]
 
 
 def test_a_change_in_mid_run_is_named(cli: Commands) -> None:

@@ -49,6 +49,15 @@ def test_where_all_members_have_been_stopped_a_step_says_so() -> None:
             members.step()
 
 
+def test_a_second_run_ends_where_the_training_does_also_beside_a_member_that_diverged() -> None:
+    scenarios = [one.with_training(steps=6) for one in (digits(lr=1e30), digits())]
+    with antiphon.Population(scenarios, [0, 1]) as members:
+        for _ in range(2):
+            members.run()
+            assert [one.diverged is None for one in members.simulations] == [False, True]
+            assert members.simulations[1].now == 6
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two trees of states are equal to the bit."""
     (leaves, kind), (others, other_kind) = map(tree_flatten, (one, other))

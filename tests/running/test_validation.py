@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import RunError, Scenario, ScenarioError, Simulation, load
+from antiphon import Population, RunError, Scenario, ScenarioError, Simulation, load
 from antiphon.telemetry.history import History
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -45,6 +45,16 @@ def curve(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1 - abs(updates - (16 if seed == 1 else 8)) / 100
 
     monkeypatch.setattr(seams.EVALUATE, evaluation_by_updates("b", accuracy))
+
+
+def test_members_that_ended_at_different_steps_do_not_go_on_together(curve: None, tmp_path: Path) -> None:
+    """What they have written stays: each is done, and goes on by itself."""
+    with Population(scene(steps=40, **STOPPED), [0, 1], logdir=tmp_path / "p") as members:
+        members.run()
+        assert [one.now for one in members.simulations] == [16, 24]
+        with one_line("run: members have ended at steps 16, 24, and go on together from one step only"):
+            members.run()
+    assert [ended(tmp_path / f"p/member-{n}") for n in (0, 1)] == [("done", 16, None), ("done", 24, None)]
 
 
 # --- evaluated ---------------------------------------------------------------------------------------------
