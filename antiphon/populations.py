@@ -171,14 +171,8 @@ def population(
     with _of_arguments():
         name = spec.population if document is not None else _called(spec, template, logdir)
         directory, exist = _folder(logdir, name, exist)
-        how: Any = {
-            "exist": exist,
-            "until": in_python(until),
-            "jobs": in_python(jobs),
-            "ray": ray,
-            "device": device,
-        }
-        run = _remarked_if_done(PopulationRun(spec, template, directory, **how))
+        how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
+        run = _remarked_if_done(PopulationRun(spec, template, directory, **in_python(how)))
     for line in run.warnings:
         warnings.warn(line, ScenarioWarning, stacklevel=3)  # a decorator is between
     shown = progress and is_terminal(sys.stderr)

@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon.base.errors import RunError
 from antiphon.engine.environment import with_own_env
+from antiphon.engine.live_system import loaded
 from antiphon.engine.state.changes import changed
 from antiphon.jobs.stacked_program import Together
 from antiphon.running.begin import begin, begin_request
@@ -89,6 +90,21 @@ class Job:
     def ends_together(self) -> bool:
         """Whether it has taken its last step with others, and its end was not written: it ends as one of them."""
         return self.step == self.until and len(self.fact("together") or ()) > 1
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether it was done before its last step, as its metrics got no better, and may still be copied."""
+        return self.ended is not None and self.ended.status == "done" and bool(self.fact("reason"))
+
+    def beside(self) -> Run:
+        """Return a run that has ended early as it ended, beside those that go on; nothing is written of it."""
+        given = self.request.given_scenario
+        scenario = None if given is None else with_own_env(given, "every seed needs one of its own")
+        settings = self.request.settings
+        with settings.context():
+            run = Run(loaded(self.path, scenario, settings))
+        run.stop_reason = str(self.fact("reason"))
+        return run
 
     def continue_from(self, step: int) -> None:
         """Start from the checkpoint of a step, also where it has ended after it."""

@@ -101,7 +101,11 @@ class Scheduler:
             )  # refused before anything is said
             self.sequential_reason = job.sequential_reason
         training = [group for group in self._groups if group[0].step < self.until]
-        if selection is not None and training and len(training[0]) < len(jobs):
+        self._early = [job for job in jobs if job.ended_early] if selection is not None else []
+        """Those that a selection may copy, although they have ended."""
+        if selection is not None and training:
+            self.start = training[0][0].step
+        if selection is not None and training and len(training[0]) + len(self._early) < len(jobs):
             at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
             raise RunError(
                 f"{jobs[0].path.parent}: its members are at steps {at}; restore their directories from a copy, or begin anew "
@@ -158,13 +162,21 @@ class Scheduler:
             apart = [_Apart()] if len(self.jobs) > 1 else []
             return Trainer([group[0].begin()], [*observers, *apart]).finish()
         with ExitStack() as begun:  # on failure no new directory is left
-            seeds = [job.request.seed for job in together or group]
+            seeds = [
+                job.request.seed for job in together or self.jobs if job in {*group, *together, *self._early}
+            ]
             executor = Together()
             runs = [job.begin_together(seeds, begun, executor) for job in group]
-            population = Population.of(runs, executor)
+            beside = [job.beside() for job in self._early if job not in group]
+            for run in beside:
+                begun.callback(run.close)
+            population = Population.of([*runs, *beside], executor)
             begun.pop_all()
         step = population.step if selection is None else _selected(population, selection)
-        return Trainer(runs, observers, step).finish()
+        with ExitStack() as ended:
+            for run in beside:
+                ended.callback(run.close)
+            return Trainer(runs, observers, step).finish()
 
 
 def check_member(first: Request, request: Request) -> None:

@@ -137,9 +137,10 @@ class Population:
         backend = systems[0].settings.backend
         self.sequential_reason = sequential_reason(systems, backend, len(runs))
         if self.sequential_reason is None:
-            together.join(systems)
-            return
+            together.join([run.running for run in runs if run.stop_reason is None])
         for running in systems:
+            if running in together.members:
+                continue
             running.execute_by(Executor())
             if isinstance(backend, str):
                 running.restack()
