@@ -223,6 +223,26 @@ class ChannelMessage:
         )
 
 
+class ChannelMessages(dict[int, ChannelMessage]):
+    """The messages that a channel holds, by the step at which they were sent; in a notebook a table."""
+
+    def _repr_html_(self) -> str:
+        """Return a row for each message, for notebooks."""
+        rows = [
+            [
+                f"{stamp:,}",
+                str(list(m.value.shape)),
+                "no" if m.gradient is None else "yes",
+                "yes" if m.complete else "no",
+            ]
+            for stamp, m in self.items()
+        ]
+        title = with_count(len(self), "message") + " held"
+        return html_of(
+            title, html_table(("sent at step", "shape", "gradient returned", "complete"), rows, names=4)
+        )
+
+
 class ChannelHandle:
     """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
@@ -315,9 +335,10 @@ class ChannelHandle:
         return dict(feedback.weights or {}) if feedback.direct is None else {"direct": feedback.direct}
 
     @property
-    def messages(self) -> dict[int, ChannelMessage]:
+    def messages(self) -> ChannelMessages:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
-        return {stamp: ChannelMessage.of(message) for stamp, message in self._channel.ledger.messages.items()}
+        held = self._channel.ledger.messages
+        return ChannelMessages({stamp: ChannelMessage.of(message) for stamp, message in held.items()})
 
     def metrics(self) -> MeasuredMetrics:
         """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.

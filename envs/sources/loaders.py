@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from antiphon.base.errors import DataError, RunError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.env_keys import Episode
+from antiphon.envs.shown_signals import ShownSource
 from antiphon.envs.sources.randomness import Counts, Randomness, Reader
 from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.tensors import (
@@ -84,7 +85,7 @@ _sources: WeakSet[LoaderSource] = WeakSet()
 _turns = count()
 
 
-class LoaderSource:
+class LoaderSource(ShownSource):
     """Factory of environments from loaders: the `env` of a scenario written in Python, see `from_loader`."""
 
     obstacle_to_copies = "a loader may return different batches in different processes"

@@ -14,14 +14,14 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require
+from antiphon.base.errors import DataError, RunError, ScenarioError, require
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.dataset_files import SPLITS, Identity, identity
 from antiphon.envs.env_keys import EnvOptions, Episode, HeldOptions, Sampling
+from antiphon.envs.shown_signals import ShownSource
 from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.values import WIDE, TensorValue, join_values, read_column, read_value, stack_values
@@ -70,7 +70,7 @@ class ExampleOptions(ColumnOptions, HeldOptions):
     """Options of your own examples."""
 
 
-class Source:
+class Source(ShownSource):
     """Factory of environments of a data set: the `env` of a scenario written in Python.
 
     Args:
@@ -85,24 +85,6 @@ class Source:
         self.table = table
         self._stream = stream
         self._placed: dict[tuple[str, torch.dtype], Table] = {}
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{split} {count:,}" for split, count in self.description.example_counts.items())
-        return f"<Source of {', '.join(self.description.signals)}: {counts}>"
-
-    def _repr_html_(self) -> str:
-        """Return a table of the signals, for notebooks."""
-        heads = ("signal", "shape", "kind", "seen by")
-        rows = [
-            [
-                name,
-                " x ".join(map(str, signal.shape)) or "–",
-                "number" if signal.classes is None else f"one of {signal.classes}",
-                "objectives and predictors" if signal.training_only else "agents too",
-            ]
-            for name, signal in self.description.signals.items()
-        ]
-        return html_of(repr(self), html_table(heads, rows, names=4))
 
     @in_own_context
     def make(
@@ -589,9 +571,12 @@ def _signal(
         require(count is None or most < count, where, many)
         return Signal(**kind, classes=most + 1 if count is None else count), column, 0.0
     column = column if column.is_floating_point() else column.float()
-    bad = int((~torch.isfinite(column)).sum())
-    mask = f", or mask them: _{name}" if hidden else ""
-    require(bad == 0, where, f"{name}: {bad} of its values are not finite; replace or drop them{mask}")
+    bad = ~torch.isfinite(column)
+    if bad.any():
+        first = f"the first at index {bad.nonzero()[0].tolist()}"
+        mask = f", or mask them: _{name}" if hidden else ""
+        line = f"{name}: {int(bad.sum()):,} of its values are not finite, {first}; replace or drop them{mask}"
+        raise DataError(f"{where}: {line}")
     return Signal(**kind), column, 0.0
 
 
