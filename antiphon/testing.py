@@ -15,6 +15,7 @@ from antiphon.base.call_errors import call_error
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line
 from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.base.nearest_names import nearest, suggest
+from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Unlocked
 from antiphon.running.simulation import Simulation
@@ -83,10 +84,11 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         untouched = _learned(scenario, stacked=False, steps=0)
         trained = {key for key in alone if not torch.equal(alone[key], untouched[key])}
         _require(bool(trained), "no parameter is trained")
-        if point == "coupling" and scenario.channels[0].coupling.can_credit_sender:
+        crossing = scenario.channels[0].coupling
+        if point == "coupling" and (crossing.can_credit_sender or crossing.is_users):
             _require(
                 any(key.startswith("s0 ") for key in trained),
-                "no sender is trained; let `credit` return a gradient",
+                "no sender is trained; let `credit` return a gradient, or use detached",
             )
         _same(alone, _learned(scenario, stacked=False), "the same seed", 0.0, _DRAWN)
     with _tried(name, "in a stack"):
@@ -256,7 +258,10 @@ def _tried(name: str, attempt: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (AssertionError, AntiphonError) as error:
-        raise AssertionError(f"{name}, {attempt}: {str(error).splitlines()[0]}{hint}") from error
+        first = (
+            error.separate()[0] if isinstance(error, DocumentError) else error
+        )  # one mistake is at several channels
+        raise AssertionError(f"{name}, {attempt}: {str(first).splitlines()[0]}{hint}") from error
     except Exception as error:
         line = call_error(error, "") or f"{type(error).__name__}: {first_line(error)}"
         raise AssertionError(f"{name}, {attempt}: {line}{hint}") from error

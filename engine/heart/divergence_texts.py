@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from antiphon.comms.model import Model
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.window import LearningGroup
 
@@ -62,23 +63,31 @@ def group_report(
             fix = (
                 f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
             )
-    if reason is Reason.NOT_FINITE:
-        for name in _couplings_with_own_credit(group, channels):
-            fix += f", and in what `credit` of its coupling '{name}' returns"
+    if reason is not Reason.TOO_LONG:
+        fix += "".join(f", and in what {code}" for code in _users_code(group, reason, channels))
     agents = ", ".join(f"'{name}'" for name in group.agent_names)
     line = f"agent {agents}: the {_NUMBERS[reason]} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
     return Report(step, line, seed)
 
 
-def _couplings_with_own_credit(group: LearningGroup, channels: Iterable[Channel]) -> list[str]:
-    """The names of couplings of channels that a group sends on, whose `credit` is a user's."""
-    sent_on = (
-        channel.coupling
-        for channel in channels
-        if any(member.sender in group.agent_names for member in channel.members)
-    )
-    own = (coupling for coupling in sent_on if coupling.has_users_credit)
-    return list(dict.fromkeys(coupling.name for coupling in own))
+def _users_code(group: LearningGroup, reason: Reason, channels: Iterable[Channel]) -> list[str]:
+    """What users' code of channels returns to a group: for its gradient a `credit` or a predicted one, for any reason a predicted message."""
+    found = []
+    for channel in channels:
+        sent = [member.name for member in channel.members if member.sender in group.agent_names]
+        read = [member.name for member in channel.members if member.receiver in group.agent_names]
+        if reason is Reason.NOT_FINITE and sent:
+            if channel.coupling.has_users_credit:
+                found.append(f"`credit` of its coupling '{channel.coupling.name}' returns")
+            if _is_users(channel.synthetic_gradient.model):
+                found.append(f"the synthetic gradient of its channel {sent[0]} returns")
+        if read and _is_users(channel.synthetic_input.model):
+            found.append(f"the synthetic input of its channel {read[0]} returns")
+    return list(dict.fromkeys(found))
+
+
+def _is_users(model: Model | None) -> bool:
+    return model is not None and model.kept_state is not None
 
 
 def channel_report(

@@ -463,7 +463,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-predictor-keeps-a-state",
         "nets/modules.py",
-        "not torch.equal(first, again)",
+        "not _equal(first, again)",
         "False",
         "tests/comms/test_channel_state.py::test_a_predictor_that_keeps_a_state_is_refused_at_every_door",
     ),

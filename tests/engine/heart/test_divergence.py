@@ -119,6 +119,19 @@ def test_a_coupling_of_ones_own_whose_credit_is_not_finite_is_named(later: bool)
     assert "coupling" not in diverge(Simulation(chain(first=Unbounded)))
 
 
+@pytest.mark.parametrize("kind", ["gradient", "input"])
+def test_a_predictor_of_ones_own_that_is_not_finite_is_named(kind: str) -> None:
+    """NaN, which does not equal itself, is not taken for a state that the module keeps."""
+    keys = {
+        "gradient": {"gradient": {"kind": Unbounded}},
+        "input": {"coupling": "unlocked", "input": {"kind": Unbounded, "context": ["left_half"]}},
+    }
+    agents = {"a": {"observes": ["left_half"]}, "b": {"objective": GOAL}}
+    channels = [{"from": "a", "to": "b", "size": 5, **keys[kind]}]
+    line = diverge(Simulation(scenario_of(agents, channels)))
+    assert line.endswith(f", and in what the synthetic {kind} of its channel a->b returns")
+
+
 def overflowing(count: int, **optimiser: Any) -> Scenario:
     """Agents whose first step takes them to where the squares of their errors overflow: the loss is infinite, its gradient is not."""
     agent = {"observes": ["left_half"], "network": {"kind": "mlp", "hidden": []}, "objective": GOAL}
