@@ -267,6 +267,10 @@ class Executor:
         """Return why no step can follow from a checkpoint; None: one can."""
         return saved.obstacle
 
+    def no_resume(self, running: LiveSystem) -> str | None:
+        """Return why no other process can go on from a checkpoint that is written now; None: one can."""
+        return running.env.description.no_fork or lost_state(running.system)
+
     def for_fork(self) -> Executor:
         """Return the executor of a fork."""
         return Executor()

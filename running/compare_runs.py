@@ -26,6 +26,8 @@ _LEARNED = "learners", "predictors", "inputs"
 """Sections of a saved state that do: signals of the environment, and the age of messages, are equal in many."""
 _Path = tuple[str, ...]
 """Keys from the root of a tree to a leaf."""
+_Key = tuple[str, str, str]
+"""Kind, name and metric of a row of metrics.csv."""
 
 
 @dataclass(frozen=True)
@@ -123,28 +125,27 @@ def _settings(run: RunDirectory) -> dict[str, Any]:
 def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDifference | None]:
     """Return the steps compared, and the first row that differs, of those that both tables have; not wall-clock times.
 
-    Losses are means since the rows before: compared are steps before which both tables have rows of the same step.
+    Losses are means since the entry before: a metric is compared at a step before which both tables have it at the same step.
     """
     steps = []
-    first_metrics, second_metrics = (_by_step(table) for table in (first, second))
-    before = [
-        dict(zip(sorted(table), [0, *sorted(table)], strict=False))
-        for table in (first_metrics, second_metrics)
-    ]
-    for step in sorted(first_metrics.keys() & second_metrics.keys()):
-        if before[0][step] == before[1][step]:
-            in_both = [key for key in first_metrics[step] if key in second_metrics[step]]
-            steps += [step] * any(kind in _OF_PARTS for kind, *_ in in_both)
-            for key in in_both:
-                a, b = first_metrics[step][key], second_metrics[step][key]
-                if repr(a) != repr(b):  # nan equals itself
-                    return steps, MetricDifference(step, *key, a, b)
+    tables = [_by_step(first), _by_step(second)]
+    before: list[dict[_Key, int]] = [{}, {}]
+    for step in sorted({*tables[0], *tables[1]}):
+        rows = [table.get(step, {}) for table in tables]
+        in_both = [key for key in rows[0] if key in rows[1] and before[0].get(key) == before[1].get(key)]
+        steps += [step] * any(kind in _OF_PARTS for kind, *_ in in_both)
+        for key in in_both:
+            a, b = (row[key] for row in rows)
+            if repr(a) != repr(b):  # nan equals itself
+                return steps, MetricDifference(step, *key, a, b)
+        for newest, row in zip(before, rows, strict=True):
+            newest.update(dict.fromkeys(row, step))
     return steps, None
 
 
-def _by_step(table: Path) -> dict[int, dict[tuple[str, str, str], float]]:
+def _by_step(table: Path) -> dict[int, dict[_Key, float]]:
     """Return the metrics of a metrics.csv by step and by kind, name and metric, without wall-clock times."""
-    metrics_by_step: dict[int, dict[tuple[str, str, str], float]] = {}
+    metrics_by_step: dict[int, dict[_Key, float]] = {}
     for step, row in read_metrics(table):
         if row.kind != "run" or row.metric not in WALL_CLOCK:
             metrics_by_step.setdefault(step, {})[row[:3]] = row.value

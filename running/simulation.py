@@ -58,7 +58,7 @@ from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.html import drawing
 from antiphon.scenarios.scenario_warnings import about, in_lines
-from antiphon.scenarios.sender_passes import setting_of_more_passes
+from antiphon.scenarios.sender_passes import setting_that_may_open
 from antiphon.telemetry.history import History, of_shut_gates, shut_in
 from antiphon.telemetry.metrics import CURVES, SIGNALS, Recorder
 
@@ -506,13 +506,15 @@ class Simulation:
         ]
         gated = [channel.name for channel in scenario.channels if scenario.relations.gated(channel)]
         if shut := shut_in(history, gated) if gated else []:
-            advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
+            advice = of_shut_gates(len(shut), setting_that_may_open(scenario.relations, shut))
             missed += about("channel", shut, advice)
         for line in in_lines(missed):
             warnings.warn(line, ScenarioWarning, stacklevel=3)
         if number:
-            call = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
-            deliver(number, f"{call} continues after step {running.now:,}")
+            obstacle = running.executor.no_resume(running)
+            call = "run()" if self.logdir is None or obstacle else f"Simulation.resume('{self.logdir}')"
+            only = f" in this process alone: {obstacle}" if self.logdir is not None and obstacle else ""
+            deliver(number, f"{call} continues after step {running.now:,}{only}")
         return history.between(start, running.now)
 
     def close(self) -> None:

@@ -53,18 +53,40 @@ def observed_context(relations: Relations, channel: ChannelSpec) -> tuple[str, .
     return tuple(name for name in relations.agents[channel.sender].observes if name != AGE)
 
 
-def setting_of_more_passes(relations: Relations, channels: Collection[str]) -> str:
-    """Return the setting by which the sender of one of some channels would learn in more passes; empty: there is none."""
-    named = (channel for channel in relations.channels if channel.name in channels and not channel.replayed)
-    channel = next((channel for channel in named if _may_replay(relations, channel)), None)
+def setting_that_may_open(relations: Relations, channels: Collection[str]) -> str:
+    """Return a setting that may open the gate of one of some channels, which is not refused; empty: there is none.
+
+    Where the sender can learn in more passes, and has no other channel whose predictions it follows (with `all` on both the
+    scenario would be refused), it is that; else a context, where the predictor reads nothing that the sender observes.
+    """
+    named = [channel for channel in relations.channels if channel.name in channels and not channel.replayed]
+    channel = next((c for c in named if _may_replay(relations, c) and _alone(relations, c)), None)
     if channel is None:
-        return ""
+        contexts = (_context_to_add(relations, channel) for channel in named)
+        return next((f"gradient.context: [{', '.join(names)}]" for names in contexts if names), "")
     passes, keys = AUTO if may_be_chosen(relations, channel) else "all", needed_keys(relations, channel)
     if channel.gradient.passes != passes:
         keys["passes"] = passes
     if len(keys) == 1:
         return "".join(f"gradient.{key}: {value}" for key, value in keys.items())
     return f"gradient: {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}"
+
+
+def _alone(relations: Relations, channel: ChannelSpec) -> bool:
+    """Return whether a sender follows the predictions of no other channel."""
+    return not any(
+        sibling.coupling.predicts and not sibling.state
+        for sibling in relations.outputs[channel.sender]
+        if sibling is not channel
+    )
+
+
+def _context_to_add(relations: Relations, channel: ChannelSpec) -> tuple[str, ...]:
+    """Return the context of a channel with what its sender observes; empty where it reads some of that, or the sender's state."""
+    observed, given = observed_context(relations, channel), channel.gradient.context
+    if channel.state or not channel.coupling.predicts or not {*observed, "from.state"}.isdisjoint(given):
+        return ()
+    return (*given, *observed) if observed else ()
 
 
 def may_be_chosen(relations: Relations, channel: ChannelSpec) -> bool:

@@ -81,7 +81,7 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
         [run.name for _, run, _ in members if run is not None],
         before=[
             f"{measured}Best first, with the values at the end.",
-            *filter(None, [lead]),
+            *filter(None, [lead, standing.to_come]),
             *_of_tests(tests, tested),
         ],
         tables=members_tables(standing, tests, tested),

@@ -23,7 +23,7 @@ from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.scenario_warnings import Finding, in_lines
-from antiphon.scenarios.sender_passes import setting_of_more_passes
+from antiphon.scenarios.sender_passes import setting_that_may_open
 from antiphon.telemetry.history import History, of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
 from antiphon.terminal.output import (
@@ -59,12 +59,16 @@ def train(run: Run, json: bool) -> int:
     if chosen:
         remark(f"parts: {parts['count']}; {', '.join(chosen)}")
     path = display_path(directory.path)
-    with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
+    remedy = f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"
+    with second_signal(remedy):
         (outcome,) = Trainer([run], [RunProgress(running.until, start)]).finish()
     code = print_outcome(outcome, json)
     warn_of_lessons_missed(running.scenario, [outcome.result])
     if not json:
         show_decoupling(running.scenario, [outcome.result], directory.facts)
+    if code > 128:
+        obstacle = running.executor.no_resume(running)
+        remark(f"stopped; {remedy if obstacle is None else f'it cannot be continued: {obstacle}'}")
     return code
 
 
@@ -130,7 +134,7 @@ def show_decoupling(
         write_line(f"signals      {line}{f' (and {len(lost) - 1} more)' if len(lost) > 1 else ''}")
     of_runs = [shut_gates(*pair) for pair in zip(folders, results, strict=True)]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
-        advice = of_shut_gates(len(shut), setting_of_more_passes(scenario.relations, shut))
+        advice = of_shut_gates(len(shut), setting_that_may_open(scenario.relations, shut))
         write_line(f"gate         {some(shut)}: {advice}")
     _show_comparison(facts, results[0]["steps"])
 

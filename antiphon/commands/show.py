@@ -184,6 +184,8 @@ def _show_members(folder: Path) -> None:
     write_line(f"{standing.name}: a population of {len(standing.members)} members, best first\n")
     for table in members_tables(standing, {}, None):
         show_table(table.headings, table.cells, right=len(table.headings) - table.names, names=table.names)
+    if standing.to_come:
+        write_line(f"{standing.to_come}\n")
 
 
 def _document(name_or_file: str) -> PopulationSpec | StudySpec | None:

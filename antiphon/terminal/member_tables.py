@@ -20,6 +20,8 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
     scores = [(str(member["member"]), member["score"], member["error"]) for member in _best_first(result)]
     if line := lead_in_words(scores):
         out.print(Text(line, style="dim"))
+    if result["to_come"]:
+        out.print(Text(result["to_come"]))
 
 
 def lead_in_words(members: Sequence[tuple[str, float | None, float]]) -> str:

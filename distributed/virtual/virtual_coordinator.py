@@ -315,6 +315,10 @@ class VirtualCoordinator(Executor):
         """Return why no step can follow: not that there is no state of one environment, since each part's is in its state."""
         return saved.obstacle if "lost" in saved.state else None
 
+    def no_resume(self, running: LiveSystem) -> str | None:
+        """Return why no other process can go on: an environment that cannot be saved is none, as in `obstacle_of`."""
+        return lost_state(running.system)
+
     def for_fork(self) -> Executor:
         """Return the same cluster, at its beginning."""
         return VirtualCoordinator(self.settings)

@@ -46,6 +46,7 @@ from antiphon.jobs.populations.selection import (
     score_of,
     scored_values,
     selected,
+    still_to_come,
     written_score,
 )
 from antiphon.jobs.populations.selection import advice as advice_on_members
@@ -291,6 +292,9 @@ class PopulationRun(Observer):
             "run_dir": display_path(self.directory),
             "best": max(done, key=lambda member: quality(member["score"], self.metric), default=None),
             "members": members,
+            "to_come": still_to_come(
+                self.spec, max(member["steps"] for member in members), self.scenario.training.steps
+            ),
             "apart": outcomes.sequential_reason,
             "exit_code": outcomes.exit_code,
         }
@@ -557,6 +561,7 @@ class Standings:
         members: The members, best first: run directory and newest entry.
         copies: By member, the entry at which it was last replaced; none of those that never were.
         ancestry: The winner's stages, from the beginning.
+        to_come: Where it was stopped, in words (`still_to_come`).
     """
 
     name: str
@@ -564,6 +569,7 @@ class Standings:
     members: Sequence[tuple[Path, Entry]]
     copies: Mapping[int, Entry]
     ancestry: Sequence[Stage]
+    to_come: str
 
 
 def standings(directory: Path) -> Standings:
@@ -581,7 +587,18 @@ def standings(directory: Path) -> Standings:
         ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
         members = [(member_path(directory, entry.member, spec.members), entry) for entry in ordered]
         past = ancestry(spec, entries, metric)
-        return Standings(spec.population, metric, members, last_copies(entries), past)
+        step, steps = _reached([path for path, _ in members])
+        to_come = still_to_come(spec, step, steps)
+        return Standings(spec.population, metric, members, last_copies(entries), past, to_come)
+
+
+def _reached(members: Sequence[Path]) -> tuple[int, int]:
+    """Return the step that the members have reached, and the steps of their training."""
+    runs = [RunDirectory.open(member) for member in members]
+    return (
+        max((run.facts["step"] for run in runs), default=0),
+        max((run.values["training"]["steps"] for run in runs), default=0),
+    )
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

@@ -40,6 +40,21 @@ class MemberScore(NamedTuple):
     """Whether the member's run has ended early: it may be copied, and is not replaced."""
 
 
+def still_to_come(spec: PopulationSpec, step: int, steps: int) -> str:
+    """Return where a population was stopped, with the selection that is still to come; empty: it has reached its end.
+
+    Args:
+        spec: The population.
+        step: The step that it has reached.
+        steps: Its steps.
+    """
+    if step >= steps:
+        return ""
+    is_next = spec.select is not None and step > 0 and step % spec.select.every == 0
+    selection = ", and begins with the selection of this step" if is_next else ""
+    return f"Stopped at step {step:,} of {steps:,}: `antiphon resume` continues{selection}."
+
+
 @dataclass(frozen=True)
 class Entry:
     """What became of a member at a selection, when it had diverged, or at the end of the run.

@@ -12,7 +12,7 @@ from typing import Any
 from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
-from antiphon.scenarios.sender_passes import setting_of_more_passes
+from antiphon.scenarios.sender_passes import setting_that_may_open
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.statistics import (
     FEWEST,
@@ -186,7 +186,7 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Study
         "updates": _updates(results),
         "communicate": _communicate(choice.runs.values()),
         "shut": shut,
-        "opens": setting_of_more_passes(plan.runs[choice.name].request.scenario.relations, shut)
+        "opens": setting_that_may_open(plan.runs[choice.name].request.scenario.relations, shut)
         if shut
         else "",
     }

@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 import antiphon
 from antiphon import Scenario, Simulation
+from antiphon.envs.images import Digits
 from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.running.left import checkpoints, ended, facts, result
@@ -76,18 +77,49 @@ BOTH = [signal.SIGINT, signal.SIGTERM]
 @pytest.mark.parametrize("number", BOTH)
 def test_a_signal_in_the_last_evaluation_ends_it(number: int, at: Any, tmp_path: Path) -> None:
     at(30, number)
-    run, line = tmp_path / "run", r"stopped by SIG\w+; Simulation.resume\('.*run'\) continues after step 8"
+    run, line = tmp_path / "run", r"stopped by SIG\w+; run\(\) continues after step 8 in this process alone"
     with pytest.raises(KeyboardInterrupt, match=line), Simulation(endless(), logdir=run) as simulation:
         simulation.run(progress=False)
     assert (ended(run), checkpoints(run)[-1]) == (("stopped", 8, None), 8)
     assert (result(run)["steps"], result(run)["return"], "no_return" in result(run)) == (8, None, False)
 
 
+def test_no_resume_is_promised_where_there_is_none(tmp_path: Path) -> None:
+    """The environment has no state_dict: the run goes on in its process alone."""
+    acts = {"observes": ["observation"], "acts": True, "objective": "ppo"}
+    pole = antiphon.Scenario(
+        scenario="pole", env="gymnasium/CartPole-v1", agents={"a": acts}, training={"batch": 2}
+    )
+    line = r"run\(\) continues after step 3 in this process alone: its environment has no state_dict$"
+    with pytest.warns(antiphon.ScenarioWarning, match="cannot be resumed"):
+        simulation = Simulation(pole, logdir=tmp_path / "run")
+    with simulation, pytest.raises(KeyboardInterrupt, match=line):
+        simulation.run(callbacks=[send_at(3, signal.SIGTERM)], progress=False)
+
+
 def test_the_command_ends_too(at: Any, here: Path, cli: Commands) -> None:
     (here / "e.yaml").write_text(endless().to_yaml(), encoding="utf-8")
     at(30, signal.SIGTERM)
     assert cli.code("run e.yaml --logdir . --name run") == 143
+    assert "stopped; it cannot be continued: its environment has no state_dict" in cli.err
     assert ended(here / "run") == ("stopped", 8, None)
+
+
+def test_the_command_says_how_a_stopped_run_continues(
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    steps, step = iter(range(1, 100)), Digits.step
+
+    def stepped(self: Digits, actions: Any = None) -> Any:
+        if next(steps) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, actions)
+
+    monkeypatch.setattr(Digits, "step", stepped)
+    words = "run digits-mlp --set depth=2 --set width=4 --steps 9 --logdir . --name run"
+    assert cli.code(words) == 143
+    assert "stopped; antiphon resume run continues from its latest checkpoint" in cli.err
+    assert "stopped" not in (cli("resume run"), cli.err)[1]
 
 
 def test_a_signal_in_an_evaluation_during_training_goes_back_to_the_checkpoint(

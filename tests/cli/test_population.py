@@ -115,10 +115,24 @@ def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
     file.write_text(POPULATION.replace("steps: 12", "steps: 6"), encoding="utf-8")
     cli(f"{WORDS} --name whole")
     cli(f"{WORDS} --name it --until 3")
+    assert "Stopped at step 3 of 6: `antiphon resume` continues." in cli.out
     assert "mine · 3 members · 6 steps" in cli("resume runs/it")
+    assert "Stopped" not in cli.out
+    assert "bit-identical" in cli("diff runs/whole/member-1 runs/it/member-1"), "means begin at the stop"
     texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
     assert texts[0] == texts[1]
     assert "runs/it: is done" in (cli("resume runs/it"), cli.err)[1]
+
+
+@pytest.mark.long
+def test_the_selection_of_the_step_at_which_it_was_stopped_is_still_to_come(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    line = "Stopped at step 5 of 12: `antiphon resume` continues, and begins with the selection of this step."
+    assert line in cli(f"{WORDS} --name it --until 5")
+    assert line in cli("show runs/it")
+    cli("resume runs/it")
+    assert "Stopped" not in cli("show runs/it")
 
 
 def test_it_is_resumed_with_its_own_backend(here: Path, cli: Commands, file: Path) -> None:

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+import yaml
 
 from antiphon.comms.synthetic_gradients import DirectGradient
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios.sender_passes import setting_that_may_open
 from tests.scenarios.made import OBJECTIVE
 
 TOKENS = (
@@ -386,6 +388,37 @@ def test_a_synthetic_gradient_of_a_policy_knows_what_its_sender_observes(
         line for line in warnings(Scenario.model_validate(document)) if "averages over all states" in line
     ]
     assert found == ["channel a->b: " + BLIND] * warned
+
+
+def test_the_setting_that_may_open_a_gate_is_not_refused() -> None:
+    """`passes: all` is for one channel of a sender: of two, what their predictors do not read is named."""
+    clock = {"unroll": 4}
+    reads = {"observes": ["image"], "clock": clock, "objective": {"kind": "ppo", "epochs": 4}, "acts": True}
+    for receivers, opens in (
+        ("b", "gradient: {context: [image], passes: auto}"),
+        ("bc", "gradient.context: [image]"),
+    ):
+        document: dict[str, Any] = {
+            "scenario": "small",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": {
+                "a": {"observes": ["image"], "clock": clock},
+                "b": reads,
+                "c": {"observes": ["image"], "clock": clock, "objective": OBJECTIVE},
+            },
+            "channels": [
+                {"from": "a", "to": name, "size": 4, "gradient": {"passes": "first", "context": []}}
+                for name in receivers
+            ],
+        }
+        scenario = Scenario.model_validate(document)
+        names = [channel.name for channel in scenario.channels]
+        setting = setting_that_may_open(scenario.relations, names)
+        assert setting == opens
+        advised = yaml.safe_load(setting.removeprefix("gradient.").removeprefix("gradient: "))
+        for channel in document["channels"]:
+            channel["gradient"].update(advised)
+        Scenario.model_validate(document)
 
 
 BLIND = (
