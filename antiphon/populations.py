@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts, check_mappings
-from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, is_terminal, write_error
+from antiphon.base.errors import DivergenceError, ScenarioWarning, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
+from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
@@ -99,11 +99,13 @@ def _of_arguments() -> Iterator[None]:
     """Name `values` in errors: it is the key `set` of a population's file."""
     try:
         yield
-    except ScenarioError as error:
-        line = re.sub(r"^population: set\b", "population: values", str(error))
-        if line == str(error):
-            raise
-        raise ScenarioError(line) from None
+    except DocumentError as error:
+        raise Problems(
+            problem.at(("values", *problem.path[1:]), "")
+            if str(problem).startswith("population: set")
+            else problem
+            for problem in error.separate()
+        ).as_one() from None
 
 
 @either_spelling

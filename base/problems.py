@@ -48,6 +48,8 @@ WRITTEN: Mapping[str, str] = {
 }
 """Examples of values of keys that must be there, by key; those of kinds say what they mean."""
 _LONGEST_VALUE = 60
+_MOST_NOTES = 20
+"""Further problems of a document that a traceback lists."""
 _LARGEST_SHOWN = 10**18
 MOST_PROBLEMS = 1000
 """Problems of a document at which it is examined no further."""
@@ -57,7 +59,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 class DocumentError(ScenarioError):
-    """A ScenarioError with its place in the scenario file.
+    """A ScenarioError with its place in the scenario file. A traceback has a further line for each of the others, up to 20.
 
     Attributes:
         path: The place: keys and list indices from the root; in a resolved scenario, a channel's name.
@@ -84,6 +86,8 @@ class DocumentError(ScenarioError):
         place = show_path(path) + (f" ({also})" if also else "")
         more = f" (and {len(self.others)} more)" if others else ""
         super().__init__(source + (f"{place}: {message}" if place else message) + more)
+        if others:
+            self.__notes__ = [str(problem) for problem in self.others[:_MOST_NOTES]]
 
     def _with(self, **changes: Any) -> DocumentError:
         same = {"path": self.path, "message": self.message, "others": self.others}
@@ -100,6 +104,10 @@ class DocumentError(ScenarioError):
     def with_message(self, message: str) -> DocumentError:
         """Return the same problem with another message, without the others."""
         return self._with(message=message, others=())
+
+    def of(self, source: str) -> DocumentError:
+        """Return the same problem, and the others, with the name of their document in front."""
+        return self._with(source=source, others=[problem.of(source) for problem in self.others])
 
     def under(self, path: Path) -> DocumentError:
         """Return the same problem with `path` in front of its path."""

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, model_validator
 
-from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError, show_refused
 from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
 from antiphon.scenarios.study_spec import Values
@@ -149,7 +148,7 @@ class PopulationSpec(DocumentSpec):
         try:
             return cls(**keys)
         except DocumentError as error:
-            raise ScenarioError(f"population: {error}") from None
+            raise error.of("population: ") from None
 
     def with_keys(self, **keys: Any) -> Self:
         """Return it with other values of some keys; ScenarioError where one is not accepted."""

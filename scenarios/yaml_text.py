@@ -137,10 +137,13 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
 
     Raises:
         ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `. A text of more
-            than 2,000,000 characters is refused unread.
+            than 2,000,000 characters is refused unread, and so is a Python file.
     """
     if len(text) > _MOST_CHARACTERS:
         raise ScenarioError(f"{source}: {_too_large(len(text), 'characters')}")
+    if source.endswith(".py"):
+        fix = f"name its function that returns a scenario, {FilePath(source).stem}:FUNCTION"
+        raise ScenarioError(f"{source}: is Python, not YAML; {fix}")
     with uncollected():
         return _read(text, source, kind)
 
@@ -317,6 +320,8 @@ def _read(text: str, source: str, kind: str) -> Document:
         raise error.located(source, {}) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.context == _OF_A_KEY:  # its end is found a line too late
+            mark = error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         parts = [phrase for phrase in (error.problem, error.context) if phrase]
         fix = next((fix for word, fix in _FIXES.items() if word in parts[0]), "")
@@ -385,11 +390,13 @@ def _too_large(count: int, unit: str) -> str:
     return f"has {count:,} {unit}, more than {_MOST_CHARACTERS:,}; let a graph generate identical agents"
 
 
+_OF_A_KEY = "while scanning a simple key"
 _FIXES = {
     "'\\t'": "; indent with spaces",
     "mapping values are not allowed": "; begin a new line for a key, or put text with a colon in quotes",
     "expected ',' or": "; put commas between items, and close what is opened",
     "unexpected end of stream": "; close the quotes",
+    "could not find expected ':'": "; write a colon after this key",
     "undefined alias": "; write &NAME where its value is, above",
 }
 """What to write instead, by words of the YAML parser's."""

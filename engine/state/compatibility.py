@@ -23,6 +23,8 @@ _NAMED = {
     "gates": "channels with a gate",
 }
 """Parts of a state whose names are the same at every step, and what they name."""
+_MOST_NAMES = 4
+"""Names of a kind that an error lists."""
 _TRAINED = {"learners": "agents", "predictors": "synthetic gradients", "inputs": "synthetic inputs"}
 """Parts of a state whose tensors have the same form at every step, and whose they are."""
 
@@ -44,6 +46,15 @@ def check_compatible(
     Raises:
         RunError: They differ; the line names the first difference.
     """
+    saved_names, built_names = _names(state), _names(snapshot(system))
+    for kind, names in built_names.items():
+        of_each = {
+            "the saved state": [name for name in saved_names[kind] if name not in names],
+            "the scenario": [name for name in names if name not in saved_names[kind]],
+        }
+        alone = [f"{_listed(found)} in {place} alone" for place, found in of_each.items() if found]
+        if alone:
+            raise _incompatible(f"{kind}: {', '.join(alone)}")
     for forms in zip(_forms(state, observed), _forms(snapshot(system), present), strict=True):
         for path, saved, built in differences(*forms, of=_described):
             raise _incompatible(
@@ -60,9 +71,17 @@ def _incompatible(difference: str) -> RunError:
     return RunError(f"{difference}; load the state into the scenario that it was saved from")
 
 
+def _names(state: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {kind: list(state.get(key, ())) for key, kind in _NAMED.items()}
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
-    """Yield what of a state has the same form at every step: names first, of which shapes are a consequence."""
-    yield {kind: dict.fromkeys(state.get(key, ()), True) for key, kind in _NAMED.items()}
+    """Yield what of a state has the same form at every step, besides names, of which shapes are a consequence."""
     yield {
         "signals": signals,
         **{

@@ -79,7 +79,10 @@ def test_a_scenario_names_the_line_of_a_file_that_is_missing(folder: Path, cli: 
         ({"file": "objects.npz"}, "objects.npz: column 'x' holds Python objects, which are not read; save"),
         ({"file": "words.npz"}, "words.npz: x: holds texts, not numbers; number its classes from 0"),
         ({"file": "cut.npz"}, "cut.npz: cannot be read ("),
-        ({"file": "nan.npz"}, "nan.npz: x: 180 of its values are not finite; replace or drop them"),
+        (
+            {"file": "nan.npz"},
+            "nan.npz: x: 180 of its values are not finite, the first at index [0, 0]; replace or drop them",
+        ),
         ({"file": "data.npz", "training_only": ["y"]}, "data.npz: training_only: no tensor 'y'; known:"),
     ],
 )

@@ -144,7 +144,10 @@ def test_tensors_without_names_are_refused_with_the_fix(tensors: tuple[Any, ...]
     [
         ({}, "from_tensors: no tensor given"),
         ({"image": IMAGES, "label": LABELS[1:]}, "lengths disagree: image 50, label 49"),
-        ({"image": torch.full((50, 2), float("nan"))}, "image: 100 of its values are not finite"),
+        (
+            {"image": torch.full((50, 2), float("nan"))},
+            "image: 100 of its values are not finite, the first at index [0, 0]; replace",
+        ),
         ({"label": torch.tensor([0, -1, 2] * 9)}, "label: class -1; number classes from 0"),
         ({"image": torch.ones(50, 2, requires_grad=True)}, "requires a gradient; pass image.detach()"),
         ({"image": IMAGES, "test": 0.6, "validation": 0.5}, "50 examples leave none for training"),

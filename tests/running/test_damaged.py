@@ -194,7 +194,7 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c: c.update(seed="x"), "cannot be used"),
     *((lambda c, key=key: c["state"].pop(key), "cannot be used") for key in ("now", "means", "present", "system", "env")),
     (lambda c: c["state"]["env"].pop("example"), r"cannot be used \(no 'example'\)"),
-    (lambda c: _system(c)["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),
+    (lambda c: _system(c)["learners"].pop("n0"), r"agents: n0 in the scenario alone"),
     (_reshaped, r"agents\.n0\.parameters\.0\.weight: \[4\] of float32 in"),
     (lambda c: _system(c)["groups"][0].update(window=[]), "cannot be used"),
     (lambda c: c["state"]["present"].update(label=c["state"]["present"]["image"]), r"signals\.label: \[8, 1, 8, 8\] of float32 in"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import antiphon
 import antiphon.scenarios
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, yaml_text
@@ -121,6 +123,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
             "a: 1\n\tb: 2\n",
             ":2: broken YAML: found character '\\t' that cannot start any token, while scanning for the next token; indent with",
         ),
+        (
+            "a: 1\nagents\n  b: 2\n",
+            ":2: broken YAML: could not find expected ':', while scanning a simple key; write a colon after this key",
+        ),
         ("a: *x\n", ":1: broken YAML: found undefined alias 'x'; write &NAME where its value is"),
         ("a: 1\n--- \nb: 1\n", ":2: broken YAML: but found another document, expected a single document in"),
         ("", ": is empty; begin with 'scenario: NAME'"),
@@ -151,6 +157,22 @@ def test_deep_aliases_are_refused_before_they_are_followed() -> None:
     text = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200))
     with pytest.raises(ScenarioError, match="nested too deeply, more than 64 levels"):
         read(text, "f.yaml")
+
+
+def test_a_python_file_is_no_yaml() -> None:
+    with pytest.raises(
+        ScenarioError, match=r"^a/mist.py: is Python, not YAML; name its .* scenario, mist:FUNCTION$"
+    ):
+        read("import antiphon\n", "a/mist.py")
+
+
+def test_a_traceback_has_a_line_for_each_problem() -> None:
+    vary, select = {"lr": [0.1, 0.2]}, {"by": "loss", "copy": 2, "every": 0}
+    with pytest.raises(ScenarioError) as caught:
+        antiphon.population("digits-mlp", members=2, vary=vary, select=select)
+    first, second = "".join(traceback.format_exception_only(caught.value)).splitlines()
+    assert first.endswith(": population: select.every: must be at least 1, not 0 (and 1 more)")
+    assert second == "population: select.copy: must be at most 0.5, not 2.0"
 
 
 def test_too_long_a_text_is_refused_unread() -> None:
