@@ -511,10 +511,7 @@ class Simulation:
         for line in in_lines(missed):
             warnings.warn(line, ScenarioWarning, stacklevel=3)
         if number:
-            obstacle = running.executor.no_resume(running)
-            call = "run()" if self.logdir is None or obstacle else f"Simulation.resume('{self.logdir}')"
-            only = f" in this process alone: {obstacle}" if self.logdir is not None and obstacle else ""
-            deliver(number, f"{call} continues after step {running.now:,}{only}")
+            deliver(number, _way_on(running, self.logdir))
         return history.between(start, running.now)
 
     def close(self) -> None:
@@ -769,6 +766,16 @@ class Simulation:
             RunError: The environment has no `state_dict`, so it cannot be forked.
         """
         return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _way_on(running: LiveSystem, logdir: Path | None) -> str:
+    """Return the call that continues a run that a signal has ended."""
+    here = f"run() continues after step {running.now:,}"
+    if logdir is None:
+        return here
+    if (obstacle := running.executor.no_resume(running)) is not None:
+        return f"{here} in this process alone: {obstacle}"
+    return f"Simulation.resume('{logdir}') continues after step {running.now:,}"
 
 
 def _remark_if_done(run: Run) -> int:
