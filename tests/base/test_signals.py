@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -91,10 +92,13 @@ def test_no_resume_is_promised_where_there_is_none(tmp_path: Path) -> None:
         scenario="pole", env="gymnasium/CartPole-v1", agents={"a": acts}, training={"batch": 2}
     )
     line = r"run\(\) continues after step 3 in this process alone: its environment has no state_dict$"
-    with pytest.warns(antiphon.ScenarioWarning, match="cannot be resumed"):
-        simulation = Simulation(pole, logdir=tmp_path / "run")
-    with simulation, pytest.raises(KeyboardInterrupt, match=line):
-        simulation.run(callbacks=[send_at(3, signal.SIGTERM)], progress=False)
+
+    def stop() -> None:
+        with Simulation(pole, logdir=tmp_path / "run") as simulation:
+            simulation.run(callbacks=[send_at(3, signal.SIGTERM)], progress=False)
+
+    with pytest.raises(KeyboardInterrupt, match=line), pytest.warns(match="cannot be resumed"):
+        stop()
 
 
 def test_the_command_ends_too(at: Any, here: Path, cli: Commands) -> None:
@@ -108,7 +112,7 @@ def test_the_command_ends_too(at: Any, here: Path, cli: Commands) -> None:
 def test_the_command_says_how_a_stopped_run_continues(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
-    steps, step = iter(range(1, 100)), Digits.step
+    steps, step = itertools.count(1), Digits.step
 
     def stepped(self: Digits, actions: Any = None) -> Any:
         if next(steps) == 3:
