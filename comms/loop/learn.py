@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,6 +61,7 @@ def learn(
     rows = {len(injection.output) for _, injection, _ in injections}
     rows |= {len(leaf) for messages in uses.values() for _, leaf in messages}
     _check_objective(objective, rows)
+    _warn_unless_finite(objective, uses, [*outgoing, *incoming])
     for transit, injection, version in injections:
         if injection.output._version != version:
             raise transit.problems.error(CHANGED)
@@ -218,6 +219,29 @@ def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
                 f"learn: the objective has {len(objective)} samples, but the channels carry batches of {max(rows)}; "
                 "pass one loss per sample"
             )
+
+
+def _warn_unless_finite(
+    objective: Tensor | None,
+    uses: Mapping[Transit, Sequence[tuple[SentMessage, Tensor]]],
+    transits: Sequence[Transit],
+) -> None:
+    """Warn before gradients are set of an objective that is not finite, and name the message if one is not; a GPU is not waited for."""
+    if objective is None or objective.device.type != "cpu" or bool(objective.isfinite().all()):
+        return
+    undefined = [(t, ~leaf.isfinite()) for t, messages in uses.items() for _, leaf in messages]
+    found = ((t, where.flatten(1).any(1).nonzero()) for t, where in undefined if where.any())
+    transit, rows = next(found, (next(iter(transits), None), None))
+    if transit is not None:
+        culprit = (
+            "the objective"
+            if rows is None
+            else f"a message is not finite (row {int(rows[0])}): the objective"
+        )
+        transit.problems.warn(
+            f"learn: {culprit} is not finite, nor are its gradients; clear them, take no step, and leave such batches out",
+            kind="not finite",
+        )
 
 
 def _backward(

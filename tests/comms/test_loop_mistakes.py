@@ -47,9 +47,15 @@ def _loop(steps: int, **changes: Any) -> list[str]:
         ({"parameters": "mind"}, "its messages depend on none of the parameters that were passed"),
         ({"parameters": "eye"}, "the objective depends on parameters, but on none that were passed"),
         ({"message": torch.Tensor.detach}, "none of its messages has needed a gradient"),
-        ({"message": lambda sent: sent * math.nan}, "a message is not finite"),
+        (
+            {"message": lambda sent: sent * math.nan},
+            "learn: a message is not finite (row 0): the objective is not",
+        ),
         ({"objective": torch.Tensor.detach}, "the objective needs no gradient"),
-        ({"objective": lambda loss: loss * math.nan}, "a returned gradient is not finite"),
+        (
+            {"objective": lambda loss: loss * math.nan},
+            "learn: the objective is not finite, nor are its gradients",
+        ),
     ],
     ids=[
         "right",
