@@ -10,6 +10,7 @@ A region of a page begins with `<!-- generated: NAME ARGUMENT -->` and ends with
     folders                     the folders of the code, with the first lines of their docstrings
     features                    the settings with their features, and the points of a step at which these are called
     api antiphon.Simulation …   the public names of classes and modules, with the first lines of their docstrings
+    sections                    the sections of the page, as links
     file 01_own_data.py         a program, its output or a record (its headings two levels lower), relative to the page
 """
 
@@ -225,6 +226,22 @@ def called(name: str, value: Any) -> str:
     return f"{name}({', '.join(one for one in arguments if one not in ('self', 'cls') and one[0] != '_')})"
 
 
+def sections(_: str, page: Path) -> Iterator[str]:
+    """Yield links to the page's sections, those of the second level."""
+    text = written_by_hand(page.read_text(encoding="utf-8"))
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    links = [
+        f"[{heading}](#{anchor_of(heading)})"
+        for heading in re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    ]
+    yield f"On this page: {' · '.join(links)}"
+
+
+def anchor_of(heading: str) -> str:
+    """Return the anchor that code hosts and the site give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def file(path: str, page: Path) -> Iterator[str]:
     """Yield a program or its output as a block of code, or a record of a measurement."""
     source = page.parent / path
@@ -246,6 +263,7 @@ GENERATORS: dict[str, Callable[[str, Path], Iterator[str]]] = {
         folders,
         features,
         api,
+        sections,
         file,
     )
 }

@@ -557,7 +557,7 @@ def _judged(
     if not rows:
         return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}What is bad first, then what has a hint, then the channels of runs that something is said of above, the worst before others; then what is worth most; what is unresolved last.{more} A click on a heading sorts."
+    says = f"{begins}Order: bad channels, then those with a hint at the cause, then channels of runs named above, the worst first; then others by what they are worth, unresolved ones last.{more} A click on a heading sorts."
     chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
     heads = [
         *("channel", "run", "verdicts"),

@@ -725,9 +725,14 @@ def lost_signals_text(graph: Mapping[str, Any]) -> str:
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
     span = graph.get("span", _ENTRIES)
     entries = f" ({span} log entries)" if span > 1 else ""
+    subject = (
+        f"medians of {over}{entries} are"
+        if learning > 1 or seeds
+        else f"the channel's mean{f' over {span} log entries' if span > 1 else ''} is"
+    )
     return (
-        f"the learning signals do not follow the returned gradients: medians of {over}{entries} are cosine {medians}; that messages "
-        "matter does not speak for them"
+        f"the learning signals do not follow the returned gradients: {subject} cosine {medians}; that messages matter says "
+        "nothing about these signals"
     )
 
 

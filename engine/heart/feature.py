@@ -150,8 +150,9 @@ class Feature:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
     def after_differentiate(self, update: Update) -> None:
-        """Handle the gradients of a window, which may be changed, before they are checked; also those of each minibatch of further passes,
-        whose updates have the same window: who counts windows counts them by number.
+        """Handle, and perhaps change, the gradients of a window before they are checked; in further passes of each minibatch too.
+
+        The updates of minibatches have the same window: who counts windows counts them by number.
 
         Here, and only here, a feature keeps learners at rest: `Update.rest`.
         """
