@@ -28,6 +28,7 @@ from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.isolation.global_numbers import draws_numbers, of_seed, seeded_globally, watched_of_seed
+from antiphon.nets.isolation.own_context import own_context
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
@@ -500,7 +501,8 @@ class OwnObjective(Objective):
         size_function = getattr(self._loss, "size", None)
         if callable(size_function):
             try:
-                needed = size_function(shape, classes)
+                with own_context():  # a look at a scenario has a default device without numbers
+                    needed = size_function(shape, classes)
             except Exception as error:
                 line = call_error(error, self._owner, f"{self._name}.size")
                 if line is None:
@@ -584,10 +586,15 @@ class Weighted(Objective):
         ends = accumulate(sizes)
         self.outputs = tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
         shared = Counter(objective.metric for objective in self.parts)
+        losses = [f"{name}_loss" for name in _told_apart(self.targets)]
+        taken = {*losses, *_OF_EVERY_AGENT}
         self._names = []
-        for name, objective in zip(_told_apart(self.targets), self.parts, strict=True):
-            metric = objective.metric if shared[objective.metric] == 1 else f"{name}_{objective.metric}"
-            self._names.append((f"{name}_loss", metric))
+        for loss, objective in zip(losses, self.parts, strict=True):
+            metric = objective.metric if shared[objective.metric] == 1 else ""
+            while not metric or metric in taken:  # a user's may be named as the loss of a target
+                metric = f"{loss.removesuffix('_loss')}_{metric or objective.metric}"
+            taken.add(metric)
+            self._names.append((loss, metric))
 
     @property
     def key(self) -> Hashable:
@@ -672,7 +679,8 @@ def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Obje
     Raises:
         ScenarioError: The objective cannot be made.
     """
-    objective = made("objective", kind, options)
+    with own_context():  # see `OwnObjective.size`
+        objective = made("objective", kind, options)
     if isinstance(objective, Objective):
         return objective
     if not callable(objective):

@@ -149,8 +149,8 @@ class PolicyChange:
 
     @staticmethod
     def metrics(changes: Sequence[PolicyChange]) -> dict[str, Tensor]:
-        """Return `approx_kl` and `clip_fraction` of each member, [N], means over passes; passes of as many rows are computed as one."""
-        approx_kl, clip_fraction = list[Tensor](), list[Tensor]()
+        """Return `approx_kl` and `clip_fraction` of each member, [N], means over passes with valid ticks; of as many rows they are computed as one."""
+        approx_kl, clip_fraction, has_valid = list[Tensor](), list[Tensor](), list[Tensor]()
         by_row_count: dict[int, list[PolicyChange]] = {}
         for change in changes:
             by_row_count.setdefault(change.log_ratio.shape[1], []).append(change)
@@ -159,9 +159,12 @@ class PolicyChange:
             valid = torch.stack([change.valid for change in equal])
             means, deviation = MemberMeans(valid, equal[0].member_count), log_ratio.exp() - 1
             # Schulman 2020, "Approximating KL divergence"
+            has_valid.append(means.count > 0)
             approx_kl.append(means.of_zeroed(deviation - log_ratio))
             clip_fraction.append(means.of_zeroed((deviation.abs() > equal[0].clip).to(log_ratio.dtype)))
+        counted = torch.cat(has_valid)
+        share = counted.to(approx_kl[0].dtype).mean(0)
         return {
-            "approx_kl": torch.cat(approx_kl).mean(0),
-            "clip_fraction": torch.cat(clip_fraction).mean(0),
+            name: torch.cat(values).where(counted, 0.0).mean(0) / share
+            for name, values in (("approx_kl", approx_kl), ("clip_fraction", clip_fraction))
         }

@@ -503,6 +503,8 @@ def _refused(optimiser: torch.optim.Optimizer) -> str:
         pass
     if isinstance(optimiser, torch.optim.SparseAdam):
         return NEEDS_MORE["SparseAdam"]
+    if not all("lr" in group for group in optimiser.param_groups):
+        return "has a parameter group without 'lr', by which a run sets the rate of each step; give Optimizer.__init__ the default lr"
     if any(group.get("differentiable") for group in optimiser.param_groups):
         return "has differentiable=True, and no step of a run keeps a graph; leave it out"
     return ""

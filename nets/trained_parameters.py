@@ -221,6 +221,8 @@ class TrainedParameters:
     def evaluated(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Return the result of a function of an input, the parameters and the statistics, in this object's precision.
 
+        Running statistics, which a function returns second as it takes them second, keep their types.
+
         Raises:
             CallError: A user's module, or function, fails; the line names whose it is.
         """
@@ -228,9 +230,13 @@ class TrainedParameters:
             return self._named(function, *inputs, **settings)
         device = next(iter(self.parameters.values())).device
         with torch.autocast(device.type, torch.bfloat16):
-            result = self._named(function, *inputs, **settings)
-        full: Evaluated = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, result)
-        return full
+            result: Any = self._named(function, *inputs, **settings)
+        values, *statistics = result if isinstance(result, tuple) else (result,)
+        full: Any = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, values)
+        if not statistics:
+            return full  # type: ignore[no-any-return]
+        (after,), before = statistics, inputs[1]
+        return full, {name: b.to(before[name].dtype) for name, b in after.items()}  # type: ignore[return-value]
 
     def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Call what is, or may call, a user's object; CallError where that fails."""

@@ -491,6 +491,11 @@ def rule_27a_share(relations: Relations) -> Iterator[DocumentError]:
         channel = relations.states.get(name)
         return channel and (channel.coupling.name, channel.gradient)
 
+    for name, agent in relations.agents.items():
+        namesake = None if agent.share is None else relations.agents.get(agent.share)
+        if namesake is not None and namesake.share != agent.share:
+            message = f"{agent.share!r} is the name of a group, and the agent of that name is not in it; give it `share: {agent.share}` too, or name the group otherwise"
+            yield DocumentError(("agents", name, "share"), message)
     sharing = (
         (agent.share, name, {"": state_of(name)} | {field: getattr(agent, field) for field in fields})
         for name, agent in relations.agents.items()

@@ -49,7 +49,7 @@ class _OptimiserKeys(KindSpec):
 
     @model_validator(mode="after")
     def _of_the_types_of_defaults(self) -> Self:
-        torchs = f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim.")
+        torchs = self._is_of_torch
         integers = self._whole
         for key in self.own_keys:
             default, value = type(self).model_fields[key].default, getattr(self, key)
@@ -65,6 +65,15 @@ class _OptimiserKeys(KindSpec):
             if needs:
                 raise DocumentError((key,), f"must be {needs}, not {show_refused(value)}")
         return self
+
+    @property
+    def _is_of_torch(self) -> bool:
+        return f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim.")
+
+    @property
+    def is_users(self) -> bool:
+        """Whether its class, or its factory, is a user's."""
+        return not (self.built_in or self._is_of_torch)
 
     @property
     def _whole(self) -> frozenset[str]:

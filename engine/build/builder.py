@@ -369,7 +369,7 @@ class _SystemBuilder:
         aggregation, channels = spec.aggregation, self.scenario.inputs_of(name)
         try:
             if aggregation is None or not channels:
-                return self._layers(owner, spec, inputs, heads)
+                return self._layers(name, owner, spec, inputs, heads)
             size = features_of(self.shapes.messages[channels[0].name])
             return Aggregated(
                 aggregation.kind,
@@ -378,7 +378,7 @@ class _SystemBuilder:
                 senders=len(channels),
                 size=size,
                 seed=seed_for(self.seed, "agent", owner, "fan_in"),
-                inner=lambda shape: self._layers(owner, spec, shape, heads),
+                inner=lambda shape: self._layers(name, owner, spec, shape, heads),
             )
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
@@ -410,19 +410,20 @@ class _SystemBuilder:
         return kind.of_kind(Described(network.kind, options, inputs, heads, first, seen))
 
     def _layers(
-        self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
+        self, name: str, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
     ) -> Network:
+        """The network of an agent; `owner`: the name that its parameters are seeded by, that of its group where it has one (`share`)."""
         network = spec.layers
         if network is None:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
-            data = partial(self._data, owner, spec)
+            data = partial(self._data, name, spec)
             user = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
-            self._warn_of_softmax(owner, spec, user)
+            self._warn_of_softmax(name, spec, user)
             if spec.learn:
-                _warn_of_gradients(owner, user)
+                _warn_of_gradients(name, user)
             return user
-        seen = self._seen((owner, "network"), spec.observes, spec)
+        seen = self._seen((name, "network"), spec.observes, spec)
         return self._built_in(network, spec, inputs, heads, seen)
 
     def _warn_of_softmax(self, name: str, spec: AgentSpec, network: ModuleNetwork) -> None:
@@ -639,12 +640,13 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
         ScenarioError: Something does not fit; the line names the place.
     """
     scenario = without_weights(scenario)
+    predictors = [predictor for c in scenario.channels for predictor in (c.gradient, c.input) if predictor]
     of_user = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
-    of_user |= any(
-        predictor is not None and not predictor.built_in
-        for c in scenario.channels
-        for predictor in (c.gradient, c.input)
-    )
+    of_user |= any(not predictor.built_in for predictor in predictors)
+    optimisers = [trained.optimiser for trained in (*scenario.agents.values(), *predictors)]
+    optimisers += [scenario.training.optimiser, scenario.training.predictor]
+    specs = [spec for optimiser in optimisers if optimiser for spec in (optimiser, *optimiser.groups)]
+    of_user |= any(spec.is_users for spec in specs)  # it may read the parameters' numbers
     with torch.device("cpu" if of_user else "meta") as device:
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 

@@ -295,6 +295,70 @@ def test_no_metric_of_several_objectives_is_lost_among_targets_that_are_named_al
     assert scores["x_2_error"] > 20 > scores["x_3_error"]
 
 
+def test_a_metric_of_ones_own_that_is_named_as_the_loss_of_a_target_is_another() -> None:
+    class Named:
+        metric = "label_loss"
+
+        def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(output, target, reduction="none")
+
+        def score(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(output),), -7.0)
+
+    goals = [CLASSIFY, {"kind": Named, "target": "label"}]
+    with Simulation(scenario_of({"a": {"observes": ["image"], "objective": goals}})) as run:
+        run.step()
+        scores = run.evaluate().agents["a"]
+    assert scores["label_2_label_loss"] == -7
+    assert scores["label_loss"] > 0
+    assert scores["label_2_loss"] > 0
+
+
+def fading(step: int) -> float:
+    return float(torch.tensor(0.5) ** step)
+
+
+class Weighing(nn.Module):
+    """A loss that computes with numbers where it is made, and where its size is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weights = torch.arange(1.0, 11.0)
+        self.weights = (weights / float(weights.mean())).tolist()
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(output, target, output.new_tensor(self.weights), reduction="none")
+
+    def size(self, shape: tuple[int, ...], classes: int) -> int:
+        return int(torch.tensor([*shape, classes]).prod())
+
+
+class Anchored(torch.optim.SGD):
+    """An optimiser that reads the parameters where it is made."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, lr=lr)
+        self.norms = [float(p.detach().norm()) for group in self.param_groups for p in group["params"]]
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        {"objective": {"kind": Weighing, "target": "label"}},
+        {"optimiser": {"lr": 0.1, "schedule": fading}},
+        {"optimiser": {"kind": Anchored, "lr": 0.1}},
+        {"optimiser": {"kind": "SGD", "lr": 0.1, "groups": [{"axes": 1, "kind": Anchored}]}},
+    ],
+    ids=["loss", "schedule", "optimiser", "group"],
+)
+def test_a_look_at_a_scenario_lets_what_is_a_users_compute_with_numbers(agent: dict[str, Any]) -> None:
+    """`check`, `show` and studies build systems without numbers, and refused what runs."""
+    scenario = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY, **agent}}, steps=2)
+    with Simulation(scenario) as run:
+        run.run(progress=False)
+    assert antiphon.check(scenario).problems == {}
+
+
 def test_a_key_of_the_objective_is_named_by_its_section() -> None:
     agent = {"observes": ["image"], "objective": CLASSIFY, "reduction": "mean"}
     line = "agents.a.reduction: unknown key 'reduction'; write objective: {reduction: …}"

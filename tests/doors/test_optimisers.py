@@ -590,6 +590,18 @@ def test_what_needs_more_than_gradients_is_refused(env: Any, kind: str) -> None:
         antiphon.Simulation(scenario_of(env, {"kind": getattr(torch.optim, kind), "lr": 0.05}))
 
 
+def test_an_optimiser_without_a_rate_in_its_groups_is_refused(env: Any) -> None:
+    class Rateless(torch.optim.Optimizer):
+        def __init__(self, parameters: Any, lr: float) -> None:
+            super().__init__(parameters, {})
+            self.rate = lr
+
+        def step(self, closure: Any = None) -> None: ...
+
+    with pytest.raises(antiphon.ScenarioError, match="Rateless has a parameter group without 'lr', by which"):
+        antiphon.Simulation(scenario_of(env, {"kind": Rateless, "lr": 0.05}))
+
+
 def test_an_optimiser_of_other_parameters_is_refused(env: Any) -> None:
     """As where a factory takes those of the module that a run copies: nothing would be learned."""
     own = nn.Linear(4, 2)

@@ -335,6 +335,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (agents(a={"share": "g"}, b={"share": "g", "learn": 0.5}), "agents.b.learn: differs from agent"),
     (
+        agents(a={"share": "b"}),
+        "agents.a.share: 'b' is the name of a group, and the agent of that name is not",
+    ),
+    (
         agents(a={"share": "g"}, b={"share": "g", "clock": {"period": 2}}),
         "agents.b.clock: differs from agent 'a', with which it shares parameters (share: g); make them equal",
     ),

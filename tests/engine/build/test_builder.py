@@ -10,6 +10,7 @@ import yaml
 from gymnasium import spaces
 from torch import nn
 
+import antiphon
 from antiphon import Scenario, Simulation, load
 from tests.engine.acting import Stage
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -37,6 +38,53 @@ def shapes(simulation: Simulation, agent: str) -> dict[str, list[int]]:
 
 
 # --- networks ----------------------------------------------------------------------------------------------
+
+
+class Own(nn.Linear):
+    """A network of the user's own, which takes no zeros."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not x.any():
+            raise ValueError("an empty picture")
+        return super().forward(x)
+
+
+class Softmax(Own):
+    """One that returns probabilities, of zeros too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.Linear.forward(self, x).softmax(-1)
+
+
+class Detached(Own):
+    """One without a gradient."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.Linear.forward(self, x).detach()
+
+
+def team(network: object) -> Scenario:
+    """Two agents of a group, whose name is no agent's."""
+    shares = {"network": network, "objective": CLASSIFY, "share": "team"}
+    return scenario_of({name: {**SEES, **shares} for name in ("a", "b")}, batch=4)
+
+
+def test_agents_of_a_group_have_networks_of_the_images_that_they_observe() -> None:
+    nature = {"kind": "nature", "hidden": [5], "filters": [3], "sizes": [2], "strides": [2]}
+    found = shapes(Simulation(team(nature)), "b")
+    assert found["conv0.weight"] == [3, 1, 2, 2]
+    assert Simulation(team(Own)).agents["b"].parameters.keys() == {"module.weight", "module.bias"}
+
+
+@pytest.mark.filterwarnings("ignore:agents a, b. share parameters")
+def test_what_is_wrong_with_the_network_of_a_group_is_said_of_an_agent_of_it() -> None:
+    with pytest.warns(antiphon.ScenarioWarning, match="^agents.a.network: its output has no gradient"):
+        Simulation(team(Detached))
+    with pytest.warns(antiphon.ScenarioWarning, match="^agents.a.network: its outputs are probabilities"):
+        Simulation(team(Softmax))
 
 
 def test_inputs_are_what_is_observed_and_received_and_heads_are_the_objective_and_the_ports() -> None:
