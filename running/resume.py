@@ -127,12 +127,13 @@ def resume_until(
     directory = RunDirectory.open(path)
     facts = directory.facts
     end = facts["steps"] if until is None else until
-    done, result = facts["exit"] == "done", directory.result
-    step = facts["step"] if done else directory.checkpoints.newest_step
+    done, result, saved = facts["exit"] == "done", directory.result, directory.checkpoints.newest_step
+    step = facts["step"] if done else saved
     if until is not None and end < step:
         raise RunError(f"steps: {end}, but {path} has done {step} already; give more")
     ended = end <= step or (until is None and facts.get("reason"))
-    if ended and done and result is not None:
+    lost = 0 < saved < facts["step"]  # its last checkpoint was damaged, and deleted
+    if ended and done and result is not None and not lost:
         if changes:
             # a misspelt name is the first thing to mend
             changed(scenario or directory.scenario, changes.items())

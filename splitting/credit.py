@@ -24,7 +24,10 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import accepted_keys
-from antiphon.nets.site_axes import features_first
+from antiphon.comms.examples import ContextSpec
+from antiphon.comms.sites import Sites
+from antiphon.envs.signal import Signal
+from antiphon.nets.site_axes import features_first, site_features
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
 from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cut_plan import Where, at_path, plan_parts
@@ -127,7 +130,7 @@ class ChannelGradients:
         required: What the objective needs of the output.
         output: See `split`.
         parts: The parts, whose parameters a lens has, by the names of their agents.
-        targets: The targets of all objectives.
+        targets: The targets of all objectives by name.
         coded: Whether the default may be a loss of the classes of the target.
     """
 
@@ -141,7 +144,7 @@ class ChannelGradients:
         output: str | int | None,
         parts: Mapping[str, ModelPart],
         *,
-        targets: Sequence[str],
+        targets: Mapping[str, Signal],
         coded: bool,
     ) -> None:
         self.coded, self.targets = coded, targets
@@ -154,12 +157,14 @@ class ChannelGradients:
         """Return the gradient of a channel for which none is given: the best of the safe ones in docs/results/split-credit.md.
 
         Of tokens and maps `aug_local` with one block, if the last layers are no larger than that block, whose copies every
-        channel has; else `lens`, where the last layers can read the message. `local` of other messages, and `linear` where no
-        class is the target.
+        channel has; else `lens`, where the last layers can read the message. `local` of other messages, and `linear` with the
+        targets as its context where no class is the target.
         """
         shape = wire.message.shape
         if not self.coded:
-            return {"kind": "linear", "sites": len(shape) > 1}
+            sites = len(shape) > 1
+            read = self._read_at_sites(wire) if sites else [*self.targets]
+            return {"kind": "linear", "sites": sites, "context": read}
         if len(shape) > 1:
             with suppress(ScenarioError):  # there are no such layers, or they read another shape
                 at = self._last("lens")
@@ -168,6 +173,13 @@ class ChannelGradients:
                 large = not blocks or _size(last.module) > _size(blocks[0])
                 return self.gradient("lens" if large else {"kind": "aug_local", "layers": 1}, wire)
         return self.gradient("local", wire)
+
+    def _read_at_sites(self, wire: Wire) -> list[str]:
+        """Return the targets that every site can read: their own part of it, or no more than the features of a site."""
+        size = self.keys(wire, {"kind": "linear", "sites": True})["size"]
+        sites, of_site = Sites(tuple(size)), site_features(tuple(size))
+        specs = [ContextSpec(name, target.shape, target.classes) for name, target in self.targets.items()]
+        return [spec.name for spec in specs if sites.divides(spec) or spec.features <= of_site]
 
     def gradient(self, settings: str | Mapping[str, Any], wire: Wire) -> str | dict[str, Any]:
         """Return the gradient of a channel, as a scenario has it.

@@ -98,7 +98,7 @@ def split(
         gradient: The gradient of every channel: a kind, which reads the targets as its context, or a mapping of its keys. None: for one objective of a categorical target with a value per class,
             `aug_local` with one block for messages of tokens and maps (`lens` if the model's last layers are larger than that
             block), `local` for others and where no later block reads them (docs/results/split-credit.md); else `linear` at every
-            site. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind": "aug_local", "layers": 2}`)
+            site, with each target that has a part per site or is no larger than one. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind": "aug_local", "layers": 2}`)
             and the last layers; `lens` uses the last layers themselves. `at` names their first submodule if not after the blocks.
         delay: Steps that a message takes to the next part. With 1, all parts work at the same time, each on another sample with
             its labels (`align`): pipelined. `auto`: 0 in one process; in parts, the fewest steps that hide the network.
@@ -260,7 +260,7 @@ def _credit(
             )
         main = fitting[0]
     coded = main.required.codes_classes and not (several and gradient is None)
-    targets = list(dict.fromkeys(head.required.target for head in heads))
+    targets = {head.required.target: head.required.signal for head in heads}
     about = main.required, main.output, cut.members
     return ChannelGradients(
         model, model_inputs.example, cut.at, cut.trace, *about, targets=targets, coded=coded

@@ -91,6 +91,16 @@ def test_what_may_be_deleted_is_no_obstacle(run: Path, whole: Path, file: str) -
     assert read_run(run).timeline == read_run(whole).timeline is not None
 
 
+def test_a_run_whose_last_checkpoint_was_deleted_reaches_its_end_again(
+    whole: Path, tmp_path: Path, cli: Commands
+) -> None:
+    run, last = shutil.copytree(whole, tmp_path / "run"), Path("checkpoints") / "step-000000006"
+    gone_on_with(run)
+    shutil.rmtree(run / last)
+    cli("resume", run)
+    assert contents(run / last) == contents(whole / last)
+
+
 def test_a_damaged_result_is_written_anew_without_it(run: Path, cli: Commands) -> None:
     gone_on_with(run)
     whole = (run / "result.json").read_bytes()

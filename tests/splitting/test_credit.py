@@ -274,8 +274,41 @@ def test_without_a_class_to_predict_the_gradient_of_a_map_is_a_linear_map_at_eve
     objective = {"kind": "regression", "target": "clean"}
     with made(antiphon.split(model, [1, 3], env=env, objective=objective, batch=4), "cohort") as run:
         maps, flat = (predictor_of(run, f"part{i}->part{i + 1}") for i in range(2))
-        assert [tuple(p.shape) for p in maps.parameters.values()] == [(6, 6), (6,)]
-        assert [tuple(p.shape) for p in flat.parameters.values()] == [(96, 96), (96,)]
+        assert [tuple(p.shape) for p in maps.parameters.values()] == [
+            (6, 6 + 3),
+            (6,),
+        ]  # with the pixel's own target
+        assert [tuple(p.shape) for p in flat.parameters.values()] == [(96, 96 + 48), (96,)]
+
+
+def test_without_a_class_to_predict_the_gradient_is_predicted_from_the_targets() -> None:
+    """A predictor that cannot see the target would be no better than none; of maps of another size it is left out."""
+    x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+    env = from_tensors(x=x, y=torch.tanh(x[:, :3] * x[:, 3:6]), training_only=["y"])
+    scores = {}
+    for name, chosen in {"default": {}, "detached": {"coupling": "detached"}}.items():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 3))
+        learning = {"batch": 32, "steps": 300, "optimiser": {"kind": "adam", "lr": 0.003}}
+        objective = {"kind": "regression", "target": "y"}
+        with Simulation(
+            antiphon.split(model, [2, 4], env=env, objective=objective, **learning, **chosen)
+        ) as run:
+            run.run(progress=False)
+            scores[name] = run.evaluate("train").agents["part2"]["loss"]
+    assert scores["default"] < 0.5 * scores["detached"]
+
+    def context(target: torch.Tensor) -> tuple[str, ...]:
+        model = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1, stride=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(48)
+        )
+        model(torch.zeros(2, 3, 8, 8))
+        env = from_tensors(image=torch.randn(16, 3, 8, 8), clean=target)
+        scenario = antiphon.split(model, [1], env=env, objective={"kind": "regression", "target": "clean"})
+        return scenario.channels[0].gradient.context
+
+    assert context(torch.randn(16, 3, 4, 4)) == ("clean",)  # the axes of the message
+    assert context(torch.randn(16, 48)) == ()  # each of the 16 pixels would read all of it
 
 
 def test_a_kind_alone_reads_the_target_and_a_mapping_is_taken_as_it_is() -> None:
