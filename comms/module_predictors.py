@@ -40,6 +40,8 @@ class _ModuleModel(Model):
     """A model whose layers are a user's module, made before the rest of the model is."""
 
     point: ClassVar[str]
+    reads: ClassVar[str]
+    """What its columns are, in words."""
     kept_state: KeptState
 
     def __init__(
@@ -66,7 +68,7 @@ class _ModuleModel(Model):
                 )
             seed, sizes = generator.initial_seed() % 2**63, {"inputs": inputs, "outputs": outputs}
             self.module = module_of(self._source, seed, **sizes, **self._options)
-            takes = f"[batch, {inputs}], the message and its context side by side"
+            takes = f"[batch, {inputs}], {self.reads}"
             check_module(self.module, inputs, outputs, "the message's components", takes=takes)
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from None
@@ -169,6 +171,7 @@ class ModuleGradient(_ModuleModel, DirectGradient):
     """
 
     point = "gradient"
+    reads = "the message and its context side by side"
 
     def _loss(self, example: Example) -> Tensor:
         prediction = self.forward(example.message, example.context, move=True)
@@ -182,6 +185,7 @@ class ModuleInput(_ModuleModel, InputModel):
     """Synthetic input by a user's module; for the arguments see `ModuleGradient`, with the message's size as shape."""
 
     point = "input"
+    reads = "the signals of its context side by side"
 
     def _loss(self, example: Example) -> Tensor:
         rows = example.message.shape[-2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -34,7 +34,7 @@ class OptimiserSettings(KindSpec):
 
     kind: Kind = "adam"
     lr: Real | None = None
-    clip: Real | None = None
+    clip: Annotated[Real, Field(gt=0)] | None = None
 
     point = "optimiser"
 
@@ -50,8 +50,8 @@ class GradientSettings(KindSpec):
     """
 
     kind: Kind = "linear"
-    scale: Real = 1.0
-    discount: Real = 1.0
+    scale: Annotated[Real, Field(ge=0)] = 1.0
+    discount: Annotated[Real, Field(ge=0)] = 1.0
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
 
     point = "gradient"

@@ -311,6 +311,10 @@ class Channel:
             )
         if self.predictor is None or not self.predictor.needs_returned:
             return
+        if not isinstance(message, Tensor):
+            raise self._problems.error(
+                f"return_gradient: the message is {with_article(type(message).__name__)}; pass what receive() returned"
+            )
         if not isinstance(gradient, Tensor) or gradient.shape != message.shape:
             type_name = None if gradient is None else with_article(type(gradient).__name__)
             shape = list(gradient.shape) if isinstance(gradient, Tensor) else type_name
@@ -318,9 +322,10 @@ class Channel:
             raise self._problems.error(
                 f"return_gradient: the gradient is {shape}, but the message {list(message.shape)}; {fix}"
             )
-        if self.predictor.needs_loss and (losses is None or losses.shape != message.shape[:1]):
+        fits = isinstance(losses, Tensor) and losses.shape == message.shape[:1]
+        if self.predictor.needs_loss and not fits:
             raise self._problems.error(
-                f"return_gradient: its critic needs losses, [{len(message)}]; give the loss of each sample"
+                f"return_gradient: its critic needs losses, a tensor [{len(message)}]; give the loss of each sample"
             )
         with transit.lock:
             sent = next((sent for sent, leaf in transit.open_messages.received() if leaf is message), None)
@@ -328,7 +333,9 @@ class Channel:
                 raise self._problems.error(
                     "return_gradient: no gradient is awaited for this tensor; pass what receive() returned, before learn()"
                 )
-            sent.book(constant(gradient.to(message)), None if losses is None else constant(losses))
+            sent.book(
+                constant(gradient.to(message)), constant(losses) if isinstance(losses, Tensor) else None
+            )
 
     def learn(self) -> Tensor | None:
         """Take one optimiser step of the predictor on all returned gradients; call it after `learn` of both networks.
@@ -376,6 +383,9 @@ class Channel:
             ScenarioError: The state does not fit this channel; the line names the first difference.
         """
         predictor = self.predictor
+        fix = "pass what state_dict() of such a channel returned"
+        if not isinstance(state, Mapping):
+            raise self._problems.error(f"state: is {with_article(type(state).__name__)}; {fix}")
         for section in ("parameters", "buffers"):
             expected = {} if predictor is None else getattr(predictor, section)
             saved = state.get(section, {})
@@ -396,6 +406,8 @@ class Channel:
                     f"state: optimiser has {have}, but the channel needs {want}; "
                     "create both channels with the same optimiser in gradient"
                 )
+            for name in sorted(predictor.state_dict().keys() - state.keys()):
+                raise self._problems.error(f"state: has no {name}; {fix}")
             predictor.load_state_dict(state)
         self._begin()
 

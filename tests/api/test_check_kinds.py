@@ -325,6 +325,7 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         {},
         r"does not take inputs of \[batch, 14\], the message and its context side by side",
     ),
+    (Apart, "input", {}, r"does not take inputs of \[batch, \d+\], the signals of its context side by side"),
     (
         of_one,
         "aggregation",

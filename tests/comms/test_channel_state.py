@@ -223,3 +223,16 @@ def test_a_predictor_that_only_keeps_what_it_does_not_use_runs(key: str) -> None
     with Simulation(scenario_of(Remembers, key)) as simulation:
         simulation.run(steps=3, progress=False)
     step(channel_of(Remembers), 0)
+
+
+def test_what_is_no_state_is_refused_before_anything_is_loaded() -> None:
+    channel, other = comms.Channel(4), comms.Channel(4)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.fill_(3.0)
+    partial = other.state_dict()
+    del partial["updates"]
+    for wrong, line in ((partial, "has no updates"), ([1], "is a list")):
+        with pytest.raises(ScenarioError, match=f"^channel: state: {line}; pass what state_dict"):
+            channel.load_state_dict(wrong)  # type: ignore[arg-type]
+    assert not any(parameter.any() for parameter in channel.parameters())

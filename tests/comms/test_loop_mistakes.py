@@ -160,3 +160,27 @@ def test_an_objective_without_a_gradient_is_refused_where_no_channel_is(objectiv
     ):
         comms.learn(objective, mind.parameters())
     comms.learn(objective, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"scale": -1.0}, "gradient.scale: must be at least 0"),
+        ({"discount": -0.5}, "gradient.discount: must be at least 0"),
+        ({"optimiser": {"clip": -1.0}}, "gradient.optimiser.clip: must be greater than 0"),
+        ({"optimiser": {"clip": 0}}, "gradient.optimiser.clip: must be greater than 0"),
+    ],
+)
+def test_numbers_of_a_gradient_have_the_bounds_of_a_scenario(keys: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError, match=line):
+        comms.Channel(SIZE, gradient={"kind": "linear", **keys})
+
+
+@pytest.mark.parametrize("losses", [[1.0, 2.0], 1.0, torch.ones(3)])
+def test_losses_of_another_form_are_refused_where_a_critic_learns_from_them(losses: Any) -> None:
+    channel = comms.Channel(SIZE, gradient="critic")
+    channel.send(torch.ones(2, SIZE, requires_grad=True))
+    with pytest.raises(ScenarioError, match=r"its critic needs losses, a tensor \[2\]"):
+        channel.return_gradient(channel.receive(), torch.ones(2, SIZE), losses)
+    with pytest.raises(ScenarioError, match="the message is a list; pass what receive"):
+        channel.return_gradient([1.0], torch.ones(2, SIZE), torch.ones(2))  # type: ignore[arg-type]
