@@ -309,7 +309,12 @@ def _begins_with(key: str, path: FilePath) -> bool:
         text = read_file(path)
     except ScenarioError:
         return False
-    keys = {line.partition(":")[0] for line in text.splitlines() if ":" in line}
+    if key not in text:
+        return False
+    try:
+        keys = {name.value for name, _ in getattr(_compose(text), "value", ())}
+    except (yaml.YAMLError, DocumentError, TypeError, ValueError):  # broken, or no mapping
+        keys = {line.partition(":")[0] for line in text.splitlines() if ":" in line}
     return key in keys and "env" not in keys
 
 
