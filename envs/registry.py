@@ -273,6 +273,12 @@ def _is_handed_over(spec: Any) -> bool:
     return isinstance(spec, VectorEnv) and (reference is None or reference() is not spec)
 
 
+def rows_to_try(spec: Any, batch: int) -> int:
+    """Return how many environments of a specification are made to try it: `batch`, or as many as it has processes for (`workers`)."""
+    workers = _declared(spec)[2].get("workers")
+    return min(batch, workers) if type(workers) is int and workers > 0 else batch
+
+
 def obstacle_to_copies(spec: Any) -> str | None:
     """Return why two environments of a specification, reset to one seed, may differ; None: they are equal.
 

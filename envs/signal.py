@@ -41,7 +41,9 @@ class Signal:
     """Axis of the channels of an image, which has three axes; empty: `first`."""
 
     def __post_init__(self) -> None:
-        shape = isinstance(self.shape, tuple) and all(as_whole(size) is not None for size in self.shape)
+        shape = isinstance(self.shape, tuple) and all(
+            (as_whole(size) or 0) >= 0 and as_whole(size) is not None for size in self.shape
+        )
         fix = "" if as_whole(self.shape) is None else f"; write ({self.shape},)"
         require(
             shape, "Signal", f"shape={self.shape!r}; must be a tuple of whole numbers{fix}", ScenarioError
@@ -52,6 +54,10 @@ class Signal:
         )
         is_valid = self.known in ("tick", "after_step")
         require(is_valid, "Signal", f"known={self.known!r}; must be tick or after_step", ScenarioError)
+        every = f"every={self.every!r}; must be a whole number of steps, at least 1"
+        require((as_whole(self.every) or 0) > 0, "Signal", every, ScenarioError)
+        bounds = f"low={self.low!r}, high={self.high!r}; must be in order"
+        require(self.low <= self.high, "Signal", bounds, ScenarioError)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
@@ -153,11 +154,20 @@ class AgentsFrameStack:
 
     def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:
         """Take a step."""
+        before = {*self.env.agents}
         shown, *rest = self.env.step(actions)
-        return self._seen(shown), *rest
+        living = {*self.env.agents}
+        over = {agent for ends in rest[1:3] for agent, ended in ends.items() if ended}
+        # all of those that were there: the episode is over, and these are their last observations
+        again = living & over if not (before <= over and living <= before) else set()
+        seen = self._seen(shown, again)
+        for agent in shown.keys() - living:
+            self.frames[agent].clear()
+        return seen, *rest
 
-    def _seen(self, shown: Mapping[str, Any]) -> dict[str, Any]:
-        for agent in self.frames.keys() - shown.keys():
+    def _seen(self, shown: Mapping[str, Any], new: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+        """Return what the agents see; those that are not shown, and `new` ones, which live again at once, begin anew."""
+        for agent in (self.frames.keys() - shown.keys()) | new:
             self.frames[agent].clear()
         return {agent: self.frames[agent].seen(observation) for agent, observation in shown.items()}
 

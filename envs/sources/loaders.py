@@ -26,6 +26,7 @@ from antiphon.envs.sources.tensors import (
     columns_of,
     is_whole,
     named_parts,
+    part_names,
     parts_of,
     signals_of,
 )
@@ -121,7 +122,7 @@ class LoaderSource(ShownSource):
         once = isinstance(loaders["train"], Iterator)
         if once:
             self._pending = [first]
-        self._names = names or tuple(named_parts(first) or ("image", "label"))
+        self._names = part_names(names, "from_loader") or tuple(named_parts(first) or ("image", "label"))
         columns = self._columns(first, "from_loader")
         for split, loader in loaders.items():
             if isinstance(loader, list | tuple):

@@ -31,7 +31,14 @@ from antiphon.envs.sources.tensors import (
     is_whole,
     signals_of,
 )
-from antiphon.envs.sources.values import TensorValue, join_values, read_value, refuse_packed, stack_values
+from antiphon.envs.sources.values import (
+    WIDE,
+    TensorValue,
+    join_values,
+    read_value,
+    refuse_packed,
+    stack_values,
+)
 from antiphon.envs.stream import Table, shuffled
 from antiphon.nets.isolation.own_context import in_own_context
 
@@ -124,6 +131,7 @@ def _packed_file(file: str, where: str, per_sequence: Collection[str], classes: 
     columns = {name: read_value(name, value, file).numbers for name, value in read(Path(file)).items()}
     require("lengths" in columns, file, "has no 'lengths', the steps of each sequence; save them too")
     lengths = columns.pop("lengths")
+    lengths = lengths.long() if lengths.dtype in WIDE else lengths
     counts = lengths.dim() == 1 and is_whole(lengths) and bool((lengths > 0).all())
     require(counts, file, "lengths: must be whole numbers from 1, one for each sequence")
     steps, sequences = int(lengths.sum()), len(lengths)

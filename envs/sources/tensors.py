@@ -184,7 +184,7 @@ def from_dataset(
             or an error of `from_tensors`.
         ScenarioError: See `from_tensors`.
     """
-    parts: Any = names or getattr(dataset, "column_names", ("image", "label"))
+    parts: Any = part_names(names, "from_dataset") or getattr(dataset, "column_names", ("image", "label"))
     checked = ExampleOptions(**options)
     reader = partial(_items, names=parts, classes=checked.classes or ())
     return _source(reader, "from_dataset", (dataset, test, validation), checked)
@@ -413,6 +413,15 @@ def _items(dataset: Any, where: str, names: Sequence[str], classes: Collection[s
         values = [read_value(name, item, where, indices=name in classes) for item in items]
         columns.add(name, stack_values(name, values, where))
     return columns
+
+
+def part_names(names: str | Sequence[str] | None, where: str) -> Sequence[str]:
+    """Return the names of an item's parts that are given, a single one or several; DataError if two parts have one name."""
+    given: Sequence[str] = _names(names or ())
+    for index, name in enumerate(given):
+        twice = f"names: {name!r} is given to two parts; give each a name of its own"
+        require(name not in given[:index], where, twice)
+    return given
 
 
 def parts_of(item: Any, names: Sequence[str], where: str) -> Sequence[Any]:

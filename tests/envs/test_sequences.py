@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -196,3 +198,12 @@ def test_padding_gives_no_gradient(backend: Chosen) -> None:
             one.run(length)
             after.append({k: v.clone() for k, v in one.agents["a"].parameters.items()})
     assert all(torch.allclose(after[0][key], after[1][key], rtol=1e-12, atol=0) for key in after[0])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64"])
+def test_lengths_of_any_whole_type_cut_the_sequences_of_a_file(kind: str, tmp_path: Path) -> None:
+    steps = sum(LENGTHS)
+    columns = {"x": np.zeros((steps, 2), "float32"), "y": np.zeros(steps, "float32"), "label": LABEL.numpy()}
+    np.savez(tmp_path / "sequences.npz", lengths=np.array(LENGTHS, kind), **columns)
+    env = envs.make({"id": "antiphon/Sequences-v0", "file": str(tmp_path / "sequences.npz")}, batch=2)
+    assert env.description.longest_episode == max(LENGTHS)

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon import envs
 from antiphon.envs import Signal
+from antiphon.errors import ScenarioError
 
 
 def test_spaces_follow_the_kind_of_signal() -> None:
@@ -31,3 +32,9 @@ OWN = [name for name in envs.ids() if name.startswith("antiphon/")]
 def test_describing_an_environment_makes_no_tensors(name: str) -> None:
     with NoTensors():
         assert envs.describe({"id": name}).signals
+
+
+@pytest.mark.parametrize("wrong", [{"shape": (-3,)}, {"every": 0}, {"every": 2.5}, {"low": 2.0, "high": 1.0}])
+def test_a_signal_that_cannot_be_is_refused_where_it_is_written(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ScenarioError, match=rf"^Signal: {next(iter(wrong))}="):
+        Signal(**wrong)

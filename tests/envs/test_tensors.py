@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from antiphon import envs
+from antiphon.errors import DataError
 from tests.engine.numbers import one_line
 from tests.envs.made import message
 
@@ -211,3 +212,13 @@ def test_data_sets_of_tuples_dicts_and_numbers() -> None:
 )
 def test_bad_data_sets_are_named(items: list[Any], expected: str) -> None:
     assert expected in message(lambda: envs.from_dataset(items))
+
+
+def test_names_of_parts_are_one_for_each_and_a_single_one_needs_no_list() -> None:
+    rows = [(torch.ones(2), torch.zeros(3))] * 10
+    twice = r"^from_{}: names: 'x' is given to two parts; give each a name of its own$"
+    with pytest.raises(DataError, match=twice.format("dataset")):
+        envs.from_dataset(rows, ["x", "x"])
+    with pytest.raises(DataError, match=twice.format("loader")):
+        envs.from_loader([(torch.ones(4, 2), torch.zeros(4, 3))], ["x", "x"])
+    assert set(envs.from_dataset([(torch.ones(2),)] * 10, "picture").description.signals) == {"picture"}  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -229,3 +229,50 @@ def _vector() -> gymnasium.vector.VectorEnv[Any, Any, Any]:
 
 
 antiphon.envs.register("tests/Vector-v0", _vector)
+
+
+class Lives:
+    """The second of two agents dies after its second step and is back in the step after; its sixth ends, and it lives again at once."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "lives"}
+    possible_agents = ("first", "second")
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Box(0, 99, (1,), np.float32)
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.steps, self.agents = 0, ["first", "second"]
+        return self._shown(self.agents), {}
+
+    def _shown(self, agents: list[str]) -> dict[str, Any]:
+        return {agent: np.array([self.steps], np.float32) for agent in agents}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        self.steps += 1
+        self.agents = ["first"] if self.steps == 2 else ["first", "second"]
+        shown = self._shown([*({*actions} | {*self.agents})])
+        over = dict.fromkeys(shown, self.steps == 8)
+        over["second"] |= self.steps in (2, 6)
+        return shown, dict.fromkeys(shown, 0.0), over, dict.fromkeys(shown, False), {}
+
+
+envs.register("tests/Lives-v0", lambda: Lives())
+
+
+def test_an_agent_that_comes_back_sees_nothing_of_its_life_before() -> None:
+    env = envs.make({"id": "tests/Lives-v0", "stack": 2}, batch=1)
+    seen = [env.reset(seed=0)[0]]
+    for _ in range(7):
+        seen.append(env.step(None)[0])
+    by_agent = {
+        name: [shown[f"{name}.observation"][0].tolist() for shown in seen] for name in ("first", "second")
+    }
+    assert by_agent["first"] == [[0, 0], [0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [6, 7]]
+    # dead after the second step, which shows the end of its life; new after the third, and after the sixth
+    assert by_agent["second"] == [[0, 0], [0, 1], [1, 2], [3, 3], [3, 4], [4, 5], [6, 6], [6, 7]]
+    shown, *_, info = env.step(None)
+    assert [info["final_obs"][f"{name}.observation"].tolist() for name in by_agent] == [[[7, 8]], [[7, 8]]]
+    assert [shown[f"{name}.observation"].tolist() for name in by_agent] == [[[0, 0]], [[0, 0]]]

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -208,3 +209,33 @@ def _vector() -> Any:
 
 
 antiphon.envs.register("tests/LoneVector-v0", _vector)
+
+
+class Drawn(Counter):
+    """It renders pictures."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    render_mode = "rgb_array"
+
+    def __init__(self) -> None:
+        super().__init__(whole=True)
+
+    def render(self) -> Any:
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+envs.register("tests/Drawn-v0", Drawn)
+
+
+def test_a_look_at_an_environment_makes_no_more_of_it_than_it_has_processes(tmp_path: Path) -> None:
+    text = """
+        scenario: drawn
+        env: {id: tests/Drawn-v0, workers: 1}
+        agents: {eye: {observes: [observation], objective: {kind: a2c}, acts: true, clock: {unroll: 4}}}
+        training: {batch: 1, steps: 4}
+    """
+    (tmp_path / "drawn.yaml").write_text(text)
+    antiphon.check(tmp_path / "drawn.yaml")
+    with Simulation(Scenario.from_yaml(text), seed=0) as simulation:
+        simulation.run()
+        assert simulation.export(tmp_path / "drawn.gif").stat().st_size
