@@ -482,7 +482,8 @@ class Template:
         chosen = [
             channel for channel, coupling in channels if coupling == DEFAULT and channel.get("key") != STATE
         ]
-        objectives = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
+        written = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
+        objectives = [objective for one in written for objective in (one if isinstance(one, list) else [one])]
         targets = {
             objective["target"]
             for objective in objectives

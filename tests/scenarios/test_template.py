@@ -225,6 +225,18 @@ def test_what_a_parameter_sets_is_not_compared_with_a_local_loss(
     assert list(couplings(channels, goal, more)) == ["locked", "decoupled", "detached"][:variants]
 
 
+def test_several_objectives_of_an_agent_are_compared_with_a_local_loss_where_all_classify_one_target() -> (
+    None
+):
+    again, other = "{kind: classification, target: label, scale: 0.5}", "{kind: regression, target: image}"
+    for second, has_local in ((again, True), (other, False)):
+        goals = f"[{{kind: classification, target: label}}, {second}]"
+        text = COMPARED.replace("{kind: GOAL, target: label}", goals).replace(
+            "CHANNELS", "{from: eye, to: mind}"
+        )
+        assert ("local" in Template.from_yaml(text).with_couplings().variants) is has_local
+
+
 def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"scenario: caf\xe9\n")
