@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError
+from antiphon.base.files import writing
 from antiphon.base.mask import Mask
 from antiphon.base.progress import Progress
 from antiphon.base.spec import plain
@@ -100,6 +101,8 @@ def film(
             if bool(signals["terminated"][0]) or bool(signals["truncated"][0]):
                 ended, step, total, sent = ended + 1, 0, 0.0, {}
         fps = float(env.metadata.get("render_fps") or _FPS)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_film(path, frames, title=f"{scenario.scenario} after {now:,} steps", fps=fps)
     return path
 

@@ -47,15 +47,15 @@ def test_a_gif_has_a_frame_of_every_step_and_the_same_bytes_again(
     with Simulation.load(run) as simulation:
         episodes = simulation.evaluate(episodes=1).episodes
         again = simulation.export(tmp_path / "again.gif")
-        simulation.export(tmp_path / "two.gif", episodes=2)
+        simulation.export(tmp_path / "films" / "two.gif", episodes=2)  # the folder is made
         assert simulation.evaluate(episodes=1).episodes == episodes
     assert again.read_bytes() == (tmp_path / "team.gif").read_bytes()
-    one, two = shown(again), shown(tmp_path / "two.gif")
+    one, two = shown(again), shown(tmp_path / "films" / "two.gif")
     assert 1 < len(one) < len(two)
     assert not np.array_equal(one[0], one[-1])
     assert (
-        cli.json("export", run, tmp_path / "two.gif", "--episodes 2")["bytes"]
-        == (tmp_path / "two.gif").stat().st_size
+        cli.json("export", run, tmp_path / "films" / "two.gif", "--episodes 2")["bytes"]
+        == (tmp_path / "films" / "two.gif").stat().st_size
     )
 
 
