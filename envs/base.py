@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require
+from antiphon.base.errors import RunError, ScenarioError, require, with_article
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of
 from antiphon.base.spellings import check_hook
@@ -341,6 +341,15 @@ class SeededEnv(TorchVectorEnv):
 
     def _close(self) -> None:
         """Conclude the present example or episode."""
+
+
+def numbers_of(actions: Any, device: torch.device | str | None = None) -> Tensor:
+    """Return actions as a tensor; ScenarioError if they are no numbers."""
+    try:
+        return torch.as_tensor(actions, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        fix = "pass a tensor or an array of numbers"
+        raise ScenarioError(f"env: actions are {with_article(type(actions).__name__)}; {fix}") from None
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:

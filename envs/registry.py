@@ -26,7 +26,7 @@ from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import is_users
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
-from antiphon.base.problems import MISSING, DocumentError, UnknownKey, show_value
+from antiphon.base.problems import MISSING, DocumentError, UnknownKey, as_whole, show_value
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 
@@ -326,6 +326,9 @@ def make(
     from antiphon.nets.isolation.global_numbers import seeded_globally
     from antiphon.nets.isolation.own_context import own_context
 
+    count = as_whole(batch)
+    needs = "a whole number" if count is None else "at least 1"
+    require((count or 0) > 0, "training.batch", f"{batch!r}; must be {needs}", ScenarioError)
     with own_context(), seeded_globally(0):
         return _made(spec, batch, device, torch.float32 if dtype is None else dtype, split)
 

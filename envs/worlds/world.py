@@ -20,7 +20,7 @@ from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import is_users
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.checked import checked
-from antiphon.envs.base import StepResult, Values, chosen, real
+from antiphon.envs.base import StepResult, Values, chosen, numbers_of, real
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
@@ -401,7 +401,7 @@ class World(Pictured):
             roots = [seed_for(one._seed, "actions", name) for one in envs if one._seed is not None]
             rows = self.num_envs // len(envs)
             return torch.cat([integers(root, self._step, rows, count, self.device) for root in roots])
-        given = torch.as_tensor(given)
+        given = numbers_of(given)
         found = chosen(given, count)
         fits = found.shape == (self.num_envs,) and not found.is_floating_point()
         fix = f"pass choices [{self.num_envs}] or logits [{self.num_envs}, {count}]"
