@@ -239,6 +239,15 @@ class _Apart(Observer):
         return math.inf if self._checked else super().reads_state_at(run)
 
 
+def metrics_of_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a run that are compared over seeds: of readouts, and those of the environment of which these have none."""
+    of_readouts = {metric: result.get(metric) for metric in OF_AGENTS}
+    measured = {metric: value for metric, value in result["env"].items() if metric != "epoch"}
+    return of_readouts | {
+        metric: value for metric, value in measured.items() if of_readouts.get(metric) is None
+    }
+
+
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return statistics over seeds of each metric: of readouts (their mean) on the test split, and of the environment.
 
@@ -247,10 +256,7 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     """
     counted = [result for result in results if result["exit"] == "done"]
     counted = counted or [result for result in results if result["exit"] == "stopped"]
-    rows = [{metric: result.get(metric) for metric in OF_AGENTS} for result in counted]
-    for row, result in zip(rows, counted, strict=True):
-        measured = {metric: value for metric, value in result["env"].items() if metric != "epoch"}
-        row |= {metric: value for metric, value in measured.items() if row.get(metric) is None}
+    rows = [metrics_of_result(result) for result in counted]
     statistics = {}
     for metric in dict.fromkeys(metric for row in rows for metric in row):
         values = [value for row in rows if (value := row.get(metric)) is not None]

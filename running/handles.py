@@ -360,7 +360,7 @@ class ChannelHandle:
 
         Args:
             quantities: `message`, `delta` (the predictor's target), `prediction` (the injected gradient).
-            period: Steps between entries; also `every`.
+            period: Steps between entries; also `every`. Where there is nothing at such a step, the next one is kept.
 
         Raises:
             ScenarioError: There is no such quantity, or `period` is less than 1.
@@ -500,6 +500,8 @@ class Recording:
         self.period = period
         self.steps: dict[str, list[int]] = {quantity: [] for quantity in quantities}
         self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
+        self._due: set[str] = set()
+        """Quantities that there has not been since their entry was due."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(values)} of {quantity}" for quantity, values in self.values.items())
@@ -515,12 +517,16 @@ class Recording:
         return html_of(repr(self), html_table(("quantity", "entries", "shape", "first step", "last"), rows))
 
     def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
-        """Record the tensors of `step`; called by the simulation."""
-        if (step + 1) % self.period:
-            return
-        for quantity in self.quantities:
+        """Record the tensors of `step` that are due; called by the simulation.
+
+        Where there is none, as between the ticks of a slow sender, the next one is recorded: a period may meet none of them.
+        """
+        if (step + 1) % self.period == 0:
+            self._due.update(self.quantities)
+        for quantity in [quantity for quantity in self.quantities if quantity in self._due]:
             value = self._value(backend, learned, quantity, step)
             if value is not None:
+                self._due.remove(quantity)
                 self.steps[quantity].append(step)
                 self.values[quantity].append(constant(value).clone())
 

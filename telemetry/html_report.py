@@ -40,6 +40,8 @@ _LOCAL = "The loss of channels whose sender learns from a target of its own (loc
 _NO_RANK = "A run with more channels that help or matter need not be better: scores rank runs, counts of verdicts do not."
 _KIND = "scenario", "variant"
 """What tells runs apart before their settings do."""
+_OF_ENV = "environment_"
+"""Beginning of an environment's metric that has the name of an agent's."""
 _POINTS = 400
 """Most points of a curve."""
 
@@ -84,8 +86,15 @@ class ReportRun:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Metrics of the readouts on the test split, and of the environment, if there are any."""
-        metrics = {metric: self.result.get(metric) for metric in METRICS} | dict(self.result.get("env") or {})
+        """Metrics of the readouts on the test split, and of the environment, if there are any.
+
+        One of the environment that has the name of another one, such as the copy task's `bits` in training, is no score of the test split.
+        """
+        of_env = {
+            f"{_OF_ENV}{metric}" if metric in METRICS else metric: value
+            for metric, value in (self.result.get("env") or {}).items()
+        }
+        metrics = {metric: self.result.get(metric) for metric in METRICS} | of_env
         return {metric: float(value) for metric, value in metrics.items() if isinstance(value, int | float)}
 
     @property

@@ -50,9 +50,9 @@ class TensorBoardRecorder(Recorder):
     """Recorder of one run in one folder of TensorBoard events, without sub-runs.
 
     Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `env/<metric>`, `run/<metric>` and, at the end,
-    `result/<key>`; distributions add `/histogram`. With more than `top` agents or channels only the first `top` have curves
+    `result/<key>`; distributions add `/histogram`. With more than `max` agents or channels only the first `max` have curves
     (readouts and the channels into them come first), and `agents/<metric>/mean|min|max`, `channels/…` summarise all. The
-    parts of a run in parts have `part/<number>/<metric>`, and with more than `top` parts `parts/…`. Values that are not
+    parts of a run in parts have `part/<number>/<metric>`, and with more than `max` parts `parts/…`. Values that are not
     finite are skipped, because TensorBoard cannot show them; metrics.csv keeps them.
 
     A long run has only some log entries in its event files (`in_events`).
@@ -187,7 +187,7 @@ _NO_CURVE = ("seconds", "waiting_for", "blocked_on")
 
 
 class Curves:
-    """The tags of one run: all agents and channels, or the first `top` of each and aggregates.
+    """The tags of one run: all agents and channels, or the first `max` of each and aggregates.
 
     Readouts and the channels into them come first, then the others, in canonical order.
     """

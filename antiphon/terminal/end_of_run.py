@@ -114,6 +114,8 @@ def _show_evaluated(result: Mapping[str, Any]) -> None:
 
 def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     """Print the results of several seeds: each run, statistics over seeds, and the directories (`root` holds the runs')."""
+    from antiphon.jobs.scheduler import metrics_of_result  # it loads torch, which help does not need
+
     seeds, summary = outcomes.result["seeds"], outcomes.result["summary"]
     first, ends = seeds[0], sorted({result["steps"] for result in seeds})
     variant = f" · {first['variant']}" if first["variant"] else ""
@@ -123,7 +125,7 @@ def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     rows = []
     for result in seeds:
         ended = "" if result["exit"] == "done" else f" ({result['exit']} after step {result['steps']:,})"
-        metrics = [written(metric, {**result, **result["env"]}.get(metric)) for metric in summary]
+        metrics = [written(metric, metrics_of_result(result).get(metric)) for metric in summary]
         rows.append([f"{result['seed']}{ended}", display_path(result["run_dir"]), *metrics])
     if summary:
         rows.append([""] * (2 + len(summary)))

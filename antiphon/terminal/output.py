@@ -219,7 +219,7 @@ def _updates_in_words(counts: Mapping[str, int | None]) -> str:
         agents.setdefault("one per episode" if count is None else f"{count:,}", []).append(name)
     if len(agents) > 3:
         numbers = [count for count in counts.values() if count is not None]
-        return f"{min(numbers):,} to {max(numbers):,}"
+        return f"{min(numbers):,} to {max(numbers):,}" + ", or one per episode" * (None in counts.values())
     return ", ".join(f"{count} ({some(names)})" for count, names in agents.items())
 
 

@@ -54,7 +54,9 @@ def describe_run(
     graph = graph_of(scenario, typed_names_of_run(facts))
     for name, part in (facts.get("parts") or {}).get("placement", {}).items():
         graph.nodes[name]["part"] = part
-    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
+    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")}
+    for name, value in (facts.get("values") or {}).items():  # a parameter may be called as one of these is
+        values[f"parameter.{name}" if name in values else name] = value
     hparams = {
         name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
         for name, value in values.items()

@@ -28,7 +28,8 @@ from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
-from antiphon.running.directory import check_exist, check_free, first_free
+from antiphon.running.directory import check_exist, check_free, first_free, is_run, remove_run
+from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import mean_over_readouts, training_scores
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
@@ -97,10 +98,15 @@ class Population:
         scenarios = [requested[0], *(with_own_env(later, reason) for later in requested[1:])]
         folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
+        replaced = set[Path]()
         if exist != "overwrite":
             exist = "error"
+        elif folder is not None:  # members of a larger population are replaced too
+            replaced = {path for path in folder.glob("member-*") if is_run(path)} - {*paths}
         every = settings.pop("checkpoint_every", None)
-        with ExitStack() as undo:
+        with ExitStack() as undo, ExitStack() as locks:
+            for path in replaced:
+                locks.enter_context(DirectoryLock(path))
             runs, together = list[Run](), Together()
             for scenario_of_member, seed, path in zip(scenarios, seeds, paths, strict=True):
                 how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
@@ -114,6 +120,9 @@ class Population:
             for run in runs:
                 if run.writer is not None and self.sequential_reason is None:
                     run.writer.directory.note(together=seeds)
+            locks.close()  # else an empty folder of each would stay
+            for path in replaced:
+                remove_run(path)
             undo.pop_all()
 
     @classmethod

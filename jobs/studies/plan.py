@@ -26,6 +26,8 @@ from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec, VariantSpec
 
 _MOST_RUNS = 20_000
+_LONGEST_NAME = 150
+"""Characters of a folder's name without the seed, which file systems bear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +252,7 @@ def plan(
 
 def _free_name(label: str, runs: Container[str]) -> str:
     """A name for a folder, such as `depth-3-locked`, that no runs have yet."""
-    stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")
+    stem = re.sub(r"[^A-Za-z0-9._]+", "-", label)[:_LONGEST_NAME].strip("-")
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     return next(name for name in names if name not in runs)
 
@@ -268,8 +270,17 @@ def _named(spec: StudySpec, request: Request, label: str) -> Iterator[None]:
 
 
 def worded(value: object) -> str:
-    """Format a parameter's value: a word as it is, anything else as in YAML."""
+    """Format a parameter's value, by which lines are told apart: a word as it is, anything else as in YAML, with all that is in it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_within(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_within, value))}]"
     return value if isinstance(value, str) else show_value(value)
+
+
+def _within(value: object) -> str:
+    """Format a part of a parameter's value."""
+    return repr(value) if isinstance(value, str) else worded(value)
 
 
 def _has_policy(scenario: Scenario) -> bool:

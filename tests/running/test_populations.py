@@ -40,6 +40,14 @@ def test_a_population_is_closed_by_its_block_and_each_member_notes_what_ended_it
     assert exits == ["done", "done"]
 
 
+def test_a_smaller_population_that_overwrites_a_larger_one_leaves_none_of_its_members(tmp_path: Path) -> None:
+    for count, names in ((11, [f"member-{n:02}" for n in range(11)]), (2, ["member-0", "member-1"])):
+        with antiphon.Population(digits(), range(count), logdir=tmp_path, exist="overwrite") as members:
+            members.run(1)
+            (tmp_path / "notes").mkdir(exist_ok=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "notes"]
+
+
 def test_where_all_members_have_been_stopped_a_step_says_so() -> None:
     with antiphon.Population(digits(), [0, 1]) as members:
         members.step()

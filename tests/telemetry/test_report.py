@@ -229,6 +229,16 @@ def test_curves_are_means_over_readouts_channels_and_seeds() -> None:
     assert line["steps"][-1] == 50_000
 
 
+def test_a_metric_of_the_environment_is_no_score_of_the_test_split_whatever_its_name() -> None:
+    (head, row), *_ = tables(
+        page(run(result={"bits": None, "loss": 0.5, "env": {"bits": 0.25, "loss": 0.125}}))
+    )
+    assert (head[-3:], row[-3:]) == (
+        ["test loss", "environment bits", "environment loss"],
+        ["0.5", "0.25", "0.125"],
+    )
+
+
 def test_returns_of_the_test_and_of_the_training_have_names_of_their_own() -> None:
     acting = run(
         result={"return": 9.0, "env": {"episode_return": 7.0}}, env={"episode_return": {10: 1.0, 20: 7.0}}

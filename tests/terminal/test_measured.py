@@ -25,3 +25,9 @@ def test_updates_behind_a_gate_are_not_promised() -> None:
         updates_in_words({"eye": 9, "hand": 90}, ["hand"], ["eye"])
         == "9 (eye), 90 (hand); several for each window of hand; those of eye change nothing while its channel's gate is shut"
     )
+
+
+def test_updates_of_many_agents_say_that_some_learn_once_an_episode() -> None:
+    counts = {"a": 1, "b": 20, "c": None, "d": 3}
+    assert updates_in_words(counts) == "1 to 20, or one per episode"
+    assert updates_in_words({**counts, "c": 4}) == "1 to 20"

@@ -458,6 +458,21 @@ def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
     assert recording.values["delta"] == []
 
 
+def test_a_recording_whose_period_meets_no_message_keeps_the_next_ones() -> None:
+    network = {"kind": "mlp", "hidden": [4]}
+    slow = {"observes": ["image"], "network": network, "clock": {"period": 2}}
+    agents = {"a": slow, "b": {"network": network, "objective": CLASSIFY, "clock": {"period": 2}}}
+    with Simulation(scenario_of(agents, [{"from": "a", "to": "b", "size": 3}], steps=40)) as simulation:
+        channel = simulation.channels["a->b"]
+        never, seldom = channel.record(["message"], period=4), channel.record(["message"], period=5)
+        every = channel.record(["message"])
+        simulation.run(20)
+    assert every.steps["message"] == list(range(0, 20, 2))
+    assert never.steps["message"] == [4, 8, 12, 16]
+    assert seldom.steps["message"] == [4, 10, 14]
+    assert torch.equal(never.stack("message"), every.stack("message")[[2, 4, 6, 8]])
+
+
 @pytest.mark.parametrize(
     ("name", "quantity", "every", "expected"),
     [

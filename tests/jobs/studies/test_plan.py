@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
+from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan, worded
 from antiphon.jobs.studies.scoring import Scoring
+from antiphon.running.python_template import PythonTemplate
+from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from tests.engine.numbers import one_line
@@ -51,6 +53,26 @@ def test_tuning_makes_candidates_scored_on_validation_and_scorings_alone_share_r
     assert list(found.runs) == ["local"]
     assert found.runs["local"].scorings == [Scoring("test", "as_run")]
     assert [line.scoring.plain for line in found.lines] == [True, False]
+
+
+def test_values_that_are_mappings_or_long_lists_are_told_apart_in_every_line() -> None:
+    longer = [*range(9)], [*range(8), 9]
+    kinds = {"kind": "local", "pool": "mean"}, {"kind": "local", "pool": ["max"]}
+    assert [*map(worded, (*longer, *kinds))] == [
+        "[0, 1, 2, 3, 4, 5, 6, 7, 8]",
+        "[0, 1, 2, 3, 4, 5, 6, 7, 9]",
+        "{kind: 'local', pool: 'mean'}",
+        "{kind: 'local', pool: ['max']}",
+    ]
+
+
+def test_a_folder_has_a_name_that_a_file_system_bears_however_long_a_value_is() -> None:
+    def made(*, words: tuple[str, ...] = ()) -> Scenario:
+        return load("digits-mlp").resolve(values={"batch": 1 + len(words)})
+
+    spec = StudySpec(study="toy", scenario="toy", grid={"words": [["a"] * 200, ["a"] * 201]})
+    found = plan(spec, StudyOptions(), PythonTemplate.of(made))
+    assert [*map(len, found.runs)] == [149, 151]
 
 
 def test_the_steps_of_a_budget_take_the_place_of_an_axis_of_steps() -> None:
