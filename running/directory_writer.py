@@ -250,14 +250,13 @@ class DirectoryWriter(Observer):
                 begun.callback(recorder.close)
                 call_each([recorder], "begin", description)
             self._clock = SharedClock()
-            self._clock.divide(1)
             self._timed_at = start, self._seconds()
             if has_objects and running.now == 0:
                 directory.checkpoint(running, self.recorders)
             begun.pop_all()
 
     def _seconds(self) -> float:
-        """Return the seconds of the run so far, all sessions together."""
+        """Return the seconds of the run's steps so far, all sessions together."""
         return self._seconds_before + self._clock()
 
     def times(self, step: int) -> list[Metric]:
@@ -296,6 +295,10 @@ class DirectoryWriter(Observer):
         every, now = self._checkpoint_every, run.running.now
         return now + every - now % every
 
+    def begin_step(self) -> None:
+        """Count the time of a step that is taken by hand, until `follow`: between such steps a caller may do anything else."""
+        self._clock.divide(1)
+
     def follow(self) -> None:
         """Write a checkpoint if one is due, and the best so far; that of the training loop's last step is written by `end`."""
         running, run = self._live, self._run
@@ -308,6 +311,8 @@ class DirectoryWriter(Observer):
         if running.now % self._checkpoint_every == 0 and not (run.in_run and running.now == running.until):
             self.directory.checkpoint(running, run.recorders)
             run.notify("on_checkpoint")
+        if not run.in_run:
+            self._clock.divide(0)
 
     @property
     def _checkpoint_every(self) -> int:

@@ -59,6 +59,9 @@ class Writer(Protocol):
     def times(self, step: int) -> Sequence[Metric]:
         """Return the timing metrics of a step, which are logged with its first metrics."""
 
+    def begin_step(self) -> None:
+        """Count the time of a step outside of the training loop, until `follow`."""
+
     def follow(self) -> None:
         """Write what follows from a step: of the training loop when its observers have been called, else at once."""
 
@@ -201,6 +204,8 @@ class Run:
     def begin_step(self, *, due: bool) -> Watch:
         """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
         running = self.running
+        if self.writer is not None and not self.in_run:
+            self.writer.begin_step()
         self._begun.begin_new(self.recorders, self._described)
         self.watched = running.newest.watched(running.now, self.log_steps) if self.recorders else None
         return due or (self.watched is not None and self.watched.learning)

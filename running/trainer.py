@@ -260,4 +260,4 @@ class Trainer:
                 observer.end(run, outcome)
             self.active.remove(run)
             self._outcomes[run] = outcome
-            self.clock.divide(len(self.active) or 1)  # a run may be stepped by hand afterwards
+            self.clock.divide(len(self.active))

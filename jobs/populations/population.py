@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.errors import DivergenceError, ScenarioError, with_count
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, with_count
 from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
 from antiphon.base.nearest_names import suggest
@@ -28,7 +28,14 @@ from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
-from antiphon.running.directory import check_exist, check_free, first_free, is_run, remove_run
+from antiphon.running.directory import (
+    POPULATION,
+    check_exist,
+    check_free,
+    first_free,
+    is_run,
+    remove_run,
+)
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import mean_over_readouts, training_scores
 from antiphon.running.run import Run, StepInfo
@@ -105,8 +112,8 @@ class Population:
             replaced = {path for path in folder.glob("member-*") if is_run(path)} - {*paths}
         every = settings.pop("checkpoint_every", None)
         with ExitStack() as undo, ExitStack() as locks:
-            for path in replaced:
-                locks.enter_context(DirectoryLock(path))
+            for former in replaced:
+                locks.enter_context(DirectoryLock(former))
             runs, together = list[Run](), Together()
             for scenario_of_member, seed, path in zip(scenarios, seeds, paths, strict=True):
                 how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
@@ -121,8 +128,8 @@ class Population:
                 if run.writer is not None and self.sequential_reason is None:
                     run.writer.directory.note(together=seeds)
             locks.close()  # else an empty folder of each would stay
-            for path in replaced:
-                remove_run(path)
+            for former in replaced:
+                remove_run(former)
             undo.pop_all()
 
     @classmethod
@@ -352,6 +359,11 @@ def _folder(path: Path, exist: str) -> Path:
         return first_free(path)
     if exist != "overwrite":
         check_free(path, exist)
+    elif (path / POPULATION).is_file():
+        raise RunError(
+            f"{path}: holds a population of antiphon.population, whose lineage would be of other members; overwrite it there, or "
+            "choose another logdir"
+        )
     return path
 
 

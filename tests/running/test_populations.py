@@ -12,6 +12,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 import antiphon
+from antiphon.errors import RunError
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.jobs.populations.made import RATES, digits
@@ -46,6 +47,10 @@ def test_a_smaller_population_that_overwrites_a_larger_one_leaves_none_of_its_me
             members.run(1)
             (tmp_path / "notes").mkdir(exist_ok=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "notes"]
+    (tmp_path / "population.json").write_text("{}")  # of antiphon.population
+    with one_line("holds a population of antiphon.population, whose lineage", RunError):
+        antiphon.Population(digits(), range(3), logdir=tmp_path, exist="overwrite")
+    assert (tmp_path / "member-1").is_dir()
 
 
 def test_where_all_members_have_been_stopped_a_step_says_so() -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -385,6 +386,24 @@ def test_a_run_that_is_done_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with one_line(r"^simulation: has been closed", RunError):
         simulation.run()
     assert "done already" not in capsys.readouterr().err
+
+
+def test_the_seconds_of_a_run_are_those_of_its_steps_whatever_is_done_between_them(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, clock = [0.0], time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + away[0])
+    with Simulation(own(steps=6), logdir=run) as simulation:
+        for _ in range(2):
+            away[0] += 1e6
+            simulation.run(1)
+        for _ in range(3):
+            away[0] += 1e6
+            simulation.step()
+        away[0] += 1e6
+        logged = simulation.history.of("", "seconds")[1]
+    seconds = [*logged, facts(run)["seconds"]]
+    assert 0 < seconds[0] < seconds[-1] < 1e6
 
 
 @pytest.mark.cases(1)
