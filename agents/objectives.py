@@ -591,7 +591,10 @@ class Weighted(Objective):
         self._names = []
         for loss, objective in zip(losses, self.parts, strict=True):
             metric = objective.metric if shared[objective.metric] == 1 else ""
-            while not metric or metric in taken:  # a user's may be named as the loss of a target
+            is_loss = objective.scores_loss and metric == loss  # of `own_loss`: one number
+            while not metric or (
+                metric in taken and not is_loss
+            ):  # a user's may be named as the loss of a target
                 metric = f"{loss.removesuffix('_loss')}_{metric or objective.metric}"
             taken.add(metric)
             self._names.append((loss, metric))

@@ -314,6 +314,21 @@ def test_a_metric_of_ones_own_that_is_named_as_the_loss_of_a_target_is_another()
     assert scores["label_2_loss"] > 0
 
 
+def test_the_loss_of_a_network_has_one_metric_beside_other_objectives() -> None:
+    class Losing(nn.Linear):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__(inputs, outputs)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            output = super().forward(x)
+            return output, output.square().mean(1)
+
+    agent = {"observes": ["image"], "network": Losing, "objective": [CLASSIFY, "own_loss"]}
+    with Simulation(scenario_of({"a": agent})) as run:
+        run.step()
+        assert run.evaluate().agents["a"].keys() == {"loss", "label_loss", "accuracy", "own_loss"}
+
+
 def fading(step: int) -> float:
     return float(torch.tensor(0.5) ** step)
 
