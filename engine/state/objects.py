@@ -89,18 +89,23 @@ def check_apart(first: System, second: System | None = None) -> bool:
         second: Of a run that is stepped beside it; None: it follows, of the same document.
 
     Raises:
-        RunError: An objective is one object of the caller's, which both runs call, or a coupling, and keeps a state.
+        RunError: An objective is one object of the caller's, which both runs call, or changes its class, or is a coupling, and keeps
+            a state.
     """
     second_objectives, called = {} if second is None else _objectives(second), True
+    not_called, of_classes_called = set[type](), set[type]()
     for name, by_term in _objectives(first).items():
         for index, state in by_term.items():
             shared = state.is_the_callers if second is None else state.shares(second_objectives[name][index])
             called = called and (state.was_called or not shared)
+            (of_classes_called if state.was_called else not_called).add(state.kind)
+            if state.changes_class:
+                line = "keeps a state in its class, which several runs would share; keep it on self"
+                raise RunError(f"the objective of {name} {line}")
             if shared and state.was_called and state.is_lost:
                 raise RunError(
                     f"the objective of {name} is an object that keeps a state, which several runs would share; give its class"
                 )
-    not_called, of_classes_called = set[type](), set[type]()
     for name, credit in _users_credits(first).items():
         kinds = of_classes_called if credit.was_called or not credit.coupling.gives_credit else not_called
         kinds.add(type(credit.coupling))

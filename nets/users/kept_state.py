@@ -49,7 +49,17 @@ class KeptState:
     @property
     def is_lost(self) -> bool:
         """Whether something has changed that `state_dict` lacks."""
-        return self._classes.changed or self._outline()[0] != self._first
+        return self.changes_class or self._outline()[0] != self._first
+
+    @property
+    def changes_class(self) -> bool:
+        """Whether calls have changed its class, or what methods enclose: all its objects share this."""
+        return self._classes.changed is not None
+
+    @property
+    def kind(self) -> type:
+        """The class of the object."""
+        return type(self._user_object)
 
     def seen(self) -> AbstractContextManager[None]:
         """Return a context for a call of the object, of which it is seen whether it changes the object's class."""

@@ -62,7 +62,7 @@ class ModuleState:
         for path, names in self._changed().items():
             if beside := sorted(names - self._plain(self._parts[path]).keys()):
                 return f"its attribute '{beside[0]}'"
-        return "an attribute of its class" if self._classes.changed else None
+        return self._classes.changed
 
     def seen(self) -> AbstractContextManager[None]:
         """Return a context for a call of the modules, of which it is seen whether it changes their classes."""

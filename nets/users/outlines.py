@@ -2,7 +2,7 @@
 
 | followed | not followed |
 | --- | --- |
-| attributes, slots, items, what `__reduce__` returns; closures and defaults of functions, objects of methods | classes (`ClassChanges`); globals of modules; what locks, open files and the like hold |
+| attributes, slots, items, what `__reduce__` returns; closures and defaults of functions, objects of methods | classes, and what their methods enclose (`ClassChanges`); globals of modules; what locks, open files and the like hold |
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Outlines:
 
 
 class ClassChanges:
-    """Whether calls of an object change data in attributes of its classes, as far as the first of them show.
+    """Whether calls of an object change data in attributes of its classes, or what methods enclose, as far as the first calls show.
 
     Objects that are made meanwhile may change them too, such as a count of them, which is no state of the object.
 
@@ -145,14 +145,16 @@ class ClassChanges:
         kinds: The classes of the object; those of libraries keep nothing for it.
 
     Attributes:
-        changed: Whether one has been changed.
+        changed: Where something has been changed, for a message; None: nowhere.
     """
+
+    changed: str | None
 
     def __init__(self, *kinds: type) -> None:
         every = dict.fromkeys(base for kind in kinds for base in kind.__mro__)
         self._kinds = [base for base in every if base.__module__.partition(".")[0] not in _LIBRARIES]
         self._calls_to_watch = _WATCHED if self._kinds else 0
-        self.changed = False
+        self.changed = None
 
     def seen(self) -> AbstractContextManager[None]:
         """Return a context for a call, which compares the classes before and after it."""
@@ -163,14 +165,19 @@ class ClassChanges:
         self._calls_to_watch -= 1
         before = self._outlines()
         yield
-        self.changed = self.changed or self._outlines() != before
+        after = self._outlines()
+        self.changed = self.changed or next((place for place in before if before[place] != after[place]), None)
 
-    def _outlines(self) -> list[Any]:
-        held = [
-            {name: attribute for name, attribute in vars(kind).items() if _is_data(name, attribute)}
-            for kind in self._kinds
-        ]
-        return [outline_of(data) for data in held]
+    def _outlines(self) -> dict[str, Any]:
+        """Return outlines of what the classes hold, by its place."""
+        attributes = [vars(kind) for kind in self._kinds]
+        data = [{name: value for name, value in held.items() if _is_data(name, value)} for held in attributes]
+        functions = [value for held in attributes for value in held.values() if isinstance(value, FunctionType)]
+        cells = [cell.cell_contents for f in functions for cell in f.__closure__ or () if is_full(cell)]
+        return {
+            "an attribute of its class": [outline_of(held) for held in data],
+            "a variable that a method encloses": Outlines(versions=True).of(cells),
+        }
 
 
 def outline_of(value: Any) -> Any:

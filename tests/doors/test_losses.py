@@ -449,6 +449,16 @@ def in_closure() -> Any:
     return lambda output, target: running(output, target)
 
 
+def in_method() -> Any:
+    running = Running()
+
+    class Encloses:
+        def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return running(output, target)
+
+    return Encloses
+
+
 class WornLoss(nn.Linear):
     """A gradient whose loss counts its calls in an attribute."""
 
@@ -542,6 +552,7 @@ def test_what_a_loss_keeps_in_a_part_is_saved() -> None:
 LOST: dict[str, tuple[dict[str, Any], str]] = {
     "object": ({"objective": Running()}, "the objective of b keeps a state that no checkpoint has; give its class"),
     "closure": ({"objective": in_closure()}, "the objective of b keeps a state that no checkpoint has; give its class"),
+    "method": ({"objective": in_method()}, "the objective of b keeps a state that no checkpoint has; give its class"),
     "gradient": ({"gradient": WornLoss}, "the gradient of a->b keeps a state in attributes, which no checkpoint has; regi"),
     "aggregation": ({"fan_in": WornSum}, "the aggregation of b keeps a state in attributes, which no checkpoint has; regi"),
     "gradient's class": ({"gradient": OfClass}, "the gradient of a->b keeps a state in attributes, which no checkpoint "),
@@ -732,7 +743,8 @@ def test_members_with_what_cannot_be_saved_are_not_copied(kind: str) -> None:
     members = Population(keeping(**keys), [0, 1])
     try:
         if "objective" in keys:
-            line = "the objective of b is an object that keeps a state, which several runs would share; give its cl"
+            held = "keeps a state in its class" if kind == "method" else "is an object that keeps a state"
+            line = f"the objective of b {held}, which several runs would share"
             with pytest.raises(RunError, match=line):
                 members.step()
         else:

@@ -604,6 +604,19 @@ class OfClosure(Counted):
         return self.number()
 
 
+def of_method() -> Counted:
+    """Return a module with a method that counts its calls in a variable of the function that makes the class."""
+    calls = 0
+
+    class OfMethod(Counted):
+        def count(self) -> float:
+            nonlocal calls
+            calls += 1
+            return calls
+
+    return OfMethod()
+
+
 class Shows(Counted):
     """Keeps what no later call reads."""
 
@@ -779,10 +792,11 @@ def test_a_state_of_before_brings_back_what_a_module_kept_then(env: Any, kind: t
         (OfClass, "an attribute of its class"),
         (OfGenerator, "its attribute 'random'"),
         (OfClosure, "its attribute 'number'"),
+        (of_method, "a variable that a method encloses"),
     ],
 )
 def test_what_a_module_keeps_elsewhere_is_no_checkpoint(
-    env: Any, tmp_path: Path, kind: type[Counted], what: str
+    env: Any, tmp_path: Path, kind: Callable[[], Counted], what: str
 ) -> None:
     with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double(), "own") as run:
         run.step()
