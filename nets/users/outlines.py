@@ -166,13 +166,17 @@ class ClassChanges:
         before = self._outlines()
         yield
         after = self._outlines()
-        self.changed = self.changed or next((place for place in before if before[place] != after[place]), None)
+        self.changed = self.changed or next(
+            (place for place in before if before[place] != after[place]), None
+        )
 
     def _outlines(self) -> dict[str, Any]:
         """Return outlines of what the classes hold, by its place."""
         attributes = [vars(kind) for kind in self._kinds]
         data = [{name: value for name, value in held.items() if _is_data(name, value)} for held in attributes]
-        functions = [value for held in attributes for value in held.values() if isinstance(value, FunctionType)]
+        functions = [
+            value for held in attributes for value in held.values() if isinstance(value, FunctionType)
+        ]
         cells = [cell.cell_contents for f in functions for cell in f.__closure__ or () if is_full(cell)]
         return {
             "an attribute of its class": [outline_of(held) for held in data],
