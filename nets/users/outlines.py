@@ -166,9 +166,8 @@ class ClassChanges:
         before = self._outlines()
         yield
         after = self._outlines()
-        self.changed = self.changed or next(
-            (place for place in before if before[place] != after[place]), None
-        )
+        places = (place for place in before if before[place] != after[place])
+        self.changed = self.changed or next(places, None)
 
     def _outlines(self) -> dict[str, Any]:
         """Return outlines of what the classes hold, by its place."""
