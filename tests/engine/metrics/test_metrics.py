@@ -15,6 +15,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import EpisodeEnds
 from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.metrics.description import describe_run
 from antiphon.envs import from_tensors
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, load
@@ -456,6 +457,11 @@ def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
     recording = alone.channels["left->mind"].record(["delta"])
     alone.run(3)
     assert recording.values["delta"] == []
+
+
+def test_a_parameter_that_is_called_seed_is_not_taken_for_the_seed_of_the_run() -> None:
+    found = describe_run(ring(), {"seed": 3, "values": {"seed": 5, "lr": 0.1}}).hparams
+    assert found == {"seed": 3, "parameter.seed": 5, "lr": 0.1}
 
 
 def test_a_recording_whose_period_meets_no_message_keeps_the_next_ones() -> None:
