@@ -231,6 +231,8 @@ class Cause(NamedTuple):
         texts: Returns per channel a text and a setting, empty where the hint does not hold; None: it is of metrics.
         also: Verdicts that it explains, besides those on learning signals (`BAD`).
         common: Whether it is said once for the run where it holds alike of most channels, whatever their verdicts.
+        brief: What a channel of which it is said by name does, in a few words; empty: none is named.
+        always: Whether it is a hint whatever the verdicts, also where there is none.
     """
 
     flag: int
@@ -239,6 +241,8 @@ class Cause(NamedTuple):
     texts: Callable[[Peers], Sequence[tuple[str, str]]] | None = None
     also: Sequence[Verdict] = ()
     common: bool = False
+    brief: str = ""
+    always: bool = False
 
 
 class Hint(NamedTuple):
@@ -253,11 +257,19 @@ class Hint(NamedTuple):
     fix: str
 
 
-BAD: tuple[Verdict, ...] = ("harms", "worse", "against")
+BAD: tuple[Verdict, ...] = ("harms", "worse", "broken", "against")
 """Verdicts on learning signals that ask for a cause."""
 _SURELY, _MEASURED, _MAYBE = 1 << 0, 1 << 4, 1 << 9
 # A check of the scenario warns of it too, so that no verdict is needed.
-_FAST = Cause(0, "{text}", "{fix}", lambda peers: peers.fast, tuple(VERDICTS), common=True)
+_FAST = Cause(
+    0,
+    "{text}",
+    "{fix}",
+    lambda peers: peers.fast,
+    common=True,
+    brief="learns too fast",
+    always=True,
+)
 FAST_IF_POOR = Cause(
     _MEASURED << 4,
     f"{{text}}, and the median cosine is below {FOLLOWS:g}",
@@ -271,14 +283,25 @@ _WITHOUT_CONTEXT = Cause(
     "its predictor has no context",
     "gradient.context: {text}, or local",
     lambda peers: [(targets, "") for targets in peers.missing],
+    brief="no context",
 )
-_LOSSES = Cause(0, "{text}", "{fix}", lambda peers: peers.losses, tuple(VERDICTS), common=True)
+_LOSSES = Cause(
+    0,
+    "{text}",
+    "{fix}",
+    lambda peers: peers.losses,
+    common=True,
+    brief="loses messages",
+    always=True,
+)
+_VICTIM = Cause(1 << 17, "{text}", "{fix}", lambda peers: peers.downstream, always=True)
 _OF_SETTINGS = (
     _FAST,
     FAST_IF_POOR,
     _WITHOUT_CONTEXT,
     _LOSSES,
     Cause(0, "{text}", "{fix}", lambda peers: peers.downstream, ("misleads",)),
+    _VICTIM,
 )
 _SURE = [
     Cause(
@@ -437,25 +460,42 @@ def hints_of_run(graph: Mapping[str, Any]) -> list[str]:
     Args:
         graph: The graph of the Channels tab.
     """
-    common = common_hints(graph)
-    names_by_hint: dict[Hint, list[str]] = {}
-    channels = graph["channels"]
+    named = [
+        (hint, [graph["channels"][number]["name"] for number in of])
+        for (_, hint), of in _faults(graph).items()
+    ]
+    return [
+        *common_hints(graph).values(),
+        *(
+            f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}: {hint.says}; try {hint.fix}"
+            for hint, names in named[:_MOST_FAULTS]
+        ),
+    ]
+
+
+def culprits(graph: Mapping[str, Any]) -> dict[int, str]:
+    """Return the channels that `hints_of_run` names, by number, in its order, each with what is wrong in a few words."""
+    briefs: dict[int, str] = {}
+    for (cause, _), numbers in _faults(graph).items():
+        for number in numbers:
+            briefs.setdefault(number, cause.brief)
+    return briefs
+
+
+def _faults(graph: Mapping[str, Any]) -> dict[tuple[Cause, Hint], list[int]]:
+    """Return the faults of settings of a few channels, with the numbers of these."""
+    common, channels = common_hints(graph), graph["channels"]
+    faults: dict[tuple[Cause, Hint], list[int]] = {}
     for cause, hints in hints_of(graph):
         # What half of the channels do without is no fault of a few.
         if cause in (_FAST, _LOSSES) or (
             cause is _WITHOUT_CONTEXT and 2 * sum(map(bool, hints)) < len(channels)
         ):
-            for channel, hint in zip(channels, hints, strict=True):
+            for number, (channel, hint) in enumerate(zip(channels, hints, strict=True)):
                 is_told = cause is not _LOSSES or channel.get("drop", 0.0) >= _MOST_LOST
                 if hint is not None and is_told and hint not in common:
-                    names_by_hint.setdefault(hint, []).append(channel["name"])
-    return [
-        *common.values(),
-        *(
-            f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}: {hint.says}; try {hint.fix}"
-            for hint, names in [*names_by_hint.items()][:_MOST_FAULTS]
-        ),
-    ]
+                    faults.setdefault((cause, hint), []).append(number)
+    return faults
 
 
 def _hints(cause: Cause, peers: Peers, where: Sequence[str]) -> list[Hint | None]:
@@ -499,13 +539,15 @@ def cause_flags(metrics: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
         read("sg_learning_rate") < _HARDLY,
         (age >= _LARGE * median(age)) & (age >= median(age) + 1),
     )
+    flags = np.zeros(shape, dtype=np.uint32)
+    is_upstream = np.array([bool(text) for text, _ in peers.downstream], dtype=np.bool_)
+    flags[is_upstream & (cosine < FOLLOWS) & (median(cosine) >= FOLLOWS)] |= _VICTIM.flag
     is_poor = np.isfinite(cosine).any(-1, keepdims=True) & (median(cosine) < FOLLOWS)
     last = (
         (read(bounds("parameter_cosine")[1]) < FOLLOWS) & (median(parameter) >= FOLLOWS),
         read(bounds("r2")[1]) < 0,
         np.broadcast_to((peers.ends | lost) & ~lost.all(), shape),
     )
-    flags = np.zeros(shape, dtype=np.uint32)
     flags[is_poor & np.array([bool(text) for text, _ in peers.fast_if_poor], dtype=np.bool_)] |= (
         FAST_IF_POOR.flag
     )

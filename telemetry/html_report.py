@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
-from antiphon.telemetry.metrics import CURVES, METRICS, SIGNALS
+from antiphon.telemetry.metrics import AS_RUN, CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import Estimate, interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements, run_sentences
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
 from antiphon.telemetry.tab.series import RunData, Series, results_of
+from antiphon.telemetry.tab.tags import HEADLINE
+from antiphon.telemetry.tab.verdict_series import headline_metrics
 from antiphon.telemetry.verdicts import MEASURES, Measure
 
 _LIVE = 24
@@ -95,7 +97,14 @@ class ReportRun:
             for metric, value in (self.result.get("env") or {}).items()
         }
         metrics = {metric: self.result.get(metric) for metric in METRICS} | of_env
-        return {metric: float(value) for metric, value in metrics.items() if isinstance(value, int | float)}
+        scores = {metric: float(value) for metric, value in metrics.items() if isinstance(value, int | float)}
+        return scores | self._over_own_links()
+
+    def _over_own_links(self) -> dict[str, float]:
+        """Its scores over links that lose messages, where it was evaluated over them."""
+        metrics = {} if self.data is None else self.data.metrics
+        found = {metric + AS_RUN: metrics.get((HEADLINE, f"test_{metric}{AS_RUN}")) for metric in METRICS}
+        return {metric: float(series.values[-1, 0]) for metric, series in found.items() if series is not None}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -493,7 +502,14 @@ def _of_bands(groups: Mapping[str, Sequence[ReportRun]]) -> str:
 
 def _score_title(metric: str) -> str:
     """Return the heading of a score: of the test split, or the environment's own."""
-    return f"test {metric}" if metric in METRICS else _env_title(metric)
+    own = f"test_{metric}" if metric.endswith(AS_RUN) else ""
+    return (
+        EXPLANATIONS["agent"][own].title
+        if own
+        else f"test {metric}"
+        if metric in METRICS
+        else _env_title(metric)
+    )
 
 
 def _env_title(metric: str) -> str:
@@ -510,7 +526,7 @@ def _number(value: float | None) -> str:
 
 
 def _is_share(metric: str) -> bool:
-    return metric.endswith("accuracy")
+    return metric.removesuffix(AS_RUN).endswith("accuracy")
 
 
 def _score(metric: str, value: float | None) -> str:
@@ -543,7 +559,7 @@ def _judged(
         name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
     }
     told = {name: run_sentences(data) for name, data in runs.items()}
-    every = _worst_first(judged, told)
+    every = _worst_first(judged, told, {name: _score_lost(data) for name, data in runs.items()})
     measures = [
         measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)
     ]
@@ -566,7 +582,7 @@ def _judged(
     if not rows:
         return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}Order: bad channels, then those with a hint at the cause, then channels of runs named above, the worst first; then others by what they are worth, unresolved ones last.{more} A click on a heading sorts."
+    says = f"{begins}Order: channels named above, then bad ones, then those with a hint at the cause, of runs with a worse score first; then others by what they are worth, unresolved ones last.{more} A click on a heading sorts."
     chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
     heads = [
         *("channel", "run", "verdicts"),
@@ -603,10 +619,10 @@ def _foremost(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
 
 
 def _worst_first(
-    judged: Mapping[str, Sequence[Judgement]], told: Mapping[str, Sequence[str]]
+    judged: Mapping[str, Sequence[Judgement]], told: Mapping[str, Sequence[str]], lost: Mapping[str, float]
 ) -> list[tuple[str, Judgement]]:
-    """Return the judgements of all runs with their run's name: what is bad first, then what has a hint, then those of runs of which something
-    is `told`, the worst before others; then the others, the highest first; what is unresolved last."""
+    """Return the judgements of all runs with their run's name: what is named of its run first, then what is bad, then what has a hint, then those of
+    runs of which something is `told`; then the others, the highest first; what is unresolved last; of those that are bad or told of, of the run first that `lost` most."""
     run_order = {name: position for position, name in enumerate(judged)}
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
@@ -616,9 +632,21 @@ def _worst_first(
         unresolved = not ill and all(word == "unresolved" for word in judgement.verdicts)
         if not (ill or unresolved or told[name]):
             worths = [-value for value in worths]
-        return not judgement.bad, not ill, unresolved, not told[name], worths, run_order[name]
+        first = not judgement.named, not judgement.bad, not ill, unresolved, not told[name]
+        return *first, -lost[name] if ill or told[name] else 0.0, worths, run_order[name]
 
     return sorted(((name, judgement) for name, of_run in judged.items() for judgement in of_run), key=rank)
+
+
+def _score_lost(data: RunData) -> float:
+    """Return how bad a run's score is, over its own links where it was scored so; the best where it has none."""
+    logged = [metric for metric in headline_metrics(data.metrics) if (HEADLINE, metric) in data.metrics]
+    if not logged:
+        return -math.inf
+    own = logged[0] + AS_RUN
+    metric = own if (HEADLINE, own) in data.metrics else logged[0]
+    value = float(data.metrics[HEADLINE, metric].values[-1, 0])
+    return value if EXPLANATIONS["agent"][metric].good == "low" else -value
 
 
 def _chance(results: int) -> list[str]:
@@ -639,8 +667,7 @@ def _worths(
         _judged(
             "Channels over seeds",
             {data.name: data for data in pooled.values()},
-            "A verdict of worth is one over seeds: the 95 % interval, Student's t over them, lies above or below 0. In brackets: what "
-            "each seed finds by itself. ",
+            "Verdicts of worth are by 95 % intervals over seeds (Student's t); in brackets: what each seed finds by itself. ",
             of_few_seeds(len(data.graph["seeds"]) for data in pooled.values()),
         ),
         _judged(
@@ -747,7 +774,8 @@ def _worth(worth: Worth | None, *, named: bool = True) -> str:
     value, low, high = (f"{end:.3g}".replace("-", "−") for end in (worth.value, worth.low, worth.high))
     interval = f" [{low}, {high}]" if math.isfinite(worth.low) else ""
     verdict, seeds = worth.verdict if named else "", f"({worth.seeds})" if worth.seeds else ""
-    return " ".join(filter(None, [value + interval, verdict, seeds]))
+    doubt = f"({worth.doubt})" if named and worth.doubt else ""
+    return " ".join(filter(None, [value + interval, verdict, doubt, seeds]))
 
 
 # --- curves ------------------------------------------------------------------------------------------------

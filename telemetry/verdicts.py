@@ -31,6 +31,7 @@ Verdict: TypeAlias = Literal[
     "matters",
     "misleads",
     "unresolved",
+    "broken",
     "against",
     "stale",
     "silent",
@@ -65,9 +66,17 @@ MEANS = ("cosine", "r2", "norm_ratio")
 """Metrics of one batch, whose mean over the newest log entries counts (`spanning`)."""
 _ONE_SIDED = 40
 """Channels of whose intervals of 95 % one lies on one side of 0 by chance."""
+_ABSURD = 10.0
+"""Times of the returned gradient from which a prediction has nothing to do with it, if R² is at most"""
+_UNFIT = -100.0
+"""this."""
+_SLIGHT = 0.001
+"""Share of the loss with no signal below which a gain is too small to rank channels by."""
+DOUBTS = {"chance": "may be chance", "slight": "gain unresolved or tiny", "broken": "its predictor is broken"}
+"""Why a verdict of worth is doubted (`doubt`), in words behind it."""
 UNFOUND = r"^[\d,]+ unresolved$"
 """What `agreement` says of a channel that no seed judges by itself: its verdict over seeds is doubted. For Python's and JavaScript's `RegExp`."""
-_RARE = ("worse", "better", "against", "shut")
+_RARE = ("worse", "better", "broken", "against", "shut")
 """Verdicts that are not counted where no channel has them."""
 _SAME = 0.01
 """Entropy in bits below which a symbol is always the same one."""
@@ -111,6 +120,15 @@ VERDICTS: dict[Verdict, Definition] = {
     "matters": Definition("matter", "Its messages: the whole 95 % interval lies above 0.", "matters", 1),
     "misleads": Definition("mislead", "Its messages: the whole 95 % interval lies below 0.", "misleads", -1),
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
+    "broken": Definition(
+        "with a broken predictor",
+        f"Its learning signal has nothing to do with the gradient that it predicts: over the newest log entries it is at least {_ABSURD:g} times as "
+        f"large on average, and R² at most {_UNFIT:g}. What its value says of it is doubted.".replace(
+            "-", "−"
+        ),
+        "broken predictor",
+        -1,
+    ),
     "against": Definition(
         "against the gradient",
         "Its learning signal points against the gradient that it predicts: the 95 % interval of its parameter cosine (over batches) or of "
@@ -136,13 +154,23 @@ VERDICTS: dict[Verdict, Definition] = {
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
     "value": {"helps": 1, "harms": 2, "unresolved": 4},
     "ablation_zero": {"matters": 8, "misleads": 16, "unresolved": 32},
-    "": {"better": 524288, "worse": 1048576, "against": 262144, "stale": 64, "silent": 128, "shut": 256},
+    "": {
+        "better": 1 << 19,
+        "worse": 1 << 20,
+        "broken": 1 << 21,
+        "against": 1 << 18,
+        "stale": 64,
+        "silent": 128,
+        "shut": 256,
+    },
     "ablation_mean": {"matters": 512, "misleads": 1024, "unresolved": 2048},
     "ablation_resample": {"matters": 4096, "misleads": 8192, "unresolved": 16384},
     "ablation_step": {"matters": 32768, "misleads": 65536, "unresolved": 131072},
 }
 """The bit of each verdict (`verdict_flags`), by measure: of its interval above 0, below 0, and around it; of those that need none
 under the empty name."""
+SLIGHT = 1 << 22
+"""The bit beside them of a channel whose own gain is not resolved, or slight: what its value says is doubted. Their sum is exact in float32."""
 
 
 class ChannelTraits(NamedTuple):
@@ -152,6 +180,7 @@ class ChannelTraits(NamedTuple):
         periods: [channels]: periods of their senders, in steps.
         resends: [channels]: messages that the link loses, on average, for each one that arrives.
         sizes: [channels]: components of a message; 0: unknown.
+        scales: [channels]: `gradient.scale`; 1: of no predictor.
         batch: Number of environments; 0: unknown.
         span: Log entries over which `MEANS` are taken.
     """
@@ -159,6 +188,7 @@ class ChannelTraits(NamedTuple):
     periods: NDArray[np.float64]
     resends: NDArray[np.float64]
     sizes: NDArray[np.float64]
+    scales: NDArray[np.float64]
     batch: int
     span: int
 
@@ -178,6 +208,7 @@ class ChannelTraits(NamedTuple):
             np.array(periods, dtype=np.float64),
             np.array(resends, dtype=np.float64),
             np.array(sizes, dtype=np.float64),
+            np.array([channel.get("predictor", {}).get("scale", 1.0) for channel in channels]),
             graph.get("batch") or 0,
             graph.get("span", _ENTRIES),
         )
@@ -318,7 +349,7 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
 
     Args:
         metrics: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
-            `own_gain`, `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
+            `own_gain`, itself and `loss_zero`, `norm_ratio` and `r2`, `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
             ends of the intervals of `ALIGNMENT_GRADES`. A verdict is left out if its metric is missing.
         traits: Traits of the same channels.
     """
@@ -337,6 +368,10 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         valued = flags & sum(FLAGS["value"].values()) > 0
         flags[~valued & (low > 0)] += FLAGS[""]["better"]
         flags[~valued & (high < 0)] += FLAGS[""]["worse"]
+        flags[_slight(metrics, low, high)] += SLIGHT
+    if (ratio := metrics.get("norm_ratio")) is not None:
+        is_unfit = metrics["r2"] <= _UNFIT if "r2" in metrics else True
+        flags[np.broadcast_to((ratio * traits.scales >= _ABSURD) & is_unfit, shape)] += FLAGS[""]["broken"]
     age = metrics.get("age")
     if age is not None:
         ticks = np.floor(age / traits.periods) + traits.resends
@@ -373,6 +408,33 @@ def shut_so_far(gates: Values) -> NDArray[np.bool_]:
     """
     closed = gates <= 0
     return closed & (2 * closed.cumsum(0) > np.isfinite(gates).cumsum(0))
+
+
+def _slight(metrics: Mapping[str, Values], low: Values, high: Values) -> NDArray[np.bool_]:
+    """Return whether own gains, with the ends of their intervals, have 0 in these or are slight, [..., channels]."""
+    gain, loss = metrics.get(OWN_GAIN), metrics.get("loss_zero")
+    is_unresolved: NDArray[np.bool_] = (low <= 0) & (high >= 0)
+    return (
+        is_unresolved
+        if gain is None or loss is None
+        else is_unresolved | (np.abs(gain) < _SLIGHT * np.abs(loss))
+    )
+
+
+def doubt(flags: int, verdict: Verdict, *, by_chance: bool) -> str:
+    """Return why a verdict of worth is doubted (`DOUBTS`); empty: it is not.
+
+    Args:
+        flags: Flags of the channel (`verdict_flags`).
+        verdict: The verdict.
+        by_chance: Whether no more channels have it than by chance, or no seed finds it by itself.
+    """
+    side, of_signal = VERDICTS[verdict].side, verdict in (*FLAGS["value"], "better", "worse")
+    if of_signal and side > 0 and flags & FLAGS[""]["broken"]:
+        return DOUBTS["broken"]
+    if of_signal and side and flags & SLIGHT:
+        return DOUBTS["slight"]
+    return DOUBTS["chance"] if side and by_chance else ""
 
 
 def _silent(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.bool_]:

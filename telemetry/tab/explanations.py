@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.causes import FAST_IF_POOR, hints_if_poor, hints_of, hints_of_run, ways
+from antiphon.telemetry.causes import (
+    FAST_IF_POOR,
+    culprits,
+    hints_if_poor,
+    hints_of,
+    hints_of_run,
+    ways,
+)
 from antiphon.telemetry.metrics import AS_RUN, EVALUATED, LOSSES, METRICS, PROBED
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
     ALIGNMENT_GRADES,
+    DOUBTS,
     FLAGS,
     MEASURES,
     OWN_GAIN,
     REMARKS,
+    SLIGHT,
     UNFOUND,
     VERDICTS,
     Measure,
@@ -478,6 +487,7 @@ _DEFAULT: dict[Measure, tuple[str, ...]] = {
 _NEEDS = {
     "better": (OWN_GAIN,),
     "worse": (OWN_GAIN,),
+    "broken": ("norm_ratio",),
     "against": ("cosine", "parameter_cosine"),
     "stale": ("age",),
     "silent": ("message_energy",),
@@ -500,9 +510,9 @@ def verdicts_document(
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; then `quick_by` is the command that measures the loss by ablation, which takes `quick_takes`; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`,
+    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`, whether it is asked `always`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `doubts`: `DOUBTS`, and the bit `SLIGHT`; `culprits`: see there; `as_run`: the command that scores a run that loses messages over its links; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
     `signals`: `ALIGNMENT_GRADES` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -558,6 +568,9 @@ def verdicts_document(
         "if_poor": hints_if_poor(graph),
         "if_poor_flag": FAST_IF_POOR.flag,
         "chance": _chance(len(graph["channels"])),
+        "doubts": {**DOUBTS, "slight_flag": SLIGHT},
+        "culprits": [*culprits(graph).items()],
+        "as_run": measuring_command(path, graph, ["--links", "as_run"]) if path and lossy else "",
         "lost": lost_signals_text(graph),
         "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),
@@ -604,7 +617,8 @@ def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
         numbers = {hint: number for number, hint in enumerate(dict.fromkeys(hints))}
         if any(hint is not None for hint in numbers):
             of = [numbers[hint] for hint in hints] if len(numbers) > 1 else []
-            entries.append({"flag": cause.flag, "also": cause.also, "texts": list(numbers), "of": of})
+            told = {"flag": cause.flag, "also": cause.also, "always": cause.always}
+            entries.append({**told, "texts": list(numbers), "of": of})
     return entries
 
 

@@ -14,6 +14,7 @@ from antiphon.telemetry.causes import (
     FAST_IF_POOR,
     Hint,
     common_hints,
+    culprits,
     hints_if_poor,
     hints_of,
     hints_of_run,
@@ -32,6 +33,7 @@ from antiphon.telemetry.verdicts import (
     Measure,
     Verdict,
     bounds,
+    doubt,
     fullest_first,
     lost_signals_text,
     most_by_chance,
@@ -43,8 +45,8 @@ _PLACE = re.compile(r"\{(1/)?(\w+)( median)?\}")
 
 
 class Worth(NamedTuple):
-    """A channel's result of a measure of worth, at the step that the tab shows first: the number, its interval, the verdict, and what each
-    of several seeds finds by itself (`agreement`).
+    """A channel's result of a measure of worth, at the step that the tab shows first: the number, its interval, the verdict, what each
+    of several seeds finds by itself (`agreement`), and why the verdict is doubted (`doubt`).
     """
 
     value: float
@@ -52,6 +54,7 @@ class Worth(NamedTuple):
     high: float
     verdict: Verdict | None
     seeds: str = ""
+    doubt: str = ""
 
 
 class Judgement(NamedTuple):
@@ -65,6 +68,7 @@ class Judgement(NamedTuple):
         fix: What to try; may be empty.
         bad: Whether a verdict is bad, and not one that may be chance.
         of_run: The best hint, where that is said of the run (`run_sentences`); None: it is not.
+        named: Whether what is said of the run names it.
     """
 
     channel: str
@@ -74,6 +78,7 @@ class Judgement(NamedTuple):
     fix: str = ""
     bad: bool = False
     of_run: Hint | None = None
+    named: bool = False
 
 
 def judgements(data: RunData) -> list[Judgement]:
@@ -99,42 +104,38 @@ def judgements(data: RunData) -> list[Judgement]:
         if means[metric]
     }
     hints, common = hints_of(data.known_graph), common_hints(data.known_graph)
+    faulty = culprits(data.known_graph)
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     chance = {measure: _by_chance(results) for measure, results in worths.items()}
     judged = []
     for index, channel in enumerate(channels):
+        channel_flags = int(flags[index])
         channel_worths = {
-            measure: results[index]
+            measure: _doubted(results[index], channel_flags, chance[measure])
             for measure, results in worths.items()
             if np.isfinite(results[index].value)
         }
-        besides = [name for name, bit in FLAGS[""].items() if int(flags[index]) & bit]
-        names = [*(result.verdict for result in channel_worths.values() if result.verdict), *besides]
-        doubted = [
-            result.verdict
-            for measure, result in channel_worths.items()
-            if result.verdict in chance[measure] or re.search(UNFOUND, result.seeds)
-        ]
-        words = [
-            f"{VERDICTS[name].one or name} (may be chance)"
-            if name in doubted and VERDICTS[name].side
-            else VERDICTS[name].one or name
-            for name in names
-        ]
+        besides = [name for name, bit in FLAGS[""].items() if channel_flags & bit]
+        told = [(result.verdict, result.doubt) for result in channel_worths.values() if result.verdict]
+        told += [(name, doubt(channel_flags, name, by_chance=False)) for name in besides]
+        names = [name for name, _ in told]
+        words = [f"{VERDICTS[name].one or name}{f' ({why})' if why else ''}" for name, why in told]
         bad, reason = _is_bad(names, gained=bool(gained[index])), int(np.nan_to_num(reasons[index]))
         asked = [
             (cause, texts[index])
             for cause, texts in hints
             if texts[index]
-            and (bad or any(name in cause.also for name in names))
+            and (bad or cause.always or any(name in cause.also for name in names))
             and (not cause.flag or reason & cause.flag)
         ]
         best, hint = next(iter(asked), (None, None))
         # Another one beside the run's would be a second advice.
         of_run, hint = (hint, None) if best is FAST_IF_POOR or hint in common else (None, hint)
         cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
-        ill = any(VERDICTS[name].side < 0 and name not in doubted for name in names)
-        judged.append(Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run))
+        ill = any(VERDICTS[name].side < 0 and not why for name, why in told)
+        judged.append(
+            Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run, index in faulty)
+        )
     return judged
 
 
@@ -177,11 +178,17 @@ def _by_chance(results: Collection[Worth]) -> set[Verdict]:
     }
 
 
+def _doubted(result: Worth, flags: int, chance: Collection[Verdict]) -> Worth:
+    """Return a result with why its verdict is doubted; `chance`: verdicts that no more channels have than by chance."""
+    if result.verdict is None:
+        return result
+    by_chance = result.verdict in chance or re.search(UNFOUND, result.seeds) is not None
+    return result._replace(doubt=doubt(flags, result.verdict, by_chance=by_chance))
+
+
 def _is_bad(names: Collection[Verdict], *, gained: bool) -> bool:
     """Return whether verdicts ask for a fix: worse than no signal only where the true gradient would gain (`gained`)."""
-    if "worse" in names and not gained:
-        return "harms" in names or "against" in names
-    return any(name in BAD for name in names)
+    return any(name in BAD and (gained or name != "worse") for name in names)
 
 
 def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:

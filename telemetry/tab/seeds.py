@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.telemetry.metrics import AS_RUN
 from antiphon.telemetry.statistics import interval_ends, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.series import RunData, Series
@@ -161,8 +162,16 @@ class Seeds:
         }
         for key in ("seed", "parts"):
             graph.pop(key, None)
+        scored = [
+            member.name
+            for member in members
+            if any(family == "agent" and metric.endswith(AS_RUN) for family, metric in member.metrics)
+        ]
+        if 0 < len(scored) < len(members):
+            graph["scored_as_run"] = scored
         self.graph: Mapping[str, Any] = graph
-        """The graph of the first, with the directories of all by name as `seeds`."""
+        """The graph of the first, with the directories of all by name as `seeds`, and where only some are scored over their own links these as
+        `scored_as_run`."""
 
     @property
     def metrics(self) -> list[tuple[str, str]]:

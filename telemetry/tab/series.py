@@ -89,14 +89,13 @@ def with_cost(graph: Mapping[str, Any], score: Callable[[str], Series | None]) -
         return graph
     for metric in (f"test_{metric}" for metric in METRICS):
         newest = [_newest(score(metric + ending)) for ending in (AS_RUN, "")]
-        # Of other steps, or of fewer seeds, they would not be the same runs.
-        if newest[0] is not None and newest[1] is not None and newest[0][1:] == newest[1][1:]:
+        # Of other steps they would not be the same runs.
+        if newest[0] is not None and newest[1] is not None and newest[0][1] == newest[1][1]:
             own, perfect = (_scored(metric, value) for value, *_ in filter(None, newest))
-            title = metric.replace("_", " ")
-            return {
-                **graph,
-                "cost_of_losses": f"{title} over the run's links {own}, over perfect ones {perfect}",
-            }
+            told = f"{metric.replace('_', ' ')} over the run's links {own}"
+            scored = graph.get("scored_as_run", ())
+            some = f" ({', '.join(scored)} alone)" if scored else ""
+            return {**graph, "cost_of_losses": f"{told}{some}, over perfect ones {perfect}"}
     return graph
 
 

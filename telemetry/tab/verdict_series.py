@@ -38,7 +38,8 @@ from antiphon.telemetry.verdicts import (
 
 _VERDICT_INPUTS = (
     *(bound for measure in (*MEASURES, OWN_GAIN) for bound in bounds(measure)),
-    *("age", "message_energy", "message_std", "symbol_entropy", "gate", "cosine"),
+    *("age", "message_energy", "message_std", "symbol_entropy", "gate"),
+    *("cosine", "norm_ratio", "r2", OWN_GAIN, "loss_zero"),
     *(bound for signal in ALIGNMENT_GRADES for bound in bounds(signal.metric)),
 )
 _REASON_INPUTS = tuple(

@@ -437,7 +437,11 @@ def test_what_most_channels_have_in_their_settings_stands_once_beside_the_verdic
     says = "90 % of its messages are lost, and nothing stands in for them (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop"
     for step in (20, 10):
         tab.at(step)
-        assert tab.part("common").inner_text() == f"each of 9 channels: {says}"
+        command = "antiphon evaluate 'runs/my run' --links as_run"
+        assert tab.part("common").locator("code").inner_text() == command, "whole, to be copied"
+        assert tab.part("common").inner_text() == f"each of 9 channels: {says}".replace(
+            "evaluate --links as_run", command
+        )
 
 
 def test_what_is_no_mean_is_not_said_to_be_one(opened: Opened) -> None:
@@ -935,8 +939,8 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     tab.choose("beside", "fast")
     headings = tab.frame.locator(".ap-stage-name").all_inner_texts()
     assert headings == [
-        "slow · test accuracy 70 % · 2 help, 2 harm, 4 unresolved",
-        "fast · test accuracy 90 % · 9 help",
+        "slow · test accuracy 70 % · 2 help, 2 harm, 4 unresolved, 2 silent",
+        "fast · test accuracy 90 % · 9 help, 2 silent",
     ]
     told = tab.part("apart").inner_text()
     assert "gradient: linear, given returned | linear, given label (6)" in told
@@ -1294,7 +1298,7 @@ def test_runs_of_several_seeds_are_shown_as_one(opened: Opened) -> None:
     tab.select("channel", 7)
     assert (
         tab.part("lead").inner_text()
-        == f"helps over {AS_RUN}, 3 seeds: value 0.3 [0.0691, 0.531] (seeds: 3 unresolved)"
+        == f"helps over {AS_RUN}, 3 seeds, may be chance: value 0.3 [0.0691, 0.531] (seeds: 3 unresolved)"
     )
     assert "mean of 3 seeds" in tab.part("panel").inner_text()
     assert "by chance; try --seeds 5" not in strip(tab), "it is all resolved"
@@ -1365,8 +1369,13 @@ def test_another_run_is_shown_at_its_nearest_step_with_values(opened: Opened) ->
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_what_misleads_has_a_colour_of_its_own(opened: Opened, theme: str) -> None:
     """Neither grey, as what is not measured, nor one of the scale; in graph, matrix, lists, legend, chips and the panel alike."""
-    small = interval("ablation_zero", [-0.01, 0.5, *[0.0] * 6, NAN], [0.005, *[0.1] * 8])
+    little = interval("ablation_zero", [-0.01, 0.5, *[0.0] * 6, NAN], [0.005, *[0.1] * 8])
+    faint = opened(data({20: LOGGED | little})).colours()[0]
+    small = interval("ablation_zero", [-0.1, 0.5, *[0.0] * 6, NAN], [0.05, *[0.1] * 8])
     tab = opened(data({20: LOGGED | small}))
+    if theme == "light":
+        assert min(faint) > min(tab.colours()[0]) + 60, "a small effect is no loud one"
+        assert max(faint) - min(faint) > 30, "nor grey"
     if theme == "dark":
         tab.push("theme")
     own, *others = tab.colours()
@@ -1508,7 +1517,7 @@ def test_two_runs_are_compared_over_their_own_links_where_both_are_known(opened:
             scored("lossy", 0.9, test_accuracy=0.875),
             "test accuracy, over perfect links, without what lost messages cost: 87.5 % | 75 %",
             "test accuracy 87.5 % of mind, second, over perfect links",
-            "what that costs is not logged); try evaluate --links as_run for the cost",
+            "what that costs is not logged); try antiphon evaluate 'runs/my run' --links as_run for the cost",
         ),
         (
             scored("lossy", 0.9, test_accuracy=0.875, test_accuracy_as_run=0.5),
@@ -1555,7 +1564,9 @@ def test_a_number_of_one_seed_of_several_is_not_called_undefined(opened: Opened)
         for seed in range(3)
     ]
     told = strip(opened(run_over_seeds("s · all seeds", members)))
-    assert "no interval, measured of 1 of 3 seeds at step 20 (9 of 9 channels)" in told
+    assert (
+        "no interval over seeds, each is defined in at most 1 of 3 seeds at step 20 (9 of 9 channels)" in told
+    )
     assert "undefined" not in told
 
 
@@ -1630,3 +1641,85 @@ def test_what_holds_of_a_run_of_two_has_its_name_once(opened: Opened) -> None:
     assert ". " in alone
     tab.choose("beside", "good")
     assert tab.part("common").inner_text() == f"lossy: {alone}"
+
+
+def at_fault(name: str = "run", **metrics: Sequence[float]) -> RunData:
+    """Return an unmeasured run in which channel 7 learns too fast and 2 loses messages; 6 learns what 7 returns."""
+    made = given(data(dict.fromkeys((10, 20), LOGGED | metrics), name), 9)
+    predictor = made.graph["channels"][0]["predictor"]
+    fast = ["its predictor's learning rate, 3, is far above its sender's", "a lower rate"]
+    changes = {7: {"predictor": {**predictor, "fast": fast}}, 2: {"drop": 0.9}}
+    channels = [{**channel, **changes.get(at, {})} for at, channel in enumerate(made.graph["channels"])]
+    graph = {**made.graph, "channels": channels}
+    logged = {key: series for key, series in made.metrics.items() if key[0] == "channel"}
+    return replace(made, graph=graph, metrics=with_verdicts(logged, graph))
+
+
+def test_what_is_at_fault_heads_the_worst_and_has_its_hint_before_anything_is_measured(
+    opened: Opened,
+) -> None:
+    """Though its number is not resolved, or missing; what learns from it names it, in a seed and over all."""
+    cosines = [0.5, 0.6, NAN, 0.7, 0.5, 0.4, 0.01, 0.9, 0.6]
+    one, two = (
+        at_fault(name, cosine=[value + by for value in cosines]) for name, by in (("s0", 0), ("s1", 0.01))
+    )
+    for run in (one, run_over_seeds("s · all seeds", [one, two])):
+        tab = opened(run)
+        tab.choose("metric", "cosine")
+        rows = tab.part("extremes").locator("li").all_inner_texts()
+        assert rows[0].startswith(NAMES[7])
+        assert rows[0].endswith("learns too fast")
+        assert rows[1].startswith(NAMES[2])
+        assert rows[1].endswith("loses messages")
+        assert [row for row in rows if row.startswith(NAMES[7])] == rows[:1], "it is none of the best"
+        tab.select("channel", 7)
+        assert "Try: a lower rate." in tab.part("cause").inner_text()
+        tab.select("channel", 2)
+        assert "a smaller link.drop" in tab.part("cause").inner_text()
+        tab.select("channel", 6)
+        assert f"Try: a lower rate of {NAMES[7]}." in tab.part("cause").inner_text()
+        tab.select("channel", 0)
+        assert not tab.part("cause").count()
+
+
+def test_a_ratio_of_tiny_numbers_is_none_of_the_best_nor_what_a_broken_predictor_gains(
+    opened: Opened,
+) -> None:
+    """Its line is hollow and grey; the others are in the order of their gains."""
+    values = interval("value", [12.0, 0.5, 0.9, NAN, -8.0, 0.3, 5.0, 0.2, 0.1], [1.0, *[0.05] * 8])
+    gains = [0.0001, 0.5, 0.3, 0.2, -0.0001, 0.1, 0.4, 0.6, 0.05]
+    own = interval("own_gain", gains, [0.00005, *[0.01] * 8])
+    signal = {"norm_ratio": [*[1.0] * 6, 1000.0, 1.0, 1.0], "r2": [*[0.5] * 6, -1e6, 0.5, 0.5]}
+    tab = opened(data({20: LOGGED | values | own | signal | {"loss_zero": [1.6] * 9}}))
+    rows = tab.part("extremes").locator("li").all_inner_texts()
+    assert [row.split("\n")[0] for row in rows] == [NAMES[6], NAMES[7], NAMES[1], NAMES[2]]
+    assert rows[0].endswith("its predictor is broken, broken predictor")
+    assert f"1 of 9 with a broken predictor {NAMES[6]}" in strip(tab)
+    assert min(tab.pixel(tab.point("edgePoint", 0))) > 190, "hollow"
+    tab.select("channel", 0)
+    assert "gain unresolved or tiny" in tab.part("lead").inner_text()
+
+
+def test_what_was_changed_is_the_first_that_differs_and_colours_are_of_what_both_have(opened: Opened) -> None:
+    same = {"cosine": [0.5] * 9}
+    first, second = (
+        data({20: MEASURED[20] | same}, "a"),
+        data({20: LOGGED | {"cosine": [0.9, *[0.51] * 8]}}, "b"),
+    )
+    channels = [dict(channel) for channel in second.graph["channels"]]
+    channels[6]["about"] = {**channels[6].get("about", {}), "gradient": "changed"}
+    tab = opened(first, replace(second, graph={**second.graph, "channels": channels}))
+    tab.choose("beside", "b")
+    assert tab.part("metric").input_value() == "cosine"
+    rows = tab.part("apart").locator(".ap-row-name").all_inner_texts()
+    assert rows[:2] == [NAMES[6], NAMES[0]]
+
+
+def test_of_a_full_strip_nothing_is_cut_off(opened: Opened) -> None:
+    found = data(MEASURED | {20: MEASURED[20] | {"cosine": [-0.2 - at / 50 for at in range(9)]}})
+    whole = zip(("value", "value_low", "value_high"), (-0.17, -0.3, -0.04), strict=True)
+    of_run = {("run", m): Series(np.array([20]), np.array([[v]], np.float32)) for m, v in whole}
+    tab = opened(replace(found, metrics=found.metrics | of_run))
+    tab.page.set_viewport_size({"width": 1000, "height": 900})
+    tab.idle()
+    assert tab.part("verdicts").evaluate("node => node.scrollHeight <= node.clientHeight + 1")

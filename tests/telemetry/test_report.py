@@ -353,6 +353,62 @@ def test_runs_of_a_scenario_stand_side_by_side_and_others_apart() -> None:
     assert {title.partition(": ")[2] for title in charts(text)} <= {str(first.facts["scenario"]), "elsewhere"}
 
 
+def test_what_the_run_is_warned_of_by_name_is_the_first_row_though_nothing_is_measured() -> None:
+    """Before what is bad; with what to try."""
+    found = data()
+    channels = [{**found.graph["channels"][at % 2], "name": f"c{at}"} for at in range(5)]
+    channels[4] = {**channels[4], "drop": 0.9}
+    rows = {"cosine": (0.5,) * 4 + (np.nan,), "parameter_cosine": (-0.5, *[0.5] * 4)}
+    rows |= {
+        f"parameter_cosine_{end}": tuple(value + by for value in rows["parameter_cosine"])
+        for end, by in (("low", -0.1), ("high", 0.1))
+    }
+    graph = {**found.graph, "channels": channels}
+    text = page(run(data=replace(found, graph=graph, metrics=at_30(rows), messages={})))
+    _, first, second, *_ = tables(text)[1]
+    assert (first[0], first[-1].partition(",")[0]) == ("c4", "evaluate --links as_run for the cost")
+    assert second[0] == "c0"
+
+
+def test_a_verdict_that_may_be_chance_is_so_in_every_table() -> None:
+    found = data()
+    channels = [{**found.graph["channels"][0], "name": f"c{at}"} for at in range(30)]
+    values = (-0.5, *[0.0] * 29)
+    ends = {"": 0.0, "_low": -0.1, "_high": 0.1}
+    rows = {f"ablation_zero{end}": tuple(value + by for value in values) for end, by in ends.items()}
+    graph = {**found.graph, "channels": channels}
+    text = page(run(data=replace(found, graph=graph, metrics=at_30(rows), messages={})))
+    told = [row for table in tables(text) for row in table if row[0] == "c0"]
+    assert len(told) > 1
+    assert all("misleads (may be chance)" in " ".join(row) for row in told)
+
+
+def scored(name: str, accuracy: float, own: float | None = None) -> ReportRun:
+    """A run with a channel that misleads, its score, and that over its own links."""
+    made = measured((-0.6, -0.5), (-0.4, -0.3))
+    scores = {"test_accuracy": accuracy} | ({} if own is None else {"test_accuracy_as_run": own})
+    series = {
+        ("headline", metric): Series(np.array([30]), np.array([[score, np.nan, 1]], np.float32))
+        for metric, score in scores.items()
+    }
+    logged = {
+        ("agent", metric): Series(np.array([30]), np.array([[np.nan, score]], np.float32))
+        for metric, score in scores.items()
+    }
+    found = some(made.data)
+    metrics = {**found.metrics, **series, **logged}
+    facts = {**made.facts, "variant": name}
+    return replace(made, name=name, facts=facts, data=replace(found, name=name, metrics=metrics))
+
+
+def test_the_run_that_lost_most_comes_first_and_scores_over_its_own_links_are_told() -> None:
+    text = page(scored("good", 0.96), scored("lossy", 0.95, 0.8), scored("poor", 0.9))
+    results, judged, *_ = tables(text)
+    assert results[0][-1] == "test accuracy, links as in the run"
+    assert [row[-1] for row in results[1:]] == ["–", "80.00 %", "–"]
+    assert [row[1] for row in judged[1:]] == ["lossy"] * 2 + ["poor"] * 2 + ["good"] * 2
+
+
 def test_a_channel_that_harms_has_what_to_try() -> None:
     """With its numbers, as in the tab."""
     found = data()

@@ -323,13 +323,7 @@ function noteOf(run, steps) {
   return run.catalog.sampled ? "TensorBoard keeps only some of the log entries. For all of them: --samples_per_plugin antiphon=0" : "";
 }
 
-/**
- * Put the app into an element.
- * @param {HTMLElement} root with a size of its own
- * @param {HttpSource|EmbeddedSource} source
- * @param {Object} [options] whole: the page is ours, keys work everywhere; theme; run
- * @returns {Remote} also as `root.antiphon`
- */
+/** Put the app into an element with a size of its own; options: whole (the page is ours, keys work everywhere), theme, run. Return its Remote, also as `root.antiphon`. */
 export function mount(root, source, options = {}) {
   root.antiphon = new ChannelsApp(root, source, options).remote();
   return root.antiphon;

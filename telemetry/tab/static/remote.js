@@ -2,10 +2,7 @@
 
 import { shownColour } from "./data/shown.js";
 
-/**
- * Return what can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside.
- * @param {Object} page model, layout, loading, ready (resolves when the page is filled for the first time), choose(kind, name, also), refresh(), theme()
- */
+/** Return what can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside. */
 export function remote({ model, layout, loading, ready, choose, refresh, theme }) {
   const { player, stages } = layout;
   const view = (side = 0) => stages[side].view;

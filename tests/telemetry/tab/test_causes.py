@@ -16,6 +16,7 @@ from antiphon.engine.warnings.advice import advice
 from antiphon.scenarios.scenario_warnings import typed_names
 from antiphon.telemetry import read_run
 from antiphon.telemetry.tab.judgements import judgements, run_sentences
+from antiphon.telemetry.tab.seeds import run_over_seeds
 from antiphon.telemetry.tab.verdict_series import opening_verdicts
 from antiphon.telemetry.verdicts import bounds
 from tests.kit.commands import Commands
@@ -167,6 +168,52 @@ def test_of_a_channel_that_harms_a_fault_downstream_is_named(
     write(tmp_path / "other", rows, document=graph(agents=agents, channels=channels))
     first, *_ = judgements(read_run(tmp_path / "other"))
     assert ((first.cause, first.fix) == downstream) == told
+
+
+def test_without_any_verdict_a_fault_and_what_lies_before_it_have_their_hint(tmp_path: Path) -> None:
+    """In each seed and over all: a cause that the run's settings name needs no measurement, and a poor signal before it has it as its own."""
+    predictor = {"kind": "linear", "context": ["label"], "scale": 1.0}
+    fast = ["its predictor's learning rate, 3, is far above its sender's", "a lower rate"]
+    agent, channel = graph()["agents"][0], graph()["channels"][0]
+    agents = [{**agent, "name": f"a{at}", "role": "agent" if at < 5 else "readout"} for at in range(6)]
+    channels = [
+        {**channel, "name": f"c{at}", "from": at, "to": at + 1, "predictor": predictor} for at in range(5)
+    ]
+    channels[3] = {**channels[3], "predictor": predictor | {"fast": fast}}
+    seeds = []
+    for seed in range(2):
+        entry = {"antiphon/channel/cosine": [0.5, 0.6, 0.02 + seed / 100, NAN, 0.4]}
+        write(tmp_path / f"s{seed}", {1: entry}, document=graph(agents=agents, channels=channels, seed=seed))
+        seeds.append(read_run(tmp_path / f"s{seed}"))
+    for run in (*seeds, run_over_seeds("all", seeds)):
+        found = judgements(run)
+        assert [(one.verdicts, one.named) for one in found] == [([], at == 3) for at in range(5)]
+        assert [one.fix for one in found] == ["", "", "a lower rate of c3", "a lower rate", ""]
+        assert found[2].cause.startswith("the gradient that it learns comes from downstream, where c3's")
+        assert run.catalogue()["verdicts"]["culprits"] == [(3, "learns too fast")]
+
+
+def test_what_a_broken_predictor_or_a_tiny_gain_is_worth_is_doubted(tmp_path: Path) -> None:
+    """A large prediction alone is not broken where its scale makes up for it, nor is a poor fit alone."""
+    signal = {"norm_ratio": [1000, 1000, 1, 1, 1], "r2": [-1e6, -1e6, -500, 0.5, 0.5]}
+    gains = interval("own_gain", [0.5, 0.5, 0.5, 0.001, 0.01], [0.1, 0.1, 0.1, 0.0005, 0.02])
+    worth = interval("value", [2.0, NAN, 0.5, 12.0, -3.0], [0.5, NAN, 0.2, 3.0, 0.5])
+    made = [{"name": name, "from": 0, "to": 0} for name in "abcde"]
+    entry = signal | gains | worth | {"loss_zero": [1.6] * 5}
+    advised(tmp_path / "one", entry, made)
+    found = judgements(read_run(tmp_path / "one" / "run"))
+    broken, tiny = "its predictor is broken", "gain unresolved or tiny"
+    assert [one.verdicts for one in found] == [
+        [f"helps ({broken})", "broken predictor"],
+        [f"better than none ({broken})", "broken predictor"],
+        ["helps"],
+        [f"helps ({tiny})"],
+        [f"harms ({tiny})"],
+    ]
+    assert [one.bad for one in found] == [True, True, False, False, False]
+    made[1] = {**made[1], "predictor": {"kind": "linear", "context": ["label"], "scale": 0.001}}
+    advised(tmp_path / "scaled", entry, made)
+    assert judgements(read_run(tmp_path / "scaled" / "run"))[1].verdicts == ["better than none"]
 
 
 def test_of_measures_of_as_many_channels_the_one_measured_last_says_which_step_is_told(

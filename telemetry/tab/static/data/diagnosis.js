@@ -14,14 +14,14 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
   const [sent, lost] = arrivalOf(run, channel).split(", ");
   const losses = lost ? [["messages", lost, sent]] : [];
-  if (!judged && !known.length) return { causes: [], rows: losses, more: [], ask: "" };
   const way = wayOf(run, channel);
-  const asked = causes.filter(({ flag, also, texts, of }) => (bad || also.some((name) => names.includes(name))) && (!flag || reasons & flag) && texts[of[channel] ?? 0]);
+  const asked = causes.filter(({ flag, also, always, texts, of }) => (bad || always || also.some((name) => names.includes(name))) && (!flag || reasons & flag) && texts[of[channel] ?? 0]);
   if (bad && (compared || asked.length > 1)) asked.pop(); // the last one stands where there is no other
   const told = asked.map(({ flag, texts, of }) => {
     const [says, fix] = texts[of[channel] ?? 0].map((clause) => filled(run, channel, step, clause));
     return { flag, says, fix };
-  });
+  }).filter(({ says }, at, all) => all.findIndex((one) => one.says === says) === at);
+  if (!judged && !known.length) return { causes: told, rows: losses, more: [], ask: "" };
   const rows = known.map((signal) => signalOf(run, signal, step));
   const [reached, ceiling] = ["true_cosine", "cosine_ceiling"].map((metric) => run.numberAt(metric, channel, step));
   if (reached.value + ceiling.value) rows.push([run.info("channel", "true_cosine").title, formatNumber(reached.value) + ofStep(reached.of, step), `at best ${formatNumber(ceiling.value)} from its message and context`]);

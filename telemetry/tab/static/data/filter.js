@@ -34,11 +34,7 @@ const ENDS = ["from", "to"];
 /** So many values that a run has are listed where none is near to what was asked. */
 const LISTED = 8;
 
-/**
- * Read what is asked for.
- * @param {string} text words that all must hold, e.g. `a00 coupling:decoupled value<0`; quotes keep blanks together
- * @returns {{tests: Object[], error: string}} error: one line on what is not understood in any run, or ""
- */
+/** Read what is asked for, words that all must hold (`a00 coupling:decoupled value<0`): its tests, and as `error` what is not understood in any run, or "". */
 export function parseFilter(text) {
   const tests = [];
   const words = text.match(/(?:[^\s"]|"[^"]*"?)+/g) ?? [];
@@ -64,14 +60,7 @@ export function filterMoves(tests) {
   return tests.some((test) => test.on === "metric" || test.on === "verdict");
 }
 
-/**
- * Find what is left of a run.
- * A test of channels leaves the agents at their ends, one of agents the channels they send or receive on; of names each leaves its own.
- * @param {Object[]} tests of parseFilter
- * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a metric at the step shown, of a verdict its `bit` too;
- *   null where there is none
- * @returns {{agent: Uint8Array, channel: Uint8Array, error: string}} error: one line on a word that the run has not, or ""
- */
+/** Find what is left of a run, by agent and channel, and as `error` a word that the run has not; `valuesOf` a test: {kind, values} at the step shown, of a verdict its `bit`; null: none. A test of channels leaves the agents at their ends, one of agents the channels they send or receive on; of names each leaves its own. */
 export function maskOf(run, tests, valuesOf) {
   const agent = new Uint8Array(run.agents.length).fill(1);
   const channel = new Uint8Array(run.channels.length).fill(1);

@@ -4,7 +4,7 @@ import { PLACE, capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagn
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { formatInterval, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, chanceIn, chanceOf, comparedScores, defaultMetric, energyAt, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
+import { ENERGY, chanceOf, comparedScores, defaultMetric, doubtIn, energyAt, faultsOf, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
 import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -14,8 +14,10 @@ const OWN_GAIN = "own_gain";
 const GAIN = ["loss_zero", "loss_true"];
 /** So many channels of a verdict are named. */
 const NAMED = 12;
+/** Messages mislead little by less than this part of the largest effect. */
+const LITTLE = 10;
 /** Verdicts that ask for the cause, and the same as a clause; worse than none asks where the true gradient loses less than no signal. */
-const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["against", "it points against the gradient"]];
+const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["broken", "its predictor is broken"], ["against", "it points against the gradient"]];
 
 /** The state of the page; knows nothing of elements. */
 export class Model {
@@ -55,8 +57,8 @@ export class Model {
     if (!runs.length) return;
     if (!this.#viewed) this.view = runs.some((one) => one.agents.length > MATRIX_FROM) ? "matrix" : "graph";
     for (const kind of ["channel", "agent"]) {
-      const there = (metric) => metricsOf(runs, kind).some((item) => item.metric === metric);
-      // What was chosen comes back with the next run that has it; a second run changes nothing.
+      const there = (metric) => (metric === this.#wished[kind] ? metricsOf(runs, kind).some((item) => item.metric === metric) : runs.every((one) => one.metrics(kind).includes(metric)));
+      // What was chosen comes back with the next run that has it; a second run changes it where it has no such number.
       const kept = [this.#wished[kind], side ? this.metric[kind] : ""].find(there);
       this.metric[kind] = kept ?? defaultMetric(runs, kind);
     }
@@ -105,8 +107,8 @@ export class Model {
   heading(side, step) {
     const [run, last] = [this.runs[side], this.steps([this.runs[side]]).at(-1)];
     const [found, other] = comparedScores(this.runs, step);
-    const [own, { words = [], measure }] = [side ? other : found, this.verdicts(side, step)];
-    const counts = words.filter(({ flags, count }) => count && flags[measure]).map(({ counted, one, count }) => `${count} ${(count === 1 && one) || counted}`);
+    const [own, { words = [] }] = [side ? other : found, this.verdicts(side, step)];
+    const counts = words.filter(({ count }) => count).map(({ counted, one, count }) => `${count} ${(count === 1 && one) || counted}`);
     const result = (found.title === other.title || found.scenario !== other.scenario) && own.title && `${own.title} ${formatResult(own)}`;
     return [run.name, result, counts.join(", "), last < step && `values of its last step, ${formatStep(last)}`].filter(Boolean).join(" · ");
   }
@@ -118,6 +120,7 @@ export class Model {
     return {
       run, step, playing,
       loading: this.#loads(run),
+      faults: faultsOf(run, this.#flags(run, step) ?? []),
       delays: this.#delays,
       metric: this.#metric(run, runs, "channel", step),
       ring: this.#metric(run, runs, "agent", step),
@@ -155,16 +158,18 @@ export class Model {
     const unresolved = Uint8Array.from(lower, (low, channel) => low <= 0 && upper[channel] >= 0);
     if (!measuresOf(run).some(({ metric }) => metric === name)) return { lower, upper, unresolved, signed: name === OWN_GAIN };
     const others = measuresOf(run).filter(({ metric, measured }) => measured && metric !== name);
-    const unsure = chanceIn(run, flags, name, at);
-    const words = Array.from(flags, (flag, channel) => this.#worse(run, name, flag, channel, at) ?? wordWith(unsure(channel), judgementOf(run, flag, name)) ?? this.#other(run, others, flag, channel, at));
-    const coloured = values.map((value, channel) => ((Number.isNaN(value) || words[channel]?.first) && words[channel]?.side ? (words[channel].side * high) / 2 : value));
-    return { lower, upper, unresolved: unresolved.map((open, channel) => open && !words[channel]?.first), signed: true, words, coloured };
+    const [unsure, { slight, broken }] = [doubtIn(run, flags, name, at), run.catalog.verdicts.doubts];
+    const found = Array.from(flags, (flag, channel) => this.#worse(run, name, flag, channel, at) ?? wordWith(unsure(channel), judgementOf(run, flag, name)) ?? this.#other(run, others, flag, channel, at));
+    const words = found.map((word, channel) => word && { ...word, little: Math.abs(values[channel]) < high / LITTLE, idle: [slight, broken].includes(word.chance) });
+    // A ratio of tiny numbers, or what a broken predictor does, has no colour.
+    const coloured = values.map((value, channel) => (words[channel]?.idle ? 0 : (Number.isNaN(value) || words[channel]?.first) && words[channel]?.side ? (words[channel].side * high) / 2 : value));
+    return { lower, upper, unresolved: unresolved.map((open, channel) => (open && !words[channel]?.first) || words[channel]?.idle), signed: true, words, coloured };
   }
 
   /** The verdict of value, where that is bad, on a channel that has another measure too: of worth, signals come `first`. */
   #worse(run, name, flag, channel, at) {
     const word = name !== "value" && measuresOf(run).some(({ metric, measured }) => metric === "value" && measured) ? judgementOf(run, flag, "value") : null;
-    if (!(word?.side < 0)) return undefined;
+    if (!(word?.side < 0) || flag & run.catalog.verdicts.doubts.slight_flag) return undefined;
     const by = word.beside ? OWN_GAIN : "value";
     return { ...word, first: true, beside: "value", told: () => `${run.info("channel", by).title} ${this.#number(run, by, channel, at)} ${word.one || word.name}` };
   }
@@ -248,8 +253,8 @@ export class Model {
     const run = this.runs[side];
     if (!run) return null;
     const { measures = [], words = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly } = run.catalog.verdicts ?? {};
-    const common = this.#common(step);
-    if (this.#loads(run)) return { loading: run.name, common };
+    const [common, { as_run }] = [this.#common(step), run.catalog.verdicts ?? {}];
+    if (this.#loads(run)) return { loading: run.name, common, as_run };
     const measure = this.measure(run, step);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
     const known = words.filter((word) => verdictBit(word, measure) && (!word.beside || word.beside === measure));
@@ -269,13 +274,13 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { name: run.name, common, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, quick, quickly, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
+    return { name: run.name, common, as_run, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, quick, quickly, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
   }
 
   /** The channels that a measure found bad at a step, with their words, the worst first. */
   #harmed(run, { metric, shown }) {
     const [flags, values] = [VERDICTS, ["channel", metric]].map((key) => run.peek(...key)).map((series) => (series && valuesAt(series, shown)) ?? []);
-    const unsure = chanceIn(run, flags, metric, shown);
+    const unsure = doubtIn(run, flags, metric, shown);
     const found = [...values.keys()].map((channel) => ({ name: run.nameOf("channel", channel), word: wordWith(unsure(channel), judgementOf(run, flags[channel], metric)), value: values[channel] }));
     return found.filter(({ word }) => word?.side < 0).sort((one, other) => Boolean(one.word.chance) - Boolean(other.word.chance) || Boolean(one.word.beside) - Boolean(other.word.beside) || one.value - other.value);
   }
@@ -328,7 +333,13 @@ export class Model {
   #worths(run, channel, step) {
     const [own, at] = [this.measure(run, step), (measure) => this.#measuredAt(run, measure, step)];
     const measured = measuresOf(run).filter((one) => one.measured).sort((one, other) => (other.metric === own) - (one.metric === own));
-    return measured.flatMap((measure) => [at(measure.metric), measure.shown].map((of) => ({ ...measure, of, word: of && wordOf(run, this.#flags(run, of)?.[channel], measure.metric) })).filter(({ word }) => word).slice(0, 1));
+    return measured.flatMap((measure) => [at(measure.metric), measure.shown].map((of) => ({ ...measure, of, word: of && this.#judged(run, measure.metric, channel, of) })).filter(({ word }) => word).slice(0, 1));
+  }
+
+  /** The verdict of a measure on a channel at a step, with its doubt. */
+  #judged(run, metric, channel, step) {
+    const flags = this.#flags(run, step);
+    return flags && wordWith(doubtIn(run, flags, metric, step)(channel), wordOf(run, flags[channel], metric));
   }
 
   /**
@@ -346,12 +357,12 @@ export class Model {
     const now = worths.filter(({ metric, of }) => of === this.#measuredAt(run, metric, step));
     const others = words.filter((word) => word.flags[""] & flags);
     const verdicts = [
-      ...worths.map((one) => ({ ...one.word, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}` })),
+      ...worths.map((one) => ({ ...one.word, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${one.word.chance && one.subject !== "signal" ? `, ${one.word.chance}` : ""}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}` })),
       ...others.map((word) => ({ ...word, text: word.one || word.name })),
     ];
     const evidence = [
-      ...worths.map(({ metric, title: by, word, of }) => [by, value(metric, of) + ofStep(of, step), word.name + this.#over(run, metric, of)]),
-      ...others.filter(({ beside }) => beside).map(({ one }) => [run.info("channel", OWN_GAIN).title, value(OWN_GAIN) + ofStep(run.numberAt(OWN_GAIN, channel, step).of, step), one]),
+      ...worths.map(({ metric, title: by, word, of }) => [by, value(metric, of) + ofStep(of, step), word.name + this.#over(run, metric, of) + (word.chance ? `, ${word.chance}` : "")]),
+      ...others.filter(({ beside }) => beside).map((word) => wordWith(doubtIn(run, this.#flags(run, step), "value", step)(channel), word)).map(({ one }) => [run.info("channel", OWN_GAIN).title, value(OWN_GAIN) + ofStep(run.numberAt(OWN_GAIN, channel, step).of, step), one]),
     ];
     const reasons = this.#flags(run, step, REASONS)?.[channel] ?? 0;
     const [none, best] = GAIN.map((metric) => run.numberAt(metric, channel, step).value);

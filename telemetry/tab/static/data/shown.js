@@ -176,27 +176,46 @@ export function resultText({ run, info, name, at, values, lower, upper, counts, 
   return text + (verdict ? ` ${chance ? one : verdict}` : "") + (mean && `, ${mean}`) + (seeds && ` (${seeds})`);
 }
 
-/** Whether a verdict is that messages mislead; it has a colour of its own, as a loss by ablation near 0 would be grey. */
+/** Whether a verdict is that messages mislead (1; by `little`: 2); it has a colour of its own, as a loss by ablation near 0 would be grey. */
 export function misleads(word) {
-  return word?.name === "misleads" && !word.chance;
+  return word?.name === "misleads" && !word.chance ? 1 + Boolean(word.little) : 0;
 }
 
-/** Return whether a measure's verdict on a channel may be chance: no more lie on that side of 0 than are expected to, or no seed finds it by itself. */
-export function chanceIn(run, flags, measure, step) {
+/** Return why a measure's verdict on a channel is doubted, "": it is not. Of a signal its predictor is broken, or its gain tiny; else no more lie on that side of 0 than by chance, or no seed finds it by itself. */
+export function doubtIn(run, flags, measure, step) {
+  const { chance: { most, unfound }, doubts } = run.catalog.verdicts;
   const words = Array.from(flags, (flag) => wordOf(run, flag, measure));
-  const most = run.catalog.verdicts.chance.most[words.filter(Boolean).length];
-  const few = [-1, 1].filter((side) => words.filter((word) => word?.side === side).length <= most);
-  return (channel) => Boolean(words[channel]?.side) && (few.includes(words[channel].side) || new RegExp(run.catalog.verdicts.chance.unfound).test(run.agreement(measure, channel, step)));
+  const few = [-1, 1].filter((side) => words.filter((word) => word?.side === side).length <= most[words.filter(Boolean).length]);
+  const broken = brokenBit(run);
+  return (channel) => {
+    const side = judgementOf(run, flags[channel], measure)?.side;
+    const of = (bit) => side && measure === "value" && flags[channel] & bit;
+    if (side > 0 && of(broken)) return doubts.broken;
+    if (of(doubts.slight_flag)) return doubts.slight;
+    return words[channel]?.side && (few.includes(side) || new RegExp(unfound).test(run.agreement(measure, channel, step))) ? doubts.chance : "";
+  };
 }
 
-/** Return a channel's word where it has one, with `chance` where it may be that. */
+/** Return a channel's word where it has one, with its doubt as `chance`. */
 export function wordWith(chance, word) {
-  return word && chance ? { ...word, one: `${word.one}, may be chance`, chance } : word;
+  return word && chance ? { ...word, one: `${word.one || word.name}, ${chance}`, chance } : word;
+}
+
+function brokenBit(run) {
+  return run.catalog.verdicts.words.find(({ name }) => name === "broken")?.flags[""] ?? 0;
+}
+
+/** Return the channels that are at fault by their settings, or by their flags broken, each with what it is in a few words; none where most are: that is said of the run. */
+export function faultsOf(run, flags) {
+  const { culprits = [] } = run.catalog.verdicts ?? {};
+  const broken = [...flags.keys()].filter((channel) => flags[channel] & brokenBit(run)).map((channel) => [channel, "broken predictor"]);
+  const found = new Map([...broken, ...culprits]);
+  return new Map([...culprits, ...broken].filter(() => 2 * found.size < run.channels.length).map(([channel]) => [channel, found.get(channel)]));
 }
 
 /** Return which of the colours of its scale an item's number of a metric (`metricAt`) is shown in; -1: it has none. */
 export function shownLevel({ scale, low, high, values, coloured = values, words }, index) {
-  return misleads(words?.[index]) ? LEVELS : levelOf(scale, coloured?.[index] ?? NaN, low, high);
+  return misleads(words?.[index]) ? LEVELS - 1 + misleads(words[index]) : levelOf(scale, coloured?.[index] ?? NaN, low, high);
 }
 
 /** Return that colour. */

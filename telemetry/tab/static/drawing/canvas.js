@@ -27,11 +27,7 @@ export function strokeLine(pen, x0, y0, x1, y1) {
   pen.stroke();
 }
 
-/**
- * Listen to the pointer over a canvas that can be dragged and zoomed; places are in px from its corner.
- * @param {HTMLCanvasElement} canvas
- * @param {Object} on hover(x, y), leave(), click(x, y, shift), twice(x, y), drag(across, down) since the last call, zoom(factor, x, y)
- */
+/** Listen to the pointer over a canvas, in px from its corner, `on` hover(x, y), leave(), click(x, y, shift), twice(x, y), drag(across, down) since the last call, zoom(factor, x, y). */
 export function listenToPointer(canvas, on) {
   let last = null;
   let dragged = false;

@@ -19,12 +19,8 @@ const CHART_LINES = { light: ["#0b61a4", "#c2570c", "#7b8794"], dark: ["#6cb6f5"
 const CHART_DASHES = [undefined, [6, 3], [2, 3]];
 
 /**
- * Draw lines over steps into a host element.
- * A line: {name, steps, values, low, high, ground, colour}; `low` and `high` make a band around it; `ground` puts it into the
- * background (grey), else the first line is the first run's and the second the second run's, unless they have colours. NaN
- * and null are gaps.
- * @param {Object} options title, says, caution, lines, positive (as of the metric), step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
- * @returns {{setStep: function(number), setData: function(Array), resize: function(), destroy: function(), node: HTMLElement}}
+ * Draw lines over steps into a host element; options: title, says, caution, lines, positive (as of the metric), step (shown), onStep(step), theme, metric, span() → [first, last] step.
+ * A line: {name, steps, values, low, high (a band), ground (grey, behind), colour}; the first is the first run's, the second the second's. NaN and null are gaps.
  */
 export function lineChart(host, options) {
   const chart = new LineChart(options);

@@ -17,14 +17,14 @@ const THEMES = {
   light: {
     paper: "#ffffff", surface: "#f5f7f9", raised: "#ffffff", ink: "#1b2733", muted: "#56636f", faint: "#8793a0",
     line: "#dde3e8", accent: "#2457a6", accentInk: "#ffffff", none: "#d3d9df", warn: "#7a4b00", warnPaper: "#fff6e3",
-    gain: "#2f6db5", harm: "#c46816", misleads: "#6b1050", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
+    gain: "#2f6db5", harm: "#c46816", misleads: "#6b1050", misleadsLittle: "#b794ac", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
     roles: { agent: "#e6ecf2", readout: "#2b3a48", frozen: "#ffffff", other: "#f1e9dc" },
     roleInks: { agent: "#1b2733", readout: "#ffffff", frozen: "#56636f", other: "#1b2733" },
   },
   dark: {
     paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
     line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#55616d", warn: "#f2c877", warnPaper: "#33290f",
-    gain: "#548ecd", harm: "#de913c", misleads: "#d670e0", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
+    gain: "#548ecd", harm: "#de913c", misleads: "#d670e0", misleadsLittle: "#7d5283", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
     roles: { agent: "#465462", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
     roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
   },
@@ -45,11 +45,7 @@ const PALETTES = new Map();
 const ALIKE = 0.1;
 const LOG = " log ";
 
-/**
- * Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place on it too.
- * @param {string} scale
- * @param {number} bend the scale is linear within this part of its range (1 / bend) around zero, or around its lower end
- */
+/** Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place too. It is linear within 1 / `bend` of its range around zero, or around its lower end. */
 export function warped(scale, bend) {
   return scale + LOG + bend;
 }
@@ -121,9 +117,10 @@ export function paletteOf(scale, theme = "light") {
   return PALETTES.get(key);
 }
 
-/** Return the colour of a level of a scale (`levelOf`): of no number, and beyond all that of what misleads. */
+/** Return the colour of a level of a scale (`levelOf`): of no number, and beyond all those of what misleads, much and a little. */
 export function levelColour(scale, level, theme) {
-  return level < 0 ? themeColours(theme).none : paletteOf(scale, theme)[level] ?? themeColours(theme).misleads;
+  const { none, misleads, misleadsLittle } = themeColours(theme);
+  return level < 0 ? none : paletteOf(scale, theme)[level] ?? (level > LEVELS ? misleadsLittle : misleads);
 }
 
 /** Return the colours of the page. */

@@ -132,7 +132,7 @@ class ScatterPlot {
         if (spot) spots.push(spot);
       }
       if (spots.length < 2) continue;
-      const [across, down] = [0, 1].map((axis) => scatterMedian(spots.map((spot) => spot[axis])));
+      const [across, down] = [0, 1].map((axis) => spots.map((spot) => spot[axis]).sort((one, other) => one - other)[spots.length >> 1]);
       const [x, y] = SCATTER_AROUND.map(([right, below]) => [across + right, down + below]).find(free) ?? [across, down];
       taken.push([x, y]);
       pen.strokeStyle = colours.paper;
@@ -188,9 +188,4 @@ function scatterRange(points, axis) {
   const [low, high] = extremesOf([0, ...points.filter((_, at) => at % 2 === axis)]);
   const air = 0.05 * (high - low) || 1;
   return [low - air, high + air];
-}
-
-function scatterMedian(numbers) {
-  numbers.sort((a, b) => a - b);
-  return numbers[numbers.length >> 1];
 }

@@ -43,15 +43,7 @@ export function networkOf({ about: { network, observes } = {} }) {
   return network ? network + (observes && observes !== "nothing" ? ` of ${observes}` : "") : "";
 }
 
-/**
- * Choose the labels to write.
- * @param {Object} shape of the graph
- * @param {{zoom: number, left: number, top: number}} view
- * @param {Object[]} texts of textsOf, each with the px that its name (`wide`) and its widest line (`widest`) take
- * @param {Object[]} kept boxes of other texts and buttons on the stage, as [left, top, right, bottom] in px
- * @param {Uint8Array|null} bright agents that are not dimmed: they are named first; null: all are alike
- * @returns {Object[]} agent, text, x, y (in the graph's px), inside its disc or not, whether a detail, align of the text
- */
+/** Choose the labels to write of texts (textsOf, with the px that a name takes, `wide`, and its widest line), clear of the boxes that are `kept`; agents that are `bright` first. Return agent, text, x, y (in the graph's px), inside its disc or not, whether a detail, align. */
 export function labelsFor(shape, view, texts, kept, bright) {
   const { places, radius, grown } = shape;
   const { zoom } = view;

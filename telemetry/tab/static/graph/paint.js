@@ -25,8 +25,8 @@ const LEVEL_LEFT = 14;
 const DASHED_FROM = 7;
 
 const LOSSY = DASHES.length - 1;
-/** Of no number, of a scale, and of what misleads. */
-const COLOURS = LEVELS + 2;
+/** Of no number, of a scale, and of what misleads, much and a little. */
+const COLOURS = LEVELS + 3;
 const STYLES = WIDTHS.length * DASHES.length;
 /** Of all texts on the stage. */
 export const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
@@ -63,12 +63,7 @@ export class GraphStyles {
     this.dimming = false;
   }
 
-  /**
-   * Sort all items into batches.
-   * @param {Object} data metric of the channels (values, scale, low, high; by channel unresolved: hollow), ring of the agents, width (energies: values,
-   *   high) or null, delays that occur in the runs shown
-   * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
-   */
+  /** Sort all items into batches, by data (metric, ring, width, delays) and by whether an item is `lit`, not dimmed; null: nothing is dimmed. */
   update({ metric, ring, width, delays }, lit) {
     if (delays !== this.delays) {
       this.delays = delays;
@@ -106,7 +101,7 @@ export class GraphStyles {
 }
 
 /** Levels of a diverging scale in the order in which they are drawn: no metric first, what stands out last. */
-const OUTWARDS = [-1, ...[...Array(LEVELS).keys()].sort((one, other) => Math.abs(2 * one + 1 - LEVELS) - Math.abs(2 * other + 1 - LEVELS)), LEVELS];
+const OUTWARDS = [-1, LEVELS + 1, ...[...Array(LEVELS).keys()].sort((one, other) => Math.abs(2 * one + 1 - LEVELS) - Math.abs(2 * other + 1 - LEVELS)), LEVELS];
 const RANKS = OUTWARDS.map((_, at) => OUTWARDS.indexOf(at - 1));
 
 /** Draw a scene: shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking, parts. The pen's transform is set here. */

@@ -3,8 +3,8 @@
 import { el, placeTip } from "../drawing/dom.js";
 import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
 import { formatCount, formatNumber } from "../drawing/format.js";
-import { misleads, resultText } from "../data/shown.js";
-import { LEVELS, levelOf, paletteOf } from "../drawing/colours.js";
+import { misleads, resultText, shownLevel } from "../data/shown.js";
+import { levelOf, paletteOf } from "../drawing/colours.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
 import { growthOf } from "../graph/shape.js";
@@ -227,9 +227,9 @@ export class MatrixView {
     const numbers = coloured ? matrixMeans(this.cells, coloured, this.context.matches).means : means;
     const all = (holds) => Uint8Array.from(this.cells.list, ({ channels }) => channels.every(holds));
     const [hollow, misled] = [all((channel) => unresolved?.[channel]), all((channel) => misleads(words?.[channel]))];
-    const levels = Int16Array.from(numbers, (value, cell) => (misled[cell] ? LEVELS : levelOf(scale, value, low, high)));
+    const levels = Int16Array.from(numbers, (value, cell) => (misled[cell] ? shownLevel(this.data.metric, this.cells.list[cell].channels[0]) : levelOf(scale, value, low, high)));
     const weights = Float32Array.from(shown, (found) => (found ? 1 : 0.16));
-    matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, [...paletteOf(scale, theme), colours.misleads], colours);
+    matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, [...paletteOf(scale, theme), colours.misleads, colours.misleadsLittle], colours);
   }
 
   listen() {

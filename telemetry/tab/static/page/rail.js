@@ -111,7 +111,8 @@ export class Rail {
     const [alone, both] = [true, false].map((only) => every.filter(({ first, second, count }) => (!count && (first === "none" || second === "none")) === only).map(({ name, first, second, count, names, more }) => `${count ? name.replaceAll("_", " ") : name}: ${first} | ${second}${count ? ` (${count > APART ? count : names.join(", ")}${more ? `; ${more} more` : ""})` : ""}`));
     const [{ step, metric: shown }] = data;
     const { metric, rows: differences, says } = apartIn(runs, step, shown.name);
-    const most = differences.filter(({ by }) => by).sort((one, other) => other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
+    const changed = new Set(every.filter(({ count }) => 2 * count < differences.length).flatMap(({ names }) => names));
+    const most = differences.filter(({ by, name }) => by || changed.has(name)).sort((one, other) => changed.has(other.name) - changed.has(one.name) || other.apart - one.apart || Math.abs(other.by) - Math.abs(one.by));
     const heading = (text) => el("h2", { class: "ap-heading", text });
     const said = (text) => el("p", { class: "ap-says", dir: "auto", text });
     const lines = (every.length ? both : ["none that is known; antiphon diff compares the whole scenarios"]).map(said);

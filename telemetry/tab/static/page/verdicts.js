@@ -1,6 +1,6 @@
 // The strip of verdicts: how many channels matter, harm, whose signals are against the gradient, are stale or silent. Each is a filter; what is not measured says how.
 
-import { clear, el, setText, stepLink } from "../drawing/dom.js";
+import { clear, el, stepLink } from "../drawing/dom.js";
 import { formatCount, formatStep } from "../drawing/format.js";
 import { capital, reasonOf } from "../data/diagnosis.js";
 import { chanceOf } from "../data/shown.js";
@@ -29,7 +29,7 @@ export class VerdictStrip {
    * the steps between the run's own measurements if none was made yet, and `due` whether one is being made.
    */
   update(found, chosen) {
-    setText(this.common, found?.common.join(". "));
+    this.#say(found?.common.join(". ") ?? "", found?.as_run);
     const state = JSON.stringify([found, chosen]);
     if (state === this.#drawn || (found?.loading && found.loading === this.#name)) return;
     this.#drawn = state;
@@ -52,6 +52,15 @@ export class VerdictStrip {
     clear(this.node).append(...worth, ...told, el("span", { class: "ap-strip-gap" }), ...group(others, found.total, []).flatMap((chip, place) => [chip, ...this.#worst(others[place], found.total)]));
     this.node.querySelector("details")?.toggleAttribute("open", open);
     if (focused) this.node.querySelector(`[data-verdict="${focused}"]`)?.focus();
+  }
+
+  /** Say what holds of the run, the command that is advised as a whole, to be copied. */
+  #say(text, command) {
+    const advice = "evaluate --links as_run";
+    if (this.common.textContent === (command ? text.replaceAll(advice, command) : text)) return;
+    this.common.hidden = !text;
+    const parts = command ? text.split(advice) : [text];
+    clear(this.common).append(...parts.flatMap((part, at) => (at ? [el("code", { text: command }), part] : [part])));
   }
 
   /** Links to the channels of a bad verdict, the worst first; of signals against the gradient how many are expected by chance: those of intervals on one side. */
@@ -111,7 +120,7 @@ export class VerdictStrip {
     const among = words.filter(({ beside, count }) => beside && count).map(({ name, count }) => `${count.toLocaleString("en-US")} ${name}`).join(", ");
     // A number of too few seeds is no undefined one.
     const [seeds] = /^\d+ of \d+ seeds/.exec(reasons.at(-1)) ?? [];
-    const none = `${seeds ? `no interval, measured of ${seeds}` : "undefined"} at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})`;
+    const none = `${seeds ? `no interval over seeds, each is defined in at most ${seeds}` : "undefined"} at step ${formatStep(at)} (${left.length} of ${formatCount(total, "channel")})`;
     const head = el("summary", { class: "ap-chip", testid: "missing", title: reasons.join("\n"), text: (left.length < total ? `${left.length.toLocaleString("en-US")} without a result` : none) + (among && ` (${among})`) });
     return [...chips, ...found, el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...[how, ...lists, el("p", { class: "ap-muted", text: says })].filter(Boolean))), ...whole];
   }

@@ -32,20 +32,24 @@ export class Extremes {
     const ranked = metric.values ? rankingOf(metric, mask) : [];
     // What was asked for is listed without numbers too.
     const found = ranked.length || !mask ? ranked : [...mask.keys()].filter((item) => mask[item]);
-    // What is not resolved has no place in an order, unless it was asked for.
-    const unresolved = (item) => Boolean(metric.signed && !mask && metric.unresolved[item]);
+    // What is not resolved has no place in an order, unless it was asked for, nor has a single one of several seeds.
+    const single = (item) => run.seeds.length && metric.signed && !Number.isNaN(metric.values[item]) && Number.isNaN(metric.lower[item]);
+    const unresolved = (item) => Boolean(metric.signed && !mask && (metric.unresolved[item] || single(item)));
     const open = ranked.filter(unresolved).length;
     this.node.hidden = !found.length || (ranked.length > 1 && metric.values[found[0]] === metric.values[found.at(-1)]);
     // Of a signed metric nothing below 0 is good, nothing above it bad; what is resolved stands first, by its value before by own gain.
     const { coloured = metric.values, signed } = metric;
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
     const place = (item, { first, beside, chance } = metric.words?.[item] ?? {}) => (first ? 0 : chance || (signed && metric.unresolved[item]) ? 3 : beside ? 2 : 1);
-    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item)).sort((one, other) => place(one) - place(other)));
-    const none = signed && !mask && open && open < ranked.length && !(bad.length && good.length) ? `, none surely ${bad.length ? "above" : "below"} 0` : "";
     const mean = metric.counts ? run.meanOf(Math.max(...metric.counts)) : "";
+    const measured = metric.lower || mean;
+    // What is at fault is the first of the worst, before its victims, and none of the best.
+    const faults = metric.info.good && measured && !mask && found.length ? data.faults : new Map();
+    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item) && !faults.has(item)).sort((one, other) => place(one) - place(other)));
+    const none = signed && !mask && open && open < ranked.length && !(bad.length && good.length) ? `, none surely ${bad.length ? "above" : "below"} 0` : "";
+    bad.unshift(...faults.keys());
     const of = mean ? `, ${mean}` : ofStep(metric.at, data.step) || " now";
     const order = (items) => (signed && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
-    const measured = metric.lower || mean;
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [[mask ? "Found" : "Channel", found]];
@@ -64,14 +68,17 @@ export class Extremes {
     swatch.style.background = shownColour(metric, index, theme);
     const title = unresolved ? `${name}: its interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
-    const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: resultText({ ...metric, counts: null }, index) })];
+    const [text, fault] = [resultText({ ...metric, counts: null }, index), this.#shown[0].faults.get(index)];
+    const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: fault ? `${text}, ${fault}` : text })];
     return el("li", {}, el("button", props, swatch, ...texts));
   }
 }
 
-/** The channels that have a number, or a verdict of the measure without one, worst first; of a metric without a direction lowest first. */
-function rankingOf({ values: numbers, coloured: values = numbers, info, name, words }, mask) {
+/** The channels that have a number, or a verdict of the measure without one, worst first, of value by its gain in loss where all have one; of a metric without a direction lowest first. */
+function rankingOf({ run, at, values: numbers, coloured: values = numbers, info, name, words }, mask) {
   const own = (item) => !Number.isNaN(numbers[item]) || words?.[item]?.first || words?.[item]?.beside === name;
   const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && own(item) && (!mask || mask[item]));
-  return known.sort((one, other) => badnessOf(info, values[other]) - badnessOf(info, values[one]) || one - other);
+  const gains = name === "value" ? values.map((_, item) => run.numberAt("own_gain", item, at).value) : values;
+  const by = known.some((item) => Number.isNaN(gains[item])) ? values : gains;
+  return known.sort((one, other) => badnessOf(info, by[other]) - badnessOf(info, by[one]) || one - other);
 }

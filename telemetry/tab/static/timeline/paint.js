@@ -20,13 +20,7 @@ export function timelineColours(colours, theme) {
   return { ...colours, tick: categoryColour(0, theme), end: categoryColour(1, theme) };
 }
 
-/**
- * Draw rows, the names at their left, and the numbers of the steps above.
- * @param {CanvasRenderingContext2D} pen
- * @param {Object} look timeline, rows (those in sight), width, height, gutter, unit (px per step), left, top (scrolled by),
- *   pointed {row, step} | null
- * @param {Object} colours see timelineColours
- */
+/** Draw rows, the names at their left, and the numbers of the steps above; look: timeline, rows in sight, width, height, gutter, unit (px per step), left, top (scrolled by), pointed {row, step} or null. */
 export function timelinePaint(pen, look, colours) {
   timelineEpisodes(pen, look, colours);
   for (const row of look.rows) (row.kind === "agent" ? timelineAgent : timelineChannel)(pen, look, row, colours);
