@@ -774,7 +774,7 @@ def _worth(worth: Worth | None, *, named: bool = True) -> str:
     value, low, high = (f"{end:.3g}".replace("-", "−") for end in (worth.value, worth.low, worth.high))
     interval = f" [{low}, {high}]" if math.isfinite(worth.low) else ""
     verdict, seeds = worth.verdict if named else "", f"({worth.seeds})" if worth.seeds else ""
-    doubt = f"({worth.doubt})" if named and worth.doubt else ""
+    doubt = f"({worth.doubt})" if worth.doubt and (named or worth.verdict is None) else ""
     return " ".join(filter(None, [value + interval, verdict, doubt, seeds]))
 
 

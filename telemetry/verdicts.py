@@ -31,8 +31,8 @@ Verdict: TypeAlias = Literal[
     "matters",
     "misleads",
     "unresolved",
-    "broken",
     "against",
+    "broken",
     "stale",
     "silent",
     "shut",
@@ -120,6 +120,13 @@ VERDICTS: dict[Verdict, Definition] = {
     "matters": Definition("matter", "Its messages: the whole 95 % interval lies above 0.", "matters", 1),
     "misleads": Definition("mislead", "Its messages: the whole 95 % interval lies below 0.", "misleads", -1),
     "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
+    "against": Definition(
+        "against the gradient",
+        "Its learning signal points against the gradient that it predicts: the 95 % interval of its parameter cosine (over batches) or of "
+        "its cosine (over the newest log entries that cover all steps of an example) lies below 0.",
+        "against the gradient",
+        -1,
+    ),
     "broken": Definition(
         "with a broken predictor",
         f"Its learning signal has nothing to do with the gradient that it predicts: over the newest log entries it is at least {_ABSURD:g} times as "
@@ -127,13 +134,6 @@ VERDICTS: dict[Verdict, Definition] = {
             "-", "−"
         ),
         "broken predictor",
-        -1,
-    ),
-    "against": Definition(
-        "against the gradient",
-        "Its learning signal points against the gradient that it predicts: the 95 % interval of its parameter cosine (over batches) or of "
-        "its cosine (over the newest log entries that cover all steps of an example) lies below 0.",
-        "against the gradient",
         -1,
     ),
     "stale": Definition(

@@ -25,9 +25,11 @@ from antiphon.telemetry.tab.tags import LOST_SIGNALS, MEAN, REASONS
 from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
 from antiphon.telemetry.tab.verdict_series import derived_series
 from antiphon.telemetry.verdicts import (
+    DOUBTS,
     FLAGS,
     MEANS,
     MEASURES,
+    SLIGHT,
     UNFOUND,
     VERDICTS,
     Measure,
@@ -111,7 +113,7 @@ def judgements(data: RunData) -> list[Judgement]:
     for index, channel in enumerate(channels):
         channel_flags = int(flags[index])
         channel_worths = {
-            measure: _doubted(results[index], channel_flags, chance[measure])
+            measure: _doubted(measure, results[index], channel_flags, chance[measure])
             for measure, results in worths.items()
             if np.isfinite(results[index].value)
         }
@@ -178,10 +180,11 @@ def _by_chance(results: Collection[Worth]) -> set[Verdict]:
     }
 
 
-def _doubted(result: Worth, flags: int, chance: Collection[Verdict]) -> Worth:
-    """Return a result with why its verdict is doubted; `chance`: verdicts that no more channels have than by chance."""
+def _doubted(measure: Measure, result: Worth, flags: int, chance: Collection[Verdict]) -> Worth:
+    """Return a result with why its verdict is doubted, or a value of one of several seeds; `chance`: verdicts that no more channels have than by
+    chance."""
     if result.verdict is None:
-        return result
+        return result._replace(doubt=DOUBTS["slight"] if measure == "value" and flags & SLIGHT else "")
     by_chance = result.verdict in chance or re.search(UNFOUND, result.seeds) is not None
     return result._replace(doubt=doubt(flags, result.verdict, by_chance=by_chance))
 

@@ -193,6 +193,20 @@ def test_without_any_verdict_a_fault_and_what_lies_before_it_have_their_hint(tmp
         assert run.catalogue()["verdicts"]["culprits"] == [(3, "learns too fast")]
 
 
+def test_the_cost_of_losses_over_seeds_says_of_which_seed_it_is(tmp_path: Path) -> None:
+    """Where only some were evaluated over their own links."""
+    made = [{**graph()["channels"][0], "name": name, "from": 0, "to": 0, "drop": 0.9} for name in "ab"]
+    seeds = []
+    for seed in range(2):
+        rows = {"antiphon/channel/age": [1.0, 1.0], "antiphon/agent/test_accuracy": [0.9]}
+        rows |= {} if seed else {"antiphon/agent/test_accuracy_as_run": [0.5]}
+        agents = [{**graph("a")["agents"][0], "role": "readout"}]
+        write(tmp_path / f"s{seed}", {1: rows}, document=graph(agents=agents, channels=made, seed=seed))
+        seeds.append(read_run(tmp_path / f"s{seed}"))
+    told, *_ = run_sentences(run_over_seeds("all", seeds))
+    assert "(test accuracy over the run's links 50 % (s0 alone), over perfect ones 90 %)" in told
+
+
 def test_what_a_broken_predictor_or_a_tiny_gain_is_worth_is_doubted(tmp_path: Path) -> None:
     """A large prediction alone is not broken where its scale makes up for it, nor is a poor fit alone."""
     signal = {"norm_ratio": [1000, 1000, 1, 1, 1], "r2": [-1e6, -1e6, -500, 0.5, 0.5]}

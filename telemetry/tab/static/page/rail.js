@@ -51,7 +51,7 @@ class MetricCard {
     const mean = metric.counts ? runs[0].meanOf(Math.max(...metric.counts)) : "";
     const late = (metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`) + (mean && `, ${mean}`);
     const alike = new Set(there).size === 1 ? `${there.length > 1 ? ", all" : ":"} ${formatNumber(there[0])}` : "";
-    const besides = metric.words?.filter((word) => word?.beside && word.side).map(({ counted, first }) => (first ? " Coloured by their signals: " : " Coloured without one: ") + counted) ?? [];
+    const besides = metric.words?.filter((word) => word?.beside && word.side && !word.idle).map(({ counted, first }) => (first ? " Coloured by their signals: " : " Coloured without one: ") + counted) ?? [];
     const heads = [...new Set(besides)].map((word) => word.replace(/: /, `: ${besides.filter((one) => one === word).length} `));
     const instead = heads.map((word, at) => (at && heads[at - 1].split(":")[0] === word.split(":")[0] ? `, ${word.split(": ")[1]}` : `${at ? "." : ""}${word}`)).join("") + (heads.length ? "." : "");
     setText(this.#as, metric.name && (there.length ? `Values of ${there.length.toLocaleString("en-US")} of ${formatCount(metric.values.length, this.kind)}${late}${alike}.` : metric.series ? "No values at this step." : "loading…") + instead + (metric.instead ? ` ${metric.instead}` : ""));

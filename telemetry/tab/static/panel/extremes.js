@@ -49,7 +49,7 @@ export class Extremes {
     const none = signed && !mask && open && open < ranked.length && !(bad.length && good.length) ? `, none surely ${bad.length ? "above" : "below"} 0` : "";
     bad.unshift(...faults.keys());
     const of = mean ? `, ${mean}` : ofStep(metric.at, data.step) || " now";
-    const order = (items) => (signed && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
+    const order = (all, items = all.filter((item) => !faults.has(item))) => (signed && items.length && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [[mask ? "Found" : "Channel", found]];
