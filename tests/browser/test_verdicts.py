@@ -1371,7 +1371,7 @@ def test_what_misleads_has_a_colour_of_its_own(opened: Opened, theme: str) -> No
     """Neither grey, as what is not measured, nor one of the scale; in graph, matrix, lists, legend, chips and the panel alike."""
     little = interval("ablation_zero", [-0.01, 0.5, *[0.0] * 6, NAN], [0.005, *[0.1] * 8])
     faint = opened(data({20: LOGGED | little})).colours()[0]
-    small = interval("ablation_zero", [-0.1, 0.5, *[0.0] * 6, NAN], [0.05, *[0.1] * 8])
+    small = interval("ablation_zero", [-0.2, 0.5, *[0.0] * 6, NAN], [0.05, *[0.1] * 8])
     tab = opened(data({20: LOGGED | small}))
     if theme == "light":
         assert min(faint) > min(tab.colours()[0]) + 60, "a small effect is no loud one"

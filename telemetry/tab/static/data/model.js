@@ -15,7 +15,7 @@ const GAIN = ["loss_zero", "loss_true"];
 /** So many channels of a verdict are named. */
 const NAMED = 12;
 /** Messages mislead little by less than this part of the largest effect. */
-const LITTLE = 10;
+const LITTLE = 5;
 /** Verdicts that ask for the cause, and the same as a clause; worse than none asks where the true gradient loses less than no signal. */
 const BAD = [["harms", "it harms"], ["worse", "it is worse than none"], ["broken", "its predictor is broken"], ["against", "it points against the gradient"]];
 
