@@ -567,11 +567,7 @@ def verdicts_document(
         "common": _common(graph, measures),
         "if_poor": hints_if_poor(graph),
         "if_poor_flag": FAST_IF_POOR.flag,
-        "chance": _chance(len(graph["channels"])),
-        "doubts": {**DOUBTS, "slight_flag": SLIGHT},
-        "culprits": [*culprits(graph).items()],
-        "as_run": measuring_command(path, graph, ["--links", "as_run"]) if path and lossy else "",
-        "lost": lost_signals_text(graph),
+        **_faults(graph, path if lossy else ""),
         "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),
         "ways": ways(graph),
@@ -592,6 +588,17 @@ def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> 
             if measure.get("links", "").startswith(_UNLIKE)
         ),
     ]
+
+
+def _faults(graph: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return what is doubted and what is at fault; `path`: the directory of a run that loses messages; empty: of others."""
+    return {
+        "chance": _chance(len(graph["channels"])),
+        "doubts": {**DOUBTS, "slight_flag": SLIGHT},
+        "culprits": [*culprits(graph).items()],
+        "as_run": measuring_command(path, graph, ["--links", "as_run"]) if path else "",
+        "lost": lost_signals_text(graph),
+    }
 
 
 def _chance(channels: int) -> dict[str, Any]:
