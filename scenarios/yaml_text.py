@@ -364,7 +364,7 @@ def read_file(path: FilePath) -> str:
     """
     try:
         status = path.stat()
-        problem = _no_document(status)
+        problem = _no_document(path, status)
         if problem is None:
             return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -382,9 +382,11 @@ def _beside(path: FilePath) -> str:
     return suggest_file(path, files) or "; give the path of a file"
 
 
-def _no_document(status: os.stat_result) -> str | None:
+def _no_document(path: FilePath, status: os.stat_result) -> str | None:
     """Return why a file is not opened; None: it is."""
     if stat.S_ISDIR(status.st_mode):
+        if (path / "run.json").is_file():
+            return "is a run; Simulation.resume continues it, Simulation.load opens it, its scenario.yaml begins a new one"
         return "is a folder, neither a file nor a run (a run directory holds run.json)"
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file; copy its content into one"

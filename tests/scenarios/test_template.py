@@ -241,6 +241,8 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"scenario: caf\xe9\n")
     (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "some/run").mkdir(parents=True)
+    (tmp_path / "some/run/run.json").write_text("{}", encoding="utf-8")
     (tmp_path / "file").write_text("scenario: 3\n", encoding="utf-8")
     path = tmp_path / "mine.txt"
     path.write_text(TEXT, encoding="utf-8")
@@ -256,6 +258,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "some/where": "some/where: no such file; give the path of a file",
         "gymnasium/A-v1": "gymnasium/A-v1 is an environment, not a scenario; name it in one: env: {id: gymnasium/A-v1}",
         "latin.yaml": "latin.yaml: not a text file in UTF-8; save it as one",
+        "some/run": "some/run: is a run; Simulation.resume continues it, Simulation.load opens it, its scenario.yaml begins a new one",
         "folder.yaml": "folder.yaml: is a folder, neither a file nor a run (a run directory holds run.json)",
         "file": "file:1: scenario: a name is a word, not 3; put it in quotes",
         "file/x.yaml": "file/x.yaml: cannot be read (Not a directory)",
