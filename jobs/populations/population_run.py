@@ -344,8 +344,7 @@ class PopulationRun(Observer):
     ) -> tuple[list[Outcome], list[Entry], str | None]:
         """Train a share of the members of a group in a process of its own; the one with the first share writes the lineage."""
         self._meeting, self._writes = meeting, share[0] == members[0]
-        if self._writes:
-            self._begin(self.scheduler.start)
+        self._begin(self.scheduler.start)
         try:
             jobs_of_share = [self.scheduler.jobs[member] for member in share]
             jobs_of_group = [self.scheduler.jobs[member] for member in members]
@@ -457,6 +456,8 @@ class PopulationRun(Observer):
     def _begin(self, step: int) -> None:
         """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
         self.lineage = [entry for entry in self.lineage if entry.step < step or step == self.until]
+        if not self._writes:
+            return
         self._write()
         for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
             path.unlink()

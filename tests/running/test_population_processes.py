@@ -250,3 +250,13 @@ def test_processes_on_ray_are_those_of_this_machine(here: Path, cli: Commands) -
         cli(f"run it.yaml --logdir runs --jobs 2 --name {name}{' --ray' * (name == 'ray')}")
     texts = [(here / "runs" / name / "lineage.csv").read_text() for name in ("local", "ray")]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.long
+def test_the_scores_at_which_a_population_paused_are_dropped_as_it_goes_on(here: Path, cli: Commands) -> None:
+    text = "population: it\nscenario: digits-mlp\nmembers: 2\nsteps: 6\nset: {depth: 2, width: 4, batch: 4}\n"
+    (here / "it.yaml").write_text(text + "vary: {lr: [0.001, 0.01]}\nselect: {every: 4}\n", encoding="utf-8")
+    cli("run it.yaml --logdir . --jobs 2 --name whole")
+    cli("run it.yaml --logdir . --jobs 2 --name paused --until 5")
+    cli("resume paused")
+    assert (here / "paused/lineage.csv").read_text() == (here / "whole/lineage.csv").read_text()
