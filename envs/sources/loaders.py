@@ -101,10 +101,8 @@ class LoaderSource(ShownSource):
         self._begun: dict[int, int] = {}
         """The turn of the newest pass of each data set, by its `id`: one that is its own iterator has one reader at a time."""
         self.counts = Counts(loaders.values())
-        self.first_counts = self.counts.values()
-        """Of unread loaders: what is read of them here, to know their form, counts for no run."""
         _sources.add(self)
-        with self.counts.unchanged():
+        with self.counts.of(Reader()):  # what is read to know their form counts for no run
             self._examine(loaders, names, options)
 
     def _examine(
@@ -213,10 +211,9 @@ class LoaderSource(ShownSource):
     ) -> Iterator[Columns]:
         """Yield the checked, non-empty batches of an epoch; DataError if one differs in form from the first."""
         root, kind = seed_for(seed, "loader", split, str(epoch)), type(loader).__name__
-        reader = reader or Reader(self.first_counts)
-        self.counts.lend(reader)
+        reader = reader or Reader()
         randomness = self._randomness[split].epoch(root, epoch)
-        with reading(f"from_loader: {split}", kind), randomness.active(root):
+        with self.counts.of(reader), reading(f"from_loader: {split}", kind), randomness.active(root):
             iterator = iter(loader)
         stream = loader.dataset if isinstance(loader, DataLoader) and not loader.num_workers else None
         begun = self._begun[id(stream)] = next(_turns)
@@ -227,8 +224,8 @@ class LoaderSource(ShownSource):
                 source._begun.get(id(stream), -1) for source in _sources
             )
             require(mine, where, f"{lost}; return a new iterator there, or set num_workers=1")
-            self.counts.lend(reader)
-            with reading(where, kind), randomness.active(seed_for(root, str(number))):
+            seed = seed_for(root, str(number))
+            with self.counts.of(reader), reading(where, kind), randomness.active(seed):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
             if batch is None:
                 return
@@ -322,7 +319,7 @@ class LoaderStream(SeededEnv):
         self._batches: Iterator[Columns] | None = None
         self._epoch = self._taken = 0
         """The present epoch, and the number of batches taken from it."""
-        self._counts: Mapping[str, int | float] = source.first_counts
+        self._counts: Mapping[str, int | float] = {}
         """The loader's counts at the beginning of the epoch."""
         self._rows, self._rest = Columns(), Columns()
         """The examples shown, and the remaining examples of the newest batch."""
@@ -332,7 +329,7 @@ class LoaderStream(SeededEnv):
         """Start the first epoch of a seed, or without a seed continue with the next examples."""
         if seed is not None:
             self._epoch, self._taken, self._batches, self._rest = 0, 0, None, Columns()
-            self._counts = self._source.first_counts
+            self._counts = {}
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, Any]:
@@ -350,7 +347,7 @@ class LoaderStream(SeededEnv):
         """Load a position; the loader is iterated up to it at the next batch, with a warning if its batches differ."""
         self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         self._epoch, self._taken, self._batches = int(state["epoch"]), int(state["taken"]), None
-        self._counts = state.get("counts", self._source.first_counts)
+        self._counts = state.get("counts", {})
         self._rows, self._rest = (
             Columns({name: column.cpu() for name, column in state[key].items()}) for key in ("rows", "rest")
         )

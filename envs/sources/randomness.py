@@ -25,7 +25,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -206,16 +206,17 @@ class EpochRandomness:
 
 @dataclass(eq=False)
 class Reader:
-    """One that iterates a loader: a run's environment, or an evaluation."""
+    """One that iterates a loader: a run's environment, an evaluation, or what determines the loader's form."""
 
-    counts: Mapping[str, int | float]
-    """Those that it has left, or begins with, while another one iterates the same loader."""
+    counts: Mapping[str, int | float] = field(default_factory=dict)
+    """Those that it has left, or begins with, while another one iterates the same loader; without one it begins as all do."""
 
 
 class Counts:
-    """Numbers in attributes of a user's loaders, samplers and data sets, which reading may change, such as a count of iterations.
+    """Numbers in attributes of a user's loaders, samplers and data sets that reading changes, such as a count of iterations.
 
-    Objects of installed packages are left alone: they may read ahead, and count that. So are iterators, which do not begin anew.
+    What reading has never changed is a setting, which its owner may change at any time, for all who read. Objects of installed
+    packages are left alone: they may read ahead, and count that. So are iterators, which do not begin anew.
 
     Args:
         loaders: Of all splits, which may hold the same data set; the one for training is the first.
@@ -228,44 +229,52 @@ class Counts:
             obj for obj in reached.values() if hasattr(obj, "__dict__") and _is_of_user(type(obj))
         ]
         self._reader: Reader | None = None
+        self._first: dict[str, int | float | None] = {}
+        """By object and attribute the numbers that reading has changed, as they were before; None: its class's counted."""
 
     def values(self) -> dict[str, int | float]:
-        """Return the present numbers, by object and attribute."""
+        """Return the present counts, by object and attribute."""
+        return {path: value for path, value in self._numbers().items() if path in self._first}
+
+    def _numbers(self) -> dict[str, int | float]:
         return {
-            f"{place}.{name}": value
+            f"{place}.{name}": number
             for place, obj in enumerate(self._objects)
             for name, value in vars(obj).items()
-            if type(value) in (bool, int, float)
+            if type(number := value.item() if isinstance(value, np.number) else value) in (bool, int, float)
         }
 
-    def set(self, values: Mapping[str, int | float]) -> None:
-        """Set numbers that `values` returned, of these or equal objects; where it has none, its class's counts."""
-        present = self.values()
-        for path in {**present, **values}:
+    def _set(self, counts: Mapping[str, int | float]) -> None:
+        """Set counts that `values` returned, of these or equal objects; others are as they were before all reading."""
+        present = self._numbers()
+        for path in counts:
+            self._first.setdefault(path, present.get(path))
+        for path, first in self._first.items():
             place, _, name = path.partition(".")
             obj = self._objects[int(place)] if int(place) < len(self._objects) else None
-            if path in present and path not in values and hasattr(type(obj), name):
-                delattr(obj, name)
-            elif present.get(path) != values.get(path, present.get(path)) and hasattr(obj, name):
-                vars(obj)[name] = values[path]
-
-    def lend(self, reader: Reader) -> None:
-        """Set the numbers of the one that reads now, and keep those of the one before."""
-        if self._reader is reader:
-            return
-        if self._reader is not None:
-            self._reader.counts = self.values()
-        self._reader = reader
-        self.set(reader.counts)
+            value = counts.get(path, first)
+            if value is None:
+                vars(obj).pop(name, None)
+            elif present.get(path) != value and hasattr(obj, name):
+                kind: Any = type(getattr(obj, name))
+                vars(obj)[name] = kind(value) if issubclass(kind, np.number) else value
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Set the numbers back at the end."""
-        before = self.values()
+    def of(self, reader: Reader) -> Iterator[None]:
+        """Read with the counts of a reader, and keep those of the one before."""
+        if self._reader is not reader:
+            if self._reader is not None:
+                self._reader.counts = self.values()
+            self._reader = reader
+            self._set(reader.counts)
+        before = self._numbers()
         try:
             yield
         finally:
-            self.set(before)
+            now = self._numbers()
+            for path in {**before, **now}:
+                if before.get(path) != now.get(path):
+                    self._first.setdefault(path, before.get(path))
 
 
 def _is_of_user(kind: type) -> bool:

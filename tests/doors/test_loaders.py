@@ -340,16 +340,58 @@ class Longer(IterableDataset[Any]):
 class Louder(TensorDataset):
     """Adds the number of examples that it has shown."""
 
-    shown = 0
+    shown: int | np.int64 = 0
 
     def __getitem__(self, index: int) -> Any:
         self.shown += 1
         return (self.tensors[0][index] + self.shown,)
 
 
+class OfNumpy(Louder):
+    """Counts with a number of numpy."""
+
+    def __init__(self, *tensors: torch.Tensor) -> None:
+        super().__init__(*tensors)
+        self.shown = np.int64(0)
+
+    def __getitem__(self, index: int) -> Any:
+        assert isinstance(self.shown, np.int64)
+        return super().__getitem__(index)
+
+
+class Shifted(TensorDataset):
+    """Adds a number that its owner sets, and that reading leaves as it is."""
+
+    def __init__(self, *tensors: torch.Tensor, shift: int = 0) -> None:
+        super().__init__(*tensors)
+        self.shift = shift
+
+    def __getitem__(self, index: int) -> Any:
+        return (self.tensors[0][index] + self.shift,)
+
+
+def test_what_a_data_set_does_not_count_is_its_owners() -> None:
+    """As in a plain loop: between runs, after an evaluation, and where a run is resumed with another one."""
+    dataset = Shifted(*DATA.tensors)
+    source = envs.from_loader(DataLoader(dataset, BATCH), ("x",), test=DataLoader(dataset, BATCH))
+    for dataset.shift in (100, 200):
+        env = source.make(batch=BATCH)
+        assert int(env.reset(seed=0)[0]["x"][0]) == dataset.shift
+    next(env.batches("test", BATCH))
+    dataset.shift = 300
+    assert int(env.step(None)[0]["x"][0]) == 310
+    assert int(next(env.batches("test", BATCH))["x"][0]) == 300
+    changed = DataLoader(Shifted(*DATA.tensors, shift=400), BATCH)
+    resumed = envs.from_loader(changed, ("x",)).make(batch=BATCH)
+    resumed.load_state_dict(env.state_dict())
+    with pytest.warns(UserWarning, match="returns other batches than when the state was saved"):
+        assert int(resumed.step(None)[0]["x"][0]) == 420
+
+
 COUNTING: dict[str, tuple[Callable[[], Any], list[int]]] = {
     "epochs": (lambda: DataLoader(Longer(), BATCH), [0, 0, 10, 0, 10, 20]),
     "examples": (lambda: DataLoader(Louder(*DATA.tensors), BATCH), [1, 21, 41, 61, 41, 61]),
+    "of_numpy": (lambda: DataLoader(OfNumpy(*DATA.tensors), BATCH), [1, 21, 41, 61, 41, 61]),
 }
 
 

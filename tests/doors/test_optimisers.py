@@ -611,6 +611,32 @@ def test_an_optimiser_of_other_parameters_is_refused(env: Any) -> None:
         antiphon.Simulation(scenario_of(env, spec))
 
 
+class OfCopies(torch.optim.SGD):
+    """Takes its steps with copies in float64, and writes these into what it is given."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        self.given = list(params)
+        super().__init__([p.detach().double() for p in self.given], lr=lr)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for p, exact in zip(self.given, self.param_groups[0]["params"], strict=True):
+            exact.grad = None if p.grad is None else p.grad.double()
+        super().step()
+        for p, exact in zip(self.given, self.param_groups[0]["params"], strict=True):
+            p.copy_(exact)
+
+
+def test_an_optimiser_may_keep_copies_of_the_parameters(env: Any) -> None:
+    trained, network = [], nn.Linear(6, 3)
+    for kind in (OfCopies, torch.optim.SGD):
+        with antiphon.Simulation(scenario_of(env, {"kind": kind, "lr": 0.05}, network)) as run:
+            run.run(steps=4, progress=False)
+            trained.append([p.clone() for p in run.agents["a"].parameters.values()])
+    for exact, plain in zip(*trained, strict=True):
+        torch.testing.assert_close(exact, plain, rtol=0, atol=1e-6)
+
+
 class Encoder(nn.Linear):
     """A network that is stacked, with a parameter that it never uses."""
 

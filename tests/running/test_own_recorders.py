@@ -104,6 +104,14 @@ def test_a_method_by_an_earlier_name_which_nothing_would_call_is_refused() -> No
         class World(TorchVectorEnv):
             figure_names = ("difficulty",)
 
+    class OfBoth(Recorder):  # written for versions before and after
+        def metrics(self, step: int, rows: object) -> None:
+            """Write metrics."""
+
+        figures = metrics
+
+    assert OfBoth.figures is OfBoth.metrics
+
 
 def test_metrics_are_read_by_the_name_of_earlier_scripts() -> None:
     with Simulation("two-timescales") as simulation:
