@@ -62,7 +62,7 @@ class ExplicitDocument:
                     sections |= _sections(name, body.pop(name))
         problems.raise_any()
         if (graph := body.pop("graph", None)) is not None:
-            return cls._generated(document, body, graph, sections)
+            return cls._generated(document, values, body, graph, sections)
         refuse_what_is_too_large(body)
         for path in sections:
             raise UnknownKey(path, "is for a generated graph, and there is no `graph`; add one")
@@ -70,7 +70,12 @@ class ExplicitDocument:
 
     @classmethod
     def _generated(
-        cls, document: Document, body: dict[str, Any], graph: Any, sections: Mapping[DocumentPath, Any]
+        cls,
+        document: Document,
+        values: Mapping[str, Any],
+        body: dict[str, Any],
+        graph: Any,
+        sections: Mapping[DocumentPath, Any],
     ) -> Self:
         try:
             spec = GraphSpec.model_validate(graph)
@@ -87,7 +92,9 @@ class ExplicitDocument:
             )
         if split not in sections and isinstance(spec.split, int) and not uses_parameters(unfilled):
             raise DocumentError(("graph", "split"), "has no effect without channel.split; give it")
-        _refuse_unnamed_signals(spec, document.data, (body, *sections.values()))
+        of_words = {name for name, value in values.items() if not isinstance(value, int | float)}
+        if not uses_parameters(document.data, of_words):  # one may name the signal in another variant
+            _refuse_unnamed_signals(spec, document.data, (body, *sections.values()))
         refuse_what_is_too_large(body, spec)
         try:
             generated = generate(spec, sections)

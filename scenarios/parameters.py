@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
@@ -189,9 +189,9 @@ def unused_parameters(body: Mapping[str, Any], parameters: Collection[str]) -> I
             yield DocumentError(("parameters", name), f"is used nowhere; {fix}")
 
 
-def uses_parameters(value: Any) -> bool:
-    """Return whether a part of a document refers to parameters."""
-    return next(_references(value), None) is not None
+def uses_parameters(value: Any, names: Container[str] | None = None) -> bool:
+    """Return whether a part of a document refers to parameters, or to one of these."""
+    return any(names is None or name in names for name in _references(value))
 
 
 def _references(value: Any) -> Iterator[str]:

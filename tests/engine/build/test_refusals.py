@@ -224,6 +224,11 @@ REFUSED: dict[str, Making] = {
     "agents.m.objective.normalise: differs from agent 'l'": tied({"kind": "a2c", "normalise": "none"}, PPO),
     "agents.m.objective.period: differs from agent 'l'": tied({"kind": "q"}, {"kind": "q", "period": 7}),
     "agents.m.objective.mask: differs from agent 'l'": tied(PPO, {**PPO, "mask": "view"}),
+    "agents.m.objective.mask: differs from agent 'l', with": pair(
+        actor({**PPO, "mask": "view"}, acts="left", share="g", observes=["view", "place"]),
+        actor({**PPO, "mask": "view"}, acts="right", share="g", observes=["place", "view"]),
+        spaces.Dict({"left": ONE, "right": ONE}),
+    ),
     "agents.b.fan_in: differs from agent 'a'": tied_readers(agent={"fan_in": Halves}),
     "agents.b.share: its ports have other norms than agent 'a'": tied_readers(channel={"norm": "none"}),
 }

@@ -265,6 +265,9 @@ def test_a_study_that_is_overwritten_is_scored_anew(here: Path, cli: Commands) -
     for width in (8, 4):
         document = DOCUMENT.replace("steps: 30", "steps: 4").replace("width: 8", f"width: {width}")
         (here / "toy.yaml").write_text(document + "evaluate: as_run\n")
+        if results:
+            half = here / "s/locked-lr-0.01-s0/.result.json.0123abcd.tmp"  # of a process that was killed
+            half.write_text("{")
         results.append(cli.json(words, "--exist overwrite")["lines"])
     fresh = cli.json(words.replace("--logdir s", "--logdir fresh"))["lines"]
     values = [[line["values"] for line in lines] for lines in (*results, fresh)]

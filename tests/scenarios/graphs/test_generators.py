@@ -266,3 +266,21 @@ def test_refused(graph: dict[str, Any], sections: dict[str, Any], line: str) -> 
     with pytest.raises(ScenarioError) as caught:
         made(graph, **sections)
     assert str(caught.value).startswith(f"scenario:{line}")
+
+
+def test_a_signal_of_the_split_may_be_named_by_a_parameter_alone() -> None:
+    """Each variant uses one of the signals that the split is about."""
+    document = {
+        "scenario": "x",
+        "parameters": {"given": {"choices": ["label", "onehot"], "default": "label"}},
+        "env": {"id": "x"},
+        "graph": {**CHAIN, "split": {"label": "adjacent", "onehot": "adjacent"}},
+        "agent": {"first": {"observes": ["image"]}, "readout": {"objective": OBJECTIVE}},
+        "channel": {"gradient": {"context": ["$given"]}},
+    }
+    template = Template.from_yaml(write(document))
+    for given in ("label", "onehot"):
+        contexts = [
+            c.gradient.context for c in template.resolve(None, {"given": given}).channels if c.gradient
+        ]
+        assert (given,) in contexts
