@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, write_error
-from antiphon.base.files import display_path, fitting, remove_temporary
+from antiphon.base.files import display_path, fitting
 from antiphon.base.manifests import read_checked
 from antiphon.base.problems import DocumentError
 from antiphon.jobs.processes import Here, Processes, calls_as_completed
@@ -168,7 +168,6 @@ class Study:
             for path in runs:
                 locks.enter_context(DirectoryLock(path))
             for path in runs:
-                remove_temporary(path)  # of a process that was killed
                 if beside := files_beside(path):  # no new run begins beside them
                     raise RunError(
                         f"{path}: holds {beside[0]}, which is not removed; remove it, or choose another logdir"

@@ -284,3 +284,15 @@ def test_a_signal_of_the_split_may_be_named_by_a_parameter_alone() -> None:
             c.gradient.context for c in template.resolve(None, {"given": given}).channels if c.gradient
         ]
         assert (given,) in contexts
+
+
+def test_a_number_of_the_split_may_be_a_parameter_without_a_section_for_its_channel() -> None:
+    """As where a variant has no channel of its own there."""
+    document = {
+        "scenario": "x",
+        "parameters": {"at": {"min": 1, "default": 2}},
+        "env": {"id": "x"},
+        "graph": {**CHAIN, "split": "$at"},
+        "agent": {"first": {"observes": ["image"]}, "readout": {"objective": OBJECTIVE}},
+    }
+    assert len(Template.from_yaml(write(document)).resolve().channels) == 2
