@@ -335,6 +335,15 @@ def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> Non
     assert facts(tmp_path / "run")["reason"] == "not today"
 
 
+def test_what_was_best_at_the_step_of_a_change_stays(curve: None, tmp_path: Path) -> None:
+    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy"}}
+    with Simulation(scene(steps=8, **keep), logdir=tmp_path / "run") as simulation:
+        simulation.run()
+        simulation.set("*.learning_rate", 0.5)
+    assert facts(tmp_path / "run")["best"]["step"] == 8
+    assert (tmp_path / "run/checkpoints/best").exists()
+
+
 @pytest.mark.parametrize("reason", [5, None, "", ValueError("too slow")])
 def test_a_reason_to_stop_is_in_words(reason: Any) -> None:
     """Else run.json would be one that cannot be read again, or the run would go on."""

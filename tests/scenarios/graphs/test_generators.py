@@ -270,7 +270,7 @@ def test_refused(graph: dict[str, Any], sections: dict[str, Any], line: str) -> 
 
 def test_a_signal_of_the_split_may_be_named_by_a_parameter_alone() -> None:
     """Each variant uses one of the signals that the split is about."""
-    document = {
+    document: dict[str, Any] = {
         "scenario": "x",
         "parameters": {"given": {"choices": ["label", "onehot"], "default": "label"}},
         "env": {"id": "x"},
@@ -284,6 +284,13 @@ def test_a_signal_of_the_split_may_be_named_by_a_parameter_alone() -> None:
             c.gradient.context for c in template.resolve(None, {"given": given}).channels if c.gradient
         ]
         assert (given,) in contexts
+
+    document["parameters"] = {"depth": {"min": 2, "default": 3}}  # which names no signal
+    document |= {"channel": {}, "graph": {**CHAIN, "agents": "$depth"} | {"split": {"onehot": "adjacent"}}}
+    with pytest.raises(
+        ScenarioError, match=r"graph\.split\.onehot: nothing in the scenario uses this signal"
+    ):
+        Template.from_yaml(write(document)).resolve()
 
 
 def test_a_number_of_the_split_may_be_a_parameter_without_a_section_for_its_channel() -> None:
