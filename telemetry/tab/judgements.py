@@ -165,7 +165,10 @@ def lost_of(data: RunData) -> list[str]:
     if not np.isfinite(numbers[0]):
         return []
     texts = [
-        f"{value:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−") for value, low, high in numbers.reshape(2, 3)
+        f"{value:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−")
+        for value, low, high in (numbers.round(4) + 0.0).reshape(
+            2, 3
+        )  # rounding alone is no number, nor is −0
     ]
     return [lost_signals_text(data.graph).format(cosine=texts[0], r2=texts[1])]
 

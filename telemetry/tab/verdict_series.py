@@ -145,7 +145,8 @@ def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
     """Return the medians of a run's learning signals at the steps at which these do not follow the returned gradients, nan at others.
 
     They do not where the median cosine is below `FOLLOWS` and its interval has 0 or ends below `FOLLOWS`: by intervals of single channels, a
-    few of many seem to follow by chance.
+    few of many seem to follow by chance. Nothing is said once they have followed, resolved from 0: as a loss nears its least, what returns is
+    mostly noise, and hardly anything follows it.
 
     Args:
         cosines: Median cosines, half of their intervals, and of how many they are, [entries, 3].
@@ -162,7 +163,8 @@ def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
         middle, half = rows[:, :1], rows[:, 1:2]
         ends.append(np.hstack([middle, np.maximum(middle - half, least), np.minimum(middle + half, 1.0)]))
     middle, low, high = ends[0].T
-    holds = (middle < FOLLOWS) & ((low <= 0) | (high < FOLLOWS))
+    followed = np.logical_or.accumulate((middle >= FOLLOWS) & (low > 0))
+    holds = (middle < FOLLOWS) & ((low <= 0) | (high < FOLLOWS)) & ~followed
     return Series(cosines.steps, np.where(holds[:, None], np.hstack(ends), np.nan).astype(np.float32))
 
 

@@ -209,6 +209,10 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
         "R² −3 [−3, −3]"
     )
     assert told("one", lost[0]) == []
+    # they have followed: near the least loss little does
+    assert told("before", *([[0.5, 0.6, 0.55]] * 3), *lost, *lost) == []
+    (sentence,) = told("rounded", *([1e-8, 0.5, -0.4] for _ in range(4)))
+    assert "cosine 0 [0, 0]" in sentence
     write(
         tmp_path / "single",
         {step: {"antiphon/channel/cosine": row} for step, row in enumerate(lost, 2)},
