@@ -17,7 +17,7 @@ from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.couplings import Unlocked
+from antiphon.comms.couplings import Coupling, Unlocked
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.channel_specs import CouplingSpec
@@ -119,7 +119,9 @@ def _point_of(kind: Any) -> str:
         line = f"is not registered; '{near}' is an extension point: give a kind of it, with point='{near}'"
     else:
         meant = "" if near is None else f"did you mean '{near}'? Else "
-        line = f"is not registered; {meant}give point=, such as point='gradient'"
+        crosses = isinstance(kind, type) and issubclass(kind, Coupling)
+        example = "point='coupling'" if crosses else "point=, such as point='gradient'"
+        line = f"is not registered; {meant}give {example}"
     raise ScenarioError(f"check: {name_of(kind)} {line}")
 
 

@@ -47,7 +47,7 @@ def in_one_line(text: str) -> str:
     if len(text) > _LONGEST_LINE:
         fix = text[-_LONGEST_FIX:].partition("; ")[2]
         # With its semicolon, by which it is found again where a longer line is made of this one.
-        end = f"; {fix}" if len(fix) > _END_OF_LINE else f" {text[-_END_OF_LINE:]}"
+        end = f"; {fix}" if len(fix) > _END_OF_LINE else f" {_from_a_word(text[-_END_OF_LINE:])}"
         text = f"{_whole_words(text[: _LONGEST_LINE - len(end) - 1])} …{end}"
     if text.isprintable():
         return text
@@ -63,6 +63,12 @@ def _whole_words(text: str) -> str:
     """Return the beginning of a line without the word in which it is cut; one that is hardly shorter than the line stays."""
     before, space, word = text.rpartition(" ")
     return before.rstrip(",;: ") if space and len(word) < _LONGEST_WORD else text[:-1]
+
+
+def _from_a_word(text: str) -> str:
+    """Return the end of a line without the rest of the word in which it is cut; a word of its own length stays."""
+    cut, space, after = text.partition(" ")
+    return after if space and len(cut) < _LONGEST_WORD else text
 
 
 class AntiphonError(Exception):

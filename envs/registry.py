@@ -445,6 +445,9 @@ def _in_rows(
             env = layer(env)
         return env
 
+    for member in ("observation_space", "action_space"):
+        line = f"'{name}' has no {member}; set it in its __init__"
+        require(hasattr(first, member), "env.id", line, ScenarioError)
     with making(name, "let every call make the same spaces"):
         if "workers" in keys:
             count = keys["workers"]

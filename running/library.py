@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -57,8 +58,12 @@ def template_of_document(document: StudySpec | PopulationSpec) -> Template | Pyt
     """Return the template of the scenario that a study or population names.
 
     Raises:
-        ScenarioError: There is none; the line has the place in the document.
+        ScenarioError: There is none, or it is `MODULE:FUNCTION`; the line has the place in the document.
     """
+    if re.fullmatch(r"[\w.]+:\w+", document.scenario):
+        call = "study" if isinstance(document, StudySpec) else "population"
+        line = f"{document.scenario!r} is a function, which no file names; pass it in Python: antiphon.{call}({document.scenario.partition(':')[2]}, …)"
+        raise document.located(DocumentError(("scenario",), line))
     try:
         return template_named(document.scenario)
     except DocumentError:  # of the scenario's own file

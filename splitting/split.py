@@ -449,9 +449,8 @@ def _target(goal: ObjectiveSpec, description: Description) -> Signal:
     if signal is None:
         kind = goal.target in Catalogue("objective")
         fix = f"; write {{'kind': '{goal.target}', 'target': …}}" if kind else ""
-        raise ScenarioError(
-            f"objective: no signal '{goal.target}'{fix or suggest(goal.target, description.signals)}"
-        )
+        fix = fix or suggest(goal.target, description.signals, listed="name the target, objective=…, of")
+        raise ScenarioError(f"objective: no signal '{goal.target}'{fix}")
     return signal
 
 

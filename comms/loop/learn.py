@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.problems import show_value
 from antiphon.comms.backward_requests import Gradients, Injection, backward, constant, gradients_of
 from antiphon.comms.loop.channel_problems import ChannelProblems
 from antiphon.comms.loop.gradients import add_gradients
@@ -203,8 +204,12 @@ def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
     if objective is None:
         return
     if not isinstance(objective, Tensor) or not objective.is_floating_point():
-        found_type = str(objective.dtype) if isinstance(objective, Tensor) else type(objective).__name__
-        raise ScenarioError(f"learn: the objective is {found_type}; pass a tensor of floats, or None")
+        found = (
+            f"is {objective.dtype}"
+            if isinstance(objective, Tensor)
+            else f"is no tensor: {show_value(objective)}"
+        )
+        raise ScenarioError(f"learn: the objective {found}; pass a tensor of floats, or None")
     if not objective.requires_grad and not torch.is_grad_enabled():
         raise ScenarioError(
             "learn: the objective was computed under torch.no_grad() and has no gradient; compute it outside"

@@ -20,7 +20,7 @@ from antiphon.base.call_errors import users_place
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Problems
-from antiphon.envs.adaptors.spaces import ActionSpace, leaves
+from antiphon.envs.adaptors.spaces import ActionSpace, leaves, signal_name
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
@@ -115,10 +115,22 @@ class Adaptor(TorchVectorEnv):
             if not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
                 interface, check = self.interface
                 fix = f"it does not return what its spaces and {interface} say: {check} names it"
-                line += f"; {self.signatures if self.signatures and _OLD.search(words) else fix}"
+                fix = self.signatures if self.signatures and _OLD.search(words) else self._cast(words) or fix
+                line += f"; {fix}"
             elif not _raised_in(error).startswith("gymnasium.") and (users := users_place(error)):
                 line += f" ({users[1]})"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
+
+    def _cast(self, words: str) -> str:
+        """Return what to write where an observation is of another type than its space says; empty: the words say something else."""
+        space, found = getattr(self._worlds[0], "single_observation_space", None), _CAST.search(words)
+        if space is None or found is None:
+            return ""
+        parts = leaves(space).items()
+        names = [f"'{signal_name(path)}'" for path, leaf in parts if str(leaf.dtype) == found[2]]
+        return (
+            f"return {' and '.join(names)} as {found[2]}, or declare {found[1]} in its space" if names else ""
+        )
 
     @contextmanager
     def _calling(self, call: str) -> Iterator[None]:
@@ -186,6 +198,8 @@ class Adaptor(TorchVectorEnv):
 
 _MISFITS = AttributeError, KeyError, TypeError, ValueError
 """Errors of what reads the values that an environment returns."""
+_CAST = re.compile(r"Cannot cast array data from dtype\('(\w+)'\) to dtype\('(\w+)'\)")
+"""What numpy says where values do not fit the type of the array in which they are gathered."""
 _OLD = re.compile(r"values to unpack|as info, which is no dict|unexpected keyword argument '(seed|options)'")
 """Messages that a call of an earlier interface, such as Gym's, leads to."""
 _AROUND = "gymnasium.vector.", "gymnasium.wrappers.", "antiphon.envs.adaptors."
@@ -193,11 +207,13 @@ _AROUND = "gymnasium.vector.", "gymnasium.wrappers.", "antiphon.envs.adaptors."
 
 
 def _raised_in(error: BaseException) -> str:
-    """Return the name of the module that raised an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    """Return the name of the module that raised an error, or that called numpy, which did."""
+    trace, found = error.__traceback__, ""
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__", ""))
+        found = found if found and name.startswith("numpy.") else name
         trace = trace.tb_next
-    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return found
 
 
 def _wordless(error: BaseException) -> str:

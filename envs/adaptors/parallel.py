@@ -213,6 +213,8 @@ class ParallelAdaptor(Adaptor):
         if turn_based:
             self.interface = "PettingZoo's interface of turns", "api_test(env) of pettingzoo.test"
         agents = self._agents = tuple(first.possible_agents)
+        empty = f"'{name}': possible_agents is empty; name in it all agents that may take part"
+        require(len(agents) > 0, "env", empty, ScenarioError)
         twice = f"{name}: possible_agents has one name for two agents; give each its own"
         require(len({str(agent) for agent in agents}) == len(agents), "env", twice, ScenarioError)
         shown, chosen = ({agent: _space(name, first, kind, agent) for agent in agents} for kind in _SPACES)

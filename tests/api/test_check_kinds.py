@@ -388,6 +388,8 @@ def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
 def test_a_kind_without_a_point_is_refused() -> None:
     with pytest.raises(ScenarioError, match="check: Random is not registered; give point="):
         check(Random)
+    with pytest.raises(ScenarioError, match=r"check: Mine is not registered; give point='coupling'$"):
+        check(type("Mine", (antiphon.comms.Coupling,), {}))
     with pytest.raises(ScenarioError, match="check: conf is not registered; did you mean 'conv'"):
         check("conf")
     with pytest.raises(

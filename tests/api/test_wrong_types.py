@@ -55,3 +55,8 @@ def test_an_argument_of_another_type_is_refused_in_one_line(line: str) -> None:
         WRONG[line](run)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_of_the_package_is_told_the_nearest() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'splt'; did you mean 'split'\?$"):
+        antiphon.splt  # noqa: B018

@@ -37,6 +37,7 @@ def test_a_long_line_and_a_long_list_are_cut_between_words() -> None:
     head, _, end = line.partition(" …")
     assert {word.strip(",;") for word in head.split()[1:]} == {"environment-name"}
     assert end.endswith("; take another")
+    assert {word.strip(",;") for word in end.split()} == {"environment-name", "", "take", "another"}
     names = [f"antiphon/{word}-v0" for word in ("Copy", "Digits", "Keys", "Pole")] + ["x" * 90, "y" * 90]
     assert suggest("zzz", names, longest=40).endswith("-v0, …")
     assert len(suggest("zzz", names, longest=40)) < 60

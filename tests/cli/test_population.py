@@ -308,6 +308,11 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         ("members: 3", "members: 100000", "members: must be at most 10000, not 100000"),
         ("scenario: digits-mlp", "", "mine.yaml:2: scenario: is missing; name the scenario"),
         ("digits-mlp", "digit-mlp", "mine.yaml:3: scenario: no scenario 'digit-mlp'; did you mean"),
+        (
+            "digits-mlp",
+            "train:build",
+            "mine.yaml:3: scenario: 'train:build' is a function, which no file names; pass it in Python: antiphon.population(build, …)",
+        ),
         ("digits-mlp", "pole", "pole: is a population, not a scenario; antiphon run trains it"),
     ]:
         file.write_text(POPULATION.replace(old, new), encoding="utf-8")

@@ -414,7 +414,7 @@ def test_what_a_loop_does_wrong_is_one_line() -> None:
             None,
             nn.Linear(2, 2),  # type: ignore[arg-type]
         ),
-        "learn: the objective is float; pass a tensor": lambda: comms.learn(0.5, []),  # type: ignore[arg-type]
+        "learn: the objective is no tensor: 0.5; pass a tensor": lambda: comms.learn(0.5, []),  # type: ignore[arg-type]
         "learn: the objective is torch.int64; pass a tensor": lambda: comms.learn(torch.ones(4).long(), []),
         "learn: the graph of the objective or of a sent message was used": lambda: twice(p.square().sum(), p),
         "learn: a parameter or tensor was changed in place": lambda: stepped(p),

@@ -670,6 +670,32 @@ def test_what_is_not_pettingzoo_s_interface_is_refused_with_its_own_test() -> No
     refused(lambda: world.reset(seed=0), line)
 
 
+def test_an_observation_of_another_type_is_named_with_its_types() -> None:
+    class Bytes(Samples):
+        def _shown(self) -> Any:
+            return {"seen": np.zeros(2), "image": np.zeros((3, 4))}
+
+    space = spaces.Dict(seen=spaces.Box(-1, 1, (2,)), image=spaces.Box(0, 255, (3, 4), np.uint8))
+    world = envs.make(named(lambda: Bytes(space)), batch=2)
+    line = r"failed in reset.*; return 'image' as uint8, or declare float64 in its space$"
+    refused(lambda: world.reset(seed=0), line)
+
+
+def test_a_world_without_a_space_or_agents_is_told_what_to_set() -> None:
+    class Spaceless(Samples):
+        def __init__(self) -> None:
+            self.at = 0
+
+    refused(lambda: envs.make(named(Spaceless), batch=2), "has no observation_space; set it in its __init__$")
+
+    class Empty(Two):
+        possible_agents: Any = ()
+
+    refused(
+        lambda: envs.make(named(lambda: Empty(SPACES["float32"])), batch=1), "possible_agents is empty; name"
+    )
+
+
 def test_worlds_whose_spaces_differ_are_refused() -> None:
     sizes = iter((1, 2, 1, 2))
 

@@ -577,6 +577,10 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: chain_split(Chain(), objective="regression"),
         r"objective: no signal 'regression'; write \{'kind': 'regression', 'target': …\}",
     ),
+    "no target named": (
+        lambda: chain_split(Chain(), env=from_tensors(x=torch.zeros(8, 4), following=torch.arange(8))),
+        "objective: no signal 'label'; name the target, objective=…, of: following, x",
+    ),
     "epochs": (lambda: chain_split(Chain(), epochs=3), r".*write simulation.run\(epochs=…\)"),
     "a cut twice": (
         lambda: split_of(ARCHITECTURES["mlp"], ["layers.1", "layers.1"]),
