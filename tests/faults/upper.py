@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 UPPER: tuple[Fault, ...] = (
     Fault(
+        "tab-signals-that-have-followed-are-said-to-follow-nothing",
+        "telemetry/tab/verdict_series.py",
+        "((low <= 0) | (high < FOLLOWS)) & ~followed",
+        "((low <= 0) | (high < FOLLOWS))",
+        "tests/telemetry/tab/test_verdict_series.py::test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians",
+    ),
+    Fault(
         "recorders-other-arguments-are-a-traceback",
         "running/recorders.py",
         'if is_users(kind) else ""',
