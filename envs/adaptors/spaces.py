@@ -86,8 +86,9 @@ def _signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> 
         case spaces.Box() if space.dtype == np.uint8:
             return Signal(shape=space.shape, low=0.0, high=1.0, **kind)
         case spaces.Box():
-            low = float(space.low.astype(float).min(initial=np.inf))
-            high = float(space.high.astype(float).max(initial=-np.inf))
+            if not space.low.size:  # an environment that shows nothing
+                return Signal(shape=space.shape, **kind)
+            low, high = float(space.low.astype(float).min()), float(space.high.astype(float).max())
             return Signal(shape=space.shape, low=low, high=high, **kind)
         case spaces.MultiBinary():
             return Signal(shape=space.shape, low=0.0, high=1.0, **kind)

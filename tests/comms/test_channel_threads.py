@@ -126,7 +126,9 @@ def test_a_returned_gradient_must_fit() -> None:
             channel.return_gradient(stranger, torch.ones(2, SIZE))
     critic, line = comms.Channel(SIZE, gradient="critic"), comms.Channel(SIZE, coupling="locked")
     critic.send(torch.ones(2, SIZE))
-    with pytest.raises(ScenarioError, match=r"its critic needs losses, \[2\]"):
+    with pytest.raises(
+        ScenarioError, match=r"its critic needs losses, a tensor \[2\]; give the loss of each sample"
+    ):
         critic.return_gradient(critic.receive(), torch.ones(2, SIZE))
     with pytest.raises(
         ScenarioError, match=r"it is locked; pass both networks' parameters to one comms\.learn"

@@ -543,8 +543,10 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         r"Film.forward takes x, t, strength; give inputs=\{'x'",
     ),
     "no inputs": (
-        lambda: chain_split(Chain(), inputs={}),
-        r"inputs: \{\} names no argument of Chain.forward; give inputs=\{'x': 'x', …\}, or leave it out",
+        lambda: chain_split(
+            Chain(), inputs={}, env=from_tensors(seen=numbers(7)(20, 0), label=tokens(5)(20, 1))
+        ),
+        r"inputs: \{\} names no argument of Chain.forward; give inputs=\{'x': 'seen', …\}, or leave it out",
     ),
     "parts": (
         lambda: chain_split(None, (), parts=[3]),
