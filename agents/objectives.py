@@ -590,12 +590,12 @@ class Weighted(Objective):
         taken = {*losses, *_OF_EVERY_AGENT}
         self._names = []
         for loss, objective in zip(losses, self.parts, strict=True):
-            metric = objective.metric if shared[objective.metric] == 1 else ""
-            is_loss = objective.scores_loss and metric == loss  # of `own_loss`: one number
-            while not metric or (
-                metric in taken and not is_loss
-            ):  # a user's may be named as the loss of a target
-                metric = f"{loss.removesuffix('_loss')}_{metric or objective.metric}"
+            metric, prefix = objective.metric, f"{loss.removesuffix('_loss')}_"
+            if shared[metric] > 1:
+                metric = prefix + metric
+            # a user's may be named as another's; but that of `own_loss` is its loss, one number
+            while metric in taken and not (objective.scores_loss and metric == loss):
+                metric = prefix + metric
             taken.add(metric)
             self._names.append((loss, metric))
 

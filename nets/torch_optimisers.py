@@ -146,10 +146,8 @@ class TorchOptimiser:
                 f"{section}: {name} returned {type(optimiser).__name__}, not a torch.optim.Optimizer; return one of its parameters"
             )
         given = {id(p) for p in parameters}
-        holds = [
-            *_parameters(optimiser),
-            *tree_leaves(vars(optimiser)),
-        ]  # one with copies writes into what it is given
+        # one that steps with copies holds what it is given too, to write into it
+        holds = [*_parameters(optimiser), *tree_leaves(vars(optimiser))]
         if not any(id(p) in given for p in holds):
             line = "has none of the parameters that it is given, which a run trains in place of a module's own; make it of these"
             raise ScenarioError(f"{section}: {name} {line}")

@@ -502,14 +502,9 @@ def _of_bands(groups: Mapping[str, Sequence[ReportRun]]) -> str:
 
 def _score_title(metric: str) -> str:
     """Return the heading of a score: of the test split, or the environment's own."""
-    own = f"test_{metric}" if metric.endswith(AS_RUN) else ""
-    return (
-        EXPLANATIONS["agent"][own].title
-        if own
-        else f"test {metric}"
-        if metric in METRICS
-        else _env_title(metric)
-    )
+    if metric.endswith(AS_RUN):
+        return EXPLANATIONS["agent"][f"test_{metric}"].title
+    return f"test {metric}" if metric in METRICS else _env_title(metric)
 
 
 def _env_title(metric: str) -> str:

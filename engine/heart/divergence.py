@@ -215,7 +215,8 @@ class DivergenceCheck:
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        The gradient of a read, if one of its numbers is not finite, is zeroed in the rows of members that do not move.
+        The gradient of a read, if one of its numbers is not finite, is zeroed in the rows of members that no learning signal has reached;
+        those that features keep at rest are checked as the others are.
 
         Raises:
             DivergenceError: One has, and there is one seed.
@@ -245,7 +246,7 @@ class DivergenceCheck:
                         self.rule.report(report)
 
     def _zero_unreached(self, update: Update) -> None:
-        """Zero the gradients of reads that are not finite, in rows of members that do not move: no learning signal reached them."""
+        """Zero the gradients of reads that are not finite, in rows of members that no learning signal has reached."""
         for read, gradient in update.gradient_by_read.items():
             channel = self.channels[read.channel_name]
             learner_name = self.learner_name_by_agent[channel.receiver]

@@ -160,6 +160,7 @@ class Update:
         features/reach.py enters the members of stacks that a learning signal has reached: the numbers of others are no divergence. A
         feature that keeps a learner at rest calls `rest`. `Engine.move_agents` enters those of seeds that have not diverged.
         """
+        self._check_learner(learner_name)
         moving = self.moving_members_by_learner.get(learner_name, ALL)
         if members is not ALL:
             moving = self.moving_members_by_learner[learner_name] = moving & members
@@ -171,11 +172,13 @@ class Update:
         Features call it at `after_differentiate`. What has been computed is checked and returned as where they move. Of tied agents, only
         the name of the first is that of their learner; agents with tied parameters rest together (features/ties.py).
         """
-        assert learner_name in self.group.agent_count_by_learner, (
-            f"'{learner_name}' is no learner of the group"
-        )
+        self._check_learner(learner_name)
         resting = self.resting_members_by_learner.get(learner_name, NONE)
         self.resting_members_by_learner[learner_name] = resting | members
+
+    def _check_learner(self, name: str) -> None:
+        """Check that a name is that of a learner: of tied agents the first one's."""
+        assert name in self.group.agent_count_by_learner, f"'{name}' is no learner of the group"
 
     def let_all_move(self, learner_name: str) -> None:
         """Let all members of a learner move but those at rest, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
