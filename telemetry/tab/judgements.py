@@ -164,11 +164,9 @@ def lost_of(data: RunData) -> list[str]:
     numbers = _row(data.metrics.get(LOST_SIGNALS), np.inf, 6)
     if not np.isfinite(numbers[0]):
         return []
+    rounded = numbers.round(4) + 0.0  # rounding alone is no number, nor is −0
     texts = [
-        f"{value:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−")
-        for value, low, high in (numbers.round(4) + 0.0).reshape(
-            2, 3
-        )  # rounding alone is no number, nor is −0
+        f"{value:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−") for value, low, high in rounded.reshape(2, 3)
     ]
     return [lost_signals_text(data.graph).format(cosine=texts[0], r2=texts[1])]
 
