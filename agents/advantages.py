@@ -293,7 +293,6 @@ def advantages_and_returns(
     """Return generalised advantages, returns and values, not normalised, [T, rows] each; constants.
 
     Args:
-        trajectory: Trajectory of the window.
         values: [T, rows], as the network has them.
         statistics: [N, 3], in whose units values are; None: they are in units of the rewards.
         discount: Discount factor per tick, of all rows or [rows].

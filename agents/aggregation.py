@@ -50,7 +50,6 @@ class Aggregated(Network):
         observed: Components of the observations, which come first.
         senders: Number of channels that are joined.
         size: Components of each message.
-        seed: Seed of the aggregation's initial parameters.
         inner: Makes the network from the shape of its input.
 
     Raises:

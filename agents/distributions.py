@@ -237,7 +237,6 @@ class Joint:
         """Return the actions of the parts, as their own distributions sample them.
 
         Args:
-            action: Samples.
             acts: The part of the environment's action that these are parts of, which their names begin with then.
         """
         within = f"{acts}." if isinstance(acts, str) else ""

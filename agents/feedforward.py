@@ -117,7 +117,6 @@ class HeadedNetwork(Network):
 
         Args:
             message: Shape of one sample of the message.
-            generator: Generator that samples the weights.
 
         Returns:
             For each linear map that reads the input, by the name of its weight, the columns of its replacement

@@ -27,14 +27,11 @@ class Learner(TrainedParameters):
     Tied agents share one learner.
 
     Args:
-        network: The network.
-        generator: Samples the initial parameters.
         critic: A second network that estimates values in training, with the single head `VALUE`; the first network's
             parameters do not depend on it.
         returns: Whether running statistics of a policy's returns are kept too.
         has_target_network: Whether the network has a target network too.
         statistics: Running statistics of observations that are normalised, by name; None: there are none.
-        settings: The other arguments of `TrainedParameters`.
     """
 
     def __init__(
@@ -119,8 +116,6 @@ class Learner(TrainedParameters):
         """Return the critic's value [rows, 1] of its observation, [rows, …], and its new running statistics.
 
         Args:
-            parameters: All parameters of the learner.
-            buffers: All running statistics of the learner.
             x: The critic's observation.
             training: Whether batch statistics are used and updated.
         """
@@ -135,8 +130,6 @@ class Learner(TrainedParameters):
 
         Args:
             buffers: Running statistics, the target network's parameters among them.
-            x: See `evaluate`.
-            state: See `evaluate`.
         """
         target_parameters, count = sub(buffers, TARGET), len(self.members)
         evaluate = self.network.on_rows

@@ -30,12 +30,6 @@ class LocalPolicyGradient(OwnLossPredictor):
 
     An example is a message with the actions and advantages (constants) of the ticks that read it: its loss is the sum over
     these ticks, a mean over the batch.
-
-    Args:
-        shape: See `Predictor`.
-        context: See `Predictor`.
-        distribution: Distribution of the receiver's action.
-        settings: The other arguments of `Predictor`.
     """
 
     needs_actions: ClassVar[bool] = True

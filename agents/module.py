@@ -55,7 +55,6 @@ class SideBySide(nn.Module):
     """Wrap a module with a state or a loss of its own as a module that reads and returns all side by side.
 
     Args:
-        module: The module.
         inputs: Its input features, without the state.
         outputs: Its output features, without the state and the loss.
         state: Components of the state that it reads and returns; 0: it has none.

@@ -199,7 +199,6 @@ class Network(ABC):
 
         Args:
             x: [B, *input_shape].
-            settings: See `CallSettings`.
         """
 
     def on_rows(

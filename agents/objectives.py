@@ -118,7 +118,6 @@ class Objective(AnyObjective):
         """Return the loss per sample, [B], of output [B, size].
 
         Args:
-            output: The agent's output.
             target: [B, *S].
             present: [B, *S] bool: the sites, or components, that the target has; None: all.
         """
@@ -397,7 +396,6 @@ class OwnObjective(Objective):
     """A user's objective.
 
     Args:
-        loss: The user's loss.
         name: Name in errors.
         key: A key that is equal for objectives that are the same function.
         owner: Whose it is, such as `agents.eye`, for errors.

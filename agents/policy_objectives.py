@@ -110,7 +110,6 @@ class PolicyObjective(AnyObjective):
         """Return what a window's losses use as constants.
 
         Args:
-            trajectory: Trajectory of the window.
             values: [T, rows], treated as constants; None where there are none.
             member_count: N, side by side in the rows.
             statistics: Running statistics of returns before the window, [N, 3]; None: returns are not normalised.

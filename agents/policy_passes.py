@@ -68,8 +68,6 @@ class PassConstants:
         """Return the constants of passes over all rows of `advantages`.
 
         Args:
-            actions: See the attribute.
-            log_prob: See the attribute.
             advantages: Of the rows.
             weight: Of what a member learns, a weighted sum of the members' means over valid ticks.
             member_count: N.

@@ -76,7 +76,6 @@ class Findings:
     """Result of a check.
 
     Attributes:
-        name: The scenario's or study's name.
         source: Its file.
         checked: The variants that were checked, or the labels of a study's runs.
         problems: By message, the variants or runs that have the problem.

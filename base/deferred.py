@@ -10,11 +10,7 @@ from typing import Any
 
 
 class Deferred:
-    """A module that is imported when an attribute of it is read.
-
-    Args:
-        name: Its full name.
-    """
+    """A module that is imported when an attribute of it is read."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -71,7 +71,6 @@ def check_entry(path: Path, entry: Entry, fix: str = _RESTORE, *, exact: bool = 
     """Compare a file with its entry, and return it as read so far.
 
     Args:
-        path: The file.
         entry: Of it.
         fix: What to do where it differs: the end of the error.
         exact: Whether nothing may follow what the entry is of.

@@ -33,7 +33,6 @@ def suggest(
     A list that is too long has the names that are most similar.
 
     Args:
-        name: The unknown name.
         candidates: The known ones that may stand in its place.
         prefix: Of each.
         also: Other spellings of known ones, which may be the nearest, and are not listed.

@@ -16,11 +16,7 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """An evaluation that was given up: it had not ended within seconds of a signal.
-
-    Attributes:
-        number: The signal.
-    """
+    """An evaluation that was given up: it had not ended within seconds of a signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__("stopped in an evaluation, which had not ended some seconds after the signal")
@@ -80,7 +76,6 @@ def deliver(number: int, line: str) -> None:
     """Call the caller's own handler of a signal that has ended a run; KeyboardInterrupt where it has none.
 
     Args:
-        number: The signal.
         line: How it goes on, for the KeyboardInterrupt.
     """
     handler = signal.getsignal(number)

@@ -103,9 +103,6 @@ def backward(
 
     Args:
         objective: The window's summed loss, already divided by the batch, or None.
-        injections: See `BackwardRequest`.
-        parameters: Parameters of one learner.
-        values_read: See `BackwardRequest`.
         batch: B; the gradient of a value read is B times dL/dvalue.
 
     Returns:
@@ -250,7 +247,6 @@ class Outliers:
         clip_count: Samples clipped so far, [K] int64.
 
     Args:
-        device: Device of the gradients.
         members: The `Outliers` of K stacked channels; they have the stack's state only after `write_members`.
     """
 

@@ -19,7 +19,6 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
 
     Args:
         kind: The name of the coupling, or its class.
-        factory: The function that is called with the options.
         options: The keys beside `kind`.
 
     Raises:

@@ -78,9 +78,6 @@ class Mean(Aggregation):
 class FanIn:
     """Fan-in of a single agent: its network's input from observations and messages.
 
-    Args:
-        aggregation: How the messages are joined.
-
     Attributes:
         repeats: Whether an observation shared by all members of a stack is repeated for each of them.
     """
@@ -216,9 +213,6 @@ class BlockFanIn(StackFanIn):
 
         Args:
             observations: [N * B, …] each, or [B, …] where all members observe the same.
-            messages: See `FanIn.join`.
-            available: See `FanIn.join`.
-            batch: See `FanIn.join`.
         """
         blocks = [Block(o.flatten(1)) for o in observations]
         if messages and not self.aggregation.side_by_side:

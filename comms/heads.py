@@ -32,7 +32,6 @@ class PredictorHead(nn.Module):
     It runs in evaluation mode, so that nothing is random, but batch norms use the statistics of the batch.
 
     Args:
-        module: The module.
         shape: Shape of a message.
     """
 
@@ -64,7 +63,6 @@ def head_of(
     """Return a head from a copy of a module, or from a factory called with `shape` and `outputs`.
 
     Args:
-        source: The module, or the factory.
         shape: Shape of a message.
         outputs: Shape of the head's output for one message.
         seed: Seed of the random state under which a factory samples its initial parameters.

@@ -50,10 +50,8 @@ class LabelGradient(OwnLossPredictor):
 
     Args:
         shape: Shape of a message.
-        context: See `Predictor`.
         network: A module or factory in place of the layers; it reads no context.
         pool: `mean` over the message's sites before the layers or the head; or `none`.
-        settings: The other arguments of `Predictor`.
 
     Attributes:
         own_module: Whether the layers are a head.
@@ -245,7 +243,6 @@ class LensGradient(LocalGradient):
         losses: Loss per sample [B] from outputs [B, K], a target, and the sites that it has if these are not all; None:
             cross-entropy, or squared error.
         mean: Whether losses are divided by the number of sites with a target in the batch, in place of its rows.
-        settings: The other arguments of `Predictor`.
 
     Raises:
         ScenarioError: The layers do not fit the message or the target, or the parameters differ; the line begins with

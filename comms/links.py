@@ -91,7 +91,6 @@ class Link:
         gets the gradient of the received one.
 
         Args:
-            stamp: The step at which it was sent.
             message: [rows, M], with or without its sender's graph.
 
         Returns:

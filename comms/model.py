@@ -148,11 +148,8 @@ class Model(TrainedParameters, ABC):
     """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
 
     Args:
-        inputs: Input features.
-        outputs: Output features.
         generator: Samples the hidden layers' initial parameters.
         hidden: Widths of the hidden layers.
-        norm: Normalisation of the hidden layers.
         settings: `optimiser`, `rate`, `device` and `dtype`, see `TrainedParameters`.
     """
 
@@ -191,13 +188,7 @@ class Model(TrainedParameters, ABC):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
-        """Return the initial parameters and running statistics, by name; called at construction.
-
-        Args:
-            inputs: Input features.
-            outputs: Output features.
-            generator: Samples the parameters.
-        """
+        """Return the initial parameters and running statistics, by name; called at construction."""
         initial: Numbers = {}
         buffers: Numbers = {}
         for i, width in enumerate(self.hidden):
@@ -225,7 +216,6 @@ class Model(TrainedParameters, ABC):
         """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
 
         Args:
-            x: The input.
             move: Whether running statistics are updated.
             training: Whether batch norm uses the statistics of the batch, or the running statistics.
         """

@@ -160,8 +160,6 @@ class ModuleGradient(_ModuleModel, DirectGradient):
     """Synthetic gradient by a user's module.
 
     Args:
-        shape: See `Predictor`.
-        context: See `Predictor`.
         source: A module, or a factory called with `inputs` and `outputs`.
         options: More keyword arguments of the factory.
         settings: The other arguments of `Predictor`; settings of built-in layers are not used.
@@ -212,7 +210,6 @@ def predictor_of(
         context: The signals it is conditioned on.
         target: Signal predicted beside the gradient.
         sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features].
-        settings: The other arguments.
 
     Raises:
         ScenarioError: It does not fit; the line begins with the key.

@@ -45,7 +45,6 @@ class SkillGate:
         open: The members whose factor is not 0.
 
     Args:
-        device: Device of the gradients.
         members: The gates of K stacked channels; they have the stack's state only after `write_members`.
         begins_open: See the attribute; of members, theirs.
     """

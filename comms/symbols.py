@@ -43,9 +43,6 @@ _SMALLEST = 2.0**-54
 class MessageSampler(ABC):
     """Distribution of a channel's messages, parametrised by its sender's port; or of several channels, each with its seed.
 
-    Args:
-        seed: Seed of the noise.
-
     Attributes:
         learned: Whether the sender's policy objective trains it, and no gradient passes.
         parameters_per_component: Components of the port for each component of a message.
@@ -69,7 +66,6 @@ class MessageSampler(ABC):
 
         Args:
             port: See `message`; rows are (channel, environment).
-            stamp: The step at which it is sent.
             sent: See `message`.
         """
         return self.message(port, self.noise(port, stamp), sent)
@@ -79,7 +75,6 @@ class MessageSampler(ABC):
 
         Args:
             port: [rows, *size], of which the shape alone is used; rows are (channel, environment).
-            stamp: The step at which they are sent.
         """
         return None
 

@@ -245,9 +245,7 @@ class DirectGradient(Predictor):
     learns delta / s, and SG is s times its output: s is the running root mean square of delta, and the loss is in this unit.
 
     Args:
-        message_and_context: See `Predictor`.
         rescale: `rms`, or `none`: in the unit of delta.
-        settings: The other arguments of `Predictor`.
     """
 
     class Options(SiteOptions, ReadOptions, RescaleOptions):
@@ -398,9 +396,7 @@ class ConvGradient(DirectGradient):
 
     Args:
         shape: (channels, height, width) of a message.
-        context: See `Predictor`.
         size: Height and width of the filters, odd.
-        settings: The other arguments of `Predictor`.
 
     Raises:
         ScenarioError: The message is not a map, or the filters' size is even; the line begins with the key: `size: …`,

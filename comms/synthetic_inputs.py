@@ -29,7 +29,6 @@ class InputModel(Model):
     Args:
         size: M.
         context: The signals it predicts from, in the order of their features in the encoding.
-        settings: The other arguments of `Model`.
     """
 
     class Options(kinds.Options):

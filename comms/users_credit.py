@@ -16,13 +16,10 @@ class UsersCredit:
     """The `credit` of a user's coupling, for the messages of a channel.
 
     Args:
-        coupling: The coupling.
         place: Its key, for errors.
 
     Attributes:
-        coupling: The coupling.
         kept_state: What the coupling keeps between calls.
-        was_called: Whether it has been called.
     """
 
     def __init__(self, coupling: Coupling, place: str) -> None:

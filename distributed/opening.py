@@ -33,11 +33,9 @@ class OpenParts:
     """The parts of a running scenario.
 
     Args:
-        settings: The division.
         ready: Parts of another scenario in the same division, in processes that go on as those of this one.
 
     Attributes:
-        settings: As given.
         parts: The newest that were opened; None: they are closed.
         facts: What run.json has of them: the division, with the placement of agents.
     """
@@ -98,7 +96,6 @@ class OpenParts:
         """Return what the parts record of the newest step, with its sums of losses loaded, and their metrics.
 
         Args:
-            running: The whole.
             reached: Steps that they have taken; where these are others than the whole has, there is no row.
         """
         if self.parts is None:
@@ -137,7 +134,6 @@ class PartsExecutor(Executor):
     """Takes the steps of a running scenario, the whole, by its parts.
 
     Attributes:
-        opened: The parts.
         whole_at: Steps of what the whole has itself.
         parts_at: Steps that the parts have taken; None: they have not started, or their state is not that of the whole.
     """
@@ -193,8 +189,6 @@ def open_parts(running: LiveSystem, settings: PartsSettings, ready: RayParts | N
     """Start the parts of a running scenario, at step 0.
 
     Args:
-        running: The whole.
-        settings: The division.
         ready: Parts in the same division whose processes are to compute them; None: they are started.
 
     Raises:

@@ -78,7 +78,6 @@ class SignalledSteps:
 
     Attributes:
         episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.
-        step_signals: The signals of the present step.
         elapsed: Steps of the present episode, where its length is known.
     """
 
@@ -263,7 +262,6 @@ class EnvironmentRunner(SignalledSteps):
     Args:
         env: The environment; the runner owns it.
         names: The signals to provide.
-        seed: Of its resets.
 
     Raises:
         ScenarioError: Another run steps this environment.

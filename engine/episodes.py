@@ -33,9 +33,6 @@ class EpisodeStatistics:
 
     Args:
         names: The rewards of single agents that are counted beside the reward that all share.
-        batch: Number of environments, B.
-        device: Of the rewards.
-        dtype: Of the sums.
 
     Attributes:
         returns: Of the newest finished episode, by reward, [B] each.

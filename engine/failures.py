@@ -32,7 +32,6 @@ def raise_named(error: Exception, step: int, system: System) -> NoReturn:
     """Raise an error of a user's code as a RunError, and another one, such as ours, as it is.
 
     Args:
-        error: The error.
         step: The step, from 0; errors count steps from 1, as logs do.
         system: The single agents.
     """

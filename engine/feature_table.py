@@ -75,7 +75,6 @@ def install(engine: Engine, *, native: bool = False) -> None:
     """Install the features of an engine's system.
 
     Args:
-        engine: As made.
         native: Whether the native kernel computes the stacks that it can.
 
     Raises:

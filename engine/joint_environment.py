@@ -20,9 +20,6 @@ class JointSteps(SignalledSteps):
     """Steps several environments as one, whose rows are those of all.
 
     What their runners hold is brought up to date by `share`, but for the state of their environments, which always is.
-
-    Args:
-        runners: Their runners.
     """
 
     def __init__(self, runners: Sequence[EnvironmentRunner]) -> None:

@@ -238,8 +238,6 @@ class Executor:
         """Raise ScenarioError where the running scenario cannot go on as another one.
 
         Args:
-            running: What runs.
-            scenario: The other one.
             change: What is done, and with which key, for the error: `set: a.learning_rate`.
         """
 
@@ -283,8 +281,6 @@ class LiveSystem:
     """A scenario's system in its environment, at a step.
 
     Args:
-        scenario: A scenario.
-        settings: How it is computed.
         executor: Takes its steps; None: they are taken here, one by one.
 
     Attributes:
@@ -293,7 +289,6 @@ class LiveSystem:
         threads: Torch's threads in its calls.
         matmul_precision: Torch's precision of matrix products in its calls.
         executor: Takes its steps.
-        env: Its environment.
         now: Steps taken.
         until: The step at which the run ends.
         backend: Computes the steps.
@@ -464,7 +459,6 @@ class LiveSystem:
         Args:
             reader: What reads it between steps; None: everything is read after every step.
             watch: Whether, or of which channels, predictions are kept in `learned`; it changes no number.
-            keep_messages: See `Steppable.tick`.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.

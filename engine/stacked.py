@@ -66,7 +66,6 @@ class Stacked:
         """Return a message of a single channel that its ledger still has, [B, size] as sent; None: it has none.
 
         Args:
-            channel: The name of the single channel.
             stamp: The step at which it was sent; None: the newest.
         """
         stack, index = self.channel_of(channel)

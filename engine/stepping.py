@@ -41,13 +41,9 @@ def step_once(
     """Take a step (semantics 13), begin the next episode, add the losses, and return which episodes ended and what was learned.
 
     Args:
-        backend: Computes it.
         world: What it is taken in.
-        means: The sums of losses.
-        step: The step.
         confirm: Called once it is learned from, before anything of it is counted: what it raises leaves episode and sums as they were.
         watch: Whether, or of which channels, predictions are kept; it changes no number.
-        keep_messages: See `Steppable.tick`.
 
     Raises:
         DivergenceError: A loss or gradient was not finite. This step has changed no parameter.

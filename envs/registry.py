@@ -217,9 +217,7 @@ def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torc
     """Return signals of an environment's first step, [batch, …] each; None: it is one object, which cannot be made again.
 
     Args:
-        spec: See `make`.
         names: Of the signals; those that are known only after a step are left out.
-        batch: Number of environments.
     """
     if isinstance(spec, VectorEnv):
         return None

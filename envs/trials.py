@@ -16,9 +16,6 @@ def trial_problem(spec: Any) -> str | None:
     """Return in a line how an environment of a user's own fails in its first steps, with random actions; None: it does not.
 
     Nothing is tried of other environments, and of one that is a single object, which the run needs as it is.
-
-    Args:
-        spec: See `make`.
     """
     if not is_users_own(spec):
         return None

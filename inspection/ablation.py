@@ -110,11 +110,8 @@ class Ablation:
 
     Attributes:
         kind: The replacement of the messages, one of `ABLATIONS`.
-        split: The split of the examples, or of the episodes.
-        links: The links of the evaluation.
         measure: What channels are ranked by: `loss` over examples, or `return` over episodes where the readouts act.
         count: The number of examples or episodes.
-        readout: The scenario's readouts.
         intact: With every channel in place, by agent with an objective: `loss` and its metric; or by agent that acts: `return`.
         channels: By channel and agent: by metric, the change without the channel.
         readouts: By channel: the changes of the readouts' mean `measure`, and of their mean metric if all have the same.
@@ -275,7 +272,6 @@ class _Evaluated(Protocol):
     """Batches of examples or episodes, each evaluated with the same random numbers as often as it is asked for.
 
     Attributes:
-        system: What is evaluated.
         measure: What channels are ranked by.
         in_step: Whether all rows of a step are as far in their example: then means are of the messages of a step.
         seeds: Of each batch.

@@ -39,7 +39,6 @@ class Ceiling:
         synthetic: `antiphon.comms.alignment` of the channel's predictor.
         linear: `antiphon.comms.alignment` of the best linear map of message and context, on the same samples. A linear
             predictor cannot do better except by chance; other kinds can.
-        samples: The number of samples.
     """
 
     synthetic: dict[str, float]

@@ -81,7 +81,6 @@ def mutual_information(values: Tensor, labels: Tensor) -> float:
     """Return the mutual information of two variables' observed frequencies in bits: H(a) + H(b) - H(a, b).
 
     Args:
-        values: See `entropy`.
         labels: The other variable, in the same rows.
     """
     pairs = torch.cat([values.reshape(len(values), -1), labels.reshape(len(labels), -1)], 1)
@@ -92,7 +91,6 @@ def information_share(values: Tensor, labels: Tensor) -> float:
     """Return how much of a label values tell: 0 as by chance, of shuffled labels, and 1 as the label itself.
 
     Args:
-        values: See `entropy`.
         labels: [n] of integers.
     """
     orders = [uniform(seed_for(0, "shuffled", str(k)), 0, len(labels)).argsort() for k in range(_SHUFFLED)]
@@ -210,8 +208,6 @@ class Language:
     """The information in a channel of symbols.
 
     Attributes:
-        messages: The number of messages measured.
-        different: The number of different messages.
         entropy: Bits of the symbol at each position.
         message_entropy: Bits of whole messages.
         information: By signal with one class per environment: its mutual information with messages, in bits.

@@ -49,7 +49,6 @@ class SignalAlignment:
             causes; 0 if the signal causes none.
         parameter_low, parameter_high: The mean's 95 % interval over the messages; nan for a single one.
         parameter_norm_ratio: Mean of |caused by the signal| / |caused by the true gradient|.
-        messages: The number of messages measured.
     """
 
     cosine: float

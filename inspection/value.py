@@ -366,7 +366,6 @@ def value_of(
     Args:
         name: The row's.
         losses: True, synthetic and zero, per repeat.
-        ahead, seconds: See `Value`.
         failed: Why there are no losses; empty: there are.
     """
     if failed:
@@ -576,8 +575,6 @@ class TrueGradient(ZeroGradient):
     all its graphs: one forward and one backward pass per step where effects do not outlast the step.
 
     Args:
-        running: What runs.
-        names: The channels.
         bench: A fork of it, whose environment shows what is to come.
         ahead: Further steps whose losses count; None: as many as they can reach (`look_ahead`).
     """

@@ -24,10 +24,7 @@ class Job:
     """A request for a run, and the directory of the run.
 
     Args:
-        request: What is to be run.
-        path: The directory.
         exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite` or `error`.
-        checkpoint_every: See `DirectoryWriter`.
         until: The step to stop at; None: `training.steps`.
         changes: Settings that have changed since it began, by the names of `Simulation.set`.
 

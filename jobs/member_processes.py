@@ -60,7 +60,6 @@ def divided(
         members: In order.
         pool: Where the processes are.
         count: How many there are; at most one for each member.
-        device: Of the members.
         on_step: Called after each step.
 
     Raises:

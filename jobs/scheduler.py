@@ -61,11 +61,9 @@ class Scheduler:
     """Trains jobs that differ in seeds and hyperparameters alone, together where that is possible.
 
     Args:
-        jobs: In order.
         selection: Among all of them, which are at one step then; None: each goes its own way.
 
     Attributes:
-        jobs: The jobs, in order.
         until: The step they stop at.
         start: The step they start from, a mean over the jobs.
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
@@ -152,8 +150,6 @@ class Scheduler:
         """Train some jobs, which are at one step, to the end, or until a signal.
 
         Args:
-            group: The jobs.
-            observers: See `train`.
             selection: In place of that of all.
             together: All jobs that have to be at one step, in other processes too; empty: those of the group.
         """

@@ -67,7 +67,6 @@ class Together(Executor):
         """Take a step of all members, and return which episodes of each have ended; those that diverge are not counted.
 
         Args:
-            step: The step.
             watch: Of each member: whether, or of which of its channels, predictions are kept.
         """
         if self._loaded:
@@ -208,7 +207,6 @@ class MemberBackend:
     """The backend of one of several running scenarios that are stepped together; its steps are theirs.
 
     Args:
-        together: What takes them.
         member: Which of them it is, from 0.
     """
 

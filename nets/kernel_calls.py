@@ -66,7 +66,6 @@ class Lines:
 
     Args:
         stack: [N, …].
-        index: Places of the members.
     """
 
     def __init__(self, stack: Tensor, index: Tensor) -> None:

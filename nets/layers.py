@@ -237,7 +237,6 @@ def normalise(
         x: [B, features] or [B, channels, H, W] (normalised per channel under `batch`), or stacked [N, B, …].
         parameters: `gain` and `bias`, each after the prefix.
         buffers: `mean` and `var` under `batch`, each after the prefix; they are never changed in place.
-        prefix: Prefix of the names of parameters and statistics.
         training: Whether batch norm uses this tick's statistics. A single row always uses the running statistics.
         bias_before: Under `batch`, a bias that was not added to `x` (see `bias_places`), [features] or [N, features]. With
             the statistics of the rows it has no effect and its gradient is zero; the running mean includes it.

@@ -312,9 +312,6 @@ def check_module(
     It is called with zeros, or if it fails for these, as it may for lengths of sequences, with data.
 
     Args:
-        module: The module.
-        inputs: Input features.
-        outputs: Output features.
         needs: What the outputs are, for the error.
         takes: What the inputs are; empty: as the module says, or their shape.
         random: Whether it may use random numbers in training.

@@ -21,11 +21,7 @@ EPSILON = 1e-8
 
 
 class Rule(ABC):
-    """How parameters follow their gradients: what is kept of these, and the kernel, equal to torch's optimiser.
-
-    Args:
-        momentum: Of SGD.
-    """
+    """How parameters follow their gradients: what is kept of these, and the kernel, equal to torch's optimiser."""
 
     counts_steps: ClassVar[bool] = True
     """Whether the size of a step depends on how many were taken."""

@@ -56,12 +56,10 @@ class Optimiser:
     Args:
         kind: `sgd`, `adam` or `adamw`.
         parameters: The parameters, changed in place.
-        momentum: Of `sgd`.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
         clip: The largest joint norm of the gradients; None: no limit.
 
     Attributes:
-        rule: How parameters follow their gradients.
         moments: Names of what is kept of each parameter's gradients.
         key: Is equal for optimisers whose calls may run as one, where their numbers are equal: the kernel treats tensors independently.
         skip: Whether steps are skipped; None: all are taken.

@@ -20,7 +20,6 @@ def to_rows(number: PerMember, like: Tensor, dim: int = 0) -> Any:
     """Broadcast a number per member, [N], to the rows of `like`, as many of each member in turn; one for all is unchanged.
 
     Args:
-        number: The number.
         like: [N * B, …], or with the rows along another dimension.
         dim: The dimension of the rows.
     """

@@ -36,7 +36,6 @@ def seed_for(root: int, *names: str) -> int:
     Adding an agent or channel changes no other seed, because a seed depends only on names.
 
     Args:
-        root: The seed of the run.
         names: For example `("agent", "left", "parameters")`.
 
     Returns:
@@ -50,7 +49,6 @@ def sampled_seeds(root: int, count: int, largest: int = LARGEST_SEED) -> list[in
     """Sample seeds from a root seed, so that roots side by side share none (but by chance): numpy's SeedSequence.
 
     Args:
-        root: The seed of the run.
         count: How many; the first ones do not depend on it.
         largest: Of the seeds.
 

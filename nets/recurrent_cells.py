@@ -149,7 +149,6 @@ def _combined(
     """Return the units [.., B, H] and the new state [.., B, S]: the computation of a cell after its linear maps.
 
     Args:
-        cell: The cell.
         from_input: Term of the input, [.., B, G].
         from_past: Term of the past, [.., B, G].
         past: The parts of the state, [.., B, H] each: the units, and the LSTM's c.

@@ -117,7 +117,6 @@ class OwnSchedule:
     """A user's schedule.
 
     Attributes:
-        name: Name in errors.
         key: A key that is equal for schedules that are the same function.
         function: Function of the environment step that returns the factor of the learning rate, finite and not below 0,
             like the `lr_lambda` of torch's LambdaLR.

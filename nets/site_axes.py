@@ -45,10 +45,6 @@ def layer_norm(message: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Callabl
     The norm is over the features of every site: the last axis of [T, D], the channels of [C, H, W] at every pixel, all
     components of other messages (Ba et al. 2016, "Layer Normalization", 1607.06450). The product maps the gradient at
     the normalised message to the gradient at the message, both [..., M].
-
-    Args:
-        message: The messages.
-        shape: Shape of one message.
     """
     first, features = features_first(shape), site_features(shape)
     axis, sizes = (-2, (features, -1)) if first else (-1, (-1, features))

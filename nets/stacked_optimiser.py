@@ -31,7 +31,6 @@ class StackedOptimiser(Optimiser):
     `refresh`.
 
     Args:
-        kind: See `Optimiser`.
         parameters: Stacks [N, …], dense, with the member axis outermost.
         settings: See `Optimiser`; the joint norm of `clip` is each member's own.
 

@@ -46,14 +46,11 @@ class TorchOptimiser:
 
     Attributes:
         members: The members of a stack, which step one after the other; their parameters are views of the stack's.
-        skip: See `Optimiser`.
-        clips: See `Optimiser`.
 
     Args:
         parameters: The tensors that it changes in place; without any it does nothing.
         kind: A registered name, the name of a class of `torch.optim`, or a class or factory.
         options: Keyword arguments beside `lr`.
-        lr: The initial learning rate.
         clip: The largest joint norm of the gradients; None: no limit.
         groups: By number of axes, other kinds with their options and learning rates for the parameters that have so many.
         names: The parameters' names, for errors.
@@ -265,8 +262,6 @@ class TorchOptimiser:
 
         Args:
             gradients: See `Optimiser`, as for the rate and the mask; `skip` is read on the host.
-            rate: The learning rate.
-            member_mask: The members that take the step.
             counts: The number of this step, of each member.
         """
         if self.skip is not None and bool(self.skip.flag):

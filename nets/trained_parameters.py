@@ -73,10 +73,7 @@ class TrainedParameters:
         parameters: Initial parameters, by name; of those without memory (torch's meta device), zeros until a state is loaded.
         buffers: Initial running statistics, by name.
         optimiser: Kind and settings, see `Optimiser`; with `options`, see `TorchOptimiser`.
-        rate: The learning rate over the run.
         frozen: Whether the parameters are constant; gradients still pass through.
-        device: Device of all tensors.
-        dtype: Type of parameters and float buffers.
         owner: Who is trained, such as `agents.eye`, for errors.
         seed: Of the random numbers that a user's optimiser, and hooks of accumulated gradients, draw.
         modules: The users' modules, by the prefix of their tensors' names: these keep other types than the module's own.
@@ -278,7 +275,6 @@ class TrainedParameters:
         there are none of either, the sequence itself is returned.
 
         Args:
-            gradients: The gradients.
             window: What tells the window from others that are learned before the next update, for what hooks draw.
 
         Raises:

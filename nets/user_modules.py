@@ -62,7 +62,6 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
     Args:
         source: A module, or a factory.
         seed: Seed of the global random state under which a factory samples its initial parameters.
-        arguments: Arguments of the factory.
 
     Raises:
         ScenarioError: The factory does not take the arguments, fails, or returns something else; also see `check_trainable`.
@@ -378,7 +377,6 @@ def probe_of(
     """Return a copy of a module for trial calls, which call no hook of the user's.
 
     Args:
-        module: The module.
         keeping: Paths of submodules that keep their hooks.
         shared: Parameters that the copy shares.
     """
@@ -460,10 +458,6 @@ def singular(module: nn.Module) -> str | None:
 
 def check_trainable(module: nn.Module, name: str) -> None:
     """Check that gradients of a module can be computed and followed.
-
-    Args:
-        module: The module.
-        name: Its name in the error.
 
     Raises:
         ScenarioError: The table of this file names what is refused.

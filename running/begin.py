@@ -71,17 +71,12 @@ def begin(
     """Begin a run; it is checked and built before anything is written.
 
     Args:
-        scenario: See `Simulation`.
-        settings: How it is computed.
         path: Its directory; None: nothing is written.
         exist: What to do if the directory already exists and is not empty (`EXIST`).
         executor: Takes its steps; None: they are taken here.
         division: The parts that compute it; None: it is computed as a whole.
-        capture: See `Simulation`.
-        checkpoint_every: See `DirectoryWriter`.
         until: The step that it is to reach; None: the scenario's `training.steps`.
         facts: For run.json, beside those of what runs.
-        variants: See `advice`.
 
     Raises:
         ScenarioError: The scenario cannot be resolved, built or divided, or an argument is invalid.

@@ -21,9 +21,6 @@ _KEPT = 2
 class Checkpoints:
     """The folder of a run's checkpoints.
 
-    Args:
-        run: The run directory.
-
     Attributes:
         best: The place of the one that was best by `training.evaluate.keep_best`, from which no run continues.
     """

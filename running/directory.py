@@ -430,7 +430,6 @@ class RunDirectory:
         """Save what runs, and remove all checkpoints but the newest two.
 
         Args:
-            running: What runs.
             recorders: Of its metrics, whose files are written out before.
 
         Raises:

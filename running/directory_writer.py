@@ -198,7 +198,6 @@ class DirectoryWriter(Observer):
 
     Args:
         run: At the step it starts from.
-        directory: Its run directory.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
 
     Attributes:
@@ -394,11 +393,7 @@ def open_writer(
 
     Args:
         run: At its first step.
-        path: The directory.
-        checkpoint_every: See `DirectoryWriter`.
         facts: For run.json, beside those of what runs or in their place.
-        variants: See `advice`.
-        exist: See `RunDirectory.create`.
 
     Raises:
         RunError: The folder holds something, or cannot be written; nothing is left.
@@ -463,7 +458,6 @@ def keep_measured(
     TensorBoard follows the newest event file of a run only: while the run continues, nothing is written there.
 
     Args:
-        directory: The run's.
         running: Of its newest checkpoint, which was measured.
         measurements: By kind (`ablation_zero`, `value`), plain data.
         rows: The same as metrics of channels, or of agents.

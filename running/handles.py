@@ -159,7 +159,6 @@ class AgentHandle(ModelHandle):
         """Keep parameters over time.
 
         Args:
-            parameters: Their names.
             period: Steps between entries; also `every`.
 
         Raises:
@@ -173,7 +172,6 @@ class ChannelMessage:
     """A message that its channel still holds: the value sent, and the gradient returned so far.
 
     Attributes:
-        stamp: The step at which it was sent.
         value: [batch, size], as sent.
         received: [batch, size], as it arrives, after the link's noise and quantisation.
         gradient: [batch, size]: the receiver's gradient, summed over the uses that count; None: none has been returned.
@@ -247,7 +245,6 @@ class ChannelHandle:
     """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
     Args:
-        name: The channel's name.
         system: Returns the agents and channels as they are now.
         measured: Measures the metrics of all channels, in a fork if there can be one.
         keep: Starts a recording.
@@ -421,7 +418,6 @@ class Named(dict[str, T]):
 
     Args:
         heading: `agent` or `channel`, for the error message.
-        handles: The handles by name.
         shown: The metrics that a notebook shows beside the handles' descriptions.
         newest: Returns the newest metrics by name.
     """

@@ -84,9 +84,6 @@ class DirectoryLock:
 
     The directory is made if need be, and removed again if it stays empty. What killed processes left half-written is removed.
 
-    Args:
-        folder: The directory.
-
     Raises:
         RunError: Another process has it, or this one already, or the file cannot be written.
     """

@@ -43,13 +43,11 @@ def resume(
     Device, type, threads, backend, stacking and the precision of matrix products are read from run.json.
 
     Args:
-        directory: The run's.
         scenario: The same scenario, which is compared with it; needed where it holds Python objects.
         step: The step of the checkpoint, or 0; None: of the newest, or 0.
         executor: Takes its steps; None: as it was run, or here.
         division: The parts that it is resumed in; None: as it was run.
         capture: See `Simulation`; False: as it was run.
-        checkpoint_every: See `DirectoryWriter`.
         until: The step that it is to reach; None: that of the run.
         together: The seeds that it is trained together with from here on; empty: none.
 
@@ -111,12 +109,8 @@ def resume_until(
     """Resume a run to reach a step, unless it has ended there: see `resume`.
 
     Args:
-        path: The run directory.
         until: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
             is returned where it is at that step or past it already, or was stopped early.
-        scenario: See `resume`.
-        division: See `resume`.
-        checkpoint_every: See `DirectoryWriter`.
         changes: Settings that change from here on, by the names of `Simulation.set`.
 
     Raises:

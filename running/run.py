@@ -76,11 +76,8 @@ class Run:
         running: What runs, at the step that it starts from.
 
     Attributes:
-        running: What runs.
         threads: Torch's threads in its calls.
         matmul_precision: Torch's precision of matrix products in its calls.
-        recorders: Receive the metrics.
-        recordings: Keep tensors of agents and channels.
         writer: Writes its run directory; None: nothing is written.
         watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is
@@ -310,7 +307,6 @@ class Run:
 
         Args:
             steps: For so many steps; None: no number is known.
-            stopping: Whether the loop is to end now.
         """
         self.stop_reason, self.in_run, self.stopping = None, True, stopping
         if steps is not None:

@@ -19,8 +19,6 @@ def not_at_once(relations: Relations, channel: ChannelSpec, *, ticks: bool) -> s
     """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix.
 
     Args:
-        relations: Of the scenario.
-        channel: The channel.
         ticks: Whether both ends have to tick at the same steps too.
     """
     link, ends = channel.link, (channel.sender, channel.receiver)

@@ -31,7 +31,6 @@ class ExplicitDocument:
     """A document with its parameters filled in and its graph generated.
 
     Attributes:
-        data: Its keys and values.
         sections: The paths of the sections of which an agent (by name) or a channel (by number among the generated
             ones) was made, the one that counts most first.
         written: Number of channels that are written out; the generated ones follow.

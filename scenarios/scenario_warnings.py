@@ -236,7 +236,6 @@ def findings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[Find
     """Return the findings that are warned of.
 
     Args:
-        scenario: The scenario.
         variants: As for `warnings`.
     """
     of_scenario, intended = list(_all(scenario)), set[_Subject]()
@@ -266,8 +265,6 @@ def fast_predictor(scenario: Scenario, channel: ChannelSpec, times: float = FAR_
     """Return what is said of a channel's predictor if it learns far faster than its sender, and what to try; empty: it does not.
 
     Args:
-        scenario: The scenario.
-        channel: Its channel.
         times: How many times its sender's rate is far faster, at least; fewer than `FAR_FASTER` only with poor cosines beside it.
     """
     training, gradient = scenario.training, channel.gradient

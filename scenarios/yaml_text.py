@@ -123,7 +123,6 @@ class Document:
         data: Its keys and values.
         lines: The line (from 1) of every path.
         source: Name in errors.
-        text: The text that was read.
     """
 
     data: Mapping[str, Any]

@@ -123,12 +123,10 @@ class ChannelGradients:
     """Makes the gradients of a cut model's channels.
 
     Args:
-        model: The model.
         example: Its arguments.
         cuts: The submodules before which it is cut, one for each part but the first.
         traced: The model with these cuts.
         required: What the objective needs of the output.
-        output: See `split`.
         parts: The parts, whose parameters a lens has, by the names of their agents.
         targets: The targets of all objectives by name.
         coded: Whether the default may be a loss of the classes of the target.
@@ -187,7 +185,6 @@ class ChannelGradients:
         Args:
             settings: A kind, which has the targets as its context, or a gradient's keys; beside those of a scenario `layers` of `aug_local`, and `at`, the submodule
                 at which the last layers begin, of `aug_local` and `lens`.
-            wire: The channel.
 
         Raises:
             ScenarioError: The layers do not fit the message; the line names the fix.
@@ -233,7 +230,6 @@ class ChannelGradients:
         Sites are by default those of the message, not of this size. A kind that cannot read the size reads the message.
 
         Args:
-            wire: The channel.
             gradient: Its gradient, as in a scenario; None: it has none.
         """
         shape = wire.message.shape

@@ -141,7 +141,6 @@ def cut_names(
     """Return the paths of the submodules to cut before.
 
     Args:
-        model: The model.
         at: Paths; positions of an `nn.Sequential`; or a number of parts.
         example: Arguments of the forward, by name.
         heads: Returns for cuts in order the floating-point operations of the heads on what crosses each, for the example.

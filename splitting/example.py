@@ -84,10 +84,7 @@ def inputs_for(
     Their values are random, or where the model does not take these, as of lengths that may be zero, those of a first step.
 
     Args:
-        model: The model.
         source: The environment, as in a scenario.
-        env: Its description.
-        inputs: See `split`.
 
     Raises:
         ScenarioError: A name leads nowhere, or the model does not take the signals.

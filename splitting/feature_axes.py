@@ -136,12 +136,7 @@ def _pointwise(name: str) -> bool:
 
 
 def feature_axes(traced: ModelGraph, example: Mapping[str, Any]) -> Callable[[fx.Node, Where], int | None]:
-    """Return what gives the axis of the features of a tensor of a trace, counted with the batch; None: it is not known.
-
-    Args:
-        traced: The trace.
-        example: The model's arguments.
-    """
+    """Return what gives the axis of the features of a tensor of a trace, counted with the batch; None: it is not known."""
     axes = _FeatureAxes()
     try:
         with restored(traced.root), axes:

@@ -71,11 +71,7 @@ class Mode(nn.Module):
 
 
 class Applied(nn.Module):
-    """A call of an autograd function, with its own backward.
-
-    Args:
-        function: Its class.
-    """
+    """A call of an autograd function, with its own backward."""
 
     function: Any
 

@@ -26,7 +26,6 @@ class Origin:
     """A model as it was when it was split; copies of a part share it.
 
     Attributes:
-        model: The model.
         untied: Groups of parameters, as (agent, key), that the model shares and the parts do not.
     """
 

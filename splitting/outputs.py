@@ -30,8 +30,6 @@ class RequiredOutput:
 
     Attributes:
         size: Values per sample; None: not known here.
-        target: The name of its target.
-        signal: The target.
         class_axis: The axis of the classes as given to `split`, counted with the batch; None: known from the sizes.
         loss: The name of a loss of the user's own that does not say how many values it reads; empty: it is none.
     """
@@ -137,7 +135,6 @@ def prediction_of(
     """Return the output that is the prediction: its node, and the place in that node's value.
 
     Args:
-        trace: Of the model.
         output: Its key or index; None: the only one.
         required: What the objective needs; None: anything.
 
@@ -194,7 +191,6 @@ def predictions_of(
     """Return several outputs, as `prediction_of` does one.
 
     Args:
-        trace: Of the model.
         outputs: By key or index, what the output's objective needs.
         dropped: Outputs that have no objective.
 
@@ -266,7 +262,6 @@ def loss_among(
     computed from a target.
 
     Args:
-        trace: Of the model.
         predictions: The outputs that have objectives.
         dropped: Keys or indices of those that are dropped.
         targets: Arguments of the model that are targets of objectives.
@@ -290,7 +285,6 @@ def loss_left(model: nn.Module, trace: ModelGraph, example: Mapping[str, Any]) -
 
     Args:
         model: A copy of it is called once, in training.
-        trace: Of the model.
         example: Its arguments by name.
     """
     root = in_own_type(probe_of(model, hooked(trace.root)))

@@ -115,10 +115,7 @@ def build_parts(
     """Build the modules of a plan.
 
     Args:
-        trace: Of the model.
-        plan: Of its parts.
         model: The model whose submodules are copied, once for each part; the copies share its parameters.
-        names: Of the parts.
         axes: Of each prediction, the order in which the axes of a sample are given out; None: as they are.
 
     Raises:

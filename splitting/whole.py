@@ -62,10 +62,6 @@ def check_whole(
     All are copies that have not been called yet, with other parameters than the model's.
 
     Args:
-        parts: Of the model.
-        names: Of the parts.
-        trace: Of the model.
-        predictions: Of its predictions.
         model: The model; the parts have its parameters.
         example: Its arguments by name.
 

@@ -522,7 +522,6 @@ def cause_flags(metrics: Mapping[str, Values], peers: Peers) -> NDArray[np.uint3
     Args:
         metrics: Values by metric (`INPUTS`), [..., channels] each, nan where a channel has none, of learning rates their share of
             the first; a hint is left out if its metric is missing.
-        peers: What tells the same channels apart.
     """
     shape = np.broadcast_shapes(peers.hops.shape, *(values.shape for values in metrics.values()))
     nothing = np.full(shape, np.nan, dtype=np.float32)

@@ -15,11 +15,7 @@ _KINDS = frozenset(get_args(Kind))
 
 
 class TableRecorder(Recorder):
-    """Recorder of a table; an existing table is continued.
-
-    Args:
-        path: The file.
-    """
+    """Recorder of a table; an existing table is continued."""
 
     header: Sequence[str]
     """The first line of a new table."""

@@ -74,7 +74,6 @@ def read_events(path: Path, selects: Callable[[bytes], bool]) -> Iterator[Any]:
     """Yield the events of a file, up to a truncated or damaged one, which is logged.
 
     Args:
-        path: The file.
         selects: Whether a record is parsed, and its checksum verified.
 
     Raises:
@@ -106,10 +105,6 @@ def read_events(path: Path, selects: Callable[[bytes], bool]) -> Iterator[Any]:
 
 class EventFile:
     """A new event file in a run's folder, named to be read after the existing files.
-
-    Args:
-        folder: The run's folder.
-        suffix: Suffix of the file name.
 
     Raises:
         RunError: The file cannot be written, here or later.

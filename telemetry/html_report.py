@@ -135,11 +135,8 @@ class ReportSection:
     """What a report says of a study or a population, before the results of its runs.
 
     Attributes:
-        name: Its name.
-        title: The section's heading.
         runs: The names of its runs; a population's winner is the first.
         before: Sentences before the tables.
-        tables: Its tables.
         after: Sentences after the tables.
         drawing: A drawing, SVG; empty: none.
         drawn: What is drawn.

@@ -34,7 +34,6 @@ class _Service(Recorder, ABC):
     """Recorder of a service: one call for the metrics of a step. A service that fails during a run is logged once; metrics.csv has all.
 
     Args:
-        directory: The run directory.
         project: The project; None: the service's own default.
 
     Raises:

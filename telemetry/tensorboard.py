@@ -59,9 +59,6 @@ class TensorBoardRecorder(Recorder):
 
     Text, hyperparameters and timeline are written once per folder, the graph by every session. A resumed run adds a
     file; values of earlier files after `start_step` have been cut off.
-
-    Args:
-        logdir: The run's folder.
     """
 
     def __init__(self, logdir: str | Path) -> None:

@@ -284,7 +284,6 @@ class Undefined(NamedTuple):
     """Why channels have no result of a measure of worth.
 
     Attributes:
-        measure: The measure.
         reasons: By channel.
         again: Options of `antiphon evaluate` that may give them one.
         instead: What does, where measuring again cannot; may be empty.
@@ -351,7 +350,6 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         metrics: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
             `own_gain`, itself and `loss_zero`, `norm_ratio` and `r2`, `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
             ends of the intervals of `ALIGNMENT_GRADES`. A verdict is left out if its metric is missing.
-        traits: Traits of the same channels.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in metrics.values()))
     flags = np.zeros(shape, dtype=np.uint32)
@@ -426,7 +424,6 @@ def doubt(flags: int, verdict: Verdict, *, by_chance: bool) -> str:
 
     Args:
         flags: Flags of the channel (`verdict_flags`).
-        verdict: The verdict.
         by_chance: Whether no more channels have it than by chance, or no seed finds it by itself.
     """
     side, of_signal = VERDICTS[verdict].side, verdict in (*FLAGS["value"], "better", "worse")
@@ -526,7 +523,6 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
     """Return the command that measures the worth of a run's channels, by value, or by ablation where it cannot be forked.
 
     Args:
-        path: The run directory.
         graph: The graph of the Channels tab. If it `has_objects`, the command needs the function that returns the scenario;
             `imports` are the packages that the run was allowed to import; of several `seeds` each is measured.
         measure: Options of another measurement.

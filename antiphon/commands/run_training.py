@@ -76,7 +76,6 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
     """Warn, for the first of these runs that has any, of beginnings of episodes and of targets that nothing was learned from.
 
     Args:
-        scenario: The scenario.
         results: Of one seed or several.
     """
     from antiphon.engine.warnings.missing_targets import missing_in_run
@@ -100,7 +99,6 @@ def show_decoupling(
     """Print what is known of what decoupled channels cost, and the command that compares them with locked ones.
 
     Args:
-        scenario: The scenario.
         results: Of one seed or several.
         facts: Those of one of the runs (run.json).
     """

@@ -85,7 +85,6 @@ def add_gradients(
     """Add gradients to `grad` of parameters, or replace those that a step has used, and call the hooks that follow; None: nothing is added.
 
     Args:
-        parameters: The parameters.
         gradients: In the order of `parameters`.
         steps: The present steps of the channels that their network sends on.
     """

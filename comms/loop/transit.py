@@ -41,11 +41,9 @@ class Transit:
     """The messages of a channel from sending to the steps of its sender, receiver and predictor.
 
     Args:
-        problems: The errors and warnings of the channel.
         predictor: The channel's; None: it has none.
 
     Attributes:
-        lock: Held while any of it is read or changed.
         newest: The newest message, with its graph; None: none has been sent.
         open_messages: The messages for which a gradient may return, or has.
         injections: Predicted gradients that the sender has not learned from, and the changes in place of their messages as these were sent.
@@ -53,8 +51,6 @@ class Transit:
         newest_comparison: The prediction and the returned gradient of the newest message that the predictor has learned from.
         step: The time since the predictor's step before.
         injected: Whether a message has needed a gradient.
-        sender_learned: Whether its sender has learned.
-        receiver_learned: Whether its receiver has learned.
     """
 
     def __init__(self, problems: ChannelProblems, predictor: Predictor | None) -> None:

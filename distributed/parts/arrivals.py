@@ -42,7 +42,6 @@ class LockstepArrivals:
     """Each message is filled with its own content, before it is read; what comes back is known when it is due.
 
     Args:
-        cut: The part's.
         lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 

@@ -30,15 +30,10 @@ class CutChannels:
         system: The part's, of stacks.
         points: The points of its ticks.
         remote_parts: By channel that is cut: the part that its other endpoint is in.
-        index: The part.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
         remembered: The steps whose signals it remembers (`halves.steps_remembered`); every part has seen the same.
 
     Attributes:
-        system: As given.
-        points: As given.
-        index: As given.
-        signals: As given.
         part_of: By cut channel: the part that its other endpoint is in.
         neighbours: These parts, in order.
         sending: The halves whose sender is here, by the first channel of their stack.

@@ -22,9 +22,7 @@ def enter(
 
     Args:
         ledger: The receiver's.
-        step: The step.
         placeholder: [rows, size], zeros.
-        step_signals: Its signals.
         void: Where its sender or its receiver does not live.
     """
     message = ledger.send(step, placeholder, step_signals, void)
@@ -52,7 +50,6 @@ def give_back(
 
     Args:
         ledger: The sender's.
-        stamp: The message's.
         finished: Step at which the last window that used it closed.
         counted: Environments in which a use counted.
         gradient: [rows, size] per sample; None: nothing came back.

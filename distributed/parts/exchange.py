@@ -22,7 +22,6 @@ class CutMessage:
 
     Attributes:
         channel: The first of these channels.
-        stamp: The step at which it was sent.
         content: [rows, size], as received; or its levels as bytes (`pack`), on a link of so many bits.
         example: The step whose signals it was made from; -1: of none.
         signals: Those that it was made from, where they travel with it; None: the receiver has them.
@@ -48,7 +47,6 @@ class Return:
 
     Attributes:
         channel: The first of the channels of its stack.
-        stamp: The step at which it was sent.
         finished: The step at which the last window that used it closed.
         counted: [rows] bool: where a use counted; or everywhere, or nowhere.
         gradient: [rows, size], per sample; None: nothing.

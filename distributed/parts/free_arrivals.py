@@ -48,15 +48,7 @@ Queued = tuple[int, CutMessage]
 
 
 class FreeArrivals:
-    """Enters messages when they come, and gives gradients back by the sender's own steps.
-
-    Args:
-        cut: The part's.
-        settings: Bounds.
-
-    Attributes:
-        totals: Totals since the run began.
-    """
+    """Enters messages when they come, and gives gradients back by the sender's own steps."""
 
     def __init__(self, cut: CutChannels, settings: FreeSettings) -> None:
         self._cut, self._settings = cut, settings

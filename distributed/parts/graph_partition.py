@@ -57,7 +57,6 @@ def partition_graph(graph: WeightedGraph, parts: int) -> list[int]:
 
     Args:
         graph: Of at least as many nodes as parts.
-        parts: Number of parts.
     """
     return _partition(graph, parts, _TOLERANCE / max(1, (parts - 1).bit_length()))
 
@@ -218,7 +217,6 @@ def _contracted(graph: WeightedGraph, heaviest: float) -> tuple[list[int], Weigh
     """Contract a matching of heavy edges; return the coarse node of each node, and the coarse graph.
 
     Args:
-        graph: The finer graph.
         heaviest: The largest cost that a pair may have.
     """
     costs = graph.costs

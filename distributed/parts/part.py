@@ -61,9 +61,6 @@ class Part:
         scenario: Resolved.
         placement: By agent: its part.
         index: Which part this is.
-        seed: Of the run.
-        device: Where it is computed.
-        dtype: Of all floats.
         stacked: Whether agents of one kind are computed as one.
         free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
         system: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
@@ -75,7 +72,6 @@ class Part:
         neighbours: The parts at the other ends of its cut channels.
         lookahead: Steps that it may be ahead of them.
         free: What arrives where it does not wait for them; None: lockstep.
-        learned: What was learned at the newest step.
         row: What is recorded of it; None: nothing.
 
     Raises:
@@ -324,7 +320,6 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
 
     Args:
         rows: Of all parts in order.
-        scenario: Of the whole.
         channels: All, states too, in canonical order.
     """
     rows_of_parts = [*rows]

@@ -214,7 +214,6 @@ def check_placement(system: System, placement: Placement) -> None:
 
     Args:
         system: As built, before it is stacked.
-        placement: The part of each agent.
 
     Raises:
         ScenarioError: It does not; one line that names what cannot be cut, and the fix.
@@ -336,7 +335,6 @@ def placement_for(
 
     Args:
         system: As built, before it is stacked.
-        scenario: Of the system.
         count: Number of parts; None: as `placement` has.
         placement: The part of each agent; None: of balanced cost and little traffic.
 
@@ -359,8 +357,6 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
 
     Args:
         system: As built, before it is stacked.
-        scenario: Of the system.
-        parts: Number of parts.
 
     Raises:
         ScenarioError: It cannot be cut, or not into so many parts.

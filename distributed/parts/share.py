@@ -27,8 +27,6 @@ class Share:
     """The agents of a part and its ends of channels.
 
     Attributes:
-        index: The part.
-        agents: Its agents.
         ends: Which ends of each of its channels are its own, `receiver` or `sender`, in order.
         groups: Places of its learning groups among all of them.
         order: All agents and all channels, in canonical order.

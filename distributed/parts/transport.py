@@ -31,11 +31,7 @@ def never() -> bool:
 
 
 class Parts(Protocol):
-    """All parts of a scenario, which exchange what crosses their cuts without the simulation that they belong to.
-
-    Attributes:
-        placement: The part of each agent.
-    """
+    """All parts of a scenario, which exchange what crosses their cuts without the simulation that they belong to."""
 
     placement: Placement
 
@@ -73,7 +69,6 @@ class LocalParts:
 
     Args:
         make: Builds part `index`, at step 0.
-        placement: The part of each agent.
     """
 
     def __init__(self, make: Callable[[int], Part], placement: Placement) -> None:

@@ -101,7 +101,6 @@ class RayParts:
     Args:
         make: Builds part `index`, at step 0; it is called in the part's process.
         shares: What of a state of the whole is each part's.
-        placement: The part of each agent.
         free: Whether parts do not wait.
         cluster: `local`, or HOST:PORT of a cluster (`RayCluster`).
         gpu: Whether each part has a GPU, or its share of those there are.
@@ -352,9 +351,7 @@ class RayParts:
 
         Args:
             method: `advance`, `gather` or `measure`.
-            until: The step that they are to reach.
             argument: What else the method takes.
-            stop: See `Parts.advance`.
 
         Raises:
             AntiphonError: What a worker raises, a divergence first; all others have ended the call.

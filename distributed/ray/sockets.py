@@ -86,15 +86,12 @@ class Sockets:
     """The listener of a part, and its connections.
 
     Args:
-        index: The part.
         secret: Of the run.
         host: Where it listens, at a port that the system chooses.
         take: For all that comes; it is called by threads of its own.
         serve: For a connection of the driver (`states`).
 
     Attributes:
-        host: As given.
-        port: The port.
         written: Bytes of exchanges that were written, in all.
         read: Bytes of exchanges that were read, in all.
     """
@@ -132,7 +129,6 @@ class Sockets:
 
         Args:
             epoch: Of what is sent on them.
-            addresses: Of all neighbours.
             free: Whether a connection that breaks is opened again, and what waits for it is bounded; else it is given up.
         """
         for line in self._lines.values():

@@ -56,8 +56,6 @@ class MeasuredLine:
     """The line from a part to a neighbour, over which both sent at once.
 
     Attributes:
-        sender: The part.
-        receiver: The neighbour.
         latency: Seconds that the first byte takes.
         nbytes: Bytes of the largest exchange, as it was.
         seconds: Seconds that the line is taken up by such an exchange, one following another.
@@ -99,7 +97,6 @@ class PartWorker:
     """A part and its exchanges. The driver's calls come one at a time, `meet` and `halt` at any time.
 
     Args:
-        index: The part's number.
         keep_every: Seconds after which a part that does not wait hands over its own state, at the end of a call.
         secret: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
@@ -223,7 +220,6 @@ class PartWorker:
         Args:
             call: A number that grows from call to call, for `halt`.
             until: Steps taken in the end.
-            log_steps: The steps at which metrics are recorded.
 
         Raises:
             DivergenceError: See `Part.step`.

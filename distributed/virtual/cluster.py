@@ -122,7 +122,6 @@ class VirtualCluster:
 
     Attributes:
         seconds: Simulated time.
-        machines: One for each part.
     """
 
     def __init__(

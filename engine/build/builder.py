@@ -73,10 +73,6 @@ def build(
 
     Args:
         scenario: Resolved.
-        env: Its environment.
-        seed: Of the run.
-        device: Of all tensors.
-        dtype: Of all floats.
         local_agents: The agents that are computed; others, and the predictors of their messages, have shapes and no memory. None: all.
 
     Raises:

@@ -22,9 +22,7 @@ class LocalLoss:
     """The own loss of a channel's synthetic gradient, a `LabelGradient`.
 
     Args:
-        channel: The channel.
         readout: The agent whose objective a lens takes, unless it names one.
-        agents: All agents, which have been made.
         signal: A signal of the environment as a predictor reads it, by name.
 
     Attributes:

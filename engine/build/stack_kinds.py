@@ -404,8 +404,6 @@ def channel_stacks_of(
     """The channels of each stack, in canonical order.
 
     Args:
-        system: The agents and channels.
-        *other_seeds: The systems of other seeds.
         stack_of: By agent its stack.
         alone: Agents without a second.
     """

@@ -26,7 +26,6 @@ def stack(base: System, *other_seeds: System, part: System | None = None) -> Sys
     """Make a system of stacks; where every agent stands alone, the system itself.
 
     Args:
-        base: The single agents.
         *other_seeds: The systems of other seeds, of the same structure and kinds (`reason_apart`).
         part: Some of them, with the channels that begin or end at them: only these are stacked, each with those of them
             that it would be stacked with in the whole, so that they compute the same bits; None: all of them.

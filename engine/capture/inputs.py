@@ -23,7 +23,6 @@ class StepInput:
         tick_signals: By name, the signals that are known at the tick.
         later_signals: By name, the signals that are known after the tick.
         uniform: Of the masks among both: see `StepSignals`.
-        ends: Which episodes end.
     """
 
     tick_signals: dict[str, Tensor]
@@ -38,12 +37,7 @@ class StepInput:
 
 
 class RecordedSteps:
-    """Gives the steps of a period in place of the environment that they were taken in, whose episodes are of one length.
-
-    Args:
-        first: The first step.
-        inputs: Of each.
-    """
+    """Gives the steps of a period in place of the environment that they were taken in, whose episodes are of one length."""
 
     episode_length = None
 
@@ -145,7 +139,6 @@ class Numbers:
         earlier: The numbers of an earlier period.
         present: The numbers of the period that is about to be recorded.
         periods: How many periods later that is.
-        device: Where.
 
     Raises:
         NotRecordable: The numbers do not grow evenly with the periods.

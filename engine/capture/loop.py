@@ -58,8 +58,6 @@ def captured_loop(
     """Return what replays the steps of a simulation that asks for it.
 
     Args:
-        device: Of the run.
-        backend: Its backend.
         capture: True, or what replays them.
         parts: Whether parts take its steps.
 
@@ -110,8 +108,6 @@ class _RecordedPeriod:
     """A recorded period.
 
     Attributes:
-        step: Its first.
-        recorder: Its kernels.
         before: The state that it reads, in memory that stays.
         after: The state that it leaves, in its own memory.
         inputs: What it reads of the environment.
@@ -224,16 +220,12 @@ class _Periods:
     """The periods of a backend's steps: one is observed, one recorded, and the recording replayed for others.
 
     Args:
-        backend: Takes the steps.
         running: What runs, at the step from which on they are looked at.
-        recorder: Makes what records and replays.
         replayed: Periods that have been replayed before, of other backends.
 
     Attributes:
-        backend: See above.
         obstacle: Why all steps are taken one by one; None: they need not be.
         period: Steps of a period.
-        replayed: Periods that have been replayed.
     """
 
     def __init__(

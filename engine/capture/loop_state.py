@@ -80,12 +80,7 @@ class Snapshot:
 
 
 class LoopState:
-    """Reads and loads the state of a backend's step loop.
-
-    Args:
-        backend: The stacks.
-        means: The sums of losses.
-    """
+    """Reads and loads the state of a backend's step loop."""
 
     def __init__(self, backend: StackedBackend, means: MeanAccumulator) -> None:
         self.backend, self.means = backend, means

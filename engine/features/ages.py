@@ -31,11 +31,7 @@ class MessageAges(Note):
 
 
 class Ages(Feature):
-    """Ages of messages, for the agents of a system that observe them.
-
-    Args:
-        forward_pass: Of the agents.
-    """
+    """Ages of messages, for the agents of a system that observe them."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.agents = forward_pass.system.agents

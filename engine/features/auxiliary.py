@@ -14,11 +14,7 @@ from antiphon.engine.heart.updates import PendingUpdate, Update
 
 
 class AuxiliaryLosses(Feature):
-    """The losses of a system's heads that predict synthetic gradients.
-
-    Args:
-        engine: Of the windows.
-    """
+    """The losses of a system's heads that predict synthetic gradients."""
 
     def __init__(self, engine: Engine) -> None:
         self.system, self.predictor_trainer = engine.system, engine.predictor_trainer

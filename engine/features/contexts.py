@@ -66,8 +66,6 @@ class Contexts(Feature):
 
         Args:
             context: [rows, features]: the environment's signals, encoded.
-            channel: The channel.
-            message: One of its messages.
         """
         endpoints, plan = channel.synthetic_gradient.context.endpoint_values.items(), message.read_plan
         # an episode's last state, which only its own window reads, is shown no tick of a reader
@@ -141,11 +139,7 @@ def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
 
 
 class EndpointStates(Feature):
-    """What the predictors of a system are shown of the endpoints of channels later on, as it was when a message was sent (semantics 25).
-
-    Args:
-        forward_pass: Of the agents.
-    """
+    """What the predictors of a system are shown of the endpoints of channels later on, as it was when a message was sent (semantics 25)."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = forward_pass.system

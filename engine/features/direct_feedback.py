@@ -19,11 +19,7 @@ from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
 
 class DirectFeedback(Feature):
-    """The errors of a system's objectives, for its channels with direct feedback.
-
-    Args:
-        engine: Of the windows.
-    """
+    """The errors of a system's objectives, for its channels with direct feedback."""
 
     def __init__(self, engine: Engine) -> None:
         self.system, self.evaluator = engine.system, engine.objective_evaluator

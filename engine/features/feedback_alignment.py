@@ -14,11 +14,7 @@ from antiphon.nets.layers import Transport
 
 
 class FeedbackAlignment(Feature):
-    """The fixed weights of a system's channels.
-
-    Args:
-        forward_pass: Of its agents.
-    """
+    """The fixed weights of a system's channels."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = forward_pass.system

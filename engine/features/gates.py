@@ -15,11 +15,7 @@ from antiphon.engine.heart.updates import GroupWindows, Update
 
 
 class Gates(Feature):
-    """The gates of a system's channels.
-
-    Args:
-        engine: Of the channels.
-    """
+    """The gates of a system's channels."""
 
     def __init__(self, engine: Engine) -> None:
         self.system, self.divergence = engine.system, engine.divergence_check

@@ -51,11 +51,7 @@ def _group_numbers(engine: Engine) -> dict[str, list[int]]:
 
 
 class GroupClip(Feature):
-    """Clips the gradients of a system's learning groups; the optimisers of their members do not clip again.
-
-    Args:
-        engine: Of the agents, single or stacked.
-    """
+    """Clips the gradients of a system's learning groups; the optimisers of their members do not clip again."""
 
     def __init__(self, engine: Engine) -> None:
         self.system = system = engine.system

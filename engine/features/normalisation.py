@@ -30,11 +30,7 @@ Observation = tuple[str, tuple[str, ...]]
 
 
 class NormalisedObservations(Feature):
-    """The observations of a system's agents that are normalised.
-
-    Args:
-        forward_pass: Of the agents.
-    """
+    """The observations of a system's agents that are normalised."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = forward_pass.system
@@ -45,7 +41,6 @@ class NormalisedObservations(Feature):
         """Return what normalises an agent's observations at a tick, of which some are, by their place; None: none is.
 
         Args:
-            agent: The agent.
             tick: The tick. The zeros that an aligned agent observes before its first message stay zeros.
             statistics: Its running statistics, of the window.
         """

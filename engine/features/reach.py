@@ -25,11 +25,7 @@ from antiphon.engine.heart.window import Tick
 
 
 class Reach(Feature):
-    """The members of a system's stacks that learning signals reach.
-
-    Args:
-        engine: Of the stacks.
-    """
+    """The members of a system's stacks that learning signals reach."""
 
     def __init__(self, engine: Engine) -> None:
         self.system = system = engine.system

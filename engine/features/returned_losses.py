@@ -23,11 +23,7 @@ from antiphon.nets.per_member import scaled
 
 
 class ReturnedLosses(Feature):
-    """The losses of windows that go back over channels with a critic.
-
-    Args:
-        engine: Of the windows.
-    """
+    """The losses of windows that go back over channels with a critic."""
 
     def __init__(self, engine: Engine) -> None:
         self.system, self.predictor_trainer = engine.system, engine.predictor_trainer

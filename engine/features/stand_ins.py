@@ -40,9 +40,7 @@ class StandIns(Feature):
         """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
 
         Args:
-            channel: The channel.
             arrival: What the ledger has: the due message, or the previous one.
-            step: The tick's.
         """
         message = arrival.message
         if channel.synthetic_input.model is None:

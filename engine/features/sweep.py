@@ -25,11 +25,7 @@ from antiphon.engine.heart.window import LearningGroup, Window
 
 
 class SweepOrder(Feature):
-    """Differentiates the learning groups of a system that are complete as soon as they have ticked.
-
-    Args:
-        engine: The engine of the groups.
-    """
+    """Differentiates the learning groups of a system that are complete as soon as they have ticked."""
 
     def __init__(self, engine: Engine) -> None:
         self.system, self.swept_updates = engine.system, engine.swept_updates

@@ -72,9 +72,6 @@ class TiedGradients(Feature):
 
     Args:
         engine: Of the system; tied agents are not stacked.
-
-    Attributes:
-        agents: The agents with tied parameters.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -269,7 +269,6 @@ class Agent:
         Args:
             names: The signal of each member.
             signal_named: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
-            dtype: The type of the network's input.
         """
         distinct_names = list(dict.fromkeys(names))
         values = [

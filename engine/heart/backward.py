@@ -87,8 +87,6 @@ class BackwardPass:
         """Return what `backward_all` does: where users' code may draw random numbers, window by window, each with its own.
 
         Args:
-            windows: The window of each request.
-            requests: What is differentiated.
             batch: See `backward_all`.
             place: What tells the pass from others through the same windows: the step, the epoch.
         """
@@ -196,10 +194,8 @@ class BackwardPass:
         groups for which no such end changes credit (`sweep_obstacle`, features/sweep.py).
 
         Args:
-            channel: The channel.
             message: A message of a window that is learned from.
             output: The message with its graph, [rows, …], as the window has it.
-            step: The step just taken.
         """
         gate, layout = channel.synthetic_gradient.gate, channel.layout
         back: Mask[Members] = ALL if message.is_back(step) else NONE

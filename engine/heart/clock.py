@@ -103,7 +103,6 @@ class RatedSends:
     """The `SendTimes` of a sender with a message rate, evenly spaced: message k goes at its tick floor(k / rate).
 
     Attributes:
-        clock: When the sender ticks.
         rate: The share of its ticks, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.
     """
 

@@ -97,11 +97,7 @@ class DivergenceRule:
 
 
 class DivergenceRuleOfSeeds(DivergenceRule):
-    """The rule of several seeds: one that diverges is stopped, and the others continue.
-
-    Args:
-        rule_by_seed: What follows a divergence in each seed.
-    """
+    """The rule of several seeds: one that diverges is stopped, and the others continue."""
 
     def __init__(self, rule_by_seed: Sequence[DivergenceRule]) -> None:
         super().__init__(rule_by_seed[0].bound)
@@ -158,11 +154,7 @@ class DivergenceCheck:
     """Checks the numbers of a step before they are used, and reports what has diverged; no parameter of a seed that has diverged moves.
 
     Args:
-        rule: What follows a divergence.
-        agents: The stacks of agents, by name.
-        channels: The stacks of channels, by name.
         groups_by_seed: The learning groups of single agents, for each seed.
-        learner_name_by_agent: As `System` has it.
     """
 
     deferred = False
@@ -305,7 +297,6 @@ class DivergenceCheck:
 
         Args:
             updates: What they learn, each with the name of its channel.
-            step: The step just taken.
 
         Raises:
             DivergenceError: One has, and there is one seed.

@@ -96,11 +96,8 @@ class Feature:
         """Add to the ports, [rows, …], of a call, and return the running statistics that change; the features' are merged.
 
         Args:
-            ticks: The ticks of the call.
-            ports: The outputs of the agents' network.
             statistics_now: The running statistics before the ticks.
             statistics_before: The running statistics at the start of their window.
-            network_inputs: The network's input and state.
         """
         raise NotImplementedError
 
@@ -169,8 +166,6 @@ class Feature:
             messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic gradient
                 or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent. A message is
                 that of a whole stack of channels: what is taken away, no member learns from.
-            learned_windows: The windows that have just been learned from.
-            step: The step just taken.
         """
 
     def before_move(self, updates: Sequence[Update]) -> None:
@@ -185,7 +180,6 @@ class Feature:
         """Return the gradients of agents of a group in place of their own.
 
         Args:
-            group: The group.
             moving_agents: The gradients, and the members that move, by agent of the group that moves.
         """
         raise NotImplementedError

@@ -44,7 +44,6 @@ class ForwardPass:
     """Evaluates the agents of a system, one call at a time; a probe or a rollout may override `as_read` and `send_over`.
 
     Args:
-        system: The agents, channels and groups.
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
         greedy: Whether policies take their most likely action instead of a sample.
         deployed: Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of the rows.
@@ -85,10 +84,7 @@ class ForwardPass:
         """Evaluate all agents that tick at `step`, in waves.
 
         Args:
-            step: The step.
-            step_signals: The signals of the step.
             calls: The calls that are evaluated; None: all that the schedule has at the step.
-            keep_messages: See `Steppable.tick`.
         """
         points = self.tick_points
         for feature in points.before_ticks:
@@ -226,7 +222,6 @@ class ForwardPass:
         """Return the network's input [rows, …]: observations and messages, joined by the agent's fan-in.
 
         Args:
-            tick: The tick, with what the agent observes and reads.
             window: The window that has the messages read with their graph.
             buffers: The running statistics of the learner, for a tick outside a window.
         """
@@ -341,8 +336,6 @@ def as_input(system: System, name: str, value: Tensor | None, categories: str = 
     """Return a signal as it enters a network, [rows, *shape_as(categories)].
 
     Args:
-        system: The system whose environment shows it.
-        name: The signal's name.
         value: [rows, *shape]; None: zeros for [seeds * B], as an aligned agent reads before its first message.
         categories: How a categorical signal enters the agent's network: `one_hot`, or as its values (`index`).
     """

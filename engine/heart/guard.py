@@ -47,7 +47,6 @@ class Guard(DivergenceCheck):
 
     Args:
         check: The check on the host that it replaces.
-        device: Where.
 
     Attributes:
         skip: What optimisers are to do from that step on.

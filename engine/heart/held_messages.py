@@ -67,7 +67,6 @@ class HeldMessages:
             oldest_stamp: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not also
                 stand in for the newest.
             known_to_arrive: Whether the due message arrives in any row, as far as the host knows; None: a look at its mask shows it.
-            aligned: See `hold`.
         """
         assert self.value is not None
         assert self.stamp is not None

@@ -23,11 +23,7 @@ from antiphon.engine.heart.window import LearningGroup, Window
 
 
 class LateWindows(Feature):
-    """Windows that wait for delayed gradients: which are learned from at a step.
-
-    Args:
-        engine: Of the groups.
-    """
+    """Windows that wait for delayed gradients: which are learned from at a step."""
 
     def __init__(self, engine: Engine) -> None:
         self.system = engine.system
@@ -38,9 +34,7 @@ class LateWindows(Feature):
         """Return the windows of a late group to learn from, which of them to replay, and those to skip; others wait with the group.
 
         Args:
-            group: The group.
             window: Its window that has just ended.
-            step: The step just taken.
         """
         chosen, channels = EndedWindows([], [], set()), self.system.channels
         ended_windows, waiting = [*group.waiting, window], list[Window]()

@@ -31,7 +31,6 @@ class Layout:
 
     Args:
         member_count: N, the members of all seeds; every seed has as many.
-        seed_count: The number of seeds.
         batch: B, the environments of one seed.
         device: Of signals, which have the environments of all seeds, [seeds * B, …].
         has_member_axis: Whether parameters have a leading axis of members.

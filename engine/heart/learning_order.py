@@ -19,9 +19,6 @@ class LearningOrder:
     parameters: of these, the turns decide only how many graphs exist at once, which returned gradients are there for a sender that
     mixes them into its credit, and in which order the gradients of a message's reads are summed. For a window that was swept they decide
     the last alone: it has been differentiated in the order of ticks, before all turns, and its turn takes up the result.
-
-    Args:
-        system: The agents, channels and groups.
     """
 
     def __init__(self, system: System) -> None:

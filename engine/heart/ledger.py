@@ -42,7 +42,6 @@ class Ledger:
     """The messages of a stack of K >= 1 channels, [K * B, size] each; made by the builder.
 
     Attributes:
-        name: The name of the stack.
         timetable: When messages are sent and read, and gradients return.
         link: Loss, noise and quantisation.
         returns_gradients: Whether the gradients of reads are booked, and return; else it is only booked where reads counted.
@@ -103,7 +102,6 @@ class Ledger:
         """Enter a message made at `step`, and return it: flat, [rows, size], and without its sender's graph.
 
         Args:
-            step: The step.
             output: The message as its sender computes it, with its graph, [rows, …].
             step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).

@@ -158,7 +158,6 @@ class Message:
         where no loss depends on the message.
 
         Args:
-            step: The step.
             back_at: The step at which its gradient is back, if anything is booked; None: gradients do not return.
         """
         self.finished_at = step

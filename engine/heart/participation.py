@@ -19,7 +19,6 @@ class Participation:
     Attributes:
         probability: Probability that a member learns from a window.
         random_seeds: Seeds of the members' random numbers; tied agents have the same seed.
-        layout: The members' rows.
     """
 
     probability: PerMember

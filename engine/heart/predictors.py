@@ -30,7 +30,6 @@ class PredictorTrainer:
     """Evaluates and trains the predictors of a system.
 
     Args:
-        system: The system of the channels.
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
         swept_updates: What has been swept at the step; None: it is used alone.
 
@@ -87,7 +86,6 @@ class PredictorTrainer:
         predictor learns from what returns, and not in those. Of a cut channel it learns in its sender's part.
 
         Args:
-            channel: The channel.
             step: The step just taken; in `tick`, the present one.
             with_gate: Whether a gate is enough, which moves also where the synthetic gradient is frozen.
             for_input: Whether the synthetic input is meant instead.
@@ -117,8 +115,6 @@ class PredictorTrainer:
         """Return the example that a message is for its channel's predictor, with the prediction, if that was evaluated at this step.
 
         Args:
-            channel: The channel.
-            message: One of its messages.
             with_returned: Whether the example has what has come back.
 
         Returns:
@@ -226,7 +222,6 @@ class PredictorTrainer:
         Args:
             messages_back: What `to_learn_from` has returned, as features have changed it (`gradients_back`).
             windows_to_learn: The windows that senders learn from.
-            step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels

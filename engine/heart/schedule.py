@@ -18,7 +18,6 @@ class TickSchedule:
     """The network calls of any step, in order, and the present episode, where that is a window.
 
     Attributes:
-        clocks: The clocks, by agent.
         waves: The network calls, by topological level over zero-delay channels.
         episode_windows: The windows of agents that learn once an episode, where its length varies; None: there are none.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.

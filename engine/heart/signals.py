@@ -37,7 +37,6 @@ class StepSignals:
     """The signals of a step, shared by every message and tick that was made from them.
 
     Attributes:
-        step: The environment step.
         signals: Signals by name, [seeds * B, …]; those known only after the step are added when it has been taken. `_x` is the mask of `x`:
             where it is present, for all of it or by site; without one it is present everywhere.
         uniform_masks: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.

@@ -37,8 +37,6 @@ class Steppable(Protocol):
         """Tick all agents whose clock ticks at `step`, in waves, and return what is done in the environment; None: no agent acts.
 
         Args:
-            step: The step.
-            step_signals: The signals of the step.
             keep_messages: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep order
                 frees those that nothing else reads. It changes no number.
         """
@@ -66,11 +64,8 @@ def take_step(
 
     Args:
         engine: What ticks and learns.
-        step: The step.
         step_signals: The signals of the step; `advance_environment` adds those that are known after it.
         advance_environment: Takes the agents' action, and returns which episodes ended.
-        watch: See `Engine.learn`.
-        keep_messages: See `Steppable.tick`.
 
     Raises:
         DivergenceError: Something is not finite: see `Steppable.learn`.
@@ -117,12 +112,9 @@ class Engine:
     An agent or channel here is a stack of N >= 1. If it `has_member_axis`, its parameters have a leading axis of members, also of one.
 
     Args:
-        system: The stacks.
         single_systems: The single agents that the stacks are made of, a system for each seed.
 
     Attributes:
-        features: The installed features.
-        swept_updates: What has been swept at this step.
         divergence_check: Checks what has been computed, before anything moves.
         has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
             gradients, or a user's module may leave some (`finish_gradients`).
@@ -173,8 +165,6 @@ class Engine:
         too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py must name an obstacle.
 
         Args:
-            step: The step just taken.
-            ends: Which episodes ended with it.
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:

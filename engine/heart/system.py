@@ -28,9 +28,7 @@ class System:
 
     Attributes:
         agents: The stacks of agents, by name in canonical order; of channels the same.
-        description: What the environment shows.
         batch: B, the number of environments of one seed.
-        dtype: The type of all floats.
         seed_count: How many seeds are computed as one, each with B environments of its own.
         tied_parameters: Groups of parameters, (agent, parameter) each, that are one weight.
         remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is in.

@@ -55,12 +55,7 @@ class ReportedLoss:
     """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, the sites of these targets."""
 
     def before_scale(self, goal: Goal, batch: int) -> Tensor:
-        """Return the loss before the objective's `scale`, [N]: times B and divided by `target_count` it is a mean over the targets.
-
-        Args:
-            goal: The objective.
-            batch: B.
-        """
+        """Return the loss before the objective's `scale`, [N]: times B and divided by `target_count` it is a mean over the targets."""
         # a mean of one window has its targets, which are all there is to divide by here
         loss = self.loss * self.target_count / batch if goal.mean_over_targets else self.loss
         return scaled(loss, 1 / goal.weight)

@@ -110,11 +110,9 @@ class LearningGroup:
 
     Attributes:
         agent_names: The names of its agents, in canonical order.
-        grid: The division of its ticks into windows.
         agent_count_by_learner: How many agents of the group share each learner, by learner; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its `horizon`
             (late_windows.py).
-        window: The open window.
         waiting: The windows that have ended and wait for returned gradients, oldest first (late_windows.py).
         learned_from: Windows that lambda-returns keep once they have been learned from, oldest first (features/lambda_returns.py).
     """

@@ -52,8 +52,6 @@ class WindowGrid(ABC):
         """Return the position of a tick among those of its window, from 0.
 
         Args:
-            step: The step of the tick.
-            period: Period of the agent that ticks.
             episode_start: Step at which the tick's episode, or the one before, began.
         """
 

@@ -55,7 +55,6 @@ class ObjectiveEvaluator:
     """Evaluates a system's objectives: their losses at ticks, and over windows.
 
     Args:
-        system: The system of the agents.
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
     """
 

@@ -42,7 +42,6 @@ def export(system: System, agents: Sequence[str], conversions: Mapping[str, Conv
     """Return the system as one module in evaluation mode, with copies of the parameters.
 
     Args:
-        system: What to export.
         agents: Whose objective outputs it returns.
         conversions: Of the environment's own observations to signals.
 

@@ -17,7 +17,6 @@ class EarlyStopping:
     """The best values of the metrics by which a training keeps a checkpoint and ends.
 
     Attributes:
-        spec: What is evaluated when.
         at: Steps taken at the newest evaluation; None: there was none in this session.
         best: Best value by metric.
         since: Evaluations since the best value, by metric.

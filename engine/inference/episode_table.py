@@ -21,7 +21,6 @@ class Episodes:
     """Mean return and length of whole episodes.
 
     Attributes:
-        count: The number of episodes.
         length: Their mean length in steps.
         returns: By reward, the mean sum of an episode's rewards, undiscounted.
         actions: `greedy` or `sampled`.
@@ -45,9 +44,6 @@ class EpisodeTable:
         episodes: Episodes per environment; None: as many as fit into `steps` by the mean length of the environments' first
             ones, at least one, and at most `ENOUGH` of all environments together.
         steps: Steps that an evaluation takes about by default, if several episodes of each environment fit into them.
-
-    Attributes:
-        steps: Steps taken.
     """
 
     def __init__(self, statistics: EpisodeStatistics, episodes: int | None, steps: int) -> None:

@@ -72,13 +72,11 @@ class Evaluation:
     """The scores of a system on a split.
 
     Attributes:
-        split: The split.
         examples: The number of examples, each shown once; without a stream of examples, the number of targets.
         readout: The agents whose mean metric is the scenario's.
         agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`), with
             several objectives also each one's, such as `label_loss`; NaN without any target. By agent with a policy:
             `return`, of its own reward if it has one.
-        links: The links of the evaluation.
         episodes: The evaluated episodes; None: no agent has a policy.
         selected: The keys of `training.evaluate` that select by scores of this test split: then they are no test.
     """
@@ -181,15 +179,12 @@ def evaluate(
 
     Args:
         system: The system to evaluate; no bit of it changes.
-        env: Its environment.
         readout: The agents whose metric is the scenario's.
-        split: The part of the data.
         links: The links, or their kind (`Links.given`).
         seed: The run's seed. Losses and noise of links are sampled from it and from the split, the same every time.
         make: Makes the environment to run forward in.
         episodes: Episodes per environment, if agents have policies; None: as many as `steps` allow, or in a stream of
             examples one pass through the split.
-        steps: See `EpisodeTable`.
         sampled: Whether to sample actions, instead of the most likely one.
 
     Raises:
@@ -392,8 +387,6 @@ def play(
 
     Args:
         rollout: From its first step.
-        episodes: See `EpisodeTable`.
-        steps: See `EpisodeTable`.
         on_step: Called after each step with the episodes that are finished, of those that count, and how many there will be as
             far as is known.
 
@@ -464,8 +457,6 @@ def example_batches(
     """Yield the examples of a split in order, in batches that are as large as each other, to within one row.
 
     Args:
-        env: A stream of examples.
-        split: The part of the data.
         limit: At most so many, spread evenly over the split; None: all.
         rows: In a batch, at most.
 

@@ -21,7 +21,6 @@ def argument_names(signals: Iterable[str], *, state: bool) -> dict[str, str]:
     """Return the argument of each signal: what is no letter or digit in its name becomes `_`.
 
     Args:
-        signals: Names of the signals.
         state: Whether the module has an argument `state` too.
     """
     words: dict[str, str] = {}

@@ -52,12 +52,9 @@ def film(
 
     Args:
         system: The system; no bit of it changes.
-        scenario: Its scenario.
         run: Its environment, whose running statistics the film's continues.
         path: The file, which is returned.
         now: Steps of training, for the title.
-        seed: Seed of the environment.
-        episodes: The number of episodes.
         senders: Agents whose messages are shown; None: all.
 
     Raises:

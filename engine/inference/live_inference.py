@@ -47,10 +47,6 @@ def evaluation_of(
 
     Args:
         running: No bit of it changes.
-        split: See there.
-        links: See there.
-        episodes: See there.
-        sampled: See there.
         steps: See `engine.inference.evaluation.evaluate`; None: a share of the steps trained.
     """
     how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}

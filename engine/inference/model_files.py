@@ -56,7 +56,6 @@ def write_system(
     """Write a system over perfect links as one file, whole or not at all, and return its path.
 
     Args:
-        system: What is written.
         native: The format of its environment's observations.
         path: Its suffix, one of `SUFFIXES`, is the format.
         agents: The agents whose outputs the module returns (None: the `readouts`), or whose weights are written (None: all).

@@ -61,15 +61,11 @@ class Rollout:
     Args:
         system: What is copied; no bit of it changes.
         batch: How many environments or examples there are, whatever the run's batch.
-        links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
         sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
         aligned: Whether agents that are aligned to a channel work on the signals of its messages; else on those of the step.
         forward_pass: Makes what ticks the agents of the copy, which then take the most likely actions.
-
-    Attributes:
-        system: The copy.
     """
 
     def __init__(
@@ -167,15 +163,12 @@ class ExampleRollout:
     Args:
         system: What is run; no bit of it changes.
         signals: The examples' signals by name, [rows, …].
-        links: How messages travel.
         seed: Of what is lost and added on the way: with the same one, the same.
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
         deliver: What is sent in place of messages; None: they are.
         on_step: Called after each of the steps for which the examples are shown.
-        forward_pass: See `Rollout`.
 
     Attributes:
-        rows: How many examples there are.
         ports: Of the newest tick of each of the ends, by agent.
     """
 
@@ -311,7 +304,6 @@ class EnvironmentRollout:
     Args:
         system: What is run; no bit of it changes.
         env: The environment, of any batch; the rollout owns it.
-        links: How messages travel.
         seed: Of the environment, of sampled actions, and of what is lost and added on the way.
         sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
         signals: Signals that are asked for beside those of the system.
@@ -380,8 +372,6 @@ def rewired(
     """Return a system of single agents with other channels of the same names, sharing everything else.
 
     Args:
-        system: The agents.
-        channels: All channels, by name.
         learners: Others in place of some, by these.
         groups: Others in place of its own.
         agent_of: Returns the agent that is wired in place of one.
@@ -409,8 +399,6 @@ def copied(
     """Return a system with these channels and windows of its own, in which all agents take part.
 
     Args:
-        system: What is copied.
-        channels: All channels, by name.
         learner_of: Returns the learner in place of one.
         agent_of: Returns the agent in place of one.
     """

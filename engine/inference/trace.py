@@ -82,9 +82,6 @@ class CallRecorder(TorchFunctionMode):
         named: Parameters and running statistics by name.
         modules: Users' modules by the name that they are to have.
         rows: How many rows the computation is on.
-
-    Attributes:
-        calls: In order.
     """
 
     def __init__(self, named: Mapping[str, Tensor], modules: Mapping[str, nn.Module], rows: int) -> None:
@@ -190,8 +187,6 @@ class Written:
     """A graph under construction, and the module that holds what it uses.
 
     Attributes:
-        root: The module.
-        graph: The graph.
         rows: The number of rows in a call; counted before anything is written that depends on it.
     """
 
@@ -323,7 +318,6 @@ class Trace:
 
         Args:
             outputs: The part.
-            written: Where.
             inputs: Returns the node of an input by its key.
         """
         indices, read = self._needed(outputs)

@@ -41,15 +41,11 @@ def describe_run(
     """Return the description that recorders receive before the first metrics.
 
     Args:
-        scenario: The resolved scenario.
-        facts: The content of run.json.
-        document: The text of scenario.yaml.
         has_objects: Whether the scenario holds Python objects, which scenario.yaml cannot.
         no_fork: Why the run cannot be forked; empty: it can.
         hold: Steps for which the environment shows an example.
         start: Steps done before this session.
         until: The step it stops at; None: the scenario's last.
-        timeline: The timeline of the first steps.
     """
     graph = graph_of(scenario, typed_names_of_run(facts))
     for name, part in (facts.get("parts") or {}).get("placement", {}).items():

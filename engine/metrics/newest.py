@@ -59,11 +59,7 @@ class _Rhythm:
 
 
 class NewestMetrics:
-    """The newest metrics since the previous log entry of what happens at some steps only.
-
-    Args:
-        system: Single agents and channels.
-    """
+    """The newest metrics since the previous log entry of what happens at some steps only."""
 
     def __init__(self, system: System) -> None:
         owners_of: dict[_Rhythm, list[Owner]] = {}
@@ -91,10 +87,6 @@ class NewestMetrics:
 
         They are those for which it is the last step before the next entry at which something can happen, and where chance
         decides whether it does, those of which nothing has been taken yet.
-
-        Args:
-            step: The step.
-            log_steps: The steps that have one.
         """
         if not self._rhythms or not log_steps.period:
             return None

@@ -264,7 +264,6 @@ class MeanAccumulator:
     """Sums of loss and metric per agent, and of policies' metrics, kept on the device of the losses.
 
     Args:
-        system: The system of the agents.
         *other_seeds: The systems of other seeds; of several, agents are `name@seed` here.
     """
 

@@ -63,11 +63,7 @@ class Computed(Protocol):
 
 
 class Trained(Computed, Protocol):
-    """A running scenario, as far as its log entries need it.
-
-    Attributes:
-        now: Steps taken.
-    """
+    """A running scenario, as far as its log entries need it."""
 
     now: int
 
@@ -98,7 +94,6 @@ class Row(NamedTuple):
 
         Args:
             computed: Just after `step`.
-            step: The step.
             sampled: Whether messages are sampled.
         """
         with uncollected():  # the metrics of a large graph would have all there is searched for garbage
@@ -166,7 +161,6 @@ def entry_metrics(trained: Trained, row: Row) -> list[Metric]:
 
     Args:
         trained: Just after the entry's step, when the row of its means is complete.
-        row: What is recorded of the step.
     """
     means = _with_returns(trained.train_means.row(), row.returns)
     env = [Metric("env", "", name, value) for name, value in (_progress(trained) | row.env).items()]
@@ -210,7 +204,6 @@ def step_metrics(
 
     Args:
         computed: Just after `step`.
-        step: The step just taken.
         scores: Loss and metric by agent, means since the last log entry.
         names: The agents and channels that are measured; None: all.
     """

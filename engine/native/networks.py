@@ -86,11 +86,7 @@ def layers_of(network: Mlp) -> list[Layer]:
 
 
 class NativeNetwork(Mlp):
-    """An mlp whose stacks the kernel computes.
-
-    Args:
-        network: The stacked mlp.
-    """
+    """An mlp whose stacks the kernel computes."""
 
     def __init__(self, network: Mlp) -> None:
         vars(self).update(vars(network))

@@ -57,12 +57,6 @@ class Actions(Feature):
     What a policy does is a sample, a function of (seed, agent, step, environment); until its first tick, and between its
     ticks, its newest action holds. The output of any other objective is an action as it is; where its agent acts alone, it
     is one at the agent's ticks only.
-
-    Args:
-        forward_pass: Of the agents.
-
-    Attributes:
-        actors: The agents that act.
     """
 
     def __init__(self, forward_pass: ForwardPass) -> None:

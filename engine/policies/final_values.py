@@ -29,11 +29,7 @@ from antiphon.engine.policies.trajectories import outcome_of, rewards_of
 
 
 class FinalValues(Feature):
-    """Evaluates the policies of a system on final observations.
-
-    Args:
-        forward_pass: Evaluates their networks.
-    """
+    """Evaluates the policies of a system on final observations."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system, self.forward_pass = forward_pass.system, forward_pass

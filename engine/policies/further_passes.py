@@ -37,14 +37,7 @@ from antiphon.nets.random import seed_for, uniform_many
 
 
 class FurtherPasses(WindowsAtOnce):
-    """Makes the further passes over the windows that end at a step, in the same order for all groups.
-
-    Args:
-        engine: Whose windows they are of.
-
-    Attributes:
-        agents: The agents with further passes.
-    """
+    """Makes the further passes over the windows that end at a step, in the same order for all groups."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.system = engine, engine.system
@@ -106,7 +99,6 @@ class FurtherPasses(WindowsAtOnce):
 
         Args:
             first_passes: Updates of the windows that end at the step.
-            step: The step.
         """
         windows = [
             self._window(update, first_passes, step)
@@ -188,9 +180,7 @@ class FurtherPasses(WindowsAtOnce):
 
         Args:
             replay: Of the window's ticks.
-            loss: Of the window.
             first: An agent with further passes, as many as all others of its group.
-            step: The step.
         """
         policy, batch = first.policy, self.system.batch
         assert isinstance(policy, PolicyObjective)

@@ -26,11 +26,7 @@ from antiphon.nets.per_member import scaled
 
 
 class PolicyEvaluator(Feature):
-    """Evaluates the policies of a system over windows.
-
-    Args:
-        evaluator: Of the agents.
-    """
+    """Evaluates the policies of a system over windows."""
 
     def __init__(self, evaluator: ObjectiveEvaluator) -> None:
         self.system = evaluator.system
@@ -38,13 +34,7 @@ class PolicyEvaluator(Feature):
         self._trajectories = Trajectories(self.system)
 
     def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
-        """Evaluate a policy over a window's ticks; None where no tick is learned from.
-
-        Args:
-            agent: A stack with a policy.
-            ticks: Its ticks of the window, in order.
-            window: The window.
-        """
+        """Evaluate a policy over a window's ticks; None where no tick is learned from."""
         policy = agent.policy
         assert policy is not None
         trajectory = self._trajectories.of(agent, ticks, window)
@@ -112,10 +102,8 @@ class PolicyEvaluator(Feature):
         """Return the slopes of a further pass over some rows of a window, and note how far the policy has changed.
 
         Args:
-            agent: Of the window.
             window: What the first pass computed.
             rows: The rows, as many of each member, member by member.
-            constants: Of these rows.
             ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
         """
         policy = agent.policy

@@ -61,7 +61,6 @@ class ReplayBuffer(Note):
         """Return a window of each of some rows, [T, len(rows), …] by name.
 
         Args:
-            rows: The rows.
             numbers: Of all rows, uniform in [0, 1): which of its windows is drawn.
         """
         drawn = {}
@@ -76,9 +75,7 @@ class DrawnWindows:
 
     Args:
         window: The newest window.
-        agent: The stack.
         policy: What the first pass over the window computed.
-        forward_pass: Of the agents.
         seeds: [N] int64, of what each member draws.
     """
 

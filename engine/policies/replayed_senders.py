@@ -43,8 +43,6 @@ class ReplayedSender:
     """A stack of channels and their senders' windows, which are replayed for some environments.
 
     Args:
-        engine: Of the run.
-        channel: The channels.
         update: What the senders learned from their windows in the first pass.
     """
 

@@ -77,9 +77,7 @@ class Replay:
         """Return the slopes of a further pass, in the order of the policies.
 
         Args:
-            evaluator: Of the policies.
             policies: By agent, what the first pass computed.
-            minibatch: What the pass is over.
         """
         rows, ports = minibatch.rows, self.ports(minibatch.rows)
         return [
@@ -233,9 +231,6 @@ class SomeRows(Replay):
     In turn are the ticks of agents whose state or messages of the window come back to them, and of those that read them.
 
     Args:
-        window: The window.
-        agents: The agents that learn together.
-        forward_pass: The forward pass of the run.
         replayed_messages: By channel whose sender is replayed too: its messages.
     """
 

@@ -19,11 +19,7 @@ def passes_of(agent: Agent) -> int:
 
 
 def places_at_rest(system: System) -> dict[str, frozenset[int]]:
-    """Return the places of heads at rest among an agent's parameters, by agent that losses of further passes reach.
-
-    Args:
-        system: A system of single agents.
-    """
+    """Return the places of heads at rest among an agent's parameters, by agent that losses of further passes reach."""
     used = {name: heads for group in system.groups for name, heads in _used_heads(system, group).items()}
     by_learner: dict[str, set[str]] = {}
     for name, heads in used.items():  # tied agents have one set of heads

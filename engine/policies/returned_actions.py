@@ -12,11 +12,7 @@ from antiphon.nets.per_member import scaled
 
 
 class ReturnedActions(Feature):
-    """The actions of a system's policies that go back to the senders of what they read.
-
-    Args:
-        engine: Of the windows.
-    """
+    """The actions of a system's policies that go back to the senders of what they read."""
 
     def __init__(self, engine: Engine) -> None:
         self.system = engine.system

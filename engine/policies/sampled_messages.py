@@ -22,7 +22,6 @@ class SampledMessages:
     """A stack of channels whose messages are sampled and learned by their senders' policies.
 
     Attributes:
-        channel: The channels.
         counted: [K] bool: the first channel of each port, which all its channels carry; None: every channel.
     """
 
@@ -36,7 +35,6 @@ class SampledMessages:
 
         Args:
             ports: Of the sender, [T, rows, …] with their graph.
-            ticks: Its ticks.
             rows: The sender's rows that `ports` are of, as many of each member; None: all.
         """
         channel, sampler = self.channel, self.channel.content.sampler

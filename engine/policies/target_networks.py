@@ -17,11 +17,7 @@ from antiphon.engine.policies.policy_window import policy_windows
 
 
 class TargetNetworks(Feature):
-    """The target networks of a system's agents.
-
-    Args:
-        forward_pass: Of the agents.
-    """
+    """The target networks of a system's agents."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.agents = forward_pass.system.agents

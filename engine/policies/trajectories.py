@@ -28,11 +28,7 @@ from antiphon.nets.per_member import scaled
 
 
 class Trajectories:
-    """Makes the trajectories of the policies of a system.
-
-    Args:
-        system: The stacks.
-    """
+    """Makes the trajectories of the policies of a system."""
 
     def __init__(self, system: System) -> None:
         self.system = system

@@ -276,10 +276,7 @@ def write_simulation(
     """Write a checkpoint folder, whole or not at all, and return its path.
 
     Args:
-        path: The folder.
         scenario: Resolved.
-        dtype: Of all floats.
-        state: Of the simulation.
         described: Returns the scenario as `described_scenario` does, in the place of one that holds Python objects.
 
     Raises:

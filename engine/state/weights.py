@@ -26,10 +26,8 @@ class TakenWeights:
     """The weights loaded from another run; printed, one line per agent.
 
     Attributes:
-        source: The run or checkpoint.
         unused: Agents of the run that were not used.
         of: By agent, the run's agent.
-        step: Steps that the run had taken.
         sha256: Checksum of the tensors' file of its checkpoint.
         taken: By agent, the parameters and running statistics that were loaded.
         left: By agent, the tensors that keep their present values, and why.
@@ -176,7 +174,6 @@ def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str
     """Return the facts of a checkpoint, or of a run directory's newest, and its learners' numbers by agent.
 
     Args:
-        source: The run or checkpoint.
         agents: The agents that are read; others are empty. Agents that share parameters are one learner, by the first of them.
 
     Raises:

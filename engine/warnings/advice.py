@@ -58,7 +58,6 @@ def advice(
     """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
 
     Args:
-        scenario: The scenario.
         variants: As for `antiphon.scenarios.warnings`.
         env: The description of its environment, where one has been made; None: one is made to be described, if need be.
         saved: Whether the run is saved, so that its environment should have a state.
@@ -157,8 +156,6 @@ def advice_on_a_run(scenario: Scenario, env: Description, *, saved: bool) -> lis
     detached: these are controls.
 
     Args:
-        scenario: The scenario.
-        env: The description of its environment.
         saved: See `advice`.
     """
     rule = CouplingSpec(kind=Locked.name)

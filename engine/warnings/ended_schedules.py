@@ -14,7 +14,6 @@ def ended_schedules(scenario: Scenario, until: int, fix: str = _OF_RUN) -> list[
     """Return a line about the agents, and one about the channels, whose learning rate is 0 from `training.steps` on.
 
     Args:
-        scenario: The scenario.
         until: The steps of the run; none is warned of where they are not more than `training.steps`.
         fix: The end of each line; `{}` stands for all names of the kind.
     """

@@ -79,10 +79,6 @@ def _windows_until_back(
     """Return, for each of the sender's windows in turn, how many more have ended once all its gradients are back.
 
     Args:
-        send_times: When messages are sent.
-        receiver: The receiver's clock.
-        sender_grid: The sender's windows.
-        receiver_grid: The receiver's windows.
         waits: How many more of the receiver's windows end until one is learned from.
         delay: Steps of a message.
         back: Steps of its gradient.

@@ -43,8 +43,6 @@ def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[Find
     """Return the warnings.
 
     Args:
-        scenario: The scenario.
-        env: The description of its environment.
         acts: Whether a few steps with random actions are taken, beside a reset.
     """
     samples, seconds = _samples(scenario, acts=acts)

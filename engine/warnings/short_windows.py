@@ -18,8 +18,6 @@ def short_windows(
     Where the environment declares the length of its episodes, `advice` has a line before the run.
 
     Args:
-        scenario: The scenario.
-        env: Its environment.
         steps: Steps that were taken.
         metrics: The environment's metrics after them.
     """

@@ -314,8 +314,6 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, raw: Any = Non
     """Return a signal's values in all sub-environments, [batch, …]; RunError if shape, numbers or classes are wrong.
 
     Args:
-        name: The signal.
-        signal: Its shape and classes.
         value: The values, in the type of the run.
         batch: The number of sub-environments.
         raw: The values as the environment returned them, whose type may hold larger ones.

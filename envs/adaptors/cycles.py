@@ -17,9 +17,6 @@ class Cycle:
 
     In a step of MPE the conversion reads 44 attributes through two wrappers, which takes a fourth of the step's time; here they
     are read of the environment itself.
-
-    Args:
-        env: The conversion.
     """
 
     def __init__(self, env: Any) -> None:

@@ -23,7 +23,6 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
     shared memory one number is written as many; of any other shape that does not fit, and of a reward, no error says what it is.
 
     Args:
-        env: The environment.
         alone: Whether it has a process of its own, whose global random numbers are seeded with it.
     """
 

@@ -41,9 +41,6 @@ class Frames:
         counts: How many, by the name of the signal, or of the only one.
         prefix: Of the names of the signals.
 
-    Attributes:
-        space: Of what is seen.
-
     Raises:
         ScenarioError: A name that is no signal, a number less than 2, or a part without numbers.
     """
@@ -107,7 +104,6 @@ class AgentsFrameStack:
     An agent that comes, or comes back, begins anew.
 
     Args:
-        env: The environment.
         counts: How many, by the name of the signal, or of every agent.
     """
 

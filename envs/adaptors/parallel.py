@@ -96,8 +96,6 @@ def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str
     """Return environments of PettingZoo as they are declared.
 
     Args:
-        make: Makes one environment.
-        first: The first one.
         batch: How many.
         keys: `stack`, how many of the newest observations each agent sees (see `AgentsFrameStack`), and `workers`, the processes
             (see `open_workers`).
@@ -121,9 +119,7 @@ def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) 
     """Make environments of PettingZoo in other processes.
 
     Args:
-        make: Makes one environment.
         first: One of this process, for what never changes.
-        batch: How many.
         workers: Processes, among which they are divided; each has one at least.
 
     Raises:

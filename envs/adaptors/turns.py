@@ -16,9 +16,6 @@ class Turns:
     A step is one move. An agent is rewarded in the step before its next turn, by the sum of what it has got since its last move,
     and at the end of its life. The agents whose lives a move has ended leave in the same step.
 
-    Args:
-        env: The environment.
-
     Attributes:
         turn_based: True.
         possible_agents: All that may take part.

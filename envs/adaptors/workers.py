@@ -29,7 +29,6 @@ class Remote:
 
     Args:
         index: Its place in the process.
-        worker: The process.
         local: An equal environment of this process, for what never changes.
     """
 

@@ -472,7 +472,6 @@ def signals_of(
     what is missing in a masked array. Where it is masked, a training-only column is zero.
 
     Args:
-        columns: The data.
         options: Names of training-only columns and numbers of classes.
         hidden: The training-only columns if the options do not name them, beside those with classes of -100.
         where: Where errors are.

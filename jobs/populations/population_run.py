@@ -80,19 +80,14 @@ class PopulationRun(Observer):
     The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
 
     Args:
-        spec: The population.
-        template: Its scenario.
-        directory: Its folder.
         exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
         until: The step to stop at; schedules keep `training.steps`. None: that of the folder while it is ahead, else `training.steps`.
         jobs: The processes that members are divided over; None: one, or as many as the population there had.
         ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
-        checkpoint_every: See `DirectoryWriter`.
         changes: Settings of all members that change from here on, by the names of `Simulation.set`.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
-        lineage: What became of the members.
         metric: What they are compared by; None: not known before the first score.
         scheduler: Of the members' jobs.
         until: The step they stop at.
@@ -200,7 +195,6 @@ class PopulationRun(Observer):
         """Return the population of a folder, to continue it.
 
         Args:
-            directory: The folder.
             python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
             settings: `until`, `jobs`, `ray`, `checkpoint_every` and `changes` (see above).
 
@@ -557,7 +551,6 @@ class Standings:
     """A population's members.
 
     Attributes:
-        name: The population's name.
         metric: What members are compared by; None: not known yet.
         members: The members, best first: run directory and newest entry.
         copies: By member, the entry at which it was last replaced; none of those that never were.

@@ -44,7 +44,6 @@ def still_to_come(spec: PopulationSpec, step: int, steps: int) -> str:
     """Return where a population was stopped, with the selection that is still to come; empty: it has reached its end.
 
     Args:
-        spec: The population.
         step: The step that it has reached.
         steps: Its steps.
     """
@@ -61,7 +60,6 @@ class Entry:
 
     Attributes:
         step: The step before which it was selected, at which it diverged, or the number of steps at the end.
-        member: The member.
         parent: The member that it was copied from; itself where it continued.
         score: Its score before; None: unknown.
         error: The standard error of the score; 0 where it is unknown.
@@ -153,7 +151,6 @@ def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[Finding]
     """Return a warning for each parameter that is the same for all members at first, and one if selection comes too late.
 
     Args:
-        spec: The population.
         until: The steps for which members are trained.
         start: The steps that they have done: the first values of some that have begun can no longer be changed.
     """
@@ -285,8 +282,6 @@ def selected(
     """Return what becomes of each member at a selection.
 
     Args:
-        spec: The population.
-        select: Its selection.
         step: Steps taken.
         metric: Of the scores.
         scores: By member.

@@ -78,7 +78,6 @@ class Line:
 
     Attributes:
         point: Values on the grid, by axis.
-        variant: Its name.
         scoring: The evaluation that is tabulated.
         candidates: By the name of runs the values of the tuned parameters; at least one.
     """
@@ -99,9 +98,6 @@ class StudyPlan:
     """All lines and runs of a study.
 
     Attributes:
-        spec: The study file.
-        budget: The name of the budget.
-        seeds: The number of seeds of each line.
         lines: In the order of the table: all variants at a point of the grid before the next point.
         runs: By name.
         tuned: Lists of values by parameter, of which each line takes the best.

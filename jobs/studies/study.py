@@ -45,12 +45,9 @@ class _StudyProgress:
     """The runs of a study that have ended, each reported in a line.
 
     Args:
-        spec: The study file.
-        plan: Its runs.
         report: Is called with the line.
 
     Attributes:
-        total: How many runs there are.
         finished: The runs that have a result, by name and seed.
         failed: Why others have none, by name and seed as one word.
     """
@@ -95,7 +92,6 @@ class Study:
     """A study to be carried out.
 
     Attributes:
-        spec: The study file.
         directory: The folder of its runs, `<line>-s<seed>`, its tables and its figure.
         options: Settings beside the file.
         template: Its scenario; None: loaded by the name in the study file.

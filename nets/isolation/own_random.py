@@ -63,7 +63,6 @@ def torch_of_seed(
     """Return what `compute` returns with torch's numbers of a seed, and whether it has drawn on the CPU.
 
     Args:
-        seed: The seed.
         compute: A user's code.
         device: A GPU whose generator is seeded too.
         repeatable: Whether it should draw nothing, and may be called again if it does.

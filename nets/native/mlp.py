@@ -98,9 +98,6 @@ class MlpEvaluation:
     """One evaluation of N networks, and the tensors from which its gradients are computed.
 
     Args:
-        network: The networks.
-        parameters: Their parameters.
-        input: Their input.
         saved: Outputs of the layers, and tensors saved by the normalisations.
         statistics: Running statistics after the evaluation.
     """
@@ -300,8 +297,6 @@ def map_gradients(
     """Return the gradients of the parameters of networks of one linear map.
 
     Args:
-        network: The networks.
-        parameters: Their parameters.
         x: Their input, [N, B, I].
         error: The gradient of their output, [N, B, O].
     """

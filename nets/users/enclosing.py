@@ -28,7 +28,6 @@ def deep_copy(value: Copied, memo: dict[int, Any]) -> Copied:
     """Return a deep copy of a module, or of what holds modules, whose functions enclose the copies.
 
     Args:
-        value: What is copied.
         memo: Of `copy.deepcopy`: copies by the identity of what they are of; what is shared is a copy of itself.
 
     Raises:

@@ -30,7 +30,6 @@ class KeptState:
     """What a user's object keeps between calls.
 
     Args:
-        user_object: The object.
         owned: Whether no one but the run has it, so that its state may be loaded.
     """
 

@@ -53,7 +53,6 @@ def to_tree(value: Any, parameters: Sequence[Tensor] = ()) -> Any:
     """Return a value as a tree, without copying tensors.
 
     Args:
-        value: The value.
         parameters: What it may refer to; a reference is kept as a place in them.
 
     Raises:

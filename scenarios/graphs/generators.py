@@ -178,7 +178,6 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
     """Generate agents and channels.
 
     Args:
-        graph: The section `graph`.
         sections: The sections `agent` and `channel` and, where given, those within them (`deal` is a list), by path, all
             parameters filled in.
     """

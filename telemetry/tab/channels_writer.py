@@ -39,10 +39,6 @@ class ChannelsWriter:
     A log entry takes 4 bytes per agent or channel and metric, and about 80 per metric; a channel's messages
     4 * samples * (size + 1).
 
-    Args:
-        events: The run's event file.
-        description: The run.
-
     Raises:
         RunError: The file cannot be written, here or later.
     """

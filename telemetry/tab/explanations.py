@@ -58,7 +58,6 @@ class Explanation(NamedTuple):
     Attributes:
         title: Heading.
         says: Description, in one sentence.
-        scale: Colour scale.
         caution: What the metric does not show; may be empty.
         limit: End of a diverging scale on either side, at most; None: the largest magnitude of the values.
         good: Which numbers are good: `high`, `low`, or near `one`; empty: neither end is better.

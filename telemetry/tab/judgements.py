@@ -63,7 +63,6 @@ class Judgement(NamedTuple):
     """What is known of a channel.
 
     Attributes:
-        channel: Its name.
         verdicts: The words of its verdicts, that of the first measure first.
         worth: By measure, if it has a result.
         cause: The best hint at the cause if it is bad, or learns too fast; empty: there is none, or it is the run's.

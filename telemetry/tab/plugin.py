@@ -196,7 +196,6 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     file except its own scripts and styles, which are listed once, here.
 
     Args:
-        context: TensorBoard's context.
         samples: Log entries of each metric that TensorBoard keeps if its hints do not name the plugin.
     """
 

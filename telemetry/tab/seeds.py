@@ -50,7 +50,6 @@ class Likeness(NamedTuple):
     Attributes:
         stem: The name without the seed (`stem_of`).
         digest: Of the graph without the seed, and without the settings that follow from it.
-        seed: The seed.
     """
 
     stem: str | None
@@ -101,9 +100,6 @@ class Member(NamedTuple):
     """A run of one of the seeds.
 
     Attributes:
-        name: Its name.
-        path: Its directory.
-        graph: Its graph.
         metrics: Its metrics by family.
         read: Returns the log entries of one; None: there are none.
         undefined: By measure, why channels have no result (`RunData.undefined`).
@@ -391,7 +387,6 @@ def run_over_seeds(name: str, runs: Sequence[RunData]) -> RunData:
     """Return runs that differ in their seed alone as one, with the timeline of the first.
 
     Args:
-        name: Its name.
         runs: At least two, with the same agents and channels.
     """
     seeds = Seeds(
