@@ -117,8 +117,8 @@ def refusals_named() -> Iterator[None]:
         if not was_refused(error) or isinstance(error, ResourceError):
             raise
         raise ResourceError(
-            "out of memory; lower training.batch, the number of agents, or the sizes of networks and messages; "
-            "`antiphon show` estimates what each needs"
+            "out of memory; lower training.batch, the number of agents, objective.replay, or the sizes of networks and "
+            "messages; `antiphon show` estimates what each needs"
         ) from error
 
 

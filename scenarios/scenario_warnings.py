@@ -343,6 +343,8 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "
         yield Finding("setting", "training.evaluate", f"{message}use split: validation")
     value, steps = scenario.telemetry.value, scenario.training.steps
+    if evaluate is not None and (message := evaluate.unreached(steps)):
+        yield Finding("setting", "training.evaluate", message)
     if value is not None and value.period > steps:
         message = f"measures nothing before step {value.period}, and training.steps is {steps}"
         yield Finding("setting", "telemetry.value", message)

@@ -306,6 +306,29 @@ def test_a_value_that_is_never_measured() -> None:
 
 
 @pytest.mark.parametrize(
+    ("evaluate", "lines"),
+    [
+        ({"period": 100}, []),
+        ({"period": 101}, ["evaluates nothing before step 101, and training.steps is 100"]),
+        ({"period": 25, "patience": {"loss": 3}}, []),
+        (
+            {"period": 25, "patience": {"loss": 3, "a.loss": 4}},
+            [
+                "patience {a.loss: 4} never ends the run, as it is evaluated 4 times, every 25 of 100 training.steps"
+            ],
+        ),
+    ],
+)
+def test_evaluations_too_few_to_end_a_run(evaluate: dict[str, Any], lines: list[str]) -> None:
+    agents = {"a": {"observes": ["image"], "objective": OBJECTIVE}}
+    training = {"steps": 100, "evaluate": evaluate}
+    scenario = Scenario.model_validate(
+        {"scenario": "x", "env": {"id": "x"}, "agents": agents, "training": training}
+    )
+    assert warnings(scenario) == [f"training.evaluate: {line}" for line in lines]
+
+
+@pytest.mark.parametrize(
     ("explore", "lines"),
     [(100, []), (101, ["agent a: objective.explore: 101 steps, and training.steps is 100; use at most 100"])],
 )
