@@ -215,7 +215,7 @@ class DirectoryWriter(Observer):
         self.result: dict[str, Any] = {}
         running = run.running
         self._run, self._live, self._given_every = run, running, checkpoint_every
-        self._ended_at = running.now
+        self._ended_at: int | None = running.now
         self._latest = LatestMetrics()
         start, scenario, has_objects = running.now, running.scenario, directory.has_objects
         description = describe_run(
@@ -346,6 +346,12 @@ class DirectoryWriter(Observer):
         directory.note_result(result, **ended)
         self.result = result
         run.notify("on_checkpoint")
+
+    def withdraw_result(self) -> None:
+        """Note that an ended run goes on, and is evaluated anew when it ends: its parameters are other ones without a step."""
+        if not self.is_open:
+            self._note_running()
+            self._ended_at = None
 
     @property
     def is_open(self) -> bool:

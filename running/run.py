@@ -65,6 +65,9 @@ class Writer(Protocol):
     def follow(self) -> None:
         """Write what follows from a step: of the training loop when its observers have been called, else at once."""
 
+    def withdraw_result(self) -> None:
+        """Note that an ended run goes on, as its parameters were changed without a step."""
+
     def close(self, failure: BaseException | None = None) -> None:
         """Note how steps taken by hand have ended."""
 

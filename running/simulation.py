@@ -407,7 +407,7 @@ class Simulation:
         """Load parameters and running statistics of another run's agents, where names and shapes match.
 
         Predictors of channels keep their parameters. The optimiser of an agent that is loaded is reset. A checkpoint is
-        written to `logdir`.
+        written to `logdir`; a run that had ended is evaluated anew when the simulation is closed.
 
         Args:
             source: A run directory (its newest checkpoint), or a checkpoint folder.
@@ -429,6 +429,7 @@ class Simulation:
         loaded = load_weights(running.backend, running.now, source, agents)
         self._run.checkpoint()
         if (writer := self._run.writer) is not None:
+            writer.withdraw_result()
             noted = writer.directory.facts.get("weights", [])
             writer.directory.note(weights=[*noted, *loaded.origins(running.now)])
         return loaded

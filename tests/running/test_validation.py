@@ -404,3 +404,17 @@ def test_the_history_of_a_run_in_memory(monkeypatch: pytest.MonkeyPatch) -> None
             first.to_pandas()
         pytest.importorskip("pandas")
         assert first.to_pandas()["b.loss"].tolist() == first.of("b", "loss")[1].tolist()
+
+
+def test_an_ended_run_is_evaluated_anew_with_weights_of_another(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        with Simulation(scene(), seed=seed, logdir=tmp_path / name) as simulation:
+            simulation.run(progress=False)
+    before = result(tmp_path / "a")
+    with Simulation.resume(tmp_path / "a") as simulation:
+        simulation.load_weights(tmp_path / "b")
+        assert ended(tmp_path / "a")[0] == "running"
+        loss = simulation.evaluate().agents["b"]["loss"]
+    assert ended(tmp_path / "a") == ("done", 16, None)
+    after = result(tmp_path / "a")["agents"]["b"]["loss"]
+    assert after == pytest.approx(loss) != before["agents"]["b"]["loss"]
