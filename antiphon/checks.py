@@ -225,7 +225,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
 
     `refused`: problems of what was left out of it.
     """
-    from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of
+    from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of, without_effect
     from antiphon.jobs.populations.selection import advice as advice_on_members
     from antiphon.jobs.populations.selection import problem_of_score
     from antiphon.jobs.scheduler import check_member
@@ -247,7 +247,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
         try:
             for request in later:
                 check_member(first, request)
-            advised = advice_on_members(rest, first.scenario.training.steps)
+            advised = advice_on_members(rest, first.scenario.training.steps) + without_effect(rest, template)
             findings.warnings |= {line: list(findings.checked) for line in in_lines(advised)}
         except ScenarioError as error:
             findings.add("members", [DocumentError((), str(error))], [])

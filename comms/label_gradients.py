@@ -267,6 +267,15 @@ class LensGradient(LocalGradient):
         of: Name | None = None
         parameters: ParameterNames = Field(default_factory=FrozenMap)
 
+        def unused(self) -> Iterator[tuple[str, str]]:
+            """Yield keys of what is trained, or reads a context."""
+            yield from super().unused()  # type: ignore[misc]
+            if "context" in self.model_fields_set:
+                yield "context", "by a lens, which reads the message alone"
+            for key in ("learn", "optimiser"):
+                if key in self.model_fields_set:
+                    yield key, "by a lens, of which nothing is trained"
+
     def __init__(
         self,
         shape: tuple[int, ...],

@@ -213,6 +213,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         given_keys = frozenset() if self.apply else self.given_keys
         applied = ("schedule", "clip", "gate", "passes", "trace", "auxiliary")
         yield from ((key, "where scale and discount are 0") for key in applied if key in given_keys)
+        if self.apply and not self.scale and self.schedule is not None:
+            yield "schedule", "where scale is 0"
 
 
 class InputSpec(KindSpec, sections=("input",)):
@@ -235,6 +237,11 @@ class InputSpec(KindSpec, sections=("input",)):
     none: ClassVar[tuple[str, ...]] = ("none",)
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """Yield keys without effect, each with the reason."""
+        if self.optimiser is not None and not self.learn:
+            yield "optimiser", "by a synthetic input that does not learn"
 
 
 class FeedbackSpec(Spec):

@@ -95,13 +95,21 @@ def _unused_by_channel(channel: ChannelSpec) -> _Unused:
             yield from _without_layers(channel.input, "input")
     if coupling.joins_endpoints and channel.feedback is not None:
         yield from ((f"feedback.{key}", why) for key, why in channel.feedback.unused())
-    if link.back != link.delay and not coupling.uses_return_path:
+    if link.back != link.delay and not _returns(channel):
         yield "the second value of link.delay", reason
     if channel.size is None and "norm" in given_keys:
         yield "norm", "by a channel without a size"
     for key in ("link.noise", "link.bits") if link.drop == 1 else ():
         if key in given_keys:
             yield key, "where every message is lost"
+
+
+def _returns(channel: ChannelSpec) -> bool:
+    """Whether something returns over the link of a channel: nothing does to a kind that learns from its own loss alone."""
+    coupling, gradient = channel.coupling, channel.gradient
+    if not channel.written_coupling.built_in or not coupling.predicts:
+        return coupling.uses_return_path
+    return gradient.learns_from_returns or gradient.needs_actions or "returned" in gradient.context
 
 
 def _unused_by_agent(agent: AgentSpec) -> _Unused:

@@ -159,6 +159,11 @@ class StudySpec(DocumentSpec):
                 if axis in self.grid:
                     line = f"is ignored, as `grid` has it; write budgets.{name}.grid, or leave it out"
                     yield ("budgets", name, "set", axis), line
+        of_lines = [frozenset(variant.set) for variant in (self.variants or {}).values()]
+        in_all = frozenset[str]().union(*of_lines[:1]).intersection(*of_lines)
+        for path, name, _ in self.given_values():
+            if path[0] not in ("variants", "tune") and name in in_all:
+                yield path, "is ignored, as all variants set it; leave it out of one of the two"
         yield from self._steps_of_several_places()
         for axis in self.grid:
             if axis in self.tune:
@@ -167,6 +172,11 @@ class StudySpec(DocumentSpec):
             for name in axes:
                 if name in self.set:
                     yield ("set", name), f"is ignored, as `{key}` has it; leave it out of one of the two"
+        for name in self.tune:
+            if not any(name in budget.set for budget in self.budgets.values()):
+                for of_line, variant in (self.variants or {}).items():
+                    if name in variant.set:
+                        yield ("variants", of_line, "set", name), "is ignored, as `tune` has it; leave it out"
         lines: dict[str, str] = {}
         for name, variant in (self.variants or {}).items():
             line = repr(plain(variant.model_copy(update={"variant": variant.variant or name})))

@@ -59,11 +59,11 @@ from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome
-from antiphon.scenarios import Template
+from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.scenario_warnings import in_lines
+from antiphon.scenarios.scenario_warnings import Finding, in_lines
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.metrics import Metric
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE, lineage_document
@@ -227,6 +227,7 @@ class PopulationRun(Observer):
         of_scenario = [] if start else advice(self.scenario, self._request.variants)
         fix = f"resume with {_CONSTANT}, or {self._longer}"
         of_members = advice_on_members(self.spec, self.until, start=start)
+        of_members += [] if start else without_effect(self.spec, self.template)
         return [*of_scenario, *in_lines([*of_members, *ended_schedules(self.scenario, self.until, fix)])]
 
     @property
@@ -607,6 +608,26 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
         _request(spec, template, values, seed=spec.seed + member, **settings)
         for member, values in values_by_member
     ]
+
+
+def without_effect(spec: PopulationSpec, template: Template | PythonTemplate) -> list[Finding]:
+    """Return a warning for each parameter that varies without an effect, as the variant makes no use of it."""
+    findings, drawn = list[Finding](), initial_values(spec)
+    for name in spec.vary:
+        values = sorted(
+            {values[name] for values in drawn}
+        )  # the ends of a range may be structure, such as no loss
+        first, *others = (partial(_request, spec, template, {**drawn[0], name: value}) for value in values)
+        one = first().scenario
+        if others and not any(_differ(one, other().scenario) for other in others):
+            message = "changes nothing in this scenario; leave it out, or choose a variant that has it"
+            findings.append(Finding("setting", f"vary.{name}", message))
+    return findings
+
+
+def _differ(one: Scenario, other: Scenario) -> bool:
+    """Whether two members' scenarios differ; an environment that a function makes anew may."""
+    return one.env != other.env or bool(differences_of(one, other))
 
 
 def problems_of_parameters(spec: PopulationSpec, template: Template | PythonTemplate) -> Problems:

@@ -43,6 +43,15 @@ def test_a_document_is_read_whole() -> None:
     ]
 
 
+def test_a_variant_may_set_what_others_take_from_the_grid_or_a_budget_does_not_tune() -> None:
+    grid = "grid: {depth: [1, 2]}\nvariants: {a: {set: {depth: 3}}, b: {}}"
+    assert StudySpec.from_yaml(HEAD + grid, "study").grid == {"depth": (1, 2)}
+    for values in ("set: {depth: 1}", "grid: {lr: [1]}"):
+        StudySpec.from_yaml(f"{HEAD}{values}\nvariants: {{a: {{set: {{width: 3}}}}, b: {{}}}}", "study")
+    untuned = HEAD.replace("small: {}", "small: {set: {lr: 1}}, large: {}")
+    StudySpec.from_yaml(untuned + "tune: {lr: [1, 2]}\nvariants: {a: {set: {lr: 3}}, b: {}}", "study")
+
+
 def test_budgets_may_be_left_out() -> None:
     text = "study: toy\nscenario: digits-mlp\nset: {steps: 60}\nvariants: [locked, detached]\n"
     ((_, budget),) = StudySpec.from_yaml(text, "study").budgets.items()
@@ -77,6 +86,22 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
         (HEAD + "grid: {lr: [1]}\ntune: {lr: [1]}", "tune.lr: is both on the grid and tuned"),
         (HEAD + "grid: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `grid` has it"),
         (HEAD + "tune: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `tune` has it"),
+        (
+            HEAD + "grid: {depth: [1, 2]}\nvariants: {a: {set: {depth: 3}}, b: {set: {depth: 4}}}",
+            "s.yaml:4: grid.depth: is ignored, as all variants set it",
+        ),
+        (
+            HEAD + "set: {depth: 1}\nvariants: {a: {set: {depth: 3}}}",
+            "s.yaml:4: set.depth: is ignored, as all variants set it",
+        ),
+        (
+            HEAD.replace("small: {}", "small: {set: {depth: 1}}") + "variants: {a: {set: {depth: 3}}}",
+            "s.yaml:3: budgets.small.set.depth: is ignored, as all variants set it",
+        ),
+        (
+            HEAD + "tune: {lr: [0.1, 0.2]}\nvariants: {a: {set: {lr: 1}}, b: {}}",
+            "s.yaml:5: variants.a.set.lr: is ignored, as `tune` has it",
+        ),
         (HEAD + "variants: {a: {}, b: {variant: a}}", "variants.b: is the same as 'a'; change or remove one"),
         (HEAD + "evaluate: {drop: 0.1}", "evaluate: "),
         (HEAD.replace("{small: {}}", "{}"), "budgets: must be"),

@@ -167,6 +167,17 @@ def test_channels_that_nobody_reads() -> None:
             {"feedback": {"kind": "fa", "of": "b"}, "coupling": "locked"},
             ["feedback.of is not used by feedback of kind fa"],
         ),
+        (
+            {"link": {"drop": 0.5}, "input": {"context": ["image"], "learn": False, "optimiser": {}}},
+            ["input.optimiser is not used by a synthetic input that does not learn"],
+        ),
+        ({"link": {"drop": 0.5}, "input": {"context": ["image"], "learn": False}}, []),
+        (
+            {"link": {"delay": [0, 1]}, "gradient": {"kind": "local", "target": "label"}},
+            ["the second value of link.delay is not used by a decoupled channel"],
+        ),
+        ({"link": {"delay": [0, 1]}}, []),
+        ({"link": {"delay": [0, 1]}, "gradient": {"kind": "sobolev_label", "target": "label"}}, []),
         ({"horizon": 3}, ["horizon is not used by a decoupled channel"]),
         ({"norm": "none"}, ["norm is not used by a channel without a size"]),
     ],
@@ -365,6 +376,23 @@ def test_a_shadow_does_not_use_what_forms_its_injection() -> None:
         "agent a: reached by no learning signal",
         *(f"channel a->b: gradient.{key} is not used where scale and discount are 0" for key in keys),
     ]
+
+
+def test_what_a_gradient_of_no_scale_and_one_without_parameters_do_not_use() -> None:
+    schedule: dict[str, Any] = {"scale": 0, "schedule": "cosine"}
+    line = "channel a->b: gradient.schedule is not used where scale is 0"
+    assert advice({"gradient": schedule}) == ["agent a: reached by no learning signal", line]
+    assert advice({"gradient": {**schedule, "scale": 0.5}}) == []
+    lens = {"kind": "lens", "network": torch.nn.Linear(4, 10)}
+    keys = {"context": ["image"], "learn": False, "optimiser": {"lr": 0.1}}
+    assert advice({"size": 4, "gradient": {**lens, **keys}}) == [
+        "channel a->b: gradient.context is not used by a lens, which reads the message alone",
+        *(
+            f"channel a->b: gradient.{key} is not used by a lens, of which nothing is trained"
+            for key in ("learn", "optimiser")
+        ),
+    ]
+    assert advice({"size": 4, "gradient": {**lens, "scale": 0.5, "clip": 1, "schedule": "linear"}}) == []
 
 
 def test_a_shadow_of_a_state_trains_no_auxiliary_task() -> None:
