@@ -270,9 +270,6 @@ class Mlp(_Layered):
 
     Args:
         input_shape: Shape of one sample; flattened.
-        hidden: Width of each hidden layer; may be empty.
-        norm: Normalisation of the hidden layers: `batch`, `layer` or `none`.
-        activation: `relu`, `tanh`, `gelu` or `identity`.
     """
 
     apply = staticmethod(linear)
@@ -303,10 +300,6 @@ class Conv(_Layered):
     Args:
         input_shape: (channels, height, width).
         filters: Number of filters of each layer.
-        norm: `batch`, `layer` or `none`.
-        activation: `relu`, `tanh`, `gelu` or `identity`.
-        size: Height and width of the filters (odd).
-        pool: `max`, `avg` or `none`, one per layer.
 
     Raises:
         ScenarioError: The filters' size is even, so that no padding keeps the image's size.

@@ -43,13 +43,7 @@ class Nature(HeadedNetwork):
     Args:
         observed: Shape of each observation, and its layout if it is an image of two or three axes (see `as_maps`).
         inputs: Components of one sample: the flattened observations one after the other, then messages.
-        filters: Number of filters of each convolution.
-        sizes: Height and width of the filters of each.
-        strides: Of each.
-        hidden: Widths of the hidden layers after them.
         heads: Its outputs.
-        norm: Normalisation of all layers: `batch`, `layer` or `none`.
-        activation: `relu`, `tanh`, `gelu` or `identity`.
 
     Raises:
         ScenarioError: No image is observed, images differ in height or width, or filters are larger than what they read.

@@ -40,11 +40,7 @@ class Pointer(HeadedNetwork):
     Args:
         inputs: Components of one sample: the flattened candidates one after the other, then all other inputs.
         candidates: (number, *shape of each).
-        size: Components of an embedding.
-        hidden: Widths of the hidden layers of both perceptrons.
         heads: Its outputs; the objective's head has one component per candidate.
-        norm: Normalisation of the hidden layers: `batch`, `layer` or `none`.
-        activation: `relu`, `tanh`, `gelu` or `identity`.
 
     Raises:
         ScenarioError: The objective's size is not the number of candidates, or there is nothing but candidates.

@@ -41,13 +41,9 @@ class Recurrent(HeadedNetwork):
 
     Args:
         input_shape: Shape of one sample; flattened.
-        size: Units of the cell.
         heads: The outputs, each a linear map of the units.
         kind: `rnn`, `leaky`, `gru` or `lstm`.
         encoder: Widths of the hidden layers before the cell; may be empty.
-        norm: Normalisation of the encoder's layers: `batch`, `layer` or `none`.
-        activation: Activation of the encoder's layers: `relu`, `tanh`, `gelu` or `identity`.
-        cell_norm: Normalisation of the cell's inputs: `none`, `layer` or `batch`.
         rate: Weight of the new activation in a leaky unit.
     """
 

@@ -50,8 +50,6 @@ class LabelGradient(OwnLossPredictor):
 
     Args:
         shape: Shape of a message.
-        network: A module or factory in place of the layers; it reads no context.
-        pool: `mean` over the message's sites before the layers or the head; or `none`.
 
     Attributes:
         own_module: Whether the layers are a head.

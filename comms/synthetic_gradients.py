@@ -396,7 +396,6 @@ class ConvGradient(DirectGradient):
 
     Args:
         shape: (channels, height, width) of a message.
-        size: Height and width of the filters, odd.
 
     Raises:
         ScenarioError: The message is not a map, or the filters' size is even; the line begins with the key: `size: …`,

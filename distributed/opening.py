@@ -180,7 +180,6 @@ class PartsExecutor(Executor):
         return self.opened.recorded(running, self.reached)
 
     def close(self) -> None:
-        """Close the parts; a second call does nothing."""
         self.parts_at = None
         self.opened.close()
 

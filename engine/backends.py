@@ -139,7 +139,6 @@ class StackedBackend(Engine):
         install(self, native=native)
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
-        """Tick all agents due at `step`: see `Steppable.tick`."""
         try:
             if self.in_place.watching and self.in_place.taken():
                 check_replays(self.system)
@@ -150,7 +149,6 @@ class StackedBackend(Engine):
             raise_named(error, step, self.stacked.single_system)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes, and update every agent and predictor whose time has come."""
         self.stale = self._has_stacks  # again: the environment may have read the single agents
         try:
             report = super().learn(step, ends, watch=watch)

@@ -313,7 +313,6 @@ class EnvironmentRunner(SignalledSteps):
     """The name that earlier scripts call it by."""
 
     def step_env(self, action: Any, step: int) -> StepResult:
-        """Step the environment itself, after so many steps."""
         return self._of_seed(str(step), partial(self.env.step, action))
 
     def _of_seed(self, name: str, compute: Callable[[], R]) -> R:

@@ -98,10 +98,6 @@ class Epochs:
     """Rows of a split in epochs, each row once, in an order that is a pure function of (seed, epoch).
 
     The environments share one epoch after the other: an incomplete batch is filled from the next epoch.
-
-    Args:
-        rows: Rows of the split, int64.
-        num_envs: Environments, each with a row of its own at a time.
     """
 
     def __init__(self, rows: Tensor, num_envs: int) -> None:

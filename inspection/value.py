@@ -513,7 +513,6 @@ class _Steering(Feature):
     def replace_credit(
         self, channel: Channel, message: Message, ordinary: Callable[[], Credit | None]
     ) -> Credit | None:
-        """See `Feature.replace_credit`."""
         if not self.engine.applies(channel, message):
             return ordinary()
         signal = self.engine.signal(channel, message)

@@ -178,7 +178,6 @@ class Together(Executor):
         )
 
     def refresh(self, running: LiveSystem) -> None:
-        """Bring the environment and the means of losses up to date."""
         self._share()
 
     def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:

@@ -263,12 +263,7 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
 
 
 def is_detached(probe: nn.Module, call: Callable[[], object]) -> bool:
-    """Return whether a module has parameters that want a gradient, and nothing that it returns has one.
-
-    Args:
-        probe: A copy of the module, which changes.
-        call: Calls it in training, and returns what it returns.
-    """
+    """Return whether a module has parameters that want a gradient, and nothing that it returns has one."""
     returned = _returned_in_training(probe, call)
     return (
         bool(returned)

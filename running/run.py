@@ -79,8 +79,6 @@ class Run:
         running: What runs, at the step that it starts from.
 
     Attributes:
-        threads: Torch's threads in its calls.
-        matmul_precision: Torch's precision of matrix products in its calls.
         writer: Writes its run directory; None: nothing is written.
         watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is

@@ -39,14 +39,12 @@ class TableRecorder(Recorder):
             self._file.flush()
 
     def sync(self) -> None:
-        """Write the rows to the disk."""
         if self._file is not None:
             with writing(self._path):
                 sync_file(self._file)
                 sync_folder(self._path.parent)
 
     def close(self) -> None:
-        """Close the file."""
         if self._file is not None:
             with writing(self._path):
                 self._file.close()

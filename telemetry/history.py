@@ -77,7 +77,6 @@ class History(Recorder, Sequence[HistoryRow]):
         return history
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
-        """Add the metrics of a step."""
         self._load()
         if self._steps and step < self._steps[-1]:
             self._forget(step)

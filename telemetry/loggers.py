@@ -33,9 +33,6 @@ _MOST_METRICS, _MOST_PARAMETERS = 1000, 100
 class _Service(Recorder, ABC):
     """Recorder of a service: one call for the metrics of a step. A service that fails during a run is logged once; metrics.csv has all.
 
-    Args:
-        project: The project; None: the service's own default.
-
     Raises:
         ScenarioError: The package is not installed.
     """
@@ -105,7 +102,6 @@ class _Service(Recorder, ABC):
         self._logged(step, {f"result/{key}": value for key, value in metrics.items()})
 
     def close(self) -> None:
-        """End the run at the service."""
         if self._curves is not None:
             self._curves = None
             with suppress(Exception):
@@ -149,7 +145,6 @@ class WandbRecorder(_Service):
         return self.run.id, self.run.step
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of one step."""
         self.run.log(dict(metrics), step=step)
 
     def finish(self, *, done: bool) -> None:
@@ -187,7 +182,6 @@ class MlflowRecorder(_Service):
         return str(run.info.run_id)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of one step."""
         now = int(time.time() * 1000)
         entities = [
             self.package.entities.Metric(key, float(value), now, step) for key, value in metrics.items()

@@ -241,8 +241,6 @@ def recovered(
 
     Args:
         variant: Metric by seed; higher is better.
-        locked: Metric by seed; higher is better.
-        detached: Metric by seed; higher is better.
 
     Returns:
         None if the three share no seed, or locked is not above detached.

@@ -92,7 +92,6 @@ class TensorBoardRecorder(Recorder):
         return self._begun
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
-        """Write the metrics of one step."""
         events, curves, channels = self._files
         self._last_step = step
         if not self._in_events(step):
@@ -104,7 +103,6 @@ class TensorBoardRecorder(Recorder):
         return step == self._until or in_events(step, self._every)
 
     def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
-        """Write the metrics of the parts of a run in parts at one step."""
         events, curves, channels = self._files
         if self._in_events(step):
             events.scalars(step, curves.scalars(part_rows(rows)))
@@ -117,11 +115,9 @@ class TensorBoardRecorder(Recorder):
             self._files[2].measuring(step, done, total)
 
     def undefined(self, step: int, missing: Undefined) -> None:
-        """Write why channels have no result of a measure at one step."""
         self._files[2].undefined(step, missing)
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Write distributions of one step."""
         events, curves, _ = self._files
         if self._in_events(step):
             named = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
@@ -131,7 +127,6 @@ class TensorBoardRecorder(Recorder):
             events.histograms(step, tagged)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Write messages of one step, for the Channels tab."""
         _, _, channels = self._files
         if self._in_events(step):
             channels.samples(step, rows)
@@ -153,12 +148,10 @@ class TensorBoardRecorder(Recorder):
         events.hparams_done(self._last_step)
 
     def sync(self) -> None:
-        """Write the events to the disk."""
         if self._begun is not None:
             self._begun[0].sync()
 
     def close(self) -> None:
-        """Close the event file."""
         if self._begun is not None:
             self._begun[0].close()
             self._begun = None

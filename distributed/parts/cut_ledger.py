@@ -50,10 +50,7 @@ def give_back(
 
     Args:
         ledger: The sender's.
-        finished: Step at which the last window that used it closed.
         counted: Environments in which a use counted.
-        gradient: [rows, size] per sample; None: nothing came back.
-        loss: [rows], of its receiver, for critics; None: it is not needed.
     """
     message = ledger.messages[stamp]
     message.replace_booked(Booked(gradient, loss, counted))

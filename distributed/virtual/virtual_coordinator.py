@@ -320,11 +320,9 @@ class VirtualCoordinator(Executor):
         return lost_state(running.system)
 
     def for_fork(self) -> Executor:
-        """Return the same cluster, at its beginning."""
         return VirtualCoordinator(self.settings)
 
     def close(self) -> None:
-        """Close the parts; a second call does nothing."""
         for part in self._parts:
             part.close()
         self._parts = []

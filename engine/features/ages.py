@@ -47,7 +47,6 @@ class Ages(Feature):
             tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))
 
     def message_ages(self, tick: Tick) -> Tensor | None:
-        """Return the ages of what a tick has read."""
         ages = MessageAges.of(tick)
         return None if ages is None else ages.columns
 

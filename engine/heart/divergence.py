@@ -108,7 +108,6 @@ class DivergenceRuleOfSeeds(DivergenceRule):
         self.stopped_seeds.setdefault(report.seed, report.line)
 
     def add_event(self, report: Report) -> None:
-        """Add an event of its seed."""
         self.rule_by_seed[report.seed].add_event(report)
 
 

@@ -161,11 +161,9 @@ class ExampleRollout:
     """A rollout over examples, all shown at once and each for `steps_needed` steps.
 
     Args:
-        system: What is run; no bit of it changes.
         signals: The examples' signals by name, [rows, …].
         seed: Of what is lost and added on the way: with the same one, the same.
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
-        deliver: What is sent in place of messages; None: they are.
         on_step: Called after each of the steps for which the examples are shown.
 
     Attributes:
@@ -302,12 +300,9 @@ class EnvironmentRollout:
     """A rollout in an environment of its own, from silence at step 0.
 
     Args:
-        system: What is run; no bit of it changes.
         env: The environment, of any batch; the rollout owns it.
         seed: Of the environment, of sampled actions, and of what is lost and added on the way.
-        sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
         signals: Signals that are asked for beside those of the system.
-        deliver: What is sent in place of messages; None: they are.
 
     Attributes:
         scores: By agent with a target: ticks count once all paths to it have filled.

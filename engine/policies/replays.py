@@ -280,7 +280,6 @@ class SomeRows(Replay):
         return False
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
-        """See `Replay.ports`."""
         this_pass = self._pass(rows)
         for call in self._calls:
             for evaluation, ports in zip(call, self._evaluated(call, this_pass), strict=True):

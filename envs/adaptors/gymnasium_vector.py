@@ -188,7 +188,6 @@ class VectorAdaptor(Adaptor):
             return self._env.render()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the environment's own state."""
         self._require_state()
         base: Any = self._env.unwrapped
         with self._calling("state_dict"):
@@ -206,7 +205,6 @@ class VectorAdaptor(Adaptor):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the environment's state."""
         self._require_state()
         self.reset()  # many environments are initialised only by a reset
         base: Any = self._env.unwrapped

@@ -468,7 +468,6 @@ class ParallelAdaptor(Adaptor):
             return tuple(world.render() for world in self._worlds)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the copies' own states."""
         self._require_state()
         with self._calling("state_dict"):
             worlds = [world.state_dict() for world in self._stateful]
@@ -483,7 +482,6 @@ class ParallelAdaptor(Adaptor):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the copies' states."""
         self._require_state()
         self.reset()  # many worlds are initialised only by a reset
         self._layers.load_state_dict(state["wrappers"])

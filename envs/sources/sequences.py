@@ -388,7 +388,6 @@ class SequenceStream(SeededEnv):
         self._length = int(self._padded.max())
 
     def _values(self) -> Values:
-        """Return observations and info of the present step."""
         table = self._table
         at = table.starts[self._rows] + (self._steps - 1).clamp(0, self._tick)
         values: dict[str, Tensor] = {}

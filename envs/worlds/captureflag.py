@@ -68,7 +68,6 @@ class CaptureFlag(Arena):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and action space."""
         signals = {player: Signal(shape=(13,), low=-1.0, high=1.0) for player in _PLAYERS}
         event = Signal(training_only=True, known="after_step")
         signals |= {f"{name}.{player}": event for name in _EVENTS for player in _PLAYERS}
@@ -128,7 +127,6 @@ class CaptureFlag(Arena):
         return reached, events[:, 0, 0], torch.zeros_like(alone[:, 0])
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return what each player observes."""
         opponents = self.opponents(state)
         position = state["place"].to(self.dtype) * 2 / (self._size - 1) - 1
         column, row = position[opponents].unbind(2)
@@ -139,7 +137,6 @@ class CaptureFlag(Arena):
         return dict(zip(_PLAYERS, torch.cat([positions, flags, time_left], 2).unbind(1), strict=True))
 
     def outcomes(self, state: State) -> dict[str, Tensor]:
-        """Return each player's events of the step."""
         events = zip(_EVENTS, state["events"].unbind(1), strict=True)
         return {
             f"{name}.{_PLAYERS[i]}": value

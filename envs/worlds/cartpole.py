@@ -58,7 +58,6 @@ class CartPole(World):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and action space."""
         signals = {"observation": Signal(shape=(4,)), **{name: Signal(shape=(1,)) for name in _NUMBERS}}
         return Description(signals=signals, action_space=Discrete(2))
 

@@ -50,7 +50,6 @@ class KeyDoor(World):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and action space."""
         shapes = {"observation": (5,), "position": (3,)}
         signals = {name: Signal(shape=shape, low=-1.0, high=1.0) for name, shape in shapes.items()}
         return Description(signals=signals, action_space=Discrete(4))

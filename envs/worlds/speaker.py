@@ -65,7 +65,6 @@ class SpeakerListener(World):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and action space."""
         talks, moves = options.message == "world", Discrete(5)
         reward = Signal(training_only=True, known="after_step")
         signals = {
@@ -120,7 +119,6 @@ class SpeakerListener(World):
         return reached, reward, torch.zeros_like(reward, dtype=torch.bool)
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return the observations of speaker and listener."""
         values = {"goal": state["goal"]}
         if "speaker" in self.requested:
             colour = self._colours[state["goal"]]

@@ -53,7 +53,6 @@ class SwitchRiddle(World):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and action space."""
         names = _names(options.prisoners)
         flag, hidden = Signal(low=0.0, high=1.0), Signal(low=0.0, high=1.0, training_only=True)
         signals = {f"{name}.in_room": flag for name in names}

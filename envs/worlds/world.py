@@ -268,7 +268,6 @@ class World(Pictured):
         return {"seed": self._seed, "step": self._step, "tick": self._tick, "state": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state."""
         self._seed, self._step, self._tick = state["seed"], int(state["step"]), int(state["tick"])
         self._state = {name: value.to(self.device) for name, value in state["state"].items()}
 

@@ -63,9 +63,6 @@ def torch_of_seed(
     """Return what `compute` returns with torch's numbers of a seed, and whether it has drawn on the CPU.
 
     Args:
-        compute: A user's code.
-        device: A GPU whose generator is seeded too.
-        repeatable: Whether it should draw nothing, and may be called again if it does.
         watched: Whether it is to be known whether it has drawn.
     """
     with exclusive:
