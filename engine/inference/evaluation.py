@@ -157,49 +157,6 @@ def policies(system: System) -> dict[str, Goal]:
     return {name: goal for name, goal in system.goals().items() if goal.policy is not None}
 
 
-def evaluate(
-    system: System,
-    env: TorchVectorEnv,
-    readout: tuple[str, ...],
-    split: str,
-    links: Links | str,
-    seed: int,
-    make: Make,
-    *,
-    episodes: int | None,
-    steps: int,
-    sampled: bool,
-) -> Evaluation:
-    """Score a system on a split, without messages at the start; delays are kept, and no agent reads a training-only signal.
-
-    In a stream of examples, each example is shown once, for `steps_needed` steps, and each agent's newest output is scored.
-    In other environments, the system runs forward for `evaluation_steps` in a new environment, and ticks with a target are
-    scored once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
-    training until each has finished its first whole episodes (`EpisodeTable`); their returns are the score.
-
-    Args:
-        system: The system to evaluate; no bit of it changes.
-        readout: The agents whose metric is the scenario's.
-        links: The links, or their kind (`Links.given`).
-        seed: The run's seed. Losses and noise of links are sampled from it and from the split, the same every time.
-        make: Makes the environment to run forward in.
-        episodes: Episodes per environment, if agents have policies; None: as many as `steps` allow, or in a stream of
-            examples one pass through the split.
-        sampled: Whether to sample actions, instead of the most likely one.
-
-    Raises:
-        ScenarioError: The environment has no splits, or not this one; no such kind of links; no target for a readout; a
-            setting of episodes although no agent has a policy.
-        RunError: An environment has not finished an episode within 100,000 steps.
-    """
-    links = Links.given(links, system)
-    check_flags("evaluate", sampled=sampled)
-    with as_evaluated(system):
-        return _evaluate(
-            system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled
-        )
-
-
 @contextmanager
 def as_evaluated(system: System) -> Iterator[None]:
     """Have optimisers in the mode for evaluation within the block; after it users' modules and objectives keep what they kept before."""
@@ -216,158 +173,173 @@ def as_evaluated(system: System) -> Iterator[None]:
                 holder.load_state_dict(state)
 
 
-def _evaluate(
-    system: System,
-    env: TorchVectorEnv,
-    readout: tuple[str, ...],
-    split: str,
-    links: Links,
-    seed: int,
-    make: Make,
-    *,
-    episodes: int | None,
-    steps: int,
-    sampled: bool,
-) -> Evaluation:
-    """Score a system with its present weights; for the arguments see `evaluate`."""
-
-    def score() -> Scored:
-        if env.is_stream:
-            return _score_stream(system, env, split, links, seed)
-        return _score_environment(system, env, readout, split, links, seed, make)
-
-    if not policies(system):
-        for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
-            if is_given:
-                raise ScenarioError(
-                    f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
-                )
-        count, agents = score()
-        return Evaluation(split, count, readout, MetricsByName(agents), links)
-    agents, played = _play(system, env, split, links, seed, make, episodes, steps, sampled=sampled)
-    if with_targets(system) and (env.is_stream or env.evaluation_steps is not None):
-        agents |= score()[1]
-    agents = MetricsByName({name: agents[name] for name in system.goals()})
-    return Evaluation(split, played.count, readout, agents, links, played)
-
-
 Scored = tuple[int, dict[str, dict[str, float]]]
 """How many examples or targets, and loss and metric by agent."""
 
 
-def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links, seed: int) -> Scored:
-    """Show every example of a split once."""
-    goals = with_targets(system)
-    scores = {name: Score() for name in goals}
-    count = 0
-    rows = _ROWS
-    if links.kind == "perfect":
-        sent = sum(channel.content.size for channel in system.channels.values())
-        outputs = sum(
-            features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals
-        )
-        # a step's messages, while those of the one before are read
-        rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + outputs))))
-    mixed = mixes_rows(system)
-    batches = whole_batches(env, split, system.batch) if mixed else example_batches(env, split, rows=rows)
-    rows = system.batch if mixed else rows
-    check_split(split, env.splits, "evaluate")
-    with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
-        for number, batch in enumerate(batches):
-            check_interrupted()
-            batch_seed = rollout_seed(seed, split, number)
-            rollout = ExampleRollout(system, batch, links, seed=batch_seed, ends=goals, on_step=bar.advance)
-            new = min(
-                rollout.rows, env.example_count(split) - count
-            )  # of the last batch some were scored before
-            count += new
-            for name, tick_loss in rollout.losses().items():
-                if tick_loss is not None:
-                    scores[name].add(tick_loss.of_last_rows(new), mean=goals[name].mean_over_targets)
-    return count, {name: _means(score, goals[name]) for name, score in scores.items()}
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores a system on a split, without messages at the start; delays are kept, and no agent reads a training-only signal.
 
-
-def _score_environment(
-    system: System,
-    env: TorchVectorEnv,
-    readout: tuple[str, ...],
-    split: str,
-    links: Links,
-    seed: int,
-    make: Make,
-) -> Scored:
-    """Run a system forward, once through a split."""
-    if env.evaluation_steps is None:
-        metrics = ", ".join(env.metrics())
-        progress = (
-            f"its own metrics in the run show progress: {metrics}"
-            if metrics
-            else "the run's losses show progress"
-        )
-        raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
-    check_split(split, env.splits, "evaluate")
-    most = system.batch if mixes_rows(system) else _ENVS
-    with closing(make(max(1, min(most, env.example_count(split) // _STRETCH)), split)) as evaluation_env:
-        rollout = EnvironmentRollout(system, evaluation_env, links, rollout_seed(seed, split, 0))
-        steps = evaluation_env.evaluation_steps  # which may depend on the seed
-        assert steps is not None
-        with Progress("evaluating", steps) as bar:
-
-            def on_step() -> None:
-                check_interrupted()
-                bar.advance()
-
-            scores = rollout.run(steps, on_step)
-    agents: dict[str, dict[str, float]] = {}
-    goals = system.goals()
-    for name, score in scores.items():
-        if name in readout and not score.count:
-            raise ScenarioError(
-                f"evaluate: in the {steps} steps of the {split} split, no tick of '{name}' has a target and a message over "
-                "every path; shorten delays or periods, or use more data"
-            )
-        agents[name] = _means(score, goals[name])
-    targets = [scores[name].count for name in readout if name in scores]
-    return max(targets, default=0), agents
-
-
-def _play(
-    system: System,
-    env: TorchVectorEnv,
-    split: str,
-    links: Links,
-    seed: int,
-    make: Make,
-    episodes: int | None,
-    steps: int,
-    *,
-    sampled: bool,
-) -> tuple[dict[str, dict[str, float]], Episodes]:
-    """Run a system for whole episodes, and return its agents' scores in them.
-
-    In an environment without splits, the split's name seeds the episodes. Counted are the first ones of each environment.
+    In a stream of examples, each example is shown once, for `steps_needed` steps, and each agent's newest output is scored.
+    In other environments, the system runs forward for `evaluation_steps` in a new environment, and ticks with a target are
+    scored once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
+    training until each has finished its first whole episodes (`EpisodeTable`); their returns are the score.
     """
-    check_episodes(env, split, episodes)
-    if episodes is None and env.is_stream:
-        episodes = -(-env.example_count(split) // env.num_envs)
-    with (
-        closing(make(env.num_envs, split if env.splits else None)) as evaluation_env,
-        Progress("evaluating", (episodes or 1) * env.num_envs) as bar,
-    ):
-        rollout = EnvironmentRollout(
-            system, evaluation_env, links, rollout_seed(seed, split, 0), sampled=sampled
-        )
 
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.advance(done - bar.done, lambda: f"environments, at most {LONGEST:,} steps an episode")
+    system: System
+    """No bit of it changes."""
+    env: TorchVectorEnv
+    readout: tuple[str, ...]
+    """The agents whose metric is the scenario's."""
+    split: str
+    links: Links
+    seed: int
+    """The run's. Losses and noise of links are sampled from it and from the split, the same every time."""
+    make: Make
+    """Makes the environment to run forward in."""
 
-        table = play(rollout, episodes, steps, on_step)
-    played = table.means("sampled" if sampled else "greedy")
-    goals = system.goals()
-    agents = {name: {RETURN: played.returns[reward_name]} for name, reward_name in rewards_of(system).items()}
-    agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
-    return agents, played
+    def evaluate(self, *, episodes: int | None, steps: int, sampled: bool) -> Evaluation:
+        """Return the scores with the present weights.
+
+        Args:
+            episodes: Episodes per environment, if agents have policies; None: as many as `steps` allow, or in a stream of
+                examples one pass through the split.
+            sampled: Whether to sample actions, instead of the most likely one.
+
+        Raises:
+            ScenarioError: The environment has no splits, or not this one; no target for a readout; a setting of episodes although no
+                agent has a policy.
+            RunError: An environment has not finished an episode within 100,000 steps.
+        """
+        check_flags("evaluate", sampled=sampled)
+        with as_evaluated(self.system):
+            if policies(self.system):
+                return self._episodes(episodes, steps, sampled=sampled)
+            for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
+                if is_given:
+                    raise ScenarioError(
+                        f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
+                    )
+            count, agents = self._score()
+            return Evaluation(self.split, count, self.readout, MetricsByName(agents), self.links)
+
+    def _episodes(self, episodes: int | None, steps: int, *, sampled: bool) -> Evaluation:
+        """Score policies, and what has targets beside them."""
+        agents, played = self._play(episodes, steps, sampled=sampled)
+        if with_targets(self.system) and (self.env.is_stream or self.env.evaluation_steps is not None):
+            agents |= self._score()[1]
+        agents = MetricsByName({name: agents[name] for name in self.system.goals()})
+        return Evaluation(self.split, played.count, self.readout, agents, self.links, played)
+
+    def _score(self) -> Scored:
+        return self._score_stream() if self.env.is_stream else self._score_environment()
+
+    def _score_stream(self) -> Scored:
+        """Show every example of a split once."""
+        system, env, split = self.system, self.env, self.split
+        goals = with_targets(system)
+        scores = {name: Score() for name in goals}
+        count = 0
+        rows = _ROWS
+        if self.links.kind == "perfect":
+            sent = sum(channel.content.size for channel in system.channels.values())
+            outputs = sum(
+                features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals
+            )
+            # a step's messages, while those of the one before are read
+            rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + outputs))))
+        mixed = mixes_rows(system)
+        batches = whole_batches(env, split, system.batch) if mixed else example_batches(env, split, rows=rows)
+        rows = system.batch if mixed else rows
+        check_split(split, env.splits, "evaluate")
+        with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
+            for number, batch in enumerate(batches):
+                check_interrupted()
+                batch_seed = rollout_seed(self.seed, split, number)
+                rollout = ExampleRollout(
+                    system, batch, self.links, seed=batch_seed, ends=goals, on_step=bar.advance
+                )
+                new = min(
+                    rollout.rows, env.example_count(split) - count
+                )  # of the last batch some were scored before
+                count += new
+                for name, tick_loss in rollout.losses().items():
+                    if tick_loss is not None:
+                        scores[name].add(tick_loss.of_last_rows(new), mean=goals[name].mean_over_targets)
+        return count, {name: _means(score, goals[name]) for name, score in scores.items()}
+
+    def _score_environment(self) -> Scored:
+        """Run a system forward, once through a split."""
+        system, env, split = self.system, self.env, self.split
+        if env.evaluation_steps is None:
+            metrics = ", ".join(env.metrics())
+            progress = (
+                f"its own metrics in the run show progress: {metrics}"
+                if metrics
+                else "the run's losses show progress"
+            )
+            raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
+        check_split(split, env.splits, "evaluate")
+        most = system.batch if mixes_rows(system) else _ENVS
+        with closing(
+            self.make(max(1, min(most, env.example_count(split) // _STRETCH)), split)
+        ) as evaluation_env:
+            rollout = EnvironmentRollout(
+                system, evaluation_env, self.links, rollout_seed(self.seed, split, 0)
+            )
+            steps = evaluation_env.evaluation_steps  # which may depend on the seed
+            assert steps is not None
+            with Progress("evaluating", steps) as bar:
+
+                def on_step() -> None:
+                    check_interrupted()
+                    bar.advance()
+
+                scores = rollout.run(steps, on_step)
+        agents: dict[str, dict[str, float]] = {}
+        goals = system.goals()
+        for name, score in scores.items():
+            if name in self.readout and not score.count:
+                raise ScenarioError(
+                    f"evaluate: in the {steps} steps of the {split} split, no tick of '{name}' has a target and a message over "
+                    "every path; shorten delays or periods, or use more data"
+                )
+            agents[name] = _means(score, goals[name])
+        targets = [scores[name].count for name in self.readout if name in scores]
+        return max(targets, default=0), agents
+
+    def _play(
+        self, episodes: int | None, steps: int, *, sampled: bool
+    ) -> tuple[dict[str, dict[str, float]], Episodes]:
+        """Run a system for whole episodes, and return its agents' scores in them.
+
+        In an environment without splits, the split's name seeds the episodes. Counted are the first ones of each environment.
+        """
+        system, env, split = self.system, self.env, self.split
+        check_episodes(env, split, episodes)
+        if episodes is None and env.is_stream:
+            episodes = -(-env.example_count(split) // env.num_envs)
+        with (
+            closing(self.make(env.num_envs, split if env.splits else None)) as evaluation_env,
+            Progress("evaluating", (episodes or 1) * env.num_envs) as bar,
+        ):
+            rollout = EnvironmentRollout(
+                system, evaluation_env, self.links, rollout_seed(self.seed, split, 0), sampled=sampled
+            )
+
+            def on_step(done: int, total: int) -> None:
+                bar.total = total
+                bar.advance(done - bar.done, lambda: f"environments, at most {LONGEST:,} steps an episode")
+
+            table = play(rollout, episodes, steps, on_step)
+        played = table.means("sampled" if sampled else "greedy")
+        goals = system.goals()
+        agents = {
+            name: {RETURN: played.returns[reward_name]} for name, reward_name in rewards_of(system).items()
+        }
+        agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
+        return agents, played
 
 
 def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> None:

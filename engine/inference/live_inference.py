@@ -16,7 +16,7 @@ from antiphon.base.files import given_path
 from antiphon.base.memory import uncollected
 from antiphon.engine.environment import continued
 from antiphon.engine.inference.composition import export, with_output
-from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
+from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, Evaluator
 from antiphon.engine.inference.film import film
 from antiphon.engine.inference.model_files import check_agents, write_system
 from antiphon.engine.inference.policy import Policy, policy_module
@@ -47,7 +47,7 @@ def evaluation_of(
 
     Args:
         running: No bit of it changes.
-        steps: See `engine.inference.evaluation.evaluate`; None: a share of the steps trained.
+        steps: By which policies play (`Evaluator.evaluate`); None: a share of the steps trained.
     """
     how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
     how["steps"] = max(FEWEST, running.now // SHARE) if steps is None else steps
@@ -56,7 +56,9 @@ def evaluation_of(
         running.synchronize()
         with uncollected():
             readouts, make = running.scenario.readouts, partial(environment_of, running)
-            scores = evaluate(running.system, running.env, readouts, split, links, running.seed, make, **how)
+            links = Links.given(links, running.system)
+            evaluator = Evaluator(running.system, running.env, readouts, split, links, running.seed, make)
+            scores = evaluator.evaluate(**how)
     spec = running.scenario.training.evaluate
     if spec is None or split != spec.split:
         return scores
