@@ -48,13 +48,39 @@ class Trajectory:
     def advantages(
         self, values: Tensor, final_values: Tensor | None, discount: PerMember, trace: PerMember
     ) -> Tensor:
-        """Return generalised advantages, see `gae`; `values` and `final_values`: [T, rows] each, constants."""
-        return gae(
-            *(self.rewards, values, self.terminated, self.unseen, discount, trace),
-            bootstrapped=self.bootstrapped,
-            final_values=final_values,
-            waiting=self.waiting,
-        )
+        """Return generalised advantages (Schulman et al. 2016, eq. 16), a constant [T, rows].
+
+        With d_t = r_t + discount V_(t+1) - V_t, the advantage is A_t = d_t + discount trace A_(t+1); nothing follows a
+        terminated tick. After a truncation V_(t+1) is the value of the final observation, and A_(t+1) is zero. At an unseen tick
+        the advantage is zero: its value replaces all rewards that follow the previous tick. A waiting tick is passed over.
+
+        Args:
+            values: [T, rows], value of the observation at each tick.
+            final_values: [T, rows], of the final observations, where `bootstrapped`; None: there are none.
+            discount: Discount factor per tick, of all rows or [rows].
+            trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return. Shape: the same.
+        """
+        terminated, bootstrapped = self.terminated, self.bootstrapped
+        unseen, waiting = self.unseen, self.waiting
+        values = constant(values)
+        nothing = torch.zeros_like(values[0])
+        following = torch.cat([values[1:], nothing.unsqueeze(0)])
+        if waiting is not None:
+            for t in reversed(range(len(values) - 1)):
+                following[t] = following[t + 1].where(waiting[t + 1], following[t])
+        following, ends = following.masked_fill(terminated, 0.0), terminated
+        if final_values is not None:
+            following, ends = torch.where(bootstrapped, final_values, following), ends | bootstrapped
+        errors, weight = self.rewards + discount * following - values, discount * trace
+        weights = (~(ends | unseen)).to(values.dtype) * weight
+        errors_at, weights_at = errors.masked_fill(unseen, 0.0).unbind(), weights.unbind()
+        advantage, advantages = nothing, []
+        for t in reversed(range(len(values))):
+            later, advantage = advantage, errors_at[t] + weights_at[t] * advantage
+            advantages.append(advantage)
+            if waiting is not None:
+                advantage = torch.where(waiting[t], later, advantage)
+        return torch.stack(advantages[::-1])
 
 
 def trajectory_of(
@@ -131,56 +157,6 @@ def _to_turns(
             ends[t] |= ends[t + 1] & goes_on
     rewards = rewards.masked_fill(waiting, 0.0)
     return rewards, final, terminated, truncated, bootstrapped
-
-
-def gae(
-    rewards: Tensor,
-    values: Tensor,
-    terminated: Tensor,
-    unseen: Tensor,
-    discount: PerMember,
-    trace: PerMember,
-    *,
-    bootstrapped: Tensor | None = None,
-    final_values: Tensor | None = None,
-    waiting: Tensor | None = None,
-) -> Tensor:
-    """Return generalised advantages (Schulman et al. 2016, eq. 16), a constant [ticks, rows].
-
-    With d_t = r_t + discount V_(t+1) - V_t, the advantage is A_t = d_t + discount trace A_(t+1); nothing follows a
-    terminated tick. After a truncation V_(t+1) is the value of the final observation, and A_(t+1) is zero. At an unseen tick
-    the advantage is zero: its value replaces all rewards that follow the previous tick. A waiting tick is passed over.
-
-    Args:
-        rewards: [ticks, rows].
-        values: [ticks, rows], value of the observation at each tick.
-        terminated: [ticks, rows] bool.
-        unseen: [ticks, rows] bool; the last tick is unseen, terminated or bootstrapped.
-        discount: Discount factor per tick, of all rows or [rows].
-        trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return. Shape: the same.
-        bootstrapped: [ticks, rows] bool: truncated with a known value of the final observation; None: nowhere.
-        final_values: [ticks, rows]: these values; None: there are none.
-        waiting: [ticks, rows] bool, all unseen: it was not the agent's turn; None: nowhere.
-    """
-    values = constant(values)
-    nothing = torch.zeros_like(values[0])
-    following = torch.cat([values[1:], nothing.unsqueeze(0)])
-    if waiting is not None:
-        for t in reversed(range(len(values) - 1)):
-            following[t] = following[t + 1].where(waiting[t + 1], following[t])
-    following, ends = following.masked_fill(terminated, 0.0), terminated
-    if bootstrapped is not None and final_values is not None:
-        following, ends = torch.where(bootstrapped, final_values, following), ends | bootstrapped
-    errors, weight = rewards + discount * following - values, discount * trace
-    weights = (~(ends | unseen)).to(values.dtype) * weight
-    errors_at, weights_at = errors.masked_fill(unseen, 0.0).unbind(), weights.unbind()
-    advantage, advantages = nothing, []
-    for t in reversed(range(len(rewards))):
-        later, advantage = advantage, errors_at[t] + weights_at[t] * advantage
-        advantages.append(advantage)
-        if waiting is not None:
-            advantage = torch.where(waiting[t], later, advantage)
-    return torch.stack(advantages[::-1])
 
 
 def monte_carlo_returns(trajectory: Trajectory, discount: PerMember) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ Sources: `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms",
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -32,7 +32,7 @@ from antiphon.agents.policy_objectives import (
     RewardOptions,
     minibatches_in,
 )
-from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses
+from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses, PolicyPorts
 from antiphon.base import extensions, kinds
 from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.nets.per_member import PerMember, scaled, to_rows
@@ -114,19 +114,10 @@ class PolicyGradient(PolicyObjective):
         advantages = advantages.where(valid, torch.zeros_like(advantages))
         return Advantages(advantages, returns, valid, targets, moments, predicted)
 
-    def losses(
-        self,
-        outputs: Tensor | None,
-        values: Tensor | None,
-        actions: Tensor | None,
-        advantages: Advantages,
-        *,
-        member_count: int = 1,
-        messages: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> PolicyLosses:
-        log_prob, entropy = self._of_choices(outputs, actions, messages)
-        means = MemberMeans(advantages.valid, member_count)
-        policy, change = self._of_actions(log_prob, advantages, member_count)
+    def losses(self, ports: PolicyPorts, actions: Tensor | None, advantages: Advantages) -> PolicyLosses:
+        (log_prob, entropy), values = self._of_choices(ports, actions), ports.values
+        means = MemberMeans(advantages.valid, ports.member_count)
+        policy, change = self._of_actions(log_prob, advantages, ports.member_count)
         total = policy - scaled(entropy, self.entropy, 1)
         averaged = {"policy_loss": policy, "entropy": entropy}
         if values is not None:
@@ -139,29 +130,19 @@ class PolicyGradient(PolicyObjective):
             metrics["explained_variance"] = _explained(advantages.values, advantages.returns, means)
         return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics, change)
 
-    def slopes(
-        self,
-        outputs: Tensor | None,
-        values: Tensor | None,
-        constants: PassConstants,
-        *,
-        member_count: int = 1,
-        messages: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> tuple[Slopes, PolicyChange | None]:
-        log_prob, entropy = self._of_choices(outputs, constants.actions, messages)
-        slope, change = self._slope_of_actions(constant(log_prob), constants, member_count)
+    def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:
+        (log_prob, entropy), values = self._of_choices(ports, constants.actions), ports.values
+        slope, change = self._slope_of_actions(constant(log_prob), constants, ports.member_count)
         slopes = [(log_prob, slope), (entropy, constants.entropy)]
         if values is not None:
             slopes.append((values, (constant(values) - constants.targets) * constants.error))
         return slopes, change
 
-    def _of_choices(
-        self, outputs: Tensor | None, actions: Tensor | None, messages: Sequence[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy of all that was sampled, [T, rows] each with their graph. For the arguments see `losses`."""
-        parts = list(messages)
-        if self.distribution is not None and outputs is not None and actions is not None:
-            parts.insert(0, self.distribution.log_prob_and_entropy(outputs, actions))
+    def _of_choices(self, ports: PolicyPorts, actions: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of all that was sampled, [T, rows] each with their graph."""
+        parts = list(ports.messages)
+        if self.distribution is not None and ports.outputs is not None and actions is not None:
+            parts.insert(0, self.distribution.log_prob_and_entropy(ports.outputs, actions))
         if len(parts) == 1:
             return parts[0]
         log_prob, entropy = (torch.stack(terms).sum(0) for terms in zip(*parts, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.agents.advantages import Advantages, Trajectory
 from antiphon.agents.distributions import Distribution, Sampler
 from antiphon.agents.objectives import AnyObjective
-from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses
+from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses, PolicyPorts
 from antiphon.base import kinds
 from antiphon.base.spec import Count
 from antiphon.comms.backward_requests import Slopes
@@ -116,41 +116,17 @@ class PolicyObjective(AnyObjective):
         """
 
     @abstractmethod
-    def losses(
-        self,
-        outputs: Tensor | None,
-        values: Tensor | None,
-        actions: Tensor | None,
-        advantages: Advantages,
-        *,
-        member_count: int = 1,
-        messages: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> PolicyLosses:
+    def losses(self, ports: PolicyPorts, actions: Tensor | None, advantages: Advantages) -> PolicyLosses:
         """Return the losses of the first pass over a window.
 
         Args:
-            outputs: [T, rows, parameters] with their graph; None if only messages are sampled.
-            values: [T, rows] with their graph; None where there are none.
             actions: [T, rows, …] as sampled; None if only messages are.
             advantages: Advantages of the same rows.
-            member_count: N, side by side in the rows.
-            messages: Log-probability and entropy, [T, rows] each with their graph, of every sampled message.
         """
 
     @abstractmethod
-    def slopes(
-        self,
-        outputs: Tensor | None,
-        values: Tensor | None,
-        constants: PassConstants,
-        *,
-        member_count: int = 1,
-        messages: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> tuple[Slopes, PolicyChange | None]:
-        """Return the slopes of what a further pass learns, and how far the policy has changed, where that matters.
-
-        Arguments: those of the rows of the pass, otherwise see `losses`.
-        """
+    def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:
+        """Return the slopes of what a further pass over some rows learns, and how far the policy has changed, where that matters."""
 
 
 class PassesOptions(kinds.Options):

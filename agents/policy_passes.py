@@ -18,6 +18,20 @@ from antiphon.nets.per_member import PerMember, scaled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PolicyPorts:
+    """What a policy is at the ticks of a window, or at some rows of them, with its graph."""
+
+    outputs: Tensor | None
+    """[T, rows, parameters]; None if only messages are sampled."""
+    values: Tensor | None
+    """[T, rows]; None where there are none."""
+    messages: Sequence[tuple[Tensor, Tensor]] = ()
+    """Log-probability and entropy, [T, rows] each, of every sampled message."""
+    member_count: int = 1
+    """N, side by side in the rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PolicyLosses:
     """The losses of one pass over a window."""
 

@@ -12,7 +12,7 @@ temporal difference learning", passes over windows of many environments and the 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -31,7 +31,7 @@ from antiphon.agents.advantages import (
 from antiphon.agents.distributions import Categorical, Distribution
 from antiphon.agents.masked import NEVER
 from antiphon.agents.policy_objectives import PassesOptions, PolicyObjective, minibatches_in
-from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses
+from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses, PolicyPorts
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count
@@ -225,38 +225,21 @@ class QLearning(PolicyObjective):
         )
         return advantages, returns, means
 
-    def losses(
-        self,
-        outputs: Tensor | None,
-        values: Tensor | None,
-        actions: Tensor | None,
-        advantages: Advantages,
-        *,
-        member_count: int = 1,
-        messages: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> PolicyLosses:
-        chosen_values = _chosen(outputs, actions)
-        error, means = chosen_values - advantages.targets, MemberMeans(advantages.valid, member_count)
+    def losses(self, ports: PolicyPorts, actions: Tensor | None, advantages: Advantages) -> PolicyLosses:
+        chosen_values = _chosen(ports, actions)
+        error, means = chosen_values - advantages.targets, MemberMeans(advantages.valid, ports.member_count)
         metrics = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(chosen_values))}
         losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
         return PolicyLosses(losses, None, metrics)
 
-    def slopes(
-        self,
-        outputs: Tensor | None,
-        values: Tensor | None,
-        constants: PassConstants,
-        *,
-        member_count: int = 1,
-        messages: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> tuple[Slopes, PolicyChange | None]:
-        chosen_values = _chosen(outputs, constants.actions)
+    def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:
+        chosen_values = _chosen(ports, constants.actions)
         slope = (constant(chosen_values) - constants.targets) * constants.error
         return [(chosen_values, slope.masked_fill_(constants.invalid, 0.0))], None
 
 
-def _chosen(outputs: Tensor | None, actions: Tensor | None) -> Tensor:
+def _chosen(ports: PolicyPorts, actions: Tensor | None) -> Tensor:
     """The values of the choices that were made."""
-    assert outputs is not None
+    assert ports.outputs is not None
     assert actions is not None
-    return outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    return ports.outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)

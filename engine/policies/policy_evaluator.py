@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.agents.advantages import RETURNS, Advantages, running_returns
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
-from antiphon.agents.policy_passes import PassConstants
+from antiphon.agents.policy_passes import PassConstants, PolicyPorts
 from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
@@ -59,11 +59,8 @@ class PolicyEvaluator(Feature):
         if not self._have_valid_ticks(agent, ticks, advantages):
             return None
         messages = [sampled.log_probs(ports, ticks) for sampled in sampled_messages_of(agent)]
-        losses = policy.losses(
-            *(ports.get(OBJECTIVE), values, trajectory.actions, advantages),
-            member_count=members,
-            messages=messages,
-        )
+        policy_ports = PolicyPorts(ports.get(OBJECTIVE), values, messages, members)
+        losses = policy.losses(policy_ports, trajectory.actions, advantages)
         for name, number in policy.metrics_at(ticks[-1].step).items():
             losses.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
         return PolicyWindow(ticks, trajectory, advantages, losses)
@@ -109,8 +106,8 @@ class PolicyEvaluator(Feature):
         policy = agent.policy
         assert policy is not None
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_messages_of(agent)]
-        outputs, values, members = ports.get(OBJECTIVE), values_in(ports), len(agent.members)
-        slopes, change = policy.slopes(outputs, values, constants, member_count=members, messages=messages)
+        policy_ports = PolicyPorts(ports.get(OBJECTIVE), values_in(ports), messages, len(agent.members))
+        slopes, change = policy.slopes(policy_ports, constants)
         if change is not None:
             window.policy_changes.append(change)
         return slopes

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.agents.advantages import RETURNS, Trajectory
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.agents.policy_passes import PassConstants
+from antiphon.agents.policy_passes import PassConstants, PolicyPorts
 from antiphon.agents.q_learning import QLearning
 from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
@@ -137,7 +137,7 @@ class DrawnWindows:
             *(trajectory.actions, None, advantages),
             *(self._agent.goal.weight, members, objective.slope_factors),
         )
-        return [objective.slopes(outputs, None, constants, member_count=members)[0]]
+        return [objective.slopes(PolicyPorts(outputs, None, member_count=members), constants)[0]]
 
 
 def _contents(window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass) -> Tensors:

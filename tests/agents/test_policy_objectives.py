@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch import distributions as of_torch
 
-from antiphon.agents.advantages import Advantages, Trajectory, gae, trajectory_of
+from antiphon.agents.advantages import Advantages, Trajectory, trajectory_of
 from antiphon.agents.distributions import (
     Categorical,
     Distribution,
@@ -23,7 +23,7 @@ from antiphon.agents.distributions import (
 )
 from antiphon.agents.policy_gradients import A2c, Ppo, Reinforce
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.agents.policy_passes import PassConstants, PolicyChange
+from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyPorts
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from tests.kit.tensors import drawn
@@ -170,7 +170,7 @@ def test_advantages_with_an_end_at_every_place(kind: str, known_length: bool, tr
     last = torch.zeros_like(ends)
     last[-1] = ~ends[-1] if known_length and kind == "terminated" else True
     assert torch.equal(window.unseen, last if kind == "terminated" else last | ends)
-    found = gae(rewards, values, window.terminated, window.unseen, 0.9, trace)
+    found = window.advantages(values, None, 0.9, trace)
     torch.testing.assert_close(found, by_hand(window, values, 0.9, trace))
     assert (found[window.unseen] == 0).all()
 
@@ -240,7 +240,7 @@ def test_ticks_at_which_an_agent_waits_count_with_its_last_turn(known_length: bo
 def test_advantages_are_normalised_from_32_samples(rows: int) -> None:
     rewards, values = drawn(1, 3, rows), drawn(2, 3, rows)
     window = trajectory(rewards)
-    raw = gae(rewards, values, window.terminated, window.unseen, 0.99, 0.95)
+    raw = window.advantages(values, None, 0.99, 0.95)
     found = A2c(None).advantages(window, values)
     if rows == 15:
         torch.testing.assert_close(found.advantages, raw)
@@ -284,7 +284,7 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
     values = None if kind == "reinforce" else drawn(3, ticks, rows)
     objective = POLICIES[kind](distribution, entropy=0.3, value=0.7)
     advantages = objective.advantages(window, values)
-    found = objective.losses(outputs, values, window.actions, advantages)
+    found = objective.losses(PolicyPorts(outputs, values), window.actions, advantages)
     valid, actions = advantages.valid, window.actions
     assert actions is not None
     log_prob, entropy = distribution.log_prob_and_entropy(outputs, actions)
@@ -317,7 +317,7 @@ def test_values_explain_returns_in_the_units_that_they_were_computed_in() -> Non
     advantages = objective.advantages(
         trajectory(rewards, ends, actions=actions), values, statistics=statistics
     )
-    found = objective.losses(outputs, values, actions, advantages)
+    found = objective.losses(PolicyPorts(outputs, values), actions, advantages)
     valid = advantages.valid
     expected = 1 - errors[valid].var() / rewards[valid].var()
     torch.testing.assert_close(found.metrics["explained_variance"], expected.reshape(1))
@@ -342,7 +342,7 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
     message = (log_prob, torch.zeros(1, 1))
     constants = PassConstants.of(None, torch.zeros(1, 1), known, 1.0, 1, objective.slope_factors)
-    slopes, policy_change = objective.slopes(None, None, constants, messages=[message])
+    slopes, policy_change = objective.slopes(PolicyPorts(None, None, [message]), constants)
     torch.testing.assert_close(dict(slopes)[log_prob].item(), slope)
     assert policy_change is not None
     far = replace(policy_change, log_ratio=torch.zeros(1, 2), valid=valid.expand(1, 2))
@@ -367,7 +367,7 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     leaf = outputs.clone().requires_grad_()
     then = torch.where(advantages.valid, distribution.log_prob(outputs, window.actions), -1e9)  # type: ignore[arg-type]
     constants = PassConstants.of(window.actions, then, advantages, 1.0, 1, objective.slope_factors)
-    roots, weights = zip(*objective.slopes(leaf, values, constants)[0][:2], strict=True)
+    roots, weights = zip(*objective.slopes(PolicyPorts(leaf, values), constants)[0][:2], strict=True)
     (gradient,) = torch.autograd.grad(roots, leaf, weights)
     assert gradient.isfinite().all()
     assert (gradient[~advantages.valid] == 0).all()
@@ -379,15 +379,15 @@ def test_sampled_messages_add_to_the_action() -> None:
     objective = A2c(distribution, entropy=0.5)
     outputs, message = drawn(2, 3, 2, 2), (drawn(4, 3, 2), drawn(5, 3, 2))
     advantages = objective.advantages(window, values)
-    without = objective.losses(outputs, values, window.actions, advantages).losses
-    found = objective.losses(outputs, values, window.actions, advantages, messages=[message]).losses
+    without = objective.losses(PolicyPorts(outputs, values), window.actions, advantages).losses
+    found = objective.losses(PolicyPorts(outputs, values, [message]), window.actions, advantages).losses
     share = 2 / advantages.valid.sum()
     extra = (-message[0] * advantages.advantages - 0.5 * message[1]) * advantages.valid * share
     torch.testing.assert_close(found, without + extra)
     alone = replace(objective, distribution=None)
-    only = alone.losses(None, values, None, advantages, messages=[message, message]).losses
+    only = alone.losses(PolicyPorts(None, values, [message, message]), None, advantages).losses
     torch.testing.assert_close(
-        only - alone.losses(None, values, None, advantages, messages=[message]).losses, extra
+        only - alone.losses(PolicyPorts(None, values, [message]), None, advantages).losses, extra
     )
 
 
@@ -403,7 +403,7 @@ def test_losses_follow_finite_differences() -> None:
 
         def total(outputs: Tensor, *own: Tensor) -> Tensor:
             value = own[0] if own else None
-            return objective.losses(outputs, value, window.actions, advantages).losses.sum()  # noqa: B023
+            return objective.losses(PolicyPorts(outputs, value), window.actions, advantages).losses.sum()  # noqa: B023
 
         if kind != "ppo":  # a first pass holds its log-probabilities constant, which differences move
             assert torch.autograd.gradcheck(total, leaves)
@@ -428,7 +428,7 @@ def test_slopes_of_parts_are_those_of_the_clipped_loss(distribution: Distributio
         gain = torch.minimum(ratio * advantage, ratio.clamp(0.9, 1.1) * advantage)
         loss = 0.7 * (leaves[1] - advantages.targets[:, rows]).square() - gain - 0.3 * entropy
         expected = torch.autograd.grad(2 * loss[advantages.valid[:, rows]].mean(), leaves)
-        roots, slopes = zip(*objective.slopes(*leaves, own)[0], strict=True)
+        roots, slopes = zip(*objective.slopes(PolicyPorts(*leaves), own)[0], strict=True)
         torch.testing.assert_close(torch.autograd.grad(roots, leaves, slopes), expected)
 
 

@@ -13,6 +13,7 @@ from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.agents.advantages import Advantages
 from antiphon.agents.distributions import Categorical
 from antiphon.agents.masked import NEVER
+from antiphon.agents.policy_passes import PolicyPorts
 from antiphon.agents.q_learning import EpsilonGreedy, QLearning
 from tests.contracts.builders import Document
 from tests.contracts.documents import RECALLS, WORDS, Q, pairs, unread
@@ -60,7 +61,7 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     never = torch.zeros(1, 2, dtype=torch.bool)
     actions = torch.tensor([[0, 1]])
     advantages = Advantages(targets, targets, ~never, targets)
-    metrics = goal.losses(outputs, None, actions, advantages).metrics
+    metrics = goal.losses(PolicyPorts(outputs, None), actions, advantages).metrics
     assert {name: value.tolist() for name, value in metrics.items()} == {"td_error": [2.0], "q_value": [1.5]}
     assert {*metrics} == {*goal.logged}
 

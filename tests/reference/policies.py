@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from antiphon.agents.advantages import RETURNS, Advantages, Trajectory, running_returns, trajectory_of
 from antiphon.agents.learner import TARGET, Learner
 from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
-from antiphon.agents.policy_passes import PolicyChange
+from antiphon.agents.policy_passes import PolicyChange, PolicyPorts
 from antiphon.agents.q_learning import QLearning
 from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import NONE, Mask
@@ -85,7 +85,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     if not advantages.valid.any():
         return None
     outputs, messages = _port(ticks, OBJECTIVE), [*_messages(agent, ticks)]
-    first = policy.losses(outputs, values, sampled, advantages, messages=messages)
+    first = policy.losses(PolicyPorts(outputs, values, messages), sampled, advantages)
     for name, number in policy.metrics_at(ticks[-1].step).items():
         first.metrics[name] = torch.as_tensor(number).view(1)
     return PolicyWindow(ticks, trajectory, advantages, first)
@@ -128,7 +128,7 @@ def pass_losses(agent: Agent, known: PolicyWindow, rows: Tensor) -> Tensor:
     advantages, _, valid, targets = some = [values[:, rows] for values in each]
     actions = None if known.trajectory.actions is None else known.trajectory.actions[:, rows]
     if isinstance(agent.policy, QLearning):
-        return agent.policy.losses(outputs, None, actions, Advantages(*some)).losses
+        return agent.policy.losses(PolicyPorts(outputs, None), actions, Advantages(*some)).losses
     policy: Any = agent.policy
     parts = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, known.ticks)]
     if actions is not None:
@@ -241,7 +241,7 @@ def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> Tensor:
     trajectory, statistics = Trajectory(*did, nowhere, None, own["waiting"]), learner.buffers.get(RETURNS)
     before = None if statistics is None else statistics.unsqueeze(0)
     advantages = policy.replayed(trajectory, torch.stack(values), statistics=before)
-    return policy.losses(torch.stack(outputs), None, own["actions"], advantages).losses
+    return policy.losses(PolicyPorts(torch.stack(outputs), None), own["actions"], advantages).losses
 
 
 def further_passes(state: State, update: Update, updates: Sequence[Update], step: int) -> None:
