@@ -171,7 +171,6 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[Finding]:
     goals = (goal for agent in scenario.agents.values() for goal in agent.objectives.values())
     targets = dict.fromkeys(goal.target for goal in goals if goal.labels)
     shown_targets = [name for name in targets if name in env.signals and env.is_stream]
-    names_by_line: dict[str, list[str]] = {}
     for channel in scenario.channels:
         gradient = channel.gradient
         if not channel.coupling.predicts or channel.state or not gradient.apply:
@@ -180,17 +179,15 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[Finding]:
             gradient.direct and shown_targets and "context" not in gradient.model_fields_set
         ):  # [] is a decision
             line = f"predicts gradients without {shown_targets[0]!r}, on which they depend; give gradient.context [{shown_targets[0]}]"
-            names_by_line.setdefault(line, []).append(channel.name)
+            yield Finding("channel", channel.name, line)
         ends = [scenario.windows[name] for name in (channel.sender, channel.receiver)]
         alike = scenario.agents[channel.receiver].clock.period == scenario.agents[channel.sender].clock.period
         if alike and isinstance(ends[0], int) and isinstance(ends[1], int) and ends[1] >= _LONGER * ends[0]:
             line = f"its sender learns every {ends[0]} steps, its receiver every {ends[1]}; give the sender the same unroll"
-            names_by_line.setdefault(line, []).append(channel.name)
+            yield Finding("channel", channel.name, line)
         says, fix = fast_predictor(scenario, channel)
         if says:
-            names_by_line.setdefault(f"{says}; try {fix}", []).append(channel.name)
-    for line, names in names_by_line.items():
-        yield from about("channel", names, line)
+            yield Finding("channel", channel.name, f"{says}; try {fix}")
 
 
 def _begins_shut(scenario: Scenario, env: Description) -> Iterator[Finding]:
@@ -198,26 +195,22 @@ def _begins_shut(scenario: Scenario, env: Description) -> Iterator[Finding]:
 
     A kind, gate or passes other than the defaults are a decision.
     """
-    names = []
     for channel in scenario.channels:
         goal, sender = scenario.agents[channel.receiver].objective, scenario.agents[channel.sender]
         decided = not channel.gradient.given_keys.isdisjoint(("kind", "gate", "passes"))
         once = goal is not None and goal.passes > 1 and not channel.replayed
         if once and sender.objectives and not decided and scenario.relations.gated(channel):
-            names.append(channel.name)
-    if names:
-        yield from about(
-            "channel",
-            names,
-            "one pass per window, because the sender has an objective of its own, and a gate that "
-            "begins shut, as with detached; set coupling: locked, leave out the sender's objective, or keep it with "
-            "gradient.gate: skill",
-        )
+            yield Finding(
+                "channel",
+                channel.name,
+                "one pass per window, because the sender has an objective of its own, and a gate that "
+                "begins shut, as with detached; set coupling: locked, leave out the sender's objective, or keep it with "
+                "gradient.gate: skill",
+            )
 
 
 def _long_steps(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of learning rates that take parameters far from where networks compute, in one step: the loss stays finite."""
-    names_by_line: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
         optimiser = agent.optimiser or scenario.training.optimiser
         schedule = optimiser.schedule
@@ -225,9 +218,7 @@ def _long_steps(scenario: Scenario, env: Description) -> Iterator[Finding]:
             continue  # the first steps are shorter, or of a length that only your function knows
         if agent.learn is not False and optimiser.lr >= _LONG_STEP and optimiser.unit_steps:
             line = f"its learning rate, {optimiser.lr:g}, is about what a step of {optimiser.kind} adds to each parameter; lower it"
-            names_by_line.setdefault(line, []).append(name)
-    for line, names in names_by_line.items():
-        yield from about("agent", names, line)
+            yield Finding("agent", name, line)
 
 
 def _wide(scenario: Scenario, env: Description) -> Iterator[Finding]:
@@ -654,7 +645,6 @@ def _has_choice(space: spaces.Space[Any]) -> bool:
 def _few_turns(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """A warning of policies whose windows have about one turn: they learn from all but the last (rule 38a)."""
     takers = sum(name.startswith(f"{TURN}.") for name in env.signals)
-    names = []
     for name, agent in scenario.agents.items():
         player, unroll = agent.acts if isinstance(agent.acts, str) else name, agent.clock.unroll
         if (
@@ -664,14 +654,12 @@ def _few_turns(scenario: Scenario, env: Description) -> Iterator[Finding]:
             and not isinstance(unroll, str)
             and unroll * agent.clock.period <= takers
         ):
-            names.append(name)
-    if names:
-        yield from about(
-            "agent",
-            names,
-            f"{takers} agents take turns, so their windows have about one turn, and a policy does not "
-            f"learn from the last turn of a window; set clock.unroll to {4 * takers} or more",
-        )
+            yield Finding(
+                "agent",
+                name,
+                f"{takers} agents take turns, so their windows have about one turn, and a policy does not "
+                f"learn from the last turn of a window; set clock.unroll to {4 * takers} or more",
+            )
 
 
 def _in_step(scenario: Scenario, env: Description) -> Iterator[Finding]:
