@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
-from antiphon.agents.learner import Learner
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.imports import with_imports
@@ -35,8 +34,6 @@ from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
 from antiphon.comms.couplings import Detached
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import Feedback
@@ -243,27 +240,19 @@ def value(
     return Values(values, running.now, horizon, repeats, time.monotonic() - started)
 
 
-def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
-    """Whatever learns."""
-    for agent in system.first_agents().values():
-        yield agent.learner
-    for channel in system.channels.values():
-        yield from channel.models
-
-
 def _rates(running: LiveSystem, horizon: int) -> list[float]:
     """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
     now = running.now
     if now >= running.scenario.training.steps:
-        return [float(model.rate.base) for model in _models(running.system)]
+        return [float(model.rate.base) for model in running.system.trained_parameters]
     steps = range(now, now + horizon)
-    return [max(float(model.rate(step)) for step in steps) for model in _models(running.system)]
+    return [max(float(model.rate(step)) for step in steps) for model in running.system.trained_parameters]
 
 
 def rates_left(running: LiveSystem, horizon: int) -> float:
     """Return the highest learning rate of an agent in such a measurement, as a share of the one that it began with."""
     agents = [agent.learner.rate for agent in running.system.first_agents().values()]
-    shares = zip(_rates(running, horizon), agents, strict=False)  # of agents first (`_models`)
+    shares = zip(_rates(running, horizon), agents, strict=False)  # of agents first
     return max((now / float(rate.base) for now, rate in shares if float(rate.base)), default=1.0)
 
 
@@ -292,7 +281,7 @@ class _Forks:
         start = fork.now
         to_nothing = lambda step: max(0.0, 1 - (step - start) / horizon)
         falling = OwnSchedule(name="falling", key=(start, horizon), function=to_nothing)
-        for model, rate in zip(_models(fork.system), self.rates, strict=True):
+        for model, rate in zip(fork.system.trained_parameters, self.rates, strict=True):
             model.learn_at(Rate(base=rate, run_steps=horizon, schedule=falling))
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
@@ -364,7 +353,6 @@ def value_of(
     """Return the value that follows from losses.
 
     Args:
-        name: The row's.
         losses: True, synthetic and zero, per repeat.
         failed: Why there are no losses; empty: there are.
     """

@@ -196,8 +196,7 @@ class _SystemBuilder:
             channel = channels[spec.name] = wiring.channel(spec)
             connect(channel, agents)
             progress.advance()
-        self._set_precision(agents, channels)
-        return System(
+        system = System(
             agents,
             channels,
             groups,
@@ -209,22 +208,18 @@ class _SystemBuilder:
             DivergenceRule(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
             tied_parameters=tied,
         )
+        self._set_precision(system)
+        return system
 
-    def _set_precision(self, agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
+    def _set_precision(self, system: System) -> None:
         """Let networks and predictors be evaluated as `training.precision` has it."""
         if self.scenario.training.precision == "float32":
             return
         if self.dtype is not torch.float32:
             message = f"bf16 needs parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
             raise DocumentError(("training", "precision"), message)
-        models = [
-            model
-            for c in channels.values()
-            for model in (c.synthetic_gradient.model, c.synthetic_input.model)
-        ]
-        for trained in (*(agent.learner for agent in agents.values()), *models):
-            if trained is not None:
-                trained.bf16 = True
+        for trained in system.trained_parameters:
+            trained.bf16 = True
 
     def _memories(self, agents: dict[str, Agent]) -> Iterator[ChannelSpec]:
         """Yield the state channels of all agents with a state: where the scenario names none, a detached one."""
@@ -590,9 +585,7 @@ def read_weights(learner: Learner, source: str, path: Path) -> None:
     """Fill a learner with the parameters and running statistics of an agent of another run.
 
     Args:
-        learner: The one to fill.
         source: `RUN:agent`; RUN is a run directory or a checkpoint.
-        path: Where the scenario says so, for errors.
 
     Raises:
         ScenarioError: There is no such run or agent, or its shapes differ.

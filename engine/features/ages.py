@@ -13,8 +13,7 @@ from torch import Tensor
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.feature import FeatureOfSystem
 from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.roles import ROWS
@@ -30,17 +29,14 @@ class MessageAges(Note):
     """[rows, channels], in ticks of the senders."""
 
 
-class Ages(Feature):
+class Ages(FeatureOfSystem):
     """Ages of messages, for the agents of a system that observe them."""
-
-    def __init__(self, forward_pass: ForwardPass) -> None:
-        self.agents = forward_pass.system.agents
 
     def after_read(
         self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
     ) -> None:
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
-        agent = self.agents[tick.agent_name]
+        agent = self.system.agents[tick.agent_name]
         if AGE in agent.inputs.observed.signal_names:
             channel_arrivals = zip(agent.connections.incoming, arrivals_by_channel, strict=True)
             ages = [_age(channel, arrivals, tick.step) for channel, arrivals in channel_arrivals]

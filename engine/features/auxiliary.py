@@ -7,10 +7,8 @@ from torch import Tensor
 from antiphon.agents.network import AUXILIARY_PORT
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PendingUpdate, Update
+from antiphon.engine.heart.updates import PendingUpdate
 
 
 class AuxiliaryLosses(Feature):
@@ -20,37 +18,34 @@ class AuxiliaryLosses(Feature):
         self.system, self.predictor_trainer = engine.system, engine.predictor_trainer
 
     def after_credit(self, pending: PendingUpdate) -> None:
-        """Add their losses to what a window learns from."""
-        pending.add_auxiliary_losses(_losses(self.system, self.predictor_trainer, pending.update))
-
-
-def _losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> dict[str, Tensor]:
-    """Losses of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12), by agent."""
-    window = update.window
-    losses: dict[str, Tensor] = {}
-    for name in update.group.agent_names:
-        state_channel = system.agents[name].connections.state_channel
-        if state_channel is None or not state_channel.synthetic_gradient.state_settings.auxiliary:
-            continue
-        first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
-        last = next(
-            (message for channel, message in window.sent_messages if channel == state_channel.name), None
-        )
-        if (
-            first is None
-            or first.learning_rows is NONE
-            or last is None
-            or not state_channel.injects_prediction
-        ):
-            continue
-        if last.creditable is NONE:  # nothing follows
-            target = state_channel.content.zeros
-        elif (prediction := predictor_trainer.cached_prediction(last)) is None:
-            continue
-        else:
-            target = last.creditable.zero_elsewhere(prediction)
-        error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
-        losses[name] = (
-            state_channel.synthetic_gradient.state_settings.auxiliary * error.square().sum() / system.batch
-        )
-    return losses
+        """Add what heads lose that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
+        system, window = self.system, pending.update.window
+        losses: dict[str, Tensor] = {}
+        for name in pending.update.group.agent_names:
+            state_channel = system.agents[name].connections.state_channel
+            if state_channel is None or not state_channel.synthetic_gradient.state_settings.auxiliary:
+                continue
+            first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
+            last = next(
+                (message for channel, message in window.sent_messages if channel == state_channel.name), None
+            )
+            if (
+                first is None
+                or first.learning_rows is NONE
+                or last is None
+                or not state_channel.injects_prediction
+            ):
+                continue
+            if last.creditable is NONE:  # nothing follows
+                target = state_channel.content.zeros
+            elif (prediction := self.predictor_trainer.cached_prediction(last)) is None:
+                continue
+            else:
+                target = last.creditable.zero_elsewhere(prediction)
+            error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
+            losses[name] = (
+                state_channel.synthetic_gradient.state_settings.auxiliary
+                * error.square().sum()
+                / system.batch
+            )
+        pending.add_auxiliary_losses(losses)

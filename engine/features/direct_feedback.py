@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -12,8 +10,7 @@ from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PendingUpdate, Update, WindowLoss
+from antiphon.engine.heart.updates import PendingUpdate, WindowLoss
 from antiphon.engine.heart.window import Tick
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
@@ -26,33 +23,29 @@ class DirectFeedback(Feature):
 
     def after_credit(self, pending: PendingUpdate) -> None:
         """Inject errors of objectives into the messages sent before them in the window (semantics 10)."""
-        pending.injections.extend(_injections(self.system, self.evaluator, pending.update))
-
-
-def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -> Iterator[Injection]:
-    window = update.window
-    sent = [
-        (channel, message)
-        for name, message in window.sent_messages
-        if (channel := system.channels[name]).feedback.direct is not None
-        and message.read_plan.is_bookable
-        and window.learning_rows_by_agent[channel.sender] is not NONE
-    ]
-    if not sent:
-        return
-    sources = {channel.feedback.error_agent_name for channel, _ in sent}
-    errors = [
-        (tick.step, tick.agent_name, error)
-        for tick in window.ticks()
-        if tick.agent_name in sources and (error := _error(evaluator, tick, update.window_loss)) is not None
-    ]
-    for channel, message in sent:
-        assert channel.feedback.direct is not None
-        for step, agent, error in errors:
-            if agent == channel.feedback.error_agent_name and step >= message.stamp:
-                yield Injection(
-                    window.outputs_with_graph[channel.name, message.stamp], error @ channel.feedback.direct.T
-                )
+        update, window = pending.update, pending.update.window
+        sent = [
+            (channel, message)
+            for name, message in window.sent_messages
+            if (channel := self.system.channels[name]).feedback.direct is not None
+            and message.read_plan.is_bookable
+            and window.learning_rows_by_agent[channel.sender] is not NONE
+        ]
+        if not sent:
+            return
+        sources = {channel.feedback.error_agent_name for channel, _ in sent}
+        errors = [
+            (tick.step, tick.agent_name, error)
+            for tick in window.ticks()
+            if tick.agent_name in sources
+            and (error := _error(self.evaluator, tick, update.window_loss)) is not None
+        ]
+        for channel, message in sent:
+            assert channel.feedback.direct is not None
+            for step, agent, error in errors:
+                if agent == channel.feedback.error_agent_name and step >= message.stamp:
+                    output = window.outputs_with_graph[channel.name, message.stamp]
+                    pending.injections.append(Injection(output, error @ channel.feedback.direct.T))
 
 
 def _error(evaluator: ObjectiveEvaluator, tick: Tick, window_loss: WindowLoss) -> Tensor | None:

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from itertools import count
 
 from antiphon.base.mask import NONE
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.feature import FeatureOfSystem
 from antiphon.engine.heart.reads import WithGraph
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.layers import Transport
 
 
-class FeedbackAlignment(Feature):
+class FeedbackAlignment(FeatureOfSystem):
     """The fixed weights of a system's channels."""
-
-    def __init__(self, forward_pass: ForwardPass) -> None:
-        self.system = forward_pass.system
 
     def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
         """Return the messages whose gradient goes back through fixed weights, of all agents of a call."""

@@ -18,8 +18,7 @@ from antiphon.agents.observation_statistics import (
 )
 from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.feature import Feature, FeatureOfSystem
 from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
@@ -29,11 +28,8 @@ Observation = tuple[str, tuple[str, ...]]
 """The name of its statistics, and the signal of each member."""
 
 
-class NormalisedObservations(Feature):
+class NormalisedObservations(FeatureOfSystem):
     """The observations of a system's agents that are normalised."""
-
-    def __init__(self, forward_pass: ForwardPass) -> None:
-        self.system = forward_pass.system
 
     def normaliser(
         self, agent: Agent, tick: Tick, statistics: Tensors
@@ -42,7 +38,6 @@ class NormalisedObservations(Feature):
 
         Args:
             tick: The tick. The zeros that an aligned agent observes before its first message stay zeros.
-            statistics: Its running statistics, of the window.
         """
         indices = agent.inputs.observed.normalised_indices
         if not indices or not _shown(agent, tick):
@@ -71,11 +66,7 @@ class NormalisedObservations(Feature):
 
 
 class ObservationStatistics(Feature):
-    """The running statistics by which a system's agents observe.
-
-    Args:
-        engine: Of the agents.
-    """
+    """The running statistics by which a system's agents observe."""
 
     def __init__(self, engine: Engine) -> None:
         self.system, self.signal_of = engine.system, engine.forward_pass.signal_of

@@ -19,9 +19,6 @@ from antiphon.nets.step_numbers import stamp_number
 class ClippedReturns(Feature):
     """Clipping of the gradients that come back over channels with a bound on outliers.
 
-    Args:
-        predictor_trainer: Learns from what comes back.
-
     Attributes:
         first: By channel: the step at which a gradient of each member was first clipped, -1 where none was, [K] int64.
         notes_later: Whether that is noted at `synchronize` only, which waits for the device; else at every step.

@@ -26,11 +26,7 @@ from antiphon.engine.heart.signals import StepSignals
 
 
 class StandIns(Feature):
-    """Puts synthetic inputs in the place of missing messages.
-
-    Args:
-        forward_pass: What reads the messages.
-    """
+    """Puts synthetic inputs in the place of missing messages."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.training = not forward_pass.deployed

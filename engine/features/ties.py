@@ -41,7 +41,6 @@ def sum_tied(ties: Sequence[Sequence[Tie]], updates: Sequence[Mapping[str, Gradi
     A tied parameter that a gradient reaches anywhere has one in all of its agents; where none reaches it, it stays in all.
 
     Args:
-        ties: Of the system.
         updates: Of one step: by agent, its gradients in the order of its parameters; changed. An agent's first update is
             summed with the first of the others, and so on.
     """

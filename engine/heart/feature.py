@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.message import Arrival, Message
     from antiphon.engine.heart.schedule import NetworkCall
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
+    from antiphon.engine.heart.system import System
     from antiphon.engine.heart.updates import (
         Credit,
         EndedWindows,
@@ -197,6 +198,15 @@ FeatureClass = TypeVar("FeatureClass", bound=Feature)
 
 Many = tuple[Feature, ...]
 """Features that are called one after the other at a point, in the order of the table; usually none."""
+
+
+class FeatureOfSystem(Feature):
+    """A feature that keeps nothing but the system of what it is made for: an engine, or a part of a step."""
+
+    def __init__(self, of: Any) -> None:
+        self.system: System = of.system
+
+
 One = Feature | None
 """The one feature whose answer is used at a point; None: the step does what is ordinary."""
 

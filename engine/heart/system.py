@@ -20,6 +20,7 @@ from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
+    from antiphon.nets.trained_parameters import TrainedParameters
 
 
 @dataclass(eq=False)
@@ -91,6 +92,12 @@ class System:
         return {
             name: agent for name, agent in self.agents.items() if self.learner_name_by_agent[name] == name
         }
+
+    @property
+    def trained_parameters(self) -> list[TrainedParameters]:
+        """All learners, each once, and all predictors."""
+        models = (model for channel in self.channels.values() for model in channel.models)
+        return list(dict.fromkeys([*(agent.learner for agent in self.agents.values()), *models]))
 
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""

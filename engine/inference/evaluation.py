@@ -160,12 +160,8 @@ def policies(system: System) -> dict[str, Goal]:
 @contextmanager
 def as_evaluated(system: System) -> Iterator[None]:
     """Have optimisers in the mode for evaluation within the block; after it users' modules and objectives keep what they kept before."""
-    models = [
-        model for channel in system.channels.values() for model in channel.models
-    ]  # that stand in for messages
-    learners = [agent.learner for agent in system.agents.values()]
     states = [(holder, copy_tree(holder.state_dict())) for holder in kept_between_calls(system)]
-    with for_evaluation([learner.optimiser for learner in (*learners, *models)]):
+    with for_evaluation([trained.optimiser for trained in system.trained_parameters]):
         try:
             yield
         finally:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from antiphon.comms.examples import ReturnedAction
-from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.feature import FeatureOfSystem
 from antiphon.engine.heart.reads import CountedRead
-from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.nets.per_member import scaled
 
 
-class ReturnedActions(Feature):
+class ReturnedActions(FeatureOfSystem):
     """The actions of a system's policies that go back to the senders of what they read."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.system = engine.system
 
     def after_book(self, update: Update) -> None:
         """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""

@@ -9,18 +9,14 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.q_learning import QLearning
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.feature import FeatureOfSystem
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import Tick
 from antiphon.engine.policies.policy_window import policy_windows
 
 
-class TargetNetworks(Feature):
+class TargetNetworks(FeatureOfSystem):
     """The target networks of a system's agents."""
-
-    def __init__(self, forward_pass: ForwardPass) -> None:
-        self.agents = forward_pass.system.agents
 
     @torch.no_grad()
     def after_evaluate(
@@ -32,7 +28,7 @@ class TargetNetworks(Feature):
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.after_evaluate`."""
-        agent = self.agents[ticks[0].agent_name]
+        agent = self.system.agents[ticks[0].agent_name]
         if agent.inputs.has_target_network:
             target = agent.learner.target_outputs(statistics_before, *network_inputs)
             ports[VALUE] = QLearning.value(ports[OBJECTIVE], target).unsqueeze(1)
@@ -43,7 +39,7 @@ class TargetNetworks(Feature):
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window."""
         for update in updates:
             for name in policy_windows(update.window_loss):
-                agent = self.agents[name]
+                agent = self.system.agents[name]
                 if agent.inputs.has_target_network:
                     objective = agent.policy
                     assert isinstance(objective, QLearning)
