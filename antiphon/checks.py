@@ -76,7 +76,6 @@ class Findings:
     """Result of a check.
 
     Attributes:
-        source: Its file.
         checked: The variants that were checked, or the labels of a study's runs.
         problems: By message, the variants or runs that have the problem.
         warnings: By message, the variants or runs with the warning, which have no problem.

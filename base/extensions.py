@@ -49,7 +49,6 @@ _MODULES: dict[str, tuple[str, ...]] = {
 }
 """By extension point, the modules whose classes register themselves, imported at the first use of the point."""
 POINTS = tuple(_MODULES)
-"""The extension points."""
 _OWN: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 """antiphon's own kinds by name, as they register themselves."""
 Kind = TypeVar("Kind", bound=Callable[..., Any])

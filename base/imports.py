@@ -80,7 +80,6 @@ def allowed_by_name(name: str, place: str) -> Any:
     Of a module that is imported already, a class of environments (with `reset` and `step`) needs no permission.
 
     Args:
-        name: What a document names.
         place: For errors: what names it.
 
     Raises:
@@ -233,7 +232,6 @@ class ModuleError(ScenarioError):
     """A module of the user's own is not found in this folder, or may not be imported.
 
     Args:
-        message: The line.
         command: The command that imports it, which ends the line and is never shortened; empty: none is known.
     """
 

@@ -446,7 +446,6 @@ def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section whose kind a template's parameter chose, without the keys that are other kinds' alone.
 
     Args:
-        section: Its name in the document.
         data: Its keys; those that no kind has stay, to be refused.
     """
     spec = _SPECS.get(spelled(section, _SPECS))

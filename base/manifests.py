@@ -21,7 +21,6 @@ from antiphon.base.files import check_folder, finite, fitting, open_binary, read
 FORMAT = 11
 """Version of run directories and checkpoints. Another one is refused."""
 MANIFEST = "manifest.json"
-"""Name of a checkpoint's manifest."""
 DELETE = "delete it, and it will be written again"
 """The fix of a damaged file that holds nothing but results."""
 _RESTORE = "restore it from a copy"

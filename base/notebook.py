@@ -14,7 +14,6 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, names: in
     """Return a table, empty where it has no rows.
 
     Args:
-        heads: Its headings.
         rows: The cells as text; the first 20 rows are shown, and the others are counted.
         names: The columns on the left that are words; the others are numbers, aligned on the right.
     """
@@ -38,7 +37,6 @@ def newest_table(
     Args:
         heading: Of the names.
         metrics: By name and metric.
-        shown: The metrics in order.
         words: Further keys, which have words and come first: then names without metrics have rows too.
     """
     columns = [metric for metric in shown if any(metric in values for values in metrics.values())]

@@ -38,7 +38,6 @@ class Progress(AbstractContextManager["Progress"]):
         at_once: Whether a bar is displayed from the beginning.
 
     Attributes:
-        done: How much has been done.
         total: How much there is to do; it may change.
     """
 
@@ -67,7 +66,6 @@ class Progress(AbstractContextManager["Progress"]):
         """Note that so much more has been done.
 
         Args:
-            count: How much.
             about: What else is displayed.
         """
         self.done += count

@@ -216,7 +216,6 @@ class Model(TrainedParameters, ABC):
         """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
 
         Args:
-            move: Whether running statistics are updated.
             training: Whether batch norm uses the statistics of the batch, or the running statistics.
         """
         return self.evaluated(self._run, x, move=move, training=training)

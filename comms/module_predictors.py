@@ -207,7 +207,6 @@ def predictor_of(
         kind: A registered name, or a module or factory.
         options: Options of the kind: arguments of its class, or of a user's factory.
         shape: Shape of one message.
-        context: The signals it is conditioned on.
         target: Signal predicted beside the gradient.
         sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features].
 

@@ -137,7 +137,6 @@ class Predictor(Model):
     refuses: ClassVar[frozenset[str]] = frozenset()
     """Keys of all gradients that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The kind's own keys."""
     rescales: bool = False
     """Whether the returned gradient is learned in units of its running root mean square."""
 

@@ -13,14 +13,7 @@ from antiphon.nets.users.kept_state import KeptState
 
 
 class UsersCredit:
-    """The `credit` of a user's coupling, for the messages of a channel.
-
-    Args:
-        place: Its key, for errors.
-
-    Attributes:
-        kept_state: What the coupling keeps between calls.
-    """
+    """The `credit` of a user's coupling, for the messages of a channel."""
 
     def __init__(self, coupling: Coupling, place: str) -> None:
         self.coupling, self._place = coupling, place

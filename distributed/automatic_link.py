@@ -151,7 +151,6 @@ def _measured(parts: RayParts, system: System, channels: Collection[str]) -> Lin
 
     Args:
         parts: At step 0.
-        system: The whole, as the parts compute it.
         channels: The channels whose bits are to be chosen; they send floats.
     """
     parts.advance(_WARM)

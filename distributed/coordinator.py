@@ -68,12 +68,7 @@ class Coordinator(PartsExecutor):
         self.parts_at = None
 
     def gather(self, running: LiveSystem) -> None:
-        """Load the state that the parts have reached, unless the whole holds it itself.
-
-        Raises:
-            DivergenceError: See `advance`.
-            RunError: A part is gone and does not come back.
-        """
+        """Load the state that the parts have reached, unless the whole holds it itself."""
         if (ahead := self.to_gather(running)) is None:
             return
         parts, reached = ahead

@@ -48,12 +48,7 @@ class FreeCoordinator(PartsExecutor):
         return NONE
 
     def gather(self, running: LiveSystem) -> None:
-        """Take parameters, optimisers and statistics, and the sums of losses since the newest row.
-
-        Raises:
-            DivergenceError: See `advance`.
-            RunError: See `advance`.
-        """
+        """Take parameters, optimisers and statistics, and the sums of losses since the newest row."""
         if (ahead := self.to_gather(running)) is None:
             return
         parts, reached = ahead

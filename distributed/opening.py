@@ -70,7 +70,6 @@ class OpenParts:
         """Return how many steps will have been taken where the parts stop next, once `step` have been.
 
         Args:
-            step: Steps taken.
             log_steps: The steps at which metrics are recorded: the parts stop after each.
             ends: Whether they stop at a number of steps taken.
         """
@@ -144,12 +143,7 @@ class PartsExecutor(Executor):
         self.parts_at: int | None = None
 
     def attach(self, running: LiveSystem) -> None:
-        """Open the parts of a running scenario, which is the whole.
-
-        Raises:
-            ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-            RunError: A part cannot be started.
-        """
+        """Open the parts of a running scenario, which is the whole."""
         self.whole_at = running.now
         self.opened.of(running)
 

@@ -74,7 +74,6 @@ class SignalledSteps:
 
     Args:
         env: The environment, or one of several that are alike.
-        names: The signals to provide.
 
     Attributes:
         episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.
@@ -261,7 +260,6 @@ class EnvironmentRunner(SignalledSteps):
 
     Args:
         env: The environment; the runner owns it.
-        names: The signals to provide.
 
     Raises:
         ScenarioError: Another run steps this environment.
@@ -386,7 +384,6 @@ def with_own_env(scenario: Scenario, reason: str) -> Scenario:
 
     Args:
         scenario: One that holds an environment object gets a copy of it.
-        reason: For the error: what needs the copy.
 
     Raises:
         ScenarioError: The environment is an object that cannot be copied.

@@ -33,7 +33,6 @@ def raise_named(error: Exception, step: int, system: System) -> NoReturn:
 
     Args:
         step: The step, from 0; errors count steps from 1, as logs do.
-        system: The single agents.
     """
     if isinstance(error, CallError):  # of a call that knew whose object it is
         raise RunError(f"step {step + 1}: {error}") from error.__cause__

@@ -142,7 +142,6 @@ class Reader(Protocol):
 
     Attributes:
         observed_at: Steps taken when something other than recorders reads the state next; 0: it is read after every step.
-        stopping: Whether the steps are to end now.
     """
 
     observed_at: float
@@ -288,10 +287,7 @@ class LiveSystem:
         settings: How it is computed, with the seed of the state that was loaded.
         threads: Torch's threads in its calls.
         matmul_precision: Torch's precision of matrix products in its calls.
-        executor: Takes its steps.
-        now: Steps taken.
         until: The step at which the run ends.
-        backend: Computes the steps.
         learned: Losses and updates of the newest step.
         newest: The newest metrics, since the last log entry, of what happens at some steps only.
         build_warnings: Warnings of what showed when it was built, for run.json.

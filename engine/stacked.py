@@ -22,7 +22,6 @@ class Stacked:
 
     Attributes:
         single_system: The single agents and channels; their parameters are views of the stacked ones.
-        system: The stacks.
         seed: The seed of the single agents, among several.
     """
 

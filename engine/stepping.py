@@ -41,7 +41,6 @@ def step_once(
     """Take a step (semantics 13), begin the next episode, add the losses, and return which episodes ended and what was learned.
 
     Args:
-        world: What it is taken in.
         confirm: Called once it is learned from, before anything of it is counted: what it raises leaves episode and sums as they were.
         watch: Whether, or of which channels, predictions are kept; it changes no number.
 

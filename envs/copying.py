@@ -72,7 +72,6 @@ class Copy(SeededEnv):
         After the blank step, in all environments at once.
 
     Attributes:
-        difficulty: Difficulty of the present task.
         bits: Mean error in bits since the last change, an exponential average with 0.95 per episode; None: unknown.
         solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """

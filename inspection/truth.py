@@ -245,7 +245,6 @@ def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, p
     """Return those of the channels that can be measured that are named, in canonical order; None: all.
 
     Args:
-        measurable: Names of those that can be measured.
         channels: The names that are asked for; empty: none.
         probe: The measurement and what it needs of a channel, for errors: `language: channel of symbols`.
 

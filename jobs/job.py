@@ -32,7 +32,6 @@ class Job:
         until: As given, or `training.steps`.
         directory: The run that is resumed; None: there is none.
         ended: How it has ended; None: it has not.
-        saved: The step of its newest checkpoint.
         step: The step that it starts from; its last one where it has ended.
 
     Raises:

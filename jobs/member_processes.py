@@ -58,9 +58,7 @@ def divided(
         name: Begins errors, and is what can be resumed.
         work: Meets once after each step, in each process until it returns.
         members: In order.
-        pool: Where the processes are.
         count: How many there are; at most one for each member.
-        on_step: Called after each step.
 
     Raises:
         AntiphonError: What the work raises; a RunError for what is no error of antiphon's.

@@ -64,7 +64,6 @@ def check_no_run(name: str, command: str, begins: str) -> None:
     """Raise RunError where what a command begins anew is a run or a population: the line names what continues it.
 
     Args:
-        name: The argument.
         command: `run` or `study`.
         begins: What the command begins with its scenario.
 

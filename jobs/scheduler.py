@@ -64,7 +64,6 @@ class Scheduler:
         selection: Among all of them, which are at one step then; None: each goes its own way.
 
     Attributes:
-        until: The step they stop at.
         start: The step they start from, a mean over the jobs.
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
 

@@ -240,7 +240,6 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
     A loss is one number, within the attribute, that has a gradient and that nothing which the forward returns is computed from.
 
     Args:
-        probe: A copy of the module, which changes.
         call: Calls it in training, for two samples or more, and returns what it returns.
     """
     tensors_before = tensors_in([dict(vars(submodule)) for submodule in probe.modules()])

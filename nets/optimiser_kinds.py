@@ -183,4 +183,3 @@ class AdamW(Adam):
 
 
 RULES: Mapping[str, type[Rule]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
-"""Rules by kind."""

@@ -99,7 +99,6 @@ class StackedOptimiser(Optimiser):
         """Count a step that some parameters miss.
 
         Args:
-            missing: Their indices.
             members: Places of the members that take the step; None: all.
         """
         if not missing or not self.counts_steps:

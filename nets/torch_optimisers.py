@@ -53,7 +53,6 @@ class TorchOptimiser:
         options: Keyword arguments beside `lr`.
         clip: The largest joint norm of the gradients; None: no limit.
         groups: By number of axes, other kinds with their options and learning rates for the parameters that have so many.
-        names: The parameters' names, for errors.
         owner: Who is optimised, such as `agents.eye`, for errors.
         seed: Of the random numbers that a user's class draws.
 

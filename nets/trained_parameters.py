@@ -71,7 +71,6 @@ class TrainedParameters:
 
     Args:
         parameters: Initial parameters, by name; of those without memory (torch's meta device), zeros until a state is loaded.
-        buffers: Initial running statistics, by name.
         optimiser: Kind and settings, see `Optimiser`; with `options`, see `TorchOptimiser`.
         frozen: Whether the parameters are constant; gradients still pass through.
         owner: Who is trained, such as `agents.eye`, for errors.
@@ -81,7 +80,6 @@ class TrainedParameters:
     Attributes:
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
         parameters: The parameters; change those in a stack in place only.
-        trainable: The parameters that the optimiser changes.
         has_hooks: Whether a window's gradients are not all: hooks follow them, or a user's module may leave some (`through_hooks`).
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
@@ -337,8 +335,6 @@ class TrainedParameters:
 
         Args:
             gradients: In the order of `trainable`; where one is None, see `filled`.
-            now: The step, for the learning rate.
-            member_mask: The members of a stack that are updated.
         """
         take_optimiser_steps([(self, gradients, member_mask, ())], now)
 

@@ -71,7 +71,6 @@ class Comparison:
     """Comparison of two runs.
 
     Attributes:
-        settings: The settings that differ.
         not_recorded: The places of Python objects in the scenarios, whose code is not recorded.
         steps: Steps at which metrics of agents or channels that both have were compared.
         metric: The first row that differs; None: none does.

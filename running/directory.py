@@ -297,7 +297,6 @@ class RunDirectory:
         """Make the folder with scenario.yaml and, last, run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
-            path: The folder.
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
             exist: Where the folder exists and is not empty (`EXIST`); another name is printed on standard error.

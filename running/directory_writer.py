@@ -197,7 +197,6 @@ class DirectoryWriter(Observer):
     scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
 
     Args:
-        run: At the step it starts from.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
 
     Attributes:
@@ -398,7 +397,6 @@ def open_writer(
     """Create the directory of a run; its metrics are written from the first step on.
 
     Args:
-        run: At its first step.
         facts: For run.json, beside those of what runs or in their place.
 
     Raises:

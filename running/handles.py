@@ -54,7 +54,6 @@ class ModelHandle:
     """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies.
 
     Args:
-        model: Returns the model as it is now.
         watch: Watches parameters that are handed out.
     """
 
@@ -249,7 +248,6 @@ class ChannelHandle:
         measured: Measures the metrics of all channels, in a fork if there can be one.
         keep: Starts a recording.
         in_place: Watches parameters that are handed out.
-        history: Returns the logged metrics.
     """
 
     def __init__(
@@ -419,7 +417,6 @@ class Named(dict[str, T]):
     Args:
         heading: `agent` or `channel`, for the error message.
         shown: The metrics that a notebook shows beside the handles' descriptions.
-        newest: Returns the newest metrics by name.
     """
 
     def __init__(
@@ -480,7 +477,6 @@ class Recording:
     """Tensors of an agent or channel, kept every few steps.
 
     Attributes:
-        name: The agent or channel.
         steps: When each entry was taken, by quantity.
         values: Copies of the tensors, by quantity, in order.
     """

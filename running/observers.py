@@ -53,7 +53,6 @@ class Callbacks(Observer):
 
     Args:
         callbacks: Objects with methods of some of the events' names; or functions, which are called after each step.
-        simulation: What they are called with.
 
     Raises:
         ScenarioError: One of them is neither.

@@ -75,17 +75,12 @@ class Writer(Protocol):
 class Run:
     """A running scenario whose steps are recorded: by recorders, into a run directory, as tensors.
 
-    Args:
-        running: What runs, at the step that it starts from.
-
     Attributes:
         writer: Writes its run directory; None: nothing is written.
         watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is
             read after every step.
-        stopping: Whether the training loop is to end now.
         stop_reason: Why its run ends early; None: it does not.
-        in_run: Whether the training loop steps it.
         keeps_messages: Whether messages and injections of every step are kept until the next one; else `training.sweep` may
             release them.
         evaluated: The newest evaluation; None: there was none in this session.

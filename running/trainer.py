@@ -125,7 +125,6 @@ class Trainer:
         step: Steps all that have not diverged (`Population.step`); None: there is one run, which is stepped itself.
 
     Attributes:
-        active: The runs that have not ended.
         clock: The time of each of them.
     """
 

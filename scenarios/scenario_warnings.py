@@ -48,7 +48,6 @@ class Finding(NamedTuple):
     Attributes:
         kind: `agent`, `channel` or `setting`.
         name: Of the agent or the channel; of a setting its path.
-        message: The warning.
         unused: The key that it says has no effect, by its path in the part: a variant of a template may use it.
         control: The condition that a variant of a template may intend, as a control to compare the others with.
     """
@@ -241,11 +240,7 @@ def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]
 
 
 def findings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[Finding]:
-    """Return the findings that are warned of.
-
-    Args:
-        variants: As for `warnings`.
-    """
+    """Return the findings that are warned of."""
     of_scenario, intended = list(_all(scenario)), set[_Subject]()
     compared = {_subject(finding) for finding in of_scenario if finding.unused or finding.control}
     for variant in variants if compared else ():

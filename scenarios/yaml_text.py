@@ -120,7 +120,6 @@ class Document:
     """A document as plain data.
 
     Attributes:
-        data: Its keys and values.
         lines: The line (from 1) of every path.
         source: Name in errors.
     """

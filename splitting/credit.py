@@ -123,12 +123,9 @@ class ChannelGradients:
     """Makes the gradients of a cut model's channels.
 
     Args:
-        example: Its arguments.
         cuts: The submodules before which it is cut, one for each part but the first.
-        traced: The model with these cuts.
         required: What the objective needs of the output.
         parts: The parts, whose parameters a lens has, by the names of their agents.
-        targets: The targets of all objectives by name.
         coded: Whether the default may be a loss of the classes of the target.
     """
 

@@ -31,7 +31,6 @@ class CrossingTensor:
         node: The node whose value it is, or is in.
         path: Its place in that value; (): the value itself.
         shape: Of one sample.
-        sender: The part that computes it.
         name: For ports and tables.
     """
 
@@ -48,9 +47,7 @@ class PartPlan:
 
     Attributes:
         nodes: What it computes, in order.
-        observes: Arguments of the model that it reads.
         reads: The messages that it reads, in the order of their computation.
-        predictions: Which of the predictions it computes.
     """
 
     nodes: list[fx.Node] = field(default_factory=list)
@@ -346,7 +343,6 @@ def plan_parts(trace: ModelGraph, at: Sequence[str], predictions: Sequence[Place
 
     Args:
         trace: Of the model, with the forwards of all containers of `at` opened.
-        at: Paths of submodules.
         predictions: The outputs that are kept; of several each is of the part that computes it.
 
     Raises:

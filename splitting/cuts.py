@@ -36,7 +36,6 @@ class Cut:
 
     Attributes:
         name: The submodule's path.
-        kind: Its class.
         tensors: The tensors that would cross, by name: the shape of one sample.
         share: The share of the forward's floating-point operations before the cut.
         problem: Why the model cannot be cut there; "": it can.
@@ -142,7 +141,6 @@ def cut_names(
 
     Args:
         at: Paths; positions of an `nn.Sequential`; or a number of parts.
-        example: Arguments of the forward, by name.
         heads: Returns for cuts in order the floating-point operations of the heads on what crosses each, for the example.
 
     Raises:

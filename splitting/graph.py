@@ -117,9 +117,6 @@ def evaluate(
     """Return the value of every node of a graph in evaluation mode, without gradients.
 
     Args:
-        graph: Of the model.
-        root: The model.
-        example: Its arguments.
         change: What differs from the trace, for the error.
         fix: How to write a forward that bears that change.
 

@@ -57,7 +57,6 @@ class RequiredOutput:
 
         Args:
             shape: Of a sample of the prediction.
-            name: Of the output, for the error.
 
         Raises:
             ScenarioError: The axes are not those of the target, or the classes may be several of them.
@@ -192,7 +191,6 @@ def predictions_of(
 
     Args:
         outputs: By key or index, what the output's objective needs.
-        dropped: Outputs that have no objective.
 
     Raises:
         ScenarioError: One is none of the forward's, or is named twice, or some are left out; the line lists the outputs.
@@ -262,8 +260,6 @@ def loss_among(
     computed from a target.
 
     Args:
-        predictions: The outputs that have objectives.
-        dropped: Keys or indices of those that are dropped.
         targets: Arguments of the model that are targets of objectives.
     """
     names = {_by_name(trace, output) for output in dropped}
@@ -285,7 +281,6 @@ def loss_left(model: nn.Module, trace: ModelGraph, example: Mapping[str, Any]) -
 
     Args:
         model: A copy of it is called once, in training.
-        example: Its arguments by name.
     """
     root = in_own_type(probe_of(model, hooked(trace.root)))
     return modules.loss_left(root, lambda: as_dict(call_model(root, own_copies(example))))

@@ -34,7 +34,6 @@ class Wire:
 
     Attributes:
         message: What it carries.
-        receiver: The part that reads it.
         key: Distinguishes the channels of one pair of parts.
         port: What the channels of one message share, where it has several readers.
     """
@@ -76,8 +75,6 @@ class ModelPart:
             then its messages. Parameters and buffers have the names that they have in the model.
         observes: The arguments of the model that it reads, in order.
         shapes: Of one sample of each input.
-        reads: The channels that it reads, in order.
-        sends: The messages that it sends, in order.
         predictions: Which of the predictions it computes, in order.
     """
 

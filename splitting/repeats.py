@@ -47,7 +47,6 @@ def check_repeats(model: nn.Module, opened: Collection[str], example: Mapping[st
     Args:
         model: The model; a copy of it is called.
         opened: Paths of the modules whose forwards are traced; "" is the model.
-        example: Its arguments by name.
 
     Raises:
         ScenarioError: A module keeps state; one line names it.

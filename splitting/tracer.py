@@ -205,7 +205,6 @@ class _Tracer(fx.Tracer):
 
     Args:
         opened: Paths of the submodules whose forwards are traced, the model's own included.
-        example: Its arguments, by name.
         silent: Paths of submodules whose hooks are not called; what these compute may depend on anything.
     """
 

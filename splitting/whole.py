@@ -63,7 +63,6 @@ def check_whole(
 
     Args:
         model: The model; the parts have its parameters.
-        example: Its arguments by name.
 
     Raises:
         ScenarioError: One does not, in one line.

@@ -55,7 +55,6 @@ class Setting(NamedTuple):
 
     Attributes:
         says: What stands before a channel's own.
-        key: Its place in a scenario.
         of: Returns a channel's, as it is read, from the graph; empty: it has none.
     """
 

@@ -117,7 +117,6 @@ class RunDescription:
     locked channel without delay."""
     names: Names
     scenario: str = ""
-    """Name of the scenario."""
     period: int = 1
     """Steps between two log entries."""
     until: int = 0

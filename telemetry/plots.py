@@ -28,9 +28,6 @@ Curve = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]
 def empty_figure(subject: str) -> Figure:
     """Return an empty figure on white, which a notebook shows.
 
-    Args:
-        subject: What is drawn, for the error.
-
     Raises:
         RunError: matplotlib is not installed.
     """
@@ -45,7 +42,6 @@ def curves_figure(subject: str, curves: Iterable[Curve], below: str = "") -> Fig
     """Draw curves, a panel for each metric; of more than eight in a panel the mean, and the range behind it.
 
     Args:
-        subject: What is drawn, for errors.
         curves: At least one.
         below: A line below the panels; empty: none.
 
@@ -104,7 +100,6 @@ def chosen(
     """Return the names or metrics to draw.
 
     Args:
-        kind: What they are, for the error.
         choice: The caller's choice; None: those of the default that are known, or all if none is.
         logged: What has been logged.
         default: What is drawn without a choice.

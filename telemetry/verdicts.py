@@ -423,7 +423,6 @@ def doubt(flags: int, verdict: Verdict, *, by_chance: bool) -> str:
     """Return why a verdict of worth is doubted (`DOUBTS`); empty: it is not.
 
     Args:
-        flags: Flags of the channel (`verdict_flags`).
         by_chance: Whether no more channels have it than by chance, or no seed finds it by itself.
     """
     side, of_signal = VERDICTS[verdict].side, verdict in (*FLAGS["value"], "better", "worse")
@@ -465,7 +464,6 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
     """Return how many channels have each verdict, in order of display. Those of `_RARE` are left out where none is.
 
     Args:
-        flags: Flags of all channels (`verdict_flags`).
         measure: The measure whose verdicts of worth are counted; None: none.
     """
     bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
@@ -525,7 +523,6 @@ def measuring_command(path: str, graph: Mapping[str, Any], measure: Sequence[str
     Args:
         graph: The graph of the Channels tab. If it `has_objects`, the command needs the function that returns the scenario;
             `imports` are the packages that the run was allowed to import; of several `seeds` each is measured.
-        measure: Options of another measurement.
     """
     if not measure:
         few = measured_first(graph)
@@ -697,7 +694,6 @@ class AlignmentGrades(NamedTuple):
     """What a measure of alignment says of a channel's learning signal, in a few words.
 
     Attributes:
-        metric: The measure.
         grades: From which number on it says what, ascending.
         unclear: What it says if its 95 % interval contains 0, or it has none.
         single: What to know where a message has one component; may be empty.

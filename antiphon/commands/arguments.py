@@ -131,7 +131,6 @@ def parts_of(
 
     Args:
         parts: The entries of `--parts`.
-        agents: Of the scenario.
         options: How parts run (`ray`, `mode`), by name; None: not given.
         before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
 

@@ -56,10 +56,6 @@ def study_variants(directory: Path) -> dict[Path, str]:
 def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSection:
     """Read a population: its members, best first, with their test metric, and what the winner continued from.
 
-    Args:
-        directory: The folder of the population.
-        runs: The runs of the report, by directory.
-
     Raises:
         RunError: It cannot be read.
     """
@@ -96,7 +92,6 @@ def members_tables(
     """Return the table of a population's members, best first, and of how the winner came about.
 
     Args:
-        standing: The population's members.
         tests: By name of a member's run, its scores on the test split.
         tested: Which of these has a column; None: none.
     """

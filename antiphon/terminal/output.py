@@ -97,8 +97,6 @@ def show_table(
     """Print a table. Where it is too narrow for all columns, several, each with the columns that tell rows apart.
 
     Args:
-        columns: Their headings.
-        rows: The cells, as plain text.
         right: Number of right-aligned columns, counted from the right; their cells are never cut or broken.
         names: Number of columns on the left that tell rows apart.
         title: A line above it.

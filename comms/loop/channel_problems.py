@@ -14,9 +14,6 @@ from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_
 class ChannelProblems:
     """Makes the errors of a channel, and gives each warning once.
 
-    Args:
-        name: Of the channel.
-
     Attributes:
         place: What a line begins with; the default name adds nothing to it.
     """

@@ -23,7 +23,6 @@ class ChannelStep:
     """The time of a loop between two steps of one channel's predictor."""
 
     name: str
-    """Name of the channel."""
     over: bool = False
     optimiser_steps: Counter[int] = field(default_factory=Counter)
     """Steps that optimisers took in it, each by its identity, with gradients of a `learn` that the channel was sent in."""

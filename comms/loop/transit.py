@@ -50,7 +50,6 @@ class Transit:
         expected_losses: What a critic expects the receiver to lose, [B] each, of the messages for which the sender has not learned.
         newest_comparison: The prediction and the returned gradient of the newest message that the predictor has learned from.
         step: The time since the predictor's step before.
-        injected: Whether a message has needed a gradient.
     """
 
     def __init__(self, problems: ChannelProblems, predictor: Predictor | None) -> None:

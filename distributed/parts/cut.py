@@ -27,8 +27,6 @@ class CutChannels:
     """The halves of the cut channels of one part.
 
     Args:
-        system: The part's, of stacks.
-        points: The points of its ticks.
         remote_parts: By channel that is cut: the part that its other endpoint is in.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
         remembered: The steps whose signals it remembers (`halves.steps_remembered`); every part has seen the same.

@@ -21,7 +21,6 @@ def enter(
     """Enter the message that the other half sends at `step`, whose content arrives later, and return it.
 
     Args:
-        ledger: The receiver's.
         placeholder: [rows, size], zeros.
         void: Where its sender or its receiver does not live.
     """
@@ -49,7 +48,6 @@ def give_back(
     """Enter what the other half returns for a message.
 
     Args:
-        ledger: The sender's.
         counted: Environments in which a use counted.
     """
     message = ledger.messages[stamp]

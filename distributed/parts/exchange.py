@@ -21,7 +21,6 @@ class CutMessage:
     """A message that crosses: of all channels of one stack between two parts.
 
     Attributes:
-        channel: The first of these channels.
         content: [rows, size], as received; or its levels as bytes (`pack`), on a link of so many bits.
         example: The step whose signals it was made from; -1: of none.
         signals: Those that it was made from, where they travel with it; None: the receiver has them.
@@ -46,7 +45,6 @@ class Return:
     """What comes back for a message.
 
     Attributes:
-        channel: The first of the channels of its stack.
         finished: The step at which the last window that used it closed.
         counted: [rows] bool: where a use counted; or everywhere, or nowhere.
         gradient: [rows, size], per sample; None: nothing.
@@ -81,12 +79,9 @@ class Exchange:
     """What a part has for a neighbour of the steps [first, end); a watermark, also where it is empty.
 
     Attributes:
-        sender: The part that it comes from.
         incarnation: How many times that part has been started again.
         first: The first step that it covers.
         end: The step after the last.
-        messages: Sent in these steps.
-        returns: Finished in these steps.
     """
 
     sender: int

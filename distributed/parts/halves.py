@@ -22,7 +22,6 @@ def halved(system: System, placement: Placement) -> System:
 
     Args:
         system: All agents, as built and unstacked; it is changed.
-        placement: By agent: its part.
     """
     for channel in system.channels.values():
         if placement[channel.sender] != placement[channel.receiver]:

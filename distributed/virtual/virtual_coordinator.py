@@ -71,11 +71,7 @@ class VirtualCoordinator(Executor):
         return self.settings.facts(self._placement)
 
     def attach(self, running: LiveSystem) -> None:
-        """Make the parts, as they are before the first step, and the view of all of them.
-
-        Raises:
-            ScenarioError: The scenario cannot be divided, or not in free mode.
-        """
+        """Make the parts, as they are before the first step, and the view of all of them."""
         if (name := running.backend.name) != "cohort":
             raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.close()

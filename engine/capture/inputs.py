@@ -69,11 +69,7 @@ def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:
 
 
 class StaticInputs:
-    """Memory of its own for the inputs of a period.
-
-    Args:
-        inputs: Of the period that is recorded.
-    """
+    """Memory of its own for the inputs of a period."""
 
     def __init__(self, inputs: Sequence[StepInput]) -> None:
         self.inputs = [

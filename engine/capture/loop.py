@@ -82,9 +82,7 @@ class _Observation:
     """A period that was taken step by step.
 
     Attributes:
-        step: Its first.
         kinds: The structure of the state that it began with.
-        numbers: The numbers of that state.
         growth: What each of them grows by in a period.
         counted: What each counter grows by in a period.
         log: The numbers that it asked for.
@@ -110,8 +108,6 @@ class _RecordedPeriod:
     Attributes:
         before: The state that it reads, in memory that stays.
         after: The state that it leaves, in its own memory.
-        inputs: What it reads of the environment.
-        numbers: What it reads of the host.
         checked: Periods that have been computed both ways, to the same bits.
     """
 
@@ -133,7 +129,6 @@ class _ComputedPeriod:
     """What a period that was taken step by step leaves.
 
     Attributes:
-        state: The state, copied.
         in_place: Parameters and moments.
         values: Copies of the parameters and moments.
     """
@@ -173,11 +168,7 @@ class CapturedLoop(Executor):
         return 0 if self._periods is None else self._periods.replayed
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
-        """Take a step with those of its period, or count one that has been taken so; any other is taken alone.
-
-        Raises:
-            DivergenceError: See `LiveSystem.advance`.
-        """
+        """Take a step with those of its period, or count one that has been taken so; any other is taken alone."""
         if reader is None or not self._take_with_period(running, reader):
             self.release(running)
             return None
@@ -225,7 +216,6 @@ class _Periods:
 
     Attributes:
         obstacle: Why all steps are taken one by one; None: they need not be.
-        period: Steps of a period.
     """
 
     def __init__(

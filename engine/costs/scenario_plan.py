@@ -54,9 +54,7 @@ class ScenarioPlan:
 
     scenario: str
     batch: int
-    """B."""
     agents: int
-    """How many there are."""
     backend: str
     why: str
     """Why that backend, in words."""

@@ -267,7 +267,6 @@ class Agent:
         """Return one observation of the members, [rows, …]; one that all share is [B, …] unless the fan-in wants it repeated.
 
         Args:
-            names: The signal of each member.
             signal_named: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
         """
         distinct_names = list(dict.fromkeys(names))

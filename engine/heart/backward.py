@@ -194,7 +194,6 @@ class BackwardPass:
         groups for which no such end changes credit (`sweep_obstacle`, features/sweep.py).
 
         Args:
-            message: A message of a window that is learned from.
             output: The message with its graph, [rows, …], as the window has it.
         """
         gate, layout = channel.synthetic_gradient.gate, channel.layout

@@ -35,7 +35,6 @@ class Report:
     """A report about agents or a channel: of a divergence, or of a clipped outlier.
 
     Attributes:
-        line: What a user reads.
         seed: The seed of the agents, among several.
     """
 

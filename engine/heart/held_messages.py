@@ -39,7 +39,6 @@ class HeldMessages:
         """Hold the due message; where it has not arrived, the newest one before it that has. Only its first tick changes anything.
 
         Args:
-            messages: The messages of the ledger, by stamp.
             due_message: The newest message that reaches the tick.
             aligned: Whether signals are held too, as the receiver works on those of the message that it reads.
         """

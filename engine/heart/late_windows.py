@@ -31,11 +31,7 @@ class LateWindows(Feature):
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
     def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
-        """Return the windows of a late group to learn from, which of them to replay, and those to skip; others wait with the group.
-
-        Args:
-            window: Its window that has just ended.
-        """
+        """Return the windows of a late group to learn from, which of them to replay, and those to skip; others wait with the group."""
         chosen, channels = EndedWindows([], [], set()), self.system.channels
         ended_windows, waiting = [*group.waiting, window], list[Window]()
         for ended in ended_windows:

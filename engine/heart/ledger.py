@@ -103,7 +103,6 @@ class Ledger:
 
         Args:
             output: The message as its sender computes it, with its graph, [rows, …].
-            step_signals: The signals it was made from.
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:

@@ -88,7 +88,6 @@ class PredictorTrainer:
         Args:
             step: The step just taken; in `tick`, the present one.
             with_gate: Whether a gate is enough, which moves also where the synthetic gradient is frozen.
-            for_input: Whether the synthetic input is meant instead.
         """
         if self.learning_stopped:
             return False
@@ -113,9 +112,6 @@ class PredictorTrainer:
 
     def example(self, channel: Channel, message: Message, *, with_returned: bool = True) -> Example | None:
         """Return the example that a message is for its channel's predictor, with the prediction, if that was evaluated at this step.
-
-        Args:
-            with_returned: Whether the example has what has come back.
 
         Returns:
             The example; None: its target signal or a signal of its context is absent, as at an aligned agent before its first message,
@@ -221,7 +217,6 @@ class PredictorTrainer:
 
         Args:
             messages_back: What `to_learn_from` has returned, as features have changed it (`gradients_back`).
-            windows_to_learn: The windows that senders learn from.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels

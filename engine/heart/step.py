@@ -63,7 +63,6 @@ def take_step(
     """Take one step, and return which episodes ended with it and what was learned from it.
 
     Args:
-        engine: What ticks and learns.
         step_signals: The signals of the step; `advance_environment` adds those that are known after it.
         advance_environment: Takes the agents' action, and returns which episodes ended.
 

@@ -42,7 +42,6 @@ class ReadPlan:
     use: ReadUse = field(init=False)
     """Whether and for what it is read, which follows from the above."""
     is_bookable: bool = field(init=False)
-    """Whether its `use` is `BOOKABLE`."""
 
     def __post_init__(self) -> None:
         use = ReadUse.BOOKABLE

@@ -112,8 +112,6 @@ class EpisodeWindows(WindowGrid):
         max_length: Steps that an episode has at most.
 
     Attributes:
-        episode_number: The number of the present episode.
-        episode_start: The step at which it began.
         length: Its steps; before the first one has begun, `max_length`.
     """
 

@@ -188,7 +188,6 @@ class Composition:
         """Return the ticks of an example, or those of a round, with the outputs of some agents.
 
         Args:
-            agents: These.
             result: Of an example: what is made of their outputs and returned in their place; None: they are.
         """
         written = Written()

@@ -18,7 +18,6 @@ class EarlyStopping:
 
     Attributes:
         at: Steps taken at the newest evaluation; None: there was none in this session.
-        best: Best value by metric.
         since: Evaluations since the best value, by metric.
     """
 

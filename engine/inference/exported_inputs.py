@@ -45,7 +45,6 @@ class Earlier:
 
     Attributes:
         name: Of the channel that carries it, or of an agent and the place of what it observes.
-        step: When, counted from the round's start.
     """
 
     name: str

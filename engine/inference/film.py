@@ -54,7 +54,6 @@ def film(
         system: The system; no bit of it changes.
         run: Its environment, whose running statistics the film's continues.
         path: The file, which is returned.
-        now: Steps of training, for the title.
         senders: Agents whose messages are shown; None: all.
 
     Raises:

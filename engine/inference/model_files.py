@@ -26,7 +26,6 @@ from antiphon.engine.inference.composition import export, observed
 from antiphon.envs.adaptors.native import Native
 
 SUFFIXES = (".pt2", ".onnx", ".safetensors")
-"""Suffixes of the files."""
 _DTYPE_CHECK = torch.ops.aten._assert_tensor_metadata.default
 """What torch puts before a conversion of an input."""
 _FIXED_BATCH = "Constraints violated (batch)"
@@ -59,7 +58,6 @@ def write_system(
         native: The format of its environment's observations.
         path: Its suffix, one of `SUFFIXES`, is the format.
         agents: The agents whose outputs the module returns (None: the `readouts`), or whose weights are written (None: all).
-        readouts: The scenario's.
         policy: A module from observations to actions in place of the system's.
 
     Raises:

@@ -368,7 +368,6 @@ def rewired(
 
     Args:
         learners: Others in place of some, by these.
-        groups: Others in place of its own.
         agent_of: Returns the agent that is wired in place of one.
     """
     instead = learners or {}
@@ -391,12 +390,7 @@ def copied(
     learner_of: Callable[[Learner], Learner],
     agent_of: Callable[[Agent], Agent] = lambda agent: agent,
 ) -> System:
-    """Return a system with these channels and windows of its own, in which all agents take part.
-
-    Args:
-        learner_of: Returns the learner in place of one.
-        agent_of: Returns the agent in place of one.
-    """
+    """Return a system with these channels and windows of its own, in which all agents take part."""
     learners = {agent.learner: learner_of(agent.learner) for agent in system.first_agents().values()}
     groups = [replace(group, window=Window(), waiting=[], learned_from=[]) for group in system.groups]
     taking_part = lambda agent: replace(agent_of(agent), participation=None)

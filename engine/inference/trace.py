@@ -275,7 +275,6 @@ class Trace:
     Args:
         computation: What is traced; it may not depend on the values of tensors.
         named: The parameters and running statistics that it uses, by name.
-        modules: The users' modules that it calls, by name.
 
     Attributes:
         outputs: What it returns, as recorded, of which a part can be written.
@@ -314,12 +313,7 @@ class Trace:
         return sorted(needed), read
 
     def write(self, outputs: Any, written: Written, inputs: Callable[[Hashable], fx.Node]) -> Any:
-        """Write what a part of the outputs rests on, and return this part as nodes.
-
-        Args:
-            outputs: The part.
-            inputs: Returns the node of an input by its key.
-        """
+        """Write what a part of the outputs rests on, and return this part as nodes."""
         indices, read = self._needed(outputs)
         used = {leaf.name for leaf in read if isinstance(leaf, NamedTensor)}
         nodes: dict[int, fx.Node] = {}

@@ -18,7 +18,6 @@ class ChannelMetrics(NamedTuple):
     """The newest metrics of a run's channels.
 
     Attributes:
-        by_channel: Values by metric, of each channel.
         no_fork: Why the run cannot be forked, so that metrics of later steps are left out; empty: they were measured in a fork.
     """
 

@@ -84,7 +84,6 @@ class Row(NamedTuple):
     histograms: list[HistogramRow]
     samples: list[SampleRow]
     env: dict[str, float]
-    """Metrics of the environment by name."""
     returns: dict[str, float]
     """Returns of policies by agent (`returns_of`)."""
 
@@ -94,7 +93,6 @@ class Row(NamedTuple):
 
         Args:
             computed: Just after `step`.
-            sampled: Whether messages are sampled.
         """
         with uncollected():  # the metrics of a large graph would have all there is searched for garbage
             newest = computed.newest

@@ -95,11 +95,7 @@ class FurtherPasses(WindowsAtOnce):
             engine.move_all([minibatch_updates], named_updates, step)
 
     def _minibatch_updates(self, first_passes: Sequence[Update], step: int) -> Iterator[_Learned]:
-        """Yield what is learned from each minibatch in turn; parameters are to be moved before the next is asked for.
-
-        Args:
-            first_passes: Updates of the windows that end at the step.
-        """
+        """Yield what is learned from each minibatch in turn; parameters are to be moved before the next is asked for."""
         windows = [
             self._window(update, first_passes, step)
             for update in first_passes
@@ -179,7 +175,6 @@ class FurtherPasses(WindowsAtOnce):
         """The minibatches of each further pass, by epoch; the environments are in another order in each.
 
         Args:
-            replay: Of the window's ticks.
             first: An agent with further passes, as many as all others of its group.
         """
         policy, batch = first.policy, self.system.batch
@@ -304,8 +299,6 @@ class _WindowPasses:
     """These agents' losses of the first pass."""
     passes: int
     replay: Replay | DrawnWindows
-    """Replay of the window's ticks."""
     senders: list[ReplayedSender]
     """The senders whose windows are replayed beside it."""
     minibatches: dict[int, list[Minibatch]]
-    """Minibatches by epoch."""

@@ -99,7 +99,6 @@ class PolicyEvaluator(Feature):
         """Return the slopes of a further pass over some rows of a window, and note how far the policy has changed.
 
         Args:
-            window: What the first pass computed.
             rows: The rows, as many of each member, member by member.
             ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
         """

@@ -19,11 +19,9 @@ class PolicyWindow:
     """A policy's window, with the constants that its first pass has computed and further passes keep."""
 
     ticks: Sequence[Tick]
-    """The ticks of the agent in the window."""
     trajectory: Trajectory
     """The actions, and the rewards and ends of episodes that followed."""
     advantages: Advantages
-    """The advantages of its ticks."""
     first_pass_losses: PolicyLosses
     """What the first pass has computed of the objective, with its metrics."""
     policy_changes: list[PolicyChange] = field(default_factory=list)

@@ -74,8 +74,6 @@ class DrawnWindows:
     """Windows drawn from the buffer of a stack, to which its newest window is added first; each environment draws its own.
 
     Args:
-        window: The newest window.
-        policy: What the first pass over the window computed.
         seeds: [N] int64, of what each member draws.
     """
 

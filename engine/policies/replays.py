@@ -125,7 +125,6 @@ class _Pass:
     """A replay for some environments."""
 
     rows: Mapping[str, Tensor]
-    """Each agent's rows."""
     ends: dict[str, Tensor]
     """Rows of each channel that is read, as many of each member."""
     replayed_messages: dict[str, Tensor]

@@ -40,8 +40,6 @@ def check_compatible(
     Args:
         system: What is to take over the state.
         present: The signals of its environment at a step, [batch, …] each.
-        state: As made by `engine.state.snapshot`.
-        observed: The signals saved with it.
 
     Raises:
         RunError: They differ; the line names the first difference.

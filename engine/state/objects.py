@@ -85,7 +85,6 @@ def check_apart(first: System, second: System | None = None) -> bool:
     """Check that runs of one scenario do not change one another's objectives and couplings; return whether all have been called.
 
     Args:
-        first: Of a run.
         second: Of a run that is stepped beside it; None: it follows, of the same document.
 
     Raises:

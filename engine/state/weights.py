@@ -82,7 +82,6 @@ def load_weights(
 
     Args:
         backend: Changed only where something fits.
-        now: The step of the event.
         source: A run directory or a checkpoint folder.
         agents: Those that take weights, or by these the run's agents that they take them of; None: all that the run has.
 

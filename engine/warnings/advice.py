@@ -154,9 +154,6 @@ def _of_stream(scenario: Scenario, env: Description) -> Iterator[Finding]:
 def advice_on_a_run(scenario: Scenario, env: Description, *, saved: bool) -> list[str]:
     """Return the scenario's warnings without agents that learn from nothing as they would if their channels were not
     detached: these are controls.
-
-    Args:
-        saved: See `advice`.
     """
     rule = CouplingSpec(kind=Locked.name)
     channels = [channel.model_copy(update={"written_coupling": rule}) for channel in scenario.channels]

@@ -47,7 +47,6 @@ def missing_in_run(
     """Return a line about each target that no example of a run had; data in memory are searched before it.
 
     Args:
-        steps: Steps of the run.
         had_target: Whether an agent, by its name, has had any target.
     """
     relations, examples = scenario.relations, steps // env.hold * scenario.training.batch

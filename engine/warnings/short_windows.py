@@ -16,10 +16,6 @@ def short_windows(
     """Return a line for each kind of policy and length of window that missed the beginnings of episodes, or all of them.
 
     Where the environment declares the length of its episodes, `advice` has a line before the run.
-
-    Args:
-        steps: Steps that were taken.
-        metrics: The environment's metrics after them.
     """
     agents: dict[tuple[str, int], list[str]] = {}
     for name in sorted(scenario.relations.learners):

@@ -36,9 +36,7 @@ class Adaptor(TorchVectorEnv):
     Args:
         worlds: The environments that are rendered and closed.
         rows: The sub-environments that are in this process.
-        name: Name of the environment, for errors.
         signals: Signals of its observations, and of each step beside `OUTCOMES`.
-        layers: The wrappers around them.
         can_be_saved: Whether what the wrappers are around has a state.
         unreadable: See `Description`.
     """
@@ -315,7 +313,6 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, raw: Any = Non
 
     Args:
         value: The values, in the type of the run.
-        batch: The number of sub-environments.
         raw: The values as the environment returned them, whose type may hold larger ones.
     """
     expected_shape = (batch, *signal.shape)

@@ -80,7 +80,6 @@ def reward_of(reward: Any, agent: str = "") -> float:
 
     Args:
         reward: As an environment returned it.
-        agent: The agent whose reward it is, for the error.
     """
     try:
         number: float = (reward.item() if hasattr(reward, "item") else reward).__float__()

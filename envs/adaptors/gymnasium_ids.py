@@ -46,7 +46,6 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
 
     Args:
         name: The id, optionally after the module that registers it and a colon, if it may be imported (`allow_import`).
-        batch: Number of sub-environments.
         options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
             if it has one and `autoreset` is left out, else `sync`), `autoreset` (`same_step`, `next_step` or `disabled`;
             left out: `same_step`, or the mode of the id's own vector environment), `stack` (see `FrameStack`), and arguments

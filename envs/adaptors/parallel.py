@@ -96,7 +96,6 @@ def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str
     """Return environments of PettingZoo as they are declared.
 
     Args:
-        batch: How many.
         keys: `stack`, how many of the newest observations each agent sees (see `AgentsFrameStack`), and `workers`, the processes
             (see `open_workers`).
 

@@ -17,7 +17,6 @@ class Turns:
     and at the end of its life. The agents whose lives a move has ended leave in the same step.
 
     Attributes:
-        turn_based: True.
         possible_agents: All that may take part.
         state_space: Of the state that all agents share; None: there is none.
     """

@@ -31,7 +31,6 @@ class DataSet:
     counts: Callable[[], dict[str, int]]
     """Return the number of images per split, reading only headers."""
     load: Callable[[], Pictures]
-    """Read or generate the images."""
     files: Callable[[], tuple[Path, ...]] = tuple
     """Return the files that `load` would read now; none for data that ship with antiphon."""
     download: Callable[[], Path] | None = None

@@ -20,7 +20,6 @@ from antiphon.base.errors import DataError, require
 from antiphon.base.memory import installed_memory
 
 SPLITS = ("train", "validation", "test")
-"""The parts of a data set."""
 Identity = tuple[str, int, int]
 """Identity of a file: its path, size in bytes and time of change in nanoseconds."""
 _UNKNOWN = 8 * 2**30

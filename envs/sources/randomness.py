@@ -114,7 +114,6 @@ class Randomness:
         """Raise a DataError if a sampler's order is not determined by its generators and the epoch, or not by the run's seed.
 
         Args:
-            where: Of the loader, for errors.
             training: Whether its examples are trained on; others are shown in one order.
         """
         for sampler in self._samplers:

@@ -474,7 +474,6 @@ def signals_of(
     Args:
         options: Names of training-only columns and numbers of classes.
         hidden: The training-only columns if the options do not name them, beside those with classes of -100.
-        where: Where errors are.
 
     Raises:
         DataError: Names without a column, complex numbers, values that are not finite, negative classes, too many classes, a

@@ -84,9 +84,6 @@ def read_value(name: str, raw: Any, where: str, *, indices: bool = False) -> Ten
     """Return what a tensor, array, table, list, picture or number holds.
 
     Args:
-        name: The signal, for errors.
-        raw: The values.
-        where: Where errors are.
         indices: Whether pictures with a palette are its indices (classes) instead of its colours.
 
     Raises:

@@ -98,7 +98,6 @@ class _Winner:
 
     Attributes:
         member: The member; None: no member has been scored.
-        scores: Its scores by step.
         values: By parameter, steps and values between which it is drawn.
     """
 

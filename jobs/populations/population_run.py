@@ -89,7 +89,6 @@ class PopulationRun(Observer):
 
     Attributes:
         metric: What they are compared by; None: not known before the first score.
-        scheduler: Of the members' jobs.
         until: The step they stop at.
         scenario: The scenario of the first member, with all changes.
 

@@ -41,12 +41,7 @@ class MemberScore(NamedTuple):
 
 
 def still_to_come(spec: PopulationSpec, step: int, steps: int) -> str:
-    """Return where a population was stopped, with the selection that is still to come; empty: it has reached its end.
-
-    Args:
-        step: The step that it has reached.
-        steps: Its steps.
-    """
+    """Return where a population was stopped, with the selection that is still to come; empty: it has reached its end."""
     if step >= steps:
         return ""
     is_next = spec.select is not None and step > 0 and step % spec.select.every == 0
@@ -97,7 +92,6 @@ class Stage:
     """A stage of the winner's past, from the selection before to that of a step, or to the end.
 
     Attributes:
-        step: The step at the stage's end.
         member: The member that then had what the winner continues from.
         entry: Its entry at that step; None: it has none.
         values: Its values during the stage.
@@ -151,7 +145,6 @@ def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[Finding]
     """Return a warning for each parameter that is the same for all members at first, and one if selection comes too late.
 
     Args:
-        until: The steps for which members are trained.
         start: The steps that they have done: the first values of some that have begun can no longer be changed.
     """
     drawn, every = initial_values(spec), 0 if spec.select is None else spec.select.every

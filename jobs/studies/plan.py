@@ -62,7 +62,6 @@ class PlannedRuns:
     Attributes:
         name: The name of their directories, without the seed.
         label: The line of the table that they were planned for, in words.
-        request: The request of seed 0.
         scorings: The evaluations besides that of result.json; planning adds to them.
     """
 

@@ -44,9 +44,6 @@ _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir"
 class _StudyProgress:
     """The runs of a study that have ended, each reported in a line.
 
-    Args:
-        report: Is called with the line.
-
     Attributes:
         finished: The runs that have a result, by name and seed.
         failed: Why others have none, by name and seed as one word.
@@ -93,7 +90,6 @@ class Study:
 
     Attributes:
         directory: The folder of its runs, `<line>-s<seed>`, its tables and its figure.
-        options: Settings beside the file.
         template: Its scenario; None: loaded by the name in the study file.
     """
 

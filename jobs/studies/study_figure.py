@@ -34,7 +34,6 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     """Draw the figure of a study, with its intervals and the single seeds as faint points: a panel for each metric and point of the other axes.
 
     Args:
-        study: Its result.
         path: An SVG that it is written to; None: it is returned only.
 
     Raises:

@@ -197,7 +197,6 @@ def of_seed(
     """Return what `compute` returns, with numbers of a seed: all that it draws is a function of the seed alone.
 
     Args:
-        compute: A user's code.
         device: A GPU whose generator is seeded too; None: none is.
         repeatable: Whether it should draw nothing of torch, and may be called again if it does (`torch_of_seed`).
     """

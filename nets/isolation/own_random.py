@@ -97,7 +97,6 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         drew: Whether one did, or the generator was asked for.
-        generator: The generator that is drawn from.
     """
 
     def __init__(self, seed: int) -> None:

@@ -180,7 +180,6 @@ class MlpEvaluation:
 
         Args:
             optimiser: StackedOptimiser of the parameters, without clipping.
-            rate: The learning rate.
             member_mask: [N] bool, the networks that take the step; None: all.
         """
         optimiser.count(member_mask)

@@ -161,9 +161,6 @@ class Generated:
     """Result of a generator.
 
     Attributes:
-        agents: Their documents by name.
-        channels: Their documents.
-        readouts: The names of the readouts.
         templates: For each agent's name and each channel's number the paths of the sections it was made from,
             the one that counts most first.
     """

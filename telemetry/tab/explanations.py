@@ -56,7 +56,6 @@ class Explanation(NamedTuple):
     """Explanation of a metric.
 
     Attributes:
-        title: Heading.
         says: Description, in one sentence.
         caution: What the metric does not show; may be empty.
         limit: End of a diverging scale on either side, at most; None: the largest magnitude of the values.
@@ -515,10 +514,8 @@ def verdicts_document(
     `signals`: `ALIGNMENT_GRADES` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
-        logged: The metrics of channels.
         results: Of the measures of worth (`results_of`).
         undefined: By measure, why channels have no result (`ChannelsWriter.undefined`).
-        graph: The run's graph (`graph_document`).
         path: The run directory, for the command that measures; empty: none.
     """
     channel = EXPLANATIONS["channel"]

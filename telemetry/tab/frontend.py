@@ -12,7 +12,6 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 STATIC = Path(__file__).with_name("static")
-"""Folder of the front end."""
 _ENTRY = "index.js"
 """Entry module for TensorBoard alone, which has a server."""
 _VENDOR = "vendor"

@@ -240,7 +240,6 @@ class OpeningVerdicts(NamedTuple):
         measure: The measure of worth of most channels (`fullest_first`); None: none was measured.
         step: The step: that of the measure's results, else the last.
         counts: How many channels have each verdict.
-        line: The counts in words.
     """
 
     measure: Measure | None
