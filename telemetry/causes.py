@@ -1,6 +1,6 @@
 """Hints at the cause of a bad learning signal: what its channel is given, measures or reaches otherwise than the run's other channels.
 
-Their conditions and words are defined here alone, for the Channels tab, the report and the terminal. Pure functions of numbers, without torch.
+Their conditions and words are defined here alone, for the Channels tab, the report and the terminal. Pure functions of numbers, without torch; `graph` is everywhere the graph of the Channels tab.
 """
 
 from __future__ import annotations
@@ -413,9 +413,6 @@ def ways(graph: Mapping[str, Any]) -> list[str]:
 def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
     """Return the hints of a run in the order of `CAUSES`, those that are said of the run first (`common_hints`), each with what it says of every
     channel; None where no setting calls for it.
-
-    Args:
-        graph: The graph of the Channels tab.
     """
     peers, way = Peers.of(graph), ways(graph)
     hints = [(cause, _hints(cause, peers, way)) for cause in CAUSES]
@@ -423,11 +420,7 @@ def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
 
 
 def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
-    """Return the hints that hold alike of most of a run's channels by their settings, whatever their verdicts, each as a sentence on the run.
-
-    Args:
-        graph: The graph of the Channels tab.
-    """
+    """Return the hints that hold alike of most of a run's channels by their settings, whatever their verdicts, each as a sentence on the run."""
     channels = len(graph["channels"])
     return {
         hint: f"{'each' if count == channels else f'{count:,}'} of {channels:,} channels: {hint.says}; try {hint.fix}"
@@ -455,9 +448,6 @@ def hints_if_poor(graph: Mapping[str, Any]) -> list[str]:
 def hints_of_run(graph: Mapping[str, Any]) -> list[str]:
     """Return what is said of a run's settings whatever was measured: `common_hints`, and the few channels, by cause, whose predictor learns
     too fast, most of whose messages are lost, or whose predictor has no context.
-
-    Args:
-        graph: The graph of the Channels tab.
     """
     named = [
         (hint, [graph["channels"][number]["name"] for number in of])

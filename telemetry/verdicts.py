@@ -6,7 +6,7 @@ Verdicts of worth follow from the 95 % interval of a measure (`MEASURES`). By it
 *harms*; by the loss by ablation, what the readouts lose without them, messages *matter* or *mislead*. An interval
 that contains 0 is evidence of neither: *unresolved*. *against*, *stale*, *silent* and *shut* follow from the metrics that every run logs.
 
-Pure functions of numbers, without torch.
+Pure functions of numbers, without torch; `graph` is everywhere the graph of the Channels tab.
 """
 
 from __future__ import annotations
@@ -804,11 +804,7 @@ def conclusion_flags(
 
 
 def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
-    """Return over how many channels at least each agent's messages reach a readout: 0 of readouts; None: they reach none.
-
-    Args:
-        graph: The graph of the Channels tab.
-    """
+    """Return over how many channels at least each agent's messages reach a readout: 0 of readouts; None: they reach none."""
     senders: dict[int, list[int]] = {}
     for channel in graph["channels"]:
         senders.setdefault(channel["to"], []).append(channel["from"])
