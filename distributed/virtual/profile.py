@@ -116,6 +116,14 @@ class MachineLinkSpec(Spec):
     jitter: Spread = 0.0
     loss: Probability = 0.0
 
+    @model_validator(mode="after")
+    def _jitter_is_of_a_latency(self) -> Self:
+        if self.jitter and not self.latency:
+            raise DocumentError(
+                ("jitter",), "multiplies the latency, and latency is 0; give it, or leave jitter out"
+            )
+        return self
+
     def transfer(self, nbytes: float) -> float:
         """Return the seconds for which a call occupies the link, from its size in bytes."""
         return 0.0 if self.bandwidth is None else nbytes / self.bandwidth

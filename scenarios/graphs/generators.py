@@ -40,6 +40,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "scale_free": ("neighbours",),
     "tree": ("neighbours",),
 }
+_DRAWN = ("small_world", "scale_free")
 
 
 class DealSpec(Spec):
@@ -124,6 +125,9 @@ class GraphSpec(Spec):
             if (getattr(self, field) is None) == (field in needs):
                 verb = "needs it" if field in needs else "has none; leave it out"
                 problems.append(DocumentError((field,), f"a {self.kind} graph {verb}"))
+        if self.seed and self.kind not in _DRAWN:
+            message = f"a {self.kind} graph draws nothing at random; leave it out"
+            problems.append(DocumentError(("seed",), message))
         problems.raise_any()
         if self.readout > self.agents:
             raise DocumentError(("readout",), f"must be at most the {self.agents} agents, not {self.readout}")

@@ -27,6 +27,7 @@ REFUSED: list[tuple[str, str]] = [
     (TWO.replace("[slow, fast]", "[slow, slow]"), "two.yaml:7: links: none between fast and slow; add {between: [fast, slow]"),
     (TWO.replace("[fast, fast]", "[fast, slow]"), "two.yaml:9: links[1]: a second link between slow and fast; leave one out"),
     (TWO.replace("[fast, fast]", "[fats, fast]"), "links: none between fast and fast"),
+    (TWO.replace("latency: 1,", "latency: 0, jitter: 0.1,"), "links[1].jitter: multiplies the latency, and latency is 0"),
     (TWO.replace("[fast, fast]", "[fast]"), "links[0].between: must be a list of at least 2, not ['fast']"),
     (TWO.replace("compute: {flop", "compute: {flopp"), "unknown key 'flopp'; did you mean 'flop'?"),
     (TWO.replace("flop: 2.0e-9, ", ""), "compute: a step takes no time"),

@@ -41,6 +41,14 @@ def test_chain() -> None:
     assert [agent.observes for agent in scenario.agents.values()] == [("image",), (), ()]
 
 
+def test_what_is_not_drawn_has_no_seed_but_that_of_the_default() -> None:
+    for graph in ({"kind": "chain"}, {"kind": "ring"}, {"kind": "tree", "neighbours": 2}):
+        graph["agents"] = 5
+        assert made({**graph, "seed": 0}, channel={"link": {"delay": 1}}) == made(graph)
+        with pytest.raises(ScenarioError, match=r"graph\.seed: a .* graph draws nothing at random"):
+            made({**graph, "seed": 1})
+
+
 def test_ring() -> None:
     scenario = made({"kind": "ring", "agents": 4, "readout": 2})
     assert arcs(scenario) == [("n0", "n1"), ("n1", "n2"), ("n2", "n3"), ("n3", "n0")]
@@ -172,6 +180,7 @@ CHAIN = {"kind": "chain", "agents": 3}
         ({"kind": "chain"}, {}, "3: graph.agents: is missing"),
         ({**CHAIN, "readout": 4}, {}, "3: graph.readout: must be at most the 3 agents, not 4"),
         ({**CHAIN, "neighbours": 2}, {}, "3: graph.neighbours: a chain graph has none; leave it out"),
+        ({**CHAIN, "seed": 2}, {}, "3: graph.seed: a chain graph draws nothing at random; leave it out"),
         (
             {"kind": "ring", "agents": 3, "neighbours": 2, "rate": 0.1},
             {},
