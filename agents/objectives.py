@@ -457,13 +457,14 @@ class OwnObjective(Objective):
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
         """Return a copy of a target, to which a user's loss may write; of classes with -100, as in torch, where they are not present."""
-        if present is None:
+        if present is None or target.is_floating_point():
+            # rows that are missing whole are left out by the caller
+            if present is not None and bool((present.flatten(1).any(1) != present.flatten(1).all(1)).any()):
+                raise ScenarioError(
+                    f"{self._who}: components of its target are masked, which only built-in objectives of floats leave out; "
+                    "mask whole examples, or use regression"
+                )
             return target.clone()
-        if target.is_floating_point():
-            raise ScenarioError(
-                f"{self._who}: components of its target are masked, which only built-in objectives of floats leave out; "
-                "mask whole examples, or use regression"
-            )
         return target.masked_fill(~present, IGNORED)
 
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:

@@ -36,7 +36,15 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
 
 def kind_predicts(coupling: object) -> bool:
     """Return whether a coupling in a scenario file (a name, a class, or a mapping with a `kind`) has a synthetic gradient."""
+    return bool(getattr(_class_of(coupling), "predicts", False))
+
+
+def kind_replaces_messages(coupling: object) -> bool:
+    """Return whether a coupling in a scenario file has its receiver read a synthetic input in place of every message."""
+    return bool(getattr(_class_of(coupling), "replaces_messages", False))
+
+
+def _class_of(coupling: object) -> object:
     kind = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
     catalogue = extensions.Catalogue("coupling")
-    coupling_class = catalogue[kind] if isinstance(kind, str) and kind in catalogue else kind
-    return bool(getattr(coupling_class, "predicts", False))
+    return catalogue[kind] if isinstance(kind, str) and kind in catalogue else kind

@@ -23,7 +23,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import fix_of_word, spelled, suggest_key
-from antiphon.comms.coupling_catalogue import kind_predicts
+from antiphon.comms.coupling_catalogue import kind_predicts, kind_replaces_messages
 from antiphon.comms.couplings import DEFAULT
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
@@ -487,6 +487,9 @@ def _channels(
     channels, ports = [], _ports(cut.parts)
     for index, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
         for wire in part.reads:
+            if kind_replaces_messages(coupling):
+                line = f"coupling: parts have no synthetic inputs, which {coupling!r} reads; use decoupled"
+                raise ScenarioError(line)
             channel: dict[str, Any] = {
                 "from": cut.names[wire.message.sender],
                 "to": name,

@@ -29,6 +29,7 @@ from antiphon.envs.sources.tensors import (
     part_names,
     parts_of,
     signals_of,
+    warn_of_masks_left_out,
 )
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for
@@ -121,6 +122,7 @@ class LoaderSource(ShownSource):
         if once:
             self._pending = [first]
         self._names = part_names(names, "from_loader") or tuple(named_parts(first) or ("image", "label"))
+        warn_of_masks_left_out(first, self._names, "from_loader")
         columns = self._columns(first, "from_loader")
         for split, loader in loaders.items():
             if isinstance(loader, list | tuple):

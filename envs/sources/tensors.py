@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
@@ -14,7 +15,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from antiphon.base.errors import DataError, RunError, ScenarioError, require
+from antiphon.base.errors import DataError, RunError, ScenarioError, ScenarioWarning, require
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import TorchVectorEnv, check_split
@@ -407,6 +408,8 @@ def _items(dataset: Any, where: str, names: Sequence[str], classes: Collection[s
     for index in range(len(dataset)):
         with reading(f"{where}[{index}]", type(dataset).__name__):
             item = dataset[index]
+        if index == 0:
+            warn_of_masks_left_out(item, names, where)
         rows.append(parts_of(item, names, f"{where}[{index}]"))
     columns = Columns()
     for name, items in zip(names, zip(*rows, strict=True), strict=True):
@@ -438,6 +441,17 @@ def parts_of(item: Any, names: Sequence[str], where: str) -> Sequence[Any]:
     fix = "pass names=(…)" if isinstance(item, Sequence) else "return a tuple or a dict of tensors"
     require(fits, where, f"{described} for the names {', '.join(names)}; {fix}")
     return item  # type: ignore[no-any-return]
+
+
+def warn_of_masks_left_out(item: Any, names: Sequence[str], where: str) -> None:
+    """Warn of an item, or batch, with the mask of a part that is read, where the names of what is read leave the mask out."""
+    left = [
+        f"_{name}" for name in names if f"_{name}" in (named_parts(item) or ()) and f"_{name}" not in names
+    ]
+    if left:
+        targets = ", ".join(name[1:] for name in left)
+        problem = f"{where}: names leave out {', '.join(left)}, so what is masked counts in {targets}"
+        warnings.warn(f"{problem}; add it to names, or give it another key", ScenarioWarning, stacklevel=4)
 
 
 def named_parts(item: Any) -> Mapping[str, Any] | None:

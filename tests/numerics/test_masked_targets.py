@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from antiphon import Scenario, Simulation, envs, join, split
 from antiphon.envs import registry
-from antiphon.errors import AntiphonError, ScenarioError
+from antiphon.errors import AntiphonError, ScenarioError, ScenarioWarning
 from tests.reference.backend import reference
 
 ROWS, SITES, CLASSES, BATCH = 48, 5, 4, 8
@@ -348,6 +349,46 @@ def test_an_objective_of_ones_own_gets_the_classes_of_torch() -> None:
         target = signals["y"].masked_fill(~signals["_y"], -100)
         right = cross_entropy(logits.view(-1, CLASSES), target.flatten(), reduction="sum") / SITES / BATCH
         assert float(run.step()["losses"]["mind"]) == pytest.approx(right.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("source", ["tensors", "dataset", "loader", "sequences"])
+def test_an_objective_of_ones_own_leaves_out_numbers_of_whole_rows(source: str, tmp_path: Path) -> None:
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).abs().mean(1)
+
+    def made(mask: Tensor) -> Scenario:
+        data = {"x": X, "y": NUMBERS, "_y": mask}
+        return scenario(sources(data, tmp_path)[source](), {"kind": loss, "target": "y"})
+
+    with Simulation(made(MASK[:, 0]), dtype=torch.float64) as run:
+        for _ in range(3):
+            w, b, v, c = run.agents["mind"].parameters.values()
+            signals = run.signals
+            output = torch.relu(signals["x"].double() @ w.T + b) @ v.T + c
+            rows = signals["_y"].reshape(BATCH, -1).all(1)
+            right = (output - signals["y"]).abs().mean(1)[rows].sum() / BATCH
+            losses = run.step()["losses"]
+            assert float(losses["mind"] if losses else 0.0) == pytest.approx(right.item(), rel=1e-12)
+    with Simulation(made(MASK)) as run, pytest.raises(ScenarioError, match="components of its target"):
+        run.run(steps=2, progress=False)
+
+
+def test_a_mask_that_the_names_leave_out_is_warned_of() -> None:
+    rows = [{"x": X[row], "y": NUMBERS[row], "_y": MASK[row], "_other": 1} for row in range(ROWS)]
+    line = (
+        "from_{}: names leave out _y, so what is masked counts in y; add it to names, or give it another key"
+    )
+    with pytest.warns(ScenarioWarning, match=line.format("dataset")):
+        envs.from_dataset(rows, ["x", "y"])
+    loaded = {name: torch.stack([row[name] for row in rows]) for name in ("x", "y", "_y")}
+    with pytest.warns(ScenarioWarning, match=line.format("loader")):
+        envs.from_loader([loaded], ["x", "y"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        envs.from_dataset(rows, ["x", "y", "_y"])
+        envs.from_dataset(rows, ["x"])
+        envs.from_loader([loaded], ["x"])
+        envs.from_loader([loaded])
 
 
 class Words(nn.Module):

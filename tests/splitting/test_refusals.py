@@ -654,6 +654,10 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ),
         ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"tie": "both"}, "tie.*'both'"),
+        (
+            {"coupling": "unlocked"},
+            "split: coupling: parts have no synthetic inputs, which 'unlocked' reads; use decoupled",
+        ),
         ({"gradeint": "local"}, "split: no argument 'gradeint'; did you mean 'gradient'?"),
         ({"learning_rte": 1}, "split: no argument 'learning_rte'; known: "),
         ({"sweep": None}, "training.sweep: must be true or false, not null"),
