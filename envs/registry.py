@@ -484,6 +484,11 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
         from antiphon.envs.adaptors.parallel import copies_of
 
         return copies_of(make, built, batch, keys)
+    if callable(getattr(built, "observation_space", None)) and not hasattr(built, "possible_agents"):
+        fix = "name in it all agents that may take part, as PettingZoo's environments do"
+        raise ScenarioError(
+            f"env: '{name}' returned {type(built).__name__}, which has no possible_agents; {fix}"
+        )
     if "stack" in keys:
         fix = "stack its observations itself"
         raise ScenarioError(f"env.stack: '{name}' makes {type(built).__name__}, which steps all rows; {fix}")

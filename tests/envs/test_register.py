@@ -131,6 +131,16 @@ def test_an_environment_that_is_defined_again_replaces_the_former(module: str, n
     assert envs.describe({"id": "again"}).signals["observation"].high == 5
 
 
+class Nameless:
+    """A world of several agents that says at each step alone who takes part."""
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        return spaces.Box(0, 1)
+
+    def step(self, actions: dict[str, int]) -> tuple[dict[str, float], ...]:
+        return ({}, {}, {}, {}, {})
+
+
 def two() -> SyncVectorEnv:
     return walks(2)
 
@@ -141,6 +151,7 @@ def two() -> SyncVectorEnv:
         (Walk, {"sise": 3}, "env.sise: unknown key 'sise'; did you mean 'size'?"),
         (walks, {"num_envs": 3}, "env.num_envs: unknown key 'num_envs'; known: size"),
         (two, {"size": 3}, "env.size: unknown key 'size'; leave it out: there are no keys"),
+        (Nameless, {}, "env: 'own' returned Nameless, which has no possible_agents; name in it all agents"),
         (lambda: 3, {}, "env: 'own' returned int; its factory must return a gymnasium.Env,"),
         (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
     ],
