@@ -93,6 +93,10 @@ class AnyObjective(ABC):
         """
         return {self.metric: float(score) / count}
 
+    def counts(self, score: Tensor, count: int) -> dict[str, int]:
+        """Return how many samples had a target, by metric; for the arguments see `means`."""
+        return dict.fromkeys(self.metrics, count)
+
 
 class Objective(AnyObjective):
     """Loss per sample of an output and a target, and a metric for logs and reports."""
@@ -639,7 +643,11 @@ class Weighted(Objective):
 
     def by_metric(self, score: Tensor) -> dict[str, Tensor]:
         columns = zip(self._names, score.view(len(score), -1, 3).unbind(1), strict=True)
-        return {name: column[:, i] for names, column in columns for i, name in enumerate(names)}
+        return {
+            name: column[:, i].where(column[:, 2] > 0, math.nan)
+            for names, column in columns
+            for i, name in enumerate(names)
+        }
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:
         rows = zip(self._names, score.view(-1, 3).tolist(), strict=True)
@@ -649,6 +657,10 @@ class Weighted(Objective):
             for name, total in zip(names, totals, strict=True)
             if present_count
         }
+
+    def counts(self, score: Tensor, count: int) -> dict[str, int]:
+        rows = zip(self._names, score.view(-1, 3)[:, 2].tolist(), strict=True)
+        return {name: int(present_count) for names, present_count in rows for name in names}
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None  # the sum of its objectives' sizes

@@ -228,8 +228,11 @@ class Executor:
         return None, ()
 
     def metrics(self) -> dict[str, float]:
-        """Return metrics of the run by name, beside those of what it computes."""
+        """Return metrics of the run by name, beside those of what it computes; reading them changes none."""
         return {}
+
+    def end_row(self) -> None:
+        """Begin anew with metrics that are since the previous log entry: one has been written."""
 
     # --- what is refused ---------------------------------------------------------------------------------
 

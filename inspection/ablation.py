@@ -35,6 +35,7 @@ from antiphon.engine.inference.evaluation import (
 )
 from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import (
+    Counts,
     Deliver,
     EnvironmentRollout,
     ExampleRollout,
@@ -65,7 +66,7 @@ class Change:
 
     Attributes:
         value: The mean.
-        half: Half the interval's width, Student's t over the pairs; None for a single pair.
+        half: Half the interval's width, Student's t over the pairs (of several agents with the fewest of any); None for a single pair.
         metric: What changes.
     """
 
@@ -74,13 +75,31 @@ class Change:
     metric: str = "loss"
 
     @classmethod
-    def of(cls, metric: str, pairs: Tensor) -> Change:
-        """Return the mean of paired differences, [pairs]; NaN: the pair has no target."""
-        pairs = pairs[~pairs.isnan()]
-        if len(pairs) < 2:
+    def of(cls, metric: str, pairs: Tensor, counts: Tensor | None = None) -> Change:
+        """Return the mean of paired differences, as an evaluation has it: over the targets of each agent, then over agents.
+
+        Args:
+            metric: What changes.
+            pairs: [pairs], or of several agents [agents, pairs]; NaN: the pair has no target.
+            counts: As how many targets each counts; None: as one.
+        """
+        pairs = pairs.view(-1, pairs.shape[-1])
+        present = ~pairs.isnan()
+        counts = torch.ones_like(pairs) if counts is None else counts.view_as(pairs).to(pairs)
+        counts = counts.where(present, 0.0)
+        agents, rows = present.any(1), present.any(0)
+        least = int(present[agents].sum(1).min()) if bool(agents.any()) else 0
+        pairs, counts = pairs[agents][:, rows], counts[agents][:, rows]
+        if bool((counts != 1).any()):
+            # what each pair adds to the means, so that these and their error are those of plain numbers
+            shares = counts / counts.sum(1, keepdim=True)
+            means = _mean(pairs, counts).unsqueeze(1)
+            pairs = means + len(pairs.T) * shares * (pairs - means).where(counts > 0, 0.0)
+        pairs = pairs.mean(0)
+        if least < 2:
             return cls(pairs.mean().item(), None, metric)
         error = pairs.std().item() / math.sqrt(len(pairs))
-        return cls(pairs.mean().item(), student_t(len(pairs) - 1) * error, metric)
+        return cls(pairs.mean().item(), student_t(least - 1) * error, metric)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -277,6 +296,7 @@ class _Evaluated(Protocol):
         seeds: Of each batch.
         rows: Examples or environments of each batch.
         lengths: Of the newest batch, the steps of each episode, [rows]; of examples None.
+        counts: Of the newest batch, as how many targets each example or episode counts.
     """
 
     system: System
@@ -285,6 +305,7 @@ class _Evaluated(Protocol):
     seeds: list[int]
     rows: list[int]
     lengths: Tensor | None
+    counts: Counts
 
     def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
         """Return scores by agent of every example or episode of a batch."""
@@ -301,6 +322,7 @@ class _Examples:
     measure = "loss"
     in_step = True
     lengths: Tensor | None = None
+    counts: Counts
 
     def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
         check_counts("ablate", examples=count)
@@ -311,7 +333,7 @@ class _Examples:
 
     def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
         how: dict[str, Any] = {"seed": self.seeds[batch], "ends": self._goals, "deliver": deliver}
-        scores = ExampleRollout(self.system, self._batches[batch], self._links, **how).scores()
+        scores, self.counts = ExampleRollout(self.system, self._batches[batch], self._links, **how).scores()
         progress.advance(self.rows[batch])
         return scores
 
@@ -326,6 +348,7 @@ class _EpisodeSamples:
     measure = RETURN
     in_step = False
     lengths: Tensor | None = None
+    counts: Counts
 
     def __init__(
         self, running: LiveSystem, split: str, links: Links, episodes: int | None, sampled: bool
@@ -346,10 +369,12 @@ class _EpisodeSamples:
             table = play(rollout, 1, 0, lambda done, total: progress.advance(before + done - progress.done))
         self.lengths = table.lengths[0]
         returns = table.returns
-        return {
+        scores = {
             name: {RETURN: returns[reward_name][0].cpu()}
             for name, reward_name in rewards_of(self.system).items()
         }
+        self.counts = {name: torch.ones_like(of_agent[RETURN]) for name, of_agent in scores.items()}
+        return scores
 
     def shared(self, readouts: Sequence[str]) -> Sequence[str]:
         return [RETURN]
@@ -361,6 +386,7 @@ def _ablated(
     """Evaluate each batch with every channel in place, then without each of some."""
     replacement = _REPLACEMENTS[kind](evaluated)
     changes: dict[str, list[Scores]] = {name: [] for name in names}
+    counts_by_batch: list[Counts] = []
     with Progress("ablating", (1 + len(names)) * sum(evaluated.rows)) as progress:
         batches = range(len(evaluated.seeds))
         evaluations = (evaluated.scores(batch, replacement.watch(batch), progress) for batch in batches)
@@ -372,23 +398,33 @@ def _ablated(
             for name, deliver in without:
                 after = evaluated.scores(batch, deliver, progress)
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
+            counts_by_batch.append(evaluated.counts)  # which follow from the targets alone
     replacement.check(names)
     readouts, count = running.scenario.readouts, sum(evaluated.rows)
-    shown = _map(lambda metric, rows: rows.nanmean().item(), _joined(intact))
+    counts = {a: torch.cat([of_batch[a] for of_batch in counts_by_batch]) for a in counts_by_batch[0]}
+    shown = _map(lambda metric, rows, of_rows: _mean(rows, of_rows).item(), _joined(intact), counts)
     ablation = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
+    of_readouts = torch.stack([counts[a] for a in readouts])
     for name in names:
         pairs = _joined(changes[name])
-        ablation.channels[name] = _map(Change.of, pairs)
+        ablation.channels[name] = _map(Change.of, pairs, counts)
         ablation.readouts[name] = {
-            metric: Change.of(metric, torch.stack([pairs[a][metric] for a in readouts]).nanmean(0))
+            metric: Change.of(metric, torch.stack([pairs[a][metric] for a in readouts]), of_readouts)
             for metric in evaluated.shared(readouts)
         }
     return ablation
 
 
-def _map(function: Callable[[str, Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:
-    """Return what a function makes of each metric's name and rows."""
-    return {a: {m: function(m, v) for m, v in metrics.items()} for a, metrics in scores.items()}
+def _mean(rows: Tensor, counts: Tensor) -> Tensor:
+    """Return the means of rows [..., rows] that count as so many targets each, [...]; NaN: a row has no target."""
+    return (rows * counts).nansum(-1) / counts.where(~rows.isnan(), 0.0).sum(-1)
+
+
+def _map(
+    function: Callable[[str, Tensor, Tensor], T], scores: Scores, counts: Counts
+) -> dict[str, dict[str, T]]:
+    """Return what a function makes of each metric's name and rows, and of as how many targets these count."""
+    return {a: {m: function(m, v, counts[a]) for m, v in metrics.items()} for a, metrics in scores.items()}
 
 
 def _joined(batches: Sequence[Scores]) -> Scores:

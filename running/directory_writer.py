@@ -83,7 +83,7 @@ def result_of(
 
     Returns:
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
-        readouts that have them, else None; loss and metric of agents are of the test split too (None where the
+        readouts that have them, else None, of the examples or targets in `scored`; loss and metric of agents are of the test split too (None where the
         environment has none), returns of whole episodes (`episodes`), with the most likely actions; other metrics of
         agents and those of channels are the latest of the training, `earlier` the steps of those that channels did not
         have at the last step. `env` is what the environment says of progress;
@@ -120,6 +120,7 @@ def result_of(
             "readout": readouts[0] if len(readouts) == 1 else readouts,
             **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
             "examples": scores.examples if scores else None,
+            "scored": scores.scored if scores else {},
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
             **problem,
             **_evaluated_in_training(scenario, agents, facts.get("best")),

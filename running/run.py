@@ -229,6 +229,7 @@ class Run:
             recording.add(running.backend, running.learned, step)
         if due and (metrics := executor.metrics()):
             self.log(step + 1, [Metric("run", "", name, value) for name, value in metrics.items()])
+            executor.end_row()
         if self.writer is not None and not self.in_run:
             self.writer.follow()
 

@@ -714,7 +714,7 @@ class Simulation:
 
         `simulated_seconds`. `goodput`: the share of the machines' time in which they computed steps that count; `waiting`
         and `away`: the shares in which they waited for a message, or had failed. `traffic`: bytes sent so far; `calls`; and
-        the share of calls that were lost. Since the previous metrics: `gradient_age`, steps from a message to the step that
+        the share of calls that were lost. Since the previous log entry: `gradient_age`, steps from a message to the step that
         learns from its returned gradient; `given_up`, the share of messages without a returned gradient; and `missed`,
         ticks without a new message.
         """

@@ -354,6 +354,22 @@ def split_metric(metric: str) -> tuple[str | None, str]:
     return (agent, name) if dot else (None, name)
 
 
+def fewest_scored(
+    metric: str, readouts: Iterable[str], scored: Mapping[str, Mapping[str, int]], examples: int
+) -> int:
+    """Return how many examples had a target of a metric: of the readouts that have it the fewest.
+
+    Args:
+        metric: Its name, or an agent's (`AGENT.accuracy`).
+        readouts: The readouts.
+        scored: By agent and metric, how many had one (`Evaluation.scored`).
+        examples: What is returned where that is not known.
+    """
+    agent, name = split_metric(metric)
+    names = readouts if agent is None else (agent,)
+    return min((scored[of][name] for of in names if name in scored.get(of, {})), default=examples)
+
+
 def selected_in_words(keys: Iterable[str]) -> str:
     """Return the remark about scores of the test split by which `training.evaluate` selected."""
     return f"selected on this split by {' and '.join(keys)}: no test"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from antiphon.base.errors import with_count
 from antiphon.base.files import display_path
-from antiphon.scenarios.training import selected_in_words
+from antiphon.scenarios.training import RETURN, fewest_scored, selected_in_words
 from antiphon.telemetry.metrics import METRICS, SCORES
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.terminal.output import (
@@ -56,9 +56,13 @@ def show_result(result: Mapping[str, Any]) -> None:
     style = "bold" if result["exit"] == "done" else ""
     for metric in SCORES:
         if result.get(metric) is not None:
-            by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
-            where = f"test split, {result['examples']:,} examples"
-            where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
+            having = [name for name in readouts if result["agents"][name].get(metric) is not None]
+            by = having[0] if len(having) == 1 else f"mean of {len(having)} readouts"
+            examples = fewest_scored(metric, having, result.get("scored") or {}, result["examples"])
+            where = f"test split, {examples:,} examples"
+            if result.get("episodes"):
+                played = metric == RETURN or not result.get("scored")
+                where = episodes_in_words(result["episodes"]) if played else f"{examples:,} examples"
             if selected := result.get("selected_on_test"):
                 where += f", {selected_in_words(selected)}"
             console().print(Text(f"{metric:<12} {written(metric, result[metric])}", style=style), end="")

@@ -163,6 +163,7 @@ def result_of(
         "drop": evaluation.links.drop,
         "inputs": evaluation.links.inputs,
         "examples": evaluation.examples,
+        "scored": evaluation.scored,
         "episodes": None if evaluation.episodes is None else asdict(evaluation.episodes),
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,

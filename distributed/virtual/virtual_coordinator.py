@@ -237,16 +237,22 @@ class VirtualCoordinator(Executor):
             "calls": float(calls),
             "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
         }
-        arrivals = [part.free for part in self._parts if part.free is not None]
         before = vars(self._before)
-        self._before = sum((arrival.totals for arrival in arrivals), ArrivalTotals())
-        since = {name: total - before[name] for name, total in vars(self._before).items()}
+        since = {name: total - before[name] for name, total in vars(self._arrived()).items()}
         metrics["missed"] = float(since["missed"])
         if since["returned"]:
             metrics["gradient_age"] = since["staleness"] / since["returned"]
         if ended := since["given_up"] + since["returned"]:
             metrics["given_up"] = since["given_up"] / ended
         return metrics
+
+    def end_row(self) -> None:
+        self._before = self._arrived()
+
+    def _arrived(self) -> ArrivalTotals:
+        """Return what has arrived, or has not, at all parts since the run began."""
+        arrivals = [part.free for part in self._parts if part.free is not None]
+        return sum((arrival.totals for arrival in arrivals), ArrivalTotals())
 
     # --- state -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -78,6 +78,7 @@ class Evaluation:
             several objectives also each one's, such as `label_loss`; NaN without any target. By agent with a policy:
             `return`, of its own reward if it has one.
         episodes: The evaluated episodes; None: no agent has a policy.
+        scored: By agent with a target and by metric, the number of examples, or of targets, that had one.
         selected: The keys of `training.evaluate` that select by scores of this test split: then they are no test.
     """
 
@@ -87,6 +88,7 @@ class Evaluation:
     agents: dict[str, dict[str, float]]
     links: Links = _PERFECT
     episodes: Episodes | None = None
+    scored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     selected: tuple[str, ...] = ()
 
     def score(self, metric: str) -> float:
@@ -169,8 +171,8 @@ def as_evaluated(system: System) -> Iterator[None]:
                 holder.load_state_dict(state)
 
 
-Scored = tuple[int, dict[str, dict[str, float]]]
-"""How many examples or targets, and loss and metric by agent."""
+Scored = tuple[int, dict[str, Score]]
+"""How many examples or targets, and the sums of agents with a target."""
 
 
 @dataclass(frozen=True)
@@ -217,16 +219,34 @@ class Evaluator:
                     raise ScenarioError(
                         f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
                     )
-            count, agents = self._score()
-            return Evaluation(self.split, count, self.readout, MetricsByName(agents), self.links)
+            count, scores = self._score()
+            agents, counts = MetricsByName(self._means(scores)), self._counts(scores)
+            return Evaluation(self.split, count, self.readout, agents, self.links, scored=counts)
 
     def _episodes(self, episodes: int | None, steps: int, *, sampled: bool) -> Evaluation:
         """Score policies, and what has targets beside them."""
-        agents, played = self._play(episodes, steps, sampled=sampled)
+        returns, scores, played = self._play(episodes, steps, sampled=sampled)
         if with_targets(self.system) and (self.env.is_stream or self.env.evaluation_steps is not None):
-            agents |= self._score()[1]
-        agents = MetricsByName({name: agents[name] for name in self.system.goals()})
-        return Evaluation(self.split, played.count, self.readout, agents, self.links, played)
+            scores = self._score()[1]
+        of_agents, counts = returns | self._means(scores), self._counts(scores)
+        agents = MetricsByName({name: of_agents[name] for name in self.system.goals()})
+        return Evaluation(self.split, played.count, self.readout, agents, self.links, played, counts)
+
+    def _means(self, scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
+        """Return loss and metric over all targets, by agent; NaN where there was none."""
+        means, goals = {}, self.system.goals()
+        for name, score in scores.items():
+            count = score.count or float("nan")
+            means[name] = {"loss": score.loss / count} | goals[name].objective.means(score.metric, count)
+        return means
+
+    def _counts(self, scores: Mapping[str, Score]) -> dict[str, dict[str, int]]:
+        """Return how many samples each metric is over, by agent."""
+        goals = self.system.goals()
+        return {
+            name: {"loss": score.samples, **goals[name].objective.counts(score.metric, score.samples)}
+            for name, score in scores.items()
+        }
 
     def _score(self) -> Scored:
         return self._score_stream() if self.env.is_stream else self._score_environment()
@@ -263,7 +283,7 @@ class Evaluator:
                 for name, tick_loss in rollout.losses().items():
                     if tick_loss is not None:
                         scores[name].add(tick_loss.of_last_rows(new), mean=goals[name].mean_over_targets)
-        return count, {name: _means(score, goals[name]) for name, score in scores.items()}
+        return count, scores
 
     def _score_environment(self) -> Scored:
         """Run a system forward, once through a split."""
@@ -293,22 +313,19 @@ class Evaluator:
                     bar.advance()
 
                 scores = rollout.run(steps, on_step)
-        agents: dict[str, dict[str, float]] = {}
-        goals = system.goals()
         for name, score in scores.items():
             if name in self.readout and not score.count:
                 raise ScenarioError(
                     f"evaluate: in the {steps} steps of the {split} split, no tick of '{name}' has a target and a message over "
                     "every path; shorten delays or periods, or use more data"
                 )
-            agents[name] = _means(score, goals[name])
         targets = [scores[name].count for name in self.readout if name in scores]
-        return max(targets, default=0), agents
+        return max(targets, default=0), scores
 
     def _play(
         self, episodes: int | None, steps: int, *, sampled: bool
-    ) -> tuple[dict[str, dict[str, float]], Episodes]:
-        """Run a system for whole episodes, and return its agents' scores in them.
+    ) -> tuple[dict[str, dict[str, float]], dict[str, Score], Episodes]:
+        """Run a system for whole episodes, and return its agents' returns in them, and the sums of those with a target.
 
         In an environment without splits, the split's name seeds the episodes. Counted are the first ones of each environment.
         """
@@ -330,12 +347,10 @@ class Evaluator:
 
             table = play(rollout, episodes, steps, on_step)
         played = table.means("sampled" if sampled else "greedy")
-        goals = system.goals()
-        agents = {
+        returns = {
             name: {RETURN: played.returns[reward_name]} for name, reward_name in rewards_of(system).items()
         }
-        agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
-        return agents, played
+        return returns, rollout.scores, played
 
 
 def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> None:
@@ -385,12 +400,6 @@ def rewards_of(system: System) -> dict[str, str]:
         name: own_reward(() if goal.rewards is None else goal.rewards.names)
         for name, goal in policies(system).items()
     }
-
-
-def _means(score: Score, goal: Goal) -> dict[str, float]:
-    """Return loss and metric over all targets; NaN where there was none."""
-    count = score.count or float("nan")
-    return {"loss": score.loss / count} | goal.objective.means(score.metric, count)
 
 
 def mixes_rows(system: System) -> bool:

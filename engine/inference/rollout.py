@@ -51,6 +51,9 @@ Deliver = Callable[[str, int, Tensor, Mask], Tensor]
 Scores = dict[str, dict[str, Tensor]]
 """By agent with an objective: its `loss` and the objective's metric per example, [rows] each."""
 
+Counts = dict[str, Tensor]
+"""By agent with an objective: as how many targets each example counts in a mean, [rows]."""
+
 _STEP = StepWindows(1)
 """Nothing learns, so every step is a window: what has been read is let go at once."""
 
@@ -235,21 +238,24 @@ class ExampleRollout:
             for name in with_targets(self.system)
         }
 
-    def scores(self) -> Scores:
-        """Return loss and metric per example of every agent with a target, [rows] each; NaN without a target."""
-        scores = Scores()
+    def scores(self) -> tuple[Scores, Counts]:
+        """Return loss and metric per example of every agent with a target, NaN without one, and as how many targets each counts."""
+        scores, counts, goals = Scores(), Counts(), with_targets(self.system)
         for name, tick_loss in self.losses().items():
-            objective = self.system.agents[name].goal.output_objective  # type: ignore[union-attr]
+            objective = goals[name].output_objective
+            counts[name] = torch.ones(self.rows, device=self.system.device)
             if tick_loss is None:
                 nothing = self.ports[name][OBJECTIVE].new_full((self.rows,), math.nan)
                 scores[name] = dict.fromkeys(("loss", *objective.metrics), nothing)
                 continue
+            if goals[name].mean_over_targets:
+                counts[name] = tick_loss.target_counts
             rows = {"loss": tick_loss.losses, **objective.by_metric(tick_loss.score)}
             scores[name] = {
                 metric: tick_loss.present.where(value, torch.full_like(value, math.nan))
                 for metric, value in rows.items()
             }
-        return scores
+        return scores, counts
 
 
 def _release(system: System, step: int, call: NetworkCall) -> None:
@@ -272,28 +278,31 @@ def with_targets(system: System) -> dict[str, Goal]:
 
 @dataclass(slots=True)
 class Score:
-    """An agent's loss and metric, summed over ticks and environments, and how many targets there were."""
+    """An agent's loss and metric, summed over ticks and environments, how many targets there were, and samples with any."""
 
     loss: float = 0.0
     metric: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     """Sums of what the objective's `score` returns."""
     count: int = 0
+    samples: int = 0
 
     def add(self, tick_loss: TickLoss, *, mean: bool) -> None:
         """Add an objective of one agent at a tick, of every sample or (`mean`) of every site that is present."""
-        losses, score, count = tick_loss.losses, tick_loss.score, len(tick_loss.losses)
+        losses, score, samples = tick_loss.losses, tick_loss.score, len(tick_loss.losses)
+        if tick_loss.present is not ALL:
+            samples = int(tick_loss.present.tensor(samples, losses.device).sum())
+        count = samples
         if mean:
             weights = tick_loss.target_counts
             losses, score, count = losses * weights, score * weights, int(weights.sum())
-        elif tick_loss.present is not ALL:
-            count = int(tick_loss.present.tensor(count, losses.device).sum())
-        self.add_sums(losses.sum().item(), score.sum(0), count)
+        self.add_sums(losses.sum().item(), score.sum(0), count, samples)
 
-    def add_sums(self, loss: float, metric: Tensor, count: int) -> None:
-        """Add sums over so many targets."""
+    def add_sums(self, loss: float, metric: Tensor, count: int, samples: int) -> None:
+        """Add sums over so many targets of so many samples."""
         self.loss += loss
         self.metric = self.metric + metric.double().cpu()
         self.count += count
+        self.samples += samples
 
 
 class EnvironmentRollout:
@@ -349,7 +358,8 @@ class EnvironmentRollout:
             goal, batch = self.system.agents[name].goal, self.system.batch
             assert goal is not None
             total = reported.before_scale(goal, batch).item() * batch
-            self.scores[name].add_sums(total, reported.score[0], int(reported.target_count))
+            count = int(reported.target_count)
+            self.scores[name].add_sums(total, reported.score[0], count, count)
         self.rollout.end_episodes(step, ends)
         return ticks
 

@@ -59,12 +59,12 @@ class Finished:
     """
 
     result: Mapping[str, Any]
-    scores: Mapping[str, Mapping[str, float]]
+    scores: Mapping[str, Mapping[str, Any]]
     communicates: bool | None = None
     shut: Sequence[str] = ()
 
     @classmethod
-    def of(cls, path: Path, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> Finished:
+    def of(cls, path: Path, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> Finished:
         """Return the run of a directory, with what was measured there."""
         return cls(result, scores, _communicates(path, result["steps"]), shut_gates(path, result))
 
@@ -79,7 +79,7 @@ class Finished:
             return {}
         env: Mapping[str, float | None] = self.result.get("env", {})
         metrics = self.known_metrics if scoring.plain else {**env, **self.scores.get(scoring.name, {})}
-        return {name: value for name, value in metrics.items() if value is not None}
+        return {name: value for name, value in metrics.items() if value is not None and name != "scored"}
 
 
 def metrics_of(
@@ -89,12 +89,12 @@ def metrics_of(
 ) -> dict[str, float | None]:
     """Return the metrics that a study can tabulate, by name.
 
-    Means over the readouts (`accuracy`), those of every agent (`A.accuracy`), and those of the environment where the
+    Means over the readouts that have them (`accuracy`), those of every agent (`A.accuracy`), and those of the environment where the
     readouts have none of that name. The error of a classifier is 1 - accuracy.
     """
     names = [readouts] if isinstance(readouts, str) else readouts
     means = {
-        metric: mean_of([agents[name].get(metric) for name in names])
+        metric: mean_of([agents[name][metric] for name in names if metric in agents[name]])
         for metric in dict.fromkeys(metric for name in names for metric in agents[name])
         if metric_of_agents(metric)
     }
@@ -160,10 +160,10 @@ def _with_error(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     if "accuracy" not in metrics:
         return dict(metrics)
     accuracy = metrics["accuracy"]
-    return {"error": None, **metrics} if accuracy is None else {**metrics, "error": 1 - accuracy}
+    return {"error": None if accuracy is None else 1 - accuracy, **metrics}
 
 
-def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
+def kept_scores(path: Path, steps: int) -> dict[str, dict[str, Any]]:
     """Return the scores of a finished run by `Scoring.name`; none where the file is missing, damaged or of another step."""
     try:
         cached = read_cache(path / EVALUATIONS)
@@ -193,7 +193,7 @@ def _communicates(path: Path, steps: int) -> bool | None:
 
 def add_scores(
     path: Path, steps: int, scorings: Sequence[Scoring], scenario: Scenario | None = None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Evaluate a finished run in every way that is wanted and not kept, and return all its scores.
 
     `scenario` is needed where it holds Python objects.
@@ -215,8 +215,9 @@ def add_scores(
             score = metrics_of(evaluation.readout, evaluation.agents) | {"examples": evaluation.examples}
             if (played := evaluation.episodes) is not None:
                 score |= {"evaluation_episodes": played.count, "evaluation_steps": played.steps}
-            scores[scoring.name] = {
+            known = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
+            scores[scoring.name] = {**known, "scored": evaluation.scored}
     write_checked(path / EVALUATIONS, {"steps": steps, "scores": scores})
     return scores

@@ -13,7 +13,7 @@ from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
 from antiphon.scenarios.sender_passes import setting_that_may_open
-from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
+from antiphon.scenarios.training import OF_AGENTS, fewest_scored, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.statistics import (
     FEWEST,
     bootstrap,
@@ -47,7 +47,9 @@ class _Chosen:
         accuracy = re.sub("error$", "accuracy", metric)
         metrics = [run.metrics(self.line.scoring) for run in self.runs.values()]
         return metric_of_agents(accuracy.rpartition(".")[2]) == "accuracy" and all(
-            accuracy in metrics_of_run for metrics_of_run in metrics if metrics_of_run
+            accuracy in of_run and (metric == accuracy or of_run.get(metric) == 1 - of_run[accuracy])
+            for of_run in metrics
+            if of_run
         )
 
     @property
@@ -64,13 +66,15 @@ class _Chosen:
         steps = mean_of([counts.get("steps") for counts in scored])
         return None if episodes is None or steps is None else {"episodes": episodes, "steps": steps}
 
-    @property
-    def examples(self) -> int | None:
-        """The number of examples in the split that was scored."""
+    def examples(self, metric: str) -> int | None:
+        """Return of how many examples a share is, of several readouts the fewest."""
+        accuracy = re.sub("error$", "accuracy", metric)
         for run in self.runs.values():
-            scored = run.result if self.line.scoring.plain else run.metrics(self.line.scoring)
-            if scored.get("examples"):
-                return int(scored["examples"])
+            readout = run.result["readout"]
+            readouts = [readout] if isinstance(readout, str) else readout
+            scores = run.result if self.line.scoring.plain else run.scores.get(self.line.scoring.name, {})
+            if scores.get("examples"):
+                return fewest_scored(accuracy, readouts, scores.get("scored") or {}, int(scores["examples"]))
         return None
 
 
@@ -150,7 +154,7 @@ def _iqm(values: Sequence[float]) -> dict[str, float] | None:
 
 def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: StudyPlan) -> dict[str, Any]:
     line, share, scores = choice.line, choice.is_share(metric), choice.scores(metric)
-    examples = choice.examples if share else None
+    examples = choice.examples(metric) if share else None
     good = {
         name: {seed: _good(metric, value) for seed, value in choice_of_variant.scores(metric).items()}
         for name, choice_of_variant in group.items()

@@ -755,8 +755,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "studies-an-error-is-the-accuracy",
         "jobs/studies/scoring.py",
-        '{**metrics, "error": 1 - accuracy}',
-        '{**metrics, "error": accuracy}',
+        "None if accuracy is None else 1 - accuracy",
+        "accuracy",
         "tests/jobs/studies/test_scoring.py::test_metrics_are_means_over_readouts_those_of_agents_and_of_the_environment",
     ),
     Fault(

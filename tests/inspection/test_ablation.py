@@ -72,6 +72,55 @@ def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) ->
     assert changes["accuracy"].value == pytest.approx(without.accuracy - whole.accuracy, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"kind": "classification", "target": "rare"},
+        {"kind": "classification", "target": "sites", "reduction": "mean"},
+        [
+            {"kind": "classification", "target": "label"},
+            {"kind": "classification", "target": "rare", "scale": 3.0},
+        ],
+    ],
+)
+def test_its_means_are_those_of_evaluations_where_targets_are_missing(objective: Any) -> None:
+    """A tenth of the examples has the target `rare`; `sites` are many where what the eye sees is small, else few."""
+    chance = torch.rand(COUNT, 6, generator=torch.Generator().manual_seed(3))
+    rare = LABEL.where(chance[:, 0] < 0.1, -100)
+    often = torch.where(X[:, :1] > 0, 0.1, 0.9)
+    sites = (X[:, 1:2] + NOISE[:, :1] > 0).long().expand(-1, 6).where(chance < often, -100)
+    env = from_tensors(
+        x=X, label=LABEL, rare=rare, sites=sites, test=0.5, training_only=["label", "rare", "sites"]
+    )
+    agents = {
+        "eye": {"observes": ["x"], "network": NET},
+        "judge": {"network": NET, "objective": CLASSIFY},
+        "other": {"network": NET, "objective": objective},
+    }
+    common = {"from": "eye", "size": 4, "norm": "none", "coupling": "locked"}
+    channels = [common | {"to": name} for name in ("judge", "other")]
+    adam = {"kind": "adam", "lr": 0.01}
+    scenario = scenario_of(agents, channels, env, batch=32, steps=300, optimiser=adam)
+    with Simulation(scenario, seed=1) as simulation:
+        simulation.run(60)
+        found = ablate(simulation, "zero")
+        whole = simulation.evaluate()
+        for receiver in ("judge", "other"):
+            silent = simulation.fork()
+            for name in (f"to_{receiver}.weight", f"to_{receiver}.bias"):
+                silent.agents["eye"].parameters[name].data.zero_()
+            without = silent.evaluate()
+            change = found.readouts[f"eye->{receiver}"]["loss"]
+            assert change.value == pytest.approx(without.loss - whole.loss, rel=1e-4)
+            for agent, metrics in whole.agents.items():
+                assert found.intact[agent] == pytest.approx(metrics, rel=1e-5)
+                for metric, value in metrics.items():
+                    change = found.channels[f"eye->{receiver}"][agent][metric]
+                    assert change.value == pytest.approx(
+                        without.agents[agent][metric] - value, rel=1e-4, abs=1e-6
+                    )
+
+
 def test_means_are_of_all_examples(trained: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ablate(trained, "mean")
     monkeypatch.setattr("antiphon.inspection.ablation._ROWS", 60)

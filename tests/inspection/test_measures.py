@@ -119,6 +119,16 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     ]
     assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.02)
     assert Change.of("loss", torch.ones(1)).half is None
+    few = torch.rand(2000, 60, generator=torch.Generator().manual_seed(3)) < 0.25  # have the other's target
+    of_two = torch.randn(2000, 2, 60, generator=torch.Generator().manual_seed(4)) + torch.tensor(
+        [[0.2], [0.8]]
+    )
+    of_two[:, 1] = of_two[:, 1].where(few, torch.nan)
+    counts = torch.randint(1, 6, (2000, 2, 60), generator=torch.Generator().manual_seed(5)).float()
+    for given in ([None] * 2000, counts):
+        changes = [Change.of("loss", pairs, of_pairs) for pairs, of_pairs in zip(of_two, given, strict=True)]
+        covered = [abs(c.value - 0.5) <= c.half for c in changes if c.half is not None]
+        assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.03)
     for value, half, verdict in ((0.2, 0.1, "matters"), (-0.2, 0.1, "misleads"), (0.1, 0.2, "unresolved")):
         assert Change(value, half).verdict == verdict
     assert Change(0.2, None).verdict == "unresolved"

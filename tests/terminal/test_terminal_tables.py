@@ -82,6 +82,11 @@ def test_the_end_of_a_run_tells_bits_errors_metrics_of_the_environment_and_retur
     assert text.count("quiet") == 1
     both = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"error": 2.0, "loss": 2.0}}
     assert "on the test split" in closing(capsys, both)
+    scored = {"a": {"accuracy": 360}, "b": {"error": 50}, "c": {"error": 40}}
+    both["c"], readout = {"error": 4.0, "loss": 4.0}, ["a", "b", "c"]
+    text = closing(capsys, both, readout=readout, accuracy=0.5, error=3.0, scored=scored)
+    assert "accuracy     50.00 %   (a; test split, 360 examples)" in text
+    assert "error        3.000   (mean of 2 readouts; test split, 40 examples)" in text
     unread = {"a": {"bits": None, "loss": None}}
     text = closing(capsys, unread, examples=None, env={"solved": 9.0, "bits": 0.41234, "odd": None})
     assert "environment  solved 9, bits 0.412, odd –" in text

@@ -271,3 +271,16 @@ def test_where_no_gradient_comes_back_in_time_all_are_said_to_be_given_up() -> N
         advanced(simulation, 8)
         metrics = simulation.metrics()
         assert (metrics["given_up"], "gradient_age" in metrics) == (1.0, False)
+
+
+def test_reading_metrics_between_log_entries_changes_none_of_them() -> None:
+    logged = []
+    for reads in (0, 2):
+        with virtual(stages(steps=12), latency=1.5, loss=0.1) as simulation:
+            history = simulation.history
+            for _ in range(12):
+                simulation.step()
+                assert len({str(simulation.metrics()) for _ in range(reads)}) <= 1
+            logged.append([(*row[:4], row.value) for row in history if row.kind == "run"])
+    assert logged[0] == logged[1]
+    assert {name for *_, name, _ in logged[0]} >= {"gradient_age", "given_up", "missed"}

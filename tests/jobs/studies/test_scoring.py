@@ -44,7 +44,8 @@ def test_metrics_are_means_over_readouts_those_of_agents_and_of_the_environment(
     )
     assert Finished(result, {}).known_metrics.keys() - found.keys() == {"quiet", "c.loss"}
     assert Finished(result | {"exit": "diverged"}, {}).metrics(Scoring()) == {}
-    assert metrics_of(["a", "c"], agents)["accuracy"] is None
+    mixed = metrics_of(["a", "c"], agents)  # as result.json has them
+    assert (mixed["accuracy"], mixed["error"], mixed["loss"]) == (0.5, 4.0, None)
 
 
 def test_metrics_of_several_objectives_have_their_names() -> None:

@@ -18,6 +18,7 @@ import torch
 import antiphon
 from antiphon import RunError, ScenarioError, Simulation
 from antiphon.scenarios import load
+from antiphon.telemetry.statistics import mean
 from tests.kit.commands import Commands
 
 SMALL = "--set depth=2 --set width=8 --set batch=16"
@@ -276,3 +277,59 @@ def test_a_study_that_is_overwritten_is_scored_anew(here: Path, cli: Commands) -
     line = "s/locked-lr-0.01-s0: holds losses.txt, which is not removed; remove it, or choose another logdir"
     assert line in cli.refused(words, "--exist overwrite")
     assert cli.json(words)["lines"] == results[1]
+
+
+def partly_labelled(
+    kind: str = "classification", target: str = "rare", lr: float = 0.01
+) -> antiphon.Scenario:
+    """Two judges, of which the second has a target in 9 of 60 test examples, or is no classifier."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(120, 3, generator=random)
+    label = (x[:, 0] > 0).long()
+    rare = label.where(torch.arange(120) % 7 == 0, -100)
+    env = antiphon.envs.from_tensors(x=x, label=label, rare=rare, y=x[:, 1:2], test=0.5, validation=0.25)
+    goals = {"one": {"kind": "classification", "target": "label"}, "other": {"kind": kind, "target": target}}
+    agents = {name: {"observes": ["x"], "objective": goal} for name, goal in goals.items()}
+    optimiser = {"kind": "adam", "lr": lr}
+    return antiphon.Scenario(
+        scenario="partly", env=env, agents=agents, training={"batch": 15, "steps": 4, "optimiser": optimiser}
+    )
+
+
+def test_intervals_and_errors_of_shares_are_over_the_examples_that_have_the_target(tmp_path: Path) -> None:
+    metrics = ["accuracy", "one.accuracy", "other.accuracy", "other.error"]
+    antiphon.study(partly_labelled, metric=metrics, seeds=1, logdir=tmp_path / "it")
+    (result,) = (json.loads(file.read_text()) for file in tmp_path.glob("it/*/result.json"))
+    few = result["scored"]["other"]["accuracy"]
+    assert result["scored"]["one"]["accuracy"] == result["examples"] == 60
+    assert 2 < few < 20
+    lines = json.loads((tmp_path / "it/study.json").read_text())["lines"]
+    for line, count in zip(lines, (few, 60, few, few), strict=True):
+        expected = mean([line["mean"]["value"]], count)
+        assert (line["mean"]["low"], line["mean"]["high"]) == (expected.low, expected.high)
+    antiphon.population(
+        partly_labelled,
+        vary={"lr": [0.001, 0.01]},
+        members=2,
+        steps=4,
+        select={"by": "other.accuracy", "every": 2},
+        logdir=tmp_path / "two",
+    )
+    with Simulation.load(tmp_path / "two/member-0", partly_labelled()) as simulation:
+        validation = simulation.evaluate("validation")
+    count, share = validation.scored["other"]["accuracy"], validation.score("other.accuracy")
+    lineage = json.loads((tmp_path / "two/population.json").read_text())["lineage"]
+    of_first = next(entry for entry in lineage if entry["member"] == 0)
+    assert count < validation.examples
+    assert of_first["error"] == pytest.approx((share * (1 - share) / count) ** 0.5)
+
+
+def test_a_metric_of_some_readouts_is_their_mean_in_a_study_as_in_a_run(tmp_path: Path) -> None:
+    values = {"kind": "regression", "target": "y"}
+    antiphon.study(
+        partly_labelled, metric=["accuracy", "error"], values=values, seeds=1, logdir=tmp_path / "mixed"
+    )
+    (result,) = (json.loads(file.read_text()) for file in tmp_path.glob("mixed/*/result.json"))
+    lines = json.loads((tmp_path / "mixed/study.json").read_text())["lines"]
+    assert [line["mean"]["value"] for line in lines] == [result["accuracy"], result["error"]]
+    assert [line["share"] for line in lines] == [True, False]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.running.request import Request
 from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
+from antiphon.telemetry import statistics
 from antiphon.telemetry.history import shut_gates
 
 Runs = Mapping[str, Mapping[int, Finished]]
@@ -114,6 +115,14 @@ def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
     found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
     assert found["mean"]["low"] is not None
     assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
+
+
+def test_one_seed_over_its_own_links_has_the_error_of_the_examples_scored_so() -> None:
+    scores = {"accuracy": 0.5, "examples": 400, "scored": {"b": {"accuracy": 16}}}
+    run = Finished(finished(accuracy=0.75).result, {"test, as_run": scores})
+    of_links = Line({}, "v", Scoring(links="as_run"), {"v": {}})
+    (found,) = summary(plan_of([of_links]), {"v": {0: run}})
+    assert found["mean"] == asdict(statistics.mean([0.5], 16))
 
 
 def test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it() -> None:
