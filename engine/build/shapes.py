@@ -19,6 +19,7 @@ from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.comms.read_modes import READ_MODES, ReadMode
 from antiphon.engine.heart.agent import AGE
+from antiphon.envs.shown_signals import ShownSource
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.nets.recurrent_cells import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
@@ -254,9 +255,16 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
         if signal.training_only and reader in ("agent", "synthetic input"):
             verb = "observe" if reader == "agent" else "use"
             message = f"'{name}' is a training-only signal, which no {reader} may read"
-            fix = f"{verb} one of {', '.join(env.observations)}"
+            fix, own = (
+                f"{verb} one of {', '.join(env.observations)}",
+                "name the targets alone in training_only",
+            )
             if not env.observations:
-                fix = "the environment has no observation; in your own data, name the targets alone in training_only"
+                fix = f"the environment has no observation; in your own data, {own}"
+            elif isinstance(
+                scenario.env, ShownSource
+            ):  # classes with one axis, such as lengths, pass for labels
+                fix += f"; if it is no target, {own}"
             yield DocumentError(path, f"{message}; {fix}")
         elif name in OUTCOMES and reader == "agent":
             message = f"'{name}' is the name of what a step returns, which no agent may read"

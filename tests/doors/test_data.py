@@ -366,6 +366,19 @@ def test_data_of_which_all_is_taken_for_targets_say_how_to_name_these() -> None:
         Simulation(scenario)
 
 
+def test_lengths_that_pass_for_labels_say_how_to_observe_them() -> None:
+    lengths, label = torch.arange(40) % 5, torch.arange(40) % 3
+    goal = {"kind": "classification", "target": "label"}
+    agents = {"a": {"observes": ["x", "lengths"], "objective": goal}}
+    data = {"x": torch.rand(40, 5), "lengths": lengths, "label": label}
+    line = "'lengths' is a training-only .*; observe one of x; if it is no target, name the targets alone in training_only"
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(Scenario(scenario="own", env=envs.from_tensors(**data), agents=agents))
+    source = envs.from_tensors(**data, training_only=["label"])
+    with Simulation(Scenario(scenario="own", env=source, agents=agents)) as run:
+        run.run(steps=2, progress=False)
+
+
 def test_a_file_that_is_overwritten_in_place_changes_no_run(tmp_path: Path) -> None:
     """Tensors of safetensors are pages of the file."""
     path = tmp_path / "data.safetensors"
