@@ -26,9 +26,7 @@ class AuxiliaryLosses(Feature):
             if state_channel is None or not state_channel.synthetic_gradient.state_settings.auxiliary:
                 continue
             first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
-            last = next(
-                (message for channel, message in window.sent_messages if channel == state_channel.name), None
-            )
+            last = window.final_state(state_channel.name)
             if (
                 first is None
                 or first.learning_rows is NONE

@@ -129,9 +129,7 @@ class LambdaReturns(Feature):
         self, window: Window, state_channel: Channel, later: Tensor | None, step: int
     ) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
-        message = next(
-            (message for name, message in window.sent_messages if name == state_channel.name), None
-        )
+        message = window.final_state(state_channel.name)
         if message is None or later is None:
             return None
         prediction = self.backward_pass.predictor_trainer.cached_prediction(message)

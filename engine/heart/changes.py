@@ -33,7 +33,9 @@ What a link does to a message, by what the link does not have (the tick that rea
 A message that is not sent, or lost, by its value
     ledger.py: `Ledger.send`, in `Fate.lost`; and `Ledger.may_lose`, which all ask who plan what will be there
     also: engine/build/channels.py and engine/inference/rollout.py (`_silent`), where `held_messages` is made, scenarios/at_once.py,
-        distributed/parts/cut_ledger.py, which sends zeros in a message's place until it comes
+        distributed/parts/cut_ledger.py, which sends zeros in a message's place until it comes; what it keeps of earlier ones is `apart` in
+        engine/build/stack_kinds.py; a coupling that reads with the graph has no message to fall back to, and refuses it:
+        comms/declared_coupling.py: `DeclaredCoupling.problems`; on a GPU, `Ledger._known_to_arrive` asks the link alone
 A message that is not read, by its age at the tick
     ledger.py: `Ledger.receive`; held_messages.py; forward.py: `ForwardPass.as_read`
     also: engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
@@ -52,8 +54,10 @@ Which tick reads a message
     timetable.py: `Timetable.reading_ticks`, which all that reads asks
     also: engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
 A message that arrives twice
-    timetable.py: `Timetable.reading_ticks`; ledger.py: `Ledger.delete_spent`
-    also: comms/read_modes.py, engine/state/stacks.py, engine/costs/memory_estimate.py
+    timetable.py: `Timetable.reading_ticks`; a link that loses one of the two has two draws, and `Fate.lost` is of a message, not of a tick:
+        held_messages.py: `HeldMessages.hold`
+    also: comms/read_modes.py, engine/build/shapes.py (`read_mode_of`), engine/state/stacks.py, engine/costs/memory_estimate.py,
+        engine/metrics/step_metrics.py (traffic)
 A delay that varies
     timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`
     also, who count on one `delay`: engine/build/channels.py, engine/build/stack_kinds.py, engine/features/contexts.py,
@@ -83,6 +87,8 @@ What of a message enters the network
 What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py
+When a recurrent state begins anew, beside the ends of episodes
+    timetable.py: `Timetable.reading_ticks`, empty at such a tick: the state before it is unread, and the window's last is `Window.final_state`
 Which tick an episode's end, or a death, cuts a message off from
     timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask
 In which rows, and by which kind of end, messages and states end
@@ -103,6 +109,10 @@ What of a message's gradient goes back, summed over its reads
 How several reads are added
     message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick`
     also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
+A gradient that is lost on its way back
+    ledger.py: `Ledger.finish`, before the message is finished, by a draw of comms/links.py: `Link`
+    also: distributed/parts/cut_ledger.py, where both parts draw the same; distributed/parts/placement.py (`_always_returns`), by which parts
+        run ahead; what needs it at once: scenarios/checks.py (`rule_11_at_once`)
 What is kept of returned gradients
     newest_returned.py
     also: engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
@@ -184,7 +194,7 @@ An environment is left out
     also: engine/policies, engine/features/auxiliary.py, engine/features/normalisation.py; who counts its steps: engine/environment.py
 Which members learn from a window
     participation.py: `Participation.learning_rows`
-    also: engine/build/builder.py
+    also: engine/build/builder.py, engine/costs/cost_model.py, engine/warnings/advice.py, engine/warnings/missing_targets.py
 In which rows an agent learns from a window
     forward.py: `ForwardPass.begin_window`
 Which ticks are a window
@@ -201,8 +211,13 @@ Moving
 With which optimiser
     nets/trained_parameters.py; of predictors, engine/build/channels.py
 At which rate an agent or predictor learns
-    a feature as engine/features/gates.py: compare at `gradients_back`, and at `before_move` give the rate to `learn_at` of
-        nets/trained_parameters.py, which counts the steps of each member
+    nets/trained_parameters.py: `TrainedParameters.learn_at`, which counts the steps of each member
+At which rate, by what a step has shown
+    a feature that gives its learner the rate at `before_move` and the former one back at `after_move`, of the last turn: a saved state has the
+        rate; further passes move at the former one
+Predictors that share an optimiser
+    optimisers take each tensor by itself: shared are a clip and a count. nets/optimisers.py: `clips`, as
+        engine/features/group_clip.py has it of agents
 What is done to gradients before they move
     a feature with the point `after_differentiate` or `before_move`
 Which learners move, or which members of stacks
@@ -240,8 +255,9 @@ What a checkpoint has of a message
 What a checkpoint has of a note
     engine/state/trees.py
 A metric of the step
-    its newest value: engine/metrics/step_metrics.py; its mean since the last entry: engine/metrics/report_by_agent.py
-        (`MeanAccumulator`); with ages of reads: engine/features/ages.py
+    its newest value: engine/metrics/step_metrics.py; an agent's mean since the last entry: engine/metrics/report_by_agent.py
+        (`MeanAccumulator`, which sees losses of agents: sums over steps of what channels do would stand beside it); with ages of reads:
+        engine/features/ages.py
     also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`)
 What a step reports
     updates.py: `StepReport`

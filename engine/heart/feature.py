@@ -163,6 +163,9 @@ class Feature:
     ) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
+        A coupling that reads `returned` has had it unchanged for a window that has been learned from at this step, and has it changed in
+        windows of later steps.
+
         Args:
             messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic gradient
                 or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent. A message is
@@ -172,7 +175,8 @@ class Feature:
     def before_move(self, updates: Sequence[Update]) -> None:
         """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves.
 
-        What is changed here is not checked again. Further passes move parameters without this point.
+        What is changed here is not checked again. Further passes move parameters without this point. It is called once, also where parameters
+        move in several turns, after each of which `after_move` is called.
         """
 
     def clipped_gradients(

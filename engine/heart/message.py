@@ -192,7 +192,8 @@ class Message:
     def creditable(self) -> Mask:
         """Where its sender may have credit for it: a read of it may be booked, and it was not void before a tick read it.
 
-        `NONE` if there is no such row: it has no credit at all then, and no zeros are injected.
+        `NONE` if there is no such row: it has no credit at all then, and no zeros are injected. Where it does have some, its coupling says: a
+        locked one gives none (`ReadUse.BOOKABLE`).
         """
         if not self.read_plan.is_bookable:
             return NONE

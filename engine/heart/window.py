@@ -61,7 +61,7 @@ class Window:
         statistics_before: Running statistics of each learner at the window's start, by learner.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has sent, but for states
-            that only its own ticks read.
+            that only its own ticks read. Some may be unread; which state it ended with tells `final_state`.
         outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp); empty once that is freed.
         counted_reads: The reads that may count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
         given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
@@ -92,6 +92,11 @@ class Window:
     def has_graph_of(self, channel_name: str, stamp: int) -> bool:
         """Return whether it has sent a message or a state, and its graph is there: it is differentiated through the sender."""
         return (channel_name, stamp) in self.outputs_with_graph
+
+    def final_state(self, channel_name: str) -> Message | None:
+        """Return the state that the window ended with, which windows after it read: of a channel that carries states; None: it sent none."""
+        sent = [message for name, message in self.sent_messages if name == channel_name]
+        return next((message for message in sent if message.read_plan.is_bookable), sent[0] if sent else None)
 
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""

@@ -48,7 +48,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Fate.unsent          it was void as it was sent: nothing crossed the link
     Message.missing      it is lost, or void by now
     Message.creditable   its sender may have credit: a read may be booked, and it is not `void_unread`, which only message.py and ledger.py
-                         name
+                         name in the heart
     Arrival.available    a tick has a value to read: the due message, an older one that is held, or a synthetic input. Elsewhere it
                          reads zeros
     Arrival.synthetic    the value is a synthetic input

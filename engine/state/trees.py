@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import EngineError, RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Booked, Fate, Message
@@ -55,6 +55,13 @@ def note_kind(name: str) -> type[Note]:
     module, _, kind = _NOTES[name].rpartition(".")
     note_class: type[Note] = getattr(import_module(f"antiphon.engine.{module}"), kind)
     return note_class
+
+
+def _note_name(note_class: type) -> str:
+    """Return the name that trees have for a class of notes; EngineError: it has none."""
+    if note_class.__name__ not in _NAMES:
+        raise EngineError(f"note {note_class.__name__} has no name in saved states; add it to _NOTES")
+    return _NAMES[note_class.__name__]
 
 
 def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
@@ -126,7 +133,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return [_plain(item, number) for item in value]
     if isinstance(value, dict):
         return {
-            _NAMES[key.__name__] if isinstance(key, type) else key: _plain(item, number)
+            _note_name(key) if isinstance(key, type) else key: _plain(item, number)
             for key, item in value.items()
         }
     if isinstance(value, StepSignals):

@@ -138,7 +138,7 @@ def test_an_end_cuts_the_message_of_its_own_step_and_none_that_is_sent_later(bac
 def test_what_the_heart_points_to_exists() -> None:
     """Every `Class.member` that a file of the heart names in its docstring, and every file of changes.py."""
     folder, root = HEART, HEART.parents[1]
-    folders = folder, root / "comms", root / "engine" / "features"
+    folders = folder, root / "comms", root / "nets", root / "engine" / "features"
     sources = [source for folder in folders for source in folder.glob("*.py")]
     members: dict[str, set[str]] = {}
     for tree in (ast.parse(source.read_text(encoding="utf-8")) for source in sources):
