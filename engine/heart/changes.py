@@ -1,7 +1,22 @@
 """Where a change goes. No code.
 
 Under each change: the file that decides it, of the heart where no folder is named, with the name whose docstring says what to mind
-there; under *also*, the files elsewhere that must change with it.
+there; under *also*, the files elsewhere that must change with it. The first entry is for changes that have none: go through it once.
+
+Any change: who does the work of a step elsewhere, or counts on it
+    declared and refused: its spec in scenarios/, scenarios/checks.py, comms/declared_coupling.py
+    built, alone and in stacks: engine/build/channels.py, engine/build/builder.py; what members of a stack must have alike:
+        engine/build/stack_kinds.py
+    saved, forked, taken apart: the role of a field (roles.py); engine/state/state_dict.py, engine/state/stacks.py; notes: engine/state/trees.py
+    run without learning (evaluation, export, probes): engine/inference/rollout.py, engine/inference/composition.py and
+        engine/inference/policy.py (over perfect links); inspection/truth.py (everything with its graph)
+    run again, a window: `ForwardPass.replay`; engine/features/lambda_returns.py; engine/policies/replays.py,
+        engine/policies/replayed_senders.py, engine/policies/further_passes.py
+    differentiated early: engine/features/sweep.py (`sweep_obstacle`)
+    in several processes: distributed/parts/cut_ledger.py, distributed/parts/halves.py, distributed/parts/exchange.py; how far parts run
+        ahead: distributed/parts/placement.py; distributed/virtual/virtual_coordinator.py
+    recorded on a GPU: engine/capture/conditions.py, engine/capture/loop_state.py
+    foretold: engine/metrics/newest.py (which log entry has which metric), engine/costs/, engine/warnings/, scenarios/at_once.py
 
 Any setting of a channel or an agent
     channel_settings.py, timetable.py, ledger.py or agent.py, whose it is
