@@ -298,6 +298,7 @@ class LiveSystem:
         changes: Changes made by `set`: step, key and value, in order.
         diverged: The message of its divergence; None: it has not diverged.
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
+        broken_off: Why neither a step nor a checkpoint follows from an error within a step; None: there was none.
         closed: Whether it has been closed, and takes no more steps.
 
     Raises:
@@ -351,6 +352,7 @@ class LiveSystem:
         self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
         self.diverged: str | None = None
         self.obstacle: str | None = None
+        self.broken_off: str | None = None
         self.until = self.scenario.training.steps
         evaluate = self.scenario.training.evaluate
         self.early_stopping = None if evaluate is None else EarlyStopping(evaluate)
@@ -439,11 +441,24 @@ class LiveSystem:
     # --- stepping ----------------------------------------------------------------------------------------
 
     def check_open(self) -> None:
-        """Raise RunError if it has been closed."""
+        """Raise RunError if it has been closed, or a step was broken off."""
         if self.closed:
             raise RunError(
                 "simulation: has been closed, and its environment with it; create a new one, or load a checkpoint"
             )
+        self.check_whole()
+
+    def check_whole(self) -> None:
+        """Raise RunError if a step was broken off."""
+        if self.broken_off is not None:
+            raise RunError(self.broken_off)
+
+    def break_off(self, error: BaseException) -> None:
+        """Note an error within a step: some agents have taken it, and would take it twice."""
+        self.broken_off = (
+            f"step {self.now + 1:,}: was broken off by {type(error).__name__}, when some agents may have taken it and others "
+            "not; go on from the latest checkpoint (Simulation.resume, Simulation.load), or create a new simulation"
+        )
 
     def check_continues(self) -> None:
         """Raise RunError if it is of a checkpoint from which no step can follow."""
@@ -488,10 +503,13 @@ class LiveSystem:
                 watch=watch,
                 keep_messages=keep_messages,
             )
+            self.count(learned)
         except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
             self.backend.restore_statistics()
             raise
-        self.count(learned)
+        except BaseException as error:
+            self.break_off(error)
+            raise
         return ends.ended
 
     def _wait_where_read(self) -> None:
@@ -603,9 +621,10 @@ class LiveSystem:
             complete: Whether an environment that keeps its state to itself is an error; else its state is None.
 
         Raises:
-            RunError: The environment, or an own objective, keeps its state to itself.
+            RunError: The environment, or an own objective, keeps its state to itself, or a step was broken off.
             DivergenceError: See `synchronize`.
         """
+        self.check_whole()
         self.synchronize()
         return self.executor.state_dict(self, complete=complete)
 
@@ -673,7 +692,7 @@ class LiveSystem:
             self.newest.load_state_dict(state.get("newest", {}))
             if self.early_stopping is not None:
                 self.early_stopping.load_state_dict(state)
-            self.diverged = state["diverged"]
+            self.diverged, self.broken_off = state["diverged"], None
 
     def load_learned(self, state: Mapping[str, Any], kinds: Sequence[str]) -> None:
         """Take over the step, the sums of losses and what was learned elsewhere; `kinds`: the parts of the system's state."""

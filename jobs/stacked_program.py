@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.layout import name_in_seed
@@ -69,13 +69,22 @@ class Together(Executor):
         Args:
             watch: Of each member: whether, or of which of its channels, predictions are kept.
         """
+        for running in self.members:
+            running.check_whole()
         if self._loaded:
             self._share()
             self._world.join()
             self._load()
         self._behind, backend, stopped = True, self._backend, self._stopped
         how: dict[str, Any] = {"confirm": self._share_before_stop, "watch": self._watched(watch)}
-        ends, learned = step_once(backend, self._world, self._means, step, **how)
+        try:
+            ends, learned = step_once(backend, self._world, self._means, step, **how)
+        except DivergenceError:
+            raise
+        except BaseException as error:
+            for running in self.members:
+                running.break_off(error)
+            raise
         for member, running in enumerate(self.members):
             if member in stopped:
                 running.diverge(stopped[member])

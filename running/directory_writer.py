@@ -361,25 +361,41 @@ class DirectoryWriter(Observer):
     def close(self, failure: BaseException | None = None) -> None:
         """Note how steps taken by hand have ended, as the training loop does: done, stopped early, diverged, or by an exception.
 
-        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already. A
-        process that was forked writes nothing.
+        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already, but
+        for the result that rewinding to the last checkpoint has dropped from its event files. A process that was forked
+        writes nothing.
         """
         run, running = self._run, self._live
-        if not self.is_open or self.directory.inherited:
+        if self.directory.inherited:
+            return
+        if not self.is_open:
+            if not self.result and self.directory.facts["exit"] == "done":
+                self._write_result_again()
             return
         with suppress(DivergenceError):  # noted in what runs
             running.synchronize()
         if running.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
             self.end(run, Outcome("diverged", DivergenceError.exit_code, running.diverged))
-        elif failure is not None:
+        elif failure is not None or running.broken_off is not None:
             status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
-            self.end(run, Outcome(status, 1, str(failure) or type(failure).__name__))
+            line = running.broken_off if failure is None else str(failure) or type(failure).__name__
+            self.end(run, Outcome(status, 1, line))
         elif running.now == self._ended_at:
             self._note_end("stopped", None)
         else:
             reason = run.stop_reason
             done = reason is not None or running.now >= running.until
             self.end(run, Outcome("done" if done else "stopped", reason=reason))
+
+    def _write_result_again(self) -> None:
+        """Hand the result of a run that was done, of which no further step was taken, to the recorders of this session."""
+        with suppress(AntiphonError):  # its end is noted already
+            if (result := self.directory.result) is not None:
+                self.result = result
+                for recorder in self.recorders:
+                    call_each([recorder], "end", result)
+                    call_each([recorder], "sync")
+                self.directory.note_result(result)
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note

@@ -19,15 +19,18 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon import RunError, Scenario, Simulation, load
+from antiphon import Population, RunError, Scenario, Simulation, load
 from antiphon.envs import from_tensors
 from antiphon.errors import ResourceError, ScenarioWarning
 from antiphon.scenarios.training import TelemetrySpec
+from tests.contracts.twins import differences
+from tests.contracts.twins import facts as facts_of
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.kit.resigned import resign, rewrite_facts
+from tests.kit.written_events import read_rows
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 
 
@@ -340,6 +343,80 @@ def test_an_exception_between_steps_or_in_the_result_is_a_failure_and_a_close_is
     with pytest.raises(ZeroDivisionError), Simulation(own(steps=3), logdir=tmp_path / "b") as simulation:
         simulation.run()
     assert ended(tmp_path / "b") == ("failed", 3, "by nought")
+
+
+def test_a_run_that_is_done_keeps_its_result_in_tensorboard_where_it_is_only_opened(run: Path) -> None:
+    with Simulation(own(), logdir=run) as simulation:
+        simulation.run(steps=6)
+    before = read_rows(run)
+    assert any(tag.startswith("scalars:result/") for tag in before)
+    for _ in range(2):
+        with Simulation.resume(run, own()) as simulation:
+            simulation.evaluate()
+        assert read_rows(run) == before
+        assert (ended(run), result(run)["steps"]) == (("done", 6, None), 6)
+    with Simulation.resume(run, own()) as simulation:
+        simulation.run(steps=2)
+    steps = [step for step, _ in read_rows(run)["scalars:result/seconds"]]
+    assert steps == [8]
+
+
+FAILURE: dict[str, type[BaseException]] = {}
+"""The error that `failing` raises; empty: it raises none."""
+
+
+def failing(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each sample."""
+    for error in FAILURE.values():
+        raise error("in the loss")
+    return nn.functional.cross_entropy(output, target, reduction="none")
+
+
+def losing() -> Scenario:
+    """Two agents, of which the second one's loss may fail, after the first has ticked."""
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": failing, "target": "label"}}}
+    return scenario_of(agents, [{"from": "a", "to": "b", "size": 4}], batch=4)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_a_step_that_an_error_broke_off_a_run_goes_on_from_its_checkpoint_alone(
+    error: type[BaseException], tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = r"step 8: was broken off by \w+, .*go on from the latest checkpoint"
+    simulation = stepped(Simulation(losing(), logdir=run, checkpoint_every=5), 7)
+    with monkeypatch.context() as patch:
+        patch.setitem(FAILURE, "now", error)
+        with pytest.raises((RunError, KeyboardInterrupt), match="in the loss"):
+            simulation.step()
+    assert simulation.evaluate("test").agents["b"]["error"] > 0
+    for goes_on in (
+        simulation.step,
+        simulation.run,
+        simulation.fork,
+        lambda: simulation.save(tmp_path / "saved"),
+        lambda: simulation.set("b.learning_rate", 0.1),
+    ):
+        with pytest.raises(RunError, match=line):
+            goes_on()
+    simulation.close()
+    assert (ended(run)[:2], checkpoints(run)) == (("failed", 7), [0, 5])
+    with Simulation(losing()) as whole, Simulation.resume(run, losing()) as again:
+        whole.run(steps=20)
+        again.run(steps=15)
+        assert not list(differences(facts_of(whole), facts_of(again), "", 0.0))
+
+
+def test_seeds_of_which_a_step_was_broken_off_do_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Population(losing(), [0, 1]) as population:
+        assert population.sequential_reason is None
+        population.step()
+        with monkeypatch.context() as patch:
+            patch.setitem(FAILURE, "now", KeyboardInterrupt)
+            with pytest.raises(KeyboardInterrupt):
+                population.step()
+        for goes_on in (population.step, population.simulations[1].fork):
+            with pytest.raises(RunError, match="step 2: was broken off by KeyboardInterrupt"):
+                goes_on()
 
 
 # --- refused ----------------------------------------------------------------------------------------------
