@@ -461,12 +461,18 @@ class RunDirectory:
         running.save(self.checkpoints.best)
         self.note(best=dict(best))
 
-    def forget_best_after(self, step: int) -> None:
-        """Remove the checkpoint `best` where it is of a later step, which an earlier session took and this one takes otherwise."""
+    def forget_best_after(self, step: int) -> bool:
+        """Remove the checkpoint `best` where it is of a later step, which an earlier session took and this one takes otherwise.
+
+        Returns:
+            Whether it was.
+        """
         best = self.facts.get("best")
-        if best is not None and best["step"] > step:
-            self.note(best=None)
-            shutil.rmtree(self.checkpoints.best, ignore_errors=True)
+        if best is None or best["step"] <= step:
+            return False
+        self.note(best=None)
+        shutil.rmtree(self.checkpoints.best, ignore_errors=True)
+        return True
 
     def _grown(self) -> dict[str, Entry]:
         """Return the entries of the files that grow, as they are now."""

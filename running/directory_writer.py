@@ -274,6 +274,7 @@ class DirectoryWriter(Observer):
         """Note in run.json that the run is running."""
         self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
         self._note_running()
+        self._keep_best(missed=True)
 
     def _note_running(self) -> None:
         facts: dict[str, Any] = {"steps": self._live.until, "step": self._live.now}
@@ -303,15 +304,20 @@ class DirectoryWriter(Observer):
         running, run = self._live, self._run
         if not self.is_open:
             self._note_running()
-        best = None if running.early_stopping is None else running.early_stopping.new_best(running.now)
-        if best is not None:
-            self.directory.keep_best(running, best)
-            run.notify("on_checkpoint")
+        self._keep_best()
         if running.now % self._checkpoint_every == 0 and not (run.in_run and running.now == running.until):
             self.directory.checkpoint(running, run.recorders)
             run.notify("on_checkpoint")
         if not run.in_run:
             self._clock.divide(0)
+
+    def _keep_best(self, *, missed: bool = False) -> None:
+        """Write the checkpoint `best` where the present step is the best; `missed`: only if a failed callback has prevented it."""
+        validation = self._live.early_stopping
+        best = None if validation is None else validation.new_best(self._live.now)
+        if best is not None and not (missed and best == self.directory.facts.get("best")):
+            self.directory.keep_best(self._live, best)
+            self._run.notify("on_checkpoint")
 
     @property
     def _checkpoint_every(self) -> int:

@@ -391,7 +391,9 @@ class Run:
     def checkpoint(self) -> None:
         """Write a checkpoint of what was changed into the run directory, if there is one."""
         if self.writer is not None:
-            self.writer.directory.forget_best_after(self.running.now)
+            forgotten = self.writer.directory.forget_best_after(self.running.now)
+            if forgotten and self.running.early_stopping is not None:
+                self.running.early_stopping.keep_anew()
             self._begun.begin_new(self.recorders, self._described)
             self.writer.directory.checkpoint(self.running, self.recorders)
 

@@ -335,6 +335,52 @@ def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> Non
     assert facts(tmp_path / "run")["reason"] == "not today"
 
 
+@pytest.mark.parametrize("ends_anew", [False, True])
+def test_after_a_change_before_the_best_step_the_best_from_there_on_is_kept(
+    ends_anew: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where none is as good as one before the change, whose checkpoint the dropped one had replaced."""
+    accuracy_by_updates = {4: 0.5, 8: 0.9, 12: 0.2, 16: 0.4, 20: 0.3}
+    curve = evaluation_by_updates("b", lambda updates, seed: accuracy_by_updates.get(updates, 0.0))
+    monkeypatch.setattr(seams.EVALUATE, curve)
+    run = tmp_path / "run"
+    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy", "patience": {"accuracy": 5}}}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Simulation(scene(steps=20, **keep), logdir=run, checkpoint_every=6) as killed,
+        acting(9, signalled(2, 2)),
+    ):
+        killed.run()
+    accuracy_by_updates[8] = 0.1  # otherwise than before the change
+    with Simulation.resume(run, checkpoint_every=6) as resumed:
+        resumed.set("*.learning_rate", 0.5)
+        resumed.run(steps=8 if ends_anew else 14)
+    if ends_anew:
+        assert facts(run)["best"] == {"step": 12, "metric": "accuracy", "value": 0.2}
+        with Simulation.resume(run) as resumed:
+            resumed.run(steps=6)
+    assert facts(run)["best"] == {"step": 16, "metric": "accuracy", "value": 0.4}
+    with Simulation.load(run / "checkpoints/best") as best:
+        assert best.now == 16
+
+
+def test_a_best_step_after_which_a_callback_fails_is_kept_where_the_run_goes_on(
+    curve: None, tmp_path: Path
+) -> None:
+    def fail(simulation: Simulation) -> None:
+        if simulation.now == 8:
+            raise ZeroDivisionError
+
+    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy"}}
+    with Simulation(scene(**keep), logdir=tmp_path / "run") as simulation:
+        with pytest.raises(ZeroDivisionError):
+            simulation.run(callbacks=[fail])
+        simulation.run(steps=8)
+    assert facts(tmp_path / "run")["best"]["step"] == 8
+    with Simulation.load(tmp_path / "run/checkpoints/best") as best:
+        assert best.now == 8
+
+
 def test_what_was_best_at_the_step_of_a_change_stays(curve: None, tmp_path: Path) -> None:
     keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy"}}
     with Simulation(scene(steps=8, **keep), logdir=tmp_path / "run") as simulation:
