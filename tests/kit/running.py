@@ -16,7 +16,7 @@ from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.costs.memory_estimate import slots
-from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.inference.evaluation import Evaluation, Evaluator
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.native.networks import NativeNetwork
@@ -77,11 +77,10 @@ def copied(state: dict[str, Any]) -> dict[str, Any]:
 def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> Callable[..., Evaluation]:
     """Return what stands in for `seams.EVALUATE`: an agent's accuracy as a function of its updates and the run's seed."""
 
-    def evaluate(
-        system: Any, env: Any, readouts: Any, split: str, links: Any, seed: int, *_: Any, **__: Any
-    ) -> Evaluation:
-        reached = accuracy(system.agents[agent].learner.counts()[0], seed)
-        return Evaluation(split, 1, readouts, {agent: {"loss": 1 - reached, "accuracy": reached}})
+    def evaluate(evaluator: Evaluator, **_: Any) -> Evaluation:
+        reached = accuracy(evaluator.system.agents[agent].learner.counts()[0], evaluator.seed)
+        scores = {agent: {"loss": 1 - reached, "accuracy": reached}}
+        return Evaluation(evaluator.split, 1, evaluator.readout, scores)
 
     return evaluate
 
