@@ -156,6 +156,16 @@ def study(
     return Table(result, given_path(comparison.directory))
 
 
+def _check_not_ignored(
+    values: Mapping[str, Any], lists: Mapping[str, Any], variants: Mapping[str, Any]
+) -> None:
+    """Raise ScenarioError where a call gives a parameter a value in all runs, and others in its grid, `tune` or variants."""
+    for key, others in {**lists, **{f"variants.{name}": line for name, line in variants.items()}}.items():
+        for name in values if isinstance(others, Mapping) else ():
+            if name in others and in_python(others[name]) != values[name]:
+                raise ScenarioError(f"{key}.{name}: is ignored, as values has it; leave out one of the two")
+
+
 def _study(
     scenario: Buildable | str | Path,
     variants: Mapping[str, Any] | None,
@@ -164,6 +174,7 @@ def _study(
     keys: dict[str, Any],
 ) -> Study:
     """Return the study of a scenario with variants by name and further keys of a study's document."""
+    _check_not_ignored(options.values, keys, variants or {})
     template = scenario_template(scenario)
     if isinstance(scenario, Scenario) and options.variants:  # those of its channels' couplings
         template = Template.from_yaml(scenario.to_yaml(), scenario.scenario)

@@ -49,6 +49,12 @@ def test_mistakes_are_one_line_with_the_fix(tmp_path: Path) -> None:
         ),
         ({"variants": {"a": ["width"]}}, r"variants.a: must map parameters to values, not list; write \{"),
         ({"grid": {"lr": {"from": 1, "to": 2}}}, "grid.lr: must be a list of values, .*; give each value"),
+        ({"values": {"width": 4}, "grid": {"width": [4, 8]}}, "grid.width: is ignored, as values has it"),
+        ({"values": {"lr": 0.1}, "tune": {"lr": [0.1, 1.0]}}, "tune.lr: is ignored, as values has it"),
+        (
+            {"values": {"width": 4}, "variants": {"a": {"width": 4}, "b": {"width": 8}}},
+            "variants.b.width: is ignored, as values has it",
+        ),
         ({"exist": "new"}, "exist: 'new'; must be number, overwrite, resume or error"),
     ]
     for given, line in mistakes:
