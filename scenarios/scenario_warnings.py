@@ -26,7 +26,7 @@ from antiphon.scenarios.sender_passes import has_state, may_be_chosen, needed_ke
 
 PREDICTOR_RATE = "training.predictor.lr"
 _OWN_RATE = "gradient.optimiser.lr"
-_ADVISED = (PREDICTOR_RATE, _OWN_RATE, "link.drop", "link.delay")
+_ADVISED = (PREDICTOR_RATE, _OWN_RATE, "input.optimiser.lr", "link.drop", "link.delay")
 """Keys of settings that advice on channels names."""
 FAR_FASTER = 50
 """The least ratio of a predictor's learning rate to its sender's that is warned of."""

@@ -18,6 +18,7 @@ from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import (
     CONCLUSIONS,
     FOLLOWS,
+    LOSSY,
     MISDIRECTED,
     VERDICTS,
     Values,
@@ -25,6 +26,7 @@ from antiphon.telemetry.verdicts import (
     bounds,
     hops_to_readout,
     median,
+    to_open,
 )
 
 INPUTS = (
@@ -42,8 +44,6 @@ _MOST_FAULTS = 4
 """Faults of few channels that are said of a run, at most."""
 _HARDLY = 0.1
 """Share of its first learning rate below which a predictor hardly learns."""
-_LOSSY = 0.25
-"""Share of lost messages from which nothing that stands in for them is a hint."""
 _MOST_LOST = 0.5
 """Share of lost messages from which that is said of a run, not only of the channel."""
 _LARGE = 2.0
@@ -71,13 +71,43 @@ def _context(channel: Mapping[str, Any], _: Mapping[str, Any]) -> str:
 def _losses(channel: Mapping[str, Any], cost: str) -> tuple[str, str]:
     """Return what is said of a channel's losses, and what to try; `cost`: what all losses of the run cost; empty: it is not known."""
     drop = channel.get("drop", 0.0)
-    if drop < _LOSSY or "input" in channel.get("about", ()):
+    if drop < LOSSY:
         return "", ""
+    told, asked = (
+        (cost, "") if cost else ("what that costs is not logged", "evaluate --links as_run for the cost, or ")
+    )
+    lost = f"{100 * drop:.3g} % of its messages are lost, and"
+    if "input" in channel.get("about", ()):
+        return f"{lost} its synthetic input stands in for them ({told})", f"{asked}{_WITHOUT_INPUT}"
     # A predicted input can make a run far worse than the losses do, so that it is not advised.
     return (
-        f"{100 * drop:.3g} % of its messages are lost, and nothing stands in for them ({cost or 'what that costs is not logged'})",
-        "a smaller link.drop" if cost else "evaluate --links as_run for the cost, or a smaller link.drop",
+        f"{lost} the last one that arrived is read instead ({told})",
+        f"{asked}a smaller link.drop (a synthetic input that learns little costs more)",
     )
+
+
+_WITHOUT_INPUT = "leaving input out, so that the last message that arrived is read"
+"""What to try where a synthetic input may harm."""
+
+
+def _stand_in(channel: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is said of a poor synthetic input, and what to try; empty: the channel has none."""
+    if "input" not in channel.get("about", ()):
+        return "", ""
+    out = "" if channel.get("coupling") == "unlocked" else f"{_WITHOUT_INPUT}, or "
+    return (
+        "what stands in for its messages hardly resembles them (SI loss {si_loss})",
+        f"{out}another rate of learning (input.optimiser.lr)",
+    )
+
+
+def _shut(channel: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is said of a gate that is shut, and what may open it; empty: it has no gate."""
+    opens = channel.get("predictor", {}).get("opens")
+    if opens is None:
+        return "", ""
+    says = "its gate is 0: its sender takes no step by the synthetic gradient, as with detached"
+    return says, to_open(opens)
 
 
 def _downstream(
@@ -135,7 +165,9 @@ class Peers(NamedTuple):
         missing: Per channel, the targets of objectives that its predictor, without context, could be given; empty: none.
         fast: Per channel, what is said of a predictor that learns far faster than its sender, and what to try; empty: it does not.
         fast_if_poor: The same of one that learns many times as fast, if at least half of the channels have such a predictor.
-        losses: Per channel, what is said of many lost messages for which nothing stands in, and what to try; empty: there are none.
+        losses: Per channel, what is said of many lost messages, and what to try; empty: there are none.
+        stand_ins: Per channel, what is said of a synthetic input that is poor, and what to try; empty: it has none.
+        shut: Per channel, what is said of a gate that is shut, and what may open it.
         downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
         scales: [channels]: `gradient.scale`; nan: of no predictor.
@@ -150,6 +182,8 @@ class Peers(NamedTuple):
     fast: Sequence[tuple[str, str]]
     fast_if_poor: Sequence[tuple[str, str]]
     losses: Sequence[tuple[str, str]]
+    stand_ins: Sequence[tuple[str, str]]
+    shut: Sequence[tuple[str, str]]
     downstream: Sequence[tuple[str, str]]
     instead: Sequence[str]
     scales: NDArray[np.float64]
@@ -182,6 +216,8 @@ class Peers(NamedTuple):
             fast,
             [one if 2 * counts[one] >= len(channels) else ("", "") for one in if_poor],
             losses,
+            [_stand_in(channel) for channel in channels],
+            [_shut(channel) for channel in channels],
             _downstream(
                 channels, [one if one[0] else other for one, other in zip(fast, losses, strict=True)]
             ),
@@ -232,6 +268,7 @@ class Cause(NamedTuple):
         common: Whether it is said once for the run where it holds alike of most channels, whatever their verdicts.
         brief: What a channel of which it is said by name does, in a few words; empty: none is named.
         always: Whether it is a hint whatever the verdicts, also where there is none.
+        alone: Whether it is one with the verdicts of `also` alone.
     """
 
     flag: int
@@ -242,6 +279,7 @@ class Cause(NamedTuple):
     common: bool = False
     brief: str = ""
     always: bool = False
+    alone: bool = False
 
 
 class Hint(NamedTuple):
@@ -293,12 +331,16 @@ _LOSSES = Cause(
     brief="loses messages",
     always=True,
 )
+_STAND_IN = Cause(0, "{text}", "{fix}", lambda peers: peers.stand_ins, ("misguessed",), alone=True)
+_SHUT = Cause(0, "{text}", "{fix}", lambda peers: peers.shut, ("shut",), alone=True)
 _VICTIM = Cause(1 << 17, "{text}", "{fix}", lambda peers: peers.downstream, always=True)
 _OF_SETTINGS = (
     _FAST,
     FAST_IF_POOR,
     _WITHOUT_CONTEXT,
+    _STAND_IN,
     _LOSSES,
+    _SHUT,
     Cause(0, "{text}", "{fix}", lambda peers: peers.downstream, ("misleads",)),
     _VICTIM,
 )

@@ -18,7 +18,7 @@ from antiphon.base.notebook import html_of, newest_table
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.metrics import CURVES, SIGNALS, Kind, Metric, Recorder
 from antiphon.telemetry.plots import chosen, curves_figure
-from antiphon.telemetry.verdicts import shut_so_far
+from antiphon.telemetry.verdicts import shut_so_far, to_open
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -241,8 +241,4 @@ def shut_in(history: History, channels: Iterable[str]) -> list[str]:
 def of_shut_gates(count: int, setting: str = "") -> str:
     """Return what it means that the gates of so many channels were shut, and what may open them, among it perhaps a `setting`."""
     whose = "its sender took no step by it" if count == 1 else "their senders took no step by them"
-    alternative = f"{setting} or " if setting else ""
-    return (
-        f"gate 0 at the end and most log entries: {whose} there, as with detached; set {alternative}coupling: locked, "
-        "or train longer"
-    )
+    return f"gate 0 at the end and most log entries: {whose} there, as with detached; set {to_open(setting)}"

@@ -97,14 +97,29 @@ class ReportRun:
             for metric, value in (self.result.get("env") or {}).items()
         }
         metrics = {metric: self.result.get(metric) for metric in METRICS} | of_env
-        scores = {metric: float(value) for metric, value in metrics.items() if isinstance(value, int | float)}
-        return scores | self._over_own_links()
+        return {metric: float(value) for metric, value in metrics.items() if isinstance(value, int | float)}
 
-    def _over_own_links(self) -> dict[str, float]:
-        """Its scores over links that lose messages, where it was evaluated over them."""
+    @property
+    def loses(self) -> bool:
+        """Whether links of it lose messages."""
+        return self.data is not None and any(channel.get("drop") for channel in self.data.graph["channels"])
+
+    @property
+    def scored_over_own_links(self) -> dict[str, float]:
+        """Its scores over its own links, where it was evaluated over them at the step of the others."""
         metrics = {} if self.data is None else self.data.metrics
-        found = {metric + AS_RUN: metrics.get((HEADLINE, f"test_{metric}{AS_RUN}")) for metric in METRICS}
-        return {metric: float(series.values[-1, 0]) for metric, series in found.items() if series is not None}
+        found = {}
+        for metric in METRICS:
+            perfect, own = (metrics.get((HEADLINE, f"test_{metric}{ending}")) for ending in ("", AS_RUN))
+            if own is not None and (perfect is None or own.steps[-1] == perfect.steps[-1]):
+                found[metric] = float(own.values[-1, 0])
+        return found
+
+    @property
+    def over_own_links(self) -> dict[str, float]:
+        """The same, of a run whose links lose nothing its scores."""
+        scored = self.scored_over_own_links
+        return scored if scored or self.loses else self.scores
 
     @property
     def identity(self) -> dict[str, str]:
@@ -369,7 +384,7 @@ def _items(lines: Sequence[str]) -> str:
 def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
     """Return the table of runs; `apart`: in what each differs from the others, by the run's name."""
     named = ["differs in"] if any(apart.values()) else []
-    metrics = list(dict.fromkeys(metric for run in runs for metric in run.scores))
+    metrics, scores = _all_scores(runs)
     rows = []
     for run in runs:
         facts = run.facts
@@ -386,7 +401,7 @@ def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
             f"{facts.get('step')} of {facts.get('steps')}",
             _number(facts.get("seconds")),
         ]
-        rows.append([*texts, *numbers, *(_score(metric, run.scores.get(metric)) for metric in metrics)])
+        rows.append([*texts, *numbers, *(_score(metric, scores[run.name].get(metric)) for metric in metrics)])
     heads = [
         "run",
         *named,
@@ -399,6 +414,17 @@ def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
         *map(_score_title, metrics),
     ]
     return _table(heads, rows, 4 + len(named))
+
+
+def _all_scores(runs: Sequence[ReportRun]) -> tuple[list[str], dict[str, dict[str, float]]]:
+    """Return the metrics of runs, and the scores by run; of all of them over their own links too, where one that loses messages has these."""
+    scores = {run.name: dict(run.scores) for run in runs}
+    lossy = [metric for metric in METRICS if any(metric in run.scored_over_own_links for run in runs)]
+    for run in runs:
+        own = run.over_own_links
+        scores[run.name] |= {metric + AS_RUN: own[metric] for metric in lossy if metric in own}
+    metrics = dict.fromkeys(metric for run in runs for metric in run.scores)
+    return [*metrics, *(metric + AS_RUN for metric in lossy)], scores
 
 
 def _of_returns(runs: Sequence[ReportRun]) -> str:
@@ -416,12 +442,12 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]], apart: Mapping[str, s
     """
     named = ["differ in"] if any(apart[name] for name in groups) else []
     done = {name: [run for run in runs if run.facts.get("exit") == "done"] for name, runs in groups.items()}
-    metrics = list(dict.fromkeys(metric for runs in done.values() for run in runs for metric in run.scores))
+    metrics, scores = _all_scores([run for runs in done.values() for run in runs])
     rows = []
     for name, runs in done.items():
         row = [name, *(apart[name] or "–" for _ in named), f"{len(runs)} of {len(groups[name])}"]
         for metric in metrics:
-            values = [run.scores[metric] for run in runs if metric in run.scores]
+            values = [scores[run.name][metric] for run in runs if metric in scores[run.name]]
             row.append(_mean(metric, values) if values else "–")
         rows.append(row)
     heads = ["runs that differ only in their seed", *named, "done", *map(_score_title, metrics)]
@@ -446,10 +472,8 @@ def _differences(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[str]:
         metric = next((one for one in METRICS if all(one in scores for scores in every)), None)
         if metric is None or len(of_scenario) < 2:
             continue
-        means = {
-            name: mean([run.scores[metric] for run in runs], share=False)
-            for name, runs in of_scenario.items()
-        }
+        compared, over = _compared(of_scenario, metric)
+        means = {name: mean(values, share=False) for name, values in compared.items()}
         lowest_first = sorted(means, key=lambda name: means[name].value)
         best, end = (
             (lowest_first[0], "lowest")
@@ -461,14 +485,19 @@ def _differences(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[str]:
             for name, found in means.items()
             if name != best
         )
-        lossy = any(_loses(run) for runs in of_scenario.values() for run in runs)
-        over = ", over perfect links, without what lost messages cost," if lossy else ""
         yield f"The {end} mean {_score_title(metric)}{over} is that of {best}; differences from it: {told}."
 
 
-def _loses(run: ReportRun) -> bool:
-    """Return whether links of a run lose messages."""
-    return run.data is not None and any(channel.get("drop") for channel in run.data.graph["channels"])
+def _compared(groups: Mapping[str, Sequence[ReportRun]], metric: str) -> tuple[dict[str, list[float]], str]:
+    """Return the scores by which groups are compared, and over which links, as the tab does: each over its own where all are known so."""
+    runs = [run for group in groups.values() for run in group]
+    if not any(run.loses for run in runs):
+        return {name: [run.scores[metric] for run in group] for name, group in groups.items()}, ""
+    if all(metric in run.over_own_links for run in runs):
+        own = {name: [run.over_own_links[metric] for run in group] for name, group in groups.items()}
+        return own, ", each over its own links,"
+    perfect = {name: [run.scores[metric] for run in group] for name, group in groups.items()}
+    return perfect, ", over perfect links, without what lost messages cost,"
 
 
 def _difference(metric: str, one: Estimate, other: Estimate) -> str:
@@ -560,12 +589,14 @@ def _judged(
         for place, key in enumerate(("cause", "fix"))
         if any(getattr(judgement, key) for _, judgement in every[:_JUDGED])
     ]
+    aligned = any(math.isfinite(judgement.cosine) for _, judgement in every)
     rows = [
         [
             judgement.channel,
             name,
             ", ".join(judgement.verdicts) or "–",
             *(_worth(judgement.worth.get(measure), named=False) for measure in measures),
+            *([_number(float(f"{judgement.cosine:.3g}"))] if aligned else []),
             *((judgement.cause, judgement.fix)[place] or "–" for place in hinted),
         ]
         for name, judgement in every[:_JUDGED]
@@ -574,14 +605,22 @@ def _judged(
     if not rows:
         return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}Order: channels named above, then bad ones, then those with a hint at the cause, of runs with a worse score first; then others by what they are worth, unresolved ones last.{more} A click on a heading sorts."
+    says = f"{begins}Order: channels named above, then bad ones, then those with a hint at the cause, of runs with a worse score first; then those that are bad by chance perhaps; then others by what they are worth, unresolved ones last.{more} A click on a heading sorts."
     chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
     heads = [
         *("channel", "run", "verdicts"),
         *(EXPLANATIONS["channel"][measure].title for measure in measures),
+        *([EXPLANATIONS["channel"]["cosine"].title] if aligned else []),
         *(("hint at the cause", "try")[place] for place in hinted),
     ]
-    tables = _folded(heads, rows, [] if folded else _foremost(rows), "rows", 3, words=len(hinted))
+    tables = _folded(
+        heads,
+        rows,
+        [] if folded else _foremost(rows, every),
+        "rows",
+        3,
+        words=len(hinted),
+    )
     return _section(title, _items(common), _lines([says, *chance, *ends]), *tables)
 
 
@@ -601,13 +640,34 @@ def _folded(
     return [*first, whole] if len(rows) > len(foremost) else first
 
 
-def _foremost(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    """Return the first rows, as many of each run, whose name is their second cell, as there is room for, in their order."""
+def _foremost(rows: Sequence[Sequence[str]], judged: Sequence[tuple[str, Judgement]]) -> list[Sequence[str]]:
+    """Return as many of the first rows of each run as there is room for, in their order: those of its order, the worst first, and those that are worth
+    most in turn."""
     places: dict[str, list[int]] = {}
-    for place, (_, run, *_) in enumerate(rows):
-        places.setdefault(run, []).append(place)
-    turns = chain.from_iterable(zip_longest(*places.values()))
-    return [rows[place] for place in sorted([place for place in turns if place is not None][:_FOREMOST])]
+    for place, (name, _) in enumerate(judged[: len(rows)]):
+        places.setdefault(name, []).append(place)
+
+    def best_first(of_run: Sequence[int]) -> list[int]:
+        sound = [place for place in of_run if not _is_ill(judged[place][1])]
+        return sorted(sound, key=lambda place: -_most_worth(judged[place][1]))
+
+    of_runs = [
+        dict.fromkeys(place for pair in zip_longest(of_run, best_first(of_run)) for place in pair)
+        for of_run in places.values()
+    ]
+    turns = [place for turn in zip_longest(*of_runs) for place in turn if place is not None]
+    return [rows[place] for place in sorted(turns[: max(_FOREMOST, len(places))])]
+
+
+def _most_worth(judgement: Judgement) -> float:
+    """Return what is resolved of a channel's worth, by its first measure; of nothing resolved the least."""
+    resolved = [worth.value for worth in judgement.worth.values() if worth.verdict != "unresolved"]
+    return next(iter(resolved), -math.inf)
+
+
+def _is_ill(judgement: Judgement) -> bool:
+    """Return whether a channel is among the worst: it is bad, perhaps by chance, or has a hint at the cause."""
+    return judgement.named or judgement.doubtful or bool(judgement.cause)
 
 
 def _worst_first(
@@ -619,12 +679,13 @@ def _worst_first(
 
     def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
         name, judgement = row
-        ill = judgement.bad or bool(judgement.cause)
+        ill = _is_ill(judgement)
         worths = [worth.value for worth in judgement.worth.values()] or [math.inf]
         unresolved = not ill and all(word == "unresolved" for word in judgement.verdicts)
         if not (ill or unresolved or told[name]):
             worths = [-value for value in worths]
-        first = not judgement.named, not judgement.bad, not ill, unresolved, not told[name]
+        sure = judgement.bad or bool(judgement.cause)
+        first = not judgement.named, not judgement.bad, not sure, not ill, unresolved, not told[name]
         return *first, -lost[name] if ill or told[name] else 0.0, worths, run_order[name]
 
     return sorted(((name, judgement) for name, of_run in judged.items() for judgement in of_run), key=rank)

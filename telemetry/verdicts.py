@@ -33,6 +33,7 @@ Verdict: TypeAlias = Literal[
     "unresolved",
     "against",
     "broken",
+    "misguessed",
     "stale",
     "silent",
     "shut",
@@ -60,7 +61,7 @@ _SILENT = 0.01
 """Share of the median energy below which a message carries nothing."""
 _CONSTANT = 1e-6
 """Share of a message's energy below which its spread is rounding."""
-_ENTRIES = 4
+FEW_ENTRIES = 4
 """Log entries of one batch each whose mean counts, at least."""
 MEANS = ("cosine", "r2", "norm_ratio")
 """Metrics of one batch, whose mean over the newest log entries counts (`spanning`)."""
@@ -76,8 +77,12 @@ DOUBTS = {"chance": "may be chance", "slight": "gain unresolved or tiny", "broke
 """Why a verdict of worth is doubted (`doubt`), in words behind it."""
 UNFOUND = r"^[\d,]+ unresolved$"
 """What `agreement` says of a channel that no seed judges by itself: its verdict over seeds is doubted. For Python's and JavaScript's `RegExp`."""
-_RARE = ("worse", "better", "broken", "against", "shut")
+_RARE = ("worse", "better", "broken", "misguessed", "against", "shut")
 """Verdicts that are not counted where no channel has them."""
+LOSSY = 0.25
+"""Share of lost messages from which what is read in their place is a hint."""
+_MISGUESSED = 0.5
+"""Share of the loss of zeros from which a synthetic input hardly knows the message."""
 _SAME = 0.01
 """Entropy in bits below which a symbol is always the same one."""
 
@@ -136,6 +141,13 @@ VERDICTS: dict[Verdict, Definition] = {
         "broken predictor",
         -1,
     ),
+    "misguessed": Definition(
+        "with a poor stand-in",
+        f"Over the newest log entries its synthetic input's loss is at least {100 * _MISGUESSED:g} % of what zeros in its place would lose, and it replaces "
+        f"at least {100 * LOSSY:g} % of the messages; without it, the last one that arrived is read.",
+        "poor stand-in",
+        -1,
+    ),
     "stale": Definition(
         "stale",
         f"Its sender has ticked at least {_STALE} times since it sent the newest message that can be read, and at least "
@@ -158,6 +170,7 @@ FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
         "better": 1 << 19,
         "worse": 1 << 20,
         "broken": 1 << 21,
+        "misguessed": 1 << 23,
         "against": 1 << 18,
         "stale": 64,
         "silent": 128,
@@ -181,6 +194,8 @@ class ChannelTraits(NamedTuple):
         resends: [channels]: messages that the link loses, on average, for each one that arrives.
         sizes: [channels]: components of a message; 0: unknown.
         scales: [channels]: `gradient.scale`; 1: of no predictor.
+        arriving: [channels]: share of messages that arrive on average.
+        replaced: [channels]: share of messages in whose place a synthetic input is read.
         batch: Number of environments; 0: unknown.
         span: Log entries over which `MEANS` are taken.
     """
@@ -189,6 +204,8 @@ class ChannelTraits(NamedTuple):
     resends: NDArray[np.float64]
     sizes: NDArray[np.float64]
     scales: NDArray[np.float64]
+    arriving: NDArray[np.float64]
+    replaced: NDArray[np.float64]
     batch: int
     span: int
 
@@ -209,8 +226,15 @@ class ChannelTraits(NamedTuple):
             np.array(resends, dtype=np.float64),
             np.array(sizes, dtype=np.float64),
             np.array([channel.get("predictor", {}).get("scale", 1.0) for channel in channels]),
+            1 - np.array(drops, dtype=np.float64),
+            np.array(
+                [
+                    stands_in * (1.0 if channel.get("coupling") == "unlocked" else drop)
+                    for channel, drop, stands_in in zip(channels, drops, covered, strict=True)
+                ]
+            ),
             graph.get("batch") or 0,
-            graph.get("span", _ENTRIES),
+            graph.get("span", FEW_ENTRIES),
         )
 
 
@@ -222,7 +246,7 @@ def spanning(hold: int, every: int) -> int:
         every: Steps between two log entries.
     """
     phases = hold // gcd(hold, every)
-    return phases * -(-_ENTRIES // phases)
+    return phases * -(-FEW_ENTRIES // phases)
 
 
 def newest_mean(values: Values, traits: ChannelTraits, *, cosines: bool) -> tuple[Values, Values, Values]:
@@ -240,11 +264,16 @@ def newest_mean(values: Values, traits: ChannelTraits, *, cosines: bool) -> tupl
     means = np.array([numbers[entries].sum(0) for entries in rows]) / np.maximum(counts, 1)
     squares = np.array([(numbers[entries] ** 2).sum(0) for entries in rows])
     spread = np.sqrt(np.maximum(squares - counts * means**2, 0.0) / several / np.maximum(counts, 1))
-    samples = counts * traits.sizes * traits.batch * cosines
-    by_chance = np.where(samples > 0, 2 / np.sqrt(np.maximum(samples, 1)), 0.0)
-    halves = np.maximum(np.array(quantiles(traits.span))[several - 1] * spread, by_chance)
+    least = by_chance(counts, traits) if cosines else 0.0
+    halves = np.maximum(np.array(quantiles(traits.span))[several - 1] * spread, least)
     averages: Values = np.where(counts > 0, means, np.nan).astype(np.float32)
     return averages, np.where(counts > 1, halves, np.nan).astype(np.float32), counts.astype(np.float32)
+
+
+def by_chance(counts: Values, traits: ChannelTraits) -> Values:
+    """Return half the interval that chance leaves cosines of the samples of so many log entries; 0: it is not known; [..., channels]."""
+    samples = counts * traits.sizes * traits.batch
+    return np.where(samples > 0, 2 / np.sqrt(np.maximum(samples, 1)), 0.0)
 
 
 def quantiles(span: int) -> list[float]:
@@ -348,7 +377,7 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
 
     Args:
         metrics: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
-            `own_gain`, itself and `loss_zero`, `norm_ratio` and `r2`, `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
+            `own_gain`, itself and `loss_zero`, `norm_ratio` and `r2`, `si_loss` (a mean over the newest log entries), `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
             ends of the intervals of `ALIGNMENT_GRADES`. A verdict is left out if its metric is missing.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in metrics.values()))
@@ -370,6 +399,10 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     if (ratio := metrics.get("norm_ratio")) is not None:
         is_unfit = metrics["r2"] <= _UNFIT if "r2" in metrics else True
         flags[np.broadcast_to((ratio * traits.scales >= _ABSURD) & is_unfit, shape)] += FLAGS[""]["broken"]
+    if (loss := metrics.get("si_loss")) is not None and (energy := metrics.get("message_energy")) is not None:
+        of_zeros = traits.sizes * traits.arriving * energy**2  # summed over components; what is lost counts 0
+        is_poor = (of_zeros > 0) & (loss >= _MISGUESSED * of_zeros) & (traits.replaced >= LOSSY)
+        flags[np.broadcast_to(is_poor, shape)] += FLAGS[""]["misguessed"]
     age = metrics.get("age")
     if age is not None:
         ticks = np.floor(age / traits.periods) + traits.resends
@@ -406,6 +439,11 @@ def shut_so_far(gates: Values) -> NDArray[np.bool_]:
     """
     closed = gates <= 0
     return closed & (2 * closed.cumsum(0) > np.isfinite(gates).cumsum(0))
+
+
+def to_open(setting: str) -> str:
+    """Return what to try where a gate is shut; `setting`: what may open it; empty: none is known."""
+    return f"{f'{setting} or ' if setting else ''}coupling: locked, or train longer"
 
 
 def _slight(metrics: Mapping[str, Values], low: Values, high: Values) -> NDArray[np.bool_]:
@@ -777,7 +815,7 @@ def lost_signals_text(graph: Mapping[str, Any]) -> str:
     medians = "{cosine} (of one component: of signs alone)" if set(sizes) == {1} else "{cosine}, R² {r2}"
     seeds = len(graph.get("seeds", ()))
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
-    span = graph.get("span", _ENTRIES)
+    span = graph.get("span", FEW_ENTRIES)
     entries = f" ({span} log entries)" if span > 1 else ""
     subject = (
         f"medians of {over}{entries} are"

@@ -17,6 +17,7 @@ from antiphon.scenarios.scenario_warnings import (
     fast_predictor,
     typed_names_of_run,
 )
+from antiphon.scenarios.sender_passes import setting_that_may_open
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.telemetry.metrics import RunDescription
@@ -123,7 +124,7 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str
     """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
 
     With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`; if it learns
-    far faster than its sender, with what is said of that and what to try (`fast`).
+    far faster than its sender, with what is said of that and what to try (`fast`); with a gate, what may open it (`opens`).
     """
     gradient = channel.gradient
     settings: dict[str, Any] = {
@@ -136,6 +137,8 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str
         if says:
             settings[key] = says, as_typed(fix, typed)
             break
+    if scenario.relations.gated(channel):
+        settings["opens"] = as_typed(setting_that_may_open(scenario.relations, [channel.name]), typed)
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
     goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]

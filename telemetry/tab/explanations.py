@@ -285,7 +285,8 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "si_loss": Explanation(
         "SI loss",
-        "The loss of the synthetic input's model before its newest update.",
+        "The loss of the synthetic input's model before its newest update: squared error, summed over components, mean over the batch, "
+        "where lost messages count 0; zeros would lose the share that arrives × components × energy².",
         caution=_SCALED,
         good="low",
         positive=True,
@@ -486,6 +487,7 @@ _NEEDS = {
     "better": (OWN_GAIN,),
     "worse": (OWN_GAIN,),
     "broken": ("norm_ratio",),
+    "misguessed": ("si_loss",),
     "against": ("cosine", "parameter_cosine"),
     "stale": ("age",),
     "silent": ("message_energy",),
@@ -508,7 +510,7 @@ def verdicts_document(
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
     if it takes more than a few minutes; then `quick_by` is the command that measures the loss by ablation, which takes `quick_takes`; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
-    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`, whether it is asked `always`,
+    it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`, whether it is asked `always`, or with these `alone`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
     `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `doubts`: `DOUBTS`, and the bit `SLIGHT`; `culprits`: see there; `as_run`: the command that scores a run that loses messages over its links; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
     `signals`: `ALIGNMENT_GRADES` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
@@ -620,7 +622,7 @@ def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
         numbers = {hint: number for number, hint in enumerate(dict.fromkeys(hints))}
         if any(hint is not None for hint in numbers):
             of = [numbers[hint] for hint in hints] if len(numbers) > 1 else []
-            told = {"flag": cause.flag, "also": cause.also, "always": cause.always}
+            told = {"flag": cause.flag, "also": cause.also, "always": cause.always, "alone": cause.alone}
             entries.append({**told, "texts": list(numbers), "of": of})
     return entries
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -70,6 +71,8 @@ class Judgement(NamedTuple):
         bad: Whether a verdict is bad, and not one that may be chance.
         of_run: The best hint, where that is said of the run (`run_sentences`); None: it is not.
         named: Whether what is said of the run names it.
+        doubtful: Whether a verdict is bad, though it may be chance.
+        cosine: The mean over the newest log entries, as the tab has it; nan: there is none.
     """
 
     channel: str
@@ -80,6 +83,8 @@ class Judgement(NamedTuple):
     bad: bool = False
     of_run: Hint | None = None
     named: bool = False
+    doubtful: bool = False
+    cosine: float = math.nan
 
 
 def judgements(data: RunData) -> list[Judgement]:
@@ -126,7 +131,7 @@ def judgements(data: RunData) -> list[Judgement]:
             (cause, texts[index])
             for cause, texts in hints
             if texts[index]
-            and (bad or cause.always or any(name in cause.also for name in names))
+            and ((bad and not cause.alone) or cause.always or any(name in cause.also for name in names))
             and (not cause.flag or reason & cause.flag)
         ]
         best, hint = next(iter(asked), (None, None))
@@ -134,9 +139,10 @@ def judgements(data: RunData) -> list[Judgement]:
         of_run, hint = (hint, None) if best is FAST_IF_POOR or hint in common else (None, hint)
         cause, fix = ("", "") if hint is None else (_filled(clause, index, metrics) for clause in hint)
         ill = any(VERDICTS[name].side < 0 and not why for name, why in told)
-        judged.append(
-            Judgement(channel["name"], words, channel_worths, cause, fix, ill, of_run, index in faulty)
-        )
+        doubtful = any(VERDICTS[name].side < 0 for name, _ in told)
+        cosine = float(metrics["cosine"][index]) if "cosine" in metrics else math.nan
+        of_channel = channel["name"], words, channel_worths, cause, fix, ill, of_run, index in faulty
+        judged.append(Judgement(*of_channel, doubtful=doubtful, cosine=cosine))
     return judged
 
 

@@ -26,7 +26,17 @@ from antiphon.telemetry.tab.verdict_series import (
     lost_signals,
     newest_medians,
 )
-from antiphon.telemetry.verdicts import FLAGS, MEANS, MEASURES, OWN_GAIN, Measure, bounds, in_words
+from antiphon.telemetry.verdicts import (
+    FLAGS,
+    MEANS,
+    MEASURES,
+    OWN_GAIN,
+    ChannelTraits,
+    Measure,
+    bounds,
+    by_chance,
+    in_words,
+)
 
 ALL_SEEDS = " · all seeds"
 """Ending of the name of runs that are read as one."""
@@ -310,15 +320,27 @@ class Seeds:
         if metric.startswith(_OF_AGENT):
             spread = self._spread(_of("agent", metric.removeprefix(_OF_AGENT)))
         elif metric in MEANS:
-            spread = self._spread(lambda member: _newest(member, metric))
+            spread = self._of_entries(lambda member: _newest(member, metric), cosines=metric == "cosine")
         else:
             spread = self._measured(metric)
         return None if spread is None else spread.packed()
 
     def _medians(self, metric: str) -> Series | None:
         """Return the medians of a metric over channels (`newest_medians`), with their intervals over seeds."""
-        spread = self._spread(lambda member: _newest_medians(member, metric))
+        spread = self._of_entries(lambda member: _newest_medians(member, metric))
         return None if spread is None else spread.packed()
+
+    def _of_entries(self, read: Callable[[Member], Series | None], *, cosines: bool = False) -> Spread | None:
+        """Return what is read of each seed as means, half their intervals and counts over all, no better known than the seeds' own entries leave it;
+        of a single entry `cosines` no better than chance does."""
+        aligned = self._aligned(read)
+        if aligned is None:
+            return None
+        means, halves, counts = np.split(aligned[1], 3, axis=2)
+        if cosines:
+            least = by_chance(counts, ChannelTraits.of(self.graph))
+            halves = np.where(np.isnan(halves) & (least > 0), least, halves)
+        return Spread(aligned[0], *over_seeds(means, halves))
 
     def _found(self, measure: str) -> Series | None:
         """Return how many seeds find which verdict of a measure, each by itself (`SEEDS`)."""
@@ -364,15 +386,13 @@ def _of(family: str, metric: str) -> Callable[[Member], Series | None]:
 
 
 def _newest(member: Member, metric: str) -> Series | None:
-    """Return a seed's means of a metric over its newest log entries, [entries, channels]."""
-    series = derived_series(partial(member.read, "channel"), member.graph, (MEAN, metric))
-    return None if series is None else Series(series.steps, np.split(series.values, 3, axis=1)[0])
+    """Return a seed's means of a metric over its newest log entries, half their intervals and counts, [entries, 3 * channels]."""
+    return derived_series(partial(member.read, "channel"), member.graph, (MEAN, metric))
 
 
 def _newest_medians(member: Member, metric: str) -> Series | None:
-    """Return a seed's medians of a metric over channels, [entries, 1]."""
-    medians = newest_medians(partial(member.read, "channel"), member.graph, metric)
-    return None if medians is None else Series(medians.steps, medians.values[:, :1])
+    """Return a seed's medians of a metric over channels, half their intervals and counts, [entries, 3]."""
+    return newest_medians(partial(member.read, "channel"), member.graph, metric)
 
 
 def _scores(member: Member, metric: str) -> Series | None:

@@ -16,6 +16,7 @@ from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, REASONS, V
 from antiphon.telemetry.verdicts import (
     ALIGNMENT_GRADES,
     CONCLUSION_INPUTS,
+    FEW_ENTRIES,
     FOLLOWS,
     MEANS,
     MEASURES,
@@ -38,7 +39,7 @@ from antiphon.telemetry.verdicts import (
 
 _VERDICT_INPUTS = (
     *(bound for measure in (*MEASURES, OWN_GAIN) for bound in bounds(measure)),
-    *("age", "message_energy", "message_std", "symbol_entropy", "gate"),
+    *("age", "message_energy", "message_std", "symbol_entropy", "gate", "si_loss"),
     *("cosine", "norm_ratio", "r2", OWN_GAIN, "loss_zero"),
     *(bound for signal in ALIGNMENT_GRADES for bound in bounds(signal.metric)),
 )
@@ -99,6 +100,8 @@ def derived_series(
     for metric, (name, since) in _OVER_TIME.items():
         if (series := logged.pop(metric, None)) is not None:
             logged[name] = Series(series.steps, since(series.values).astype(np.float32))
+    if key == VERDICTS and (losses := logged.get("si_loss")) is not None:
+        logged["si_loss"] = Series(losses.steps, _of_several(losses.values, traits))
     for metric in logged.keys() & set(MEANS):
         if (series := means(metric)) is None:
             continue
@@ -116,6 +119,12 @@ def derived_series(
                 *(rows[metric] for metric in CONCLUSION_INPUTS), cosine=rows.get(bounds("cosine")[0])
             )
     return Series(steps, flags.astype(np.float32))
+
+
+def _of_several(values: Values, traits: ChannelTraits) -> Values:
+    """Return the means over the newest log entries, nan where these are few: a model that has just begun is no poor one."""
+    means, _, count = newest_mean(values, traits, cosines=False)
+    return np.where(count >= FEW_ENTRIES, means, np.float32(np.nan))
 
 
 def newest_medians(

@@ -100,6 +100,29 @@ def test_groups_of_seeds_have_their_differences_from_the_best_with_intervals() -
     lossy = replace(lossy, graph={**lossy.graph, "channels": channels})
     text = page(*good, *(replace(one, data=replace(lossy, name=one.name)) for one in bad))
     assert "test accuracy, over perfect links, without what lost messages cost, is that of" in text
+
+    def over_own_links(one: ReportRun, score: float, step: int = 30) -> ReportRun:
+        of = ("test_accuracy_as_run", score, step), ("test_accuracy", one.result["accuracy"], 30)
+        scored = {
+            ("headline", metric): Series(np.array([at]), np.array([[value, np.nan, 1]], np.float32))
+            for metric, value, at in of
+        }
+        return replace(one, data=replace(lossy, name=one.name, metrics={**lossy.metrics, **scored}))
+
+    own = [over_own_links(one, score) for one, score in zip(bad, (0.25, 0.27), strict=True)]
+    text = page(*good, *own)
+    assert (
+        "mean test accuracy, each over its own links, is that of lr=0.1; differences from it: lr=0.5 −55 [−73, −37] points."
+        in text
+    )
+    (head, *rows), *_ = tables(text)
+    column = head.index("test accuracy, links as in the run")
+    assert [row[column][:7] for row in rows] == ["81.00 %", "26.00 %"], "a run that loses none has its score"
+    for half in (
+        [own[0], replace(bad[1], data=replace(lossy, name=bad[1].name))],
+        [own[0], over_own_links(bad[1], 0.2, 20)],
+    ):
+        assert "test accuracy, over perfect links" in page(*good, *half), "all seeds are known so, or none is"
     losses = [replace(one, result={"loss": one.result["accuracy"]}) for one in (*good, *bad)]
     text = page(*losses)
     assert (
@@ -190,17 +213,17 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert (len(foremost), len(whole)) == (1 + 12, 1 + 14)
     assert "<summary>All 14 rows</summary>" in text
     assert foremost[1][2] == "misleads", "what is bad stands first"
-    says = "90 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
+    says = "90 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged)"
     assert (
-        f"<li>a: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop.</li>"
+        f"<li>a: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more).</li>"
         in text
     )
-    assert {len(row) for row in whole} == {4}, "no column repeats it"
+    assert {len(row) for row in whole} == {5}, "no column repeats it"
     assert "<details>" not in page(run(data=found))
     assert "of 14 channels with a result about 0.7 lie wholly above or below 0 by chance alone" in text
     unmeasured = replace(lost, metrics={})
     assert (
-        f"<li>one: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop.</li>"
+        f"<li>one: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more).</li>"
         in page(run(data=unmeasured))
     )
 
@@ -298,8 +321,8 @@ def test_channels_are_ranked_with_their_intervals() -> None:
     assert "one at step 30 over perfect links.</p>" in text
     _, whole, beside = tables(text)
     title = "loss by ablation (zero)"
-    assert whole[0] == ["channel", "run", "verdicts", title]
-    assert whole[2] == ["a-&gt;b", "one", "unresolved", "0.05 [−0.1, 0.2]"]
+    assert whole[0] == ["channel", "run", "verdicts", title, "cosine"]
+    assert whole[2] == ["a-&gt;b", "one", "unresolved", "0.05 [−0.1, 0.2]", "0"]
     assert beside == [
         ["channel", "one"],
         ["b-&gt;a", "0.5 [0.4, 0.6] matters"],
@@ -405,7 +428,7 @@ def test_the_run_that_lost_most_comes_first_and_scores_over_its_own_links_are_to
     text = page(scored("good", 0.96), scored("lossy", 0.95, 0.8), scored("poor", 0.9))
     results, judged, *_ = tables(text)
     assert results[0][-1] == "test accuracy, links as in the run"
-    assert [row[-1] for row in results[1:]] == ["–", "80.00 %", "–"]
+    assert [row[-1] for row in results[1:]] == ["90.00 %", "80.00 %", "90.00 %"], "without losses its own"
     assert [row[1] for row in judged[1:]] == ["lossy"] * 2 + ["poor"] * 2 + ["good"] * 2
 
 
@@ -421,9 +444,9 @@ def test_a_channel_that_harms_has_what_to_try() -> None:
     text = page(run(data=replace(found, metrics={**found.metrics, **series})))
     harming, helping = tables(text)[1][1:]
     assert harming[:4] == ["a-&gt;b", "one", "harms", "−0.5 [−0.6, −0.4]"]
-    assert "true cosine 0.05, of the best linear prediction 0.5" in harming[4]
-    assert harming[5] == "more steps, or another rate of learning (training.predictor.lr)"
-    assert helping[4:] == ["–", "–"]
+    assert "true cosine 0.05, of the best linear prediction 0.5" in harming[5]
+    assert harming[6] == "more steps, or another rate of learning (training.predictor.lr)"
+    assert helping[4:] == ["0.2", "–", "–"]
 
 
 def at_30(rows: dict[str, tuple[float, ...]]) -> dict[tuple[str, str], Series]:
@@ -565,6 +588,40 @@ def test_what_stands_before_the_fold_has_rows_of_each_run() -> None:
     bad = ablated("bad", *[-0.5] * 13, 0.2)
     good = ablated("good", *[0.0] * 12, 0.9, 0.3)
     _, foremost, whole, beside, *_ = tables(page(bad, good))
-    assert [row[1] for row in foremost[1:]] == ["bad"] * 6 + ["good"] * 6
+    assert [row[1] for row in foremost[1:]] == [*["bad"] * 5, "good", "good", "bad", *["good"] * 4]
+    assert foremost[8][0] == "c13", "its best, behind those of the other run"
     assert len(whole) == 1 + 28
     assert [row[0] for row in beside[1:3]] == ["c12", "c13"]
+
+
+def test_the_worst_and_the_best_channels_of_each_run_stand_before_the_fold() -> None:
+    """What misleads, also perhaps by chance, is no row of many behind what matters a little; each has its cosine, as the tab has it."""
+
+    def many(name: str, means: list[float], cosine: float) -> ReportRun:
+        found = data(name)
+        channels = [{**found.graph["channels"][0], "name": f"c{at}"} for at in range(len(means))]
+        ends = {"": 0.0, "_low": -0.05, "_high": 0.05}
+        rows: dict[str, list[list[float]]] = {
+            f"ablation_zero{end}": [[mean + by for mean in means]] for end, by in ends.items()
+        }
+        rows["cosine"] = [[cosine - 0.1] * len(means), [cosine + 0.1] * len(means)]
+        metrics = {
+            ("channel", metric): Series(np.array([20, 30][-len(entries) :]), np.array(entries, np.float32))
+            for metric, entries in rows.items()
+        }
+        return run(
+            name,
+            facts={"variant": name},
+            data=replace(found, graph={**found.graph, "channels": channels}, metrics=metrics),
+        )
+
+    sound = [0.1 + 0.01 * at for at in range(20)]
+    runs = [many("a", [*sound, -0.3], 0.5), many("b", [*sound, 0.9], 0.25), many("c", sound, 0.25)]
+    foremost = next(table for table in tables(page(*runs)) if table[0][:3] == ["channel", "run", "verdicts"])
+    assert foremost[0][4] == "cosine"
+    by_run = {name: [row for row in foremost[1:] if row[1] == name] for name in "abc"}
+    assert by_run["a"][0] == ["c20", "a", "misleads (may be chance)", "−0.3 [−0.35, −0.25]", "0.5"]
+    assert [row[0] for row in by_run["a"][1:]] == ["c19", "c18", "c17"]
+    assert by_run["b"][0] == ["c20", "b", "matters", "0.9 [0.85, 0.95]", "0.25"]
+    assert [row[0] for row in by_run["c"]] == ["c19", "c18", "c17", "c16"]
+    assert foremost[1] == by_run["a"][0], "what is bad stands first"

@@ -15,6 +15,7 @@ from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.warnings.advice import advice
 from antiphon.scenarios.scenario_warnings import typed_names
 from antiphon.telemetry import read_run
+from antiphon.telemetry.history import of_shut_gates
 from antiphon.telemetry.tab.judgements import judgements, run_sentences
 from antiphon.telemetry.tab.seeds import run_over_seeds
 from antiphon.telemetry.tab.verdict_series import opening_verdicts
@@ -322,7 +323,7 @@ def test_a_predictor_far_faster_than_its_sender_is_the_first_hint_in_the_words_o
 
 
 def test_losses_for_which_nothing_stands_in_are_a_hint_whatever_the_verdict(tmp_path: Path) -> None:
-    """In the words of the report and of the tab; few losses are none, nor is what a synthetic input replaces."""
+    """In the words of the report and of the tab; few losses are none; of what a synthetic input replaces it is said too."""
     ends = interval("ablation_zero", [-0.2, 0.0, 0.2, *[0.2] * 4], [0.1] * 7)
     lossy = {"from": 0, "to": 0, "drop": 0.6}
     made = [
@@ -331,14 +332,23 @@ def test_losses_for_which_nothing_stands_in_are_a_hint_whatever_the_verdict(tmp_
         {**lossy, "name": "matters"},
         *({"from": 0, "to": 0, "name": name} for name in "abcd"),
     ]
-    says = "60 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
+    says = "60 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged)"
     assert (
         advised(tmp_path / "a", ends, made)
-        == [(says, "evaluate --links as_run for the cost, or a smaller link.drop")] * 3 + [("", "")] * 4
+        == [
+            (
+                says,
+                "evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)",
+            )
+        ]
+        * 3
+        + [("", "")] * 4
     )
     made[0]["drop"], made[1]["about"] = 0.2, {"input": "mlp"}
     made[2]["drop"] = 0.2
-    assert advised(tmp_path / "b", ends, made) == [("", "")] * 7
+    says = "60 % of its messages are lost, and its synthetic input stands in for them (what that costs is not logged)"
+    fix = "evaluate --links as_run for the cost, or leaving input out, so that the last message that arrived is read"
+    assert advised(tmp_path / "b", ends, made) == [("", ""), (says, fix), *[("", "")] * 5]
     made = [{**lossy, "name": name} for name in "abcdefg"]
     assert advised(tmp_path / "c", ends, made) == [("", "")] * 7, "it is said once for the run"
 
@@ -376,7 +386,7 @@ def test_the_faults_of_few_channels_are_named_by_cause(tmp_path: Path) -> None:
         advised(folder, matters, made)
         return read_run(folder / "run").catalogue()["verdicts"]["common"]
 
-    lost = "b: 80 % of its messages are lost, and nothing stands in for them (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop"
+    lost = "b: 80 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)"
     bares = "a: its predictor has no context; try gradient.context: label, or local"
     assert told(tmp_path / "a") == [bares, lost]
     made[2] = made[3] = {**made[0]}
@@ -424,12 +434,15 @@ def test_what_is_said_of_the_run_comes_before_another_fault_of_its_settings(tmp_
     made = [{"name": name, "from": 0, "to": 0, "predictor": bare, "drop": 0.9} for name in "ab"]
     advised(tmp_path, interval("value", [-0.2] * 2, [0.1] * 2), made)
     run = read_run(tmp_path / "run")
-    says = "90 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
+    says = "90 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged)"
     assert run_sentences(run) == [
-        f"each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop"
+        f"each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)"
     ]
     assert [one.of_run for one in judgements(run)] == [
-        (says, "evaluate --links as_run for the cost, or a smaller link.drop")
+        (
+            says,
+            "evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)",
+        )
     ] * 2
     first, second, *_ = run.catalogue()["verdicts"]["causes"]
     assert [first["texts"][0].says, second["texts"][0].says] == [says, "its predictor has no context"]
@@ -559,7 +572,7 @@ def test_what_may_be_the_cause_is_printed_in_the_words_of_the_report(here: Path,
     printed = " ".join(cli("evaluate", lost, "--value --horizon 10 --repeats 2").split())
     (sentence,) = read_run(lost).catalogue()["verdicts"]["common"]
     assert sentence.startswith(
-        "each of 2 channels: 60 % of its messages are lost, and nothing stands in for them (what that costs is not logged)"
+        "each of 2 channels: 60 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged)"
     )
     assert printed.endswith(sentence)
     assert printed.count("are lost") == 1
@@ -571,7 +584,7 @@ def test_once_the_cost_of_losses_is_measured_it_stands_in_place_of_the_advice(
 ) -> None:
     """With the scores over both kinds of links; the command that was advised does not advise itself."""
     lost = cli.trained(LOST)
-    advice = "try evaluate --links as_run for the cost, or a smaller link.drop"
+    advice = "try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)"
     told = " ".join(cli("evaluate", lost, "--ablate zero --examples 40").split())
     assert told.endswith(advice)
     told = " ".join(cli("evaluate", lost, "--links as_run --ablate zero --examples 40").split())
@@ -586,7 +599,7 @@ def test_once_the_cost_of_losses_is_measured_it_stands_in_place_of_the_advice(
     assert own != perfect
     cost = f"test accuracy over the run's links {100 * own:.3g} %, over perfect ones {100 * perfect:.3g} %"
     assert sentence == (
-        f"each of 2 channels: 60 % of its messages are lost, and nothing stands in for them ({cost}); try a smaller link.drop"
+        f"each of 2 channels: 60 % of its messages are lost, and the last one that arrived is read instead ({cost}); try a smaller link.drop (a synthetic input that learns little costs more)"
     )
     assert told.endswith(sentence)
     cli("resume", lost, "--steps 30")  # it ends with a score over perfect links alone
@@ -610,4 +623,55 @@ def test_hints_name_settings_as_the_run_takes_them(tmp_path: Path) -> None:
     twice = {metric: values * 2 for metric, values in entry.items()}
     advised(tmp_path / "b", twice, [{**channel, "name": name, "typed": typed, "drop": 0.6} for name in "ab"])
     (sentence,) = run_sentences(read_run(tmp_path / "b" / "run"))
-    assert sentence.endswith("or a smaller drop")
+    assert sentence.endswith("or a smaller drop (a synthetic input that learns little costs more)")
+
+
+def test_a_synthetic_input_that_hardly_knows_the_message_is_a_poor_stand_in(tmp_path: Path) -> None:
+    """By what zeros in its place would lose: components, energy and the share that arrives count; a model that has just begun is none."""
+    channel = {
+        **graph()["channels"][0],
+        "from": 0,
+        "to": 0,
+        "size": 16,
+        "drop": 0.6,
+        "about": {"input": "linear"},
+    }
+    made = [
+        {**channel, "name": "poor"},
+        {**channel, "name": "good"},
+        {**channel, "name": "rarely", "drop": 0.2},
+        {**channel, "name": "unlocked", "coupling": "unlocked", "drop": 0.0},
+    ]
+    made += [{"name": name, "from": 0, "to": 0} for name in "abcdef"]
+    agents = [{**graph("a")["agents"][0], "role": "readout"}]
+    losses = [2 * 16 * 0.4 * 0.6, 2 * 16 * 0.4 * 0.4, 2 * 16 * 0.8 * 0.9, 2 * 16 * 0.6, *[NAN] * 6]
+    rows = {
+        step: {"antiphon/channel/si_loss": losses, "antiphon/channel/message_energy": [math.sqrt(2)] * 10}
+        for step in range(1, 6)
+    }
+    write(tmp_path / "run", rows, document=graph(agents=agents, channels=made))
+    found = judgements(read_run(tmp_path / "run"))
+    assert [one.verdicts for one in found] == [["poor stand-in"], [], [], ["poor stand-in"], *[[]] * 6]
+    assert [one.bad for one in found[:4]] == [True, False, False, True]
+    says = "what stands in for its messages hardly resembles them (SI loss 7.68)"
+    assert (found[0].cause, found[0].fix) == (
+        says,
+        "leaving input out, so that the last message that arrived is read, or another rate of learning (input.optimiser.lr)",
+    )
+    assert found[3].fix == "another rate of learning (input.optimiser.lr)", "it reads nothing else"
+    write(tmp_path / "new", {1: rows[1]}, document=graph(agents=agents, channels=made))
+    assert not any(one.bad for one in judgements(read_run(tmp_path / "new")))
+
+
+def test_a_shut_gate_has_the_advice_of_the_terminal(tmp_path: Path) -> None:
+    """As the run's graph has it; a channel without a gate, or with an open one, has none."""
+    scenario = antiphon.load("speaker-listener").resolve(values={"batch": 8, "passes": "first", "steps": 2})
+    opens = [edge["predictor"].get("opens") for *_, edge in graph_of(scenario).edges(data=True)]
+    assert opens == ["gradient.passes: auto"]
+    predictor = {"kind": "linear", "context": ["label"]}
+    gated = {"from": 0, "to": 0, "predictor": {**predictor, "opens": opens[0]}}
+    made = [{**gated, "name": "shut"}, {**gated, "name": "open"}, {"name": "c", "from": 0, "to": 0}]
+    fix = "gradient.passes: auto or coupling: locked, or train longer"
+    says = "its gate is 0: its sender takes no step by the synthetic gradient, as with detached"
+    assert advised(tmp_path, {"gate": [0.0, 0.5, NAN]}, made) == [(says, fix), ("", ""), ("", "")]
+    assert of_shut_gates(1, opens[0]).endswith(f"set {fix}")

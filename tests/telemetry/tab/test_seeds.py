@@ -267,3 +267,21 @@ def test_seeds_that_were_measured_over_other_links_are_left_out_and_named() -> N
     entry = two.catalogue()["verdicts"]["measures"][0]
     why = "1 of 2 seeds has one; s1 over perfect links: means are over links as in the run"
     assert entry["reasons"] == dict.fromkeys(["a0->a1", "a1->a0"], why)
+
+
+def test_cosines_over_seeds_are_no_better_known_than_those_of_each(tmp_path: Path) -> None:
+    """Seeds that happen to agree: by the spread of a seed's entries, and of a single entry by what chance leaves its samples."""
+    channels = [{**channel, "size": 1} for channel in graph()["channels"]]
+    for seed in range(2):
+        rows = {10: [0.0, NAN], 20: [0.5, 0.25]} if seed else {10: [0.5, NAN], 20: [0.0, 0.25]}
+        made = graph(seed=seed, batch=16, channels=channels)
+        write(
+            tmp_path / f"s{seed}",
+            {at: {"antiphon/channel/cosine": row} for at, row in rows.items()},
+            document=made,
+        )
+    _, values = decoded(get(client(tmp_path), "metric", run="ring · all seeds", kind="mean", metric="cosine"))
+    mean, alone, half, of_alone, *_ = values[-1].tolist()
+    assert (mean, alone) == (0.25, 0.25)
+    assert half == pytest.approx(student_t(1) * 0.25 / math.sqrt(2), rel=1e-5)
+    assert of_alone == pytest.approx(2 / math.sqrt(16) / math.sqrt(2), rel=1e-5)

@@ -15,7 +15,7 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   const [sent, lost] = arrivalOf(run, channel).split(", ");
   const losses = lost ? [["messages", lost, sent]] : [];
   const way = wayOf(run, channel);
-  const asked = causes.filter(({ flag, also, always, texts, of }) => (bad || always || also.some((name) => names.includes(name))) && (!flag || reasons & flag) && texts[of[channel] ?? 0]);
+  const asked = causes.filter(({ flag, also, always, alone, texts, of }) => ((bad && !alone) || always || also.some((name) => names.includes(name))) && (!flag || reasons & flag) && texts[of[channel] ?? 0]);
   if (bad && (compared || asked.length > 1)) asked.pop(); // the last one stands where there is no other
   const told = asked.map(({ flag, texts, of }) => {
     const [says, fix] = texts[of[channel] ?? 0].map((clause) => filled(run, channel, step, clause));

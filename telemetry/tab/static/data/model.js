@@ -252,7 +252,7 @@ export class Model {
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], causes = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly } = run.catalog.verdicts ?? {};
     const [common, { as_run }] = [this.#common(step), run.catalog.verdicts ?? {}];
     if (this.#loads(run)) return { loading: run.name, common, as_run };
     const measure = this.measure(run, step);
@@ -264,8 +264,10 @@ export class Model {
       const found = [...run.channels.keys()].filter((channel) => flags[channel] & bit);
       const lowest = (channel) => Math.min(...this.#below(run, channel, step).map(({ value }) => value));
       if (word.name === "against") found.sort((one, other) => lowest(one) - lowest(other));
+      if (word.name === "misguessed") found.sort((one, other) => run.numberAt("si_loss", other, step).value - run.numberAt("si_loss", one, step).value);
       const names = found.map((channel) => run.nameOf("channel", channel));
-      return { ...word, older, count: names.length, names: names.slice(0, NAMED) };
+      const { texts = [], of = [] } = causes.find(({ alone, also }) => alone && also.includes(word.name)) ?? {};
+      return { ...word, fix: found.length ? texts[of[found[0]] ?? 0]?.[1] ?? "" : "", older, count: names.length, names: names.slice(0, NAMED) };
     });
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
     const { at, first } = this.#measurement(run, step);

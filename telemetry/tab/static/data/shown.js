@@ -208,7 +208,8 @@ function brokenBit(run) {
 /** Return the channels that are at fault by their settings, or by their flags broken, each with what it is in a few words; none where most are: that is said of the run. */
 export function faultsOf(run, flags) {
   const { culprits = [] } = run.catalog.verdicts ?? {};
-  const broken = [...flags.keys()].filter((channel) => flags[channel] & brokenBit(run)).map((channel) => [channel, "broken predictor"]);
+  const faulty = run.catalog.verdicts?.words.filter(({ name }) => ["broken", "misguessed"].includes(name)) ?? [];
+  const broken = faulty.flatMap(({ one, flags: { "": bit } }) => [...flags.keys()].filter((channel) => flags[channel] & bit).map((channel) => [channel, one]));
   const found = new Map([...broken, ...culprits]);
   return new Map([...culprits, ...broken].filter(() => 2 * found.size < run.channels.length).map(([channel]) => [channel, found.get(channel)]));
 }

@@ -63,10 +63,11 @@ export class VerdictStrip {
     clear(this.common).append(...parts.flatMap((part, at) => (at ? [el("code", { text: command }), " for", part] : [part])));
   }
 
-  /** Links to the channels of a bad verdict, the worst first; of signals against the gradient how many are expected by chance: those of intervals on one side. */
-  #worst({ name: verdict, side, names, count }, total) {
+  /** Links to the channels of a bad verdict, or one with something to try, the worst first; of signals against the gradient how many are expected by chance: those of intervals on one side. */
+  #worst({ name: verdict, side, names, count, fix }, total) {
     const chance = verdict === "against" && count ? [el("span", { class: "ap-muted", text: `expect ${chanceOf(total / 40)} by chance` })] : [];
-    return side < 0 ? names.slice(0, LINKED).map((name) => el("button", { class: "ap-link", type: "button", testid: "worst", text: name, on: { click: () => this.#actions.select("channel", name) } })).concat(chance) : [];
+    if (fix) chance.push(el("span", { class: "ap-muted", testid: "try", text: `try ${fix}` }));
+    return side < 0 || fix ? names.slice(0, LINKED).map((name) => el("button", { class: "ap-link", type: "button", testid: "worst", text: name, on: { click: () => this.#actions.select("channel", name) } })).concat(chance) : [];
   }
 
   /** The measure that the verdicts of worth are by; a list where there are several. */
