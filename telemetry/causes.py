@@ -94,7 +94,7 @@ def _stand_in(channel: Mapping[str, Any]) -> tuple[str, str]:
     """Return what is said of a poor synthetic input, and what to try; empty: the channel has none."""
     if "input" not in channel.get("about", ()):
         return "", ""
-    out = "" if channel.get("coupling") == "unlocked" else f"{_WITHOUT_INPUT}, or "
+    out = "" if channel.get("replaces_messages") else f"{_WITHOUT_INPUT}, or "
     return (
         "what stands in for its messages hardly resembles them (SI loss {si_loss})",
         f"{out}another rate of learning (input.optimiser.lr)",

@@ -229,7 +229,7 @@ class ChannelTraits(NamedTuple):
             1 - np.array(drops, dtype=np.float64),
             np.array(
                 [
-                    stands_in * (1.0 if channel.get("coupling") == "unlocked" else drop)
+                    stands_in * (1.0 if channel.get("replaces_messages") else drop)
                     for channel, drop, stands_in in zip(channels, drops, covered, strict=True)
                 ]
             ),

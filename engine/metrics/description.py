@@ -106,6 +106,7 @@ def graph_of(scenario: Scenario, typed: Mapping[str, str] = MappingProxyType({})
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
             **({"predictor": _predictor(scenario, channel, typed)} if channel.coupling.predicts else {}),
+            **({"replaces_messages": True} if channel.coupling.replaces_messages else {}),
             **({"typed": dict(typed)} if typed else {}),
         )
     return graph

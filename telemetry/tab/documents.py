@@ -113,5 +113,5 @@ def _channel(
 ) -> dict[str, Any]:
     values = {key: edge.get(key, default) for key, default in _CHANNEL.items()}
     ends_by_number = {"from": number[ends[0]], "to": number[ends[1]]}
-    more = {key: edge[key] for key in ("predictor", "typed") if key in edge}
+    more = {key: edge[key] for key in ("predictor", "replaces_messages", "typed") if key in edge}
     return {"name": name, **ends_by_number, **values, **more, "state": edge.get("carries") == "state"}

@@ -640,7 +640,7 @@ def test_a_synthetic_input_that_hardly_knows_the_message_is_a_poor_stand_in(tmp_
         {**channel, "name": "poor"},
         {**channel, "name": "good"},
         {**channel, "name": "rarely", "drop": 0.2},
-        {**channel, "name": "unlocked", "coupling": "unlocked", "drop": 0.0},
+        {**channel, "name": "unlocked", "replaces_messages": True, "drop": 0.0},
     ]
     made += [{"name": name, "from": 0, "to": 0} for name in "abcdef"]
     agents = [{**graph("a")["agents"][0], "role": "readout"}]
