@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,14 @@ from contextlib import contextmanager
 import torch
 
 from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
+
+
+def warn_caller(line: str) -> None:
+    """Warn at the line of the loop that called the library, however deep the call is."""
+    frame, level = sys._getframe(1), 2  # 1 is this function
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("antiphon.", "contextlib")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(line, stacklevel=level)
 
 
 class ChannelProblems:
@@ -31,7 +40,7 @@ class ChannelProblems:
         """Warn of a problem of the loop, once; of problems of one kind, of the first."""
         if (kind or problem) not in self._warned:
             self._warned.add(kind or problem)
-            warnings.warn(f"{self.place}: {problem}", stacklevel=4)
+            warn_caller(f"{self.place}: {problem}")
 
     @contextmanager
     def named(self, argument: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,12 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.problems import show_value
 from antiphon.comms.backward_requests import Gradients, Injection, backward, constant, gradients_of
-from antiphon.comms.loop.channel_problems import ChannelProblems
+from antiphon.comms.loop.channel_problems import ChannelProblems, warn_caller
+from antiphon.comms.loop.finite import all_finite
 from antiphon.comms.loop.gradients import add_gradients
 from antiphon.comms.loop.loop_channel import Channel, transit_of
 from antiphon.comms.loop.open_messages import SentMessage
-from antiphon.comms.loop.transit import CHANGED, LEARNED, NOT_FOLLOWED, Transit
+from antiphon.comms.loop.transit import CHANGED, LEARNED, LEFT_OUT, NOT_FOLLOWED, Predicted, Transit
 from antiphon.nets.isolation.own_context import own_context
 from antiphon.nets.user_modules import check_followed
 
@@ -41,6 +43,10 @@ def learn(
     others since. If it depends on none of a channel, those received are given a gradient of zero as soon as the loop holds none
     of them any more.
 
+    A batch whose objective or gradient is not finite is left out with a warning: `grad` stays as it was, and nothing returns for its
+    messages. A message is left out alone if it, its predicted or its returned gradient is not finite. One that was received, and that
+    the loop has dropped without a `learn`, is forgotten.
+
     Args:
         objective: The network's loss: the mean over its B samples, a scalar, or the loss of each sample, [B], whose mean
             is followed (a critic on a received channel learns from each); None if the network has no loss of its own. One
@@ -57,12 +63,12 @@ def learn(
             `received`.
     """
     outgoing, incoming = _in_transit(sent, received)
+    undefined = {transit: transit.forget_left_out() for transit in outgoing}
     uses = {transit: transit.received() for transit in incoming}
-    injections = [(transit, *pair) for transit in outgoing for pair in transit.injections]
+    injections = [(transit, p.injection, p.version) for transit in outgoing for p in transit.injections]
     rows = {len(injection.output) for _, injection, _ in injections}
     rows |= {len(leaf) for messages in uses.values() for _, leaf in messages}
     _check_objective(objective, rows)
-    _warn_unless_finite(objective, uses, [*outgoing, *incoming])
     for transit, injection, version in injections:
         if injection.output._version != version:
             raise transit.problems.error(CHANGED)
@@ -81,13 +87,15 @@ def learn(
             [injection for _, injection, _ in injections],
             trainable,
             [*leaves, *(t for _, t in learned)],
+            [p.injection.output for removed in undefined.values() for p in removed],
         )
     for (transit, _), late in zip(learned, returned[len(leaves) :], strict=True):
         if late is not None:
             raise transit.problems.error(LEARNED)
-    back = iter(returned)
-    for transit, messages in uses.items():
-        transit.book([m for m, _ in messages], [next(back) for _ in messages], losses.get(transit))
+    for transit, removed in undefined.items():
+        if removed:
+            transit.leave_out([p.sent for p in removed])
+    gradients = _book_finite(objective, gradients, returned, uses, losses, [*outgoing, *incoming], undefined)
     with own_context():
         add_gradients(trainable, gradients, [transit.step for transit in outgoing])
     for transit in outgoing:
@@ -154,7 +162,7 @@ def _check_parameters(
                 f"learn: no message has needed a gradient, and {NOT_FOLLOWED}", kind="not followed"
             )
     for transit in outgoing:
-        messages = [injection.output for injection, _ in transit.injections]
+        messages = [predicted.injection.output for predicted in transit.injections]
         for message in [] if transit.sender_learned else messages:
             check_followed("learn: the sender", message)
         if messages and not transit.sender_learned and not parameter_ids & _sources(messages, parameters):
@@ -226,27 +234,71 @@ def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
             )
 
 
-def _warn_unless_finite(
+def _book_finite(
+    objective: Tensor | None,
+    gradients: Gradients,
+    returned: Gradients,
+    uses: Mapping[Transit, Sequence[tuple[SentMessage, Tensor]]],
+    losses: Mapping[Transit, Tensor | None],
+    transits: Sequence[Transit],
+    undefined: Mapping[Transit, Sequence[Predicted]],
+) -> Gradients:
+    """Record the returned gradients, in the order of `uses`, and return those of the parameters, None each if the batch is left out.
+
+    A batch is left out, with a warning, if its objective or a gradient of a parameter is not finite; and a message whose returned
+    gradient is not.
+    """
+    with own_context():
+        sound = all_finite([objective, *gradients, *returned, *losses.values()])
+        batch_sound = sound or all_finite([objective, *gradients])
+    if not batch_sound:
+        _warn_of_batch(objective, uses, transits)
+    for transit, removed in undefined.items():
+        if removed:
+            transit.warn_left_out(f"{removed[0].sent.undefined} is not finite")
+    back = iter(returned)
+    for transit, messages in uses.items():
+        pairs = [(sent, next(back)) for sent, _ in messages]
+        left_out = [
+            sent
+            for sent, gradient in pairs
+            if gradient is not None
+            and not (sound or (batch_sound and all_finite([gradient, losses.get(transit)])))
+        ]
+        if left_out:
+            transit.leave_out(left_out)
+            pairs = [
+                (sent, gradient) for sent, gradient in pairs if not (gradient is None or sent in left_out)
+            ]
+        if left_out and batch_sound and not any(undefined.values()):
+            transit.warn_left_out("learn: a returned gradient, or a loss, is not finite")
+        if batch_sound:
+            transit.book([sent for sent, _ in pairs], [g for _, g in pairs], losses.get(transit))
+    return gradients if batch_sound else [None] * len(gradients)
+
+
+def _warn_of_batch(
     objective: Tensor | None,
     uses: Mapping[Transit, Sequence[tuple[SentMessage, Tensor]]],
     transits: Sequence[Transit],
 ) -> None:
-    """Warn before gradients are set of an objective that is not finite, and name the message if one is not; a GPU is not waited for."""
-    if objective is None or objective.device.type != "cpu" or bool(objective.isfinite().all()):
-        return
-    undefined = [(t, ~leaf.isfinite()) for t, messages in uses.items() for _, leaf in messages]
-    found = ((t, where.flatten(1).any(1).nonzero()) for t, where in undefined if where.any())
+    """Warn that an objective or its gradients are not finite, and name the message if one is not."""
+    found = (
+        (t, where.flatten(1).any(1).nonzero())
+        for t, messages in uses.items()
+        for _, leaf in messages
+        if (where := ~leaf.isfinite()).any()
+    )
     transit, rows = next(found, (next(iter(transits), None), None))
-    if transit is not None:
-        culprit = (
-            "the objective"
-            if rows is None
-            else f"a message is not finite (row {int(rows[0])}): the objective"
-        )
-        transit.problems.warn(
-            f"learn: {culprit} is not finite, nor are its gradients; clear them, take no step, and leave such batches out",
-            kind="not finite",
-        )
+    if objective is None or all_finite([objective]):
+        problem = "learn: a gradient of the parameters is not finite"
+    else:
+        message = "" if rows is None else f"a message is not finite (row {int(rows[0])}): "
+        problem = f"learn: {message}the objective is not finite, nor are its gradients"
+    if transit is None:
+        warn_caller(f"comms.{problem}; {LEFT_OUT}")
+    else:
+        transit.warn_left_out(problem)
 
 
 def _backward(
@@ -254,19 +306,25 @@ def _backward(
     injections: Sequence[Injection],
     parameters: Sequence[Tensor],
     leaves: Sequence[Tensor],
+    undefined: Sequence[Tensor],
 ) -> tuple[Gradients, Gradients]:
-    """Return the gradients of the parameters and of the leaves, dL/dleaf."""
+    """Return the gradients of the parameters and of the leaves, dL/dleaf: nan of leaves that an `undefined` message depends on."""
     mean = None if objective is None else objective.mean()
     # a message that is injected without a factor depends on the leaves no less
     silent = [i.output for i in injections if not i.discount]
     try:
         zeros = gradients_of([(m, torch.zeros_like(m)) for m in silent], leaves, retain=True)
+        reached = gradients_of([(m, torch.zeros_like(m)) for m in undefined], leaves, retain=True)
         gradients, returned = backward(mean, injections, parameters, leaves, 1)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         raise ScenarioError(f"learn: {_explained(first_line(error))}") from error
-    return gradients, [zero if back is None else back for back, zero in zip(returned, zeros, strict=True)]
+    returned = [zero if back is None else back for back, zero in zip(returned, zeros, strict=True)]
+    for place, gradient in enumerate(reached):
+        if gradient is not None:
+            returned[place] = torch.full_like(gradient, math.nan)
+    return gradients, returned
 
 
 def _explained(problem: str) -> str:
@@ -294,7 +352,7 @@ def _losses(
     if transit.predictor is None or not transit.predictor.needs_loss:
         return None
     rows = {len(leaf) for _, leaf in messages}
-    expected = [value for sending in outgoing for value in sending.expected_losses]
+    expected = [value for sending in outgoing for _, value in sending.expected_losses]
     if objective is not None:
         if objective.numel() not in rows:
             raise transit.problems.error(

@@ -43,6 +43,7 @@ from antiphon.comms.loop.channel_arguments import (
     signals_of,
 )
 from antiphon.comms.loop.channel_problems import ChannelProblems
+from antiphon.comms.loop.finite import all_finite
 from antiphon.comms.loop.open_messages import SentMessage
 from antiphon.comms.loop.transit import MOST_INJECTIONS, Transit
 from antiphon.comms.module_predictors import predictor_of
@@ -257,16 +258,17 @@ class Channel:
         example = Example(value_of(message), context, None, valid, target, sites)
         with self._problems.named(f"gradient: {predictor.kind}"):
             prediction = predictor.predict_sent(example)
+            sent = SentMessage(example, prediction, predictor.updates, not predictor.needs_returned)
             if isinstance(predictor, Critic) and self._discount:
-                self._transit.expected_losses.append(predictor.value(example) * self._discount)
+                self._transit.expected_losses.append((sent, predictor.value(example) * self._discount))
         if message.requires_grad:
             share = prediction / max(len(message), 1)
-            if self._transit.inject(Injection(message, share, self._scale, self._discount)):
+            if self._transit.inject(Injection(message, share, self._scale, self._discount), sent):
                 self._problems.warn(
                     f"{MOST_INJECTIONS} messages were sent since its sender learned, and older ones are dropped; pass "
                     "sent=[channel] to comms.learn, or send(message.detach()) if the sender does not learn"
                 )
-        return SentMessage(example, prediction, predictor.updates, not predictor.needs_returned)
+        return sent
 
     @in_own_context
     def receive(self) -> Tensor:
@@ -333,6 +335,10 @@ class Channel:
                 raise self._problems.error(
                     "return_gradient: no gradient is awaited for this tensor; pass what receive() returned, before learn()"
                 )
+            if not all_finite([gradient, losses]):
+                transit.leave_out([sent])
+                transit.warn_left_out("return_gradient: the gradient, or a loss, is not finite")
+                return
             sent.book(
                 constant(gradient.to(message)), constant(losses) if isinstance(losses, Tensor) else None
             )
@@ -342,7 +348,7 @@ class Channel:
 
         Returns:
             The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2, or of
-            the kind's own loss, summed over messages. None without returned gradients.
+            the kind's own loss, summed over messages. None without returned gradients that are finite.
         """
         transit, predictor = self._transit, self.predictor
         with transit.lock, own_context():
@@ -353,12 +359,11 @@ class Channel:
             transit.end_step()
             if predictor is None:
                 return None
-            ready = transit.take_ready(predictor)
+            transit.take_ready(predictor)
             transit.warn_of_ends(predictor)
             if (summed := transit.take_sum()) is None:
                 return None
             loss, gradients = summed
-            transit.warn_unless_finite(loss, ready)
             if not predictor.frozen:
                 predictor.step(gradients, predictor.updates)
             return loss

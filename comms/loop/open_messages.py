@@ -6,6 +6,7 @@ no reference to it is left (neither the receiver's own nor one in a graph), so t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.weak import TensorWeakRef
 
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import Example
+from antiphon.comms.loop.finite import all_finite
 
 _MOST_WAITING = 16
 """Complete messages that are kept for one step of the predictor; of older ones only their gradients' sum is kept."""
@@ -38,6 +40,8 @@ class SentMessage:
     """Whether the receiver learned, and its objective depended on none of the channel's messages."""
     learned: bool = False
     """Whether the predictor was trained on it."""
+    _finite: bool | None = None
+    """Whether it, its context and its prediction are finite; None: not yet read."""
 
     def __post_init__(self) -> None:
         self.version = self.example.message._version
@@ -56,6 +60,28 @@ class SentMessage:
     def ready(self) -> bool:
         """Whether the predictor learns from it; without any dependence its gradient is zero."""
         return self.has_return or (self.unused and not self.reachable)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether its receiver no longer holds it and nothing has returned: the loop has left its batch out."""
+        return self.leaf is not None and not (self.reachable or self.has_return or self.unused)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the message, its context and target, and its predicted gradient are finite."""
+        if self._finite is None:
+            example = self.example
+            self._finite = all_finite([example.message, example.context, example.target, self.prediction])
+        return self._finite
+
+    @property
+    def undefined(self) -> str:
+        """What is not finite of it, in words."""
+        rows = (~self.example.message.isfinite()).any(1).nonzero()
+        if len(rows):
+            return f"a message (row {int(rows[0])})"
+        of_context = not all_finite([self.example.context, self.example.target])
+        return "a signal of the context" if of_context else "the predicted gradient"
 
     def book(self, gradient: Tensor, losses: Tensor | None) -> None:
         """Add the gradient dL/dmessage of one use, [B, …], and the receiver's losses [B]."""
@@ -131,6 +157,10 @@ class OpenMessages:
         """Remove and return the oldest complete messages, if more wait than are kept."""
         complete = [sent for sent in self.messages if sent.ready and not sent.reachable]
         return self._removed(complete[:-_MOST_WAITING])
+
+    def leave_out(self, messages: Sequence[SentMessage]) -> None:
+        """Forget messages from which nothing is learned."""
+        self.messages = [sent for sent in self.messages if sent not in messages]
 
     def _removed(self, ready: list[SentMessage]) -> list[SentMessage]:
         if ready:

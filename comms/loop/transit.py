@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
 from antiphon.comms.backward_requests import Injection
 from antiphon.comms.loop.channel_problems import ChannelProblems
+from antiphon.comms.loop.finite import all_finite
 from antiphon.comms.loop.gradients import ChannelStep
 from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
 from antiphon.comms.model import LossAndGradients
@@ -20,8 +21,6 @@ _MANY = 256
 """Gradients that return without a step of the predictor, and after which a warning says so."""
 _MANY_STEPS = 50
 """Steps of the sender's optimiser without a step of the predictor, after which a warning says so."""
-_LOOK_PERIOD = 100
-"""Calls of the channel's `learn` from one look at the predictor's loss to the next where a look makes the host wait."""
 MOST_INJECTIONS = 1024
 """Messages whose sender's graph is kept until the sender learns."""
 _FIRST_STEPS = 20
@@ -36,6 +35,17 @@ LEARNED = (
     "comms.learn that reads a message, or give each receiver a channel of its own"
 )
 
+LEFT_OUT = "its batch is left out: nothing is learned from it; check the data, or lower the learning rate of the networks or of the predictor (lr=)"
+
+
+class Predicted(NamedTuple):
+    """A predicted gradient that the sender has not learned from."""
+
+    injection: Injection
+    version: int
+    """Changes in place of the message when it was sent."""
+    sent: SentMessage
+
 
 class Transit:
     """The messages of a channel from sending to the steps of its sender, receiver and predictor.
@@ -46,8 +56,8 @@ class Transit:
     Attributes:
         newest: The newest message, with its graph; None: none has been sent.
         open_messages: The messages for which a gradient may return, or has.
-        injections: Predicted gradients that the sender has not learned from, and the changes in place of their messages as these were sent.
-        expected_losses: What a critic expects the receiver to lose, [B] each, of the messages for which the sender has not learned.
+        injections: Predicted gradients that the sender has not learned from.
+        expected_losses: Messages for which the sender has not learned, with what a critic expects the receiver to lose, [B] each.
         newest_comparison: The prediction and the returned gradient of the newest message that the predictor has learned from.
         step: The time since the predictor's step before.
     """
@@ -60,8 +70,8 @@ class Transit:
         """Changes in place of the newest message as it was sent; None: torch counts none."""
         self._sending_process: int | None = None
         self.open_messages = OpenMessages()
-        self.injections: list[tuple[Injection, int]] = []
-        self.expected_losses: list[Tensor] = []
+        self.injections: list[Predicted] = []
+        self.expected_losses: list[tuple[SentMessage, Tensor]] = []
         self.newest_comparison: tuple[Tensor, Tensor] | None = None
         self._waiting_sum: LossAndGradients | None = None
         """The predictor's loss and gradients on the messages that wait for its step."""
@@ -69,7 +79,7 @@ class Transit:
         """How many of these are no longer kept by themselves."""
         self.step = ChannelStep(problems.name)
         self._learn_calls = 0
-        self.injected = self.sender_learned = self.receiver_learned = False
+        self.injected = self.sender_learned = self.receiver_learned = self._has_left_out = False
 
     # --- sender ------------------------------------------------------------------------------------------
 
@@ -84,14 +94,37 @@ class Transit:
             self._add_to_waiting_sum(surplus)
             self._waiting_count += len(surplus)
 
-    def inject(self, injection: Injection) -> bool:
-        """Keep a predicted gradient until the sender learns, and return whether an older one is dropped."""
+    def inject(self, injection: Injection, sent: SentMessage) -> bool:
+        """Keep the predicted gradient of a message until the sender learns, and return whether an older one is dropped."""
         self.injected = True
-        self.injections.append((injection, injection.output._version))
+        self.injections.append(Predicted(injection, injection.output._version, sent))
         full = len(self.injections) > MOST_INJECTIONS
         if full:
             del self.injections[0]
         return full
+
+    def forget_left_out(self) -> list[Predicted]:
+        """Forget the batches that the loop has left out, and remove and return the predicted gradients that are not finite, or whose messages are not."""
+        with self.lock:
+            self.injections = [p for p in self.injections if not p.sent.dropped]
+            undefined = [p for p in self.injections if not p.sent.finite]
+            if undefined:
+                self.injections = [p for p in self.injections if p.sent.finite]
+            self.expected_losses = [
+                (sent, value) for sent, value in self.expected_losses if not sent.dropped and sent.finite
+            ]
+        return undefined
+
+    def leave_out(self, messages: Sequence[SentMessage]) -> None:
+        """Learn nothing from messages of which something is not finite."""
+        with self.lock:
+            self._has_left_out = True
+            self.open_messages.leave_out(messages)
+
+    def warn_left_out(self, problem: str) -> None:
+        """Warn once that a batch is left out."""
+        self._has_left_out = True
+        self.problems.warn(f"{problem}; {LEFT_OUT}", kind="not finite")
 
     def end_sender_step(self) -> None:
         """Note that the sender has learned from all of them."""
@@ -128,7 +161,7 @@ class Transit:
     def book(
         self, received: Sequence[SentMessage], gradients: Sequence[Tensor | None], losses: Tensor | None
     ) -> None:
-        """Record the gradients dL/dmessage that one objective returns; None: it does not depend on the message."""
+        """Record the finite gradients dL/dmessage that one objective returns; None: it does not depend on the message."""
         with self.lock:
             if any(sent.learned for sent, g in zip(received, gradients, strict=True) if g is not None):
                 raise self.problems.error(LEARNED)
@@ -153,16 +186,19 @@ class Transit:
         """Begin the time until the predictor's next step."""
         self.step.over, self.step = True, ChannelStep(self.problems.name)
 
-    def take_ready(self, predictor: Predictor) -> list[SentMessage]:
-        """Add up what the predictor learns from the messages that are complete, and return these; the receiver's newest is compared."""
+    def take_ready(self, predictor: Predictor) -> None:
+        """Add up what the predictor learns from the messages that are complete; the receiver's newest is compared."""
         ready = self.open_messages.take()
+        if undefined := [sent for sent in ready if not sent.finite]:
+            self.leave_out(undefined)
+            self.warn_left_out(f"{undefined[0].undefined} is not finite")
+            ready = [sent for sent in ready if sent.finite]
         if ready:
             self._add_to_waiting_sum(ready)
             newest = ready[-1].example.returned
             if predictor.needs_returned and newest is not None:
                 self.newest_comparison = ready[-1].prediction, newest
         self._learn_calls += 1
-        return ready
 
     def take_sum(self) -> LossAndGradients | None:
         """Return the predictor's loss and gradients on all that wait for its step, which no longer do; None: nothing waits."""
@@ -176,8 +212,13 @@ class Transit:
         if any(sent.changed for sent in messages):
             raise self.problems.error(CHANGED)
         examples = [sent.trained_on(predictor.updates) for sent in messages]
+        statistics = dict(predictor.buffers)
         with self.problems.named(f"gradient: {predictor.kind}"):
             loss, gradients = predictor.loss_and_gradients(examples)
+        if not all_finite([loss, *gradients]):
+            predictor.put_statistics(statistics)
+            self.warn_left_out("the loss of its predictor is not finite, or its gradients are not")
+            return
         if self._waiting_sum is not None:
             total, sums = self._waiting_sum
             pairs = zip(sums, gradients, strict=True)
@@ -199,7 +240,7 @@ class Transit:
                 f"{calls}, its sender has not learned from a predicted gradient; pass sent=[channel] to the comms.learn of the "
                 "sender's parameters, or send(message.detach()) if the sender does not learn",
             )
-        if predictor.needs_returned and self.newest_comparison is None and self.newest is not None:
+        if predictor.needs_returned and self.newest_comparison is None and not self._has_left_out:
             fix = (
                 "pass received=[channel] to the receiver's comms.learn, or call return_gradient"
                 if not self.receiver_learned
@@ -221,25 +262,4 @@ class Transit:
         self.problems.warn(
             f"{missing} without a step of its predictor; call the channel's learn() after each optimiser's step (returned "
             "gradients are added up, and nothing is lost)"
-        )
-
-    def warn_unless_finite(self, loss: Tensor, messages: Sequence[SentMessage]) -> None:
-        """Warn if the predictor's loss on some messages is not finite, and name what is not; a GPU is waited for at some calls only."""
-        looks = loss.device.type == "cpu" or self._learn_calls % _LOOK_PERIOD == 0
-        if not looks or math.isfinite(loss) or not messages:
-            return
-        examples = [sent.example for sent in messages]
-        parts = {
-            "a message": [example.message for example in examples],
-            "a signal of the context": [e.context for e in examples if e.context is not None],
-            "a returned gradient": [e.returned for e in examples if e.returned is not None],
-        }
-        culprit = next(
-            (name for name, values in parts.items() if not all(bool(v.isfinite().all()) for v in values)),
-            "the predicted gradient",
-        )
-        self.problems.warn(
-            f"{culprit} is not finite, and after this step the predictor is not; leave such batches out, or lower the "
-            "learning rate of the networks or of the predictor (lr=)",
-            kind="not finite",
         )

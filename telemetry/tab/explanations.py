@@ -137,7 +137,7 @@ _CHANNEL: dict[str, Explanation] = {
     **_ablated("ablation_step", "messages of other steps of the same episode"),
     "sg_loss": Explanation(
         "SG loss",
-        "The loss of the synthetic gradient's model before its newest update.",
+        "The loss of the synthetic gradient's model before its newest update: of a regression the squared error of all components; with rescale: rms (the default with passes: all) in units of the returned gradient's mean square.",
         caution="Small gradients are easy to predict: do not compare channels of different energy by it.",
         good="low",
         positive=True,
