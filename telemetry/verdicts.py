@@ -804,9 +804,9 @@ CONCLUSIONS = {
 """What a true cosine and its ceiling say of a predictor, by the bit beside those of `REMARKS` and of causes."""
 
 
-def lost_signals_text(graph: Mapping[str, Any]) -> str:
-    """Return the sentence on a run whose learning signals do not follow the returned gradients, with their medians and the ends of these
-    intervals as "{cosine}" and "{r2}"; `graph`: the graph of the Channels tab."""
+def lost_signals_texts(graph: Mapping[str, Any]) -> list[str]:
+    """Return the sentences on a run whose learning signals do not follow the returned gradients, and on one where that is not resolved, with
+    their medians and the ends of these intervals as "{cosine}" and "{r2}"; `graph`: the graph of the Channels tab."""
     sizes = [
         channel.get("size") for channel in graph["channels"] if "target" not in channel.get("predictor", ())
     ]
@@ -822,10 +822,14 @@ def lost_signals_text(graph: Mapping[str, Any]) -> str:
         if learning > 1 or seeds
         else f"the channel's mean{f' over {span} log entries' if span > 1 else ''} is"
     )
-    return (
-        f"the learning signals do not follow the returned gradients: {subject} cosine {medians}; that messages matter says "
-        "nothing about these signals"
+    verdicts = (
+        "the learning signals do not follow the returned gradients",
+        "whether the learning signals follow the returned gradients is not resolved",
     )
+    return [
+        f"{verdict}: {subject} cosine {medians}; that messages matter says nothing about these signals"
+        for verdict in verdicts
+    ]
 
 
 def conclusion_flags(

@@ -32,7 +32,7 @@ from antiphon.telemetry.verdicts import (
     duration,
     fullest_first,
     in_words,
-    lost_signals_text,
+    lost_signals_texts,
     measuring_command,
     measuring_seconds,
     measuring_time,
@@ -512,7 +512,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`, whether it is asked `always`, or with these `alone`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `doubts`: `DOUBTS`, and the bit `SLIGHT`; `culprits`: see there; `as_run`: the command that scores a run that loses messages over its links; `lost`: `lost_signals_text`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `doubts`: `DOUBTS`, and the bit `SLIGHT`; `culprits`: see there; `as_run`: the command that scores a run that loses messages over its links; `lost`: `lost_signals_texts`; `few`: `more_seeds` of the first measure;
     `signals`: `ALIGNMENT_GRADES` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -595,7 +595,7 @@ def _faults(graph: Mapping[str, Any], path: str) -> dict[str, Any]:
         "doubts": {**DOUBTS, "slight_flag": SLIGHT},
         "culprits": [*culprits(graph).items()],
         "as_run": measuring_command(path, graph, ["--links", "as_run"]) if path else "",
-        "lost": lost_signals_text(graph),
+        "lost": lost_signals_texts(graph),
     }
 
 

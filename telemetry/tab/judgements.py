@@ -38,7 +38,7 @@ from antiphon.telemetry.verdicts import (
     bounds,
     doubt,
     fullest_first,
-    lost_signals_text,
+    lost_signals_texts,
     most_by_chance,
     newest_row,
     worth,
@@ -165,15 +165,16 @@ def run_sentences(data: RunData) -> list[str]:
 
 
 def lost_of(data: RunData) -> list[str]:
-    """Return the sentence on learning signals that do not follow the returned gradients at the newest step; none: they do, or it is not known."""
-    numbers = _row(data.metrics.get(LOST_SIGNALS), np.inf, 6)
+    """Return the sentence on learning signals that do not follow the returned gradients at the newest step, or may not; none: they do, or it is not known."""
+    numbers = _row(data.metrics.get(LOST_SIGNALS), np.inf, 7)
     if not np.isfinite(numbers[0]):
         return []
     rounded = numbers.round(4) + 0.0  # rounding alone is no number, nor is −0
     texts = [
-        f"{value:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−") for value, low, high in rounded.reshape(2, 3)
+        f"{value:.3g} [{low:.3g}, {high:.3g}]".replace("-", "−")
+        for value, low, high in rounded[:6].reshape(2, 3)
     ]
-    return [lost_signals_text(data.graph).format(cosine=texts[0], r2=texts[1])]
+    return [lost_signals_texts(data.graph)[int(numbers[6])].format(cosine=texts[0], r2=texts[1])]
 
 
 def _by_chance(results: Collection[Worth]) -> set[Verdict]:

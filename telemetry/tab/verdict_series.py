@@ -151,9 +151,9 @@ def newest_medians(
 
 
 def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
-    """Return the medians of a run's learning signals at the steps at which these do not follow the returned gradients, nan at others.
+    """Return the medians of a run's learning signals at the steps at which these do not follow the returned gradients, or may not, nan at others.
 
-    They do not where the median cosine is below `FOLLOWS` and its interval has 0 or ends below `FOLLOWS`: by intervals of single channels, a
+    They do not where the median cosine and its interval are below `FOLLOWS`; it is not resolved where the interval has 0 and `FOLLOWS`: by intervals of single channels, a
     few of many seem to follow by chance. Nothing is said once they have followed, resolved from 0: as a loss nears its least, what returns is
     mostly noise, and hardly anything follows it.
 
@@ -162,7 +162,7 @@ def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
         fits: The same of R²; None: there is none.
 
     Returns:
-        [entries, 6]: the cosine and the ends of its interval, then R²; None without cosines.
+        [entries, 7]: the cosine and the ends of its interval, then R², then 1 where it is not resolved, else 0; None without cosines.
     """
     if cosines is None:
         return None
@@ -174,7 +174,8 @@ def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
     middle, low, high = ends[0].T
     followed = np.logical_or.accumulate((middle >= FOLLOWS) & (low > 0))
     holds = (middle < FOLLOWS) & ((low <= 0) | (high < FOLLOWS)) & ~followed
-    return Series(cosines.steps, np.where(holds[:, None], np.hstack(ends), np.nan).astype(np.float32))
+    numbers = np.hstack([*ends, (high >= FOLLOWS)[:, None]])
+    return Series(cosines.steps, np.where(holds[:, None], numbers, np.nan).astype(np.float32))
 
 
 def _begun(series: Series) -> Values:

@@ -208,6 +208,10 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
         "the learning signals do not follow the returned gradients: medians of 3 channels (4 log entries) are cosine 0 [−0.0367, 0.0367], "
         "R² −3 [−3, −3]"
     )
+    (sentence,) = told("open", *([[-0.5, at, at] for at in (0.3, -0.9, 0.2, -0.9)]))
+    assert sentence.startswith(
+        "whether the learning signals follow the returned gradients is not resolved: medians of 3"
+    )
     assert told("one", lost[0]) == []
     # they have followed: near the least loss little does
     assert told("before", *([[0.5, 0.6, 0.55]] * 3), *lost, *lost) == []

@@ -241,11 +241,11 @@ export class Model {
     return [...shared, ...own.flatMap(([line, ...more], side) => (line ? [`${this.shown()[side].name}: ${line}`, ...more] : []))];
   }
 
-  /** That the signals of a run do not follow the returned gradients at a step, with their medians; none: they do, or it is not known. */
+  /** That the signals of a run do not, or may not, follow the returned gradients at a step, with their medians; none: they do, or it is not known. */
   #lost(run, step) {
     const numbers = this.#flags(run, step, LOST_SIGNALS) ?? [NaN];
     const [cosine, r2] = [0, 3].map((at) => formatInterval(...numbers.slice(at, at + 3)));
-    return Number.isNaN(numbers[0]) ? [] : [run.catalog.verdicts.lost.replace("{cosine}", cosine).replace("{r2}", r2)];
+    return Number.isNaN(numbers[0]) ? [] : [run.catalog.verdicts.lost[numbers[6]].replace("{cosine}", cosine).replace("{r2}", r2)];
   }
 
   /** How many channels of a side's run have each verdict at a step; null: no run. */
