@@ -205,7 +205,7 @@ def test_whether_signals_follow_is_judged_over_seeds(tmp_path: Path) -> None:
     assert numbers[:3] == pytest.approx([0.08 / 3, 0.08 / 3 - half, 0.08 / 3 + half], abs=1e-6)
     assert np.isnan(signals("small-s0")).all()
     catalogue: Any = get(seeds, "catalog", run=WHOLE).json
-    lost = catalogue["verdicts"]["lost"]
+    lost, _ = catalogue["verdicts"]["lost"]
     assert "medians of 2 channels and 3 seeds (4 log entries) are cosine {cosine}" in lost
 
 
