@@ -187,6 +187,7 @@ def test_torchs_refusal_is_one_line_and_other_errors_stay_what_they_are(
     with pytest.raises(RuntimeError, match="a defect") as defect:
         simulation.step()
     assert not isinstance(defect.value, ResourceError)
+    simulation = Simulation(ring(3))
     monkeypatch.setattr(simulation.running.backend, "tick", refuse)
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch") as caught:
         simulation.step()
