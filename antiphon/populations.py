@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts, check_mappings
-from antiphon.base.errors import DivergenceError, ScenarioWarning, is_terminal, write_error
+from antiphon.base.errors import DivergenceError, RunError, ScenarioWarning, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import DocumentError, Problems
@@ -34,6 +34,7 @@ from antiphon.terminal.output import printed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame  # type: ignore[import-untyped]
 
 
 class TrainedMembers:
@@ -60,7 +61,16 @@ class TrainedMembers:
 
     def plot(self) -> Figure:
         """Return the matplotlib figure of the members' scores and values over steps, as lineage.svg has them; RunError without matplotlib."""
-        return lineage_curves(self.lineage, self.result["metric"])
+        winner = None if self.result["best"] is None else self.result["best"]["member"]
+        return lineage_curves(self.lineage, self.result["metric"], winner)
+
+    def to_pandas(self) -> DataFrame:
+        """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
+        try:
+            import pandas
+        except ImportError:
+            raise RunError("to_pandas: needs pandas: pip install 'antiphon[pandas]'") from None
+        return pandas.read_csv(self.directory / "lineage.csv")
 
     def _repr_html_(self) -> str:
         """Return the members with their scores and values, the best first, for notebooks."""

@@ -134,7 +134,8 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
         "objective": {"kind": "classification", "target": "label"},
     }
     channel: dict[str, Any] = {
-        "size": 4,
+        # a network's 14 outputs are hardly as many as its state has, for which they could then be taken
+        "size": 7 if point == "network" else 4,
         "norm": "layer",
         "gradient": {"kind": "linear", "context": ["label"]},
     }

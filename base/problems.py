@@ -308,5 +308,9 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         "string_type": lambda: "a word",
     }
     if kind in bounds:
-        return f"must be {bounds[kind]()}, not {show_refused(value)}"
+        by_name = (
+            kind == "dict_type" and isinstance(value, list) and all(isinstance(v, Mapping) for v in value)
+        )
+        fix = "; write the name of each as its key: {NAME: {…}}" if by_name else ""
+        return f"must be {bounds[kind]()}, not {show_refused(value)}{fix}"
     return fallback[:1].lower() + fallback[1:]

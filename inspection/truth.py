@@ -64,12 +64,21 @@ class Probe:
 
     def __repr__(self) -> str:
         aligned = ", ".join(f"{name} {value:.3f}" for name, value in self.alignment.items())
-        return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}>"
+        return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}{self._why_undefined}>"
 
     def _repr_html_(self) -> str:
         """Return the alignment, for notebooks."""
         rows = [[metric, number(value)] for metric, value in self.alignment.items()]
-        return html_of(f"Probe: true {list(self.true.shape)}", html_table(("metric", "value"), rows))
+        return html_of(
+            f"Probe: true {list(self.true.shape)}{self._why_undefined}", html_table(("metric", "value"), rows)
+        )
+
+    @property
+    def _why_undefined(self) -> str:
+        """Why its alignment is undefined, with the fix; empty: it is defined."""
+        if self.synthetic is None or bool(self.true.any()):
+            return ""
+        return "; the true gradient is zero: no loss within the horizon depends on the message; give probe a larger one (horizon=N)"
 
     def described(self) -> dict[str, str | float]:
         """Return the shape of the true gradient and the alignment, for tables."""

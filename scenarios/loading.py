@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
@@ -93,10 +94,11 @@ def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
     if isinstance(source, Template):
         source = source.resolve()
     if not isinstance(source, Scenario):
-        kind = type(source).__name__
+        kind, fix = type(source).__name__, FIX_OF_MAPPING if isinstance(source, Mapping) else ""
+        if isinstance(source, FunctionType):
+            fix = f"; call it: {source.__name__}()"
         raise ScenarioError(
-            f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}"
-            f"{FIX_OF_MAPPING if isinstance(source, Mapping) else ''}"
+            f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}{fix}"
         )
     return source
 

@@ -368,6 +368,8 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
         yield path, value
 
 
+_OF_RUN = ("steps", "seeds", "seed", "epochs")
+"""Options of a run, which are no parameters."""
 _DECLARATIONS = ("parameters", "variants")
 _KEYS = (*_DECLARATIONS, "graph", *SECTIONS)
 
@@ -546,7 +548,8 @@ class Template:
         """Return why a parameter cannot have a value, with the fix, such as that there is none; None where it can."""
         name = spelled(name, self.parameters)
         if name not in self.parameters:
-            fix = self._fix_of_key(name) or suggest(name, self.parameters)
+            of_run = f"; it is an option: write --{name} {value}" if name in _OF_RUN else ""
+            fix = self._fix_of_key(name) or of_run or suggest(name, self.parameters)
             fix = fix or "; it has none: change it in the file, or declare it under `parameters`"
             return f"{self.name} has no parameter {name!r}{fix}"
         problem = self.parameters[name].problem(value)

@@ -229,7 +229,7 @@ def _run_seeds(
     )
     if not json and outcomes.exit_code == 0:
         results = [outcome.result for outcome in outcomes.by_seed.values()]
-        show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts)
+        show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts, runs.until)
     for seed, outcome in outcomes.by_seed.items():
         if outcome.error is not None:
             remark(f"error: seed {seed}: {outcome.error}")

@@ -65,7 +65,7 @@ def train(run: Run, json: bool) -> int:
     code = print_outcome(outcome, json)
     warn_of_lessons_missed(running.scenario, [outcome.result])
     if not json:
-        show_decoupling(running.scenario, [outcome.result], directory.facts)
+        show_decoupling(running.scenario, [outcome.result], directory.facts, running.until)
     if code > 128:
         obstacle = running.executor.no_resume(running)
         remark(f"stopped; {remedy if obstacle is None else f'it cannot be continued: {obstacle}'}")
@@ -94,13 +94,14 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
 
 
 def show_decoupling(
-    scenario: Scenario, results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+    scenario: Scenario, results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], until: int
 ) -> None:
     """Print what is known of what decoupled channels cost, and the command that compares them with locked ones.
 
     Args:
         results: Of one seed or several.
         facts: Those of one of the runs (run.json).
+        until: The step that they were to reach.
     """
     from antiphon.terminal.explain import explain_verdicts
 
@@ -134,7 +135,7 @@ def show_decoupling(
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
         advice = of_shut_gates(len(shut), setting_that_may_open(scenario.relations, shut))
         write_line(f"gate         {some(shut)}: {advice}")
-    _show_comparison(facts, results[0]["steps"])
+    _show_comparison(facts, until)
 
 
 def _lost_signals(

@@ -17,7 +17,9 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
     title, columns, rows = members_table(result)
     words = 1 + ("copied from" in columns)
     show_table(columns, rows, right=len(columns) - words, title=f"\n{title}", out=out)
-    scores = [(str(member["member"]), member["score"], member["error"]) for member in _best_first(result)]
+    scores = [
+        (f"member-{member['member']}", member["score"], member["error"]) for member in _best_first(result)
+    ]
     if line := lead_in_words(scores):
         out.print(Text(line, style="dim"))
     if result["to_come"]:

@@ -70,6 +70,10 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._check(observation)
         reward = reward_of(reward)
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if type(flag) is not bool and (np.size(flag) != 1 or np.asarray(flag).dtype.kind not in "biuf"):
+                shown = f"an array of shape {list(np.shape(flag))}" if hasattr(flag, "shape") else repr(flag)
+                raise RunError(f"env: '{name}' is {shown}; return True or False from step()")
         if terminated or truncated:
             observation = deepcopy(observation)
         return observation, reward, terminated, truncated, info

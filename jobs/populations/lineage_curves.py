@@ -13,11 +13,13 @@ from antiphon.telemetry.plots import Curve, curves_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_BOLD = "#14191f"
+"""Colour of the winner beside a mean."""
 _DECADE = 10
 """Times of its smallest value from which a parameter has a logarithmic axis."""
 
 
-def lineage_curves(lineage: Sequence[Mapping[str, Any]], metric: str | None) -> Figure:
+def lineage_curves(lineage: Sequence[Mapping[str, Any]], metric: str | None, winner: int | None) -> Figure:
     """Draw the scores of a population's members, and each parameter that varies, over steps.
 
     A member's value is level between selections, and changes where it is copied.
@@ -25,15 +27,24 @@ def lineage_curves(lineage: Sequence[Mapping[str, Any]], metric: str | None) -> 
     Args:
         lineage: By member and selection, in order: `step`, `member`, `score`, `values` and `next_values`.
         metric: Of the scores.
+        winner: The member that is drawn bold; None: none is.
 
     Raises:
         RunError: matplotlib is not installed.
     """
-    figure = curves_figure("plot", _curves(lineage, in_words(metric)))
+    curves = list(_curves(lineage, in_words(metric)))
+    figure = curves_figure("plot", curves)
     for axes in figure.axes[1:]:
         values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
         if values.min() > 0 and values.max() >= _DECADE * values.min():
             axes.set_yscale("log")
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    for name, title, steps, values in curves:
+        if name == f"member {winner}":
+            drawn = {line.get_label(): line for line in panels[title].lines}  # of many only their mean is
+            line = drawn.get(name) or panels[title].plot(steps, values, color=_BOLD)[0]
+            line.set(linewidth=2.6, label=f"{name}, the winner")
+            panels[title].legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from antiphon.base.errors import RunError, write_error
 from antiphon.base.files import display_path, fitting
 from antiphon.base.manifests import read_checked
+from antiphon.base.notebook import number
 from antiphon.base.problems import DocumentError
 from antiphon.jobs.processes import Here, Processes, calls_as_completed
 from antiphon.jobs.studies.chunks import Chunk, train
@@ -68,7 +69,7 @@ class _StudyProgress:
                     )
             metric = metrics_of_study(self._plan, {chunk.runs.name: {seed: run}})[0]
             value = run.known_metrics.get(metric)
-            outcome = outcome if value is None else f"{metric} {value:.4g}"
+            outcome = outcome if value is None else f"{metric} {number(value, metric)}"
         self._write(chunk, seed, f"{outcome} ({note})")
 
     def fail(self, chunk: Chunk, seed: int, outcome: Outcome) -> None:

@@ -100,7 +100,8 @@ class Remembering(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.read, self.out = nn.Linear(inputs + self.state_size, 5), nn.Linear(5, outputs)
+        state = self.state_size
+        self.read, self.out = nn.Linear(inputs + state, state), nn.Linear(state, outputs)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         state = self.read(torch.cat([x, state], 1)).tanh()
@@ -111,6 +112,10 @@ class Swapped(Remembering):
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         output, state = super().forward(x, state)
         return state, output
+
+
+class SwappedOfEight(Swapped):
+    state_size = 8
 
 
 class Stateless(Remembering):
@@ -316,8 +321,9 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         Swapped,
         "network",
         {},
-        r"Swapped returns \[2, 5\] and the state \[2, 8\]; the graph needs \[batch, 8\] and the state \[batch, 5\]",
+        r"Swapped returns \[2, 5\] and the state \[2, 14\]; the graph needs \[batch, 14\] and the state \[batch, 5\]",
     ),
+    (SwappedOfEight, "network", {}, r"SwappedOfEight returns \[2, 8\] and the state \[2, 14\]"),
     (Stateless, "network", {}, r"does not take inputs of \[batch, 64\] and the state \[batch, 5\], flat"),
     (
         Apart,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from antiphon.envs.images import Digits
 from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
 
@@ -113,6 +117,24 @@ agents:
 channels: [{from: a, to: b, size: 4}]
 training: {steps: 40, batch: 4}
 """
+
+
+@pytest.mark.parametrize("seeds", ["", " --seeds 2"])
+def test_a_stopped_run_names_the_comparison_of_as_many_steps_as_were_asked_for(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch, seeds: str
+) -> None:
+    (here / "plain.yaml").write_text(PLAIN)
+    taken, step = itertools.count(1), Digits.step
+
+    def stepped(self: Digits, actions: Any = None) -> Any:
+        if next(taken) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    monkeypatch.setattr(Digits, "step", stepped)
+    assert cli.code(f"run plain.yaml --steps 30{seeds}") == 130
+    compared = [line for line in cli.out.splitlines() if line.startswith("compare ")]
+    assert [line.endswith(" --steps 30") for line in compared] == ([] if seeds else [True])
 
 
 @pytest.mark.long

@@ -189,3 +189,12 @@ def test_the_truth_at_a_windows_start_is_what_a_policy_will_return(kind: str) ->
         assert torch.allclose(probe.true, returned, atol=1e-12)
         assert probe.true.abs().sum() > 0
         assert len(simulation.value(horizon=ticks, repeats=2).rows) == 2
+
+
+def test_a_probe_without_a_loss_in_its_horizon_names_the_horizon() -> None:
+    simulation = corporation("decoupled")
+    assert "cosine nan" in repr(simulation.probe()["a->b"])
+    for undefined in (True, False):
+        probe = simulation.probe(0 if undefined else 3)["a->b"]
+        for text in (repr(probe), probe._repr_html_()):
+            assert ("a larger one (horizon=N)" in text) == undefined

@@ -77,6 +77,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
     ("values", "line"),
     [
         ({"widht": 3}, "small has no parameter 'widht'; did you mean 'width'?"),
+        ({"steps": 5}, "small has no parameter 'steps'; it is an option: write --steps 5"),
         ({"width": "3"}, "parameter 'width': must be a whole number, not the word '3'"),
         ({"width": True}, "parameter 'width': must be a whole number, not true"),
         ({"width": 3.0}, "parameter 'width': must be a whole number, not 3.0"),

@@ -128,6 +128,25 @@ class ReturningMines(Mines):
         return found
 
 
+class Ending(Returning):
+    """Ends its episodes so."""
+
+    def step(self, action: Any) -> Any:
+        shown, flag, _, truncated, info = super().step(action)
+        return shown, 0.0, flag, truncated, info
+
+
+@pytest.mark.parametrize(
+    ("flag", "what"), [(None, "None"), ("no", "'no'"), (np.ones(2, bool), "an array of shape [2]")]
+)
+def test_what_is_no_end_of_an_episode_is_named(flag: Any, what: str) -> None:
+    """None would be no end, and a word one."""
+    env = row_of(Ending(flag))
+    line = rf"^env: 'terminated' is {re.escape(what)}; return True or False from step\(\)$"
+    with pytest.raises(RunError, match=line):
+        env.step(0)
+
+
 @pytest.mark.parametrize(
     "reward",
     [

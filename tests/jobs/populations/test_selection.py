@@ -20,7 +20,8 @@ from antiphon.jobs.populations.selection import (
 )
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.scenario_warnings import in_lines
-from antiphon.terminal.member_tables import lead_in_words
+from antiphon.terminal.member_tables import lead_in_words, print_members
+from antiphon.terminal.output import printed
 from tests.jobs.populations.made import spec
 
 
@@ -68,6 +69,20 @@ def test_scores_near_the_best_are_named() -> None:
     assert near_the_best([(None, 0.0), (0.9, 0.1)]) == []
     assert lead_in_words([("a", 0.9, 0.03), ("b", 0.88, 0.04)]).endswith("whose lead may be chance: b.")
     assert lead_in_words([("a", 0.9, 0.03), ("c", 0.5, 0.04)]) == ""
+    told = [
+        {
+            "member": at,
+            "score": 0.9 - at / 100,
+            "error": 0.03,
+            "steps": 4,
+            "exit": "done",
+            "copied_from": None,
+            "values": {},
+        }
+        for at in range(2)
+    ]
+    result = {"population": "p", "metric": "accuracy", "members": told, "to_come": ""}
+    assert printed(lambda out: print_members(result, out)).endswith("whose lead may be chance: member-1.")
 
 
 def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +58,7 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
         "[2/4] detached s0: failed: its process was stopped (exit code 143)",
         "[3/4] local s0: failed: out of memory",
     ]
+    assert re.match(r"\[4/4\] decoupled s0: accuracy \d+\.\d\d % ", cli.err.splitlines()[4])
     assert list(result["runs"]) == ["decoupled-s0"]
     assert [line["n"] for line in result["lines"]] == [0, 0, 0, 1]
     assert f"locked-s0: missing, {killed}." in (here / "s/table.md").read_text()
