@@ -24,7 +24,7 @@ from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
 from antiphon.telemetry.tab.series import RunData, Series, results_of
 from antiphon.telemetry.tab.tags import HEADLINE
 from antiphon.telemetry.tab.verdict_series import headline_metrics
-from antiphon.telemetry.verdicts import MEASURES, Measure
+from antiphon.telemetry.verdicts import MEANS, MEASURES, Measure
 
 _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
@@ -606,6 +606,12 @@ def _judged(
         return _section(title, _items(common)) if common else ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
     says = f"{begins}Order: channels named above, then bad ones, then those with a hint at the cause, of runs with a worse score first; then those that are bad by chance perhaps; then others by what they are worth, unresolved ones last.{more} A click on a heading sorts."
+    medians = [
+        f"{name} {_number(float(f'{np.median(known):.3g}'))}"
+        for name, of_run in judged.items()
+        if (known := [one.cosine for one in of_run if math.isfinite(one.cosine)])
+    ]
+    says += f" Median cosines, as in the tab: {', '.join(medians)}." if medians else ""
     chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
     heads = [
         *("channel", "run", "verdicts"),
@@ -845,7 +851,7 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
             (OF_EPISODES.get(metric, of_env)._replace(title=_env_title(metric)), partial(_of_env, metric))
             for metric in env
         ),
-        *((explanations[metric], partial(_of, "channel", metric)) for metric in SIGNALS),
+        *((_of_channels(metric), partial(_of, "channel", metric)) for metric in SIGNALS),
         (
             explanations["sg_loss"]._replace(title="local loss", says=_LOCAL),
             partial(_of, "channel", "sg_loss", compared=False),
@@ -859,6 +865,12 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
         if several and lines not in drawn:  # an environment's return may be the policy's
             drawn.append(lines)
             yield {"title": info.title, "says": info.plain, "positive": info.positive, "lines": lines}
+
+
+def _of_channels(metric: str) -> Explanation:
+    """Return the explanation of a curve of channels: of a mean of the newest entries, which the tab has, the name says that it is another one."""
+    info = EXPLANATIONS["channel"][metric]
+    return info._replace(title=f"{info.title} of one batch, mean over channels") if metric in MEANS else info
 
 
 def _of_env(metric: str, run: ReportRun) -> Curve:

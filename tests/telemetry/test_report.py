@@ -625,3 +625,6 @@ def test_the_worst_and_the_best_channels_of_each_run_stand_before_the_fold() -> 
     assert by_run["b"][0] == ["c20", "b", "matters", "0.9 [0.85, 0.95]", "0.25"]
     assert [row[0] for row in by_run["c"]] == ["c19", "c18", "c17", "c16"]
     assert foremost[1] == by_run["a"][0], "what is bad stands first"
+    text = page(*runs)
+    assert "Median cosines, as in the tab: a 0.5, b 0.25, c 0.25." in text
+    assert "cosine of one batch, mean over channels" in charts(text), "another number has another name"

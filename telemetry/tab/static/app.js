@@ -102,7 +102,7 @@ class ChannelsApp {
     const runs = this.#model.shown();
     const work = runs.map((run) => this.#loading.fetch(run, [...this.#model.needed(run), ...this.#model.asked(run)], () => this.#changed()));
     await Promise.all(work);
-    if (!this.#model.settle()) return;
+    if (!this.#model.settle(this.#layout.player.step)) return;
     this.#panel.setMetric();
     await this.#fetch();
   }

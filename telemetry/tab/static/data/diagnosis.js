@@ -31,7 +31,7 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-2)[0];
   if (bad && judged && along) more.push(`That ${bad} although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too.`);
   const unmeasured = bad && !noFork && !run.metrics("channel").includes("cosine_ceiling");
-  return { causes: told, rows, more, command: command?.replace("{channel}", () => name), ask: unmeasured ? `Next: measure how well its gradient can be predicted at all${judged ? "" : ", and what its signal is worth"}, in roughly ${cost}:` : "" };
+  return { causes: told, rows, more, command: command?.replace("{channel}", () => name), ask: unmeasured ? `Next: measure how well its gradient can be predicted at all${judged ? "" : ", and what its signal is worth"}, in at least ${cost}:` : "" };
 }
 
 /** Where a number stands in a sentence of the server's. */

@@ -2,9 +2,9 @@
 
 import { PLACE, capital, diagnosisOf, filled, reasonOf, sourceOf } from "./diagnosis.js";
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { formatInterval, formatResult, formatStep, ofStep } from "../drawing/format.js";
+import { endsOf, formatInterval, formatResult, formatStep, ofStep } from "../drawing/format.js";
 import { MATRIX_FROM } from "../matrix/order.js";
-import { ENERGY, chanceOf, comparedScores, defaultMetric, doubtIn, energyAt, faultsOf, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
+import { ENERGY, apartIn, brokenOf, chanceOf, comparedScores, defaultMetric, doubtIn, energyAt, faultsOf, judgementOf, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit, wordOf, wordWith } from "./shown.js";
 import { definedSteps, rowAt, valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -59,16 +59,20 @@ export class Model {
     for (const kind of ["channel", "agent"]) {
       const there = (metric) => (metric === this.#wished[kind] ? metricsOf(runs, kind).some((item) => item.metric === metric) : runs.every((one) => one.metrics(kind).includes(metric)));
       // What was chosen comes back with the next run that has it; a second run changes it where it has no such number.
-      const kept = [this.#wished[kind], side ? this.metric[kind] : ""].find(there);
+      const kept = [this.#wished[kind], side && run ? this.metric[kind] : ""].find(there);
       this.metric[kind] = kept ?? defaultMetric(runs, kind);
     }
   }
 
-  /** Show another metric than a measure that has no number at any step, unless it was chosen; whether that changed it. */
-  settle() {
+  /** Show, unless a metric was chosen, another than a measure without a number at any step: of two runs that in which they differ most at a step, of one what is broken; whether that changed it. */
+  settle(step) {
     const { channel } = this.metric;
-    if (!channel || channel === this.#wished.channel || !this.shown().every((run) => run.isEmpty(channel))) return false;
-    this.metric.channel = defaultMetric(this.shown(), "channel");
+    const [run, other] = this.shown();
+    if (!channel || channel === this.#wished.channel) return false;
+    if (this.shown().every((one) => one.isEmpty(channel))) this.metric.channel = defaultMetric(this.shown(), "channel");
+    else if (other) this.metric.channel = apartIn(this.shown(), step, channel).metric;
+    else if (this.#lost(run, step).length) this.metric.channel = "cosine";
+    else if (channel !== "value" && brokenOf(run, this.#flags(run, step) ?? []).length) this.metric.channel = "norm_ratio";
     return this.metric.channel !== channel;
   }
 
@@ -117,12 +121,12 @@ export class Model {
   data(side, step, playing) {
     const run = this.runs[side];
     const runs = this.shown();
+    const faults = faultsOf(run, this.#flags(run, step) ?? []);
     return {
-      run, step, playing,
+      run, step, playing, faults,
       loading: this.#loads(run),
-      faults: faultsOf(run, this.#flags(run, step) ?? []),
       delays: this.#delays,
-      metric: this.#metric(run, runs, "channel", step),
+      metric: { ...this.#metric(run, runs, "channel", step), faults },
       ring: this.#metric(run, runs, "agent", step),
       width: energyAt(run, runs, step),
       parts: partsAt(run, step),
@@ -151,8 +155,10 @@ export class Model {
    * Of a metric with intervals their ends at a step, and which are `unresolved`; whether it is `signed`: good above 0, bad below; of a measure of worth the `words` of the verdicts by channel (undefined: none),
    * where there is no value also of own gain, and the values with which such channels are `coloured`; of another measure what is told of it.
    */
-  #interval(run, { name, values, at, high }) {
-    const [lower, upper] = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric)).map((ends) => ends && valuesAt(ends, at));
+  #interval(run, { name, info, values, at, high, halves }) {
+    const aligned = info.limit === 1 && halves?.some(Number.isFinite) && [0, 1].map((end) => values.map((value, channel) => endsOf(info, value, halves[channel])[end]));
+    const ends = run.boundsOf("channel", name).map((metric) => run.peek("channel", metric)).map((bound) => bound && valuesAt(bound, at));
+    const [lower, upper] = ends.length ? ends : aligned || [];
     const flags = values && this.#flags(run, at);
     if (!lower || !upper || !flags) return {};
     const unresolved = Uint8Array.from(lower, (low, channel) => low <= 0 && upper[channel] >= 0);
@@ -264,7 +270,6 @@ export class Model {
       const found = [...run.channels.keys()].filter((channel) => flags[channel] & bit);
       const lowest = (channel) => Math.min(...this.#below(run, channel, step).map(({ value }) => value));
       if (word.name === "against") found.sort((one, other) => lowest(one) - lowest(other));
-      if (word.name === "misguessed") found.sort((one, other) => run.numberAt("si_loss", other, step).value - run.numberAt("si_loss", one, step).value);
       const names = found.map((channel) => run.nameOf("channel", channel));
       const { texts = [], of = [] } = causes.find(({ alone, also }) => alone && also.includes(word.name)) ?? {};
       return { ...word, fix: found.length ? texts[of[found[0]] ?? 0]?.[1] ?? "" : "", older, count: names.length, names: names.slice(0, NAMED) };
@@ -300,12 +305,6 @@ export class Model {
   #undefined(run, metric, at) {
     const measure = measuresOf(run).find((one) => one.metric === metric);
     return [measure, ...(measure?.earlier ?? [])].find((one) => one?.step === at) ?? {};
-  }
-
-  /** Say over which links a measure was measured at a step, where it names them. */
-  #over(run, metric, at) {
-    const { links } = this.#undefined(run, metric, at);
-    return links ? ` over ${links}` : "";
   }
 
   /** Say which measure of signals that point against the gradient is of an earlier step; "": none. */
@@ -362,8 +361,9 @@ export class Model {
       ...worths.map((one) => ({ ...one.word, text: `${one.subject} ${one.subject === "signal" ? one.word.one || one.word.name : one.word.counted}${one.word.chance && one.subject !== "signal" ? `, ${one.word.chance}` : ""}${now.includes(one) ? "" : ` at step ${formatStep(one.of)}`}` })),
       ...others.map((word) => ({ ...word, text: word.one || word.name })),
     ];
+    const over = (metric, of) => [this.#undefined(run, metric, of).links].filter(Boolean).map((links) => ` over ${links}`).join("");
     const evidence = [
-      ...worths.map(({ metric, title: by, word, of }) => [by, value(metric, of) + ofStep(of, step), word.name + this.#over(run, metric, of) + (word.chance ? `, ${word.chance}` : "")]),
+      ...worths.map(({ metric, title: by, word, of }) => [by, value(metric, of) + ofStep(of, step), word.name + over(metric, of) + (word.chance ? `, ${word.chance}` : "")]),
       ...others.filter(({ beside }) => beside).map((word) => wordWith(doubtIn(run, this.#flags(run, step), "value", step)(channel), word)).map(({ one }) => [run.info("channel", OWN_GAIN).title, value(OWN_GAIN) + ofStep(run.numberAt(OWN_GAIN, channel, step).of, step), one]),
     ];
     const reasons = this.#flags(run, step, REASONS)?.[channel] ?? 0;

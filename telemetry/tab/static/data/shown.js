@@ -186,12 +186,12 @@ export function doubtIn(run, flags, measure, step) {
   const { chance: { most, unfound }, doubts } = run.catalog.verdicts;
   const words = Array.from(flags, (flag) => wordOf(run, flag, measure));
   const few = [-1, 1].filter((side) => words.filter((word) => word?.side === side).length <= most[words.filter(Boolean).length]);
-  const broken = brokenBit(run);
+  const broken = new Map(brokenOf(run, flags));
   return (channel) => {
     const side = judgementOf(run, flags[channel], measure)?.side;
-    const of = (bit) => side && measure === "value" && flags[channel] & bit;
-    if (side > 0 && of(broken)) return doubts.broken;
-    if (of(doubts.slight_flag)) return doubts.slight;
+    const ofValue = side && measure === "value";
+    if (ofValue && side > 0 && broken.has(channel)) return doubts.broken;
+    if (ofValue && flags[channel] & doubts.slight_flag) return doubts.slight;
     return words[channel]?.side && (few.includes(side) || new RegExp(unfound).test(run.agreement(measure, channel, step))) ? doubts.chance : "";
   };
 }
@@ -201,21 +201,23 @@ export function wordWith(chance, word) {
   return word && chance ? { ...word, one: `${word.one || word.name}, ${chance}`, chance } : word;
 }
 
-function brokenBit(run) {
-  return run.catalog.verdicts.words.find(({ name }) => name === "broken")?.flags[""] ?? 0;
+/** Return the channels with one of some verdicts by their flags, each with its word. */
+export function brokenOf(run, flags, names = ["broken"]) {
+  const words = run.catalog.verdicts?.words.filter(({ name }) => names.includes(name)) ?? [];
+  return words.flatMap(({ one, flags: { "": bit } }) => [...flags.keys()].filter((channel) => flags[channel] & bit).map((channel) => [channel, one]));
 }
 
 /** Return the channels that are at fault by their settings, or by their flags broken, each with what it is in a few words; none where most are: that is said of the run. */
 export function faultsOf(run, flags) {
   const { culprits = [] } = run.catalog.verdicts ?? {};
-  const faulty = run.catalog.verdicts?.words.filter(({ name }) => ["broken", "misguessed"].includes(name)) ?? [];
-  const broken = faulty.flatMap(({ one, flags: { "": bit } }) => [...flags.keys()].filter((channel) => flags[channel] & bit).map((channel) => [channel, one]));
+  const broken = brokenOf(run, flags, ["broken", "misguessed"]);
   const found = new Map([...broken, ...culprits]);
   return new Map([...culprits, ...broken].filter(() => 2 * found.size < run.channels.length).map(([channel]) => [channel, found.get(channel)]));
 }
 
-/** Return which of the colours of its scale an item's number of a metric (`metricAt`) is shown in; -1: it has none. */
-export function shownLevel({ scale, low, high, values, coloured = values, words }, index) {
+/** Return which of the colours of its scale an item's number of a metric (`metricAt`) is shown in, without a number that of a fault; -1: it has none. */
+export function shownLevel({ scale, low, high, values, coloured = values, words, faults }, index) {
+  if (faults?.has(index) && Number.isNaN(coloured?.[index] ?? NaN)) return LEVELS;
   return misleads(words?.[index]) ? LEVELS - 1 + misleads(words[index]) : levelOf(scale, coloured?.[index] ?? NaN, low, high);
 }
 

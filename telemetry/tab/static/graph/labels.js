@@ -75,7 +75,7 @@ export function labelsFor(shape, view, texts, kept, bright) {
   function write(agent, x, y, lines, width, details) {
     const [half, tall, air] = [width / zoom / 2, (grown * (SIZE + LINE * (lines.length - 1))) / zoom, 3 / zoom];
     // Names at the edge are moved into sight.
-    const middle = Math.max(Math.min(x, right - half - air), left + half + air);
+    const middle = Math.max(Math.min(x, right - half - 4 * air), left + half + 4 * air);
     const away = radius + Math.max(2 * air, 0.2 * radius) + tall / 2; // beyond the halo of an agent that ticks
     const aside = radius + Math.max(2 * air, 0.2 * radius) + 2 * air + half;
     const spots = [[middle, y + away, "center"], [middle, y - away, "center"], [x + aside, y, "left"], [x - aside, y, "right"]];

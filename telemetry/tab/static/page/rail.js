@@ -79,12 +79,12 @@ export class Rail {
   #key = el("section", { class: "ap-rail-part ap-key" });
   #apart = el("section", { class: "ap-rail-part", testid: "apart", hidden: true });
   #ends;
-  #select;
+  #actions;
   #drawn = "";
 
   /** @param {Object} actions setMetric(kind, metric), select(kind, name), setStep(step) */
   constructor(actions) {
-    this.#select = actions.select;
+    this.#actions = actions;
     this.#ends = new Extremes(actions.select, actions.table);
     this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions, true);
     this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions, false);
@@ -117,9 +117,11 @@ export class Rail {
     const said = (text) => el("p", { class: "ap-says", dir: "auto", text });
     const lines = (every.length ? both : ["none that is known; antiphon diff compares the whole scenarios"]).map(said);
     const folded = alone.length ? [el("details", { class: "ap-says" }, el("summary", { text: `${formatCount(alone.length, "setting")} of one run alone` }), ...alone.map(said))] : [];
-    const rows = most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
+    const loading = data.some((one) => one.loading);
+    const rows = loading ? [] : most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#actions.select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
     const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => bounded) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
-    const telling = el("p", { class: "ap-says", testid: "most-apart", text: [scoresApart(runs, step), countsMislead(runs, data, step), says].filter(Boolean).join(" ") });
+    const telling = el("p", { class: "ap-says", testid: "most-apart", text: loading ? "loading…" : [scoresApart(runs, step), countsMislead(runs, data, step), says].filter(Boolean).join(" ") });
+    if (!loading && metric !== shown.name) telling.append(" ", el("button", { class: "ap-link", type: "button", testid: "colour-apart", text: `Colour by ${runs[0].info("channel", metric).title}`, on: { click: () => this.#actions.setMetric("channel", metric) } }));
     clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...folded, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 
@@ -131,7 +133,7 @@ export class Rail {
     const parts = Math.max(...runs.map((run) => run.parts));
     const gone = data.some((item, at) => item.parts && runs[at].agents.some(({ part }) => item.parts.gone(part)));
     const hollow = data.some(({ metric }) => metric.unresolved?.includes(1));
-    const misled = data.some(({ metric }) => metric.words?.some(misleads));
+    const misled = data.some(({ metric: { words, faults, values } }) => words?.some(misleads) || [...faults.keys()].some((channel) => Number.isNaN(values?.[channel] ?? NaN)));
     const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, hollow, misled]);
     if (state === this.#drawn) return;
     this.#drawn = state;
@@ -150,7 +152,7 @@ export class Rail {
     }
     rows.push([[line(colours.none, 2)], "no value", "The metric has no value here"]);
     if (hollow) rows.push([[line(colours.gain, 4.5), line(colours.paper, 2.5)], "hollow: the interval contains 0", "The channel may help or harm", "ap-wide"]);
-    if (misled) rows.push([[line(colours.misleads, 2)], "misleads: better without it", "The whole 95 % interval of its loss by ablation lies below 0", "ap-wide"]);
+    if (misled) rows.push([[line(colours.misleads, 2)], "misleads, or at fault without a number", "The whole 95 % interval of its loss by ablation lies below 0; or it is among the worst, and this metric has no number of it", "ap-wide"]);
     for (const role of roles) rows.push([[disc(7.5, colours.none), disc(5.2, "none", colours.roles[role])], role, ROLE_TITLES[role]]);
     rows.push([[disc(5, colours.none), disc(8, colours.faint, "none", { "stroke-width": 1 })], "ticks now", "The agent ticks at the step shown"]);
     for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {

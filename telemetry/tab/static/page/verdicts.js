@@ -152,7 +152,7 @@ function missing({ measures, by, takes, noFork, every, due, quick, quickly }) {
   if (!by || every) return [named()];
   if (!quick && by.length < SHORT) return [named(": ", el("code", { text: by }))];
   const line = (text, command) => el("p", {}, text, el("code", { text: command }));
-  const lines = quick ? [line(`loss by ablation in roughly ${quickly}: `, quick), line(`value in roughly ${takes}: `, by)] : [line("", by)];
-  const head = el("summary", { class: "ap-chip", testid: "how", text: quick ? `how, in ${quickly}` : "how" });
+  const lines = quick ? [line(`loss by ablation in at least ${quickly}: `, quick), line(`value in at least ${takes}: `, by)] : [line("", by)];
+  const head = el("summary", { class: "ap-chip", testid: "how", text: quick ? `how, in ${quickly} or more` : "how" });
   return [named(), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...lines))];
 }
