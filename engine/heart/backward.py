@@ -229,8 +229,7 @@ class BackwardPass:
         has_returned: bool,
         has_prediction: bool,
     ) -> Tensor | None:
-        """The credit by the coupling, [rows, size] per sample before `scale`, where a gradient has returned or not, and one is predicted."""
-        coupling = channel.coupling
+        """The credit by the coupling where a gradient has returned or not, and one is predicted or not."""
         credited_message = CreditedMessage(
             message.sent_value,
             message.stamp,
@@ -240,15 +239,7 @@ class BackwardPass:
             output=output,
             predict_applied=partial(self.applied_prediction, channel, message, gate_is_open=has_prediction),
         )
-        credit = (channel.users_credit or coupling.credit)(credited_message, step)
-        if credit is not None and getattr(credit, "shape", None) != channel.content.zeros.shape:
-            given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
-            shapes = f"{given}, not {list(channel.content.zeros.shape)}"
-            raise ScenarioError(
-                f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
-                "component of a message"
-            )
-        return None if credit is None else channel.clipped_credit(credit)
+        return coupling_credit(channel, credited_message, step)
 
     def applied_prediction(self, channel: Channel, message: Message, *, gate_is_open: bool) -> Tensor | None:
         """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
@@ -271,6 +262,23 @@ class BackwardPass:
             return prediction
         gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
         return torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)
+
+
+def coupling_credit(channel: Channel, credited_message: CreditedMessage, step: int) -> Tensor | None:
+    """Return the credit by a channel's coupling, [rows, size] per sample before `scale`; further passes make theirs here too.
+
+    Raises:
+        ScenarioError: A user's coupling gives another shape.
+    """
+    coupling, shape = channel.coupling, credited_message.sent.shape
+    credit = (channel.users_credit or coupling.credit)(credited_message, step)
+    if credit is not None and getattr(credit, "shape", None) != shape:
+        given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
+        raise ScenarioError(
+            f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {given}, not {list(shape)}; return a value "
+            "for each component of a message"
+        )
+    return None if credit is None else channel.clipped_credit(credit)
 
 
 def _parts(members: Mask[Members]) -> Iterator[tuple[Mask[Members], bool]]:

@@ -38,7 +38,7 @@ In which order agents tick in a step
     also: scenarios/relations.py
 When an agent sends
     clock.py: a class of `SendTimes`
-    also: engine/build/channels.py, engine/warnings/given_up.py
+    also: engine/build/channels.py, engine/warnings/given_up.py, scenarios/scenario_warnings.py, engine/metrics/description.py
 What a link does to a message
     comms/links.py: `Link`
 What a link does to a message, by what the link does not have (the tick that reads it, earlier messages)
@@ -99,6 +99,8 @@ What a receiver reads in place of a message
         scenarios/scenario_warnings.py
 What of a message enters the network
     reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
+    where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
+    also: engine/policies/replays.py, which joins by itself, and engine/features/feedback_alignment.py
 What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py
@@ -121,6 +123,7 @@ What of a read's gradient is booked (clipped, weighed)
     channel.py: `Channel.as_returned`, of further passes and lambda-returns too
 What of a message's gradient goes back, summed over its reads
     ledger.py: `Ledger.finish`
+    also: distributed/parts/cut_ledger.py, as both halves of a cut channel finish a message
 How several reads are added
     message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick`
     also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
@@ -148,9 +151,11 @@ A coupling
     comms/couplings.py: a class with `@_built_in`
 What a sender learns from a message, by one coupling
     comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py: `BackwardPass.ordinary_credit`
+    also: engine/policies/replayed_senders.py, which makes it for further passes, without a returned gradient
 What a sender learns from a message, by all couplings
-    backward.py: `BackwardPass.ordinary_credit`; of predictions, `BackwardPass.applied_prediction`
-    also: engine/policies/replayed_senders.py
+    backward.py: `coupling_credit`, of further passes too; by members, and by what has returned: `BackwardPass.ordinary_credit`; of
+        predictions, `BackwardPass.applied_prediction`
+    also: engine/policies/replayed_senders.py, of predictions
 How credit is shortened, masked and weighed
     channel.py: `Channel.clipped_credit`, `Channel.injection`
 How the credit of several channels is joined
@@ -159,7 +164,7 @@ How the credit of several channels is joined
 Which messages may have credit, and where
     message.py: `Message.creditable`
 In which rows a sender learns nothing
-    message.py: `Message.creditable`; channel.py: `Channel.credited_rows`
+    message.py: `Message.creditable`; channel.py: `Channel.credited_rows`, of further passes too
 
 Predictors
 
@@ -169,7 +174,7 @@ When a predictor learns
 From which messages a predictor learns
     a feature with the point `gradients_back`, which may take messages away and add earlier ones, with what is booked for them; those it
         keeps are not in a checkpoint
-    of `local`, and of synthetic inputs: predictors.py: `PredictorTrainer.sender_examples`, `collect_input_updates`
+    of `local`: predictors.py: `PredictorTrainer.sender_examples`; of synthetic inputs, and in which rows: engine/features/stand_ins.py
 How much an example counts to a predictor
     comms/examples.py: `Example`; comms/model.py; what it knows of its message: predictors.py: `PredictorTrainer.example`
     also: comms/module_predictors.py, of users' modules
@@ -183,6 +188,8 @@ A kind of synthetic gradient
     comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
 How many steps a predictor's optimiser takes
     predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
+    also: comms/examples.py, as examples keep what was predicted with the parameters before a move; engine/features/sweep.py, which may have
+        freed them
 Channels that share a predictor
     predictors are trained, moved and measured by channel: predictors.py: `PredictorTrainer.differentiate_predictors` would join their
         examples
@@ -195,7 +202,9 @@ An objective
 A loss beside the objectives
     a feature with the point `after_credit`
 How losses are weighed by environment
-    window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too; not of policies
+    window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too
+    of policies: engine/policies/policy_evaluator.py, where the rows that learn are taken
+    also: engine/policies/trajectories.py (`have_valid_ticks`, for the host), engine/policies/replay_buffer.py, whose windows are drawn again
 How losses are weighed by what only a window's end shows
     window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent`; what an episode's end tells is kept by tick, as a
         window has no notes
@@ -273,7 +282,8 @@ A metric of the step
     its newest value: engine/metrics/step_metrics.py; an agent's mean since the last entry: engine/metrics/report_by_agent.py
         (`MeanAccumulator`, which sees losses of agents: sums over steps of what channels do would stand beside it); with ages of reads:
         engine/features/ages.py
-    also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`)
+    also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`); who keep such sums:
+        engine/live_system.py, jobs/stacked_program.py, distributed/parts/part.py, engine/capture/loop_state.py
 What a step reports
     updates.py: `StepReport`
     also: engine/metrics/report_by_agent.py, distributed/virtual/virtual_coordinator.py; a sum over steps, engine/capture/loop_state.py

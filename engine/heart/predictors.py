@@ -267,7 +267,10 @@ class PredictorTrainer:
     def differentiate_predictors(
         self, examples_by_channel: Mapping[str, list[Example]], *, further: bool = False
     ) -> dict[str, PredictorUpdate]:
-        """Return what synthetic gradients learn from their examples, by channel; `further`: in a minibatch of a further pass."""
+        """Return what synthetic gradients learn from their examples, by channel; `further`: in a minibatch of a further pass.
+
+        An example keeps what was predicted for it, with the parameters of then: after a move the same example would give the same gradient.
+        """
         updates: dict[str, PredictorUpdate] = {}
         for name, examples in examples_by_channel.items():
             if examples:

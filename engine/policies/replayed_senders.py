@@ -16,7 +16,9 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import BackwardRequest, Gradients, as_leaf, constant
+from antiphon.comms.couplings import CreditedMessage
 from antiphon.comms.examples import Example
+from antiphon.engine.heart.backward import coupling_credit
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.message import Message
@@ -55,7 +57,10 @@ class ReplayedSender:
         ticks = [tick for tick in window.ticks() if tick.agent_name == channel.sender]
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
-        self._creditable_by_stamp = {message.stamp: message.creditable for message in messages}
+        learning_rows = window.learning_rows_by_agent[channel.sender]
+        self._credited_by_stamp = {
+            message.stamp: channel.credited_rows(message.creditable, learning_rows) for message in messages
+        }
         with torch.no_grad():
             inputs = [engine.forward_pass.joined_input(tick, window, self._start) for tick in ticks]
             self._inputs = torch.stack(inputs)
@@ -79,7 +84,10 @@ class ReplayedSender:
         has_example = [NONE if example is None else ALL for example in examples]
         pairs = list(zip(has_example, messages, strict=True))
         self._counted = [mask & message.booked.counted for mask, message in pairs]
-        injected, self._injected = [mask & message.creditable for mask, message in pairs], ALL
+        injected, self._injected = (
+            [mask & self._credited_by_stamp[message.stamp] for mask, message in pairs],
+            ALL,
+        )
         if any(mask is not ALL for mask in injected):
             zeros = self.channel.content.zeros
             self._injected = Mask.of(
@@ -134,21 +142,38 @@ class ReplayedSender:
         return self._sent.read
 
     def request(self, step: int) -> BackwardRequest | None:
-        """Return the backward pass of the predictions for the newest minibatch; None: none is applied."""
+        """Return the backward pass of the credit for the newest minibatch; None: there is none."""
         sent, channel = self._sent, self.channel
-        model, gate = channel.synthetic_gradient.model, channel.synthetic_gradient.gate
         assert sent is not None
-        assert model is not None
-        for example in sent.examples:
-            example.prediction = model.predict(example)
-        predictions = [example.prediction for example in sent.examples if example.prediction is not None]
-        prediction = by_member(torch.stack(predictions), len(channel.members))
-        credit = prediction if gate is None else gate.applied(prediction)
-        if credit is None:
+        credits = [
+            coupling_credit(channel, self._credited_message(stamp, example), step)
+            for stamp, example in zip(self._stamps, sent.examples, strict=True)
+        ]
+        credited = [credit for credit in credits if credit is not None]
+        if not credited:
             return None
-        injection = channel.injection(sent.output, channel.clipped_credit(credit), sent.injected, step)
+        if len(credited) < len(credits):
+            credited = [torch.zeros_like(credited[0]) if credit is None else credit for credit in credits]
+        credit = by_member(torch.stack(credited), len(channel.members))
+        injection = channel.injection(sent.output, credit, sent.injected, step)
         return BackwardRequest(
             injections=[injection], parameters={self._sender.name: self._sender.learner.trainable}
+        )
+
+    def _credited_message(self, stamp: int, example: Example) -> CreditedMessage:
+        """A message of the newest minibatch, of whose gradients none has returned yet, with its present prediction."""
+        model, gate = self.channel.synthetic_gradient.model, self.channel.synthetic_gradient.gate
+        assert model is not None
+        example.prediction = prediction = model.predict(example)
+        applied = prediction if gate is None or prediction is None else gate.applied(prediction)
+        return CreditedMessage(
+            example.message,
+            stamp,
+            tick_period=self.channel.ledger.timetable.send_times.tick_period,
+            returned_gradient=None,
+            counted=NONE,
+            output=example.message,
+            predict_applied=lambda: applied,
         )
 
     def update(self, gradients: dict[str, Gradients]) -> Update:
@@ -156,7 +181,7 @@ class ReplayedSender:
         first, gate = self.first_update, self.channel.synthetic_gradient.gate
         is_open = ALL if gate is None else self.channel.layout.rows_of(gate.open)
         injected = {
-            (self.channel.name, stamp): rows & is_open for stamp, rows in self._creditable_by_stamp.items()
+            (self.channel.name, stamp): rows & is_open for stamp, rows in self._credited_by_stamp.items()
         }
         return Update(
             first.group,
