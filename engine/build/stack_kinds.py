@@ -102,7 +102,7 @@ _CHANNEL = _compared(
     },
     {
         # of each member, or of the stack
-        *("name", "sender", "receiver", "members", "layout", "users_credit", "content.zeros"),
+        *("name", "sender", "receiver", "members", "layout", "content.zeros"),
         *("ledger.name", "ledger.link.name", "ledger.link.seed", "ledger.link.members"),
         "endpoints",
         # what steps change

@@ -45,17 +45,20 @@ class Channel:
     layout: Layout = field(default_factory=Layout)
     members: tuple[Channel, ...] = ()
     """The single channels that the stack is made of; a single channel has itself."""
-    users_credit: UsersCredit | None = field(default=None, init=False)
-    """How its coupling's credit is called, if that is a user's; None: as it is."""
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
             self.layout = Layout.single(len(self.content.zeros), self.content.zeros.device)
-            if self.coupling.is_users:
-                self.users_credit = UsersCredit(self.coupling, f"channels[{self.name}].coupling")
-        else:
-            self.users_credit = self.members[0].users_credit
+
+    @cached_property
+    def users_credit(self) -> UsersCredit | None:
+        """How its coupling's credit is called, if that is a user's; None: as it is."""
+        if self.members[0] is not self:
+            return self.members[0].users_credit
+        return (
+            UsersCredit(self.coupling, f"channels[{self.name}].coupling") if self.coupling.is_users else None
+        )
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:
