@@ -12,7 +12,7 @@ from weakref import WeakSet
 import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from antiphon.base.errors import DataError, RunError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
@@ -123,11 +123,11 @@ class LoaderSource(ShownSource):
             self._pending = [first]
         self._names = part_names(names, "from_loader") or tuple(named_parts(first) or ("image", "label"))
         warn_of_masks_left_out(first, self._names, "from_loader")
-        columns = self._columns(first, "from_loader")
+        columns = self._columns(first, "train", "from_loader")
         for split, loader in loaders.items():
             if isinstance(loader, list | tuple):
                 prefix = f"from_loader: {split}, batch "
-                self._loaders[split] = [self._columns(b, f"{prefix}{n}") for n, b in enumerate(loader)]
+                self._loaders[split] = [self._columns(b, split, f"{prefix}{n}") for n, b in enumerate(loader)]
         if not once:
             self._check_again(columns)
         labels = [
@@ -153,7 +153,7 @@ class LoaderSource(ShownSource):
         stream = loader.dataset if of_torch else loader
         if isinstance(stream, Sequence) or (of_torch and not isinstance(stream, IterableDataset)):
             return  # in the order of its sampler
-        again = self._columns(self._first_batch(), "from_loader")
+        again = self._columns(self._first_batch(), "train", "from_loader")
         alike = again.keys() == columns.keys() and all(map(torch.equal, again.values(), columns.values()))
         fix = "keep its random generator in an attribute, or pass iter(…) of it to read it once"
         differ = f"two iterations of {type(stream).__name__} with the same seeds differ"
@@ -214,6 +214,14 @@ class LoaderSource(ShownSource):
         """Yield the checked, non-empty batches of an epoch; DataError if one differs in form from the first."""
         root, kind = seed_for(seed, "loader", split, str(epoch)), type(loader).__name__
         reader = reader or Reader()
+        if isinstance(loader, DataLoader) and loader.persistent_workers:
+            # Torch draws a number more for their first epoch than for those that follow: which of the two this is
+            # depends on the epoch alone, not on what this process has read before.
+            if not epoch:
+                loader._iterator = None
+            elif loader._iterator is None:
+                with self.counts.of(reader), self._randomness[split].epoch(root, epoch).active(root):
+                    iter(loader)
         randomness = self._randomness[split].epoch(root, epoch)
         with self.counts.of(reader), reading(f"from_loader: {split}", kind), randomness.active(root):
             iterator = iter(loader)
@@ -231,7 +239,9 @@ class LoaderSource(ShownSource):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
             if batch is None:
                 return
-            signals, columns, divisors = signals_of(self._columns(batch, where), self._options, (), where)
+            signals, columns, divisors = signals_of(
+                self._columns(batch, split, where), self._options, (), where
+            )
             for name, signal in signals.items():
                 first_signal = self.description.signals[name]
                 shapes = f"{name} is {list(signal.shape)}, but {list(first_signal.shape)} in the first batch"
@@ -251,11 +261,13 @@ class LoaderSource(ShownSource):
         ):
             return next(iter(self.own("train")), None)
 
-    def _columns(self, batch: Any, where: str) -> Columns:
-        """Return a batch as columns in memory of its own."""
+    def _columns(self, batch: Any, split: str, where: str) -> Columns:
+        """Return a batch of a split's loader as columns in memory of its own."""
         if isinstance(batch, Columns):
             return batch
         parts = dict(zip(self._names, parts_of(batch, self._names, where), strict=True))
+        if getattr(self._loaders[split], "collate_fn", None) is default_collate:
+            parts = {name: _rows_first(value) for name, value in parts.items()}
         return columns_of(parts, where, self._options.classes or ())
 
     def _count(self, split: str) -> int | None:
@@ -276,7 +288,7 @@ class LoaderSource(ShownSource):
             reading(f"from_loader: {split}", type(loader).__name__),
             self._randomness[split].epoch(0).active(0),
         ):
-            rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
+            rows = sum(self._columns(batch, split, f"from_loader: {split}").rows for batch in loader)
         require(rows > 0, f"from_loader: {split}", f"{none}; leave it out")
         return rows
 
@@ -433,6 +445,17 @@ class LoaderStream(SeededEnv):
         """Yield the batches of the present epoch."""
         assert self._seed is not None
         return self._source.batches(self.split, self._loader, self._seed, self._epoch, reader)
+
+
+def _rows_first(value: Any) -> Any:
+    """Return what torch collates of rows that are lists of numbers, one tensor for each place in them, as one row each."""
+    if isinstance(value, list | tuple) and value:
+        places = [_rows_first(place) for place in value]
+        if all(
+            isinstance(place, Tensor) and place.shape == places[0].shape and place.dim() for place in places
+        ):
+            return torch.stack(places, 1)
+    return value
 
 
 def _joined(first: Columns, second: Columns) -> Columns:

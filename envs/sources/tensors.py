@@ -583,7 +583,8 @@ def _signal(
         require(not (deep and column.dtype in _SIXTEEN_BITS), where, bits)
         column = column.long()
         least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
-        fix = f"; a target that is missing is {IGNORED}" if hidden else ""
+        fix = f"; a target that is missing is {IGNORED}"
+        fix += "" if hidden else f", with '{name}' in training_only"
         if least == IGNORED:
             fix = f"; {IGNORED} has no target: name '{name}' in training_only"
         require(least >= 0, where, f"{name}: class {least}; number classes from 0, or pass floats{fix}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.base.problems import DocumentError, Path, Problems, show_refused
+from antiphon.base.problems import DocumentError, Path, Problems, as_whole, show_refused
 from antiphon.base.spec import (
     Count,
     FrozenMap,
@@ -384,9 +384,13 @@ def _channel(sender: object, receiver: object, key: object, attributes: Mapping[
 
 
 def _node_name(node: object) -> str:
-    if isinstance(node, str | int) and not isinstance(node, bool):
-        return str(node)
-    raise DocumentError(("agents",), f"a node must be a word or a whole number, not {show_refused(node)}")
+    number = as_whole(node)  # also of numpy, as nodes made of its arrays are
+    if number is not None or isinstance(node, str):
+        return str(node if number is None else number)
+    fix = "use networkx.convert_node_labels_to_integers(graph)"
+    raise DocumentError(
+        ("agents",), f"a node must be a word or a whole number, not {show_refused(node)}; {fix}"
+    )
 
 
 def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:

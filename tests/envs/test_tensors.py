@@ -150,6 +150,10 @@ def test_tensors_without_names_are_refused_with_the_fix(tensors: tuple[Any, ...]
             "image: 100 of its values are not finite, the first at index [0, 0]; replace",
         ),
         ({"label": torch.tensor([0, -1, 2] * 9)}, "label: class -1; number classes from 0"),
+        (
+            {"tokens": torch.tensor([[1, -1]] * 50)},
+            "tokens: class -1; number classes from 0, or pass floats; a target that is missing is -100, with 'tokens' in training_only",
+        ),
         ({"image": torch.ones(50, 2, requires_grad=True)}, "requires a gradient; pass image.detach()"),
         ({"image": IMAGES, "test": 0.6, "validation": 0.5}, "50 examples leave none for training"),
         (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from antiphon import Scenario, Simulation
 from antiphon.envs import check_vector_env, from_loader
@@ -110,6 +110,54 @@ def test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed(workers: int, t
         assert torch.equal(shown(fork, 4), whole[32:])
     with Simulation(scene(augmented(workers, **own)), seed=2) as other:
         assert not torch.equal(shown(other, 12), whole)
+
+
+@pytest.mark.parametrize("generator", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_persistent_workers_leave_the_order_to_seed_and_epoch(generator: bool, tmp_path: Path) -> None:
+    def env() -> Any:
+        own = {"generator": torch.Generator().manual_seed(5)} if generator else {}
+        data = TensorDataset(NUMBERS, LABELS)  # without random numbers, which such workers keep
+        loader = DataLoader(data, 5, shuffle=True, num_workers=1, persistent_workers=True, **own)
+        return from_loader(loader, ("x", "label"), classes=CLASSES)
+
+    with warnings.catch_warnings(action="ignore"):  # of persistent workers' random numbers
+        with Simulation(scene(env()), seed=1) as simulation:
+            whole = shown(simulation, 12)
+        for done in (2, 7):  # within the first epoch, and the second
+            with Simulation(scene(env()), seed=1, logdir=tmp_path / str(done)) as first:
+                first.run(steps=done)
+                with first.fork() as fork:
+                    assert torch.equal(shown(fork, 5), whole[4 * done : 4 * done + 20])
+            with Simulation.resume(tmp_path / str(done), scene(env())) as second:
+                assert torch.equal(shown(second, 5), whole[4 * done : 4 * done + 20])
+
+
+@pytest.mark.parametrize("places", [4, 3])
+def test_rows_that_are_lists_are_rows_as_large_as_the_batch_or_not(places: int) -> None:
+    class Listed(Dataset[Any]):
+        """Lists of numbers, of which torch collates a tensor for each place."""
+
+        def __len__(self) -> int:
+            return COUNT
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            row = [float(place * COUNT + index) for place in range(places)]
+            return {"x": row, "z": (row[:2], row[1:3]), "label": index % 3}
+
+    with Simulation(scene(from_loader(DataLoader(Listed(), 4), classes=CLASSES))) as simulation:
+        for start in (0, 4):
+            rows = torch.arange(places) * COUNT + torch.arange(start, start + 4).unsqueeze(1)
+            assert torch.equal(simulation.signals["x"], rows.float())
+            simulation.step()
+    nested = from_loader(DataLoader(Listed(), 4), ("z", "label"), classes=CLASSES).make(batch=2)
+    nested.reset(seed=0)
+    assert nested.reset()[0]["z"].tolist()[1][1] == [20.0 + 3, 40.0 + 3]
+    # A list of one tensor for each example, as a collate function of one's own gives it, is as before.
+    listed = DataLoader(
+        TensorDataset(NUMBERS, LABELS), 4, collate_fn=lambda rows: tuple(zip(*rows, strict=True))
+    )
+    with Simulation(scene(from_loader(listed, ("x", "label"), classes=CLASSES))) as simulation:
+        assert torch.equal(simulation.signals["x"], NUMBERS[:4])
 
 
 @pytest.mark.parametrize("persistent", [False, True])
