@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -117,17 +117,17 @@ def _compose(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Document:
-    """A document as plain data.
+    """A document as plain data. All are equal: what was read from a file is equal to the same that was not.
 
     Attributes:
         lines: The line (from 1) of every path.
         source: Name in errors.
     """
 
-    data: Mapping[str, Any]
-    lines: Mapping[Path, int]
-    source: str
-    text: str = ""
+    data: Mapping[str, Any] = field(compare=False)
+    lines: Mapping[Path, int] = field(compare=False)
+    source: str = field(compare=False)
+    text: str = field(default="", compare=False)
 
 
 def read(text: str, source: str, kind: str = "scenario") -> Document:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.distributed.parts.stages import stages
 from tests.kit.commands import Commands
+from tests.running.left import acting, signalled, state
 
 CLUSTER = """
 cluster: mine
@@ -97,3 +98,16 @@ def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -
         "run stages.yaml --name one --steps 12 --exist resume"
     )
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
+
+
+@pytest.mark.parametrize("parts", ["", "--parts s0=0 --parts s[12]=1"])
+def test_the_command_of_a_run_that_was_stopped_goes_on_with_it(parts: str, cli: Commands) -> None:
+    run = f"{RUN} {parts} --steps 12 --checkpoint-every 4"
+    cli(f"{run} --name one")
+    with acting(7, signalled()):
+        assert cli.code(f"{run} --name two") == 130
+    Path("mine.yaml").write_text(f"# the same, described anew\n{CLUSTER}", encoding="utf-8")
+    cli(f"{run} --name two --exist resume")
+    assert state(Path("runs/two")) == state(Path("runs/one"))
+    Path("mine.yaml").write_text(CLUSTER.replace("loss: 0.02", "loss: 0.03"), encoding="utf-8")
+    assert "(cluster is mine, not another mine)" in cli.refused(f"{run} --name two --exist resume")
