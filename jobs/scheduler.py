@@ -76,7 +76,7 @@ class Scheduler:
     def __init__(self, jobs: Sequence[Job], selection: Selection | None = None) -> None:
         self.jobs, self._selection = jobs, selection
         self.until = jobs[0].until
-        _continue_together(jobs)
+        _continue_together(jobs, selects=selection is not None)
         self.start = sum(job.step for job in jobs) // len(jobs)
         groups: dict[Any, list[Job]] = {}  # by what must be equal to train them together
         for job in jobs:
@@ -102,7 +102,8 @@ class Scheduler:
         """Those that a selection may copy, although they have ended."""
         if selection is not None and training:
             self.start = training[0][0].step
-        if selection is not None and training and len(training[0]) + len(self._early) < len(jobs):
+        ahead = [job for job in self._early if job.saved > self.start]
+        if selection is not None and training and (ahead or len(training[0]) + len(self._early) < len(jobs)):
             at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
             raise RunError(
                 f"{jobs[0].path.parent}: its members are at steps {at}; restore their directories from a copy, or begin anew "
@@ -201,24 +202,35 @@ def _selected(population: Population, selection: Selection) -> Callable[[], list
     return step
 
 
-def _continue_together(jobs: Sequence[Job]) -> None:
+def _continue_together(jobs: Sequence[Job], *, selects: bool) -> None:
     """Have jobs that were trained together, and killed between their checkpoints, continue from one step.
 
     It is the newest step of which all have a checkpoint, so that they go on together, to the bits of the run that nobody
-    killed; those that had come to their end before the others are trained anew from there.
+    killed; those that had come to their end before the others are trained anew from there. One that ended early has nothing
+    to do with the others after that step, but a selection compares it at those before.
     """
     groups: dict[tuple[int, ...], list[Job]] = {}
     for job in jobs:
-        settled = job.fact("alone_from") is not None or job.fact("exit") == "diverged" or job.fact("reason")
+        settled = job.fact("alone_from") is not None or job.fact("exit") == "diverged"
+        settled = settled or bool(job.fact("reason") and not (selects and job.ended_early))
         if job.directory is not None and not settled:
             groups.setdefault(tuple(job.fact("together") or ()), []).append(job)
     for seeds, members in groups.items():
         # of a run with less than two checkpoints, 0 is one
-        steps = [[0, *job.checkpoint_steps] for job in members]
-        common = set.intersection(*(set(newest[-2:]) for newest in steps))
+        newest = {job: {*[0, *job.checkpoint_steps][-2:]} for job in members}
+        steps = {0}.union(*newest.values())
+        common = [
+            step for step in steps if all(step in newest[job] or _is_past(job, step) for job in members)
+        ]
         if len(seeds) > 1 and common and any(job.ended is None for job in members):
             for job in members:
-                job.continue_from(max(common))
+                if not _is_past(job, max(common)):
+                    job.continue_from(max(common))
+
+
+def _is_past(job: Job, step: int) -> bool:
+    """Return whether a job has ended early by a step."""
+    return job.ended_early and job.saved <= step
 
 
 class _Apart(Observer):

@@ -23,6 +23,7 @@ from antiphon.envs.images import Digits
 from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
 from tests.kit.resigned import rewrite_lineage
+from tests.running.left import acting, assert_same_run, signalled
 
 POPULATION = """
 population: mine
@@ -34,6 +35,22 @@ vary: {lr: {from: 0.0001, to: 0.1, log: true}}
 select: {every: 5, copy: 0.5}
 """
 WORDS = "run mine.yaml --logdir runs --checkpoint-every 5"
+
+IMPATIENT = """
+scenario: impatient
+parameters: {lr: {default: 0.01}}
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image], network: {kind: mlp, hidden: [6]}}
+  b: {network: {kind: gru, size: 5}, objective: {kind: classification, target: label}}
+channels: [{from: a, to: b, size: 4, link: {delay: 1, drop: 0.2}}]
+training:
+  batch: 6
+  steps: 16
+  optimiser: {kind: adam, lr: $lr}
+  evaluate: {period: 5, keep_best: loss, patience: {loss: 1}}
+telemetry: {period: 2}
+"""
 
 
 def stopped_at(moment: int) -> Callable[..., StepResult]:
@@ -107,6 +124,29 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert texts[0] == texts[1]
     scores = [[one["score"] for one in each["members"]] for each in (whole, resumed)]
     assert scores[0] == scores[1]
+
+
+def test_members_killed_after_one_has_ended_early_go_on_with_it_from_where_all_were(
+    here: Path, cli: Commands
+) -> None:
+    """The first ends early at step 10; the second, which has no checkpoint, is to be compared with it at step 5 again."""
+    (here / "impatient.yaml").write_text(IMPATIENT, encoding="utf-8")
+    (here / "it.yaml").write_text(
+        "population: it\nscenario: impatient.yaml\nmembers: 2\nsteps: 16\n"
+        "vary: {lr: {from: 0.001, to: 0.1, log: true}}\nselect: {by: loss, every: 5, copy: 0.5}\n",
+        encoding="utf-8",
+    )
+    words = "run it.yaml --logdir runs --seed 5 --checkpoint-every 100"
+    whole = cli.json(f"{words} --name whole")
+    assert [one["steps"] for one in whole["members"]] == [10, 16]
+    assert whole["members"][1]["copied_at"] == 5
+    with acting(12, signalled(signal.SIGINT, signal.SIGINT)):
+        assert cli.code(f"{words} --name killed") == 130
+    cli("resume runs/killed")
+    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "killed")]
+    assert texts[0] == texts[1]
+    for member in ("member-0", "member-1"):
+        assert_same_run(here / "runs/whole" / member, here / "runs/killed" / member)
 
 
 def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
