@@ -18,6 +18,9 @@ from antiphon.base.problems import as_whole
 ADDED = {"added": True}
 """Metadata of a field that earlier versions lack: where it is empty, digests of an environment leave it out."""
 
+NOTED = {"noted": True}
+"""Metadata of a field that changes nothing of what a run computes: digests of an environment leave it out."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
@@ -39,6 +42,8 @@ class Signal:
     """Largest value of a float."""
     channels: Literal["first", "last", "unknown", ""] = field(default="", metadata=ADDED)
     """Axis of the channels of an image, which has three axes; empty: `first`."""
+    truths: bool = field(default=False, compare=False, metadata=NOTED)
+    """Whether its floats are 0 and 1 for False and True, as masks in data of one's own are."""
 
     def __post_init__(self) -> None:
         shape = isinstance(self.shape, tuple) and all(

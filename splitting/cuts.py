@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -18,7 +17,7 @@ from antiphon.base.notebook import html_table
 from antiphon.engine.costs.cost_model import FlopCounter
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.splitting.cut_plan import Place, plan_parts
-from antiphon.splitting.example import call_copy, check_model, named_example
+from antiphon.splitting.example import call_copy, check_model, named_example, step_by_step
 from antiphon.splitting.graph import ModelGraph
 from antiphon.splitting.outputs import outputs_of, prediction_of
 from antiphon.splitting.repeats import caller_random_kept
@@ -296,13 +295,8 @@ def flop_of(module: nn.Module, *args: Any, **kwargs: Any) -> int:
 
     Attention, and layers of transformers, are computed step by step: of the one operation that is faster none are counted.
     """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounter() as counter:  # type: ignore[no-untyped-call]
-            call_copy(module, *args, **kwargs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with step_by_step(), sdpa_kernel(SDPBackend.MATH), FlopCounter() as counter:  # type: ignore[no-untyped-call]
+        call_copy(module, *args, **kwargs)
     return int(counter.flop)
 
 

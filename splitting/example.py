@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
+from antiphon.nets.modules import tensors_in
 from antiphon.nets.user_modules import (
     check_hooks,
     check_trainable,
@@ -25,7 +27,8 @@ from antiphon.nets.user_modules import (
     probe_of,
     set_mode,
 )
-from antiphon.splitting.graph import call_model, in_own_type, own_copies
+from antiphon.splitting.graph import as_dict, call_model, in_own_type, own_copies
+from antiphon.splitting.repeats import same_tensors
 
 _BATCH = 3
 _NAMED = "give the module inside that names its arguments, or one around it that does"
@@ -103,7 +106,8 @@ def inputs_for(
                 name: _in_type(model, _entering(values[signal], env.signals[signal], index=name in indices))
                 for name, signal in signals.items()
             }
-            refusal = _problem(model, example)
+            truths = [name for name, signal in signals.items() if env.signals[signal].truths]
+            refusal = _read_otherwise(model, example, truths) or _problem(model, example)
             if refusal is None:
                 return ModelInputs(signals, example, indices)
             problem = problem or refusal
@@ -224,6 +228,57 @@ def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _read_otherwise(model: nn.Module, example: Mapping[str, Any], truths: Sequence[str]) -> str | None:
+    """Why a model computes something else of the floats 0 and 1 than of the truths in the data; None: it does not.
+
+    An attention adds a mask of floats to its scores.
+    """
+    floats = dict(example) | {name: _alternating(example[name]) for name in truths}
+    for names in dict.fromkeys([tuple(truths), *((name,) for name in truths)]) if truths else ():
+        bools = floats | {name: floats[name].bool() for name in names}
+        with step_by_step():
+            meant, read = _returned(model, bools), _returned(model, floats)
+        if meant is not None and (read is None or not same_tensors(read, meant)):
+            masks = " and ".join(names)
+            fix = "; ".join(f"{name} = {name}.bool()" for name in names)
+            entering = (
+                "is bool in the data, and enters" if len(names) == 1 else "are bool in the data, and enter"
+            )
+            kind = type(model).__name__
+            other = (
+                f"which {kind} does not take" if read is None else f"of which {kind} computes something else"
+            )
+            return f"{masks} {entering} as the floats 0 and 1, {other}; begin forward with {fix}"
+    return None
+
+
+def _returned(model: nn.Module, example: Mapping[str, Any]) -> list[Tensor] | None:
+    """The tensors that a copy of a model returns; None: it raises an error, as a model that is made for another type does."""
+    try:
+        return tensors_in(as_dict(call_copy(model, **example)))
+    except Exception:  # noqa: BLE001  (anything a user's module may raise)
+        return None
+
+
+@contextmanager
+def step_by_step() -> Iterator[None]:
+    """Compute layers of transformers step by step, as in training: the one operation of evaluation takes any mask for truths."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _alternating(value: Tensor) -> Tensor:
+    """A mask of a value's shape and type, of which neither a whole row nor a whole column is alike."""
+    places = torch.zeros(value.shape, dtype=torch.long)
+    for axis in (0, value.ndim - 1) if value.ndim > 1 else (0,):
+        places += torch.arange(value.shape[axis]).view(-1, *[1] * (value.ndim - 1 - axis))
+    return (places % 2).to(value.dtype)
+
+
 def _way_to_width(error: Exception) -> str:
     """Return "; …" with the layer that a tensor does not fit, by the modules that an error passed; what else to do where none is known."""
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -257,21 +312,20 @@ def _way_to_shape(model: nn.Module, example: Mapping[str, Any]) -> str:
     return "; begin with nn.Unflatten(1, shape)" if convolves and tensors else ""
 
 
-def call_copy(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+def call_copy(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Call a copy of a module in evaluation mode, on the CPU and in its own type, without hooks unless it needs them."""
     try:
-        _call(probe_of(module), args, kwargs)
+        return _call(probe_of(module), args, kwargs)
     except Exception:
         if not hooked(module):
             raise
-        _call(copied(module), args, kwargs)
+        return _call(copied(module), args, kwargs)
 
 
-def _call(probe: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def _call(probe: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     set_mode(in_own_type(probe), False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         if args:
             places = {str(place): value for place, value in enumerate(args)}
-            probe(*own_copies(places).values(), **own_copies(kwargs))
-        else:
-            call_model(probe, own_copies(kwargs))
+            return probe(*own_copies(places).values(), **own_copies(kwargs))
+        return call_model(probe, own_copies(kwargs))

@@ -90,7 +90,7 @@ class _Calls:
                 results.append([])
             states.append(_python_state(self.root, self.opened))
             self._restore()
-        same = all(_equal(results[0], result) for result in results[2:])
+        same = all(same_tensors(results[0], result) for result in results[2:])
         begun = _changes(states[0], states[1])
         changed = _changes(states[1], states[3]) or _changes(states[3], states[4])
         changed = changed or [name for name in begun if not same or name.startswith("the parameter")]
@@ -135,7 +135,7 @@ class _Calls:
             for value in _others(before):
                 held[attribute] = value
                 with suppress(Exception):  # of a user's forward, which then has read it
-                    if _equal(expected, self._call(self.example)):
+                    if same_tensors(expected, self._call(self.example)):
                         continue
                 return False
         finally:
@@ -192,7 +192,8 @@ def _others(value: Any) -> list[Any]:
     return []
 
 
-def _equal(result: list[Tensor], repeated: list[Tensor]) -> bool:
+def same_tensors(result: list[Tensor], repeated: list[Tensor]) -> bool:
+    """Whether two calls returned the same, but for rounding."""
     return len(result) == len(repeated) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
         for a, b in zip(result, repeated, strict=True)

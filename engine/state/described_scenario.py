@@ -90,7 +90,9 @@ def _parts_of(value: Any) -> Iterable[Any]:
     if isinstance(value, list | tuple):
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        named = [(field, getattr(value, field.name)) for field in fields(value)]
+        named = [
+            (field, getattr(value, field.name)) for field in fields(value) if not field.metadata.get("noted")
+        ]
         return [
             component
             for field, item in named

@@ -592,6 +592,7 @@ def _signal(
         many = f"{name}: class {most} of {count}; pass classes={{'{name}': {most + 1}}} or more{missing}"
         require(count is None or most < count, where, many)
         return Signal(**kind, classes=most + 1 if count is None else count), column, 0.0
+    kind["truths"] = column.dtype == torch.bool
     column = column if column.is_floating_point() else column.float()
     bad = ~torch.isfinite(column)
     if bad.any():

@@ -701,3 +701,64 @@ def test_what_cannot_be_joined_is_one_line() -> None:
             with one_line("join: into: .*(third|weight|first|second)", RunError):
                 antiphon.join(run, into=other)
             assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
+
+
+# --- masks -------------------------------------------------------------------------------------------------
+
+
+class Masked(nn.Module):
+    """Embeddings of words that a function reads with their mask."""
+
+    def __init__(self, read: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.embed, self.attend = nn.Embedding(9, 4), nn.MultiheadAttention(4, 2, batch_first=True)
+        self.out, self.read = nn.Linear(4, 3), read
+
+    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
+        return self.out(self.read(self.attend, self.embed(words), mask))
+
+
+def masked(read: Callable[..., Tensor], kind: torch.dtype = torch.bool) -> Scenario:
+    generator = torch.Generator().manual_seed(0)
+    words = torch.randint(9, (20, 6), generator=generator)
+    mask = (torch.arange(6) < torch.randint(1, 6, (20, 1), generator=generator)).to(kind)
+    env = from_tensors(words=words, mask=mask, label=words.sum(1) % 3, test=0.0, validation=0.0)
+    return split(Masked(read), at=["out"], env=env, coupling="locked")
+
+
+def attended(attend: nn.Module, h: Tensor, mask: Tensor | None) -> Tensor:
+    return attend(h, h, h, key_padding_mask=mask)[0].mean(1)
+
+
+@pytest.mark.parametrize(
+    ("read", "problem"),
+    [
+        (attended, "of which Masked computes something else"),  # an attention adds floats to its scores
+        (lambda _, h, mask: h.masked_fill(mask.unsqueeze(2), 0).mean(1), "which Masked does not take"),
+        (lambda attend, h, mask: attended(attend, h, ~mask), "which Masked does not take"),
+    ],
+)
+def test_masks_that_mean_something_else_as_floats_are_refused(
+    read: Callable[..., Tensor], problem: str
+) -> None:
+    line = rf"^split: mask is bool in the data, and enters as the floats 0 and 1, {problem}; begin forward with mask = mask\.bool\(\)$"
+    with one_line(line):
+        masked(read)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda attend, h, mask: attended(attend, h, ~mask.bool()),
+        lambda attend, h, mask: attended(attend, h, (1 - mask) * -1e9),
+        lambda _, h, mask: (h * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1),
+        lambda _, h, mask: h.masked_fill((mask == 0).unsqueeze(2), 0).mean(1),
+        lambda _, h, mask: (h * torch.logical_not(mask).unsqueeze(2)).mean(1),
+    ],
+)
+def test_masks_that_are_read_as_floats_are_taken(read: Callable[..., Tensor]) -> None:
+    assert len(masked(read).agents) == 2
+
+
+def test_floats_that_are_added_to_scores_are_taken() -> None:
+    assert len(masked(attended, torch.float32).agents) == 2
