@@ -286,6 +286,26 @@ def loss_left(model: nn.Module, trace: ModelGraph, example: Mapping[str, Any]) -
     return modules.loss_left(root, lambda: as_dict(call_model(root, own_copies(example))))
 
 
+def divided_again(trace: ModelGraph, signals: Mapping[str, Signal]) -> str | None:
+    """Return the first argument of pictures, which enter in [0, 1], that a forward divides by 255; None: there is none.
+
+    Args:
+        signals: By argument of the model.
+    """
+    for node in trace.graph.nodes:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        if not name.startswith(("div", "true_div", "truediv", "itruediv")) or len(node.args) < 2:
+            continue
+        divided, divisor = node.args[:2]
+        while isinstance(divided, fx.Node) and divided.op == "call_method":  # .float(), .permute(…)
+            divided = divided.args[0]
+        if divisor in (255, 256) and isinstance(divided, fx.Node) and divided.op == "placeholder":
+            signal = signals.get(str(divided.target))
+            if signal is not None and signal.classes is None and (signal.low, signal.high) == (0, 1):
+                return str(divided.target)
+    return None
+
+
 def _arguments_of(node: fx.Node) -> set[str]:
     """The arguments of the model that a node is computed from."""
     waiting, seen = [node], set[fx.Node]()

@@ -41,6 +41,7 @@ from antiphon.splitting.join import Origin
 from antiphon.splitting.outputs import (
     RequiredOutput,
     ReturnedLoss,
+    divided_again,
     loss_among,
     loss_left,
     prediction_of,
@@ -131,7 +132,7 @@ def split(
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     given = {} if channels else {"coupling": coupling, "gradient": gradient, "delay": delay, "bits": bits}
-    _warn(cut, heads, given, None if tied else tie, loss_left(model, cut.trace, model_inputs.example))
+    _warn(cut, heads, given, None if tied else tie, *_misread(model, cut, model_inputs, description))
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
     document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry}
     document |= {"agents": _agents(cut, model_inputs, heads, delay), "training": _training(training)}
@@ -384,14 +385,29 @@ def _without_effect(of_channels: Mapping[str, Any], tie: str | None) -> list[str
     ]
 
 
+def _misread(
+    model: nn.Module, cut: _CutModel, inputs: ModelInputs, env: Description
+) -> tuple[str | None, str | None]:
+    """The attribute in which a forward leaves a loss, and the argument whose bytes it divides twice."""
+    signals = {name: env.signals[signal] for name, signal in inputs.signals.items()}
+    return loss_left(model, cut.trace, inputs.example), divided_again(cut.trace, signals)
+
+
 def _warn(
     cut: _CutModel,
     heads: Sequence[_OutputObjective],
     of_channels: Mapping[str, Any],
     useless_tie: str | None,
     stored_loss: str | None,
+    picture: str | None,
 ) -> None:
-    """Warn of losses that are dropped, and of arguments without effect."""
+    """Warn of losses that are dropped, of arguments without effect, and of a picture whose bytes are divided twice."""
+    if picture is not None:
+        line = (
+            f"split: forward divides '{picture}' by 255, but bytes enter in [0, 1], divided already: leave the division out, or "
+            "give the data as floats, .float()"
+        )
+        warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
     useless = _without_effect(of_channels, useless_tie)
     for argument in useless:
         warnings.warn(

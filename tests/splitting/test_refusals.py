@@ -6,6 +6,7 @@ import functools
 import random
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -762,3 +763,34 @@ def test_masks_that_are_read_as_floats_are_taken(read: Callable[..., Tensor]) ->
 
 def test_floats_that_are_added_to_scores_are_taken() -> None:
     assert len(masked(attended, torch.float32).agents) == 2
+
+
+@pytest.mark.parametrize("floats", [False, True])
+@pytest.mark.parametrize(
+    ("read", "twice"),
+    [
+        (lambda pixels: pixels / 255.0, True),
+        (lambda pixels: pixels.permute(0, 2, 1).float().div(255), True),
+        (lambda pixels: pixels - 0.5, False),
+        (lambda pixels: pixels.exp() / pixels.exp().sum(2, keepdim=True), False),
+        (lambda pixels: torch.relu(pixels - 0.1) / 256, False),
+    ],
+)
+def test_bytes_that_are_divided_twice_are_warned_of(
+    read: Callable[[Tensor], Tensor], twice: bool, floats: bool
+) -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.out = nn.Linear(16, 8), nn.Linear(8, 3)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            return self.out(self.first(read(pixels).flatten(1)))
+
+    data = torch.randint(256, (20, 4, 4), dtype=torch.uint8)
+    env = from_tensors(pixels=data.float() if floats else data, label=torch.arange(20) % 3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        split(Reads(), at=["out"], env=env)
+    line = "split: forward divides 'pixels' by 255, but bytes enter in [0, 1]"
+    assert any(str(warning.message).startswith(line) for warning in caught) == (twice and not floats)
