@@ -79,7 +79,7 @@ class SelectionSpec(Spec):
     """Selection by truncation (Jaderberg et al. 2017, "Population Based Training of Neural Networks").
 
     Attributes:
-        by: The metric: `return`, over the newest episode of each environment of the training, the one in progress once it is
+        by: The metric: `return` of the readouts, over the newest episode of each environment of the training, the one in progress once it is
             longer than the newest finished one; else `loss` or the metric of their objective (such as `accuracy`) of the readouts,
             or of one agent (`A.accuracy`), on the validation split, or on the training split where there is no other; any other word is a
             metric of the environment. None: the metric of the readouts' objective.

@@ -102,7 +102,7 @@ class _Times:
     """Answers questions about some steps of one system."""
 
     def __init__(self, system: System, steps: range) -> None:
-        self.steps = steps
+        self.steps, self.system = steps, system
         episodes = system.episodes
         self.episodes = None if episodes is None else episodes.with_known_lengths()
         """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
@@ -244,9 +244,24 @@ class _Times:
         return closes + channel.ledger.timetable.return_delay if self.credit[channel.name].returns else -1
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
-        credit, end = self.credit[channel.name], self.bounds[channel.sender][stamp][1]
-        if self._within(channel, stamp, uses[0]):
-            return end
-        if credit.waits:
-            return max(end, self._back(channel, stamp, uses))
-        return end if credit.injects else -1
+        credit = self.credit[channel.name]
+        if not (credit.waits or credit.injects or self._within(channel, stamp, uses[0])):
+            return -1
+        group, windows = self.system.group_by_agent[channel.sender], self.windows[channel.sender]
+        number = windows.number_at(stamp)
+        awaited = {name: self._awaited(self.system.channels[name], number) for name in group.horizons}
+        horizons = {name: number + horizon for name, horizon in group.horizons.items()}
+        if awaited.get(channel.name, number) > horizons.get(channel.name, number):
+            return -1  # it is given up
+        return windows.end_of(max([number, *(min(awaited[name], horizons[name]) for name in awaited)]))
+
+    def _awaited(self, channel: Channel, number: int) -> int:
+        """The sender's window at whose end the gradients of the messages of a window of it are back: they are asked for before a step's learning."""
+        windows = self.windows[channel.sender]
+        sent = channel.ledger.timetable.send_times.among(
+            range(windows.end_of(number - 1) + 1, windows.end_of(number) + 1)
+        )
+        later = max(channel.ledger.timetable.return_delay, 1)
+        back = max((closes + later for _, closes in self._uses(channel, [*sent]).values()), default=-1)
+        first = max(windows.number_at(back), number)
+        return first + (windows.end_of(first) < back)

@@ -13,9 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import torch
+
 from antiphon.base.errors import ScenarioError
 from antiphon.engine.build.builder import problem_of_metric
+from antiphon.engine.episodes import REWARD
 from antiphon.engine.heart.system import System
+from antiphon.engine.inference.evaluation import rewards_of
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.jobs.environment_metrics import metrics_of_environment
@@ -198,7 +202,7 @@ def meaning(metric: str | None) -> str:
     if metric is None:
         return ""
     if metric == RETURN:
-        return "mean return of each environment's newest training episode, or of the one in progress once it is longer"
+        return "mean return of the readouts in each environment's newest training episode, or in the one in progress once it is longer"
     words = metric.replace("_", " ")
     if is_of_env(metric):
         return f"the environment's {words} in training"
@@ -224,7 +228,9 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
         return MemberScore(None)
     episodes = running.world.episodes
     if metric == RETURN and episodes is not None:
-        newest = episodes.latest()
+        own = rewards_of(running.system)
+        rewards = [own[name] for name in running.scenario.readouts if name in own] or [REWARD]
+        newest = torch.stack([episodes.latest(reward) for reward in rewards]).mean(0)
         if not len(newest) or math.isnan(float(newest.mean())):
             return MemberScore(None)
         spread = float(newest.std()) if len(newest) > 1 else 0.0

@@ -250,6 +250,25 @@ def test_gradients_are_back_when_the_timeline_says(
     assert sorted({step for step in one.trained.tolist() if 0 <= step < 14}) == recording.steps["prediction"]
 
 
+@pytest.mark.parametrize(("horizon", "delay"), [(8, 0), (1, [1, 2])], ids=str)
+@pytest.mark.parametrize(("sender", "receiver"), list(itertools.product(PAIRS, PAIRS)), ids=str)
+def test_a_sender_that_waits_learns_when_the_timeline_says(
+    sender: tuple[int, int, int], receiver: tuple[int, int, int], horizon: int, delay: int | list[int]
+) -> None:
+    """A window is learned from as a later one ends, after the step at which its gradients are whole; one that is given up, never."""
+    late = channel(coupling="delayed", horizon=horizon, link={"delay": delay})
+    agents = {"a": {**agent(*sender), "objective": None}, "b": agent(*receiver)}
+    with Simulation(scenario(agents, [late])) as simulation:
+        found = timeline(simulation, 0, 40).channels[0]
+        learned, before = [], 0
+        for step in range(40):
+            simulation.step()
+            updates = simulation.agents["a"].updates
+            learned += [step] * (updates > before)
+            before = updates
+    assert sorted({step for step in found.trained.tolist() if 0 <= step < 40}) == learned
+
+
 # --- the unhappy paths --------------------------------------------------------------------------------------
 
 
