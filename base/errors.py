@@ -98,6 +98,14 @@ def warn_of_scenario(line: str) -> None:
     warnings.warn(line, ScenarioWarning, stacklevel=3)
 
 
+def warn_caller(line: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called the library, however deep the call is."""
+    frame, level = sys._getframe(1), 2  # 1 is this function
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("antiphon.", "contextlib")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(line, category, stacklevel=level)
+
+
 @contextmanager
 def noted_warnings() -> Iterator[list[str]]:
     """Return a list that has the lines of `warn_of_scenario` in the block after it, which are warned of as usual."""

@@ -42,6 +42,10 @@ class FreeCoordinator(PartsExecutor):
                 self.parts_at = self.opened.advance(step, until, rows, reader)
             except DivergenceError as error:
                 self._diverge(running, error)
+            except BaseException as error:
+                if self.opened.settings.ray is None:  # else the parts are elsewhere, and where they were
+                    running.break_off(error)
+                raise
         running.count()
         if observed(step):
             self.gather(running)

@@ -231,10 +231,9 @@ class EvaluateSpec(Spec):
         return by_path if self.keep_best is None else {("keep_best",): self.keep_best, **by_path}
 
     def unreached(self, steps: int) -> str:
-        """Return a warning where a run of so many steps is never evaluated, or never often enough for a patience; else empty."""
-        count = steps // self.period
-        if not count:
-            return f"evaluates nothing before step {self.period:,}, and training.steps is {steps:,}"
+        """Return a warning where a run of so many steps is evaluated, but never often enough for a patience; else empty."""
+        if not (count := steps // self.period):
+            return ""  # that nothing is evaluated is said where it is built
         idle = [f"{metric}: {patience:,}" for metric, patience in self.patience.items() if patience >= count]
         times = "once" if count == 1 else f"{count:,} times"
         why = f"as it is evaluated {times}, every {self.period:,} of {steps:,} training.steps"

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
-
-
-def warn_caller(line: str) -> None:
-    """Warn at the line of the loop that called the library, however deep the call is."""
-    frame, level = sys._getframe(1), 2  # 1 is this function
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("antiphon.", "contextlib")):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(line, stacklevel=level)
+from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, warn_caller
 
 
 class ChannelProblems:

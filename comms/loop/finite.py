@@ -13,7 +13,7 @@ def all_finite(tensors: Iterable[Tensor | None]) -> bool:
     """Return whether all numbers of some tensors are finite, at one look for each device and type: a GPU is waited for."""
     by_kind: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for tensor in tensors:
-        if tensor is not None and tensor.is_floating_point():
+        if tensor is not None and (tensor.is_floating_point() or tensor.is_complex()):
             values = (
                 tensor.detach() if tensor.layout == torch.strided else tensor.detach().coalesce().values()
             )

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.errors import ScenarioError, first_line, warn_caller
 from antiphon.base.problems import show_value
 from antiphon.comms.backward_requests import Gradients, Injection, backward, constant, gradients_of
-from antiphon.comms.loop.channel_problems import ChannelProblems, warn_caller
+from antiphon.comms.loop.channel_problems import ChannelProblems
 from antiphon.comms.loop.finite import all_finite
 from antiphon.comms.loop.gradients import add_gradients
 from antiphon.comms.loop.loop_channel import Channel, transit_of
@@ -294,7 +294,7 @@ def _warn_of_batch(
         problem = "learn: a gradient of the parameters is not finite"
     else:
         message = "" if rows is None else f"a message is not finite (row {int(rows[0])}): "
-        problem = f"learn: {message}the objective is not finite, nor are its gradients"
+        problem = f"learn: {message}the objective is not finite"
     if transit is None:
         warn_caller(f"comms.{problem}; {LEFT_OUT}")
     else:

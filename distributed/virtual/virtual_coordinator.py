@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.free_arrivals import ArrivalTotals
 from antiphon.distributed.parts.free_settings import FreeSettings
@@ -197,6 +197,11 @@ class VirtualCoordinator(Executor):
                 if number is not None:
                     self._newest[number] = self._parts[number].learned
                     running.train_means.add(self._newest[number])
+        except DivergenceError:
+            raise
+        except BaseException as error:
+            running.break_off(error)
+            raise
         finally:
             self._note_events(running)
         joined = StepReport([], {})  # of each part's newest step

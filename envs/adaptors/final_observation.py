@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -70,13 +71,22 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._check(observation)
         reward = reward_of(reward)
-        for name, flag in (("terminated", terminated), ("truncated", truncated)):
-            if type(flag) is not bool and (np.size(flag) != 1 or np.asarray(flag).dtype.kind not in "biuf"):
-                shown = f"an array of shape {list(np.shape(flag))}" if hasattr(flag, "shape") else repr(flag)
-                raise RunError(f"env: '{name}' is {shown}; return True or False from step()")
+        terminated, truncated = _end_of("terminated", terminated), _end_of("truncated", truncated)
         if terminated or truncated:
             observation = deepcopy(observation)
         return observation, reward, terminated, truncated, info
+
+
+def _end_of(name: str, flag: Any) -> Any:
+    """Return whether an episode has ended, as an environment says it; RunError for what is no truth value."""
+    if type(flag) is bool:
+        return flag
+    with suppress(RuntimeError, ValueError):  # of a tensor, on whatever device, too
+        flag = flag.item() if hasattr(flag, "item") else flag
+    if np.size(flag) != 1 or np.asarray(flag).dtype.kind not in "biuf":
+        shown = f"an array of shape {list(flag.shape)}" if hasattr(flag, "shape") else repr(flag)
+        raise RunError(f"env: '{name}' is {shown}; return True or False from step()")
+    return flag
 
 
 def reward_of(reward: Any, agent: str = "") -> float:

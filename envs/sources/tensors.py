@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
@@ -15,7 +14,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from antiphon.base.errors import DataError, RunError, ScenarioError, ScenarioWarning, require
+from antiphon.base.errors import DataError, RunError, ScenarioError, ScenarioWarning, require, warn_caller
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import TorchVectorEnv, check_split
@@ -445,13 +444,25 @@ def parts_of(item: Any, names: Sequence[str], where: str) -> Sequence[Any]:
 
 def warn_of_masks_left_out(item: Any, names: Sequence[str], where: str) -> None:
     """Warn of an item, or batch, with the mask of a part that is read, where the names of what is read leave the mask out."""
+    parts = named_parts(item) or {}
     left = [
-        f"_{name}" for name in names if f"_{name}" in (named_parts(item) or ()) and f"_{name}" not in names
+        mask
+        for mask in (f"_{name}" for name in names)
+        if mask in parts and mask not in names and _holds_truth_values(parts[mask])
     ]
     if left:
         targets = ", ".join(name[1:] for name in left)
         problem = f"{where}: names leave out {', '.join(left)}, so what is masked counts in {targets}"
-        warnings.warn(f"{problem}; add it to names, or give it another key", ScenarioWarning, stacklevel=4)
+        warn_caller(f"{problem}; add it to names, or give it another key", ScenarioWarning)
+
+
+def _holds_truth_values(value: Any) -> bool:
+    """Return whether it may be a mask, as a number or a path under such a key is not."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def named_parts(item: Any) -> Mapping[str, Any] | None:

@@ -179,3 +179,11 @@ def test_a_message_that_is_left_out_returns_no_gradient_of_zero_to_what_its_send
         comms.learn(None, middle.parameters(), sent=[second], received=[first])
     assert middle.weight.grad is None
     assert first.learn() is None
+
+
+def test_a_complex_gradient_that_is_not_finite_is_left_out() -> None:
+    """The objective is finite, and its gradient 0 * inf."""
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    with pytest.warns(UserWarning, match=r"^comms\.learn: a gradient of the parameters is not finite"):
+        comms.learn((weight * 0).abs().sqrt().sum(), [weight])
+    assert weight.grad is None

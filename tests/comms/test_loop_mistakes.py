@@ -54,7 +54,7 @@ def _loop(steps: int, **changes: Any) -> list[str]:
         ({"objective": torch.Tensor.detach}, "the objective needs no gradient"),
         (
             {"objective": lambda loss: loss * math.nan},
-            "learn: the objective is not finite, nor are its gradients",
+            "learn: the objective is not finite; its batch is left out",
         ),
     ],
     ids=[

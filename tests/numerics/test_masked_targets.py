@@ -378,8 +378,9 @@ def test_a_mask_that_the_names_leave_out_is_warned_of() -> None:
     line = (
         "from_{}: names leave out _y, so what is masked counts in y; add it to names, or give it another key"
     )
-    with pytest.warns(ScenarioWarning, match=line.format("dataset")):
+    with pytest.warns(ScenarioWarning, match=line.format("dataset")) as said:
         envs.from_dataset(rows, ["x", "y"])
+    assert [warning.filename for warning in said] == [__file__]
     loaded = {name: torch.stack([row[name] for row in rows]) for name in ("x", "y", "_y")}
     with pytest.warns(ScenarioWarning, match=line.format("loader")):
         envs.from_loader([loaded], ["x", "y"])
@@ -389,6 +390,8 @@ def test_a_mask_that_the_names_leave_out_is_warned_of() -> None:
         envs.from_dataset(rows, ["x"])
         envs.from_loader([loaded], ["x"])
         envs.from_loader([loaded])
+        for no_mask in (3, "file.png", torch.rand(2)):
+            envs.from_dataset([{**row, "_y": no_mask} for row in rows], ["x", "y"])
 
 
 class Words(nn.Module):

@@ -406,6 +406,26 @@ def test_after_a_step_that_an_error_broke_off_a_run_goes_on_from_its_checkpoint_
         assert not list(differences(facts_of(whole), facts_of(again), "", 0.0))
 
 
+@pytest.mark.parametrize("mode", ["cluster", "free"])
+def test_parts_of_which_a_step_was_broken_off_do_not_go_on(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them may have taken other steps; in lockstep the whole goes on from the newest state of its own."""
+    parts: dict[str, Any] = {"placement": {"a": 0, "b": 1}}
+    parts |= {"cluster": "datacentre-100"} if mode == "cluster" else {"mode": "free"}
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": failing, "target": "label"}}}
+    channel = {"from": "a", "to": "b", "size": 4, "link": {"delay": 1}, "gradient": {"context": ["label"]}}
+    with Simulation(scenario_of(agents, [channel], batch=4), parts=parts) as simulation:
+        simulation.run(steps=2)
+        with monkeypatch.context() as patch:
+            patch.setitem(FAILURE, "now", KeyboardInterrupt)
+            with pytest.raises(KeyboardInterrupt):
+                simulation.run(steps=2)
+        for goes_on in (simulation.step, simulation.run, lambda: simulation.save(tmp_path / "saved")):
+            with pytest.raises(RunError, match="step 3: was broken off by KeyboardInterrupt"):
+                goes_on()
+
+
 def test_seeds_of_which_a_step_was_broken_off_do_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with Population(losing(), [0, 1]) as population:
         assert population.sequential_reason is None

@@ -148,6 +148,16 @@ def test_what_is_no_end_of_an_episode_is_named(flag: Any, what: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "flag", [np.bool_(True), 1, np.array([True]), torch.tensor(True), torch.tensor([1]), [True]], ids=repr
+)
+def test_what_is_one_truth_value_ends_an_episode(flag: Any) -> None:
+    """A tensor has a `size()`, where an array has a number."""
+    _, _, terminated, truncated, _ = row_of(Ending(flag)).step(0)
+    assert terminated
+    assert not truncated
+
+
+@pytest.mark.parametrize(
     "reward",
     [
         1,
