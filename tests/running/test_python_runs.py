@@ -536,9 +536,10 @@ LIMITS: list[tuple[dict[str, Any], str]] = [
 
 
 def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) -> None:
+    fixes = {"dict": r"; write antiphon\.Scenario\.model_validate.*", "function": r"; call it: own\(\)"}
     for given in (3, {"scenario": "mine"}, own):
         word = type(given).__name__
-        fix = r"; write antiphon\.Scenario\.model_validate.*" if isinstance(given, dict) else ""
+        fix = fixes.get(word, "")
         with one_line(rf"^scenario: must be an antiphon\.Scenario, a template, .*, not {word}{fix}$"):
             Simulation(given)  # type: ignore[arg-type]
     with Simulation(own()) as simulation:
