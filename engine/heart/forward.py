@@ -5,8 +5,8 @@ What `Engine.learn` says of branches on a step holds here too; what the host com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class ForwardPass:
             group = self.system.group_by_agent[call[0]]
             window = group.window
             if window.number == NO_TICK_YET:
-                self.begin_window(group, group.grid.number_at(step))
+                self.begin_window(group, step, group.grid.number_at(step))
             ticks = [self._begin_tick(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
@@ -107,15 +107,20 @@ class ForwardPass:
             for feature in points.after_send:
                 feature.after_send(call, step, keep_messages=keep_messages)
 
-    def begin_window(self, group: LearningGroup, number: int) -> None:
-        """Begin the open window of a group: with the running statistics of now, and the rows in which its agents will learn from it."""
+    def begin_window(self, group: LearningGroup, step: int, number: int) -> None:
+        """Begin the open window of a group: with the running statistics of now, what users' modules keep, and the rows that will learn."""
+        stays_open = group.grid.number_ending_at(step) != number
         statistics_before: dict[str, Tensors] = {}
+        module_states_before: dict[str, Mapping[str, Any]] = {}
         learning_rows_by_agent: dict[str, LearningRows] = {}
         for name in group.agent_names:
             agent = self.system.agents[name]
-            statistics_before[self.system.learner_name_by_agent[name]] = dict(agent.learner.buffers)
+            learner_name = self.system.learner_name_by_agent[name]
+            statistics_before[learner_name] = dict(agent.learner.buffers)
+            if stays_open and agent.learner.module_state is not None:
+                module_states_before[learner_name] = agent.learner.module_state.state_dict()
             learning_rows_by_agent[name] = agent.learning_rows(number)
-        group.window.begin(number, statistics_before, learning_rows_by_agent)
+        group.window.begin(number, statistics_before, module_states_before, learning_rows_by_agent)
 
     def _begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with what it reads, before its network is evaluated.
@@ -316,11 +321,17 @@ class ForwardPass:
         return channels
 
     def replay(self, window: Window) -> None:
-        """Make a window's graph again from its ticks; running statistics, and what users' modules keep, stay as they are."""
+        """Make a window's graph again from its ticks; running statistics, and what users' modules keep, are afterwards as they are now."""
         buffers = dict(window.statistics_before)
-        learners = [self.system.agents[name].learner for name in buffers]
-        module_states = [learner.module_state for learner in learners if learner.module_state is not None]
-        states_before = [module_state.state_dict() for module_state in module_states]
+        learners = {name: self.system.agents[name].learner for name in buffers}
+        module_states = {
+            name: module_state
+            for name, learner in learners.items()
+            if (module_state := learner.module_state) is not None
+        }
+        states_now = {name: module_state.state_dict() for name, module_state in module_states.items()}
+        for name, state_before in window.module_states_before.items():
+            module_states[name].load_state_dict(state_before)
         for ticks in window.ticks_by_call:
             if ticks[0].agent_name in self.agent_names_without_graph:
                 continue
@@ -328,8 +339,8 @@ class ForwardPass:
             buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])
             for tick in ticks:
                 self._enter_outputs(self.system.agents[tick.agent_name], tick, window)
-        for module_state, state_before in zip(module_states, states_before, strict=True):
-            module_state.load_state_dict(state_before)
+        for name, module_state in module_states.items():
+            module_state.load_state_dict(states_now[name])
 
 
 def as_input(system: System, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:

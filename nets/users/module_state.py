@@ -20,6 +20,8 @@ from antiphon.nets.user_modules import extra_state, load_extra_state, stateful
 from antiphon.nets.users.outlines import ClassChanges, outline_of
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
+MODULE_STATE_KEYS = ("extra", "attributes")
+"""The keys that `state_dict` may have."""
 _OF_TORCH = frozenset(vars(nn.Module()))
 """Attributes of every module."""
 _LIBRARIES = ("torch", "antiphon", "builtins")

@@ -508,6 +508,50 @@ def test_extra_state_is_saved_loaded_and_joined(env: Any, tmp_path: Path) -> Non
             assert all(torch.equal(left[key], right[key]) for key in left)
 
 
+class Counting(nn.Linear):
+    """A layer whose output depends on how often it was trained, which it keeps in an attribute."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        return super().forward(x) * (1 + 0.1 * (self.calls % 5))
+
+
+class CountingAside(Counting):
+    """The same, kept as torch's extra state."""
+
+    def get_extra_state(self) -> object:
+        return ({self.calls},)
+
+    def set_extra_state(self, state: object) -> None:
+        ((self.calls,),) = state  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("layer", [Counting, CountingAside])
+@pytest.mark.parametrize("steps", [3, 4, 5])
+def test_an_open_window_is_computed_again_from_what_its_modules_kept_as_it_began(
+    env: Any, tmp_path: Path, layer: type[nn.Module], steps: int
+) -> None:
+    goal = {"kind": "classification", "target": "label"}
+    agent = {"network": lambda inputs, outputs: layer(inputs, outputs), "clock": {"unroll": 3}}
+    scenario = antiphon.Scenario(
+        scenario="counts",
+        env=env,
+        agents={"a": {**agent, "observes": ["x"]}, "b": {**agent, "objective": goal}},
+        channels=[{"from": "a", "to": "b", "size": 4, "link": {"delay": 1}}],
+        training={"batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}},
+    )
+    with antiphon.Simulation(scenario) as whole, antiphon.Simulation(scenario) as run:
+        whole.run(steps=9, progress=False)
+        run.run(steps=steps, progress=False)
+        run.save(tmp_path / "saved")
+        with antiphon.Simulation.load(tmp_path / "saved", scenario=scenario) as loaded:
+            loaded.run(steps=9 - steps, progress=False)
+            left, right = _values(whole), _values(loaded)
+            assert all(torch.equal(left[key], right[key]) for key in left)
+
+
 def test_an_extra_state_of_objects_is_no_checkpoint(env: Any, tmp_path: Path) -> None:
     class Keeps(nn.Linear):
         def get_extra_state(self) -> object:
