@@ -172,11 +172,19 @@ def test_channels_that_nobody_reads() -> None:
             ["input.optimiser is not used by a synthetic input that does not learn"],
         ),
         ({"link": {"drop": 0.5}, "input": {"context": ["image"], "learn": False}}, []),
+        ({"link": {"drop": 0.5}, "input": {"context": ["image"], "optimiser": {}}}, []),
         (
             {"link": {"delay": [0, 1]}, "gradient": {"kind": "local", "target": "label"}},
             ["the second value of link.delay is not used by a decoupled channel"],
         ),
         ({"link": {"delay": [0, 1]}}, []),
+        (
+            {
+                "link": {"delay": [0, 1]},
+                "gradient": {"kind": "local", "target": "label", "context": ["returned"]},
+            },
+            [],
+        ),
         ({"link": {"delay": [0, 1]}, "gradient": {"kind": "sobolev_label", "target": "label"}}, []),
         ({"horizon": 3}, ["horizon is not used by a decoupled channel"]),
         ({"norm": "none"}, ["norm is not used by a channel without a size"]),
