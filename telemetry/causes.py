@@ -82,7 +82,7 @@ def _losses(channel: Mapping[str, Any], cost: str) -> tuple[str, str]:
     # A predicted input can make a run far worse than the losses do, so that it is not advised.
     return (
         f"{lost} the last one that arrived is read instead ({told})",
-        f"{asked}a smaller link.drop (a synthetic input that learns little costs more)",
+        f"{asked}a smaller link.drop (a synthetic input that learns little may cost more)",
     )
 
 

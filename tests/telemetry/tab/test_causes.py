@@ -338,7 +338,7 @@ def test_losses_for_which_nothing_stands_in_are_a_hint_whatever_the_verdict(tmp_
         == [
             (
                 says,
-                "evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)",
+                "evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more)",
             )
         ]
         * 3
@@ -386,7 +386,7 @@ def test_the_faults_of_few_channels_are_named_by_cause(tmp_path: Path) -> None:
         advised(folder, matters, made)
         return read_run(folder / "run").catalogue()["verdicts"]["common"]
 
-    lost = "b: 80 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)"
+    lost = "b: 80 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more)"
     bares = "a: its predictor has no context; try gradient.context: label, or local"
     assert told(tmp_path / "a") == [bares, lost]
     made[2] = made[3] = {**made[0]}
@@ -436,12 +436,12 @@ def test_what_is_said_of_the_run_comes_before_another_fault_of_its_settings(tmp_
     run = read_run(tmp_path / "run")
     says = "90 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged)"
     assert run_sentences(run) == [
-        f"each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)"
+        f"each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more)"
     ]
     assert [one.of_run for one in judgements(run)] == [
         (
             says,
-            "evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)",
+            "evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more)",
         )
     ] * 2
     first, second, *_ = run.catalogue()["verdicts"]["causes"]
@@ -584,7 +584,7 @@ def test_once_the_cost_of_losses_is_measured_it_stands_in_place_of_the_advice(
 ) -> None:
     """With the scores over both kinds of links; the command that was advised does not advise itself."""
     lost = cli.trained(LOST)
-    advice = "try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)"
+    advice = "try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more)"
     told = " ".join(cli("evaluate", lost, "--ablate zero --examples 40").split())
     assert told.endswith(advice)
     told = " ".join(cli("evaluate", lost, "--links as_run --ablate zero --examples 40").split())
@@ -599,7 +599,7 @@ def test_once_the_cost_of_losses_is_measured_it_stands_in_place_of_the_advice(
     assert own != perfect
     cost = f"test accuracy over the run's links {100 * own:.3g} %, over perfect ones {100 * perfect:.3g} %"
     assert sentence == (
-        f"each of 2 channels: 60 % of its messages are lost, and the last one that arrived is read instead ({cost}); try a smaller link.drop (a synthetic input that learns little costs more)"
+        f"each of 2 channels: 60 % of its messages are lost, and the last one that arrived is read instead ({cost}); try a smaller link.drop (a synthetic input that learns little may cost more)"
     )
     assert told.endswith(sentence)
     cli("resume", lost, "--steps 30")  # it ends with a score over perfect links alone
@@ -623,7 +623,7 @@ def test_hints_name_settings_as_the_run_takes_them(tmp_path: Path) -> None:
     twice = {metric: values * 2 for metric, values in entry.items()}
     advised(tmp_path / "b", twice, [{**channel, "name": name, "typed": typed, "drop": 0.6} for name in "ab"])
     (sentence,) = run_sentences(read_run(tmp_path / "b" / "run"))
-    assert sentence.endswith("or a smaller drop (a synthetic input that learns little costs more)")
+    assert sentence.endswith("or a smaller drop (a synthetic input that learns little may cost more)")
 
 
 def test_a_synthetic_input_that_hardly_knows_the_message_is_a_poor_stand_in(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ export class Extremes {
     const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item) && !faults.has(item)).sort((one, other) => place(one) - place(other)));
     const none = signed && !mask && open && open < ranked.length && !(bad.length && good.length) ? `, none surely ${bad.length ? "above" : "below"} 0` : "";
     bad.unshift(...faults.keys());
-    const of = mean ? `, ${mean}` : ofStep(metric.at, data.step) || " now";
+    const of = mean ? "" : ofStep(metric.at, data.step) || " now"; // the colour's card says of what it is the mean
     const order = (all, items = all.filter((item) => !faults.has(item))) => (signed && items.length && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
@@ -66,11 +66,11 @@ export class Extremes {
     const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
     swatch.style.background = shownColour(metric, index, theme);
-    const title = unresolved ? `${name}: its interval contains 0` : name;
+    const bounded = resultText({ ...metric, counts: null }, index);
+    const title = unresolved ? `${name}: ${bounded}, the interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
-    const [text, fault] = [resultText({ ...metric, counts: null }, index), this.#shown[0].faults.get(index)];
-    const texts = [el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: fault ? `${text}, ${fault}` : text })];
-    return el("li", {}, el("button", props, swatch, ...texts));
+    const [text, fault] = [metric.halves && !run.seeds.length ? resultText({ ...metric, counts: null, lower: null }, index) : bounded, this.#shown[0].faults.get(index)];
+    return el("li", {}, el("button", props, swatch, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: fault ? `${text}, ${fault}` : text })));
   }
 }
 
