@@ -434,7 +434,7 @@ def test_what_most_channels_have_in_their_settings_stands_once_beside_the_verdic
     assert told.startswith("left->slow: 50 % of its messages are lost")
     lossy = [{**channel, "drop": 0.9} for channel in found.graph["channels"]]
     tab = opened(replace(found, graph={**found.graph, "channels": lossy}))
-    says = "90 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more)"
+    says = "90 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged); try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more)"
     for step in (20, 10):
         tab.at(step)
         command = "antiphon evaluate 'runs/my run' --links as_run"
@@ -1525,7 +1525,7 @@ def test_two_runs_are_compared_over_their_own_links_where_both_are_known(opened:
             scored("lossy", 0.9, test_accuracy=0.875, test_accuracy_as_run=0.5),
             "test accuracy, each over its own links: 50 % | 75 %, difference −25 points",
             "test accuracy 87.5 % of mind, second, over perfect links; over the run's own 50 %",
-            "(test accuracy over the run's links 50 %, over perfect ones 87.5 %); try a smaller link.drop (a synthetic input that learns little costs more)",
+            "(test accuracy over the run's links 50 %, over perfect ones 87.5 %); try a smaller link.drop (a synthetic input that learns little may cost more)",
         ),
     ):
         tab = opened(lossy, sound)
