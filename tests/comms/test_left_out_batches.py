@@ -179,6 +179,9 @@ def test_a_message_that_is_left_out_returns_no_gradient_of_zero_to_what_its_send
         comms.learn(None, middle.parameters(), sent=[second], received=[first])
     assert middle.weight.grad is None
     assert first.learn() is None
+    first.send(torch.ones(BATCH, SIZE, requires_grad=True) * 2)
+    second.send(middle(first.receive()))  # nothing holds the message before any longer
+    assert first.learn() is None
 
 
 def test_a_complex_gradient_that_is_not_finite_is_left_out() -> None:
