@@ -10,6 +10,8 @@ class _DeclaredLink(Protocol):
 
     @property
     def drop(self) -> float: ...
+    @property
+    def loses(self) -> bool: ...
 
 
 class _DeclaredFeedback(Protocol):

@@ -83,7 +83,7 @@ class DeclaredCoupling:
     def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         """Yield the settings of a channel that the coupling refuses."""
         # a message that is read with its graph has arrived
-        if self.joins_endpoints and channel.link.drop > 0:
+        if self.joins_endpoints and channel.link.loses:
             message = f"must be 0 on a {self.name} channel, not {channel.link.drop}; leave it out"
             yield "link.drop", f"{message}, or use another coupling"
         if self.replaces_messages and channel.input is None:

@@ -9,9 +9,9 @@ from antiphon.scenarios.relations import Relations
 def lost(channel: ChannelSpec) -> str | None:
     """Return why not every message arrives, and the fix."""
     link = channel.link
-    if not link.drop and link.rate == 1:
+    if not link.loses and link.rate == 1:
         return None
-    key, value = ("drop", 0) if link.drop else ("rate", 1)
+    key, value = ("drop", 0) if link.loses else ("rate", 1)
     return f"the link has a {key} of {getattr(link, key)}; make it {value}"
 
 

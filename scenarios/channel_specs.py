@@ -307,6 +307,11 @@ class LinkSpec(Spec):
             )
         return self
 
+    @property
+    def loses(self) -> bool:
+        """Whether messages may be lost."""
+        return self.drop > 0
+
     @cached_property
     def bits(self) -> int | None:
         """Bits per component; None: not quantised."""

@@ -79,7 +79,7 @@ def _unused_by_channel(channel: ChannelSpec) -> _Unused:
         channel.link,
         channel.coupling,
     )
-    loses, given_keys = coupling.replaces_messages or link.drop > 0, channel.given_keys
+    loses, given_keys = coupling.replaces_messages or link.loses, channel.given_keys
     if coupling.predicts:
         yield from ((f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
@@ -167,9 +167,7 @@ def _trained_as_all(channel: ChannelSpec) -> bool:
     """Whether `training.predictor` trains a model of a channel: of its synthetic gradient, or of its synthetic input."""
     coupling, gradient, model = channel.coupling, channel.gradient, channel.input
     predicts = coupling.predicts and gradient.learn and gradient.optimiser is None
-    reads = model is not None and (
-        coupling.replaces_messages or (coupling.predicts and channel.link.drop > 0)
-    )
+    reads = model is not None and (coupling.replaces_messages or (coupling.predicts and channel.link.loses))
     return predicts or (reads and model is not None and model.learn and model.optimiser is None)
 
 
@@ -539,7 +537,7 @@ def warn_18_synthetic_input(
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
     coupling = channel.coupling
-    if model is None or not (coupling.replaces_messages or (coupling.predicts and channel.link.drop)):
+    if model is None or not (coupling.replaces_messages or (coupling.predicts and channel.link.loses)):
         return
     if not model.context:
         yield _of(channel, "its synthetic input has no context and predicts the mean; give it observations")

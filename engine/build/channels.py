@@ -218,7 +218,7 @@ class Wiring:
         aligned = self.agents[spec.receiver].inputs.align_channel_name == spec.name
         holds_all = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         held = None
-        if link.drop or holds_all:
+        if link.loses or holds_all:
             from antiphon.engine.heart.held_messages import HeldMessages
 
             held = HeldMessages()

@@ -47,8 +47,8 @@ What a link does to a message, by what the link does not have (the tick that rea
         engine/state/state_dict.py, engine/state/stacks.py
 A message that is not sent, or lost, by its value
     ledger.py: `Ledger.send`, in `Fate.lost`; and `Ledger.may_lose`, which all ask who plan what will be there
-    also: engine/build/channels.py and engine/inference/rollout.py (`_silent`), where `held_messages` is made, scenarios/at_once.py,
-        distributed/parts/cut_ledger.py, which sends zeros in a message's place until it comes; what it keeps of earlier ones is `apart` in
+    also: `loses` of `Link` and of its spec, which who plans before asks; engine/build/channels.py and engine/inference/rollout.py
+        (`_silent`), where `held_messages` is made; distributed/parts/cut_ledger.py, which sends zeros in a message's place until it comes; what it keeps of earlier ones is `apart` in
         engine/build/stack_kinds.py; a coupling that reads with the graph has no message to fall back to, and refuses it:
         comms/declared_coupling.py: `DeclaredCoupling.problems`; on a GPU, `Ledger._known_to_arrive` asks the link alone
 A message that is not read, by its age at the tick
@@ -73,11 +73,13 @@ A message that arrives twice
         held_messages.py: `HeldMessages.hold`
     also: comms/read_modes.py, engine/build/shapes.py (`read_mode_of`), engine/state/stacks.py, engine/costs/memory_estimate.py,
         engine/metrics/step_metrics.py (traffic)
-A delay that varies
+A delay that varies, by step (not by environment: a `ReadPlan`, and when a gradient is back, are of all rows)
     timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`
     also, who count on one `delay`: engine/build/channels.py, engine/build/stack_kinds.py, engine/features/contexts.py,
         engine/inference/composition.py, engine/inference/rollout.py, engine/metrics/newest.py, engine/costs/memory_estimate.py,
-        distributed/parts/cut.py, distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py
+        distributed/parts/cut.py, distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py,
+        scenarios/relations.py, scenarios/scenario_warnings.py, engine/warnings/advice.py, engine/warnings/given_up.py,
+        engine/warnings/missing_targets.py, engine/metrics/channel_metrics.py
 Which reads count
     forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
 Which reads count, by what only the step's end shows
@@ -150,7 +152,7 @@ Credit
 A coupling
     comms/couplings.py: a class with `@_built_in`
 What a sender learns from a message, by one coupling
-    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py: `BackwardPass.ordinary_credit`
+    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by its `_coupling_credit`
     also: engine/policies/replayed_senders.py, which makes it for further passes, without a returned gradient
 What a sender learns from a message, by all couplings
     backward.py: `coupling_credit`, of further passes too; by members, and by what has returned: `BackwardPass.ordinary_credit`; of
@@ -178,6 +180,9 @@ From which messages a predictor learns
 How much an example counts to a predictor
     comms/examples.py: `Example`; comms/model.py; what it knows of its message: predictors.py: `PredictorTrainer.example`
     also: comms/module_predictors.py, of users' modules
+What a predictor is conditioned on
+    engine/features/contexts.py; what it may read of messages: held_messages.py (of a synthetic input), newest_returned.py
+    also: engine/build/shapes.py, engine/build/channels.py, scenarios/checks.py, engine/state/stacks.py
 In which rows a predictor learns nothing
     channel.py: `Channel.restrict_example`
 When a predictor is trusted (gates)
@@ -235,7 +240,9 @@ Moving
 With which optimiser
     nets/trained_parameters.py; of predictors, engine/build/channels.py
 At which rate an agent or predictor learns
-    nets/trained_parameters.py: `TrainedParameters.learn_at`, which counts the steps of each member
+    nets/trained_parameters.py: `TrainedParameters.begin_step`, which takes the rate of the step and counts each member's steps;
+        `TrainedParameters.learn_at` sets another schedule
+    also: nets/schedules.py, engine/metrics/step_metrics.py (the metric), engine/capture/conditions.py
 At which rate, by what a step has shown
     a feature that gives its learner the rate at `before_move` and the former one back at `after_move`, of the last turn: a saved state has the
         rate; further passes move at the former one
@@ -251,6 +258,10 @@ An optimiser step by the gradients of several windows
     also: engine/policies/further_passes.py, whose minibatches are updates too
 Which members a learning signal has reached
     engine/features/reach.py
+Parameters that change otherwise than by their optimiser (averaged, copied)
+    where no group that they belong to has an open window, whose graph they are in: a change through `.data` falsifies its gradients in
+        silence; `after_move` is not called at steps at which nothing has moved, `before_ticks` is called at each
+    also: engine/state/in_place.py, which replays open windows after a change from outside; of members, nets/trained_parameters.py
 In which order agents and predictors move
     step.py: `Engine.move_all`, which further passes call too
 Which window is differentiated first

@@ -122,7 +122,7 @@ class Channel:
         return ended_rows
 
     def terminated_rows(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows of a state channel in which no state follows the last one, as an episode has ended for good.
+        """Return the rows in which no state follows the last one, as an episode has ended for good; asked of channels that carry states alone.
 
         Where the agent's own life is over, its life decides; elsewhere the environment's episode does.
         """

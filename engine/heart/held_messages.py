@@ -23,7 +23,8 @@ class HeldMessages:
         value: [rows, size], the newest message that had arrived when `hold` was last called; None: none has been held yet.
         stamp: [rows], the stamp of the held message; -1: none is held.
         signals: The signals that the held message was made from, where the receiver is aligned.
-        prior_value: [rows, size], the message that was held before the newest one; contexts of synthetic inputs read it (features/contexts.py).
+        prior_value: [rows, size], what was held as the newest due message came: where that was lost, it is still the held one; contexts of synthetic
+            inputs read it (features/contexts.py).
         prior_stamp: [rows], the stamp of the prior message; -1: none was held.
         newest_stamp: The stamp of the newest message that `hold` was called with, arrived or not.
     """

@@ -242,7 +242,7 @@ class Ledger:
     def finish(self, message: Message, step: int) -> None:
         """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and one is booked.
 
-        Once a message, and of a channel that is cut between parts once in each half.
+        Once a message, and of a channel that is cut between parts once in each half. With `trace` its sender has taken what was booked before.
         """
         message.mark_finished(step, self.timetable.back_from(step) if self.returns_gradients else None)
         if message.back_at is not None:

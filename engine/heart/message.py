@@ -128,7 +128,7 @@ class Message:
     """Step at which the last of these windows closed; None: one is open. If no read may be booked, it is finished as it is sent."""
     back_at: int | None = None
     """Step at which what is booked for it is back at its sender, known once it is finished (`Ledger.finish`); None: nothing returns, or it
-    is open. A saved state has it by `Ledger.back_by_step`."""
+    is open. A saved state has it by `Ledger.back_by_step`; once popped, it follows from `finished_at` (`Timetable.back_from`)."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)

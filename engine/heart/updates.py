@@ -164,6 +164,7 @@ class Update:
     def rest(self, learner_name: str, members: Mask[Members] = ALL) -> None:
         """Keep members of a learner at rest at this step, or in this minibatch of further passes, although the window has reached them.
 
+        The mask lies on the host, as all of members do (`Layout.members_in`).
         Features call it at `after_differentiate`. What has been computed is checked and returned as where they move. Of tied agents, only
         the name of the first is that of their learner; agents with tied parameters rest together (features/ties.py).
         """

@@ -57,7 +57,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Booked.counted       something is booked: a read has counted, or a state was an episode's last (`Booked.add_zero_rows`)
     Example.valid        a predictor learns from the message (`Channel.restrict_example`); a synthetic input from what was not `missing`
 
-Masks of what learns: the first two of an agent's rows, the others of the members of a stack of agents or channels (`Mask[Members]`):
+Masks of what learns: the first two of an agent's rows, the others of the members of a stack of agents or channels (`Mask[Members]`, on the host):
 
     mask                               set by                          where it holds
     Window.learning_rows_by_agent      `ForwardPass.begin_window`      the agent learns from the window

@@ -192,7 +192,7 @@ class ExampleRollout:
         steps = [system.schedule.network_calls(step) for step in range(steps_needed(system))]
         ticks = [(name, step) for step, calls in enumerate(steps) for call in calls for name in call]
         newest = {name: step for name, step in ticks if ends is None or name in ends}
-        lossy = {name for name, channel in system.channels.items() if _link(channel, links, seed).drop}
+        lossy = {name for name, channel in system.channels.items() if _link(channel, links, seed).loses}
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
             for channel in system.agents[name].connections.read_channels if (name, step) in needed else ():

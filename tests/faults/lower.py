@@ -1346,7 +1346,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-locked-channel-may-lose",
         "comms/declared_coupling.py",
-        "if self.joins_endpoints and channel.link.drop > 0:",
+        "if self.joins_endpoints and channel.link.loses:",
         "if self.joins_endpoints and channel.link.drop > 1:",
         "tests/scenarios/test_refusals.py::test_refused[channels[0].link.drop: must be 0 on a locked]",
     ),
