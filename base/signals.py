@@ -64,6 +64,33 @@ def stop_signals(callback: Callable[[], None] | None = None) -> Iterator[list[in
             signal.signal(number, handler)
 
 
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Raise the KeyboardInterrupt of a Ctrl-C once the block has ended, so that a step is taken whole; a second one raises it at once.
+
+    A handler that is not Python's own is left alone.
+    """
+    handler = signal.default_int_handler
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not handler:
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def check_interrupted() -> None:
     """Raise Interrupted where a signal came some seconds ago: for loops within a step that may last long."""
     if _first is None or time.monotonic() - _first[1] < GRACE:

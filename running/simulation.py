@@ -26,7 +26,7 @@ from antiphon.base.files import given_path
 from antiphon.base.memory import refusals_named
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
-from antiphon.base.signals import Interrupted, deliver
+from antiphon.base.signals import Interrupted, deliver, interrupted_afterwards
 from antiphon.base.spellings import either_spelling
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.backends import BackendFactory
@@ -356,6 +356,8 @@ class Simulation:
     def step(self) -> StepInfo:
         """Take one environment step (semantics 13), record its metrics, and return what happened.
 
+        Ctrl-C raises its KeyboardInterrupt after the step, and a second one at once.
+
         Returns:
             `step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned).
 
@@ -365,7 +367,7 @@ class Simulation:
             ScenarioError: The simulation is one of several seeds that are trained together.
             ResourceError: There is not enough memory.
         """
-        with refusals_named():
+        with refusals_named(), interrupted_afterwards():
             return self._run.step()
 
     def stop(self, reason: str = "stopped by the program") -> None:

@@ -13,7 +13,7 @@ from antiphon.base.memory import refusals_named
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.problems import as_whole
-from antiphon.base.signals import deliver
+from antiphon.base.signals import deliver, interrupted_afterwards
 from antiphon.base.spec import in_python
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stack_kinds import reason_apart
@@ -161,10 +161,13 @@ class Population:
             if isinstance(backend, str):
                 running.restack()
 
+    @interrupted_afterwards()
     @in_own_context
     @refusals_named()
     def step(self) -> list[StepInfo]:
         """Take one step of all members that have not diverged or been stopped, and return its info for each.
+
+        Ctrl-C raises its KeyboardInterrupt after the step, and a second one at once.
 
         Raises:
             DivergenceError: There is none, and some have diverged.

@@ -406,6 +406,34 @@ def test_after_a_step_that_an_error_broke_off_a_run_goes_on_from_its_checkpoint_
         assert not list(differences(facts_of(whole), facts_of(again), "", 0.0))
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_step_by_hand_is_taken_whole_before_ctrl_c_ends_it(together: bool) -> None:
+    """The first one waits for the step's end, after which it goes on; a second one does not."""
+
+    def pressing(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        for _ in range(presses.pop() if presses else 0):
+            signal.raise_signal(signal.SIGINT)
+        return nn.functional.cross_entropy(output, target, reduction="none")
+
+    presses: list[int] = []
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": pressing, "target": "label"}}}
+    scenario = scenario_of(agents, [{"from": "a", "to": "b", "size": 4}], batch=4)
+    with Population(scenario, [0, 1]) if together else Simulation(scenario) as stepping:
+        stepping.step()
+        presses[:] = [1]
+        with pytest.raises(KeyboardInterrupt):
+            stepping.step()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        one = stepping.simulations[1] if isinstance(stepping, Population) else stepping
+        assert one.now == 2
+        stepping.step()
+        presses[:] = [2]
+        with pytest.raises(KeyboardInterrupt):
+            stepping.step()
+        with pytest.raises(RunError, match="step 4: was broken off by KeyboardInterrupt"):
+            stepping.step()
+
+
 @pytest.mark.parametrize("mode", ["cluster", "free"])
 def test_parts_of_which_a_step_was_broken_off_do_not_go_on(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
