@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
 
+from antiphon import Simulation
 from antiphon.comms import Mask
 from antiphon.comms.links import Link
 from antiphon.comms.read_modes import ReadMean
@@ -20,6 +22,7 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, Timetable
 from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.errors import EngineError
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
@@ -100,3 +103,22 @@ def test_messages_change_themselves() -> None:
     files = (path for folder in ("engine", "distributed") for path in (root / folder).rglob("*.py"))
     found = {path.relative_to(root).as_posix(): written(path.read_text()) for path in files}
     assert {name for name, attributes in found.items() if attributes} == set()
+
+
+def test_what_steps_change_in_a_ledger_is_what_a_saved_state_takes_over() -> None:
+    """An attribute that a step changes, and `Ledger.load` does not take, would be lost in a resume."""
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+    channel = {"from": "a", "to": "b", "size": 4, "link": {"delay": [2, 1], "drop": 0.5}}
+    channel |= {
+        "input": {"kind": "linear", "context": ["held", "age"]},
+        "gradient": {"context": ["returned"]},
+    }
+    taken = signature(Ledger.load).parameters.keys() - {"self"}
+    with Simulation(scenario_of(agents, [channel], batch=4)) as simulation:
+        ledger = simulation.running.system.channels["a->b"].ledger
+        settings = {name: value for name, value in vars(ledger).items() if name not in taken}
+        for _ in range(8):
+            simulation.step()
+        assert vars(ledger).keys() == settings.keys() | taken
+        assert all(vars(ledger)[name] is value for name, value in settings.items())
+        assert ledger.messages
