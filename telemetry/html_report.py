@@ -18,7 +18,13 @@ from antiphon.base.notebook import number
 from antiphon.telemetry.metrics import AS_RUN, CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import Estimate, interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
-from antiphon.telemetry.tab.judgements import Judgement, Worth, judgements, run_sentences
+from antiphon.telemetry.tab.judgements import (
+    Judgement,
+    Worth,
+    judgements,
+    median_cosine,
+    run_sentences,
+)
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
 from antiphon.telemetry.tab.series import RunData, Series, results_of
@@ -282,6 +288,7 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
     content = [
         f"<h1>{escape(title)}</h1>",
         *map(_summary, sections),
+        _causes(pooled, groups),
         _section(
             "Results",
             _over_seeds(unsectioned, apart) if several else "",
@@ -417,14 +424,14 @@ def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
 
 
 def _all_scores(runs: Sequence[ReportRun]) -> tuple[list[str], dict[str, dict[str, float]]]:
-    """Return the metrics of runs, and the scores by run; of all of them over their own links too, where one that loses messages has these."""
+    """Return the metrics of runs, and the scores by run; of all of them first over their own links, where one that loses messages has these."""
     scores = {run.name: dict(run.scores) for run in runs}
     lossy = [metric for metric in METRICS if any(metric in run.scored_over_own_links for run in runs)]
     for run in runs:
         own = run.over_own_links
         scores[run.name] |= {metric + AS_RUN: own[metric] for metric in lossy if metric in own}
     metrics = dict.fromkeys(metric for run in runs for metric in run.scores)
-    return [*metrics, *(metric + AS_RUN for metric in lossy)], scores
+    return [*(metric + AS_RUN for metric in lossy), *metrics], scores
 
 
 def _of_returns(runs: Sequence[ReportRun]) -> str:
@@ -601,15 +608,14 @@ def _judged(
         ]
         for name, judgement in every[:_JUDGED]
     ]
-    common = [] if folded else [f"{name}: {line}." for name, lines in told.items() for line in lines]
     if not rows:
-        return _section(title, _items(common)) if common else ""
+        return ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}Order: channels named above, then bad ones, then those with a hint at the cause, of runs with a worse score first; then those that are bad by chance perhaps; then others by what they are worth, unresolved ones last.{more} A click on a heading sorts."
+    says = f"{begins}Order: run by run, those with bad channels or a warning first, of these the one with the worst score; of a run the bad channels first, unresolved ones last.{more} A click on a heading sorts."
     medians = [
-        f"{name} {_number(float(f'{np.median(known):.3g}'))}"
+        f"{name} {_number(float(f'{known:.3g}'))}"
         for name, of_run in judged.items()
-        if (known := [one.cosine for one in of_run if math.isfinite(one.cosine)])
+        if math.isfinite(known := _median_cosine(runs[name], of_run))
     ]
     says += f" Median cosines, as in the tab: {', '.join(medians)}." if medians else ""
     chance = _chance(sum(bool(judgement.worth) for _, judgement in every))
@@ -627,7 +633,24 @@ def _judged(
         3,
         words=len(hinted),
     )
-    return _section(title, _items(common), _lines([says, *chance, *ends]), *tables)
+    return _section(title, _lines([says, *chance, *ends]), *tables)
+
+
+def _median_cosine(data: RunData, judged: Sequence[Judgement]) -> float:
+    """Return the median cosine that is said of a run; of one of which nothing is said that of the numbers in the table; nan: there are none."""
+    cosines = [one.cosine for one in judged if math.isfinite(one.cosine)]
+    said = median_cosine(data)
+    return said if math.isfinite(said) or not cosines else float(np.median(cosines))
+
+
+def _causes(pooled: Mapping[str, RunData], groups: Mapping[str, Sequence[ReportRun]]) -> str:
+    """Return what is said of the runs, of those that are read as one once; nothing where nothing is to be said."""
+    told = []
+    for name, group in groups.items():
+        single = [replace(run.data, name=run.name) for run in group if run.data is not None]
+        for data in [pooled[name]] if name in pooled else single:
+            told += [f"{data.name}: {line}." for line in run_sentences(data)]
+    return _section("What to know first", _items(told)) if told else ""
 
 
 def _folded(
@@ -679,22 +702,39 @@ def _is_ill(judgement: Judgement) -> bool:
 def _worst_first(
     judged: Mapping[str, Sequence[Judgement]], told: Mapping[str, Sequence[str]], lost: Mapping[str, float]
 ) -> list[tuple[str, Judgement]]:
-    """Return the judgements of all runs with their run's name: what is named of its run first, then what is bad, then what has a hint, then those of
-    runs of which something is `told`; then the others, the highest first; what is unresolved last; of those that are bad or told of, of the run first that `lost` most."""
-    run_order = {name: position for position, name in enumerate(judged)}
+    """Return the judgements of all runs with their run's name, run by run: first those of which something is `told` or a channel is bad, of these the one that
+    `lost` most.
 
-    def rank(row: tuple[str, Judgement]) -> tuple[Any, ...]:
-        name, judgement = row
-        ill = _is_ill(judgement)
+    Of a run what is named of it comes first, then what is bad, then what has a hint, then what is bad perhaps by chance; then the others, the
+    highest first, of runs of which something is told the lowest; what is unresolved last.
+    """
+    ill = {
+        name: bool(told[name]) or any(one.bad or one.named for one in of_run)
+        for name, of_run in judged.items()
+    }
+
+    def rank(name: str, judgement: Judgement) -> tuple[Any, ...]:
+        is_ill = _is_ill(judgement)
         worths = [worth.value for worth in judgement.worth.values()] or [math.inf]
-        unresolved = not ill and all(word == "unresolved" for word in judgement.verdicts)
-        if not (ill or unresolved or told[name]):
+        unresolved = not is_ill and all(word == "unresolved" for word in judgement.verdicts)
+        if not (is_ill or unresolved or told[name]):
             worths = [-value for value in worths]
         sure = judgement.bad or bool(judgement.cause)
-        first = not judgement.named, not judgement.bad, not sure, not ill, unresolved, not told[name]
-        return *first, -lost[name] if ill or told[name] else 0.0, worths, run_order[name]
+        lowest = judgement.lowest if math.isfinite(judgement.lowest) else math.inf
+        harms = any(worth.verdict in ("harms", "misleads") for worth in judgement.worth.values())
+        first = not judgement.named, not judgement.bad, not sure, not is_ill, unresolved
+        return *first, not harms, math.inf if harms else lowest, worths
 
-    return sorted(((name, judgement) for name, of_run in judged.items() for judgement in of_run), key=rank)
+    ordered = {name: sorted(of_run, key=partial(rank, name)) for name, of_run in judged.items()}
+
+    def run_rank(name: str) -> tuple[Any, ...]:
+        return (
+            not ill[name],
+            -lost[name] if ill[name] else 0.0,
+            *(rank(name, one) for one in ordered[name][:1]),
+        )
+
+    return [(name, judgement) for name in sorted(ordered, key=run_rank) for judgement in ordered[name]]
 
 
 def _score_lost(data: RunData) -> float:

@@ -26,6 +26,7 @@ from antiphon.telemetry.tab.tags import LOST_SIGNALS, MEAN, REASONS
 from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
 from antiphon.telemetry.tab.verdict_series import derived_series
 from antiphon.telemetry.verdicts import (
+    ALIGNMENT_GRADES,
     DOUBTS,
     FLAGS,
     MEANS,
@@ -73,6 +74,7 @@ class Judgement(NamedTuple):
         named: Whether what is said of the run names it.
         doubtful: Whether a verdict is bad, though it may be chance.
         cosine: The mean over the newest log entries, as the tab has it; nan: there is none.
+        lowest: Of a signal that points against the gradient its lowest alignment, by which the tab orders them; nan: of others.
     """
 
     channel: str
@@ -85,6 +87,7 @@ class Judgement(NamedTuple):
     named: bool = False
     doubtful: bool = False
     cosine: float = math.nan
+    lowest: float = math.nan
 
 
 def judgements(data: RunData) -> list[Judgement]:
@@ -142,13 +145,19 @@ def judgements(data: RunData) -> list[Judgement]:
         doubtful = any(VERDICTS[name].side < 0 for name, _ in told)
         cosine = float(metrics["cosine"][index]) if "cosine" in metrics else math.nan
         of_channel = channel["name"], words, channel_worths, cause, fix, ill, of_run, index in faulty
-        judged.append(Judgement(*of_channel, doubtful=doubtful, cosine=cosine))
+        below = [
+            float(metrics[signal.metric][index])
+            for signal in ALIGNMENT_GRADES
+            if "against" in names and signal.metric in metrics
+        ]
+        lowest = min((value for value in below if value < 0), default=math.nan)
+        judged.append(Judgement(*of_channel, doubtful=doubtful, cosine=cosine, lowest=lowest))
     return judged
 
 
 def run_sentences(data: RunData) -> list[str]:
     """Return what is said once of a run: that its signals follow nothing (`lost_signals`), `hints_of_run`, and `hints_if_poor` where the median
-    cosine is poor."""
+    cosine is poor; last that it is not resolved whether they follow."""
     reasons = derived_series(
         lambda metric: data.metrics.get(("channel", metric)),
         data.graph,
@@ -161,13 +170,14 @@ def run_sentences(data: RunData) -> list[str]:
         if any(int(flag) & FAST_IF_POOR.flag for flag in np.nan_to_num(flags))
         else []
     )
-    return [*lost_of(data), *hints_of_run(data.known_graph), *quick]
+    told, lost = [*hints_of_run(data.known_graph), *quick], lost_of(data)
+    return [*told, *lost] if _medians(data)[6] == 1 else [*lost, *told]
 
 
 def lost_of(data: RunData) -> list[str]:
     """Return the sentence on learning signals that do not follow the returned gradients at the newest step, or may not; none: they do, or it is not known."""
-    numbers = _row(data.metrics.get(LOST_SIGNALS), np.inf, 7)
-    if not np.isfinite(numbers[0]):
+    numbers = _medians(data)
+    if not np.isfinite(numbers[6]):
         return []
     rounded = numbers.round(4) + 0.0  # rounding alone is no number, nor is −0
     texts = [
@@ -175,6 +185,16 @@ def lost_of(data: RunData) -> list[str]:
         for value, low, high in rounded[:6].reshape(2, 3)
     ]
     return [lost_signals_texts(data.graph)[int(numbers[6])].format(cosine=texts[0], r2=texts[1])]
+
+
+def median_cosine(data: RunData) -> float:
+    """Return the median cosine of a run's learning signals at the newest step, as the tab says it; nan: there is none."""
+    return float(_medians(data)[0])
+
+
+def _medians(data: RunData) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the newest entry of `lost_signals`; nan where there is none."""
+    return _row(data.metrics.get(LOST_SIGNALS), np.inf, 7)
 
 
 def _by_chance(results: Collection[Worth]) -> set[Verdict]:

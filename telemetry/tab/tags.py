@@ -42,7 +42,7 @@ HEADLINE = "headline"
 REASONS = ("verdict", "reasons")
 """Key of the remarks on channels, of conclusions, and of the hints at causes; neither are they written."""
 LOST_SIGNALS = ("verdict", "signals")
-"""Key of the medians of signals that do not follow the returned gradients, or may not (`lost_signals`); neither are they written."""
+"""Key of the medians of a run's signals, and whether they follow the returned gradients (`lost_signals`); neither are they written."""
 
 
 @cache

@@ -151,7 +151,7 @@ def newest_medians(
 
 
 def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
-    """Return the medians of a run's learning signals at the steps at which these do not follow the returned gradients, or may not, nan at others.
+    """Return the medians of a run's learning signals, and whether these do not follow the returned gradients, or may not.
 
     They do not where the median cosine and its interval are below `FOLLOWS`; it is not resolved where the interval has 0 and `FOLLOWS`: by intervals of single channels, a
     few of many seem to follow by chance. Nothing is said once they have followed, resolved from 0: as a loss nears its least, what returns is
@@ -162,7 +162,7 @@ def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
         fits: The same of R²; None: there is none.
 
     Returns:
-        [entries, 7]: the cosine and the ends of its interval, then R², then 1 where it is not resolved, else 0; None without cosines.
+        [entries, 7]: the cosine and the ends of its interval, then R², then 0 where they do not follow, 1 where it is not resolved, else nan; None without cosines.
     """
     if cosines is None:
         return None
@@ -174,8 +174,8 @@ def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:
     middle, low, high = ends[0].T
     followed = np.logical_or.accumulate((middle >= FOLLOWS) & (low > 0))
     holds = (middle < FOLLOWS) & ((low <= 0) | (high < FOLLOWS)) & ~followed
-    numbers = np.hstack([*ends, (high >= FOLLOWS)[:, None]])
-    return Series(cosines.steps, np.where(holds[:, None], numbers, np.nan).astype(np.float32))
+    numbers = np.hstack([*ends, np.where(holds, high >= FOLLOWS, np.nan)[:, None]])
+    return Series(cosines.steps, numbers.astype(np.float32))
 
 
 def _begun(series: Series) -> Values:

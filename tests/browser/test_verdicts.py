@@ -523,6 +523,8 @@ def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: O
     tab.push("how")
     said = strip(tab)
     assert said.startswith(f"{quick} value in at least 2 hours: antiphon evaluate 'runs/my run' --value")
+    assert f"value of {NAMES[0]} alone in at least" in said, "the cheap one beside it"
+    assert f"antiphon evaluate 'runs/my run' --channels '{NAMES[0]}' --value" in said
     objects = replace(found, graph={**found.graph, "has_objects": True})
     assert "'runs/my run' --value --scenario MODULE:FUNCTION 1 of" in strip(opened(objects))
     reason = "its environment has no state_dict"
@@ -939,8 +941,8 @@ def test_two_runs_begin_with_their_settings_that_differ(opened: Opened) -> None:
     tab.choose("beside", "fast")
     headings = tab.frame.locator(".ap-stage-name").all_inner_texts()
     assert headings == [
-        "slow · test accuracy 70 % · 2 help, 2 harm, 4 unresolved, 2 silent",
-        "fast · test accuracy 90 % · 9 help, 2 silent",
+        "slow · test accuracy 70 % over perfect links · 2 help, 2 harm, 4 unresolved, 2 silent",
+        "fast · test accuracy 90 % over perfect links · 9 help, 2 silent",
     ]
     told = tab.part("apart").inner_text()
     assert "gradient: linear, given returned | linear, given label (6)" in told
@@ -1534,7 +1536,8 @@ def test_two_runs_are_compared_over_their_own_links_where_both_are_known(opened:
         tab.choose("beside", "sound")
         assert words in tab.part("most-apart").inner_text()
         first = tab.frame.locator(".ap-stage-name").first.inner_text()
-        assert first.startswith(f"lossy · test accuracy {words.split(': ')[1].split(' |')[0]} · ")
+        links = "over its own links" if "own" in words else "over perfect links"
+        assert first.startswith(f"lossy · test accuracy {words.split(': ')[1].split(' |')[0]} {links} · ")
 
 
 def test_a_median_of_an_even_count_lies_between_its_middle_two(opened: Opened) -> None:
@@ -1800,3 +1803,131 @@ def test_a_run_whose_signals_are_broken_opens_on_what_shows_it(opened: Opened) -
     tab = opened(data(lost))
     assert tab.part("metric").input_value() == "cosine"
     assert tab.part("extremes").locator(".ap-unresolved").all_inner_texts()[0].startswith(NAMES[0])
+
+
+def test_the_worst_signals_are_those_against_the_gradient_whatever_is_lower(opened: Opened) -> None:
+    """In the order of the strip; what is not resolved comes after them, and of the best after what surely follows."""
+    rows = [
+        [0.5, -0.3, -0.6, 0.4, 0.1, 0.1, -0.2, 0.01, 0.3],
+        [0.5, -0.3, 0.1, 0.42, 0.1, 0.8, -0.2, 0.0, -0.1],
+    ]
+    tab = opened(data({10 * at: {**LOGGED, "cosine": row} for at, row in enumerate(rows * 2, 1)}))
+    assert tab.part("metric").input_value() == "cosine"
+    against = tab.frame.get_by_test_id("worst").all_inner_texts()
+    assert against == [NAMES[1], NAMES[6]]
+    told = [row.split("\n")[0] for row in tab.part("extremes").locator("li").all_inner_texts()]
+    assert told[:3] == [*against, NAMES[2]]
+    assert told[3:] == [NAMES[0], NAMES[3], NAMES[5]], "a mean of 0.45 is not resolved"
+    heads = tab.part("extremes").locator("h2").all_inner_texts()
+    assert all(head.endswith(", resolved first") for head in heads)
+
+
+def test_a_run_opens_alike_whatever_was_shown_before(opened: Opened) -> None:
+    """Also one whose signals follow nothing, after another was beside it."""
+    worth = interval("ablation_zero", [0.2] * 9, [0.1] * 9)
+    lost = [[0.1, *[0.02] * 8], [-0.1, *[0.03] * 8]] * 2
+    poor = data({10 * at: {**LOGGED, "cosine": row, **worth} for at, row in enumerate(lost, 1)}, "poor")
+    sound = data(
+        {10 * at: {**LOGGED, "cosine": [0.8 + at / 100] * 9, **worth} for at in range(1, 5)}, "sound"
+    )
+    tab = opened(poor, sound)
+    assert tab.part("metric").input_value() == "cosine"
+    tab.choose("beside", "sound")
+    tab.choose("beside", "")
+    assert tab.part("metric").input_value() == "cosine"
+    tab.choose("run", "sound")
+    assert tab.part("metric").input_value() == "ablation_zero"
+    tab.choose("beside", "poor")
+    tab.choose("run", "poor")
+    tab.choose("beside", "")
+    assert tab.part("metric").input_value() == "cosine"
+
+
+def test_a_measurement_of_a_few_of_the_seeds_does_not_hide_the_cosine_of_all(opened: Opened) -> None:
+    rows = [[0.1 * place + by for place in range(9)] for by in (-0.01, 0.0, 0.01)]
+    worth = interval("ablation_zero", [0.2] * 9, [0.1] * 9)
+    for few in (1, 2, 3):
+        members = [
+            data({20: {**LOGGED, "cosine": row} | (worth if place < few else {})}, f"s{place}")
+            for place, row in enumerate(rows)
+        ]
+        tab = opened(run_over_seeds("s · all seeds", members))
+        assert tab.part("metric").input_value() == ("cosine" if few < 3 else "ablation_zero")
+        assert tab.part("extremes").locator("li").count() == (6 if few < 3 else 3)
+
+
+def test_where_the_worse_run_looks_better_that_is_said_and_the_strip_has_the_same_median(
+    opened: Opened,
+) -> None:
+    def run(name: str, accuracy: float, *rows: list[float]) -> RunData:
+        made = data({10 * at: {**LOGGED, "cosine": row} for at, row in enumerate(rows, 1)}, name)
+        scores = np.full((1, len(made.graph["agents"])), accuracy, np.float32)
+        logged = {("agent", "test_accuracy"): Series(np.array([10]), scores)}
+        return replace(made, metrics=with_verdicts({**made.metrics, **logged}, made.graph))
+
+    # the median of each entry, and of the means over the entries, differ
+    lost = [[0.02, *[0.01] * 4, *[-0.2] * 4], [0.02, *[-0.2] * 4, *[0.01] * 4]] * 2
+    poor, sound = run("poor", 0.5, *[[0.7] * 9] * 4), run("sound", 0.9, *[[0.4] * 9] * 4)
+    tab = opened(poor, sound)
+    tab.choose("beside", "sound")
+    told = tab.part("most-apart").inner_text()
+    says = (
+        "The run with the worse score looks better by its median cosine: scores rank runs, cosine does not."
+    )
+    assert says in told
+    tops = [tab.part(stage).locator(".ap-stage-host").bounding_box() for stage in ("stage", "stage-beside")]
+    assert len({(top or {})["y"] for top in tops}) == 1, "the graphs stand side by side"
+    tab = opened(run("lost", 0.5, *lost), sound)
+    tab.choose("beside", "sound")
+    assert says not in tab.part("most-apart").inner_text()
+    assert "cosine 0.01 [" in tab.part("common").inner_text()
+    assert "Medians: cosine 0.01 | 0.4" in tab.part("most-apart").inner_text()
+
+
+def test_what_is_sure_is_said_before_what_is_not_resolved(opened: Opened) -> None:
+    predictor = {
+        "kind": "linear",
+        "context": ["label"],
+        "fast": ["its predictor's learning rate, 3, is far above its sender's", "a lower rate"],
+    }
+    rows = [[-0.5, *[at] * 8] for at in (0.3, -0.9, 0.2, -0.9)]
+    tab = opened(
+        with_channels(
+            data({10 * at: {**LOGGED, "cosine": row} for at, row in enumerate(rows, 1)}), predictor=predictor
+        )
+    )
+    told = tab.part("common").inner_text()
+    assert 0 < told.index("far above its sender's") < told.index("not resolved")
+
+
+def test_the_worst_and_the_best_are_in_sight_at_1280_pixels(opened: Opened) -> None:
+    """Explanations are one line until they are clicked; beside a second run too."""
+    entry = {**LOGGED, "cosine": [0.1 * at for at in range(9)]} | interval(
+        "ablation_zero", [0.2] * 9, [0.1] * 9
+    )
+    tab = opened(*(data({10: entry, 20: entry, 30: entry}, name) for name in "ab"))
+    tab.choose("metric", "cosine")
+    says = tab.part("says")
+    line = (says.bounding_box() or {})["height"]
+    last = tab.part("extremes").locator("li").last.bounding_box() or {}
+    assert last["y"] + last["height"] < 700
+    says.click()
+    assert (says.bounding_box() or {})["height"] > 2 * line
+    tab.choose("beside", "b")
+    first = tab.part("extremes").locator("li").nth(2).bounding_box() or {}
+    assert first["y"] + first["height"] < 700
+
+
+def test_labels_are_off_the_lines_of_levels(opened: Opened) -> None:
+    """Beside an agent whose loop and channel take the room above and below."""
+    about = {"network": "lstm 128"}
+    agents = {"A": {"about": about}, "B": {"about": about, "period": 4}}
+    ends = [("A", "B"), ("A", "A"), ("B", "B"), ("B", "A")]
+    channels: list[runs.Channel] = [(one, other, "", {}) for one, other in ends]
+    graph = {**graph_document(runs.description(agents, channels)), "by_timescale": True}
+    tab = opened(RunData("run", graph, metrics={}, path="runs/pair"))
+    drawn = tab.drawn()[1]
+    levels = [y for text, _, y in drawn if text in ("every step", "every 4 steps")]
+    told = [y for text, _, y in drawn if text.startswith("lstm")]
+    assert len(levels) == len(told) == 2
+    assert all(abs(y - level) > 5.5 for y in told for level in levels)

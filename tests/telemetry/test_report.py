@@ -213,9 +213,10 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert (len(foremost), len(whole)) == (1 + 12, 1 + 14)
     assert "<summary>All 14 rows</summary>" in text
     assert foremost[1][2] == "misleads", "what is bad stands first"
+    assert text.index("each of 2 channels") < text.index("<table"), "the cause before all tables and curves"
     says = "90 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged)"
     assert (
-        f"<li>a: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more).</li>"
+        f"<li>a: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more).</li>"
         in text
     )
     assert {len(row) for row in whole} == {5}, "no column repeats it"
@@ -223,7 +224,7 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert "of 14 channels with a result about 0.7 lie wholly above or below 0 by chance alone" in text
     unmeasured = replace(lost, metrics={})
     assert (
-        f"<li>one: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little costs more).</li>"
+        f"<li>one: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more).</li>"
         in page(run(data=unmeasured))
     )
 
@@ -427,8 +428,9 @@ def scored(name: str, accuracy: float, own: float | None = None) -> ReportRun:
 def test_the_run_that_lost_most_comes_first_and_scores_over_its_own_links_are_told() -> None:
     text = page(scored("good", 0.96), scored("lossy", 0.95, 0.8), scored("poor", 0.9))
     results, judged, *_ = tables(text)
-    assert results[0][-1] == "test accuracy, links as in the run"
-    assert [row[-1] for row in results[1:]] == ["90.00 %", "80.00 %", "90.00 %"], "without losses its own"
+    own, perfect = (results[0].index(f"test accuracy{links}") for links in (", links as in the run", ""))
+    assert own + 1 == perfect, "what a run does as it is comes first"
+    assert [row[own] for row in results[1:]] == ["90.00 %", "80.00 %", "90.00 %"], "without losses its own"
     assert [row[1] for row in judged[1:]] == ["lossy"] * 2 + ["poor"] * 2 + ["good"] * 2
 
 
@@ -588,8 +590,8 @@ def test_what_stands_before_the_fold_has_rows_of_each_run() -> None:
     bad = ablated("bad", *[-0.5] * 13, 0.2)
     good = ablated("good", *[0.0] * 12, 0.9, 0.3)
     _, foremost, whole, beside, *_ = tables(page(bad, good))
-    assert [row[1] for row in foremost[1:]] == [*["bad"] * 5, "good", "good", "bad", *["good"] * 4]
-    assert foremost[8][0] == "c13", "its best, behind those of the other run"
+    assert [row[1] for row in foremost[1:]] == [*["bad"] * 6, *["good"] * 6], "rows of runs are not mixed"
+    assert foremost[6][0] == "c13", "its best"
     assert len(whole) == 1 + 28
     assert [row[0] for row in beside[1:3]] == ["c12", "c13"]
 
@@ -628,3 +630,30 @@ def test_the_worst_and_the_best_channels_of_each_run_stand_before_the_fold() -> 
     text = page(*runs)
     assert "Median cosines, as in the tab: a 0.5, b 0.25, c 0.25." in text
     assert "cosine of one batch, mean over channels" in charts(text), "another number has another name"
+
+
+def test_rows_of_runs_are_not_mixed_and_signals_against_the_gradient_are_in_the_order_of_the_tab() -> None:
+    """The lowest first, whatever the messages are worth; the run with the worse score first, whatever its channels are worth."""
+
+    def signals(name: str, accuracy: float, cosines: list[float]) -> ReportRun:
+        made = scored(name, accuracy)
+        assert made.data is not None
+        channels = [{**made.data.graph["channels"][0], "name": f"c{at}"} for at in range(len(cosines))]
+        worth = [0.5 - 0.1 * at for at in range(len(cosines))]
+        rows = {"cosine": [[one - 0.01, one + 0.01] for one in cosines]}
+        rows |= {
+            f"ablation_zero{end}": [[one + by] for one in worth]
+            for end, by in (("", 0), ("_low", -0.01), ("_high", 0.01))
+        }
+        series = {
+            ("channel", metric): Series(np.array([20, 30][-len(of[0]) :]), np.array(of, np.float32).T)
+            for metric, of in rows.items()
+        }
+        scores = {key: one for key, one in made.data.metrics.items() if key[0] != "channel"}
+        graph = {**made.data.graph, "channels": channels}
+        return replace(made, data=replace(made.data, graph=graph, metrics=scores | series, messages={}))
+
+    runs = [signals("good", 0.9, [-0.1, 0.5, 0.5]), signals("poor", 0.5, [0.5, -0.2, -0.4])]
+    judged = next(table for table in tables(page(*runs)) if table[0][1:2] == ["run"])
+    assert [row[1] for row in judged[1:]] == ["poor"] * 3 + ["good"] * 3
+    assert [row[0] for row in judged[1:]] == ["c2", "c1", "c0", "c0", "c1", "c2"]

@@ -90,18 +90,20 @@ class ChannelsApp {
     if (side) this.#layout.player.toNewest();
     this.#model.setRun(side, run);
     this.#showPanel();
-    if (!run) return this.#changed();
-    await this.#fetch();
+    // A second run is shown once it is whole, in the colour that tells them apart.
+    await this.#fetch(Boolean(side));
+    if (!run) return;
     const { player } = this.#layout;
     const near = this.#model.near(player.step);
     if (!side && near !== player.step) player.setStep(near);
   }
 
-  /** Fetch what the picture needs of the runs shown. */
-  async #fetch() {
+  /** Fetch what the picture needs of the runs shown, and show each part as it comes, or `whole` at once. */
+  async #fetch(whole = false) {
     const runs = this.#model.shown();
-    const work = runs.map((run) => this.#loading.fetch(run, [...this.#model.needed(run), ...this.#model.asked(run)], () => this.#changed()));
+    const work = runs.map((run) => this.#loading.fetch(run, [...this.#model.needed(run), ...this.#model.asked(run)], () => whole || this.#changed()));
     await Promise.all(work);
+    if (whole) this.#changed();
     if (!this.#model.settle(this.#layout.player.step)) return;
     this.#panel.setMetric();
     await this.#fetch();

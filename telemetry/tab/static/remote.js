@@ -6,9 +6,7 @@ import { shownColour } from "./data/shown.js";
 export function remote({ model, layout, loading, ready, choose, refresh, theme }) {
   const { player, stages } = layout;
   const view = (side = 0) => stages[side].view;
-  const colour = (part, index, side) => {
-    return shownColour(model.data(side, player.step, false)[part], index, theme());
-  };
+  const colour = (part, index, side) => shownColour(model.data(side, player.step, false)[part], index, theme());
   return {
     ready,
     refresh,

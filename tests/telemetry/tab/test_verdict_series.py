@@ -213,6 +213,23 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
         "whether the learning signals follow the returned gradients is not resolved: medians of 3"
     )
     assert told("one", lost[0]) == []
+    # what is sure is said before what is not resolved
+    predictor = {
+        "kind": "linear",
+        "context": ["label"],
+        "fast": ["its predictor's learning rate is far above", "a lower rate"],
+    }
+    fast = [
+        {"name": f"{at}", "from": at, "to": (at + 1) % 3, "size": 2, "predictor": predictor}
+        for at in range(3)
+    ]
+    rows = {
+        step: {"antiphon/channel/cosine": [-0.5, at, at]} for step, at in enumerate((0.3, -0.9, 0.2, -0.9), 2)
+    }
+    write(tmp_path / "sure", rows, document=graph("abc", channels=fast))
+    first, second = run_sentences(read_run(tmp_path / "sure"))
+    assert "far above" in first
+    assert "is not resolved" in second
     # they have followed: near the least loss little does
     assert told("before", *([[0.5, 0.6, 0.55]] * 3), *lost, *lost) == []
     (sentence,) = told("rounded", *([1e-8, 0.5, -0.4] for _ in range(4)))

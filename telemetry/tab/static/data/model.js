@@ -57,22 +57,21 @@ export class Model {
     if (!runs.length) return;
     if (!this.#viewed) this.view = runs.some((one) => one.agents.length > MATRIX_FROM) ? "matrix" : "graph";
     for (const kind of ["channel", "agent"]) {
-      const there = (metric) => (metric === this.#wished[kind] ? metricsOf(runs, kind).some((item) => item.metric === metric) : runs.every((one) => one.metrics(kind).includes(metric)));
-      // What was chosen comes back with the next run that has it; a second run changes it where it has no such number.
-      const kept = [this.#wished[kind], side && run ? this.metric[kind] : ""].find(there);
-      this.metric[kind] = kept ?? defaultMetric(runs, kind);
+      // What was chosen comes back with the next run that has it.
+      const kept = metricsOf(runs, kind).find(({ metric }) => metric === this.#wished[kind]);
+      this.metric[kind] = kept?.metric ?? defaultMetric(runs, kind);
     }
   }
 
-  /** Show, unless a metric was chosen, another than a measure without a number at any step: of two runs that in which they differ most at a step, of one what is broken; whether that changed it. */
+  /** Show, unless a metric was chosen, what tells most, whatever was shown before: of two runs that in which they differ most at a step, of one what is broken at its end; whether that changed it. */
   settle(step) {
     const { channel } = this.metric;
     const [run, other] = this.shown();
     if (!channel || channel === this.#wished.channel) return false;
-    if (this.shown().every((one) => one.isEmpty(channel))) this.metric.channel = defaultMetric(this.shown(), "channel");
-    else if (other) this.metric.channel = apartIn(this.shown(), step, channel).metric;
-    else if (this.#lost(run, step).length) this.metric.channel = "cosine";
-    else if (channel !== "value" && brokenOf(run, this.#flags(run, step) ?? []).length) this.metric.channel = "norm_ratio";
+    const first = defaultMetric(this.shown(), "channel");
+    if (other) this.metric.channel = apartIn(this.shown(), step, first).metric;
+    else if (this.#lost(run, Infinity).length) this.metric.channel = "cosine";
+    else this.metric.channel = first !== "value" && brokenOf(run, this.#flags(run, Infinity) ?? []).length ? "norm_ratio" : first;
     return this.metric.channel !== channel;
   }
 
@@ -110,10 +109,10 @@ export class Model {
   /** The name of one of two runs, its result beside that of the other, its verdicts, and the step of its values, where it ended before. */
   heading(side, step) {
     const [run, last] = [this.runs[side], this.steps([this.runs[side]]).at(-1)];
-    const [found, other] = comparedScores(this.runs, step);
+    const [found, other, over] = comparedScores(this.runs, step);
     const [own, { words = [] }] = [side ? other : found, this.verdicts(side, step)];
     const counts = words.filter(({ count }) => count).map(({ counted, one, count }) => `${count} ${(count === 1 && one) || counted}`);
-    const result = (found.title === other.title || found.scenario !== other.scenario) && own.title && `${own.title} ${formatResult(own)}`;
+    const result = (found.title === other.title || found.scenario !== other.scenario) && own.title && `${own.title} ${formatResult(own)}${over.replace(/^, (each )?([^,]*).*/, " $2")}`;
     return [run.name, result, counts.join(", "), last < step && `values of its last step, ${formatStep(last)}`].filter(Boolean).join(" · ");
   }
 
@@ -123,7 +122,7 @@ export class Model {
     const runs = this.shown();
     const faults = faultsOf(run, this.#flags(run, step) ?? []);
     return {
-      run, step, playing, faults,
+      run, step, playing, faults, against: this.#againstFirst(run, step),
       loading: this.#loads(run),
       delays: this.#delays,
       metric: { ...this.#metric(run, runs, "channel", step), faults },
@@ -241,24 +240,24 @@ export class Model {
   /** What holds of the runs shown by their signals, by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name. */
   #common(step) {
     const known = this.shown().map((run) => ({ run, common: [], if_poor: [], ...run.catalog.verdicts }));
-    const told = known.map(({ run, common, if_poor, if_poor_flag: bit }) => [...this.#lost(run, step), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? if_poor : [])]);
+    const told = known.map(({ run, common, if_poor, if_poor_flag: bit }) => [...this.#lost(run, step, [0]), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? if_poor : []), ...this.#lost(run, step, [1])]);
     const shared = told[0]?.filter((line) => told.every((lines) => lines.includes(line))) ?? [];
     const own = told.map((lines) => lines.filter((line) => !shared.includes(line)));
     return [...shared, ...own.flatMap(([line, ...more], side) => (line ? [`${this.shown()[side].name}: ${line}`, ...more] : []))];
   }
 
-  /** That the signals of a run do not, or may not, follow the returned gradients at a step, with their medians; none: they do, or it is not known. */
-  #lost(run, step) {
-    const numbers = this.#flags(run, step, LOST_SIGNALS) ?? [NaN];
+  /** That the signals of a run do not (0), or may not (1), as is asked for, follow the returned gradients at a step, with their medians; none: they do, or it is not known. */
+  #lost(run, step, asked = [0, 1]) {
+    const numbers = this.#flags(run, step, LOST_SIGNALS) ?? [];
     const [cosine, r2] = [0, 3].map((at) => formatInterval(...numbers.slice(at, at + 3)));
-    return Number.isNaN(numbers[0]) ? [] : [run.catalog.verdicts.lost[numbers[6]].replace("{cosine}", cosine).replace("{r2}", r2)];
+    return !asked.includes(numbers[6]) ? [] : [run.catalog.verdicts.lost[numbers[6]].replace("{cosine}", cosine).replace("{r2}", r2)];
   }
 
   /** How many channels of a side's run have each verdict at a step; null: no run. */
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], causes = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], causes = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly, one: [one = "", oneTakes] = [] } = run.catalog.verdicts ?? {};
     const [common, { as_run }] = [this.#common(step), run.catalog.verdicts ?? {}];
     if (this.#loads(run)) return { loading: run.name, common, as_run };
     const measure = this.measure(run, step);
@@ -268,12 +267,12 @@ export class Model {
       const bit = verdictBit(word, measure);
       const older = word.name === "against" ? this.#older(run, step) : "";
       const found = [...run.channels.keys()].filter((channel) => flags[channel] & bit);
-      const lowest = (channel) => Math.min(...this.#below(run, channel, step).map(({ value }) => value));
-      if (word.name === "against") found.sort((one, other) => lowest(one) - lowest(other));
+      if (word.name === "against") found.splice(0, found.length, ...this.#againstFirst(run, step));
       const names = found.map((channel) => run.nameOf("channel", channel));
       const { texts = [], of = [] } = causes.find(({ alone, also }) => alone && also.includes(word.name)) ?? {};
       return { ...word, fix: found.length ? texts[of[found[0]] ?? 0]?.[1] ?? "" : "", older, count: names.length, names: names.slice(0, NAMED) };
     });
+    const suspect = found.find(({ name }) => name === "against")?.names[0] ?? run.nameOf("channel", 0);
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
     const { at, first } = this.#measurement(run, step);
     const together = this.#together(run, step, measure);
@@ -281,7 +280,7 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { name: run.name, common, as_run, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, quick, quickly, words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
+    return { name: run.name, common, as_run, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, quick, quickly, single: [suspect, oneTakes, one.replace("{channel}", () => suspect)], words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
   }
 
   /** The channels that a measure found bad at a step, with their words, the worst first. */
@@ -395,6 +394,12 @@ export class Model {
   /** The measures of a channel's signal that are below 0. */
   #below(run, channel, step) {
     return run.catalog.verdicts.signals.map(({ metric }) => ({ title: run.info("channel", metric).title, ...run.numberAt(metric, channel, step) })).filter(({ high }) => high < 0);
+  }
+
+  /** The channels whose signals point against the gradient at a step, the lowest first. */
+  #againstFirst(run, step) {
+    const lowest = new Map(brokenOf(run, this.#flags(run, step) ?? [], ["against"]).map(([channel]) => [channel, Math.min(...this.#below(run, channel, step).map(({ value }) => value))]));
+    return [...lowest.keys()].sort((one, other) => lowest.get(one) - lowest.get(other));
   }
 
   /** Say which they are, with their numbers. */

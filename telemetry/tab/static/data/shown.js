@@ -13,12 +13,14 @@ const FIRST_CHOICE = {
 /** The metric that the widths of lines show. */
 export const ENERGY = "message_energy";
 
-/** Return the metric shown first: the most telling one that all runs have logged, else the first run, of measures of worth one that was ever defined; "" where nothing was. */
+/** Return the metric shown first: the most telling one that all runs have logged, else the first run, of measures of worth one that was ever defined, of several seeds of each of them; "" where nothing was. */
 export function defaultMetric(runs, kind) {
   const logged = runs[0].metrics(kind);
   const shared = logged.filter((metric) => runs.every((run) => run.metrics(kind).includes(metric)));
   const worth = kind === "channel" ? measuresOf(runs[0]).filter(({ metric, measured }) => measured && runs.some((run) => !run.isEmpty(metric))).map(({ metric }) => metric) : [];
-  return [...worth, ...FIRST_CHOICE[kind]].find((metric) => shared.includes(metric)) ?? shared[0] ?? logged[0] ?? "";
+  // A measurement of a few of the seeds does not hide what is known of all.
+  const whole = worth.filter((metric) => runs.every((run) => !(Math.max(...run.shownAt("channel", metric, Infinity)?.counts ?? [Infinity]) < run.seeds.length)));
+  return [...whole, FIRST_CHOICE[kind][0], ...worth, ...FIRST_CHOICE[kind]].find((metric) => shared.includes(metric)) ?? shared[0] ?? logged[0] ?? "";
 }
 
 /**
@@ -79,11 +81,14 @@ export function aheadOf(runs, step) {
   return by > 0 ? 0 : by < 0 ? 1 : -1;
 }
 
-/** Say that counts of verdicts do not rank two runs, where that with the worse score has more channels that help or matter; "": it has not. */
-export function countsMislead(runs, data, step) {
+/** Say that what is shown of their channels does not rank two runs, where that with the worse score looks better: by its median, by counts of verdicts; "": it does not. */
+export function looksMislead(runs, data, step) {
   const ahead = aheadOf(runs, step);
-  const [one, other] = data.map(({ metric: { words = [] } }) => words.filter((word) => word?.side > 0).length);
-  return ahead >= 0 && (ahead ? one - other : other - one) > 0 ? "The run with the worse score has more channels that help or matter: scores rank runs, counts of verdicts do not." : "";
+  const { title, good } = data[0].metric.info;
+  const looks = data.map(({ metric: { info, name, words = [] } }, side) => ({ median: good ? -badnessOf(info, medianOf(runs[side], name, step)) : 0, sound: words.filter((word) => word?.side > 0).length }));
+  const better = (by) => ahead >= 0 && looks[1 - ahead][by] > looks[ahead][by];
+  const median = better("median") ? `The run with the worse score looks better by its median ${title}: scores rank runs, ${title} does not. ` : "";
+  return median + (better("sound") ? "The run with the worse score has more channels that help or matter: scores rank runs, counts of verdicts do not." : "");
 }
 
 /** Say how many verdicts are expected by chance. */
@@ -155,8 +160,10 @@ export function quantileOf(sorted, share) {
   return below + (place % 1) * (sorted[Math.ceil(place)] - below);
 }
 
-/** The median of all channels' numbers. */
+/** The median of all channels' numbers; of cosine and R² that of the run's learning signals, of each log entry, which is said of the run too. */
 export function medianOf(run, metric, step) {
+  const said = itemAt(run.peek("verdict", "signals"), step, { cosine: 0, r2: 3 }[metric]);
+  if (Number.isFinite(said)) return said;
   return quantileOf(Float32Array.from(run.channels, (_, channel) => run.numberAt(metric, channel, step).value).filter(Number.isFinite).sort(), 0.5);
 }
 

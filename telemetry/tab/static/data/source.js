@@ -92,20 +92,12 @@ export class HttpSource {
 
   async #get(route, query) {
     const text = new URLSearchParams(query).toString();
-    let response;
-    try {
-      response = await fetch(`./${route}${text && `?${text}`}`);
-    } catch {
-      throw new Error("TensorBoard does not answer; is it still running?");
-    }
+    const response = await fetch(`./${route}${text && `?${text}`}`).catch(() => null);
+    if (!response) throw new Error("TensorBoard does not answer; is it still running?");
     if (response.ok) return response;
-    let reason = `the server returned ${response.status}`;
-    try {
-      reason = (await response.json()).error || reason;
-    } catch {
-      // Not one of our own errors: the status is all there is to say.
-    }
-    throw new Error(`${route}: ${reason}`);
+    // Of what is not one of our own errors the status is all there is to say.
+    const told = await response.json().catch(() => null);
+    throw new Error(`${route}: ${told?.error || `the server returned ${response.status}`}`);
   }
 }
 

@@ -198,9 +198,7 @@ class LineChart {
       over.setPointerCapture(event.pointerId);
       scrub(event);
     });
-    over.addEventListener("pointermove", (event) => {
-      if (over.hasPointerCapture(event.pointerId)) scrub(event);
-    });
+    over.addEventListener("pointermove", (event) => over.hasPointerCapture(event.pointerId) && scrub(event));
   }
 }
 

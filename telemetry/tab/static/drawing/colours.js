@@ -131,8 +131,7 @@ export function themeColours(theme) {
 /** Return the colour of a category, by its number. */
 export function categoryColour(number, theme = "light") {
   const colours = CATEGORIES[theme];
-  const count = colours.length;
-  return colours[((Math.trunc(number) % count) + count) % count];
+  return colours.at(Math.trunc(number) % colours.length);
 }
 
 /** Give an element the page's colours as CSS variables. */

@@ -209,9 +209,7 @@ export class GraphView {
         const { kind, index } = this.#hit(x, y);
         this.#context.select(kind, index, shift);
       },
-      twice: (x, y) => {
-        if (!this.#hit(x, y).kind) this.fit();
-      },
+      twice: (x, y) => this.#hit(x, y).kind || this.fit(),
       drag: (across, down) => {
         const { zoom, left, top } = this.#view;
         this.#look({ zoom, left: left + across, top: top + down });

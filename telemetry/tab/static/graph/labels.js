@@ -78,10 +78,11 @@ export function labelsFor(shape, view, texts, kept, bright) {
     const middle = Math.max(Math.min(x, right - half - 4 * air), left + half + 4 * air);
     const away = radius + Math.max(2 * air, 0.2 * radius) + tall / 2; // beyond the halo of an agent that ticks
     const aside = radius + Math.max(2 * air, 0.2 * radius) + 2 * air + half;
-    const spots = [[middle, y + away, "center"], [middle, y - away, "center"], [x + aside, y, "left"], [x - aside, y, "right"]];
+    const high = y - (shape.levels.length ? tall / 2 + 2 * air : 0); // beside a disc, above the line of its level
+    const spots = [[middle, y + away, "center"], [middle, y - away, "center"], [x + aside, high, "left"], [x - aside, high, "right"]];
     const hidden = (box) => (box[1] < top || box[3] > bottom || box[0] < left || box[2] > right ? HIDDEN : 0);
-    const tried = (careful ? spots : spots.slice(0, 2)).map(([at, high, align]) => {
-      const box = [at - half, high - tall / 2, at + half, high + tall / 2];
+    const tried = (careful ? spots : spots.slice(0, 2)).map(([at, down, align]) => {
+      const box = [at - half, down - tall / 2, at + half, down + tall / 2];
       return { box, align, cost: hidden(box) + (careful ? crossings(shape, box) : 0) };
     });
     for (const { box, align } of tried.sort((one, other) => one.cost - other.cost)) {

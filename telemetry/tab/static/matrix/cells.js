@@ -24,17 +24,10 @@ export function matrixMeans(cells, values, matches) {
   const means = new Float64Array(cells.list.length).fill(NaN);
   const shown = new Uint8Array(cells.list.length);
   for (const { number, channels } of cells.list) {
-    let sum = 0;
-    let count = 0;
     const through = channels.filter((channel) => matches("channel", channel));
     if (through.length) shown[number] = 1;
-    for (const channel of through.length ? through : channels) {
-      const value = values ? values[channel] : NaN;
-      if (Number.isNaN(value) || value === undefined) continue;
-      sum += value;
-      count += 1;
-    }
-    if (count) means[number] = sum / count;
+    const known = (through.length ? through : channels).map((channel) => values?.[channel] ?? NaN).filter((value) => !Number.isNaN(value));
+    if (known.length) means[number] = known.reduce((sum, value) => sum + value) / known.length;
   }
   return { means, shown };
 }

@@ -81,7 +81,6 @@ export class MatrixView {
   setOrder(way) {
     this.ordered = true;
     this.way = way;
-    this.orders.value = way;
     this.arrange();
     this.redraw();
   }

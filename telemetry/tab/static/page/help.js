@@ -37,9 +37,7 @@ export function showHelp(dialog, run) {
 export function helpDialog() {
   const dialog = el("dialog", { class: "ap-help", closedby: "any", aria: { label: "Help" } });
   // A browser may leave the focus on a button that is no longer seen: keys would go to it.
-  dialog.addEventListener("close", () => {
-    if (dialog.contains(document.activeElement)) document.activeElement.blur();
-  });
+  dialog.addEventListener("close", () => dialog.contains(document.activeElement) && document.activeElement.blur());
   return dialog;
 }
 

@@ -5,13 +5,16 @@ import { formatCount, formatEnds, formatNumber, formatStep } from "../drawing/fo
 import { CATEGORY_COUNT, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
 import { Extremes } from "../panel/extremes.js";
-import { apartIn, countsMislead, metricsOf, misleads, scoresApart, settingsApart } from "../data/shown.js";
+import { apartIn, looksMislead, metricsOf, misleads, scoresApart, settingsApart } from "../data/shown.js";
 import { definedSteps } from "../data/source.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
 
 /** How many channels that differ between two runs are listed. */
 const APART = 3;
+
+/** Build a sentence of which one line is shown until it is clicked. */
+const folded = (text, props) => el("p", { class: "ap-says ap-cut", tabindex: "0", text, ...props });
 
 /** Chooses and explains the metric of the lines or of the rings. */
 class MetricCard {
@@ -21,14 +24,14 @@ class MetricCard {
   #scale = el("div", {}, this.#bar, el("div", { class: "ap-ends" }, ...this.#ends));
   #says;
   #caution;
-  #as = el("p", { class: "ap-says", hidden: true });
+  #as = folded("", { hidden: true });
   #choices = "";
 
   constructor(kind, heading, testid, { setMetric, setStep }, marks) {
     Object.assign(this, { kind, setStep });
     this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => setMetric(kind, this.#select.value) } });
-    this.#says = el("p", { class: "ap-says", testid: marks ? "says" : "says-ring" });
-    this.#caution = el("p", { class: "ap-caution", testid: marks ? "caution" : "caution-ring", hidden: true });
+    this.#says = folded("", { testid: marks ? "says" : "says-ring" });
+    this.#caution = folded("", { class: "ap-caution ap-cut", testid: marks ? "caution" : "caution-ring", hidden: true });
     const parts = [el("h2", { class: "ap-heading", text: heading }), this.#select, this.#scale, this.#as, this.#says, this.#caution];
     this.node = el("section", { class: `ap-rail-part ap-rail-${kind}` }, ...parts);
   }
@@ -116,13 +119,14 @@ export class Rail {
     const heading = (text) => el("h2", { class: "ap-heading", text });
     const said = (text) => el("p", { class: "ap-says", dir: "auto", text });
     const lines = (every.length ? both : ["none that is known; antiphon diff compares the whole scenarios"]).map(said);
-    const folded = alone.length ? [el("details", { class: "ap-says" }, el("summary", { text: `${formatCount(alone.length, "setting")} of one run alone` }), ...alone.map(said))] : [];
+    const fewer = alone.length ? [el("details", { class: "ap-says" }, el("summary", { text: `${formatCount(alone.length, "setting")} of one run alone` }), ...alone.map(said))] : [];
     const loading = data.some((one) => one.loading);
     const rows = loading ? [] : most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#actions.select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
     const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => bounded) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
-    const telling = el("p", { class: "ap-says", testid: "most-apart", text: loading ? "loading…" : [scoresApart(runs, step), countsMislead(runs, data, step), says].filter(Boolean).join(" ") });
+    const told = loading ? [said("loading…")] : [...[scoresApart(runs, step), looksMislead(runs, data, step)].filter(Boolean).map(said), says && folded(says)].filter(Boolean);
+    const telling = el("div", { testid: "most-apart" }, ...told);
     if (!loading && metric !== shown.name) telling.append(" ", el("button", { class: "ap-link", type: "button", testid: "colour-apart", text: `Colour by ${runs[0].info("channel", metric).title}`, on: { click: () => this.#actions.setMetric("channel", metric) } }));
-    clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...folded, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
+    clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...fewer, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));
   }
 
   #explain(runs, data, theme) {

@@ -41,15 +41,20 @@ export class Extremes {
     const { coloured = metric.values, signed } = metric;
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
     const place = (item, { first, beside, chance } = metric.words?.[item] ?? {}) => (first ? 0 : chance || (signed && metric.unresolved[item]) ? 3 : beside ? 2 : 1);
+    // Of signals those against the gradient are the worst, in the order of the strip; of the best those that surely follow it stand first.
+    const aligned = Boolean(run.catalog.verdicts?.signals.some((one) => one.metric === metric.name));
+    const against = new Set(aligned ? data.against : []);
     const mean = metric.counts ? run.meanOf(Math.max(...metric.counts)) : "";
     const measured = metric.lower || mean;
     // What is at fault is the first of the worst, before its victims, and none of the best.
     const faults = metric.info.good && measured && !mask && found.length ? data.faults : new Map();
-    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item) && !faults.has(item)).sort((one, other) => place(one) - place(other)));
+    const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item) && !faults.has(item) && !against.has(item)).sort((one, other) => place(one) - place(other)));
+    if (aligned && metric.lower) good.sort((one, other) => (metric.lower[other] > 0) - (metric.lower[one] > 0));
+    bad.unshift(...[...against].filter((item) => !faults.has(item) && found.includes(item)));
     const none = signed && !mask && open && open < ranked.length && !(bad.length && good.length) ? `, none surely ${bad.length ? "above" : "below"} 0` : "";
     bad.unshift(...faults.keys());
     const of = mean ? "" : ofStep(metric.at, data.step) || " now"; // the colour's card says of what it is the mean
-    const order = (all, items = all.filter((item) => !faults.has(item))) => (signed && items.length && items.some((item) => metric.unresolved[item]) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
+    const order = (all, items = all.filter((item) => !faults.has(item))) => (metric.unresolved && items.some((item) => metric.unresolved[item]) && (signed || !metric.unresolved[items[0]] || items.every((item) => metric.unresolved[item])) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
     const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [[mask ? "Found" : "Channel", found]];

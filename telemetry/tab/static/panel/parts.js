@@ -94,10 +94,7 @@ export class PartsView {
   #write({ node, swatch, cells }, part, parts) {
     swatch.style.background = categoryColour(part, this.#context.theme());
     node.classList.toggle("ap-parts-gone", parts.gone(part));
-    cells.forEach((cell, at) => {
-      const text = PARTS_COLUMNS[at][3](this.#run, parts, part, this.#agents);
-      if (cell.textContent !== text) cell.textContent = text;
-    });
+    cells.forEach((cell, at) => (cell.textContent = PARTS_COLUMNS[at][3](this.#run, parts, part, this.#agents)));
   }
 
   #build(run) {
