@@ -1931,3 +1931,32 @@ def test_labels_are_off_the_lines_of_levels(opened: Opened) -> None:
     told = [y for text, _, y in drawn if text.startswith("lstm")]
     assert len(levels) == len(told) == 2
     assert all(abs(y - level) > 5.5 for y in told for level in levels)
+
+
+_SEEN = """(async () => {
+  const [stage, beside, metric] = ["stage-beside", "beside", "metric"].map((id) => document.querySelector(`[data-testid=${id}]`));
+  const seen = new Set();
+  let under_way = true;
+  const look = () => {
+    if (!stage.hidden) seen.add(`${stage.querySelector(".ap-stage-name").textContent}: ${metric.value}`);
+    if (under_way) requestAnimationFrame(look);
+  };
+  look();
+  beside.value = a[0];
+  beside.dispatchEvent(new Event("change"));
+  await app.idle();
+  under_way = false;
+  return [...seen];
+})()"""
+
+
+def test_a_second_run_is_shown_once_it_is_whole(opened: Opened) -> None:
+    """Its title and its colours do not change while its metrics come one by one."""
+    worth = interval("ablation_zero", [0.2] * 9, [0.1] * 9)
+    found = [
+        data({10 * at: {**LOGGED, "cosine": [cosine + at / 100] * 9, **worth} for at in range(1, 5)}, name)
+        for name, cosine in (("sound", 0.8), ("poor", 0.2))
+    ]
+    tab = opened(*found)
+    assert tab.part("metric").input_value() == "ablation_zero"
+    assert tab.ask(_SEEN, "poor") == ["poor · 9 matter, 1 stale, 2 silent: cosine"]
