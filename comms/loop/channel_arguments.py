@@ -149,7 +149,7 @@ def message_shape(size: int | Sequence[int]) -> tuple[int, ...]:
     """Return the shape of one message.
 
     Raises:
-        ScenarioError: It is not a number of components or a list of them; the line begins with `size`.
+        ScenarioError: It is not a number of components or a list of up to four; the line begins with `size`.
     """
     try:
         shape = _extents(size)
@@ -158,6 +158,8 @@ def message_shape(size: int | Sequence[int]) -> tuple[int, ...]:
     if not shape or any(extent < 1 for extent in shape):
         written = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else size
         raise ScenarioError(f"size: {written!r} is not a number of components; use 1 or more")
+    if len(shape) > 4:
+        raise ScenarioError(f"size: {list(shape)} has {len(shape)} axes; use up to four")
     return shape
 
 

@@ -287,6 +287,7 @@ class Cut(nn.Linear):
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size": 0}, "size: 0 is not a number of components; use 1 or more"),
     ({"size": []}, "size: [] is not a number of components"),
+    ({"size": [1, 2, 2, 2, 2]}, "size: [1, 2, 2, 2, 2] has 5 axes; use up to four"),
     ({"size": 4.5}, "size: 4.5 is not a number of components"),
     ({"size": "4"}, "size: '4' is not a number of components"),
     ({"size": True}, "size: True is not a number of components"),

@@ -184,6 +184,30 @@ def test_a_message_that_is_left_out_returns_no_gradient_of_zero_to_what_its_send
     assert first.learn() is None
 
 
+@pytest.mark.parametrize("sender_first", [True, False])
+def test_a_sender_learns_from_its_prediction_where_only_the_objective_is_not_finite(
+    sender_first: bool,
+) -> None:
+    """The ends learn in calls of their own: what the receiver leaves out is not the sender's."""
+    gradients = []
+    for factor in (1.0, math.nan):
+        loop = _trained("linear", None, "")
+        loop.optimiser.zero_grad()
+        objective = loop.forward(6, None) * factor
+        ends = [
+            (None, loop.eye, {"sent": [loop.channel]}),
+            (objective, loop.mind, {"received": [loop.channel]}),
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for loss, network, channels in ends if sender_first else ends[::-1]:
+                comms.learn(loss, network.parameters(), **channels)
+        gradients.append(loop.eye.weight.grad)
+        assert (loop.mind.weight.grad is None) == math.isnan(factor)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*gradients)
+
+
 def test_a_complex_gradient_that_is_not_finite_is_left_out() -> None:
     """The objective is finite, and its gradient 0 * inf."""
     weight = nn.Parameter(torch.zeros(3, dtype=torch.complex64))
