@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.base.files import fitting, read_bytes
 from antiphon.base.manifests import read_checked
-from antiphon.jobs.studies.table import heading, notes, tables
+from antiphon.jobs.studies.table import FIGURE, heading, notes, tables
 from antiphon.running.directory import STUDY
 from antiphon.scenarios.training import RETURN, less_is_better
 from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable
@@ -27,14 +27,22 @@ def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSect
     Raises:
         RunError: It cannot be read.
     """
-    file = directory / STUDY
+    file, figure = directory / STUDY, directory / FIGURE
     result = read_checked(file)
     with fitting(file):
         study_tables = [ReportTable(table.headings, table.cells, table.names) for table in tables(result)]
         of_lines = [runs.get((directory / name).resolve()) for name in result["runs"]]
         names = [run.name for run in of_lines if run is not None]
         title = f"Study {heading(result)}"
-        return ReportSection(result["study"], title, names, tables=study_tables, after=notes(result))
+        return ReportSection(
+            result["study"],
+            title,
+            names,
+            tables=study_tables,
+            after=notes(result),
+            drawing=read_bytes(figure).decode() if figure.is_file() else "",
+            drawn="The lines of the table, with their intervals; faint points are single seeds.",
+        )
 
 
 def study_variants(directory: Path) -> dict[Path, str]:

@@ -16,6 +16,7 @@ from antiphon.commands import options
 from antiphon.commands.arguments import values_of
 from antiphon.jobs.studies.named_study import find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
+from antiphon.jobs.studies.table import FIGURE
 from antiphon.running.directory import EXIST
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
@@ -113,7 +114,7 @@ def _go(comparison: Study, jobs: int, *, json: bool) -> int:
         remark("")
         print_tables(result, console())
         table = f"table        {display_path(comparison.directory / 'table.md')}, table.csv"
-        figure = ", figure.svg" if (comparison.directory / "figure.svg").exists() else ""
+        figure = f", {FIGURE}" if (comparison.directory / FIGURE).exists() else ""
         write_line(f"\n{table}{figure}")
         how_to_look(comparison.directory)
     if code:

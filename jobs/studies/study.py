@@ -21,7 +21,7 @@ from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
 from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
-from antiphon.jobs.studies.table import write_tables
+from antiphon.jobs.studies.table import FIGURE, write_tables
 from antiphon.running.directory import (
     STUDY,
     check_exist,
@@ -225,7 +225,7 @@ class Study:
         if not stopped:
             write_tables(self.directory, result)
             try:
-                draw_figure(result, self.directory / "figure.svg")
+                draw_figure(result, self.directory / FIGURE)
             except RunError as error:
                 report(f"no figure: {error}")
         return result

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.files import write_bytes
 from antiphon.jobs.studies.plan import worded
-from antiphon.jobs.studies.table import described, heading, metric_name
+from antiphon.jobs.studies.table import FIGURE, described, heading, metric_name
 from antiphon.telemetry.plots import COLOURS, empty_figure
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     Raises:
         RunError: matplotlib is not installed, or the file cannot be written.
     """
-    x, figure = study["x"], empty_figure("figure.svg")
+    x, figure = study["x"], empty_figure(FIGURE)
     figure.suptitle(heading(study), fontsize=10)
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in study["lines"]:

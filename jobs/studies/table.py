@@ -18,6 +18,8 @@ from antiphon.telemetry.history import of_shut_gates
 from antiphon.telemetry.statistics import of_few_seeds
 
 Line = Mapping[str, Any]
+FIGURE = "figure.svg"
+"""The drawing of the table, beside it, where matplotlib is installed."""
 _RECOVERED = (
     f" Recovered: (variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined "
     f"where {LOCKED} - {DETACHED} is within three standard errors."

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,13 @@ def test_folders_are_searched_for_runs_but_not_runs_for_runs(
 def test_a_study_that_is_named_twice_is_there_once(tmp_path: Path, output: Path, cli: Commands) -> None:
     study = tmp_path / "study"
     cli("study digits-mlp --set depth=2 --set width=4 --steps 2 --seeds 1 -v locked --jobs 1 --logdir", study)
-    assert reported(cli, output, study, study / ".").count("Study digits-mlp") == 1
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+    (study / "figure.svg").write_text(drawing, encoding="utf-8")
+    text = reported(cli, output, study, study / ".")
+    assert text.count("Study digits-mlp") == 1
+    assert f"base64,{b64encode(drawing.encode()).decode()}" in text, "its picture"
+    (study / "figure.svg").unlink()
+    assert "image/svg+xml;base64" not in reported(cli, output, study)
 
 
 def test_runs_that_may_be_meant_are_those_of_runs_too(run: Path, here: Path, cli: Commands) -> None:
