@@ -503,12 +503,13 @@ def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[objec
 
 def section_of(spec: type[Spec], key: str) -> str:
     """Return the fix of a key that is one of a section of the part, or of a run; empty where it is of none."""
-    sections = [
-        f"{written_key(spec, name)}: {{{key}: …}}"
-        for name, field in spec.model_fields.items()
-        for kind in (field.annotation, *get_args(field.annotation))
-        if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key)
-    ]
+    sections = []
+    for name, field in spec.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key):
+                forms = {dict: f"{{NAME: {{{key}: …}}}}", list: f"[{{{key}: …}}]", tuple: f"[{{{key}: …}}]"}
+                form = forms.get(get_origin(field.annotation), f"{{{key}: …}}")  # type: ignore[arg-type]
+                sections.append(f"{written_key(spec, name)}: {form}")
     return f"; write {' or '.join(sections)}" if sections else fix_of_word(spec.__name__, key)
 
 

@@ -32,6 +32,8 @@ WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2
 NO_STATE = "use kind rnn, leaky, gru or lstm, or another key"
 CHANGED: list[tuple[str, Any, str]] = [
     # unknown keys and names
+    ("observes", ["x"], ": unknown key 'observes'; write agents: {NAME: {observes: …}}"),
+    ("from", "a", ": unknown key 'from'; write channels: [{from: …}]"),
     ("agent", {}, ": unknown key 'agent'; did you mean 'agents'?"),
     ("seed", 3, ": unknown key 'seed'; give it to the run: --seed S, in Python Simulation(…, seed=S)"),
     ("training.device", "cuda", ": unknown key 'device'; give it to the run: --device cuda, in Python Simul"),
