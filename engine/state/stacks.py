@@ -150,10 +150,9 @@ class _Splitter:
         for name, buffers in window["statistics_before"].items():
             for member, own_buffers in self._buffers(buffers, agents[name]):
                 windows[group_of[member]]["statistics_before"][member] = own_buffers
-        for name, module_state in window.get(
-            "module_states_before", {}
-        ).items():  # such modules are in no stack
-            windows[group_of[name]]["module_states_before"][name] = module_state
+        for name, module_state in window.get("module_states_before", {}).items():
+            if not agents[name].has_member_axis:  # modules that are stacked keep nothing
+                windows[group_of[name]]["module_states_before"][name] = module_state
         for call in window["ticks_by_call"]:
             agent = agents[call[0]["agent_name"]]
             for ticks in (
@@ -411,7 +410,11 @@ class _Merger:
             for seed, window in windows
             for name, module_state in window.get("module_states_before", {}).items()
         }
-        first_names = {name: next(iter(self._seeds_and_names(agents[name]))) for name in before}
+        first_names = {
+            name: next(iter(self._seeds_and_names(agents[name])))
+            for name in before
+            if not agents[name].has_member_axis
+        }
         sent = [entry for _, window in windows for entry in window["sent_messages"]]
         sent.sort(key=lambda entry: entry[1])
         return {

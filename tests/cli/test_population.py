@@ -484,7 +484,7 @@ def test_the_report_says_how_a_score_differs_from_the_return_in_its_results(
     cli(f"{WORDS} --name it --steps 4")
     cli("report runs/it")
     text = (here / "report.html").read_text(encoding="utf-8")
-    assert "or of the one in progress once it is longer" in text
+    assert "or in the one in progress once it is longer" in text
     assert "In the results below, the episode return in training is of finished episodes alone." in text
 
 
