@@ -15,12 +15,15 @@ from antiphon.base.manifests import read_cache, write_checked
 from antiphon.base.nearest_names import suggest
 from antiphon.envs import describe
 from antiphon.running.directory import EVALUATIONS, MEASURED
-from antiphon.scenarios.training import is_of_env, less_is_better, metric_of_agents
+from antiphon.scenarios.training import fewest_scored, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.history import shut_gates
 from antiphon.telemetry.verdicts import ABLATION_METRICS, worth
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
+
+_COUNTS = "scored by agent"
+"""The key of an evaluation in evaluations.json, which no metric has: how many examples each metric of an agent is over."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,19 @@ class Finished:
         if self.result["exit"] != "done":
             return {}
         env: Mapping[str, float | None] = self.result.get("env", {})
-        metrics = self.known_metrics if scoring.plain else {**env, **self.scores.get(scoring.name, {})}
-        return {name: value for name, value in metrics.items() if value is not None and name != "scored"}
+        scores = {name: value for name, value in self.scores.get(scoring.name, {}).items() if name != _COUNTS}
+        metrics = self.known_metrics if scoring.plain else {**env, **scores}
+        return {name: value for name, value in metrics.items() if value is not None}
+
+    def examples(self, scoring: Scoring, metric: str) -> int | None:
+        """Return over how many examples a metric is, of several readouts the fewest; None: it was not scored that way."""
+        of_result = {**self.result, _COUNTS: self.result.get("scored")}
+        scores = of_result if scoring.plain else self.scores.get(scoring.name, {})
+        if not scores.get("examples"):
+            return None
+        readout = self.result["readout"]
+        readouts = [readout] if isinstance(readout, str) else readout
+        return fewest_scored(metric, readouts, scores.get(_COUNTS) or {}, int(scores["examples"]))
 
 
 def metrics_of(
@@ -218,6 +232,6 @@ def add_scores(
             known = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
-            scores[scoring.name] = {**known, "scored": evaluation.scored}
+            scores[scoring.name] = {**known, _COUNTS: evaluation.scored}
     write_checked(path / EVALUATIONS, {"steps": steps, "scores": scores})
     return scores

@@ -13,7 +13,7 @@ from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
 from antiphon.scenarios.sender_passes import setting_that_may_open
-from antiphon.scenarios.training import OF_AGENTS, fewest_scored, is_of_env, less_is_better, metric_of_agents
+from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.statistics import (
     FEWEST,
     bootstrap,
@@ -69,13 +69,8 @@ class _Chosen:
     def examples(self, metric: str) -> int | None:
         """Return of how many examples a share is, of several readouts the fewest."""
         accuracy = re.sub("error$", "accuracy", metric)
-        for run in self.runs.values():
-            readout = run.result["readout"]
-            readouts = [readout] if isinstance(readout, str) else readout
-            scores = run.result if self.line.scoring.plain else run.scores.get(self.line.scoring.name, {})
-            if scores.get("examples"):
-                return fewest_scored(accuracy, readouts, scores.get("scored") or {}, int(scores["examples"]))
-        return None
+        counts = (run.examples(self.line.scoring, accuracy) for run in self.runs.values())
+        return next(filter(None, counts), None)
 
 
 def metrics_of_study(plan: StudyPlan, runs: Runs) -> Sequence[str]:

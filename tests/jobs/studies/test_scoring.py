@@ -44,6 +44,9 @@ def test_metrics_are_means_over_readouts_those_of_agents_and_of_the_environment(
     )
     assert Finished(result, {}).known_metrics.keys() - found.keys() == {"quiet", "c.loss"}
     assert Finished(result | {"exit": "diverged"}, {}).metrics(Scoring()) == {}
+    scoring = Scoring("validation")
+    world = Finished(result | {"env": {"scored": 2.0}}, {scoring.name: {"loss": 1.0}})
+    assert [world.metrics(of)["scored"] for of in (Scoring(), scoring)] == [2.0, 2.0]
     mixed = metrics_of(["a", "c"], agents)  # as result.json has them
     assert (mixed["accuracy"], mixed["error"], mixed["loss"]) == (0.5, 4.0, None)
 

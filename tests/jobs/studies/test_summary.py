@@ -118,7 +118,7 @@ def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
 
 
 def test_one_seed_over_its_own_links_has_the_error_of_the_examples_scored_so() -> None:
-    scores = {"accuracy": 0.5, "examples": 400, "scored": {"b": {"accuracy": 16}}}
+    scores = {"accuracy": 0.5, "examples": 400, "scored by agent": {"b": {"accuracy": 16}}}
     run = Finished(finished(accuracy=0.75).result, {"test, as_run": scores})
     of_links = Line({}, "v", Scoring(links="as_run"), {"v": {}})
     (found,) = summary(plan_of([of_links]), {"v": {0: run}})
