@@ -158,6 +158,7 @@ class AgentHandle(ModelHandle):
         """Keep parameters over time.
 
         Args:
+            parameters: Names of them, as `parameters` has.
             period: Steps between entries; also `every`.
 
         Raises:

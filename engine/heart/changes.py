@@ -107,7 +107,7 @@ What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py
 When a recurrent state begins anew, beside the ends of episodes
-    timetable.py: `Timetable.reading_ticks`, empty at such a tick: the state before it is unread, and the window's last is `Window.final_state`
+    timetable.py: `Timetable.reading_ticks`, empty at such a tick: the state before it is unread, which `Window.final_state` has to pass over
 Which tick an episode's end, or a death, cuts a message off from
     timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask
 In which rows, and by which kind of end, messages and states end

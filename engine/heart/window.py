@@ -64,7 +64,7 @@ class Window:
             the step at which it begins, and is never open between steps.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has sent, but for states
-            that only its own ticks read. Some may be unread; which state it ended with tells `final_state`.
+            that only its own ticks read.
         outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp); empty once that is freed.
         counted_reads: The reads that may count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
         given_up_channel_names: Delayed channels of which a gradient was not back within the horizon: none of their messages in this
@@ -100,9 +100,8 @@ class Window:
         return (channel_name, stamp) in self.outputs_with_graph
 
     def final_state(self, channel_name: str) -> Message | None:
-        """Return the state that the window ended with, which windows after it read: of a channel that carries states; None: it sent none."""
-        sent = [message for name, message in self.sent_messages if name == channel_name]
-        return next((message for message in sent if message.read_plan.is_bookable), sent[0] if sent else None)
+        """Return the state that the window ended with, the only one that others than its own ticks read; None: it sent none."""
+        return next((message for name, message in self.sent_messages if name == channel_name), None)
 
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""
