@@ -96,7 +96,7 @@ def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
     if not isinstance(source, Scenario):
         kind, fix = type(source).__name__, FIX_OF_MAPPING if isinstance(source, Mapping) else ""
         if isinstance(source, FunctionType):
-            fix = f"; call it: {source.__name__}()"
+            fix = f"; call it: {source.__name__}()" if source.__name__.isidentifier() else "; call it"
         raise ScenarioError(
             f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}{fix}"
         )

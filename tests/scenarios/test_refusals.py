@@ -651,5 +651,7 @@ def test_agents_in_a_list_and_a_function_that_is_not_called_are_refused_with_the
     def build() -> Scenario:
         return load("digits-mlp").resolve()
 
+    with pytest.raises(ScenarioError, match=r"a YAML file, not function; call it$"):
+        Simulation(lambda: build())  # type: ignore[arg-type]
     with pytest.raises(ScenarioError, match=r"a YAML file, not function; call it: build\(\)$"):
         Simulation(build)  # type: ignore[arg-type]
