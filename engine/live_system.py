@@ -23,7 +23,7 @@ from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import refusals_named, uncollected
 from antiphon.base.spec import frozen_data
-from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend
+from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
@@ -48,11 +48,9 @@ from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import take_values
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.stepping import step_once
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
-from antiphon.nets.isolation.matmul_precision import matmul_precision
-from antiphon.nets.isolation.own_context import in_own_context, own_context
+from antiphon.nets.isolation.own_context import in_own_context, matmul_precision, own_context
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario

@@ -37,10 +37,9 @@ from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import as_input
-from antiphon.engine.heart.reads import Constant
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import Tick
+from antiphon.engine.heart.window import Constant, Tick
 from antiphon.engine.inference.evaluation import example_batches, rollout_seed
 from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed

@@ -30,15 +30,14 @@ from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticInput
+from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reads import Constant, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import end_episodes
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import NO_TICK_YET, Tick, Window
-from antiphon.engine.heart.window_grid import WindowGrid
+from antiphon.engine.heart.window import NO_TICK_YET, Constant, Read, Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.live_system import LiveSystem

@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self, TypeVar
 from antiphon.base.errors import RunError
 from antiphon.base.signals import stop_signals
 from antiphon.distributed.ray.ray_cluster import open_cluster
-from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
+from antiphon.nets.isolation.own_context import matmul_precision, set_matmul_precision
 
 Result = TypeVar("Result")
 Argument = TypeVar("Argument")

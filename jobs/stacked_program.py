@@ -7,7 +7,7 @@ from typing import Any
 
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.mask import Mask
-from antiphon.engine.backends import StackedBackend
+from antiphon.engine.backends import StackedBackend, step_once
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
@@ -19,7 +19,6 @@ from antiphon.engine.state.hyperparameters import differences_of, read_members
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.state.trees import split_rows
-from antiphon.engine.stepping import step_once
 from antiphon.scenarios import Scenario
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -12,12 +13,41 @@ from torch import Tensor
 
 from antiphon.base import kinds
 from antiphon.base.extensions import optimiser
-from antiphon.nets.kernel_calls import Numbers, UpdateCall
+from antiphon.nets.whole_lines import Lines
 
 BETAS = 0.9, 0.999
 """Adam's decay rates of the first and second moment."""
 EPSILON = 1e-8
 """What Adam adds to the root of the second moment."""
+
+
+@dataclass(slots=True)
+class UpdateCall:
+    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
+
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    moments: list[list[Tensor]]
+    """Moments by kind, in the order of the rule's."""
+    steps: list[Tensor]
+    """Step counts, float32 [], one for each parameter, including this step."""
+    counts: list[Tensor] = field(default_factory=list)
+    """Counts that are incremented before the kernel runs; the other counts include this step already."""
+    copied: list[Lines] = field(default_factory=list)
+    """Tensors that the kernel gets as copies, which are written back."""
+
+    def join(self, more: UpdateCall) -> None:
+        """Add the tensors of another call."""
+        self.parameters += more.parameters
+        self.gradients += more.gradients
+        self.steps = [*self.steps, *more.steps]
+        self.copied += more.copied
+        for moments, added in zip(self.moments, more.moments, strict=True):
+            moments += added
+
+
+Numbers = tuple[float | Tensor, float]
+"""The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""
 
 
 class Rule(ABC):

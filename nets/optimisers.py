@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.clipping import clipped
-from antiphon.nets.kernel_calls import Numbers, UpdateCall
-from antiphon.nets.optimiser_kinds import RULES
+from antiphon.nets.optimiser_kinds import RULES, Numbers, UpdateCall
 from antiphon.nets.per_member import PerMember
 
 

@@ -11,17 +11,10 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.clipping import clipped_each
-from antiphon.nets.kernel_calls import (
-    Lines,
-    Numbers,
-    UpdateCall,
-    in_lines,
-    left_over,
-    unwritten_zeros,
-    whole_lines,
-)
+from antiphon.nets.optimiser_kinds import Numbers, UpdateCall
 from antiphon.nets.optimisers import MISSED, MemberMask, Optimiser, laid_out, taken_steps
 from antiphon.nets.per_member import nonzero
+from antiphon.nets.whole_lines import Lines, in_lines, left_over, unwritten_zeros, whole_lines
 
 
 class StackedOptimiser(Optimiser):

@@ -17,8 +17,8 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.nets.isolation.global_numbers import of_seed
-from antiphon.nets.kernel_calls import Numbers, UpdateCall, padded_zeros
 from antiphon.nets.native.mlp import fused_step
+from antiphon.nets.optimiser_kinds import Numbers, UpdateCall
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.random import seed_for
 from antiphon.nets.schedules import Rate
@@ -27,6 +27,7 @@ from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
 from antiphon.nets.user_modules import as_real, kept_types, with_data
 from antiphon.nets.users.module_state import ModuleState
+from antiphon.nets.whole_lines import padded_zeros
 
 AnyOptimiser = Optimiser | TorchOptimiser
 Evaluated = TypeVar("Evaluated")

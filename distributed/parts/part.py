@@ -23,7 +23,7 @@ from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import part_of, steps_remembered, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
 from antiphon.distributed.parts.share import Share, scenario_of_part
-from antiphon.engine.backends import StackedBackend
+from antiphon.engine.backends import StackedBackend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
 from antiphon.engine.heart.predictors import Watch
@@ -35,7 +35,6 @@ from antiphon.engine.metrics.step_metrics import Row, keep_metrics
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered
-from antiphon.engine.stepping import step_once
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree

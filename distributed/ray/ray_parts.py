@@ -32,7 +32,7 @@ from antiphon.distributed.ray.worker import (
 )
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream
-from antiphon.nets.isolation.matmul_precision import matmul_precision
+from antiphon.nets.isolation.own_context import matmul_precision
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 _log = logging.getLogger(__name__)

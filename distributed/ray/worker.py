@@ -27,7 +27,7 @@ from antiphon.distributed.ray.states import received
 from antiphon.engine.features.sweep import SweepOrder
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream, to_bytes
-from antiphon.nets.isolation.matmul_precision import set_matmul_precision
+from antiphon.nets.isolation.own_context import set_matmul_precision
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 

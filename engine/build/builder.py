@@ -36,13 +36,11 @@ from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, re
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, TickSchedule
 from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.schedule import TickSchedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.heart.window_grid import EpisodeWindows
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import ALIVE, Description

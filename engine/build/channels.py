@@ -37,12 +37,11 @@ from antiphon.engine.heart.channel_settings import (
     SyntheticGradient,
     SyntheticInput,
 )
-from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes
+from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.envs.signal import Description
 from antiphon.nets.isolation.own_context import own_context
 from antiphon.nets.random import generator, seed_for

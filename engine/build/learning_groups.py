@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from antiphon.base.problems import DocumentError
-from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.window_grid import EpisodeWindows, StepWindows, WindowGrid
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, WindowGrid
 from antiphon.envs.registry import option_names
 from antiphon.envs.signal import Description
 from antiphon.scenarios.env_spec import EnvSpec

@@ -22,9 +22,9 @@ from antiphon.engine.heart.channel_settings import (
     SyntheticGradient,
     SyntheticInput,
 )
-from antiphon.engine.heart.learning_order import turns_of_groups
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.step import turns_of_groups
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup

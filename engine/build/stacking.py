@@ -14,9 +14,9 @@ from antiphon.base.progress import Progress
 from antiphon.engine.build.channel_stacking import ChannelStacking, Position
 from antiphon.engine.build.stack_kinds import channel_stacks_of, stacks_of
 from antiphon.engine.heart.agent import Agent, Connections
+from antiphon.engine.heart.clock import TickSchedule
 from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.schedule import TickSchedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.state.hyperparameters import read_members

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.engine.backends import BackendFactory, StackedBackend
+from antiphon.engine.backends import BackendFactory, StackedBackend, step_once
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import (
     NumberLog,
@@ -37,7 +37,6 @@ from antiphon.engine.feature_table import check_later
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.state.compatibility import same_bits
-from antiphon.engine.stepping import step_once
 from antiphon.nets.step_numbers import numbers_from
 
 _CHECKED = 2

@@ -17,6 +17,7 @@ from torch import Tensor
 from antiphon.agents.network import STATE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Message
@@ -25,7 +26,6 @@ from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.roles import PLAIN, ROWS
 from antiphon.engine.heart.signals import EpisodeEnds
 from antiphon.engine.heart.window import Tick
-from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.nets.step_numbers import stamp_number
 
 

@@ -7,8 +7,7 @@ from itertools import count
 
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.feature import FeatureOfSystem
-from antiphon.engine.heart.reads import WithGraph
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import Tick, Window, WithGraph
 from antiphon.nets.layers import Transport
 
 

@@ -20,10 +20,9 @@ from antiphon.comms.backward_requests import BackwardRequest, Injection
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import GroupWindows, PendingUpdate, Update
-from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.engine.heart.window import CountedRead, LearningGroup, Window
 from antiphon.nets.per_member import nonzero
 
 

@@ -17,11 +17,10 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask, Members
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.reads import WithGraph
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.heart.window import Tick
+from antiphon.engine.heart.window import Tick, WithGraph
 
 
 class Reach(Feature):

@@ -6,7 +6,7 @@ In this order:
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
                             its ledger holds (`HeldMessages.hold` in held_messages.py)
     zeros                   after an episode's end (the read's mask), and before any message has been sent (no arrival:
-                            `Constant` in reads.py)
+                            `Constant` in window.py)
 """
 
 from __future__ import annotations

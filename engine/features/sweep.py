@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System

@@ -64,10 +64,8 @@ The files; each imports only files above it, also for types:
     changes             no code: where a change goes
     roles               what a saved state has of a field
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
-    clock +             when agents tick and send
-    window_grid +       which ticks are a window
+    clock +             when agents tick and send, which ticks are a window, and in which order agents tick
     timetable *         which ticks and windows read a message, and when its gradient is back
-    schedule            the order in which agents tick
     notes               what features keep with a message, a tick, an agent or a window's losses
     signals             signals of a step, ends of episodes; engine/environment.py makes both
     message *           messages of stacks of channels, and what of them has reached a tick
@@ -76,8 +74,7 @@ The files; each imports only files above it, also for types:
     ledger *            the messages of a stack of channels, from sending to the return of their gradient
     channel_settings    predictors, injection, fixed feedback and endpoints of a channel
     channel +           stacks of channels
-    reads *             how what has reached a tick is differentiated
-    window +            ticks, windows, learning groups
+    window *            reads, and how they are differentiated; ticks, windows, learning groups
     participation       which agents learn from a window
     agent               stacks of agents
     updates             what is learned at a step, by agents and by predictors
@@ -90,8 +87,7 @@ The files; each imports only files above it, also for types:
     window_losses *     losses of a window
     predictors *        training of synthetic gradients and inputs
     backward *          gradients of a window that ends
-    learning_order      the order in which windows are differentiated, and move parameters
-    step *              the step: tick, environment, ends of episodes, learn
+    step *              the step: tick, environment, ends of episodes, learn; the order in which windows are learned from
     late_windows        which ended windows wait for returned gradients
     message_lives       no code: the lives of messages, by steps and methods
 

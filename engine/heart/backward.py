@@ -245,7 +245,7 @@ class BackwardPass:
         """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
 
         With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
-        (learning_order.py), and a scenario with `trace` is refused where a later window could read the message.
+        (`LearningOrder`), and a scenario with `trace` is refused where a later window could read the message.
 
         None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
         that needs the receiver's actions gives zeros instead. `gate_is_open`: for the members whose gate is open, or for the others.

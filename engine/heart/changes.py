@@ -34,7 +34,7 @@ When an agent ticks
 A clock that pauses
     clock.py: `Clock`, whose docstring says who counts on regular ticks; not by environment, as a tick is of all rows
 In which order agents tick in a step
-    schedule.py: `TickSchedule.network_calls`
+    clock.py: `TickSchedule.network_calls`
     also: scenarios/relations.py
 When an agent sends
     clock.py: a class of `SendTimes`
@@ -42,7 +42,7 @@ When an agent sends
 What a link does to a message
     comms/links.py: `Link`
 What a link does to a message, by what the link does not have (the tick that reads it, earlier messages)
-    who calls the link: ledger.py: `Ledger.send`, reads.py: `WithGraph.carried_value`
+    who calls the link: ledger.py: `Ledger.send`, window.py: `WithGraph.carried_value`
     also: engine/policies/replays.py, engine/policies/replayed_senders.py, inspection/truth.py; what is kept of earlier ones:
         engine/state/state_dict.py, engine/state/stacks.py
 A message that is not sent, or lost, by its value
@@ -100,7 +100,7 @@ What a receiver reads in place of a message
     also: engine/metrics/step_metrics.py (the metric `stand_in`), engine/inference/rollout.py (`_silent`),
         scenarios/scenario_warnings.py
 What of a message enters the network
-    reads.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
+    window.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
     where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
     also: engine/policies/replays.py, which joins by itself, and engine/features/feedback_alignment.py
 What an agent observes
@@ -127,7 +127,7 @@ What of a message's gradient goes back, summed over its reads
     ledger.py: `Ledger.finish`
     also: distributed/parts/cut_ledger.py, as both halves of a cut channel finish a message
 How several reads are added
-    message.py: `Booked.add_read`; ticks that share a read: reads.py: `CountedRead.only_tick`
+    message.py: `Booked.add_read`; ticks that share a read: window.py: `CountedRead.only_tick`
     also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
 A gradient that is lost on its way back
     ledger.py: `Ledger.finish`, before the message is finished, by a draw of comms/links.py: `Link`
@@ -227,7 +227,7 @@ Which members learn from a window
 In which rows an agent learns from a window
     forward.py: `ForwardPass.begin_window`
 Which ticks are a window
-    window_grid.py: a class of `WindowGrid`
+    clock.py: a class of `WindowGrid`
     also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/advice.py
 A window whose end is not known ahead
     timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew; a window is of all environments
@@ -265,10 +265,10 @@ Parameters that change otherwise than by their optimiser (averaged, copied)
 In which order agents and predictors move
     step.py: `Engine.move_all`, which further passes call too
 Which window is differentiated first
-    learning_order.py: `LearningOrder.turns`, `turns_of_groups` (no cycles)
+    step.py: `LearningOrder.turns`, `turns_of_groups` (no cycles)
     also: engine/build/stack_kinds.py
 Which window moves parameters first
-    learning_order.py: `LearningOrder.turns`; of a group the oldest first: a metric or handle that wants the newest takes them by
+    step.py: `LearningOrder.turns`; of a group the oldest first: a metric or handle that wants the newest takes them by
         `oldest_first` (updates.py)
 What is refused before parameters move
     divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`

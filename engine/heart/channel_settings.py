@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.comms.examples import ContextSpec, Example
+from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.layout import SenderRows
-from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 

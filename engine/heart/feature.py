@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from antiphon.agents.network import Tensors
     from antiphon.engine.heart.agent import Agent
     from antiphon.engine.heart.channel import Channel
+    from antiphon.engine.heart.clock import NetworkCall
     from antiphon.engine.heart.message import Arrival, Message
-    from antiphon.engine.heart.schedule import NetworkCall
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
     from antiphon.engine.heart.system import System
     from antiphon.engine.heart.updates import (

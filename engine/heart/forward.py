@@ -16,15 +16,23 @@ from antiphon.comms.backward_requests import as_leaf
 from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Arrival, Message
-from antiphon.engine.heart.reads import Constant, CountedRead, Read, WithGraph
-from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadUse
-from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Tick, Window
+from antiphon.engine.heart.window import (
+    NO_TICK_YET,
+    Constant,
+    CountedRead,
+    LearningGroup,
+    Read,
+    Tick,
+    Window,
+    WithGraph,
+)
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
 

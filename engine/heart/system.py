@@ -13,10 +13,9 @@ import torch
 from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import StepWindows, TickSchedule, WindowGrid
 from antiphon.engine.heart.divergence import DivergenceRule
-from antiphon.engine.heart.schedule import TickSchedule
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
-from antiphon.engine.heart.clock import Clock, SendTimes
+from antiphon.engine.heart.clock import Clock, SendTimes, WindowGrid
 from antiphon.engine.heart.roles import PLAIN
-from antiphon.engine.heart.window_grid import WindowGrid
 
 
 class ReadUse(Enum):

@@ -17,8 +17,7 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.notes import Notes
-from antiphon.engine.heart.reads import CountedRead
-from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.engine.heart.window import CountedRead, LearningGroup, Window
 from antiphon.nets.per_member import scaled
 
 GroupWindows = list[tuple[LearningGroup, Window]]

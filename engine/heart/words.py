@@ -23,7 +23,7 @@
     waits               a window waits after its end until the gradients of what it sent are back (`delayed`), or are given up (`horizon`):
                         late_windows.py has the rule. A group `waits` if its windows may
     turn                of a step: windows of one turn are differentiated together, those of a later turn after these are booked
-                        (learning_order.py)
+                        (`LearningOrder`)
     swept               differentiated as soon as its group has ticked, before all turns (features/sweep.py); its turn takes up the result
     point               where the step calls features: a method of `Feature`
     finished            a message is finished when the last window that may read it has closed: all that is booked for it is there

@@ -23,8 +23,8 @@ from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick

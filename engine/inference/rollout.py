@@ -27,18 +27,16 @@ from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.agent import Agent, Goal, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
+from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.notes import copied_notes
-from antiphon.engine.heart.reads import Constant, Read
-from antiphon.engine.heart.schedule import NetworkCall
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import delete_spent_messages, end_episodes
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import LearningGroup, Tick, Window
-from antiphon.engine.heart.window_grid import StepWindows
+from antiphon.engine.heart.window import Constant, LearningGroup, Read, Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.base import TorchVectorEnv

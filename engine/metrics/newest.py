@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from antiphon.engine.heart.clock import Clock, SendTimes
-from antiphon.engine.heart.window_grid import EpisodeWindows, WindowGrid
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendTimes, WindowGrid
 from antiphon.telemetry.metrics import HistogramRow, Kind, Metric
 
 if TYPE_CHECKING:

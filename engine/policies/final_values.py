@@ -20,9 +20,8 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass, aligned_signals
 from antiphon.engine.heart.message import Arrival
-from antiphon.engine.heart.reads import Constant, Read
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import Constant, Read, Tick, Window
 from antiphon.engine.policies.actions import Experience
 from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of

@@ -20,8 +20,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
 from antiphon.engine.heart.layout import select_rows
-from antiphon.engine.heart.reads import Read, WithGraph
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import Read, Tick, Window, WithGraph
 from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.policy_evaluator import PolicyEvaluator, port_names, ports_of
 from antiphon.engine.policies.policy_window import PolicyWindow

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.feature import FeatureOfSystem
-from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.window import CountedRead
 from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.nets.per_member import scaled
 

@@ -19,10 +19,9 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import LearningGroup, Tick
+from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick
 from antiphon.engine.stacked import AgentOrChannel, Stacked
 from antiphon.engine.state.state_dict import messages
 from antiphon.engine.state.trees import READS, Tree, join, join_rows, joined_signals, split, split_rows

@@ -14,11 +14,10 @@ from typing import Any
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import CountedRead, Read
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
-from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Tick, Window
+from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup, Read, Tick, Window
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import READS, Tree, from_tree, notes_of, to_tree
 from antiphon.nets.optimisers import MISSED

@@ -21,11 +21,10 @@ from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.notes import Note, Notes
-from antiphon.engine.heart.reads import Constant, CountedRead, WithGraph
 from antiphon.engine.heart.roles import JOINED, MASK, NOTES, PLAIN, ROWS, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import Constant, CountedRead, Tick, Window, WithGraph
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")

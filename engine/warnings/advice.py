@@ -15,9 +15,8 @@ from antiphon.base.errors import with_article, with_count
 from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.clock import Clock, StepWindows, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
-from antiphon.engine.heart.window_grid import StepWindows, WindowGrid
 from antiphon.engine.warnings.given_up import warn_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, TURN, Description

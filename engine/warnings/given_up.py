@@ -11,9 +11,8 @@ import networkx as nx
 
 from antiphon.comms.read_modes import READ_MODES
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock, RatedSends
+from antiphon.engine.heart.clock import Clock, RatedSends, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
-from antiphon.engine.heart.window_grid import WindowGrid
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
 from antiphon.scenarios.scenario_warnings import Finding

@@ -105,14 +105,14 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "clock-a-window-of-steps-ends-a-step-late",
-        "engine/heart/window_grid.py",
+        "engine/heart/clock.py",
         "return self.first_step + number * self.length + self.end_offset",
         "return self.first_step + number * self.length + self.end_offset + 1",
         "tests/engine/heart/test_clock.py::test_windows_of_ticks_agree_with_counting",
     ),
     Fault(
         "clock-a-step-past-an-episode-is-still-its-own",
-        "engine/heart/window_grid.py",
+        "engine/heart/clock.py",
         "return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1",
         "return self.episode_number if step <= self.episode_start + self.length else self.episode_number + 1",
         "tests/contracts/test_window_table.py::test_a_running_simulation_does_so[a->a:state-scene9-cells9]",
@@ -154,7 +154,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "schedule-what-is-due-is-asked-of-the-first-clock-alone",
-        "engine/heart/schedule.py",
+        "engine/heart/clock.py",
         "if self.clocks[call[0]].ticks_at(step)]",
         "if self.clocks[self._calls_in_order[0][0]].ticks_at(step)]",
         "tests/engine/heart/test_schedule.py::test_large_coprime_periods_are_nobodys_problem",

@@ -144,7 +144,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
-        "engine/heart/reads.py",
+        "engine/heart/window.py",
         "return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))",
         "return channel.ledger.link.carry(self.stamp, output)",
         "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
@@ -158,7 +158,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "channel-a-locked-one-has-no-noise",
-        "engine/heart/reads.py",
+        "engine/heart/window.py",
         "return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))",
         "return self.available.zero_elsewhere(output)",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
@@ -193,7 +193,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "late-of-two-windows-of-a-group-the-newer-moves-first",
-        "engine/heart/learning_order.py",
+        "engine/heart/step.py",
         "in sorted(windows_to_learn, key",
         "in sorted(windows_to_learn[::-1], key",
         "tests/engine/heart/test_learning_order.py::test_of_windows_of_an_agent_the_older_is_learned_from_first_whatever_else_is",
@@ -462,14 +462,14 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "order-windows-of-one-group-are-differentiated-together",
-        "engine/heart/learning_order.py",
+        "engine/heart/step.py",
         "max(newest_turn.get(group, -1) + 1, self.turn_by_group.get(group, 0))",
         "self.turn_by_group.get(group, 0)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience0-given_up0-learned0-False]",
     ),
     Fault(
         "order-a-sender-that-mixes-does-not-wait-for-its-receiver",
-        "engine/heart/learning_order.py",
+        "engine/heart/step.py",
         "turns[earlier] + 1 for earlier",
         "turns[earlier] for earlier",
         "tests/numerics/test_injections.py::test_a_trace_follows_its_recursion",

@@ -301,7 +301,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "nets-a-precision-without-a-name-raises",
-        "nets/isolation/matmul_precision.py",
+        "nets/isolation/own_context.py",
         "    with suppress(RuntimeError):",
         "    with suppress(ValueError):",
         "tests/doors/test_precision.py::test_a_precision_of_one_backend_that_torch_has_no_name_for",

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from antiphon.jobs.processes import Here, Processes
-from antiphon.nets.isolation.matmul_precision import matmul_precision
+from antiphon.nets.isolation.own_context import matmul_precision
 
 
 def failing(word: str) -> None:

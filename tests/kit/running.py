@@ -23,7 +23,7 @@ from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.errors import ScenarioError
-from antiphon.nets.isolation import matmul_precision as isolation
+from antiphon.nets.isolation import own_context as isolation
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 

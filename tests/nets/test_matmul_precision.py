@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
+from antiphon.nets.isolation.own_context import matmul_precision, set_matmul_precision
 
 
 @pytest.mark.parametrize("name", ["highest", "high", "medium"])

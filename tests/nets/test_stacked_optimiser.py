@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from antiphon.nets.kernel_calls import padded_zeros
 from antiphon.nets.optimisers import Optimiser, Skip
 from antiphon.nets.stacked_optimiser import StackedOptimiser
+from antiphon.nets.whole_lines import padded_zeros
 
 Options = dict[str, Any]
 DOUBLE = torch.float64

@@ -21,9 +21,8 @@ from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.updates import Credit, GroupWindows, ReportedLoss, Update, WindowLoss
-from antiphon.engine.heart.window import LearningGroup, Tick, Window
+from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
 from antiphon.engine.policies.policy_window import PolicyWindows
 from tests.reference import ledger
 from tests.reference.forward import replay

@@ -13,9 +13,8 @@ from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import Constant
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import Constant, Tick, Window
 from antiphon.engine.policies.actions import Experience
 from antiphon.scenarios.agent_specs import AGE
 from tests.reference import ledger

@@ -17,10 +17,9 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.message import Arrival
-from antiphon.engine.heart.reads import Constant, CountedRead, Read, WithGraph
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadUse
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps

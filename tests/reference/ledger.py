@@ -20,10 +20,9 @@ from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Arrival, Booked, Fate, Message
-from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
-from antiphon.engine.heart.window import Window
+from antiphon.engine.heart.window import CountedRead, Window
 from antiphon.errors import EngineError
 
 RowMask = Tensor

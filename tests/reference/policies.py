@@ -22,10 +22,9 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.reads import CountedRead
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.heart.window import LearningGroup, Tick, Window
+from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
 from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows
 from antiphon.engine.policies.replay_buffer import ReplayBuffer

@@ -19,7 +19,7 @@ from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecord
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.feature_table import check_later
 from antiphon.engine.heart import held_messages
-from antiphon.engine.heart.window_grid import EpisodeWindows
+from antiphon.engine.heart.clock import EpisodeWindows
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of

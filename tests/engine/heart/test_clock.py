@@ -1,4 +1,4 @@
-"""Clocks and windows (`engine/heart/clock.py` and `window_grid.py`, pure functions of numbers of steps) against plain enumeration."""
+"""Clocks and windows (`engine/heart/clock.py`, pure functions of numbers of steps) against plain enumeration."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from decimal import Decimal
 import pytest
 
 from antiphon.comms.read_modes import READ_LAST, ReadMean
-from antiphon.engine.heart.clock import Clock, RatedSends
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, RatedSends, StepWindows, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
-from antiphon.engine.heart.window_grid import EpisodeWindows, StepWindows, WindowGrid
 
 HORIZON = 60
 CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]

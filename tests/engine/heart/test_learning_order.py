@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from antiphon import Simulation
-from antiphon.engine.heart.learning_order import LearningOrder
+from antiphon.engine.heart.step import LearningOrder
 from antiphon.engine.heart.updates import GroupWindows
 from antiphon.scenarios import Scenario
 from benchmarks.split import Kept

@@ -14,13 +14,12 @@ from antiphon import Simulation
 from antiphon.comms import Mask
 from antiphon.comms.links import Link
 from antiphon.comms.read_modes import ReadMean
-from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, Timetable
-from antiphon.engine.heart.window_grid import StepWindows
 from antiphon.errors import EngineError
 from tests.engine.scenes import CLASSIFY, scenario_of
 

@@ -1,9 +1,8 @@
-"""Arguments of an optimiser's kernel: tensors in whole lines of memory, and what one call of it updates."""
+"""Tensors in whole lines of memory, so that a kernel computes every number of them in the same way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -80,32 +79,3 @@ class Lines:
         """Put what has become of the copies in place of the members."""
         size = self.stack[0].numel()
         self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))
-
-
-@dataclass(slots=True)
-class UpdateCall:
-    """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
-
-    parameters: list[Tensor]
-    gradients: list[Tensor]
-    moments: list[list[Tensor]]
-    """Moments by kind, in the order of the rule's."""
-    steps: list[Tensor]
-    """Step counts, float32 [], one for each parameter, including this step."""
-    counts: list[Tensor] = field(default_factory=list)
-    """Counts that are incremented before the kernel runs; the other counts include this step already."""
-    copied: list[Lines] = field(default_factory=list)
-    """Tensors that the kernel gets as copies, which are written back."""
-
-    def join(self, more: UpdateCall) -> None:
-        """Add the tensors of another call."""
-        self.parameters += more.parameters
-        self.gradients += more.gradients
-        self.steps = [*self.steps, *more.steps]
-        self.copied += more.copied
-        for moments, added in zip(self.moments, more.moments, strict=True):
-            moments += added
-
-
-Numbers = tuple[float | Tensor, float]
-"""The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""
