@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.problems import show_value
+from antiphon.base.problems import show_refused, show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.early_stopping import EarlyStopping
@@ -31,7 +31,7 @@ from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
 from antiphon.running.handles import Recording
-from antiphon.running.recorders import BegunRecorders, call_each
+from antiphon.running.recorders import call_each
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.history import History
 from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
@@ -91,7 +91,8 @@ class Run:
         self.running = running
         self.threads, self.matmul_precision = running.threads, running.matmul_precision
         self.recorders: list[Recorder] = []
-        self._begun = BegunRecorders()
+        self._begun: list[Recorder] = []
+        """The recorders that have begun; a user may append to `recorders`."""
         self.recordings: list[Recording] = []
         self.writer: Writer | None = None
         self._stays = False
@@ -135,7 +136,7 @@ class Run:
         """Write a run directory from here on, with the recorders of its writer."""
         self.writer = writer
         self.recorders += writer.recorders
-        self._begun.note(writer.recorders)
+        self._begun += writer.recorders
 
     # --- when something is read --------------------------------------------------------------------------
 
@@ -199,7 +200,8 @@ class Run:
         running = self.running
         if self.writer is not None and not self.in_run:
             self.writer.begin_step()
-        self._begun.begin_new(self.recorders, self._described)
+        if self.recorders != self._begun:
+            self._begin_recorders()
         self.watched = running.newest.watched(running.now, self.log_steps) if self.recorders else None
         return due or (self.watched is not None and self.watched.learning)
 
@@ -394,8 +396,22 @@ class Run:
             forgotten = self.writer.directory.forget_best_after(self.running.now)
             if forgotten and self.running.early_stopping is not None:
                 self.running.early_stopping.keep_anew()
-            self._begun.begin_new(self.recorders, self._described)
+            self._begin_recorders()
             self.writer.directory.checkpoint(self.running, self.recorders)
+
+    def _begin_recorders(self) -> None:
+        """Begin the recorders that have been appended since the last call.
+
+        Raises:
+            ScenarioError: One is no `Recorder`; it is removed.
+        """
+        for recorder in [r for r in self.recorders if not any(r is begun for begun in self._begun)]:
+            if not isinstance(recorder, Recorder):
+                self.recorders[:] = [other for other in self.recorders if other is not recorder]
+                line = f"{show_refused(recorder)} is no recorder; append an object of a subclass of antiphon.telemetry.Recorder"
+                raise ScenarioError(f"simulation.recorders: {line}")
+            call_each([recorder], "begin", self._described())
+        self._begun = [*self.recorders]
 
     def _described(self) -> RunDescription:
         """Return the description of the run from here on, with which appended recorders begin."""

@@ -21,8 +21,8 @@ UPPER: tuple[Fault, ...] = (
     ),
     Fault(
         "running-appended-recorders-do-not-begin",
-        "running/recorders.py",
-        """            call_each([recorder], "begin", describe())
+        "running/run.py",
+        """            call_each([recorder], "begin", self._described())
 """,
         "",
         "tests/running/test_own_recorders.py::test_one_that_is_appended_begins_where_the_run_is",
