@@ -112,8 +112,8 @@ class ChannelStacking:
             piece.name: torch.tensor([index_by_channel[name] for name in piece.member_names], device=device)
             for piece in sent
         }
-        sender_index = _index(senders, sent[0].endpoints.sender_count, device)
-        family = SenderRows(sender_index, rows_by_piece, self.base.batch)
+        sender_count = sent[0].endpoints.sender_count
+        family = SenderRows(_index(senders, sender_count, device), rows_by_piece, sender_count)
         for piece in sent:
             piece.endpoints.sender_rows = family
 

@@ -278,6 +278,31 @@ class Agent:
             return values[0] if shared else self.layout.to_rows(values[0])
         return self.layout.select_by_name(torch.cat(values), names, distinct_names)
 
+    def join_input(
+        self,
+        observations: Sequence[Tensor],
+        values_read: Sequence[Sequence[tuple[Tensor, Mask]]],
+        batch: int | None = None,
+    ) -> Tensor:
+        """Return the network's input, [rows, …], by the fan-in: of a tick, or of a minibatch of further passes.
+
+        Args:
+            observations, batch: See `FanIn.join`.
+            values_read: What is read over each incoming channel, in order: one value, or several side by side, oldest first (read mode);
+                [rows, size] each, and where it is available, as it is zeros elsewhere.
+        """
+        reads_vectors = len(self.learner.network.input_shape) == 1
+        messages: list[Tensor] = []
+        available: list[Mask] = []
+        for channel, side_by_side in zip(self.connections.incoming, values_read, strict=True):
+            if not reads_vectors:
+                shape = channel.content.shape
+                side_by_side = [(value.reshape(len(value), *shape), where) for value, where in side_by_side]
+            message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
+            messages.append(message)
+            available.append(present)
+        return self.inputs.fan_in.join(observations, messages, available, batch)
+
     # --- ports and channels, once it is connected ------------------------------------------------------------
 
     @cached_property

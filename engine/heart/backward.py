@@ -12,7 +12,7 @@ read by B; it also weighs injections, by `scale` for the parameters and by `disc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -24,7 +24,7 @@ from antiphon.comms.backward_requests import BackwardRequest, Gradients, backwar
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Booked, Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, GroupWindows, PendingUpdate, Update
@@ -203,75 +203,61 @@ class BackwardPass:
             if back is ALL:
                 back = simplified(layout.members_in(message.booked.counted))
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
+        predict = partial(self.predictor_trainer.predict, channel, message)
+        sent = message.sent_value, message.stamp, message.booked, output
         if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
-            credit = self._coupling_credit(
-                channel, message, output, step, has_returned=back is ALL, has_prediction=True
-            )
+            credit = coupling_credit(channel, *sent, predict, step, has_returned=back is ALL)
             return None if credit is None else Credit(credit)
         total: Credit | None = None
         for members, has_returned in _parts(back):
-            for members_by_gate, has_prediction in _parts(is_open):
+            for members_by_gate, gate_is_open in _parts(is_open):
                 rows = layout.rows_of(members & members_by_gate)
-                credit = self._coupling_credit(
-                    channel, message, output, step, has_returned=has_returned, has_prediction=has_prediction
+                credit = coupling_credit(
+                    channel, *sent, predict, step, has_returned=has_returned, gate_is_open=gate_is_open
                 )
                 if credit is not None:
                     total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
         return total
 
-    def _coupling_credit(
-        self,
-        channel: Channel,
-        message: Message,
-        output: Tensor,
-        step: int,
-        *,
-        has_returned: bool,
-        has_prediction: bool,
-    ) -> Tensor | None:
-        """The credit by the coupling where a gradient has returned or not, and one is predicted or not."""
-        credited_message = CreditedMessage(
-            message.sent_value,
-            message.stamp,
-            tick_period=channel.ledger.timetable.send_times.tick_period,
-            returned_gradient=message.booked.gradient if has_returned else None,
-            counted=message.booked.counted if has_returned else NONE,
-            output=output,
-            predict_applied=partial(self.applied_prediction, channel, message, gate_is_open=has_prediction),
-        )
-        return coupling_credit(channel, credited_message, step)
 
-    def applied_prediction(self, channel: Channel, message: Message, *, gate_is_open: bool) -> Tensor | None:
-        """Return the prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`).
+def coupling_credit(
+    channel: Channel,
+    sent_value: Tensor,
+    stamp: int,
+    booked: Booked,
+    output: Tensor,
+    predict: Callable[[], Tensor | None],
+    step: int,
+    *,
+    has_returned: bool,
+    gate_is_open: bool = True,
+) -> Tensor | None:
+    """Return the credit by a channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
 
-        With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
-        (`LearningOrder`), and a scenario with `trace` is refused where a later window could read the message.
+    All ordinary credit is made here: of a message of a window, and of one that a further pass has sent again in some of its rows
+    (engine/policies/replayed_senders.py).
 
-        None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
-        that needs the receiver's actions gives zeros instead. `gate_is_open`: for the members whose gate is open, or for the others.
-        """
-        if not channel.injects_prediction:
-            return None
-        prediction = self.predictor_trainer.predict(channel, message)
-        synthetic_gradient = channel.synthetic_gradient
-        if prediction is not None and synthetic_gradient.gate is not None:
-            prediction = synthetic_gradient.gate.applied(prediction) if gate_is_open else None
-        if prediction is None and synthetic_gradient.needs_actions:
-            prediction = channel.content.zeros
-        if prediction is None or not synthetic_gradient.injection.trace:
-            return prediction
-        gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
-        return torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)
-
-
-def coupling_credit(channel: Channel, credited_message: CreditedMessage, step: int) -> Tensor | None:
-    """Return the credit by a channel's coupling, [rows, size] per sample before `scale`; further passes make theirs here too.
+    Args:
+        sent_value, stamp: Of the message, as of `Message`.
+        booked: What has been booked for it, of which the coupling sees the gradient if it `has_returned`.
+        output: The message with its graph, [rows, …], as the window has it.
+        predict: Returns its prediction, [rows, size] per sample, which is asked for only where a coupling reads it; None: there is none.
+        gate_is_open: Whether it is the credit of members whose gate is open, or of others.
 
     Raises:
         ScenarioError: A user's coupling gives another shape.
     """
-    coupling, shape = channel.coupling, credited_message.sent.shape
-    credit = (channel.users_credit or coupling.credit)(credited_message, step)
+    coupling, shape = channel.coupling, sent_value.shape
+    message = CreditedMessage(
+        sent_value,
+        stamp,
+        tick_period=channel.ledger.timetable.send_times.tick_period,
+        returned_gradient=booked.gradient if has_returned else None,
+        counted=booked.counted if has_returned else NONE,
+        output=output,
+        predict_applied=partial(_applied_prediction, channel, sent_value, booked, predict, gate_is_open),
+    )
+    credit = (channel.users_credit or coupling.credit)(message, step)
     if credit is not None and getattr(credit, "shape", None) != shape:
         given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
         raise ScenarioError(
@@ -279,6 +265,35 @@ def coupling_credit(channel: Channel, credited_message: CreditedMessage, step: i
             "for each component of a message"
         )
     return None if credit is None else channel.clipped_credit(credit)
+
+
+def _applied_prediction(
+    channel: Channel,
+    sent_value: Tensor,
+    booked: Booked,
+    predict: Callable[[], Tensor | None],
+    gate_is_open: bool,
+) -> Tensor | None:
+    """The prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`); see `coupling_credit`.
+
+    With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
+    (`LearningOrder`), and a scenario with `trace` is refused where a later window could read the message.
+
+    None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
+    that needs the receiver's actions gives zeros instead.
+    """
+    if not channel.injects_prediction:
+        return None
+    prediction = predict()
+    synthetic_gradient = channel.synthetic_gradient
+    if prediction is not None and synthetic_gradient.gate is not None:
+        prediction = synthetic_gradient.gate.applied(prediction) if gate_is_open else None
+    if prediction is None and synthetic_gradient.needs_actions:
+        prediction = torch.zeros_like(sent_value)
+    if prediction is None or not synthetic_gradient.injection.trace:
+        return prediction
+    gradient = torch.zeros_like(sent_value) if booked.gradient is None else booked.gradient
+    return torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)
 
 
 def _parts(members: Mask[Members]) -> Iterator[tuple[Mask[Members], bool]]:

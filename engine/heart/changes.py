@@ -10,8 +10,9 @@ Any change: who does the work of a step elsewhere, or counts on it
     saved, forked, taken apart: the role of a field (roles.py); engine/state/state_dict.py, engine/state/stacks.py; notes: engine/state/trees.py
     run without learning (evaluation, export, probes): engine/inference/rollout.py, engine/inference/composition.py and
         engine/inference/policy.py (over perfect links); inspection/truth.py (everything with its graph)
-    run again, a window: `ForwardPass.replay`; engine/features/lambda_returns.py; engine/policies/replays.py,
-        engine/policies/replayed_senders.py, engine/policies/further_passes.py
+    run again, a window: `ForwardPass.replay`; engine/features/lambda_returns.py; in rows of a minibatch, which use `Agent.join_input`,
+        `Channel.output_from_port`, `coupling_credit`, `Channel.injection`, `BackwardPass.gradients` and `Engine.finish_gradients` as the
+        step does: engine/policies/replays.py, engine/policies/replayed_senders.py, engine/policies/further_passes.py
     differentiated early: engine/features/sweep.py (`sweep_obstacle`)
     in several processes: distributed/parts/cut_ledger.py, distributed/parts/halves.py, distributed/parts/exchange.py; how far parts run
         ahead: distributed/parts/placement.py; distributed/virtual/virtual_coordinator.py
@@ -43,8 +44,8 @@ What a link does to a message
     comms/links.py: `Link`
 What a link does to a message, by what the link does not have (the tick that reads it, earlier messages)
     who calls the link: ledger.py: `Ledger.send`, window.py: `WithGraph.carried_value`
-    also: engine/policies/replays.py, engine/policies/replayed_senders.py, inspection/truth.py; what is kept of earlier ones:
-        engine/state/state_dict.py, engine/state/stacks.py
+    also: engine/policies/resent_messages.py, inspection/truth.py; what is kept of earlier ones: engine/state/state_dict.py,
+        engine/state/stacks.py
 A message that is not sent, or lost, by its value
     ledger.py: `Ledger.send`, in `Fate.lost`; and `Ledger.may_lose`, which all ask who plan what will be there
     also: `loses` of `Link` and of its spec, which who plans before asks; engine/build/channels.py and engine/inference/rollout.py
@@ -101,8 +102,9 @@ What a receiver reads in place of a message
         scenarios/scenario_warnings.py
 What of a message enters the network
     window.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
+    where it depends on the channel: agent.py: `Agent.join_input`, of further passes too
     where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
-    also: engine/policies/replays.py, which joins by itself, and engine/features/feedback_alignment.py
+    also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and engine/features/feedback_alignment.py
 What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py
@@ -152,12 +154,10 @@ Credit
 A coupling
     comms/couplings.py: a class with `@_built_in`
 What a sender learns from a message, by one coupling
-    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by its `_coupling_credit`
-    also: engine/policies/replayed_senders.py, which makes it for further passes, without a returned gradient
+    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by `coupling_credit`
 What a sender learns from a message, by all couplings
-    backward.py: `coupling_credit`, of further passes too; by members, and by what has returned: `BackwardPass.ordinary_credit`; of
-        predictions, `BackwardPass.applied_prediction`
-    also: engine/policies/replayed_senders.py, of predictions
+    backward.py: `coupling_credit`, and of predictions `_applied_prediction`, of further passes too, where nothing has returned; by members,
+        and by what has returned: `BackwardPass.ordinary_credit`
 How credit is shortened, masked and weighed
     channel.py: `Channel.clipped_credit`, `Channel.injection`
 How the credit of several channels is joined
@@ -186,7 +186,7 @@ What a predictor is conditioned on
 In which rows a predictor learns nothing
     channel.py: `Channel.restrict_example`
 When a predictor is trusted (gates)
-    comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py: `BackwardPass.applied_prediction`
+    comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py: `_applied_prediction`
     also: scenarios/channel_specs.py, scenarios/checks.py, scenarios/relations.py (`gated`), engine/build/channels.py,
         engine/build/stack_kinds.py
 A kind of synthetic gradient

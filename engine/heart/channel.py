@@ -145,15 +145,15 @@ class Channel:
         ]
 
     def output_from_port(self, port: Tensor) -> Tensor:
-        """Return the rows of the sender's port that the channel carries, [rows, …]."""
+        """Return the rows of the sender's port that the channel carries, [rows, …].
+
+        The port may have as many rows of each sender as it likes: those of a step, or those of a minibatch at several ticks.
+        """
         endpoints = self.endpoints
         if endpoints.sender_rows is not None:
             return endpoints.sender_rows.rows(port, self.name)
-        return (
-            port
-            if endpoints.sender_index is None
-            else select_rows(port, endpoints.sender_index, self.layout.batch)
-        )
+        index = endpoints.sender_index
+        return port if index is None else select_rows(port, index, len(port) // endpoints.sender_count)
 
     def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:
         """Return the rows of the channel whose senders learn, from the senders' rows; of a single channel they are `ALL` or `NONE`."""

@@ -238,23 +238,22 @@ class ForwardPass:
             window: The window that has the messages read with their graph.
             buffers: The running statistics of the learner, for a tick outside a window.
         """
-        agent = self.system.agents[tick.agent_name]
-        reads_vectors = len(agent.learner.network.input_shape) == 1
-        messages: list[Tensor] = []
-        available: list[Mask] = []
-        for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True):
-            side_by_side: list[tuple[Tensor, Mask]] = []
-            for read in reads:
-                value = read.differentiable_value_in(window.outputs_with_graph, channel, tick.learning_rows)
-                value = value if reads_vectors else value.reshape(len(value), *channel.content.shape)
-                side_by_side.append((value, read.available))
-            message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
-            messages.append(message)
-            available.append(present)
+        agent, outputs, learning_rows = (
+            self.system.agents[tick.agent_name],
+            window.outputs_with_graph,
+            tick.learning_rows,
+        )
+        values_read = [
+            [
+                (read.differentiable_value_in(outputs, channel, learning_rows), read.available)
+                for read in reads
+            ]
+            for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True)
+        ]
         observations: list[Tensor] = []
         if agent.inputs.observed.names_by_member:
             observations = self.observations(tick, self.window_statistics(agent, window, buffers))
-        return agent.inputs.fan_in.join(observations, messages, available)
+        return agent.join_input(observations, values_read)
 
     def window_statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """Return the running statistics that normalise observations: those of the window's start; outside a window, `buffers`."""

@@ -129,18 +129,21 @@ class SenderRows:
     Args:
         sender_index: The index of each channel's sender, in the order of the whole stack; None: channel k has sender k.
         piece_index: The indices of a piece's channels in the whole stack, by piece.
-        batch: B, the environments of one channel.
+        sender_count: N, the senders.
     """
 
-    def __init__(self, sender_index: Tensor | None, piece_index: Mapping[str, Tensor], batch: int) -> None:
-        self.sender_index, self.piece_index, self.batch = sender_index, piece_index, batch
+    def __init__(
+        self, sender_index: Tensor | None, piece_index: Mapping[str, Tensor], sender_count: int
+    ) -> None:
+        self.sender_index, self.piece_index, self.sender_count = sender_index, piece_index, sender_count
         self._selected: tuple[Tensor, Tensor] | None = None
 
     def rows(self, port: Tensor, piece_name: str) -> Tensor:
-        """Return the rows of a piece, [K * B, …]."""
+        """Return the rows of a piece: see `Channel.output_from_port`."""
+        rows_of_one = len(port) // self.sender_count
         if self._selected is None or self._selected[0] is not port:
-            self._selected = port, select_rows(port, self.sender_index, self.batch)
-        return select_rows(self._selected[1], self.piece_index[piece_name], self.batch)
+            self._selected = port, select_rows(port, self.sender_index, rows_of_one)
+        return select_rows(self._selected[1], self.piece_index[piece_name], rows_of_one)
 
     def free_graph(self) -> None:
         """Free the graph of the newest port. Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends."""

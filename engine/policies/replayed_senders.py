@@ -16,15 +16,14 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import BackwardRequest, Gradients, as_leaf, constant
-from antiphon.comms.couplings import CreditedMessage
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.backward import coupling_credit
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.layout import select_rows
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Booked, Message
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.policies.replays import by_member
+from antiphon.engine.policies.minibatch_rows import by_member
+from antiphon.engine.policies.resent_messages import ResentMessages
 
 
 @dataclass(slots=True)
@@ -64,9 +63,7 @@ class ReplayedSender:
         with torch.no_grad():
             inputs = [engine.forward_pass.joined_input(tick, window, self._start) for tick in ticks]
             self._inputs = torch.stack(inputs)
-            link, zeros = channel.ledger.link, channel.content.zeros
-            noises = [noise for stamp in self._stamps if (noise := link.noise_of(stamp, zeros)) is not None]
-            self._link_noise = torch.stack(noises) if noises else None
+            self._resent = ResentMessages.of(channel, self._sender, ticks, self._stamps)
             self._read_signals(messages)
         self._sent: _Sent | None = None
         """What was sent in the newest minibatch."""
@@ -100,14 +97,11 @@ class ReplayedSender:
         Args:
             rows: Of the channels, [K * b].
         """
-        channel, members = self.channel, len(self.channel.members)
-        of_rows = partial(by_member, members=members, rows=rows)
+        channel, of_rows = self.channel, partial(by_member, members=len(self.channel.members), rows=rows)
         x = by_member(self._inputs, len(self._sender.members), self._sender_rows(rows))
         port = self._sender.learner.evaluate(self._start, x, state=None)[0][channel.content.port_name]
-        batch = len(rows) // members * len(self._stamps)
-        output = select_rows(port, channel.endpoints.sender_index, batch).flatten(1)
-        noise = None if self._link_noise is None else of_rows(self._link_noise)
-        received = channel.ledger.link.received(constant(output), noise)
+        output = self._resent.outputs(port, rows)
+        received = self._resent.received(constant(output), rows)
         examples = [
             Example(
                 message,
@@ -146,7 +140,14 @@ class ReplayedSender:
         sent, channel = self._sent, self.channel
         assert sent is not None
         credits = [
-            coupling_credit(channel, self._credited_message(stamp, example), step)
+            # no gradient of these messages has returned yet
+            coupling_credit(
+                channel,
+                *(example.message, stamp, Booked(), example.message),
+                partial(self._predict, example),
+                step,
+                has_returned=False,
+            )
             for stamp, example in zip(self._stamps, sent.examples, strict=True)
         ]
         credited = [credit for credit in credits if credit is not None]
@@ -160,21 +161,13 @@ class ReplayedSender:
             injections=[injection], parameters={self._sender.name: self._sender.learner.trainable}
         )
 
-    def _credited_message(self, stamp: int, example: Example) -> CreditedMessage:
-        """A message of the newest minibatch, of whose gradients none has returned yet, with its present prediction."""
-        model, gate = self.channel.synthetic_gradient.model, self.channel.synthetic_gradient.gate
+    def _predict(self, example: Example) -> Tensor | None:
+        """The present prediction for a message of the newest minibatch, which is evaluated once."""
+        model = self.channel.synthetic_gradient.model
         assert model is not None
-        example.prediction = prediction = model.predict(example)
-        applied = prediction if gate is None or prediction is None else gate.applied(prediction)
-        return CreditedMessage(
-            example.message,
-            stamp,
-            tick_period=self.channel.ledger.timetable.send_times.tick_period,
-            returned_gradient=None,
-            counted=NONE,
-            output=example.message,
-            predict_applied=lambda: applied,
-        )
+        if example.prediction is None:
+            example.prediction = model.predict(example)
+        return example.prediction
 
     def update(self, gradients: dict[str, Gradients]) -> Update:
         """Return what the senders learn from the newest minibatch."""

@@ -19,12 +19,12 @@ from antiphon.comms.backward_requests import Slopes
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
-from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.window import Read, Tick, Window, WithGraph
 from antiphon.engine.policies.critics import Critics
+from antiphon.engine.policies.minibatch_rows import by_member, rows_through
 from antiphon.engine.policies.policy_evaluator import PolicyEvaluator, port_names, ports_of
 from antiphon.engine.policies.policy_window import PolicyWindow
-from antiphon.engine.policies.sampled_messages import rows_through
+from antiphon.engine.policies.resent_messages import ResentMessages
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +97,6 @@ class Replay:
         }
 
 
-@dataclass(slots=True)
-class _SentInWindow:
-    """The messages of a stack of channels that are sent in the window and read in it."""
-
-    sender: tuple[str, int]
-    """The evaluation that makes them: see `_ReplayedTicks.key`."""
-    sent_at: Tensor | None
-    """[S]: the ticks of it that made them, in order; None: all."""
-    ticks: int
-    """Ticks of that evaluation."""
-    sent: Tensor | None
-    """[S, K * B, size]: what was sampled; None: the port's output is sent."""
-    sampling_noise: Tensor | None
-    """[S, K * B, …]: what it was sampled with."""
-    link_noise: Tensor | None
-    """[S, K * B, size]: what the link adds."""
-
-
 ReplayedMessages = Callable[[Tensor], Tensor]
 """Returns the messages that a channel carries in a replay, [K * T * b, size], for its rows [K * b]."""
 
@@ -148,11 +130,14 @@ class _ReplayedMessage:
     channel: Channel
     constants: Tensor | None
     """[C, K * B, size]; None: none."""
-    sent_in_window: _SentInWindow | None
+    resent: ResentMessages | None
+    """Those that are sent in the window and read in it."""
     order: Tensor | None
     """[T]: the place of what each tick reads among the constants, followed by those sent in the window; None: all in order."""
     available: Mask
     """Where a message is present, [T, K * B]."""
+    sent_by: tuple[str, int] = ("", 0)
+    """The evaluation that makes those sent in the window: see `_ReplayedTicks.key`."""
     replayed_messages: slice | None = None
     """The ticks of a sender that is replayed beside the receiver, whose messages are read; None: those above are."""
 
@@ -166,23 +151,10 @@ class _ReplayedMessage:
         channel, count = self.channel, len(self.channel.members)
         if self.replayed_messages is not None:
             return this_pass.replayed_messages[channel.name][:, self.replayed_messages].flatten(0, 2)
-        of_rows = partial(by_member, members=count, rows=rows)
-        parts = [] if self.constants is None else [of_rows(self.constants)]
-        if (messages := self.sent_in_window) is not None:
-            port = this_pass.ports_by_key[messages.sender][channel.content.port_name]
-            batch = len(rows) // count * messages.ticks
-            if messages.sent_at is not None:
-                by_tick = port.view(-1, messages.ticks, len(rows) // count, *port.shape[1:])
-                port = by_tick.index_select(1, messages.sent_at).flatten(0, 2)
-                batch = len(rows) // count * len(messages.sent_at)
-            output = select_rows(port, channel.endpoints.sender_index, batch)
-            sent, sampling_noise, link_noise = (
-                values if values is None else of_rows(values)
-                for values in (messages.sent, messages.sampling_noise, messages.link_noise)
-            )
-            if channel.content.sampler is not None:
-                output, _ = channel.content.sampler.message(output, sampling_noise, sent)
-            parts.append(channel.ledger.link.received(output.flatten(1), link_noise))
+        parts = [] if self.constants is None else [by_member(self.constants, count, rows)]
+        if self.resent is not None:
+            port = this_pass.ports_by_key[self.sent_by][channel.content.port_name]
+            parts.append(self.resent.received(self.resent.outputs(port, rows), rows))
         if self.order is None:
             return parts[0]
         by_tick = torch.cat(
@@ -367,7 +339,7 @@ class SomeRows(Replay):
             for call in self._calls
             for evaluation in call
             for message in evaluation.messages
-            if message.sent_in_window is not None and message.channel.sender in senders
+            if message.resent is not None and message.channel.sender in senders
         }
 
     def _pass(self, rows: Mapping[str, Tensor]) -> _Pass:
@@ -435,9 +407,8 @@ class SomeRows(Replay):
             rows, device = len(channel.content.zeros), channel.content.zeros.device
             available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
         if channel.name in self._replayed_messages:
-            return _ReplayedMessage(
-                channel, None, None, None, available, slice(first_index, first_index + len(reads))
-            )
+            of_ticks = slice(first_index, first_index + len(reads))
+            return _ReplayedMessage(channel, None, None, None, available, replayed_messages=of_ticks)
         constant_reads = [read for read in reads if not isinstance(read, WithGraph)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, WithGraph)})
         constants = [
@@ -450,36 +421,19 @@ class SomeRows(Replay):
             for read in reads
         ]
         in_order = indices == list(range(len(reads))) and (not constants or not stamps)
-        return _ReplayedMessage(
+        replayed = _ReplayedMessage(
             channel,
             torch.stack(constants) if constants else None,
-            self._sent_in_window(channel, stamps) if stamps else None,
-            None if in_order else _index(indices, channel),
+            None,
+            None if in_order else torch.tensor(indices, device=channel.content.zeros.device),
             available,
         )
-
-    def _sent_in_window(self, channel: Channel, stamps: list[int]) -> _SentInWindow:
-        """What a channel's messages of some steps are made from."""
-        sender = channel.sender
-        ticks = [t for t in self._ticks_of[sender] if sender in self._at_once or t.step in stamps]
-        index_by_step = {tick.step: k for k, tick in enumerate(ticks)}
-        sampler, link = channel.content.sampler, channel.ledger.link
-        sent, sampling_noise = list[Tensor](), list[Tensor | None]()
-        if sampler is not None:
-            shape = self.agents[sender].learner.network.port_shape(channel.content.port_name)
-            port = channel.content.zeros.new_empty(len(channel.content.zeros), *shape)
-            sent = [ticks[index_by_step[stamp]].sampled_messages[channel.name] for stamp in stamps]
-            sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]
-        return _SentInWindow(
-            (sender, ticks[0].step),
-            None
-            if len(stamps) == len(ticks)
-            else _index([index_by_step[stamp] for stamp in stamps], channel),
-            len(ticks),
-            torch.stack(sent) if sent else None,
-            _stacked(sampling_noise),
-            _stacked([link.noise_of(stamp, channel.content.zeros) for stamp in stamps]),
-        )
+        if stamps:
+            sender = channel.sender
+            ticks = [t for t in self._ticks_of[sender] if sender in self._at_once or t.step in stamps]
+            replayed.resent = ResentMessages.of(channel, self.agents[sender], ticks, stamps)
+            replayed.sent_by = sender, ticks[0].step
+        return replayed
 
     def _network_input(self, evaluation: _ReplayedTicks, this_pass: _Pass) -> Tensor:
         """The network's input, of all members, ticks and some environments."""
@@ -490,26 +444,9 @@ class SomeRows(Replay):
         )
         if evaluation.inputs is not None:
             return this_pass.select(agent, evaluation.inputs)
-        flat = len(agent.learner.network.input_shape) == 1
-        messages, available = [], []
-        for message in evaluation.messages:
-            value, is_available = message.read(this_pass)
-            messages.append(value if flat else value.reshape(len(value), *message.channel.content.shape))
-            available.append(is_available)
         observations = [by_member(values, members, rows) for values in evaluation.observations]
-        return agent.inputs.fan_in.join(
-            observations, messages, available, len(rows) // members * evaluation.ticks
-        )
-
-
-def _stacked(noises: Sequence[Tensor | None]) -> Tensor | None:
-    """[S, …] of noises of S steps; None: there is none at any."""
-    present = [noise for noise in noises if noise is not None]
-    return torch.stack(present) if present else None
-
-
-def _index(indices: list[int], channel: Channel) -> Tensor:
-    return torch.tensor(indices, device=channel.content.zeros.device)
+        values_read = [[message.read(this_pass)] for message in evaluation.messages]
+        return agent.join_input(observations, values_read, len(rows) // members * evaluation.ticks)
 
 
 def _reads_with_graph(ticks: list[Tick]) -> Iterator[tuple[Tick, WithGraph]]:
@@ -575,17 +512,6 @@ def _split_by_agent(ports: Tensors, counts: list[int]) -> list[Tensors]:
         return [ports]
     by_port = {name: torch.split(port, counts) for name, port in ports.items()}
     return [{name: parts[k] for name, parts in by_port.items()} for k in range(len(counts))]
-
-
-def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
-    """[T, N * b, …], or some rows of it, as rows of the members, [N * T * b, …]."""
-    if len(values) == 1:  # in order
-        return values[0] if rows is None else values[0].index_select(0, rows)
-    values = values if rows is None else values.index_select(1, rows)
-    if members == 1:
-        return values.flatten(0, 1)
-    of_members = values.view(len(values), members, values.shape[1] // members, *values.shape[2:])
-    return of_members.transpose(0, 1).flatten(0, 2)
 
 
 def _of_ticks(parts: list[Tensor], members: int) -> Tensor:

@@ -13,8 +13,8 @@ from antiphon.base import indexed
 from antiphon.base.mask import Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.window import Tick
+from antiphon.engine.policies.minibatch_rows import rows_through
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class SampledMessages:
                 log_probs.append(output.new_zeros(len(output)))
                 entropies.append(output.new_zeros(len(output)))
                 continue
-            carried = select_rows(output, endpoints.sender_index, batch)
+            carried = channel.output_from_port(output)
             message = message if channel_rows is None else message[channel_rows]
             log_probs.append(self._sum_by_sender(sampler.log_prob(carried, message), batch))
             entropies.append(self._sum_by_sender(sampler.entropy(carried), batch))
@@ -86,19 +86,3 @@ def sampled_messages_of(agent: Agent) -> list[SampledMessages]:
                 SampledMessages(channel, None if all(counted) else torch.tensor(counted, device=device))
             )
     return learned
-
-
-def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -> Tensor:
-    """Return the rows of channels in the environments of some rows of the agents at one end, as many of each.
-
-    Args:
-        rows: Of the agents, member by member.
-        index: [K]: the agent of each channel; None: each in turn.
-        members: N, the agents.
-        batch: B.
-    """
-    environments = rows.view(members, -1) % batch
-    if index is not None:
-        environments = environments.index_select(0, index)
-    first_rows = torch.arange(len(environments), device=rows.device).unsqueeze(1) * batch
-    return (environments + first_rows).flatten()

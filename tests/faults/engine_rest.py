@@ -35,7 +35,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "rows-without-a-number-are-counted-by-their-numbers",
-        "engine/policies/replays.py",
+        "engine/policies/minibatch_rows.py",
         "members, values.shape[1] // members, *values.shape[2:]",
         "members, -1, *values.shape[2:]",
         "tests/doors/test_worlds.py::test_a_world_that_shows_nothing_is_learned_alone_and_with_other_seeds",

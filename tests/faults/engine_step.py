@@ -68,8 +68,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/backward.py",
-        "message.booked.gradient if has_returned else None",
-        "message.booked.gradient",
+        "booked.gradient if has_returned else None",
+        "booked.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
     Fault(
@@ -340,8 +340,8 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "policies-a-replay-reads-all-senders-of-a-stack",
-        "engine/policies/replays.py",
-        "output = select_rows(port, channel.endpoints.sender_index, batch)",
+        "engine/policies/resent_messages.py",
+        "output = channel.output_from_port(port)",
         "output = port",
         "tests/engine/heart/test_policies.py::test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack[False]",
     ),
@@ -419,7 +419,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-messages-of-a-window-are-sampled-with-the-noise-of-one-step",
-        "engine/policies/replays.py",
+        "engine/policies/resent_messages.py",
         "sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]",
         "sampling_noise = [sampler.noise(port, stamps[0]) for stamp in stamps]",
         "tests/engine/heart/test_policies.py::"
