@@ -419,8 +419,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "tune-trials-do-not-end-early",
         "antiphon/tune.py",
-        '"done": ended or self._steps',
-        '"done": self._steps',
+        "simulation.diverged is simulation.stop_reason is None",
+        "simulation.diverged is None",
         "tests/api/test_tune.py::test_a_trial_ends_early_where_its_run_would",
     ),
     Fault(
