@@ -181,7 +181,7 @@ class Evaluator:
 
     In a stream of examples, each example is shown once, for `steps_needed` steps, and each agent's newest output is scored.
     In other environments, the system runs forward for `evaluation_steps` in a new environment, and ticks with a target are
-    scored once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
+    scored, where no episode ends once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
     training until each has finished its first whole episodes (`EpisodeTable`); their returns are the score.
     """
 

@@ -312,7 +312,7 @@ class EnvironmentRollout:
         signals: Signals that are asked for beside those of the system.
 
     Attributes:
-        scores: By agent with a target: ticks count once all paths to it have filled.
+        scores: By agent with a target: where no episode ends, ticks count once all paths to it have filled.
     """
 
     def __init__(
@@ -332,7 +332,8 @@ class EnvironmentRollout:
         self.scores = {name: Score() for name in with_targets(system)}
         self._evaluator = ObjectiveEvaluator(self.system)
         install_in(self._evaluator)
-        self._filled = filled(system)
+        # the paths of an episode are empty where it begins: its first ticks are part of what is learned, and scored
+        self._filled = filled(system) if env.endless else dict.fromkeys(system.agents, 0)
 
     def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, Score]:
         """Take so many steps, calling `on_step` after each, and return the scores."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.envs import Source, from_tensors
+from antiphon.envs import Source, from_sequences, from_tensors
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
@@ -193,6 +193,27 @@ def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
         assert simulation.evaluate("validation") == found
         assert simulation.evaluate("test") != found
         assert simulation.evaluate("validation", "as_run").loss != found.loss
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3, 9])
+def test_every_step_of_every_sequence_counts_in_any_order(delay: int) -> None:
+    """Where an episode begins the paths are empty, in the first sequences as in the others."""
+    lengths = [2, 5, 3, 6, 4, 1, 2, 4, 3]
+    x = [torch.randn(n, 3, generator=torch.Generator().manual_seed(n + i)) for i, n in enumerate(lengths)]
+    goal = [row.cumsum(0)[:, :1] for row in x]
+    agents = {
+        "a": {"observes": ["x"], "network": MLP},
+        "b": {"observes": ["x"], "network": MLP, "objective": {"kind": "regression", "target": "goal"}},
+    }
+    channels = [{"from": "a", "to": "b", "size": 2, "coupling": "detached", "link": {"delay": delay}}]
+    found = []
+    for order in (range(9), (4, 8, 1, 0, 7, 3, 6, 5, 2)):
+        test = {"x": [x[i] for i in order], "goal": [goal[i] for i in order]}
+        env = from_sequences(x=x, goal=goal, test=test, validation=0, training_only=["goal"])
+        with Simulation(scenario_of(agents, channels, env), dtype=torch.float64) as simulation:
+            found.append(simulation.evaluate())
+    assert [evaluation.examples for evaluation in found] == [sum(lengths)] * 2
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-9)
 
 
 def test_bits_are_a_metric_like_others() -> None:
