@@ -86,7 +86,7 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
     def missing(result: Mapping[str, Any]) -> list[Finding]:
         logged = History.read(Path(result["run_dir"]) / "metrics.csv")
         had = partial(logged.has, metric="loss")
-        return missing_in_run(scenario, env, result["steps"], had) if len(logged) else []
+        return missing_in_run(scenario, env, min(result["steps"], logged[-1].step), had) if len(logged) else []
 
     short = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
     for warnings_of_runs in (short, map(missing, results)):

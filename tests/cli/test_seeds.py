@@ -129,3 +129,23 @@ def test_seeds_whose_loader_has_no_target_are_told_so(here: Path, cli: Commands)
     cli("run bare.yaml --seeds 2 --name exp")
     line = "warning: agent z: the target 'label' was missing in all 128 examples of this run, so that nothing is learned"
     assert cli.err.count(line) == 1
+
+
+def test_a_run_that_is_stopped_before_its_first_loss_is_logged_misses_no_target(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, step = itertools.count(1), Digits.step
+
+    def stepped(self: Digits, actions: Any = None) -> StepResult:
+        if next(taken) == 40:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    head = "scenario: late\nenv: antiphon/Digits-v0\nagents:\n  z:\n    observes: [image]\n    clock: {unroll: 4}\n"
+    text = f"{head}    objective: {{kind: classification, target: label}}\ntraining: {{batch: 8, steps: 60}}\n"
+    (here / "late.yaml").write_text(text, encoding="utf-8")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Digits, "step", stepped)
+        assert cli.code("run late.yaml --name exp") == 130
+    assert " · 40 steps · " in cli.out
+    assert "was missing in all" not in cli.err
