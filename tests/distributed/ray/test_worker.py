@@ -228,10 +228,11 @@ def test_a_halted_call_ends_early_and_the_next_goes_on() -> None:
         (DivergenceError("a is nan"), DivergenceError, "a is nan"),
         (DocumentError(("env",), "is odd"), ScenarioError, "env: is odd"),
         (KeyError("x"), RunError, "KeyError: 'x'"),
+        (SystemExit(3), RunError, "SystemExit: 3"),  # Ray would start the part again, and again
     ],
 )
 def test_errors_are_those_that_any_process_can_load(
-    error: Exception, kind: type[Exception], line: str
+    error: BaseException, kind: type[Exception], line: str
 ) -> None:
     def make(index: int) -> Part:
         raise error
