@@ -85,8 +85,10 @@ def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, An
 
     def missing(result: Mapping[str, Any]) -> list[Finding]:
         logged = History.read(Path(result["run_dir"]) / "metrics.csv")
-        had = partial(logged.has, metric="loss")
-        return missing_in_run(scenario, env, min(result["steps"], logged[-1].step), had) if len(logged) else []
+        if not len(logged):
+            return []
+        steps = min(result["steps"], logged[-1].step)  # of a run that was stopped, the rest is not logged
+        return missing_in_run(scenario, env, steps, partial(logged.has, metric="loss"))
 
     short = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
     for warnings_of_runs in (short, map(missing, results)):

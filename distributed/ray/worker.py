@@ -146,7 +146,7 @@ class PartWorker:
         try:
             answer: Answer | None = getattr(self, method)(*arguments)
             return answer
-        except (Exception, SystemExit) as error:  # anything that a user's module may raise; Ray would start the part again
+        except (Exception, SystemExit) as error:  # what a user's module may raise
             error_class = next(
                 (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__), None
             )

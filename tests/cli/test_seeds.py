@@ -142,7 +142,9 @@ def test_a_run_that_is_stopped_before_its_first_loss_is_logged_misses_no_target(
         return step(self, actions)
 
     head = "scenario: late\nenv: antiphon/Digits-v0\nagents:\n  z:\n    observes: [image]\n    clock: {unroll: 4}\n"
-    text = f"{head}    objective: {{kind: classification, target: label}}\ntraining: {{batch: 8, steps: 60}}\n"
+    text = (
+        f"{head}    objective: {{kind: classification, target: label}}\ntraining: {{batch: 8, steps: 60}}\n"
+    )
     (here / "late.yaml").write_text(text, encoding="utf-8")
     with monkeypatch.context() as stopping:
         stopping.setattr(Digits, "step", stepped)
