@@ -172,7 +172,10 @@ class LocalGradient(LabelGradient):
             return None
         if self.normalise != "none" or self.pool != "none" or self.bf16:
             return None
-        return LinearMaps.of(self.parameters, self.size, label="classes" if self.classes else "numbers")
+        label = "classes" if self.classes else "numbers"
+        return LinearMaps(
+            self.size, self.parameters["last.weight"], self.parameters["last.bias"], label=label
+        )
 
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         if not learns:
@@ -186,7 +189,7 @@ class LocalGradient(LabelGradient):
         # dividing by a power of two is exact
         rows = len(example.message)
         exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
-        if self.members or self.frozen or example.valid is not ALL or not exact or self.linear_maps():
+        if self.members or self.frozen or example.valid is not ALL or not exact or self.written_out():
             return self.predict(example), None
         before, example_read = self.buffers, self.read(example)
         self.buffers = dict(before)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import Any, Self
@@ -45,7 +45,8 @@ LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 class LinearMaps:
     """Models without hidden layers, each one linear map, with explicit gradients: nothing has a graph.
 
-    With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or for stacked models [K, B, …].
+    With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or for stacked models [K, B, …]. It holds the
+    parameters themselves: they may move.
     """
 
     size: int
@@ -54,17 +55,12 @@ class LinearMaps:
     """[O, M + C], or [K, O, M + C]."""
     biases: Tensor
     """[O], or [K, O]."""
-    reuses: bool
+    reuses: bool = field(default=False, kw_only=True)
     """Whether the output is the prediction, so that an example's prediction can be reused (`LinearGradient`)."""
-    label: str | None
+    label: str | None = field(default=None, kw_only=True)
     """Target of a `LocalGradient`: `classes` or `numbers`; None: squared error of the output."""
 
-    @staticmethod
-    def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
-        """Return the linear maps of some parameters; other arguments are the attributes."""
-        weights, biases = constant(parameters["last.weight"]), constant(parameters["last.bias"])
-        return LinearMaps(size, weights, biases, reuses, label)
-
+    @torch.no_grad()
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
         outputs = self.outputs(_inputs(example))
@@ -73,6 +69,7 @@ class LinearMaps:
         _, error = self.errors(outputs, example, 1)
         return product(error, self.weights[..., : self.size])
 
+    @torch.no_grad()
     def loss_and_gradients(self, examples: Sequence[Example]) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the losses, summed over the examples, and the gradients of weights and biases.
 
@@ -167,7 +164,7 @@ class Model(TrainedParameters, ABC):
     kept_state: KeptState | None = None
     """What a user's module keeps between calls outside its buffers."""
     maps: LinearMaps | None = None
-    """Linear maps of stacked models without hidden layers."""
+    """Its linear maps, if it has no hidden layers; of a single model they are made as they are asked for (`written_out`)."""
 
     def __init__(
         self,
@@ -273,12 +270,16 @@ class Model(TrainedParameters, ABC):
         """Return the loss on an example that has been `read`."""
 
     def linear_maps(self) -> LinearMaps | None:
-        """Return the model as a linear map, or the stack of maps, which share its memory; None if autograd computes it."""
+        """Return the model, or the stack, as linear maps of its parameters; None if autograd computes it."""
         return None
 
     def written_out(self) -> LinearMaps | None:
-        """Return the linear maps that compute it: of a stack those that it keeps, whose memory does not move."""
-        return self.maps if self.members else self.linear_maps()
+        """Return the linear maps that compute it: they are kept as long as its parameters are the same tensors, as those of a stack stay."""
+        if not self.members and (
+            self.maps is None or self.maps.weights is not self.parameters["last.weight"]
+        ):
+            self.maps = self.linear_maps()
+        return self.maps
 
     def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over examples, and its gradients, in the order of `trainable`.

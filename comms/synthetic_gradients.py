@@ -346,7 +346,9 @@ class LinearGradient(DirectGradient):
     def linear_maps(self) -> LinearMaps | None:
         if self.normalise != "none" or self.bf16:
             return None
-        return LinearMaps.of(self.parameters, self.size, reuses=True)
+        return LinearMaps(
+            self.size, self.parameters["last.weight"], self.parameters["last.bias"], reuses=True
+        )
 
 
 @final

@@ -86,7 +86,9 @@ class _LayeredInput(InputModel):
     """A synthetic input by layers of antiphon's own."""
 
     def linear_maps(self) -> LinearMaps | None:
-        return None if self.hidden or self.bf16 else LinearMaps.of(self.parameters, self.size)
+        if self.hidden or self.bf16:
+            return None
+        return LinearMaps(self.size, self.parameters["last.weight"], self.parameters["last.bias"])
 
 
 @final

@@ -16,6 +16,7 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.agents.objectives import AnyObjective, Classification, Objective, Regression
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.comms.fan_in import BlockFanIn, StackFanIn
 from antiphon.comms.model import LinearMaps
@@ -130,7 +131,8 @@ class NativeMaps(LinearMaps):
             return maps
         _, outputs, inputs = maps.weights.shape
         network = StackedMlp([Layer(-1, inputs, outputs)])
-        return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
+        weights, biases = constant(maps.weights), constant(maps.biases)  # a stack's memory does not move
+        return NativeMaps(maps.size, weights, biases, network, reuses=maps.reuses, label=maps.label)
 
     def outputs(self, x: Tensor) -> Tensor:
         evaluation = self.network([self.weights, self.biases], [Block(x.flatten(0, 1))], x.shape[1], [])
@@ -207,5 +209,5 @@ def use_kernel(system: System) -> None:
             agent.goal = replace(goal, objective=native_objective(float(goal.weight) / system.batch))
         for channel in agent.connections.outgoing:
             predictor = channel.synthetic_gradient.model
-            if predictor is not None and predictor.maps is not None:
+            if predictor is not None and predictor.members and predictor.maps is not None:
                 predictor.maps = NativeMaps.like(predictor.maps)
