@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -36,14 +36,15 @@ class UpdateCall:
     copied: list[Lines] = field(default_factory=list)
     """Tensors that the kernel gets as copies, which are written back."""
 
-    def join(self, more: UpdateCall) -> None:
-        """Add the tensors of another call."""
-        self.parameters += more.parameters
-        self.gradients += more.gradients
-        self.steps = [*self.steps, *more.steps]
-        self.copied += more.copied
-        for moments, added in zip(self.moments, more.moments, strict=True):
-            moments += added
+    def join(self, others: Sequence[UpdateCall]) -> None:
+        """Add the tensors of other calls."""
+        for other in others:
+            self.parameters += other.parameters
+            self.gradients += other.gradients
+            self.steps += other.steps
+            self.copied += other.copied
+            for moments, added in zip(self.moments, other.moments, strict=True):
+                moments += added
 
 
 Numbers = tuple[float | Tensor, float]

@@ -250,8 +250,7 @@ class Optimiser:
         """Run the kernel on calls of optimisers with one `key` and `skip`."""
         self._count_once([count for call in calls for count in call.counts])
         joined = calls[0]
-        for more in calls[1:]:
-            joined.join(more)
+        joined.join(calls[1:])
         self._run(joined, numbers)
         for copied in joined.copied:
             copied.write_back()

@@ -345,8 +345,8 @@ class TrainedParameters:
         now: int,
         member_mask: Mask[Members],
         resting: Container[int],
-    ) -> tuple[Sequence[Tensor | None], float | Tensor, Tensor | None]:
-        """Count a step; return the gradients, rate and members, [N] bool, that the optimiser takes it with.
+    ) -> list[tuple[UpdateCall, Numbers]]:
+        """Count a step, and return the kernel's calls that take it, which others may share; empty where it shares none and is taken.
 
         Arguments: see `step` and `filled`.
         """
@@ -363,24 +363,15 @@ class TrainedParameters:
             self.steps_taken += 1 if moving is None else moving.long()
         constant = self.rate.constant or not self.trainable
         rate = self.rate.base if constant else learning_rate(self.rate, now, self.trainable[0].device)
-        if self._complex and isinstance(self.optimiser, Optimiser):
-            gradients = [None if g is None else as_real(g) for g in gradients]
-        return gradients, rate, moving
-
-    def kernel_calls(
-        self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Tensor | None
-    ) -> list[tuple[UpdateCall, Numbers]]:
-        """Return the kernel's calls of a step that has begun, which others may share; empty where it shares none and is taken."""
         optimiser = self.optimiser
         if not isinstance(optimiser, Optimiser):
-            optimiser.step(gradients, rate, members, self.counts())
-        elif (
-            self._complex
-            or not isinstance(optimiser, StackedOptimiser)
-            or not fused_step(gradients, optimiser, rate, members)
-        ):
-            return optimiser.calls(gradients, rate, members)
-        return []
+            optimiser.step(gradients, rate, moving, self.counts())
+            return []
+        if self._complex:
+            gradients = [None if g is None else as_real(g) for g in gradients]
+        elif isinstance(optimiser, StackedOptimiser) and fused_step(gradients, optimiser, rate, moving):
+            return []
+        return optimiser.calls(gradients, rate, moving)
 
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""
@@ -428,7 +419,7 @@ def take_optimiser_steps(
     """
     calls: dict[Hashable, list[tuple[Any, UpdateCall, Numbers]]] = {}
     for position, (owner, gradients, member_mask, resting) in enumerate(steps):
-        for call, numbers in owner.kernel_calls(*owner.begin_step(gradients, now, member_mask, resting)):
+        for call, numbers in owner.begin_step(gradients, now, member_mask, resting):
             optimiser: Any = owner.optimiser
             key = ("apart", position) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))
