@@ -50,6 +50,12 @@ class BackwardPass:
         self.predictor_trainer = predictor_trainer
         self._users_groups = {group for group in system.groups if self._is_users(group)}
         """Groups that go back through a user's hooks and functions, which may draw random numbers."""
+        self._tried_groups = {
+            group
+            for group in set(system.groups) - self._users_groups
+            if any(self.agents[name].learner.has_hooks for name in group.agent_names)
+        }
+        """Groups that go back through a user's modules which drew none when they were tried."""
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
@@ -90,8 +96,8 @@ class BackwardPass:
             batch: See `backward_all`.
             place: What tells the pass from others through the same windows: the step, the epoch.
         """
-        if self._users_groups.isdisjoint(group for group, _ in windows):
-            return self._without_draws(windows, requests, batch)
+        if not self._users_groups and not self._tried_groups:
+            return backward_all(requests, batch)
         of_users = [group in self._users_groups for group, _ in windows]
         rest = [
             pair
@@ -121,13 +127,14 @@ class BackwardPass:
         Raises:
             ScenarioError: Users' code has drawn random numbers after all.
         """
-        names = [
-            name for group, _ in windows for name in group.agent_names if self.agents[name].learner.has_hooks
-        ]
-        if not names:
+        tried = [group for group, _ in windows if group in self._tried_groups]
+        if not tried:
             return backward_all(requests, batch)
         gradients, drew = watched(partial(backward_all, requests, batch))
         if drew:
+            names = [
+                name for group in tried for name in group.agent_names if self.agents[name].learner.has_hooks
+            ]
             line = "draws random numbers on the way back, as it did not when it was tried; draw in every call"
             raise ScenarioError(f"agents {', '.join(map(repr, names))}: a module of theirs {line}")
         return gradients

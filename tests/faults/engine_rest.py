@@ -93,7 +93,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "draws-on-the-way-back-are-the-caller-s",
         "engine/heart/backward.py",
-        "if self._users_groups.isdisjoint(group for group, _ in windows):",
+        "if not self._users_groups and not self._tried_groups:",
         "if True:",
         "tests/doors/test_threads.py::test_what_users_code_draws_is_of_the_runs_seed[backward-numpy]",
     ),
