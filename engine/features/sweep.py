@@ -97,7 +97,7 @@ class SweepOrder(Feature):
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         is_needed = ledger.returns_gradients or ledger.holds_all or ledger.may_lose
         is_needed |= not self._replayed_groups.isdisjoint((sender, receiver))
-        if is_needed or sender.window.has_graph_of(channel.name, message.stamp):
+        if is_needed or (channel.name, message.stamp) in sender.window.outputs_with_graph:
             return False
         stamp = message.stamp
         return not timetable.return_delay and list(timetable.reading_ticks(stamp)) == [stamp]

@@ -42,9 +42,8 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                     Channel.as_returned             what returns of the gradient of a read
             Ledger.close_window                     stage 3: of each channel that a window that has been learned from has read
                 Ledger.finish                       of a message whose last window this was: the gradient goes back
-            pop_messages_back                       stage 4: from every ledger, the messages whose gradient is back
-                Ledger.pop_messages_back
-            PredictorTrainer.to_learn_from          of these, the messages that a predictor or gate learns from
+            PredictorTrainer.pop_messages_back      stage 4: the messages whose gradient is back, and that a predictor or gate learns from
+                Ledger.pop_messages_back            of every ledger
             PredictorTrainer.collect_updates        gradients of predictors
             DivergenceCheck.check_predictors
             Engine.move_all                         stage 5: until here, no parameter has moved

@@ -117,7 +117,6 @@ class ForwardPass:
 
     def begin_window(self, group: LearningGroup, step: int, number: int) -> None:
         """Begin the open window of a group: with the running statistics of now, what users' modules keep, and the rows that will learn."""
-        stays_open = group.grid.number_ending_at(step) != number
         statistics_before: dict[str, Tensors] = {}
         module_states_before: dict[str, Mapping[str, Any]] = {}
         learning_rows_by_agent: dict[str, LearningRows] = {}
@@ -125,8 +124,9 @@ class ForwardPass:
             agent = self.system.agents[name]
             learner_name = self.system.learner_name_by_agent[name]
             statistics_before[learner_name] = dict(agent.learner.buffers)
-            if stays_open and agent.learner.module_state is not None:
-                module_states_before[learner_name] = agent.learner.module_state.state_dict()
+            module_state = agent.learner.module_state
+            if module_state is not None and group.grid.number_ending_at(step) != number:  # it stays open
+                module_states_before[learner_name] = module_state.state_dict()
             learning_rows_by_agent[name] = agent.learning_rows(number)
         group.window.begin(number, statistics_before, module_states_before, learning_rows_by_agent)
 
@@ -165,7 +165,7 @@ class ForwardPass:
         `BackwardPass.book`.
         """
         message, learning_rows = arrival.message, tick.learning_rows
-        same_window = window.has_graph_of(channel.name, message.stamp)
+        same_window = (channel.name, message.stamp) in window.outputs_with_graph
         kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)
         if kind is ReadKind.WITH_GRAPH:
             # zeros where it is missing: a held message, which might stand in, has no graph in this window

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from operator import or_
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -216,7 +217,7 @@ class PredictorTrainer:
         """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
 
         Args:
-            messages_back: What `to_learn_from` has returned, as features have changed it (`gradients_back`).
+            messages_back: What `pop_messages_back` has returned, as features have changed it (`gradients_back`).
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
@@ -225,7 +226,7 @@ class PredictorTrainer:
             if messages and self.learns(channels[name], step):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
-        predictions = self._watched_predictions(examples_by_channel, watch)
+        predictions = self._watched_predictions(examples_by_channel, watch) if watch else {}
         updates = {
             **self.swept_updates.predictor_updates,
             **self.differentiate_predictors(examples_by_channel),
@@ -234,26 +235,25 @@ class PredictorTrainer:
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def to_learn_from(
-        self, messages_back: Mapping[str, list[Message]], step: int
-    ) -> dict[str, list[Message]]:
-        """Return the messages that a predictor or a gate `learns` from, of those whose gradient is back at `step`, by channel.
+    def pop_messages_back(self, step: int) -> dict[str, list[Message]]:
+        """Pop the messages whose gradient is back at `step` from all ledgers; return those that a predictor or a gate `learns` from, by channel.
 
         The others are those of delayed channels, whose sender finds the gradient in the message (`Message.is_back`), and of frozen ones.
+        What is booked stays with each message.
         """
+        popped = [
+            (channel, channel.ledger.pop_messages_back(step)) for channel in self.system.channels.values()
+        ]
         return {
-            name: messages
-            for name, messages in messages_back.items()
-            if (channel := self.system.channels[name]).returns_gradients
-            and self.learns(channel, step, with_gate=True)
+            channel.name: messages
+            for channel, messages in popped
+            if channel.returns_gradients and self.learns(channel, step, with_gate=True)
         }
 
     def _watched_predictions(
-        self, examples_by_channel: Mapping[str, list[Example]], watch: Watch
+        self, examples_by_channel: Mapping[str, list[Example]], watch: Literal[True] | AbstractSet[str]
     ) -> dict[str, Tensor]:
         """Return the predictions for the newest examples of the channels that are watched, swept ones too."""
-        if watch is False:
-            return {}
         swept_examples = {
             name: update.examples for name, update in self.swept_updates.predictor_updates.items()
         }

@@ -20,7 +20,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
@@ -107,11 +106,6 @@ def delete_spent_messages(channels: Iterable[Channel], step: int) -> None:
             channel.ledger.delete_spent(step)
 
 
-def pop_messages_back(system: System, step: int) -> dict[str, list[Message]]:
-    """Pop the messages whose gradient is back at `step` from all ledgers, by channel; what is booked stays with each message."""
-    return {name: channel.ledger.pop_messages_back(step) for name, channel in system.channels.items()}
-
-
 class Engine:
     """Runs a system of stacks step by step.
 
@@ -196,7 +190,7 @@ class Engine:
                 for channel in self.system.agents[name].connections.read_channels:
                     channel.ledger.close_window(window.number, step)
         # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
-        messages_back = self.predictor_trainer.to_learn_from(pop_messages_back(self.system, step), step)
+        messages_back = self.predictor_trainer.pop_messages_back(step)
         for feature in self.features.learning_points.gradients_back:
             feature.gradients_back(messages_back, ended_windows.to_learn, step)
         predictor_updates = self.predictor_trainer.collect_updates(

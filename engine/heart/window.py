@@ -206,10 +206,6 @@ class Window:
         self.module_states_before = module_states_before
         self.learning_rows_by_agent = learning_rows_by_agent
 
-    def has_graph_of(self, channel_name: str, stamp: int) -> bool:
-        """Return whether it has sent a message or a state, and its graph is there: it is differentiated through the sender."""
-        return (channel_name, stamp) in self.outputs_with_graph
-
     def final_state(self, channel_name: str) -> Message | None:
         """Return the state that the window ended with, the only one that others than its own ticks read; None: it sent none."""
         return next((message for name, message in self.sent_messages if name == channel_name), None)

@@ -112,7 +112,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     message, locked = arrival.message, channel.coupling.name == "locked"
-    if (locked or channel.carries_state) and window.has_graph_of(channel.name, message.stamp):
+    if (locked or channel.carries_state) and (channel.name, message.stamp) in window.outputs_with_graph:
         available = simplified(~as_mask(message.fate.void, message.sent_value))
         return WithGraph(channel.name, message.stamp, available)
     masks = arrival.available, arrival.may_count
@@ -249,7 +249,9 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), NewestStates.ensure(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    for channel in (c for c in agent.connections.send_channels if window.has_graph_of(c.name, step)):
+    for channel in (
+        c for c in agent.connections.send_channels if (c.name, step) in window.outputs_with_graph
+    ):
         live, ends = window.outputs_with_graph[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:
