@@ -117,17 +117,19 @@ def returns_of(computed: Computed) -> dict[str, float]:
 
 def training_means(trained: Trained) -> dict[str, dict[str, float]]:
     """Return loss and metrics in training by agent: since the newest log entry, or else of that entry; returns are the newest."""
-    means, returns = trained.train_means.row() | trained.train_means.means(), returns_of(trained)
-    return _with_returns({**{name: {} for name in returns}, **means}, returns)
+    return _with_returns(
+        trained, trained.train_means.row() | trained.train_means.means(), returns_of(trained)
+    )
 
 
 def _with_returns(
-    means: Mapping[str, Mapping[str, float]], returns: Mapping[str, float]
+    trained: Trained, means: Mapping[str, Mapping[str, float]], returns: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
-    """Return means by agent with the returns of policies, of those that have any."""
+    """Return means by agent with the returns of policies, also of those whose window has not ended since: episodes may have."""
     return {
-        name: {**({RETURN: returns[name]} if name in returns else {}), **mean_by_metric}
-        for name, mean_by_metric in means.items()
+        name: {**({RETURN: returns[name]} if name in returns else {}), **means.get(name, {})}
+        for name in trained.scenario.agents
+        if name in returns or name in means
     }
 
 
@@ -156,7 +158,7 @@ def entry_metrics(trained: Trained, row: Row) -> list[Metric]:
     Args:
         trained: Just after the entry's step, when the row of its means is complete.
     """
-    means = _with_returns(trained.train_means.row(), row.returns)
+    means = _with_returns(trained, trained.train_means.row(), row.returns)
     env = [Metric("env", "", name, value) for name, value in (_progress(trained) | row.env).items()]
     return [*score_metrics(means), *row.metrics, *env]
 
