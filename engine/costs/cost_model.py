@@ -27,6 +27,7 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 
 _ROWS = 2
 """What is counted on these and on one row more gives any number of rows; on fewer, batch norm is another function."""
@@ -42,6 +43,8 @@ class NetworkCost:
     """FLOP of the evaluation."""
     backward: float
     """FLOP of its gradients."""
+    opening: float
+    """FLOP of its gradients at a window's first tick, which differentiates no state."""
     saved: int
     """Bytes that autograd keeps of it until the window's end."""
 
@@ -70,11 +73,13 @@ class CostModel:
             channel.coupling.joins_endpoints or channel.ledger.returns_gradients
             for channel in agent.connections.incoming
         )
+        state_channel = agent.connections.state_channel
+        carries = state_channel is not None and state_channel.ledger.returns_gradients
         critic = None if learner.critic is None else learner.critic.signature()
-        key = learner.network.signature(), critic, returns, learner.frozen
+        key = learner.network.signature(), critic, returns, carries, learner.frozen
         if key not in self._networks:
             try:
-                few, more = (self._evaluated(agent, rows, returns) for rows in (_ROWS, _ROWS + 1))
+                few, more = (self._evaluated(agent, rows, returns, carries) for rows in (_ROWS, _ROWS + 1))
             except Exception:  # noqa: BLE001  (a user's module may refuse such inputs in any way)
                 # as if every parameter met every row once
                 size = math.prod(learner.network.input_shape)
@@ -82,10 +87,12 @@ class CostModel:
                 units = size + sum(len(p) for p in learner.parameters.values() if p.dim() > 1)
                 forward = 2.0 * batch * sum(p.numel() for p in learner.parameters.values())
                 activation_bytes = self.system.dtype.itemsize * batch * units
-                self._networks[key] = NetworkCost(forward, forward * _BACKWARD, activation_bytes)
+                backward = forward * _BACKWARD
+                self._networks[key] = NetworkCost(forward, backward, backward, activation_bytes)
             else:
-                forward, saved, backward = (_at(batch, *pair) for pair in zip(few, more, strict=True))
-                self._networks[key] = NetworkCost(forward, backward, int(saved))
+                counts = (_at(batch, *pair) for pair in zip(few, more, strict=True))
+                forward, saved, backward, opening = counts
+                self._networks[key] = NetworkCost(forward, backward, opening, int(saved))
         return self._networks[key]
 
     def tick(self, agent: Agent) -> float:
@@ -93,12 +100,42 @@ class CostModel:
         cost, group = self.network(agent), self.system.group_by_agent[agent.name]
         flop = cost.forward * (2 if group.waits else 1)  # late learners compute their windows again
         if any(map(_learns, map(self.system.agents.__getitem__, group.agent_names))):
-            draws = agent.participation
-            flop += cost.backward * (1.0 if draws is None else float(draws.probability))
+            draws, ticks = agent.participation, _window_ticks(agent, group)
+            backward = cost.backward + (cost.opening - cost.backward) / ticks
+            flop += backward * (1.0 if draws is None else float(draws.probability)) * self._reached(agent)
         return flop / agent.clock.tick_period
 
-    def _evaluated(self, agent: Agent, rows: int, returns: bool) -> tuple[int, int, int]:
-        """Return FLOP forward, bytes saved and FLOP backward of a tick with so many rows."""
+    def _reached(self, agent: Agent, *above: str) -> float:
+        """Return the share of an agent's ticks that a learning signal reaches: without a loss of its own, those whose messages are read.
+
+        Args:
+            above: The agents whose share it is asked for: around a cycle, all ticks count.
+        """
+        group = self.system.group_by_agent[agent.name]
+        through_state = agent.learner.network.state_size and _window_ticks(agent, group) > 1
+        if agent.goal is not None or agent.connections.state_channel is not None or through_state:
+            return 1.0
+        shares = [
+            agent.clock.tick_period * min(_read(channel), self._signals(channel, agent.name, *above))
+            for channel in agent.connections.outgoing
+            if _gives_signal(channel)
+        ]
+        return min(1.0, max(shares, default=1.0))
+
+    def _signals(self, channel: Channel, *above: str) -> float:
+        """Return how many learning signals a step a channel has for its sender, at most."""
+        receiver = self.system.agents.get(channel.receiver)
+        if channel.injects_prediction or receiver is None or receiver.name in above:
+            return math.inf
+        return self._reached(receiver, *above) / receiver.clock.tick_period
+
+    def _evaluated(self, agent: Agent, rows: int, returns: bool, carries: bool) -> tuple[int, int, int, int]:
+        """Return FLOP forward, bytes saved, and FLOP backward of a tick and of a window's first one, with so many rows.
+
+        Args:
+            returns: Whether the gradient of the inputs is needed.
+            carries: Whether the gradient of a window's first state is.
+        """
         network, parameters = agent.learner.network.probe(), _without_hooks(agent.learner.parameters)
         buffers = {name: buffer.clone() for name, buffer in agent.learner.buffers.items()}
         factory_arguments: dict[str, Any] = {"dtype": self.system.dtype, "device": _device(parameters)}
@@ -106,25 +143,28 @@ class CostModel:
         state = torch.zeros(rows, network.state_size, **factory_arguments) if network.state_size else None
         ports: dict[str, Tensor] = {}
 
-        def backward() -> None:
+        def backward(before: Tensor | None) -> None:
             outputs = [port for port in ports.values() if port.requires_grad]
             leaves = [
-                leaf for leaf in (*parameters.values(), x, state) if leaf is not None and leaf.requires_grad
+                leaf for leaf in (*parameters.values(), x, before) if leaf is not None and leaf.requires_grad
             ]
             if outputs and leaves:
                 output_gradients = [torch.zeros_like(port) for port in outputs]
                 torch.autograd.grad(outputs, leaves, output_gradients, allow_unused=True)
 
-        def evaluate() -> None:
-            ports.update(network(parameters, buffers, x, training=True, state=state)[0])
+        def evaluate(before: Tensor | None) -> None:
+            ports.update(network(parameters, buffers, x, training=True, state=before)[0])
             if agent.inputs.critic_observed.signal_names:
                 seen = torch.zeros(rows, *agent.learner.critic.input_shape, **factory_arguments)
                 ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
 
-        if state is not None:
-            state.requires_grad_()
-        forward, saved = _counted(evaluate, parameters.values())
-        return forward, saved, _counted(backward)[0]
+        later = None if state is None else state.clone().requires_grad_()
+        forward, saved = _counted(partial(evaluate, later), parameters.values())
+        of_tick = _counted(partial(backward, later))[0]
+        if state is None or carries:
+            return forward, saved, of_tick, of_tick
+        evaluate(state)
+        return forward, saved, of_tick, _counted(partial(backward, None))[0]
 
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
@@ -181,6 +221,16 @@ def _learns(agent: Agent) -> bool:
             agent.connections.state_channel is not None and agent.connections.state_channel.injects_prediction
         )
     )
+
+
+def _gives_signal(channel: Channel) -> bool:
+    """Whether a message of a channel that is read gives its sender a learning signal."""
+    return channel.injects_prediction or channel.coupling.waits or channel.coupling.joins_endpoints
+
+
+def _window_ticks(agent: Agent, group: LearningGroup) -> int:
+    """Return an agent's ticks in a window, at most."""
+    return max(1, group.grid.max_steps() // agent.clock.tick_period)
 
 
 def _read(channel: Channel) -> float:

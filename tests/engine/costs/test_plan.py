@@ -153,6 +153,17 @@ def pairs(size: Any, sites: bool | None) -> Scenario:
     return scenario_of(agents, channels)
 
 
+def slow(coupling: str, *periods: int) -> Scenario:
+    """A chain of agents that tick at every step, and after the first one as rarely as these."""
+    scenario = chain(*[coupling] * len(periods), hold=8, clock={"period": 1})
+    agents = dict(scenario.agents)
+    for name, period in zip(list(agents)[1:], periods, strict=True):
+        agents[name] = agents[name].model_copy(
+            update={"clock": agents[name].clock.model_copy(update={"period": period})}
+        )
+    return scenario.model_copy(update={"agents": agents})
+
+
 SMALL = {"width": 8, "batch": 4}
 COUNTED: dict[str, tuple[Scenario, float]] = {
     "ring": (ring(3), 0.0),
@@ -166,6 +177,10 @@ COUNTED: dict[str, tuple[Scenario, float]] = {
     "digits": (load("digits-mlp").resolve(None, SMALL), 0.0),
     "locked": (load("digits-mlp").resolve("locked", SMALL), 0.0),
     "delayed": (chain("delayed", "delayed"), 0.0),
+    # of the messages to a slow receiver only those that it reads bring a gradient
+    "slow receiver": (slow("decoupled", 2), 0.03),
+    "slow in turn": (slow("locked", 2, 1), 0.0),
+    "state": (ring(3, network={"kind": "gru", "size": 4}, clock={"unroll": 1}), 0.0),
     # a window's last tick has no later ones to differentiate
     "windows": (load("two-timescales").resolve(None, {"hidden": 8, "batch": 4}), 0.06),
     # one message of six is void
