@@ -42,7 +42,7 @@ class EpisodeTable:
     Args:
         statistics: Of environments at their first step.
         episodes: Episodes per environment; None: as many as fit into `steps` by the mean length of the environments' first
-            ones, at least one, and at most `ENOUGH` of all environments together.
+            ones, and at most `ENOUGH` of all environments together, but at least one of each.
         steps: Steps that an evaluation takes about by default, if several episodes of each environment fit into them.
     """
 
@@ -51,7 +51,7 @@ class EpisodeTable:
         self.steps = 0
         self._before = statistics.finished.clone()
         self._counted = torch.zeros_like(self._before)
-        most = -(-ENOUGH // len(self._counted)) if episodes is None else episodes
+        most = max(1, ENOUGH // len(self._counted)) if episodes is None else episodes
         self._rewards = list(statistics.returns)
         # in double precision, as a sum of many episodes loses digits
         shape = 1 + len(self._rewards), most, len(self._counted)

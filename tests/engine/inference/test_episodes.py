@@ -116,7 +116,7 @@ def test_by_default_an_evaluation_plays_what_fits_into_some_steps(monkeypatch: p
         simulation.running.now = 4_100  # a quarter of these steps has room for more than is wanted
         most = simulation.evaluate().episodes
         assert most is not None
-        assert most.count == 34 * 3  # a hundred, the same number of each environment
+        assert most.count == 33 * 3  # at most a hundred, the same number of each environment
 
 
 @pytest.mark.parametrize("episodes", [2, None])
