@@ -99,6 +99,8 @@ class LoaderSource(ShownSource):
         self._pending: list[Any] = []
         """The first batch of an iterator, which was read to determine its parts."""
         self._in_use = False
+        self._of_places: dict[tuple[str, str], bool] = {}
+        """Of the lists that a split's collate function makes of a part: whether they have a tensor for each place in a row."""
         self._begun: dict[int, int] = {}
         """The turn of the newest pass of each data set, by its `id`: one that is its own iterator has one reader at a time."""
         self.counts = Counts(loaders.values())
@@ -266,9 +268,40 @@ class LoaderSource(ShownSource):
         if isinstance(batch, Columns):
             return batch
         parts = dict(zip(self._names, parts_of(batch, self._names, where), strict=True))
-        if getattr(self._loaders[split], "collate_fn", None) is default_collate:
-            parts = {name: _rows_first(value) for name, value in parts.items()}
+        loader = self._loaders[split]
+        if isinstance(loader, DataLoader):
+            by_torch = loader.collate_fn is default_collate
+            parts = {
+                name: _rows_first(value)
+                if by_torch or self._has_places(split, name, parts, loader.batch_size, where)
+                else value
+                for name, value in parts.items()
+            }
         return columns_of(parts, where, self._options.classes or ())
+
+    def _has_places(
+        self, split: str, name: str, parts: Mapping[str, Any], batch: int | None, where: str
+    ) -> bool:
+        """Whether a user's collate function makes of a part a list of one tensor for each place in a row, as torch's does.
+
+        The first batch tells it, by the number of examples.
+
+        Raises:
+            DataError: There are as many tensors as examples, and each has as many rows.
+        """
+        value = parts[name]
+        if not (
+            isinstance(value, list | tuple) and value and isinstance(value[0], Tensor) and value[0].dim()
+        ):
+            return False
+        if (split, name) not in self._of_places:
+            others = (len(part) for part in parts.values() if isinstance(part, Tensor) and part.dim())
+            rows, count, length = next(others, batch), len(value), len(value[0])
+            unclear = f"{name}: a list of {count} tensors of {length} rows is read for each example, or each place in a row"
+            fix = f"return torch.stack({name}), or torch.stack({name}, 1), in collate_fn"
+            require(not count == length == rows, where, f"{unclear}; {fix}")
+            self._of_places[split, name] = length == rows
+        return self._of_places[split, name]
 
     def _count(self, split: str) -> int | None:
         """Return the examples of a pass; None: only training on them will show how many there are."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from antiphon import Scenario, Simulation
 from antiphon.envs import check_vector_env, from_loader
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, DataError
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 COUNT = 20
@@ -158,6 +158,24 @@ def test_rows_that_are_lists_are_rows_as_large_as_the_batch_or_not(places: int) 
     )
     with Simulation(scene(from_loader(listed, ("x", "label"), classes=CLASSES))) as simulation:
         assert torch.equal(simulation.signals["x"], NUMBERS[:4])
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_lists_of_ones_own_collate_function_are_rows_or_refused(alone: bool) -> None:
+    """One that calls torch's own has a tensor for each place; of as many places as examples it cannot be told apart."""
+    names = ("x",) if alone else ("x", "label")
+
+    def loader(places: int) -> DataLoader[Any]:
+        rows: Any = [([float(place * 100 + n) for place in range(places)], n % 3) for n in range(6)]
+        rows = [row[: len(names)] for row in rows]
+        return DataLoader(rows, 4, collate_fn=lambda items: default_collate(items))
+
+    env = from_loader(loader(3), names, classes=None if alone else CLASSES).make(batch=6)
+    shown = env.reset(seed=0)[0]["x"]
+    assert shown.tolist() == [[n, 100.0 + n, 200.0 + n] for n in range(6)]
+    line = "x: a list of 4 tensors of 4 rows is read for each example, or each place in a row; return torch.stack"
+    with pytest.raises(DataError, match=line):
+        from_loader(loader(4), names)
 
 
 @pytest.mark.parametrize("persistent", [False, True])
