@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from antiphon.base.errors import EngineError, ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.modules import ModuleFunction
 from antiphon.nets.user_modules import set_mode, with_values
@@ -250,7 +251,7 @@ class Written:
 
     def module(self, name: str) -> fx.GraphModule:
         """Return the module in evaluation mode; `name`: of its class."""
-        module = fx.GraphModule(self.root, self.graph, class_name=name)
+        module = TracedModule(self.root, self.graph, class_name=name)
         module.graph.eliminate_dead_code()
         module.recompile()
         set_mode(module, False)
@@ -266,6 +267,24 @@ def _shapes(module: nn.Module) -> str:
     """Return the tensors of a module by name: `weight [16, 64], bias [16]`."""
     held = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
     return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in held)
+
+
+class TracedModule(fx.GraphModule):
+    """A module of a traced computation, which names its inputs where it is called with others."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See `torch.nn.Module`.
+
+        Raises:
+            ScenarioError: It has no input of such a name.
+        """
+        names = [node.target for node in self.graph.nodes if node.op == "placeholder"] if kwargs else ()
+        for name in kwargs:
+            if name not in names:
+                raise ScenarioError(
+                    f"compose: the module has no input '{name}'{suggest(name, map(str, names))}"
+                )
+        return super().__call__(*args, **kwargs)
 
 
 @final
