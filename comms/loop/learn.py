@@ -298,7 +298,7 @@ def _warn_of_batch(
     if transit is None:
         warn_caller(f"comms.{problem}; {LEFT_OUT}")
     else:
-        transit.warn_left_out(problem)
+        transit.warn_left_out(problem, LEFT_OUT)
 
 
 def _backward(

@@ -419,6 +419,9 @@ class Channel:
     def alignment(self) -> dict[str, Tensor] | None:
         """Return the alignment of synthetic and returned gradient, for the newest message trained on.
 
+        All its samples count, as the predictor learns from all: of those without a label, a gradient of zero has returned, which
+        only the cosines leave out.
+
         Returns:
             `cosine`, `norm_ratio` and `r2`, see `antiphon.comms.alignment`; None before the first gradient is returned.
         """

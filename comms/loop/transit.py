@@ -35,7 +35,9 @@ LEARNED = (
     "comms.learn that reads a message, or give each receiver a channel of its own"
 )
 
-LEFT_OUT = "its batch is left out: nothing is learned from it; check the data, or lower the learning rate of the networks or of the predictor (lr=)"
+_CHECK = "check the data, or lower the learning rate of the networks or of the predictor (lr=)"
+LEFT_OUT = f"its batch is left out: nothing is learned from it; {_CHECK}"
+MESSAGE_LEFT_OUT = f"the message is left out: nothing follows from its gradient, and other losses of the batch are learned from; {_CHECK}"
 
 
 class Predicted(NamedTuple):
@@ -121,10 +123,10 @@ class Transit:
             self._has_left_out = True
             self.open_messages.leave_out(messages)
 
-    def warn_left_out(self, problem: str) -> None:
-        """Warn once that a batch is left out."""
+    def warn_left_out(self, problem: str, consequence: str = MESSAGE_LEFT_OUT) -> None:
+        """Warn once that a message is left out, or its batch (`LEFT_OUT`)."""
         self._has_left_out = True
-        self.problems.warn(f"{problem}; {LEFT_OUT}", kind="not finite")
+        self.problems.warn(f"{problem}; {consequence}", kind="not finite")
 
     def end_sender_step(self) -> None:
         """Note that the sender has learned from all of them."""

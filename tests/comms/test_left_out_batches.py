@@ -138,7 +138,7 @@ def test_a_returned_gradient_that_is_not_finite_is_left_out_in_one_line() -> Non
     channel = comms.Channel(SIZE, name="up")
     channel.send(torch.ones(BATCH, SIZE, requires_grad=True) * 2)
     message = channel.receive()
-    line = "^channel up: return_gradient: the gradient, or a loss, is not finite; its batch is left out: .* \\(lr=\\)$"
+    line = "^channel up: return_gradient: the gradient, or a loss, is not finite; the message is left out: .* \\(lr=\\)$"
     with pytest.warns(UserWarning, match=line) as said:
         channel.return_gradient(message, torch.full_like(message, math.nan))
     assert [warning.filename for warning in said] == [__file__]
@@ -174,7 +174,7 @@ def test_a_message_that_is_left_out_returns_no_gradient_of_zero_to_what_its_send
             assert second.learn() is not None
             middle.zero_grad()
     with pytest.warns(
-        UserWarning, match=r"^channel second: a message \(row 0\) is not finite; its batch is left out"
+        UserWarning, match=r"^channel second: a message \(row 0\) is not finite; the message is left out"
     ):
         comms.learn(None, middle.parameters(), sent=[second], received=[first])
     assert middle.weight.grad is None
