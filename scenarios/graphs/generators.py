@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.base.problems import DocumentError, Path, Problems, as_whole, show_refused
+from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey, as_whole, show_refused
 from antiphon.base.spec import (
     Count,
     FrozenMap,
@@ -297,6 +297,8 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
 # --- scenarios as networkx graphs ------------------------------------------------------------------------
 
 _ENDS = ("from", "to")
+_HOLDERS: dict[object, str] = {"agents": "the node", "channels": "the edge"}
+"""What of a networkx graph has the attributes of a section."""
 _OF_NETWORKX = {"name", "node_default", "edge_default", "mode", "partition"}
 """Graph attributes that networkx's own readers and generators set."""
 
@@ -345,7 +347,9 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
                 chosen[key] = value
             else:
                 fix = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
-                raise DocumentError((key,), f"unknown {origin} {key!r}{fix}")
+                of_graph = f"unknown {origin} {key!r}{fix}"
+                line = of_graph if origin == "argument" else _or_deleted(of_graph, "graph.graph")
+                raise DocumentError((key,), line)
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)
@@ -393,9 +397,16 @@ def _node_name(node: object) -> str:
     )
 
 
+def _or_deleted(line: str, holder: str) -> str:
+    """Return a line about an unknown attribute with the fix for one that others read."""
+    return f"{line}{' or' if line.endswith('?') else ', or'} delete it from {holder}"
+
+
 def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:
-    """Replace an edge's number in a path by its ends, since graphs do not show numbers."""
+    """Replace an edge's number in a path by its ends, since graphs do not show numbers; attributes for others are to be deleted."""
     path = error.path
+    if isinstance(error, UnknownKey) and len(path) == 3 and path[0] in _HOLDERS:
+        error = error.with_message(_or_deleted(error.message, _HOLDERS[path[0]]))
     if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
         channel = channels[path[1]]
         name = channel_name(channel["from"], channel["to"], channel["key"])

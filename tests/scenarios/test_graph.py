@@ -132,7 +132,15 @@ def test_refused() -> None:
     )
     graph = eyes()
     graph.graph["trainin"] = {"batch": 3}
-    assert refused(graph) == "trainin: unknown graph attribute 'trainin'; did you mean 'training'?"
+    fix = "did you mean 'training'? or delete it from graph.graph"
+    assert refused(graph) == f"trainin: unknown graph attribute 'trainin'; {fix}"
+    graph = eyes()
+    graph.nodes[next(iter(graph))]["colour"] = "red"
+    assert refused(graph).endswith(", or delete it from the node")
+    graph = eyes()
+    graph.edges[next(iter(graph.edges))]["weight"] = 2.0
+    assert "unknown key 'weight'" in refused(graph)
+    assert refused(graph).endswith("delete it from the edge")
     assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
     with pytest.raises(ScenarioError, match=r"^env: is missing; for example env: antiphon"):
         Scenario.from_graph(eyes())
