@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import operator
 import warnings
@@ -495,7 +496,10 @@ class OwnObjective(Objective):
             if line is None:
                 raise
             shapes = f"output {list(output.shape)}, target {list(target.shape)}"
-            raise type(line)(f"{line}; it was called with {shapes}{_unflattened(output, target)}") from error
+            fix = "" if _takes_two(function) else "; write it as a function of output and target"
+            raise type(line)(
+                f"{line}; it was called with {shapes}{_unflattened(output, target)}{fix}"
+            ) from error
 
     def _on(self, output: Tensor) -> Any:
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss
@@ -676,6 +680,19 @@ def _told_apart(targets: Sequence[str]) -> list[str]:
             name = f"{target}_{number}"
         names.append(name)
     return names
+
+
+def _takes_two(function: Any) -> bool:
+    """Whether a user's function can be called with two arguments, as far as its signature shows it."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def _unflattened(output: Tensor, target: Tensor) -> str:

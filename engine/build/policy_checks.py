@@ -154,7 +154,7 @@ def _check_window(name: str, scenario: Scenario, env: Description) -> None:
     steps, period = scenario.windows[name], scenario.agents[name].clock.period
     if steps == "episode" or steps >= 2 * period or env.episode_steps == 1:
         return
-    message = "a policy needs a window of 2 or more ticks: it learns from what follows an action"
+    message = "a policy needs a window of 2 or more ticks, not 1: it learns from what follows an action"
     raise DocumentError(("agents", name, "clock", "unroll"), message)
 
 

@@ -230,6 +230,7 @@ class DivergenceCheck:
                             group,
                             reasons[group],
                             step,
+                            agents=self.agents.values(),
                             channels=self.channels.values(),
                             bound=self.rule.bound,
                             seed=seed,

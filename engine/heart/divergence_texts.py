@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from torch import Tensor
+
 from antiphon.comms.model import Model
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.window import LearningGroup
 
@@ -48,12 +51,14 @@ def group_report(
     reason: Reason,
     step: int,
     *,
+    agents: Iterable[Agent],
     channels: Iterable[Channel],
     bound: float | None = None,
     seed: int = 0,
 ) -> Report:
-    """Return the report of a learning group; `channels`: all, `bound`: of the norm of its gradient."""
-    fix = "lower its learning rate, or the scale of the synthetic gradients it receives"
+    """Return the report of a learning group; `agents` and `channels`: all, `bound`: of the norm of its gradient."""
+    rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(_rates(group, agents, step, seed)))
+    fix = f"lower its learning rate ({rates}), or the scale of the synthetic gradients it receives"
     if reason is not Reason.TOO_LONG:
         place = "loss" if reason is Reason.LOSS_NOT_FINITE else "network's output"
         fix = f"{fix}, or look for nan in its inputs and its {place}"
@@ -63,9 +68,18 @@ def group_report(
             )
     if reason is not Reason.TOO_LONG:
         fix += "".join(f", and in what {code}" for code in _users_code(group, reason, channels))
-    agents = ", ".join(f"'{name}'" for name in group.agent_names)
-    line = f"agent {agents}: the {_NUMBERS[reason]} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
+    names = ", ".join(f"'{name}'" for name in group.agent_names)
+    line = f"agent {names}: the {_NUMBERS[reason]} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
     return Report(step, line, seed)
+
+
+def _rates(group: LearningGroup, agents: Iterable[Agent], step: int, seed: int) -> Iterator[float]:
+    """Yield the learning rates of a group's agents at a step."""
+    for agent in agents:
+        rate = agent.learner.rate(step)
+        for n, member in enumerate(agent.members):
+            if member.name in group.agent_names and agent.layout.seed_of(n) == seed:
+                yield float(rate[n] if isinstance(rate, Tensor) and rate.dim() else rate)
 
 
 def _users_code(group: LearningGroup, reason: Reason, channels: Iterable[Channel]) -> list[str]:

@@ -179,8 +179,9 @@ class Guard(DivergenceCheck):
                     reason = Reason.LOSS_NOT_FINITE if checked.kind == "loss" else Reason.NOT_FINITE
                     reason_by_group[group_of[name]] = reason
             group = next(group for group in groups if group in reason_by_group)
-            channels = self.channels.values()
-            self.rule.report(group_report(group, reason_by_group[group], step, channels=channels))
+            agents, channels = self.agents.values(), self.channels.values()
+            reason = reason_by_group[group]
+            self.rule.report(group_report(group, reason, step, agents=agents, channels=channels))
         checked = min(members_not_finite, key=lambda checked: (checked.kind == "input", checked.turn))
         channel = self.channels[checked.name].members[members_not_finite[checked][0]]
         report = channel_report(channel, Reason.NOT_FINITE, step, of_input=checked.kind == "input")

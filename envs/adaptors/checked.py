@@ -114,7 +114,7 @@ class Adaptor(TorchVectorEnv):
                 interface, check = self.interface
                 fix = f"it does not return what its spaces and {interface} say: {check} names it"
                 fix = self.signatures if self.signatures and _OLD.search(words) else self._cast(words) or fix
-                line += f"; {fix}"
+                line += f"{_keys_instead(error)}; {fix}"
             elif not _raised_in(error).startswith("gymnasium.") and (users := users_place(error)):
                 line += f" ({users[1]})"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
@@ -202,6 +202,18 @@ _OLD = re.compile(r"values to unpack|as info, which is no dict|unexpected keywor
 """Messages that a call of an earlier interface, such as Gym's, leads to."""
 _AROUND = "gymnasium.vector.", "gymnasium.wrappers.", "antiphon.envs.adaptors."
 """Modules that read them."""
+
+
+def _keys_instead(error: BaseException) -> str:
+    """Return the keys of what a KeyError was raised of, where it is seen; empty: it is another error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, KeyError):
+        return ""
+    read = [value for value in trace.tb_frame.f_locals.values() if isinstance(value, dict)]
+    lacking = next((value for value in read if value and error.args[0] not in value), {})
+    return f", but {', '.join(map(repr, lacking))} was returned" if lacking else ""
 
 
 def _raised_in(error: BaseException) -> str:
@@ -317,9 +329,10 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, raw: Any = Non
     """
     expected_shape = (batch, *signal.shape)
     if value.shape != expected_shape:
-        raise RunError(
-            f"env: '{name}' is {list(value.shape)}, but its space is {list(expected_shape)}; return that shape"
-        )
+        # without the axis of the batch, which the space of a single environment does not have
+        alone = 1 if value.shape[:1] == expected_shape[:1] else 0
+        shapes = f"{list(value.shape[alone:])}, but its space is {list(expected_shape[alone:])}"
+        raise RunError(f"env: '{name}' is {shapes}; return that shape")
     if signal.classes is None:
         if math.isfinite(value.sum().item()):  # almost always, and cheaper than a look at each number
             return value

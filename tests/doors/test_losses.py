@@ -575,6 +575,19 @@ def test_a_run_whose_objects_keep_what_cannot_be_saved_does_not_go_on(kind: str,
                 loaded.step()
 
 
+def test_a_loss_of_other_arguments_is_told_what_it_is_called_with() -> None:
+    agent = {
+        "observes": ["x"],
+        "objective": {"kind": lambda: lambda output, target: output - target, "target": "y"},
+    }
+    line = r"takes 0 positional arguments but 2 were given; it was called with output \[.*; write it as a function of output and"
+    with (
+        Simulation(scenario_of({"a": agent}, env=keeping().env)) as simulation,
+        pytest.raises(RunError, match=line),
+    ):
+        simulation.step()
+
+
 class Guess(nn.Module):
     """A predictor whose loss is `judge` of its prediction and the truth."""
 

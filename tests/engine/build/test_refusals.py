@@ -158,7 +158,7 @@ REFUSED: dict[str, Making] = {
     # actions and rewards
     "agents.m.objective: a policy (ppo) needs actions; give the agent": alone(acts=False),
     "agents.m.acts: the action is the": pair(actor(acts=False), {**actor(), "objective": None}),
-    "agents.m.clock.unroll: a policy needs a window of 2 or more ticks": alone(clock={"unroll": 1}),
+    "agents.m.clock.unroll: a policy needs a window of 2 or more ticks, not 1": alone(clock={"unroll": 1}),
     "agents.m.acts: 'l' already acts, and the environment takes the action": pair(actor(), actor()),
     "agents.m.acts: 'l' already acts for": pair(actor(acts="left"), actor(acts="left"), SEVERAL),
     "agents.m.acts: the environment's actions have no part 'lift'; did": alone(None, SEVERAL, acts="lift"),

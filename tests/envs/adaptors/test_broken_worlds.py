@@ -199,6 +199,22 @@ def test_what_is_no_reward_is_named(reward: Any, what: str) -> None:
         mines.step(None)
 
 
+class Renaming(Returning):
+    """Returns an observation by another key than its space has."""
+
+    observation_space = spaces.Dict(a=spaces.Box(-9, 9, (2,), np.float32))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return {"b": np.zeros(2, np.float32)}, {}
+
+
+def test_keys_that_an_observation_has_in_place_of_its_spaces_are_named() -> None:
+    env = batch_of(Renaming(), Renaming())
+    line = r"failed in reset\(\): KeyError: 'a', but 'b' was returned; it does not return what its spaces"
+    with pytest.raises(RunError, match=line):
+        env.reset(seed=0)
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 2)])
 def test_an_observation_of_another_shape_is_named(shape: tuple[int, ...]) -> None:
     """Into the shared memory of `async` one number is written as many."""
@@ -244,7 +260,7 @@ class BrokenMines(Mines):
         ("raises", "env: 'mines_v0' failed in step(): ZeroDivisionError: the world has come to an end"),
         ("nan", "env: 'low.observation' of sub-environment 0 is nan, which is not finite"),
         ("reward", "env: 'reward.low' of sub-environment 0 is nan, which is not finite"),
-        ("state", "env: 'state' is [2, 5], but its space is [2, 2]"),
+        ("state", "env: 'state' is [5], but its space is [2]"),
         *(
             (fault, f"env: 'mines_v0' returned {fault} of 'low' from step(), which is alive")
             for fault in MISSING
