@@ -61,7 +61,9 @@ def diverge(simulation: Simulation) -> str:
 )
 def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, kind: str) -> None:
     line = diverge(Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e30})))
-    rate = "its learning rate," if "synthetic gradient of its channel" in line else "its learning rate (1e+30),"
+    rate = (
+        "its learning rate," if "synthetic gradient of its channel" in line else "its learning rate (1e+30),"
+    )
     assert f"lower {rate}" in line
     assert line.startswith(("agent 'a'", "agent 'b'", "agent 'c'"))
 
