@@ -209,7 +209,7 @@ class Renaming(Returning):
 
 
 def test_keys_that_an_observation_has_in_place_of_its_spaces_are_named() -> None:
-    env = batch_of(Renaming(), Renaming())
+    env = envs.make(SyncVectorEnv([Renaming, Renaming]), batch=2)
     line = r"failed in reset\(\): KeyError: 'a', but 'b' was returned; it does not return what its spaces"
     with pytest.raises(RunError, match=line):
         env.reset(seed=0)
