@@ -406,7 +406,7 @@ def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> Docum
     """Replace an edge's number in a path by its ends, since graphs do not show numbers; attributes for others are to be deleted."""
     path = error.path
     if isinstance(error, UnknownKey) and len(path) == 3 and path[0] in _HOLDERS:
-        error = error.with_message(_or_deleted(error.message, _HOLDERS[path[0]]))
+        error = UnknownKey(path, _or_deleted(error.message, _HOLDERS[path[0]]), others=error.others)
     if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
         channel = channels[path[1]]
         name = channel_name(channel["from"], channel["to"], channel["key"])

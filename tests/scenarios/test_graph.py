@@ -110,7 +110,10 @@ def test_the_name_of_a_graph_is_the_name_of_the_scenario(
 def test_refused() -> None:
     graph = eyes()
     graph.edges["left", "mind"]["sise"] = graph.edges["left", "mind"].pop("size")
-    assert refused(graph) == "channels[left->mind].sise: unknown key 'sise'; did you mean 'size'?"
+    assert (
+        refused(graph)
+        == "channels[left->mind].sise: unknown key 'sise'; did you mean 'size'? or delete it from the edge"
+    )
     graph = eyes()
     graph.edges["left", "mind"]["from"] = "right"
     assert refused(graph) == "channels[left->mind].from: is given by the edge itself; leave it out"
