@@ -266,9 +266,8 @@ class Part:
         self.backend.load_state_dict(state["system"])
         self._boundary.reset(self.now)
         self.world.load_state_dict(state)
-        agents = self.backend.stacked.single_system.agents
         self.train_means = MeanAccumulator(self.backend.stacked.single_system)
-        self.train_means.load_state_dict({n: means for n, means in state["means"].items() if n in agents})
+        self.train_means.load_state_dict(state["means"])
         self.newest.load_state_dict(state.get("newest", {}))
 
     def check_kept(self) -> None:
@@ -382,7 +381,7 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
     }
     if not free:
         merged |= _merged_schedule(states, systems) | {"signals": signals}
-    tally = _union((state["means"] for state in states), order["agents"])
+    tally = _union((state["means"] for state in states), [*order["agents"], *order["channels"]])
     common = {key: value for key, value in first.items() if key != "part"}
     newest: Tree = {}
     for state in states:

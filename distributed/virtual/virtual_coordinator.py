@@ -195,8 +195,9 @@ class VirtualCoordinator(Executor):
             while self.cluster.steps_taken < target:
                 number = self.cluster.advance(watch=watch)
                 if number is not None:
-                    self._newest[number] = self._parts[number].learned
-                    running.train_means.add(self._newest[number])
+                    part = self._parts[number]
+                    self._newest[number] = part.learned
+                    running.train_means.add(part.learned, part.now - 1)
         except DivergenceError:
             raise
         except BaseException as error:

@@ -291,10 +291,9 @@ What a checkpoint has of a note
     engine/state/trees.py
 A metric of the step
     its newest value: engine/metrics/step_metrics.py; an agent's mean since the last entry: engine/metrics/report_by_agent.py
-        (`MeanAccumulator`, which sees losses of agents: sums over steps of what channels do would stand beside it); with ages of reads:
-        engine/features/ages.py
-    also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`); who keep such sums:
-        engine/live_system.py, jobs/stacked_program.py, distributed/parts/part.py, engine/capture/loop_state.py
+        (`MeanAccumulator`); a mean over steps of what channels do: an entry of engine/metrics/channel_means.py, by what ledgers show after a
+        step; with ages of reads: engine/features/ages.py
+    also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`)
 What a step reports
     updates.py: `StepReport`
     also: engine/metrics/report_by_agent.py, distributed/virtual/virtual_coordinator.py; a sum over steps, engine/capture/loop_state.py

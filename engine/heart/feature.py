@@ -190,7 +190,10 @@ class Feature:
         raise NotImplementedError
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Handle updates whose parameters have moved together, of a turn: not at a step at which predictors alone have moved."""
+        """Handle updates whose parameters have moved together, of a turn: not at a step at which predictors alone have moved.
+
+        What is to be done once a step, whatever has moved, is done at `before_ticks` of the next one, before it reads a parameter.
+        """
 
     # --- between steps ----------------------------------------------------------------------------------------
 

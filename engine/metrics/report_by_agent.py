@@ -30,6 +30,7 @@ from antiphon.engine.heart.updates import (
     oldest_first,
 )
 from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.engine.metrics.channel_means import CHANNEL_MEANS, ChannelMean
 from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.engine.stacked import Stacked
 
@@ -54,6 +55,11 @@ class AgentReport:
     def empty(cls, stacked: Stacked) -> AgentReport:
         """Return the report of a step at which nothing was learned."""
         return cls(StepReport([], {}), stacked)
+
+    @property
+    def system(self) -> System:
+        """The stacks, after the step."""
+        return self._stacked.system
 
     def seen_by(self, stacked: Stacked) -> AgentReport:
         """Return the same report, about the single agents of one of several seeds."""
@@ -242,6 +248,9 @@ Sums = tuple[Tensor, Tensor, int | Tensor]
 MetricSums = tuple[Tensor, Tensor]
 """Sums of policies' metrics over windows, and how many of these were finite, [N, metrics] each."""
 
+ChannelSums = dict[str, dict[tuple[str, ...], tuple[Tensor, Tensor]]]
+"""What channels have done, by the metric that follows, and by the members of a stack: a sum, and the number of what it is over, [K] each."""
+
 
 def _stacked(totals: dict[tuple[str, ...], Any], agents: tuple[str, ...]) -> Any:
     """Return the sums of a stack; those of single agents, as they are in a checkpoint, are stacked first. None: there are none."""
@@ -261,7 +270,7 @@ def _stacked(totals: dict[tuple[str, ...], Any], agents: tuple[str, ...]) -> Any
 
 
 class MeanAccumulator:
-    """Sums of loss and metric per agent, and of policies' metrics, kept on the device of the losses.
+    """Sums of loss and metric per agent, of policies' metrics, and of what channels do (channel_means.py), kept on the device.
 
     Args:
         *other_seeds: The systems of other seeds; of several, agents are `name@seed` here.
@@ -274,20 +283,38 @@ class MeanAccumulator:
             for seed, system_of_seed in enumerate(systems)
             for name, agent in system_of_seed.agents.items()
         }
+        self._channel_names = {
+            name_in_seed(name, seed, len(systems)): None
+            for seed, system_of_seed in enumerate(systems)
+            for name, channel in system_of_seed.channels.items()
+            if channel.sender in system_of_seed.agents
+        }
+        """The channels in order, in parts at their sender's."""
+        self._measured: tuple[System | None, list[tuple[Channel, list[ChannelMean]]]] = None, []
+        """The stacks of the newest report, and of these the channels with means."""
         self._batch = system.batch
         self._sums: dict[tuple[str, ...], Sums] = {}
         """Sums by agents: one, or the members of a stack ([N] each)."""
         self._metrics: dict[tuple[str, ...], MetricSums] = {}
         self._names: dict[tuple[str, ...], list[str]] = {}
         """The names of policies' metrics, by agents."""
+        self._channel_sums: ChannelSums = {}
         self._row: tuple[Any, Any] = ({}, {})
         """Sums of the last complete row."""
+        self._channel_row: ChannelSums = {}
 
     def __repr__(self) -> str:
         return f"<MeanAccumulator of {len(self._agents)} agents>"
 
-    def add(self, report: AgentReport) -> None:
-        """Add the losses of one step."""
+    def add(self, report: AgentReport, step: int) -> None:
+        """Add the losses of the step just taken, and what its channels have done."""
+        for channel, means in self._measured_channels(report.system):
+            for mean in means:
+                if (added := mean.of_step(channel, step)) is not None:
+                    of_metric = self._channel_sums.setdefault(mean.metric, {})
+                    before = _stacked(of_metric, channel.member_names)
+                    total = added if before is None else (before[0] + added[0], before[1] + added[1])
+                    of_metric[channel.member_names] = total
         for agent, losses, metrics in report.by_stack():
             agents = agent.member_names
             assert agent.goal is not None
@@ -303,6 +330,14 @@ class MeanAccumulator:
             values = torch.stack(tuple(metrics.values()), 1)
             finite, earlier = values.isfinite(), _stacked(self._metrics, agents) or (0.0, 0)
             self._metrics[agents] = earlier[0] + values.where(finite, 0.0), earlier[1] + finite
+
+    def _measured_channels(self, system: System) -> list[tuple[Channel, list[ChannelMean]]]:
+        """The stacks of channels that have means over steps, found once."""
+        if self._measured[0] is not system:
+            own = [channel for channel in system.channels.values() if channel.sender in system.agents]
+            pairs = [(channel, [mean for mean in CHANNEL_MEANS if mean.concerns(channel)]) for channel in own]
+            self._measured = system, [(channel, means) for channel, means in pairs if means]
+        return self._measured[1]
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
@@ -353,29 +388,68 @@ class MeanAccumulator:
 
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
-        self._row = self._sums, self._metrics
-        self._sums, self._metrics = {}, {}
+        self._row, self._channel_row = (self._sums, self._metrics), self._channel_sums
+        self._sums, self._metrics, self._channel_sums = {}, {}, {}
 
     def row(self) -> dict[str, dict[str, float]]:
         """Return the means of the last complete row."""
         return self._means(*self._row)
 
-    def sums(self) -> dict[tuple[str, ...], Sums]:
-        """Return the sums by stack, without a copy of a tensor."""
-        return dict(self._sums)
+    def channel_row(self) -> dict[str, dict[str, float]]:
+        """Return the means of the last complete row by channel and metric, of those with anything to take a mean of."""
+        means: dict[str, dict[str, float]] = {}
+        for name, metrics in self._by_channel(self._channel_row).items():
+            for metric, (total, count) in metrics.items():
+                if count:
+                    means.setdefault(name, {})[metric] = float(total) / float(count)
+        return means
 
-    def load_sums(self, sums: Mapping[tuple[str, ...], Sums]) -> None:
+    def _by_channel(self, sums: ChannelSums) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
+        """Sums by channel and metric, as they are in a checkpoint."""
+        by_channel: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+        for metric, sums_of_stacks in sums.items():
+            for names, columns in sums_of_stacks.items():
+                for name, total, count in zip(names, *columns, strict=True):
+                    by_channel.setdefault(name, {})[metric] = total, count
+        return {name: by_channel[name] for name in self._channel_names if name in by_channel}
+
+    def sums(self) -> dict[tuple[str, ...], tuple[Any, ...]]:
+        """Return the sums by stack, those of channels behind the name of their metric, without a copy of a tensor."""
+        of_channels = {
+            (metric, *names): sums
+            for metric, sums_of_stacks in self._channel_sums.items()
+            for names, sums in sums_of_stacks.items()
+        }
+        return {**self._sums, **of_channels}
+
+    def load_sums(self, sums: Mapping[tuple[str, ...], tuple[Any, ...]]) -> None:
         """Load sums by stack; the tensors are used as they are."""
-        self._sums = dict(sums)
+        self._sums, self._channel_sums = {}, {}
+        for names, values in sums.items():
+            if names[-1] in self._channel_names:
+                self._channel_sums.setdefault(names[0], {})[names[1:]] = values
+            else:
+                self._sums[names] = values
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums by agent, without copying a tensor."""
-        return self._by_agent(self._sums, self._metrics)
+        """Return the sums by agent and channel, without copying a tensor."""
+        of_channels = {
+            name: {m: [*s] for m, s in sums.items()}
+            for name, sums in self._by_channel(self._channel_sums).items()
+        }
+        return {**self._by_agent(self._sums, self._metrics), **of_channels}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the sums; older checkpoints have single numbers, the count as a tensor too where a signal marks targets."""
-        self._sums, self._metrics = {}, {}
-        for name, (loss, score, count, *of_policies) in state.items():
+        """Restore the sums of the agents and channels that are here.
+
+        Older checkpoints have single numbers, the count as a tensor too where a signal marks targets.
+        """
+        self._sums, self._metrics, self._channel_sums = {}, {}, {}
+        for name in filter(state.__contains__, self._channel_names):
+            for metric, (total, count) in state[name].items():
+                self._channel_sums.setdefault(metric, {})[name,] = total.reshape(1), count.reshape(1)
+        for name in filter(state.__contains__, self._agents):
+            loss, score, count, *of_policies = state[name]
             self._sums[name,] = (loss.reshape(1), score.unsqueeze(0), int(count))
             for policy_sums in of_policies:
                 self._names[name,] = policy_sums["names"]

@@ -159,8 +159,13 @@ def entry_metrics(trained: Trained, row: Row) -> list[Metric]:
         trained: Just after the entry's step, when the row of its means is complete.
     """
     means = _with_returns(trained, trained.train_means.row(), row.returns)
+    channels = [
+        Metric("channel", name, metric, value)
+        for name, value_by_metric in trained.train_means.channel_row().items()
+        for metric, value in value_by_metric.items()
+    ]
     env = [Metric("env", "", name, value) for name, value in (_progress(trained) | row.env).items()]
-    return [*score_metrics(means), *row.metrics, *env]
+    return [*score_metrics(means), *row.metrics, *channels, *env]
 
 
 def score_metrics(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[Metric]:

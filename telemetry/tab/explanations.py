@@ -272,6 +272,12 @@ _CHANNEL: dict[str, Explanation] = {
         "share",
         good="low",
     ),
+    "dropped": Explanation(
+        "dropped",
+        "Share of the messages sent since the previous log entry that the link lost.",
+        "share",
+        good="low",
+    ),
     "stand_in": Explanation(
         "stand-ins",
         "Share of environments in which a synthetic input replaces the message due at this step, of those in which it was sent.",
@@ -449,7 +455,7 @@ GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
                 *("signalling", "listening", "signalling_share", "listening_share"),
             ],
         ),
-        ("Link", ["age", "lost", "stand_in", "distortion", "traffic"]),
+        ("Link", ["age", "lost", "dropped", "stand_in", "distortion", "traffic"]),
     ],
     "agent": [
         ("Objective", ["loss", "accuracy", "error", "bits", "return"]),

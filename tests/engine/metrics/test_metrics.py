@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -157,6 +158,28 @@ def test_a_message_that_is_sent_nowhere_has_no_metrics() -> None:
         assert metrics & of_message == (of_message if sent else set())
         without.add(sent)
     assert without == {True, False}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"parts": {"a0": 0, "a1": 0, "a2": 1, "a3": 1}}], ids=["whole", "parts"]
+)
+def test_what_a_link_drops_is_counted_at_all_steps_since_the_entry_before(
+    settings: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """Also where the run is saved between two entries and resumed. A message is due one step after it was sent."""
+    link = {"drop": 0.3}
+    _, each = listening(ring(link, telemetry={"period": 1}), 13)
+    saved, found = listening(ring(link), 6, **settings)
+    saved.step()
+    saved.save(tmp_path / "saved")
+    with saved, Simulation.load(tmp_path / "saved") as resumed:
+        resumed.recorders.append(found)
+        resumed.run(5)
+        for name in resumed.channels:
+            for entry in (6, 9, 12):
+                lost = [each.rows[step + 1]["channel", name, "lost"] for step in range(entry - 2, entry + 1)]
+                dropped = found.rows[entry]["channel", name, "dropped"]
+                assert 0 < dropped == pytest.approx(sum(lost) / 3, abs=1e-6)
 
 
 def test_nothing_stands_in_for_a_message_whose_episode_has_ended() -> None:
