@@ -18,6 +18,7 @@ from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
 from antiphon.jobs.new_directories import new_directory
+from antiphon.jobs.populations.lineage_curves import lineage_curves
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
 from antiphon.jobs.populations.selection import scored_values
 from antiphon.jobs.scenario_sources import scenario_template
@@ -32,6 +33,7 @@ from antiphon.terminal.member_tables import members_table, print_members
 from antiphon.terminal.output import printed
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
@@ -56,6 +58,11 @@ class TrainedMembers:
         return f"{printed(lambda out: print_members(self.result, out))}\n\nruns in {display_path(self.directory)}"
 
     __repr__ = __str__
+
+    def plot(self) -> Figure:
+        """Return the matplotlib figure of the members' scores and values over steps, as lineage.svg has them; RunError without matplotlib."""
+        winner = None if self.result["best"] is None else self.result["best"]["member"]
+        return lineage_curves(self.lineage, self.result["metric"], winner)
 
     def to_pandas(self) -> DataFrame:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""

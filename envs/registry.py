@@ -63,6 +63,7 @@ _environments: dict[str, Callable[..., Any] | str] = {
 _ADAPTORS = {
     "gymnasium": "antiphon.envs.adaptors.gymnasium_ids:open_vector",
     "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
+    "vmas": "antiphon.envs.adaptors.vmas_worlds:VmasScenario",
 }
 """Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
 _copies: dict[int, weakref.ref[object]] = {}

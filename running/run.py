@@ -256,11 +256,13 @@ class Run:
         call_each(self.recorders, "parts", step, metrics)
 
     def _write_entry(self, step: int, row: Row | None) -> None:
-        """Hand the metrics and samples of the step just taken to the recorders; `row`: as parts have it."""
+        """Hand the metrics, histograms and samples of the step just taken to the recorders; `row`: as parts have it."""
         if row is None:
             row = Row.of(self.running, step, sampled=self.log_steps.sampled(step))
             self._entry_at = step + 1
         self.log(step + 1, entry_metrics(self.running, row))
+        if row.histograms:
+            call_each(self.recorders, "histograms", step + 1, row.histograms)
         if row.samples:
             call_each(self.recorders, "samples", step + 1, row.samples)
 

@@ -24,6 +24,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]
     DATA_CLASS_SCALAR,
     DATA_CLASS_TENSOR,
+    HistogramProto,
     Summary,
     SummaryMetadata,
 )
@@ -60,6 +61,7 @@ SUFFIX = ".antiphon"
 BESIDE = ".measured"
 """Suffix of event files with measurements made after the run."""
 _LARGEST = float(np.finfo(np.float32).max)
+_BUCKETS = 30
 
 
 def event_files(folder: Path) -> dict[Path, int]:
@@ -130,6 +132,14 @@ class EventFile:
         finite = (row for row in values if math.isfinite(row[2]) and abs(row[2]) <= _LARGEST)
         rows = ((tag, display_name, {"simple_value": value}) for tag, display_name, value in finite)
         self._values(step, "scalars", rows, DATA_CLASS_SCALAR)
+
+    def histograms(self, step: int, values: Iterable[tuple[str, str, np.ndarray[Any, Any]]]) -> None:
+        """Write distributions as (tag, display name, array); values that are not finite are left out."""
+        protos = ((tag, display_name, _histogram(array)) for tag, display_name, array in values)
+        encoded = (
+            (tag, display_name, {"histo": proto}) for tag, display_name, proto in protos if proto is not None
+        )
+        self._values(step, "histograms", encoded)
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Write text that is displayed verbatim: Markdown and HTML are escaped."""
@@ -209,3 +219,23 @@ class EventFile:
         with writing(self._path):
             self._file.write(b"".join((head, data, _TAIL.pack(masked_checksum(data)))))
             self._file.flush()
+
+
+def _histogram(array: np.ndarray[Any, Any]) -> Any | None:
+    """Return the counts in buckets of equal width, or None where nothing is finite."""
+    values = np.asarray(array, dtype=np.float64).ravel()
+    values = values[np.abs(values) <= _LARGEST]
+    if not values.size:
+        return None
+    edges = np.unique(np.linspace(values.min(), values.max(), _BUCKETS + 1))
+    single = edges.size == 1
+    counts = np.array([values.size]) if single else np.histogram(values, bins=edges)[0]
+    return HistogramProto(
+        min=values.min(),
+        max=values.max(),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=np.square(values).sum(),
+        bucket_limit=edges if single else edges[1:],
+        bucket=counts,
+    )

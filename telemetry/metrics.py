@@ -80,6 +80,9 @@ class Metric(NamedTuple):
     value: float
 
 
+HistogramRow: TypeAlias = "tuple[Kind, str, str, np.ndarray[Any, Any]]"
+"""(kind, name, metric, values): as `Metric`, with an array of any shape in place of the value."""
+
 SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"
 """(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without a label."""
 
@@ -160,7 +163,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (metrics | measuring | undefined | samples | parts | sync)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (metrics | measuring | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -179,6 +182,9 @@ class Recorder:
 
     def undefined(self, step: int, missing: verdicts.Undefined) -> None:
         """Write why channels have no result of a measure at one step; its metrics follow."""
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        """Write distributions of one step."""
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write sampled messages of one step."""

@@ -17,6 +17,7 @@ from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.metrics import (
     METRICS,
     SCORES,
+    HistogramRow,
     Kind,
     Metric,
     Recorder,
@@ -49,7 +50,7 @@ class TensorBoardRecorder(Recorder):
     """Recorder of one run in one folder of TensorBoard events, without sub-runs.
 
     Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `env/<metric>`, `run/<metric>` and, at the end,
-    `result/<key>`. With more than `max` agents or channels only the first `max` have curves
+    `result/<key>`; distributions add `/histogram`. With more than `max` agents or channels only the first `max` have curves
     (readouts and the channels into them come first), and `agents/<metric>/mean|min|max`, `channels/…` summarise all. The
     parts of a run in parts have `part/<number>/<metric>`, and with more than `max` parts `parts/…`. Values that are not
     finite are skipped, because TensorBoard cannot show them; metrics.csv keeps them.
@@ -115,6 +116,15 @@ class TensorBoardRecorder(Recorder):
 
     def undefined(self, step: int, missing: Undefined) -> None:
         self._files[2].undefined(step, missing)
+
+    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
+        events, curves, _ = self._files
+        if self._in_events(step):
+            named = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
+            tagged = [
+                (f"{curve[0]}/histogram", curve[1], values) for curve, values in named if curve is not None
+            ]
+            events.histograms(step, tagged)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         _, _, channels = self._files

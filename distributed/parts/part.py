@@ -39,7 +39,7 @@ from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.metrics import Metric, SampleRow
+from antiphon.telemetry.metrics import Metric
 
 LEARNED = ("learners", "predictors", "inputs", "outliers", "gates", OBJECTS)
 """Keys of a system's state that are no messages or windows; the last only where there are any."""
@@ -177,6 +177,7 @@ class Part:
         sent_channels = {name for name, channel in base.channels.items() if channel.sender in base.agents}
         row = Row(
             [metric for metric in row.metrics if self._is_own(metric.kind, metric.name, metric.metric)],
+            [histogram for histogram in row.histograms if histogram[1] in sent_channels],
             [sample for sample in row.samples if sample[0] in sent_channels],
             row.env,
             row.returns,
@@ -321,11 +322,12 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
     """
     rows_of_parts = [*rows]
     metrics: list[Metric] = []
-    samples: list[SampleRow] = []
+    histograms, samples = [], []
     returns: dict[str, float] = {}
     sums: Tree = {}
     for part_row in rows_of_parts:
         metrics += part_row.row.metrics
+        histograms += part_row.row.histograms
         samples += part_row.row.samples
         returns.update(part_row.row.returns)
         sums.update(part_row.sums)
@@ -339,6 +341,7 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
     sampled = [channel.name for channel in readouts_first]
     row = Row(
         [metric for key in order for metric in metrics_by_subject.get(key, ())],
+        sorted(histograms, key=lambda histogram: channels.index(histogram[1])),
         sorted(samples, key=lambda sample: sampled.index(sample[0])),
         rows_of_parts[0].row.env,
         returns,

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendTimes, WindowGrid
-from antiphon.telemetry.metrics import Kind, Metric
+from antiphon.telemetry.metrics import HistogramRow, Kind, Metric
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
@@ -79,6 +79,7 @@ class NewestMetrics:
         """The newest metrics since the previous entry."""
         self._before: dict[Owner, dict[str, Metric]] = {}
         """The newest metrics of earlier entries."""
+        self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
     def watched(self, step: int, log_steps: LogSteps) -> Watched | None:
         """Return the agents and channels whose metrics are taken at a step that has no log entry; None: there are none.
@@ -103,10 +104,11 @@ class NewestMetrics:
             (learning if rhythm.metric else messages).extend(names)
         return Watched(frozenset(learning), frozenset(messages)) if learning or messages else None
 
-    def add(self, metrics: Iterable[Metric]) -> None:
-        """Keep metrics of a step, in place of older ones."""
+    def add(self, metrics: Iterable[Metric], histograms: Iterable[HistogramRow] = ()) -> None:
+        """Keep metrics and histograms of a step, in place of older ones."""
         for row in metrics:
             self._newest.setdefault((row.kind, row.name), {})[row.metric] = row
+        self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
 
     def completed(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Return the metrics of an entry with those that its step does not have, and keep what not every entry has."""
@@ -132,6 +134,11 @@ class NewestMetrics:
         ordered = sorted(by_owner, key=lambda owner: self._order.get(owner, len(self._order)))
         return [row for owner in ordered for row in by_owner[owner]]
 
+    def completed_histograms(self, rows: Sequence[HistogramRow]) -> list[HistogramRow]:
+        """Return the histograms of an entry with those that its step does not have."""
+        rows_of = self._histograms | {(name, metric): row for row in rows for _, name, metric, *_ in (row,)}
+        return sorted(rows_of.values(), key=lambda row: self._order[row[0], row[1]])
+
     def latest(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Return the metrics of a step with the newest of those that it does not have, also from before the previous entry."""
         return self._completed(metrics, _merged(self._before, self._newest))
@@ -139,10 +146,10 @@ class NewestMetrics:
     def end_row(self) -> None:
         """Begin anew: an entry has been written."""
         self._before = _merged(self._before, self._newest)
-        self._newest, self._complete = {}, set()
+        self._newest, self._histograms, self._complete = {}, {}, set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what has been kept since the previous entry: metrics by kind and name."""
+        """Return what has been kept since the previous entry: metrics by kind and name. Histograms are left out."""
         state: dict[str, Any] = {}
         for (kind, name), newest in self._newest.items():
             state.setdefault(kind, {})[name] = {metric: row.value for metric, row in newest.items()}
@@ -150,7 +157,7 @@ class NewestMetrics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state; what it has of others than the system's agents and channels is left out."""
-        self._complete = set()
+        self._histograms, self._complete = {}, set()
         kinds: tuple[Kind, ...] = ("agent", "channel")
         self._newest = {
             (kind, name): {metric: Metric(kind, name, metric, value) for metric, value in values.items()}

@@ -33,7 +33,7 @@ from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
-from antiphon.telemetry.metrics import Kind, Metric, SampleRow
+from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, SampleRow
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -81,6 +81,7 @@ class Row(NamedTuple):
 
     metrics: list[Metric]
     """Metrics of agents and channels, but for means of losses."""
+    histograms: list[HistogramRow]
     samples: list[SampleRow]
     env: dict[str, float]
     returns: dict[str, float]
@@ -95,8 +96,10 @@ class Row(NamedTuple):
         """
         with uncollected():  # the metrics of a large graph would have all there is searched for garbage
             newest = computed.newest
+            drawn = histograms(computed) if computed.scenario.telemetry.histograms else []
             return cls(
                 newest.completed(step_metrics(computed, step)),
+                newest.completed_histograms(drawn),
                 samples(computed.backend.system, computed.scenario) if sampled else [],
                 computed.world.metrics(),
                 returns_of(computed),
@@ -134,7 +137,7 @@ def _with_returns(
 
 
 def keep_metrics(computed: Computed, step: int, watched: Watched) -> None:
-    """Keep the metrics of a step's agents and channels for the next log entry (`NewestMetrics`)."""
+    """Keep the metrics of a step's agents and channels, and their histograms, for the next log entry (`NewestMetrics`)."""
     report, system = computed.learned.stacks, computed.backend.system
     parts = [
         system.channels[name].member_names for name in (*report.predictor_updates, *report.input_updates)
@@ -149,7 +152,8 @@ def keep_metrics(computed: Computed, step: int, watched: Watched) -> None:
     if not names:
         return
     with uncollected():
-        computed.newest.add(step_metrics(computed, step, names=names))
+        drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
+        computed.newest.add(step_metrics(computed, step, names=names), drawn)
 
 
 def entry_metrics(trained: Trained, row: Row) -> list[Metric]:
@@ -458,6 +462,33 @@ def _sent_shares(channel: Channel) -> list[float]:
 
 
 # --- arrays ------------------------------------------------------------------------------------------------
+
+
+def histograms(computed: Computed, names: Collection[str] | None = None) -> list[HistogramRow]:
+    """Return messages, and true and synthetic gradients of the channels that learned, as arrays; `names`: of these.
+
+    Of the environments in which there is one: to which a message was sent, and where a gradient counted.
+    """
+    rows: list[tuple[str, str, Tensor]] = []
+    stacked = computed.backend.stacked
+    for name in stacked.single_system.channels:
+        if names is not None and name not in names:
+            continue
+        stack, index = stacked.channel_of(name)
+        if (message := stacked.sent(name)) is not None:
+            unsent = stack.ledger.messages[max(stack.ledger.messages)].fate.unsent
+            of_member = slice(index * stack.batch, (index + 1) * stack.batch)
+            rows.append(
+                (name, "message", message[~unsent.tensor(stack.row_count, message.device)[of_member]])
+            )
+        update = computed.learned.predictor_updates.get(name)
+        if update is not None and update.prediction is not None:
+            example = newest_example(update.examples)
+            counted = example.valid.tensor(len(update.prediction), update.prediction.device)
+            rows.append((name, "synthetic_gradient", update.prediction[counted]))
+            if example.returned is not None:
+                rows.append((name, "returned_gradient", example.returned[counted]))
+    return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]
 
 
 def samples(system: System, scenario: Scenario) -> list[SampleRow]:

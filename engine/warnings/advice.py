@@ -38,7 +38,7 @@ _LONG_STEP = 1.0
 """A step of a parameter that is long: networks begin with smaller parameters."""
 _STAMPS, _LONGEST_FIX = 64, 16
 """First messages of a channel whose way back is followed, and the longest unroll that is advised for it, in ticks."""
-_OF_OTHERS = ("gymnasium", "pettingzoo")
+_OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")
 """Prefixes of the ids of environments of other packages."""
 _FEWEST_STEPS, _FEW_STEPS = 20_000, 100_000
 """Environment steps of a training, at least and at most, in which a policy is advised to learn more from each."""
@@ -123,9 +123,10 @@ def _without_logdir(scenario: Scenario) -> Iterator[Finding]:
     if training.evaluate is not None and training.evaluate.keep_best is not None:
         message = "no checkpoint is kept without a logdir; give one, or leave it out"
         yield Finding("setting", "training.evaluate.keep_best", message)
-    if telemetry.recorders:
-        message = "nothing is recorded without a logdir; give one, or leave it out"
-        yield Finding("setting", "telemetry.recorders", message)
+    for key in ("histograms", "recorders"):
+        if getattr(telemetry, key):
+            message = "nothing is recorded without a logdir; give one, or leave it out"
+            yield Finding("setting", f"telemetry.{key}", message)
 
 
 def _of_stream(scenario: Scenario, env: Description) -> Iterator[Finding]:

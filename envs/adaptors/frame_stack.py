@@ -1,9 +1,10 @@
-"""Observations of Gymnasium's environments as the newest of several steps, side by side."""
+"""Observations of Gymnasium's and PettingZoo's environments as the newest of several steps, side by side."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ def check_stack(counts: object) -> None:
 
 
 class Frames:
-    """The newest observations side by side, the oldest first; before there are so many, the first is repeated.
+    """The newest observations of one observer side by side, the oldest first; before there are so many, the first is repeated.
 
     Arrays are joined along the channels of images with three axes, along their only axis of vectors, and else along a new first
     axis.
@@ -38,14 +39,15 @@ class Frames:
     Args:
         space: Of one observation.
         counts: How many, by the name of the signal, or of the only one.
+        prefix: Of the names of the signals.
 
     Raises:
         ScenarioError: A name that is no signal, a number less than 2, or a part without numbers.
     """
 
-    def __init__(self, space: spaces.Space[Any], counts: int | Mapping[str, int]) -> None:
+    def __init__(self, space: spaces.Space[Any], counts: int | Mapping[str, int], prefix: str = "") -> None:
         check_stack(counts)
-        paths = {signal_name(path): path for path in leaves(space)}
+        paths = {prefix + signal_name(path): path for path in leaves(space)}
         if not isinstance(counts, Mapping):
             if len(paths) > 1:
                 fix = f"name those to stack, such as stack: {{{next(iter(paths))}: {counts}}}"
@@ -94,6 +96,76 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Take a step."""
         shown, *rest = self.env.step(action)
         return self.frames.seen(shown), *rest
+
+
+class AgentsFrameStack:
+    """An environment of PettingZoo, in its parallel interface, each agent of which sees its newest observations, see `Frames`.
+
+    An agent that comes, or comes back, begins anew.
+
+    Args:
+        counts: How many, by the name of the signal, or of every agent.
+    """
+
+    def __init__(self, env: Any, counts: int | Mapping[str, int]) -> None:
+        self.env = env
+        counts_of: dict[str, int | dict[str, int]] = {agent: {} for agent in env.possible_agents}
+        if not isinstance(counts, Mapping):
+            counts_of = dict.fromkeys(counts_of, counts)
+        for name, count in counts.items() if isinstance(counts, Mapping) else ():
+            agent = next((agent for agent in counts_of if name.startswith(f"{agent}.")), None)
+            if agent is None:
+                signals = [
+                    f"{agent}.{signal_name(path)}"
+                    for agent in counts_of
+                    for path in leaves(env.observation_space(agent))
+                ]
+                raise ScenarioError(f"env.stack: no signal '{name}'{suggest(name, signals)}")
+            counts_of[agent] = {**counts_of[agent], name: count}  # type: ignore[dict-item]
+        self.frames = {
+            agent: Frames(env.observation_space(agent), number, f"{agent}.")
+            for agent, number in counts_of.items()
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "env":  # of a copy that has nothing yet
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment without its wrappers."""
+        return getattr(self.env, "unwrapped", self.env)
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        """Return the space of what an agent sees."""
+        return self.frames[agent].space
+
+    def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode."""
+        for frames in self.frames.values():
+            frames.clear()
+        shown, info = self.env.reset(**how)
+        return self._seen(shown), info
+
+    def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Take a step."""
+        before = {*self.env.agents}
+        shown, *rest = self.env.step(actions)
+        living = {*self.env.agents}
+        over = {agent for ends in rest[1:3] for agent, ended in ends.items() if ended}
+        # all of those that were there: the episode is over, and these are their last observations
+        again = living & over if not (before <= over and living <= before) else set()
+        seen = self._seen(shown, again)
+        for agent in shown.keys() - living:
+            self.frames[agent].clear()
+        return seen, *rest
+
+    def _seen(self, shown: Mapping[str, Any], new: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+        """Return what the agents see; those that are not shown, and `new` ones, which live again at once, begin anew."""
+        for agent in (self.frames.keys() - shown.keys()) | new:
+            self.frames[agent].clear()
+        return {agent: self.frames[agent].seen(observation) for agent, observation in shown.items()}
 
 
 def _join_of(leaf: spaces.Space[Any]) -> Callable[[list[Any]], Any]:

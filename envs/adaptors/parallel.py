@@ -30,6 +30,7 @@ from antiphon.envs.adaptors.checked import (
     random_state,
 )
 from antiphon.envs.adaptors.final_observation import reward_of
+from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
 from antiphon.envs.adaptors.spaces import ActionSpace, Observations, ids_of
 from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
@@ -40,6 +41,8 @@ from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
 _SPACES = "observation_space", "action_space"
+_OF_COPIES = ("stack", "workers")
+"""Keys of a scenario's `env` that are no arguments of an environment."""
 _MASK = "action_mask"
 """The part of an agent's observation that says which of its choices are legal, in PettingZoo's own games."""
 _RESET = (
@@ -52,7 +55,7 @@ _STEP = "return (observations, rewards, terminations, truncations, infos), a dic
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     """Make copies of a module's environment with `options`, the parallel one if it has both; it must be allowed (`allow_import`).
 
-    The option `workers` is that of `copies_of`.
+    The options `stack` and `workers` are those of `copies_of`.
 
     Raises:
         ScenarioError: There is no such module, it has no environment, or the options do not fit.
@@ -61,7 +64,7 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
-    arguments = {key: value for key, value in options.items() if key != "workers"}
+    arguments = {key: value for key, value in options.items() if key not in _OF_COPIES}
     _check_flags(getattr(module, "raw_env", factory), arguments)
     make = partial(factory, **arguments)
     with making(
@@ -69,7 +72,7 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     ):
         first = make()
         check_render_mode(name, first, options)
-        return copies_of(make, first, batch, {key: options[key] for key in ("workers",) if key in options})
+        return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
 
 
 def _parameters(factory: Any) -> Mapping[str, Parameter]:
@@ -93,17 +96,22 @@ def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str
     """Return environments of PettingZoo as they are declared.
 
     Args:
-        keys: Perhaps `workers`, the processes (see `open_workers`).
+        keys: `stack`, how many of the newest observations each agent sees (see `AgentsFrameStack`), and `workers`, the processes
+            (see `open_workers`).
 
     Raises:
-        ScenarioError: A key does not fit the environment.
+        ScenarioError: `stack` or `workers` does not fit the environment.
     """
     if "stack" in keys:
-        fix = "wrap it in the function that makes it, such as with SuperSuit's frame_stack_v1"
-        raise ScenarioError(f"env.stack: an environment of PettingZoo is not stacked; {fix}")
+        stacked = partial(_stacked, make, keys["stack"])
+        make, first = stacked, AgentsFrameStack(parallel(first), keys["stack"])
     if "workers" in keys:
         return open_workers(make, first, batch, keys["workers"])
     return [first, *(make() for _ in range(batch - 1))]
+
+
+def _stacked(make: Callable[[], Any], counts: int | Mapping[str, int]) -> AgentsFrameStack:
+    return AgentsFrameStack(parallel(make()), counts)
 
 
 def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) -> list[Any]:

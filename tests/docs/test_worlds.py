@@ -19,12 +19,12 @@ SCENARIOS = {
 """By the scenario's name."""
 NEEDS = {
     "lander": "Box2D", "racing": "Box2D", "rooms": "minigrid", "pong": "ale_py", "spread": "mpe2",
-    "noughts": "pettingzoo",
+    "noughts": "pettingzoo", "balance": "vmas",
 }  # fmt: skip
 
 
 def test_each_has_at_most_six_lines() -> None:
-    assert len(SCENARIOS) == 9
+    assert len(SCENARIOS) == 10
     assert {name: text.count("\n") for name, text in SCENARIOS.items() if text.count("\n") > 6} == {}
 
 

@@ -420,6 +420,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_tensorboard.py::test_what_is_not_finite_is_skipped",
     ),
     Fault(
+        "events-a-histogram-counts-nothing-finite",
+        "telemetry/event_file.py",
+        "    values = values[np.abs(values) <= _LARGEST]\n",
+        "    values = values[~np.isnan(values)]\n",
+        "tests/telemetry/test_tensorboard.py::test_histograms_hold_the_finite_values",
+    ),
+    Fault(
         "a-signal-is-off-by-one-batch",
         "telemetry/verdicts.py",
         "slice(max(0, row + 1 - traits.span), row + 1)",

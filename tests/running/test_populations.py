@@ -527,7 +527,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) ->
 
 
 @pytest.mark.long
-def test_a_table_has_the_lineage_unrounded(tmp_path: Path) -> None:
+def test_a_plot_has_the_scores_and_each_value_over_steps(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     vary = {"lr": {"from": 1e-4, "to": 1e-1, "log": True}}
     members = antiphon.population(
         "digits-mlp",
@@ -538,7 +539,19 @@ def test_a_table_has_the_lineage_unrounded(tmp_path: Path) -> None:
         select={"every": 2, "copy": 0.4},
         logdir=tmp_path / "it",
     )
-    pytest.importorskip("pandas")
-    table = members.to_pandas()
+    scores, rates = members.plot().axes
+    assert [scores.get_title(), rates.get_title()] == ["score (accuracy)", "lr"]
+    assert (scores.get_yscale(), rates.get_yscale()) == ("linear", "log")
+    winner = members.result["best"]["member"]
+    names = [f"member {at}{', the winner' * (at == winner)}" for at in range(3)]
+    assert [line.get_label() for line in scores.lines] == names
+    assert [line.get_linewidth() > 2 for line in rates.lines] == [at == winner for at in range(3)]
+    for member, (score, rate) in enumerate(zip(scores.lines, rates.lines, strict=True)):
+        rows = [row for row in members.lineage if row["member"] == member]
+        assert list(score.get_xdata()) == [row["step"] for row in rows]
+        assert list(score.get_ydata()) == [row["score"] for row in rows]
+        assert rate.get_ydata()[0] == rows[0]["values"]["lr"]
+        assert rate.get_ydata()[-1] == members.result["members"][member]["values"]["lr"]
+    table = pytest.importorskip("pandas") and members.to_pandas()
     assert list(table["accuracy"]) == [row["score"] for row in members.lineage]
     assert list(table["lr"]) == [row["values"]["lr"] for row in members.lineage]

@@ -23,7 +23,6 @@ from antiphon import Population, RunError, Scenario, Simulation, load
 from antiphon.envs import from_tensors
 from antiphon.errors import ResourceError, ScenarioWarning
 from antiphon.scenarios.training import TelemetrySpec
-from antiphon.telemetry import Recorder
 from tests.contracts.twins import differences
 from tests.contracts.twins import facts as facts_of
 from tests.engine.numbers import one_line
@@ -609,16 +608,14 @@ def test_a_closed_simulation_takes_no_step(run: Path) -> None:
 def test_what_only_a_run_directory_receives_is_warned_of_without_one(run: Path) -> None:
     keys: dict[str, Any] = {"evaluate": {"period": 1, "keep_best": "accuracy"}}
     scenario = load("digits-mlp").resolve("locked").with_training(steps=1, **keys)
-    scenario = scenario.model_copy(
-        update={"telemetry": TelemetrySpec.model_validate({"recorders": [lambda directory: Recorder()]})}
-    )
+    scenario = scenario.model_copy(update={"telemetry": TelemetrySpec(histograms=True)})
     for logdir in (None, run):
         with Simulation(scenario, logdir=logdir) as simulation, warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
             simulation.run(progress=False)
         lines = [str(one.message) for one in found if "logdir" in str(one.message)]
         assert [line.partition(":")[0] for line in lines] == (
-            [] if logdir else ["training.evaluate.keep_best", "telemetry.recorders"]
+            [] if logdir else ["training.evaluate.keep_best", "telemetry.histograms"]
         )
 
 

@@ -55,10 +55,11 @@ def part(step: int) -> PartMetrics:
 
 
 def write(recorder: TensorBoardRecorder, steps: Iterable[int]) -> None:
-    """Write rows: a metric that comes late, samples at every other step, parts that move."""
+    """Write rows: a metric that comes late, samples at every other step, histograms, parts that move."""
     for step in steps:
         rows = rows_at(step, description())
         recorder.metrics(step, [*rows, *([Metric("agent", "n0001", "late", 1.0)] if step > 2 else [])])
+        recorder.histograms(step, [("channel", "n0000->n0001", "message", np.arange(float(step)))])
         if step % 2:
             recorder.samples(step, [("n0001->n0000", np.full((2, 3), step, dtype=np.float32))])
         recorder.parts(step, [part(step)])

@@ -84,7 +84,7 @@ def record(logdir: Path, steps: range, start_step: int = 0, result: dict[str, An
 
 
 def read(logdir: Path) -> Any:
-    everything = dict.fromkeys(("scalars", "images", "tensors"), 0)
+    everything = dict.fromkeys(("scalars", "histograms", "images", "tensors"), 0)
     return EventAccumulator(str(logdir), size_guidance=everything).Reload()
 
 
@@ -209,15 +209,38 @@ def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
     with recording(tmp_path, description) as recorder:
         recorder.metrics(1, rows_at(1, description))
+        recorder.histograms(
+            1, [("agent", name, "weights", np.ones(3)) for name in description.names["agents"]]
+        )
     events = read(tmp_path)
     assert len(events.Tags()["scalars"]) == 32 + 32 + 3 + 3 + 1
+    assert len(events.Tags()["histograms"]) == 32
 
 
 def test_what_is_not_finite_is_skipped(tmp_path: Path) -> None:
     values = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "large": 1e39, "y": 1.0}
     with recording(tmp_path) as recorder:
         recorder.metrics(1, [Metric("run", "", name, value) for name, value in values.items()])
+        recorder.histograms(1, [("agent", "n0000", "weights", np.array([math.nan]))])
     assert read(tmp_path).Tags()["scalars"] == ["run/y"]
+    assert read(tmp_path).Tags()["histograms"] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        (np.arange(10.0).reshape(2, 5), 10),
+        (np.array([1.0, 1.0 + 2**-52]), 2),
+        (np.array([math.nan, math.inf, 2.0, -1e308]), 1),
+        (np.array([-3e38, 3e38]), 2),
+    ],
+)
+def test_histograms_hold_the_finite_values(tmp_path: Path, values: np.ndarray[Any, Any], count: int) -> None:
+    with recording(tmp_path) as recorder:
+        recorder.histograms(5, [("channel", "n0000->n0001", "message", values)])
+    (event,) = read(tmp_path).Histograms("channel/n0000__to__n0001/message/histogram")
+    assert event.step == 5
+    assert event.histogram_value.num == sum(event.histogram_value.bucket) == count
 
 
 @pytest.mark.parametrize(
@@ -276,14 +299,18 @@ def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path
             for step in steps:
                 recorder.metrics(step, rows_at(step, description))
                 recorder.metrics(step, [value])
+                recorder.histograms(step, [("agent", "n0000", "message", np.arange(3.0))])
                 recorder.samples(step, [("n0000->n0001", np.full((2, 3), step, dtype=np.float32))])
             recorder.end({})
             recorder.close()
-        found = EventAccumulator(str(tmp_path / folder), {"scalars": 0, "tensors": 0}).Reload()
+        found = EventAccumulator(
+            str(tmp_path / folder), {"scalars": 0, "tensors": 0, "histograms": 0}
+        ).Reload()
         kept = [19_990, 20_000, 20_020, 20_025, 39_980, 40_000, 40_030]
         assert [event.step for event in found.Scalars("agent/n0000/loss")] == kept
         assert [event.step for event in found.Tensors("antiphon/agent/loss")] == kept
         assert [event.step for event in found.Tensors("antiphon/messages/0")] == kept
+        assert [event.step for event in found.Histograms("agent/n0000/message/histogram")] == kept
         assert [event.step for event in found.Scalars("channel/n0000__to__n0001/value")] == wanted
         assert [event.step for event in found.Tensors("antiphon/channel/value")] == wanted
 

@@ -40,11 +40,12 @@ def ring(link: Mapping[str, Any] | None = None, *, telemetry: Any = None, **chan
 
 
 class Listener(Recorder):
-    """Keeps metrics and samples by step."""
+    """Keeps metrics, samples and histograms by step."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[tuple[str, str, str], float]] = {}
         self.messages: dict[int, dict[str, Any]] = {}
+        self.arrays: dict[int, dict[tuple[str, str, str], Any]] = {}
 
     def metrics(self, step: int, rows: Any) -> None:
         assert all(isinstance(row, Metric) and not math.isinf(row.value) for row in rows)
@@ -53,6 +54,9 @@ class Listener(Recorder):
 
     def samples(self, step: int, rows: Any) -> None:
         self.messages[step] = dict(rows)
+
+    def histograms(self, step: int, rows: Any) -> None:
+        self.arrays[step] = {row[:3]: row[3] for row in rows}
 
 
 def listening(scenario: Scenario, steps: int, **settings: Any) -> tuple[Simulation, Listener]:
@@ -342,9 +346,9 @@ def test_a_sample_has_no_label_where_no_readout_names_a_class() -> None:
     assert np.isnan(found.messages[1]["a->b"][:, -1]).all()
 
 
-def test_samples_have_the_messages_that_were_sent_with_the_labels_that_there_are() -> None:
+def test_samples_and_histograms_have_the_messages_that_were_sent_with_the_labels_that_there_are() -> None:
     scene = levels(channel={"mask": "near"}, count=1, batch=16, env=Play(gaps=0.4))
-    scene["telemetry"] = {"period": 1}
+    scene["telemetry"] = {"period": 1, "histograms": True}
     simulation, listener = Simulation(Scenario.model_validate(scene)), Listener()
     simulation.recorders.append(listener)
     simulation.run(2)
@@ -357,6 +361,9 @@ def test_samples_have_the_messages_that_were_sent_with_the_labels_that_there_are
     labels = signals["label"].float().where(signals["_label"], torch.nan)[sent]
     np.testing.assert_array_equal(found[:, -1], labels.numpy())
     assert 0 < labels.isnan().sum() < len(labels) < 16
+    assert listener.arrays[3]["channel", "a0->b0", "message"].shape == message[sent].shape
+    for gradient in ("synthetic_gradient", "returned_gradient"):
+        assert len(listener.arrays[3]["channel", "a0->b0", gradient]) < len(message)
 
 
 def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
@@ -367,11 +374,11 @@ def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
 
 def test_entries_come_at_the_first_step_every_so_many_and_the_last() -> None:
     """Messages at the first ten entries, at every tenth, and at the last."""
-    watched, found = listening(ring(), 62, seed=5)
-    assert list(found.rows) == [1, *range(3, 61, 3), 62]
+    watched, found = listening(ring(telemetry={"histograms": True}), 62, seed=5)
+    assert list(found.rows) == list(found.arrays) == [1, *range(3, 61, 3), 62]
     assert list(found.messages) == [1, *range(3, 31, 3), 60, 62]
     newest = watched.channels["a0->a1"].messages[61].value.detach().numpy()
-    assert np.array_equal(found.messages[62]["a0->a1"][:, :-1], newest)
+    assert np.array_equal(found.arrays[62]["channel", "a0->a1", "message"], newest)
 
 
 def test_a_loss_is_the_mean_since_the_row_before() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -63,7 +63,6 @@ class Counter(gymnasium.Env[Any, Any]):
 
 
 envs.register("tests/Counter-v0", Counter)
-envs.register("tests/Mines-of-two-v0", lambda: SavedMines(mine=99, limit=7))
 gymnasium.register("Stacked/Counter-v0", Counter, disable_env_checker=True)
 
 
@@ -86,9 +85,56 @@ def test_the_newest_observations_are_side_by_side_the_first_one_repeated(name: s
             assert info["final_obs"]["vector"][0].tolist() == [3, 3, 4, 4, 5, 5]
 
 
-def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -> None:
+class Leaving(SavedMines):
+    """`low` sees the number of its step, leaves at its third and comes back; the episode ends after seven."""
+
+    def __init__(self) -> None:
+        super().__init__(mine=99, limit=7)
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        found = super().step(actions)
+        if self.steps in (3, 5):
+            self.agents = ["high"] if self.steps == 3 else list(self.possible_agents)
+            found[0].update(self._seen(self.agents))
+        return found
+
+    def _seen(self, agents: list[str]) -> dict[str, Any]:
+        return {**super()._seen(agents), **({"low": np.float32([self.steps])} if "low" in agents else {})}
+
+
+envs.register("tests/LeavingMines-v0", Leaving)
+
+
+@pytest.mark.parametrize("keys", [{}, {"workers": 2}])
+@pytest.mark.parametrize("stack", [2, {"low.observation": 2}])
+def test_agents_see_their_newest_observations_from_when_they_come(
+    stack: Any, keys: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stack == 2:  # of all agents: each of them has a single observation
+        space = spaces.Box(-99, 99, (1,), np.float32)
+        monkeypatch.setattr(Leaving, "observation_space", lambda *_: space)
+        monkeypatch.setattr(
+            Leaving, "_seen", lambda self, agents: dict.fromkeys(agents, np.float32([self.steps]))
+        )
+    env = envs.make({"id": "tests/LeavingMines-v0", "stack": stack, **keys}, batch=3)
+    assert env.signals["low.observation"].shape == (2,)
+    obs, _ = env.reset(seed=0)
+    seen = [obs["low.observation"][1].tolist()]
+    for _ in range(8):
+        obs, *_ = env.step({"high": torch.zeros(3, 1), "low": torch.ones(3, dtype=torch.long)})
+        seen.append(obs["low.observation"][1].tolist())
+    env.close()
+    assert seen == [[0, 0], [0, 1], [1, 2], [2, 3], [0, 0], [5, 5], [5, 6], [0, 0], [0, 1]]
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("name", ["tests/Counter-v0", "tests/LeavingMines-v0"])
+def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(name: str, tmp_path: Path) -> None:
     player = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
-    env = {"id": "tests/Counter-v0", "whole": True, "stack": 3}
+    env: dict[str, Any] = {"id": name, "whole": True, "stack": 3}
+    if name == "tests/LeavingMines-v0":
+        player |= {"observes": ["low.observation"], "acts": "low"}
+        env = {"id": name, "stack": {"low.observation": 3}}
     scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 2})
     with Simulation(scenario) as whole:
         whole.run(steps=23, progress=False)
@@ -106,8 +152,16 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -
     ("env", "line"),
     [
         (
-            {"id": "tests/Mines-of-two-v0", "stack": 2},
-            "env.stack: an environment of PettingZoo is not stacked; wrap it in the function that makes it",
+            {"id": "tests/LeavingMines-v0", "stack": 2},
+            "env.stack: 2, but the observation has parts; name those to stack, such as stack: {high.place: 2}",
+        ),
+        (
+            {"id": "tests/LeavingMines-v0", "stack": {"low.observatio": 2}},
+            "env.stack: no signal 'low.observatio'; did you mean 'low.observation'",
+        ),
+        (
+            {"id": "tests/LeavingMines-v0", "stack": {"observation": 2}},
+            "env.stack: no signal 'observation'; did you mean 'low.observation'",
         ),
         (
             {"id": "tests/Counter-v0", "stack": 4},
@@ -175,3 +229,50 @@ def _vector() -> gymnasium.vector.VectorEnv[Any, Any, Any]:
 
 
 antiphon.envs.register("tests/Vector-v0", _vector)
+
+
+class Lives:
+    """The second of two agents dies after its second step and is back in the step after; its sixth ends, and it lives again at once."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "lives"}
+    possible_agents = ("first", "second")
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Box(0, 99, (1,), np.float32)
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.steps, self.agents = 0, ["first", "second"]
+        return self._shown(self.agents), {}
+
+    def _shown(self, agents: list[str]) -> dict[str, Any]:
+        return {agent: np.array([self.steps], np.float32) for agent in agents}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        self.steps += 1
+        self.agents = ["first"] if self.steps == 2 else ["first", "second"]
+        shown = self._shown([*({*actions} | {*self.agents})])
+        over = dict.fromkeys(shown, self.steps == 8)
+        over["second"] |= self.steps in (2, 6)
+        return shown, dict.fromkeys(shown, 0.0), over, dict.fromkeys(shown, False), {}
+
+
+envs.register("tests/Lives-v0", lambda: Lives())
+
+
+def test_an_agent_that_comes_back_sees_nothing_of_its_life_before() -> None:
+    env = envs.make({"id": "tests/Lives-v0", "stack": 2}, batch=1)
+    seen = [env.reset(seed=0)[0]]
+    for _ in range(7):
+        seen.append(env.step(None)[0])
+    by_agent = {
+        name: [shown[f"{name}.observation"][0].tolist() for shown in seen] for name in ("first", "second")
+    }
+    assert by_agent["first"] == [[0, 0], [0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [6, 7]]
+    # dead after the second step, which shows the end of its life; new after the third, and after the sixth
+    assert by_agent["second"] == [[0, 0], [0, 1], [1, 2], [3, 3], [3, 4], [4, 5], [6, 6], [6, 7]]
+    shown, *_, info = env.step(None)
+    assert [info["final_obs"][f"{name}.observation"].tolist() for name in by_agent] == [[[7, 8]], [[7, 8]]]
+    assert [shown[f"{name}.observation"].tolist() for name in by_agent] == [[[0, 0]], [[0, 0]]]

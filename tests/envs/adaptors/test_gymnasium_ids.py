@@ -178,6 +178,12 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
             "write vectorization_mode: async, which has a process for each environment",
         ),
         (
+            "vmas/balance",
+            "max_steps",
+            "many",
+            "env.max_steps: 'many'; must be a whole number of steps from 1",
+        ),
+        (
             "pettingzoo/mpe2.simple_v3",
             "max_cycles",
             0,
