@@ -569,10 +569,15 @@ class LiveSystem:
         """Go on with another system of the same shapes, from the present state.
 
         Raises:
-            RunError: Open windows cannot be computed again.
+            RunError: Open windows cannot be computed again, or a kind of the scenario makes other parameters than when the present
+                system was built; nothing has changed.
         """
         check_replays(self.system)
-        state = checkpoint.copy_tree(with_optimisers_of(system, self.backend.state_dict()))
+        state = with_optimisers_of(system, self.backend.state_dict())
+        signals = self.world.step_signals.signals
+        fix = "a kind of the scenario was registered again since; register the former one, or make a new simulation"
+        check_compatible(system, signals, state, signals, fix=fix)
+        state = checkpoint.copy_tree(state)
         state["events"] += [] if event is None else [[self.now, event]]
         means, newest = self.train_means.state_dict(), self.newest.state_dict()
         self.scenario = scenario

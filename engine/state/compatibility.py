@@ -33,13 +33,19 @@ Difference = tuple[tuple[str, ...], Any, Any]
 
 
 def check_compatible(
-    system: System, present: Mapping[str, Tensor], state: Mapping[str, Any], observed: Mapping[str, Tensor]
+    system: System,
+    present: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    observed: Mapping[str, Tensor],
+    *,
+    fix: str = "load the state into the scenario that it was saved from",
 ) -> None:
     """Compare names, shapes and types of a saved state with those of a system; nothing is changed.
 
     Args:
         system: What is to take over the state.
         present: The signals of its environment at a step, [batch, …] each.
+        fix: What to do where they differ.
 
     Raises:
         RunError: They differ; the line names the first difference.
@@ -52,21 +58,22 @@ def check_compatible(
         }
         alone = [f"{_listed(found)} in {place} alone" for place, found in of_each.items() if found]
         if alone:
-            raise _incompatible(f"{kind}: {', '.join(alone)}")
+            raise _incompatible(f"{kind}: {', '.join(alone)}", fix)
     for forms in zip(_forms(state, observed), _forms(snapshot(system), present), strict=True):
         for path, saved, built in differences(*forms, of=_described):
             raise _incompatible(
-                f"{'.'.join(path)}: {_described(saved)} in the state, {_described(built)} in the scenario"
+                f"{'.'.join(path)}: {_described(saved)} in the state, {_described(built)} in the scenario",
+                fix,
             )
     for group, saved_group in zip(system.groups, state["groups"], strict=True):
         ticked = {tick["agent_name"] for call in saved_group["window"]["ticks_by_call"] for tick in call}
         if ticked - set(group.agent_names):
             name = min(ticked - set(group.agent_names))
-            raise _incompatible(f"agent '{name}': its learning group is not the scenario's")
+            raise _incompatible(f"agent '{name}': its learning group is not the scenario's", fix)
 
 
-def _incompatible(difference: str) -> RunError:
-    return RunError(f"{difference}; load the state into the scenario that it was saved from")
+def _incompatible(difference: str, fix: str) -> RunError:
+    return RunError(f"{difference}; {fix}")
 
 
 def _names(state: Mapping[str, Any]) -> dict[str, list[str]]:

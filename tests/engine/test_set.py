@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import RunError, Scenario, ScenarioError, Simulation, load
+from antiphon import RunError, Scenario, ScenarioError, Simulation, load, register
 from tests.contracts.builders import LABEL, OWN, Document, document, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import all_parameters, equal, one_line, parameters
@@ -288,6 +288,36 @@ def test_several_seeds_refuse_it() -> None:
         fork.set("n0.learn", False)
         fork.run(steps=2)
     seeds.close()
+
+
+def test_a_kind_that_was_registered_again_is_no_other_network() -> None:
+    """As by a cell of a notebook that is run once more: unchanged it changes nothing, and of other sizes the change is refused."""
+
+    def cell(width: int) -> None:
+        def net(inputs: int, outputs: int) -> torch.nn.Module:
+            return torch.nn.Sequential(torch.nn.Linear(inputs, width), torch.nn.Linear(width, outputs))
+
+        register("network", "of-a-cell", net)
+
+    cell(5)
+    scenario = ring(2)
+    scenario["agents"]["n0"]["network"] = {"kind": "of-a-cell"}
+    with made(scenario, "cohort") as simulation, made(scenario, "cohort") as twin:
+        simulation.run(steps=2)
+        cell(5)
+        simulation.set("n0.learning_rate", 0.005)
+        cell(7)
+        with one_line("registered again", RunError):
+            simulation.set("n0.learning_rate", 0.5)
+        with made(scenario, "cohort") as newer:
+            assert newer.agents["n0"].parameters["module.0.bias"].shape == (7,)
+        simulation.run(steps=2)
+        assert (len(simulation.changes), len(simulation.events)) == (1, 1)
+        cell(5)
+        twin.run(steps=2)
+        twin.set("n0.learning_rate", 0.005)
+        twin.run(steps=2)
+        assert equal(all_parameters(simulation), all_parameters(twin))
 
 
 @pytest.mark.long
