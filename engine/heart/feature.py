@@ -45,7 +45,8 @@ class Feature:
 
     - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`.
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
-    - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed.
+    - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed; but not the latter two where
+      a further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py) names what needs more.
     - `policy_losses`, `replace_credit` and `after_credit` are called again for each window that lambda-returns replay, at
       `gradients_back`: the `Update` that they are given is not learned from.
     - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move` or `after_book`.

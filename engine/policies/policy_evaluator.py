@@ -58,9 +58,7 @@ class PolicyEvaluator(Feature):
             )
         if not self._have_valid_ticks(agent, ticks, advantages):
             return None
-        messages = [sampled.log_probs(ports, ticks) for sampled in sampled_messages_of(agent)]
-        policy_ports = PolicyPorts(ports.get(OBJECTIVE), values, messages, members)
-        losses = policy.losses(policy_ports, trajectory.actions, advantages)
+        losses = policy.losses(_policy_ports(agent, ports, ticks), trajectory.actions, advantages)
         for name, number in policy.metrics_at(ticks[-1].step).items():
             losses.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
         return PolicyWindow(ticks, trajectory, advantages, losses)
@@ -104,9 +102,7 @@ class PolicyEvaluator(Feature):
         """
         policy = agent.policy
         assert policy is not None
-        messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_messages_of(agent)]
-        policy_ports = PolicyPorts(ports.get(OBJECTIVE), values_in(ports), messages, len(agent.members))
-        slopes, change = policy.slopes(policy_ports, constants)
+        slopes, change = policy.slopes(_policy_ports(agent, ports, window.ticks, rows), constants)
         if change is not None:
             window.policy_changes.append(change)
         return slopes
@@ -126,6 +122,19 @@ class PolicyEvaluator(Feature):
                     )
                     after = members.where(after, before)
                 agent.learner.put_statistics({RETURNS: after})
+
+
+def _policy_ports(
+    agent: Agent, ports: Tensors, ticks: Sequence[Tick], rows: Tensor | None = None
+) -> PolicyPorts:
+    """What a policy's losses are made of, of its first pass or, in some rows, of a further one.
+
+    Args:
+        ports: With their graph, [T, rows, …]: those of `ports_of`.
+        rows: The rows that `ports` are of, as many of each member; None: all.
+    """
+    messages = [sampled.log_probs(ports, ticks, rows) for sampled in sampled_messages_of(agent)]
+    return PolicyPorts(ports.get(OBJECTIVE), values_in(ports), messages, len(agent.members))
 
 
 def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
