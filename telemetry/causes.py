@@ -21,6 +21,7 @@ from antiphon.telemetry.verdicts import (
     LOSSY,
     MISDIRECTED,
     VERDICTS,
+    WORSE_THAN_MEAN,
     Values,
     Verdict,
     bounds,
@@ -400,7 +401,7 @@ _OF_INTERVALS = (
         "local, or more context (gradient.context)",
     ),
     Cause(
-        _MAYBE << 5,
+        WORSE_THAN_MEAN.flag,
         "it predicts worse than the mean of the returned gradients: R² {r2}, median {r2 median}",
         "more steps, or another rate of learning (training.predictor.lr)",
     ),

@@ -308,15 +308,20 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
         "<h2>Channels</h2>" if shown else "",
     ]
     graph = [*pooled_shown, *shown]
-    # The page opens with the first run.
-    warned = next((data for data in graph if run_sentences(data)), None)
+    # The page opens with the first run: of a locked one that nothing is measured of, it has only the sizes of messages to show.
+    told = [data for data in graph if run_sentences(data)] or [data for data in graph if _has_judgement(data)]
     return page(
-        [*([] if warned is None else [warned]), *(data for data in graph if data is not warned)],
+        [*told[:1], *(data for data in graph if data not in told[:1])],
         title=title,
         before=f'<main class="ap ap-report">{"".join(content)}</main>',
         after=f'<footer class="ap ap-report">{escape(footer)}</footer>',
         charts=[*_charts_by_scenario(groups, scenarios)],
     )
+
+
+def _has_judgement(data: RunData) -> bool:
+    """Return whether a run has a result of its channels' worth, or learning signals to compare."""
+    return any(("channel", metric) in data.metrics for metric in (*MEASURES, *MEANS))
 
 
 def _live(groups: Mapping[str, Sequence[ReportRun]]) -> set[str]:
@@ -611,7 +616,7 @@ def _judged(
     if not rows:
         return ""
     more = f" Shown: {_JUDGED} of {len(every):,} rows." if len(every) > _JUDGED else ""
-    says = f"{begins}Order: run by run, those with bad channels or a warning first, of these the one with the worst score; of a run the bad channels first, unresolved ones last.{more} A click on a heading sorts."
+    says = f"{begins}Order: runs with bad channels or a warning first, the worst score first; within a run, bad channels first and unresolved ones last.{more} A click on a heading sorts."
     medians = [
         f"{name} {_number(float(f'{known:.3g}'))}"
         for name, of_run in judged.items()

@@ -692,6 +692,14 @@ MISDIRECTED = Remark(
     "Its signal matches the gradient of single messages (cosine {cosine}), but moves the sender's parameters far less along "
     "the true gradient (cosine {parameter_cosine}): use local, or more context.",
 )
+WORSE_THAN_MEAN = Remark(
+    1 << 14,
+    ("r2", bounds("r2")[1], "norm_ratio"),
+    lambda r2, highest, norm_ratio: highest < 0,
+    "That it matters says nothing of its learning signal, which predicts worse than the mean of the returned gradients (R² {r2}, "
+    "{norm_ratio} times as large): the value measures what it is worth.",
+    tuple(ABLATION_METRICS),
+)
 REMARKS = (
     Remark(
         1 << 19,
@@ -700,6 +708,7 @@ REMARKS = (
         "That its prediction follows the returned gradient may be chance (skill {skill}).",
     ),
     MISDIRECTED,
+    WORSE_THAN_MEAN,
     Remark(
         1 << 23,
         ("cosine", *bounds("cosine"), "parameter_cosine", *bounds("parameter_cosine")),

@@ -514,6 +514,34 @@ def test_it_opens_on_what_signals_do_where_no_value_is_measured(opened: Opened) 
     assert tab.ask("app.scale()") == {"scale": "diverging", "low": -0.5, "high": 0.5}
 
 
+def test_rounding_errors_are_no_cosines_of_one_sign_or_the_other(opened: Opened) -> None:
+    tab = opened(data({10: {"cosine": [-1.5e-8, 3e-8] + [0.0] * 7}}))
+    assert tab.ask("app.scale()") == {"scale": "diverging", "low": -1, "high": 1}
+
+
+def test_numbers_in_the_matrix_are_no_wider_than_their_cells(opened: Opened) -> None:
+    tab = opened(data({10: {"cosine": [-0.000123] * 9}}))
+    tab.page.set_viewport_size({"width": 900, "height": 492})
+    tab.push("view-matrix")
+    widths = tab.ask(
+        """(async () => {
+          const [pen, found] = [CanvasRenderingContext2D.prototype, []];
+          const kept = pen.fillText;
+          pen.fillText = function (text, x, y, most) {
+            if (text.startsWith("−0.0")) found.push([this.measureText(text).width, most ?? Infinity]);
+            kept.apply(this, arguments);
+          };
+          app.view().redraw();
+          await app.idle();
+          pen.fillText = kept;
+          return { found, unit: app.view().unit };
+        })()"""
+    )
+    assert widths["found"]
+    assert max(wide for wide, _ in widths["found"]) > widths["unit"], "there is too little room"
+    assert all(most < widths["unit"] for _, most in widths["found"])
+
+
 def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: Opened) -> None:
     """A scenario with Python objects is given as a function; without channels there is nothing to measure."""
     found = data({10: LOGGED})

@@ -574,6 +574,17 @@ def test_the_channels_of_a_run_that_is_warned_of_stand_first_the_worst_before_ot
     assert re.findall(r'"run":"(\w+)"', text)[:2] == ["bad", "one"]
 
 
+def test_the_graph_opens_with_a_run_whose_channels_are_judged() -> None:
+    """Of a locked one, which comes first in its study, it would have the sizes of messages alone."""
+    made = measured((0.1, 0.4), (0.2, 0.6))
+    locked = replace(
+        data("locked"),
+        metrics={("channel", "message_std"): at_30({"message_std": (1.0, 2.0)})["channel", "message_std"]},
+    )
+    text = page(run("locked", data=locked), made)
+    assert re.findall(r'"run":"(\w+)"', text)[:2] == ["one", "locked"]
+
+
 def test_what_stands_before_the_fold_has_rows_of_each_run() -> None:
     """Also of one none of whose channels is bad; a channel that matters most in any run stands first beside the others."""
 

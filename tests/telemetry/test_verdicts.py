@@ -12,6 +12,7 @@ from antiphon.telemetry.verdicts import (
     CONCLUSIONS,
     FLAGS,
     MISDIRECTED,
+    REMARKS,
     ChannelTraits,
     Verdict,
     conclusion_flags,
@@ -215,6 +216,20 @@ def misdirected(cosine: float, parameters: float, low: float, high: float) -> bo
     values |= {"parameter_cosine_low": low, "parameter_cosine_high": high}
     flags = remark_flags({metric: np.array([value]) for metric, value in values.items()}, 1)
     return bool(flags[0] & MISDIRECTED.flag)
+
+
+@pytest.mark.parametrize(("highest", "told"), [(-0.9, True), (0.1, False)])
+def test_that_messages_matter_is_no_praise_of_a_signal_worse_than_a_constant(
+    highest: float, told: bool
+) -> None:
+    values = {"r2": -6.9, "r2_high": highest, "norm_ratio": 2.5}
+    flags = remark_flags({metric: np.array([value]) for metric, value in values.items()}, 1)
+    said = [
+        remark.says for remark in REMARKS if remark.flag & int(flags[0]) and "ablation_zero" in remark.beside
+    ]
+    assert [says.startswith("That it matters says nothing of its learning signal") for says in said] == [
+        True
+    ] * told
 
 
 @pytest.mark.parametrize(("cosine", "parameters"), [(0.85, -0.3), (0.5, 0.2), (0.9, 0.44), (0.37, -0.097)])

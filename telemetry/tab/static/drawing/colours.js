@@ -84,7 +84,8 @@ export function rangeFor(scale, min, max, limit = null) {
   if (scale === "share") return [0, 1];
   if (!Number.isFinite(min) || !Number.isFinite(max)) return scale === "diverging" ? [-1, 1] : [0, 1];
   if (scale === "diverging") {
-    const most = Math.max(Math.abs(min), Math.abs(max)) || 1;
+    const largest = Math.max(Math.abs(min), Math.abs(max));
+    const most = largest > 1e-6 * (limit || 1) ? largest : 1;
     const digit = 10 ** Math.floor(Math.log10(most));
     const end = limit > 0 ? Math.min(limit, digit * Math.ceil(most / digit)) : most;
     return [-end, end];

@@ -42,11 +42,11 @@ export function matrixNumbers(pen, view, colours) {
   for (const cell of view.cells.list) {
     const [[x, y], text] = [view.middle(cell), formatNumber(Number(view.means[cell.number].toPrecision(2)))];
     if (!view.shown[cell.number] || x < view.x0 || y < view.y0 || x > view.x0 + view.spanX || y > view.y0 + view.spanY) continue;
-    const half = pen.measureText(text).width / 2 + 2;
+    const half = Math.min(pen.measureText(text).width / 2 + 2, view.unit / 2);
     pen.fillStyle = colours.paper;
     pen.fillRect(x - half, y + 0.25 * view.unit - 6 * view.grown, 2 * half, 12 * view.grown);
     pen.fillStyle = colours.ink;
-    pen.fillText(text, x, y + 0.25 * view.unit);
+    pen.fillText(text, x, y + 0.25 * view.unit, 2 * half - 2);
   }
 }
 
