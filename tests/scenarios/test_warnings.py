@@ -16,9 +16,8 @@ from antiphon.scenarios.sender_passes import setting_that_may_open
 from tests.scenarios.made import OBJECTIVE
 
 TOKENS = (
-    "channel a->b: a {} gradient of tokens before a classification: on residual streams all direct kinds ended far above "
-    "detached (3.6 to 4.5 bits per character against 3.1), as most of the returned gradient is noise of the labels; use kind "
-    "lens or local"
+    "channel a->b: a {} gradient of tokens before a classification: most of the returned gradient is noise of the labels, and "
+    "in a GPT of ours all direct kinds ended worse than detached; use kind lens or local, or compare with coupling: detached"
 )
 
 
