@@ -519,6 +519,16 @@ def test_rounding_errors_are_no_cosines_of_one_sign_or_the_other(opened: Opened)
     assert tab.ask("app.scale()") == {"scale": "diverging", "low": -1, "high": 1}
 
 
+def test_the_best_channels_are_in_view_beside_another_run(opened: Opened) -> None:
+    rows = {10: interval("ablation_zero", VALUES, HALVES)}
+    tab = opened(data(rows, "one"), data(rows, "two"))
+    tab.page.set_viewport_size({"width": 1280, "height": 800})
+    tab.choose("beside", "two")
+    box, apart_box = (tab.part(name).bounding_box() or {} for name in ("extremes", "apart"))
+    assert box["y"] + box["height"] <= 800
+    assert box["y"] < apart_box["y"], "whatever differs, of which there may be much"
+
+
 def test_numbers_in_the_matrix_are_no_wider_than_their_cells(opened: Opened) -> None:
     tab = opened(data({10: {"cosine": [-0.000123] * 9}}))
     tab.page.set_viewport_size({"width": 900, "height": 492})

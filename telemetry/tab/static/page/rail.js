@@ -91,7 +91,7 @@ export class Rail {
     this.#ends = new Extremes(actions.select, actions.table);
     this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions, true);
     this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions, false);
-    const parts = [this.#apart, this.#lines.node, this.#ends.node, this.#rings.node, this.#key];
+    const parts = [this.#lines.node, this.#ends.node, this.#apart, this.#rings.node, this.#key];
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }
 
