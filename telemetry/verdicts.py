@@ -836,7 +836,7 @@ def lost_signals_texts(graph: Mapping[str, Any]) -> list[str]:
         "whether the learning signals follow the returned gradients is not resolved",
     )
     return [
-        f"{verdict}: {subject} cosine {medians}; that messages matter says nothing about these signals"
+        f"{verdict}: {subject} cosine {medians}; an ablation of messages says nothing about these signals"
         for verdict in verdicts
     ]
 

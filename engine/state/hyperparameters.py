@@ -175,16 +175,16 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
         )
         difference = f"{show_path(path)}: {show_value(before)} and {show_value(after)}"
         if hyperparameter is None:
-            structure.append(difference)
+            of_torch = "optimiser" in path and path[-1] != "kind" and ("groups" in path or not built_in)
+            made = "an optimiser of torch's, as one with `groups` is, is made with it: " if of_torch else ""
+            structure.append(f"{difference}: {made}this is structure")
             continue
         if (before in hyperparameter.apart or after in hyperparameter.apart) and before != after:
             within = "between 0 and 1" if key == "p_update" else "above 0"
             raise ScenarioError(f"{difference}: {of_part[0]}.{key} varies only {within}; begin {within}")
         changes.append((f"{of_part[0]}.{key}", after))
     if structure:
-        raise ScenarioError(
-            f"{structure[0]}: this is structure, which cannot vary within a population; {ELSEWHERE}"
-        )
+        raise ScenarioError(f"{structure[0]}, which cannot vary within a population; {ELSEWHERE}")
     return changes
 
 

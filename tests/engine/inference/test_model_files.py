@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,18 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
         assert found.keys() == expected.keys()
         for agent, output in expected.items():
             torch.testing.assert_close(found[agent], output, rtol=1e-5, atol=1e-6)
+
+
+def test_a_module_that_is_called_with_another_name_says_which_it_has() -> None:
+    """Its copies too."""
+    with SYSTEMS["symbols"]() as simulation:
+        module = simulation.compose()
+        image = torch.zeros(2, *simulation.world.env.signals["image"].shape)
+    for callee in (module, copy.deepcopy(module)):
+        with pytest.raises(
+            ScenarioError, match=r"^compose: the module has no input 'imag'; did you mean 'image'\?$"
+        ):
+            callee(imag=image)
 
 
 def remembering() -> Simulation:
