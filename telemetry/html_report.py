@@ -309,9 +309,9 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
     ]
     graph = [*pooled_shown, *shown]
     # The page opens with the first run: of a locked one that nothing is measured of, it has only the sizes of messages to show.
-    told = [data for data in graph if run_sentences(data)] or [data for data in graph if _has_judgement(data)]
+    first = next((data for has in (run_sentences, _has_judgement) for data in graph if has(data)), None)
     return page(
-        [*told[:1], *(data for data in graph if data not in told[:1])],
+        [*([] if first is None else [first]), *(data for data in graph if data is not first)],
         title=title,
         before=f'<main class="ap ap-report">{"".join(content)}</main>',
         after=f'<footer class="ap ap-report">{escape(footer)}</footer>',
