@@ -38,7 +38,7 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import end_episodes
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import NO_TICK_YET, Constant, Read, Tick, Window
-from antiphon.engine.heart.window_losses import ObjectiveEvaluator
+from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.live_system import LiveSystem
 
@@ -146,6 +146,39 @@ class _GraphPass(ForwardPass):
         return message
 
 
+class _MeansOfWholeWindows(ObjectiveEvaluator):
+    """Losses of a rollout; those that are means over a window (`reduction: mean`) are divided as in training, by the ticks of their window.
+
+    The one window of the rollout has all its ticks, which are fewer than those of a window, or those of several windows.
+    """
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system)
+        self._means = [name for name, goal in system.goals().items() if goal.mean_over_targets]
+        self._window_ticks: dict[tuple[str, int], int] = {}
+        """By agent and tick: how many ticks the tick's window has."""
+
+    def note_window_ticks(self, step: int) -> None:
+        """Note how many ticks the windows have of the agents that tick at `step`.
+
+        How long an episode to come is, where episodes are windows, is not known; no loss of it depends on a message of the present one.
+        """
+        for name in self._means:
+            clock, grid = self.system.agents[name].clock, self.system.group_by_agent[name].grid
+            if clock.ticks_at(step):
+                ticks = clock.among(grid.steps_of(grid.number_at(step)))
+                self._window_ticks[name, step] = len(ticks)
+
+    def tick_loss(self, tick: Tick) -> TickLoss | None:
+        """Return the losses of a tick times the share of the rollout's ticks, by which a mean is divided, of those of its window."""
+        tick_loss, name = super().tick_loss(tick), tick.agent_name
+        window_ticks = self._window_ticks.get((name, tick.step))
+        if tick_loss is None or window_ticks is None:
+            return tick_loss
+        rollout_ticks = sum(of == name for of, _ in self._window_ticks)
+        return tick_loss._replace(losses=tick_loss.losses * (rollout_ticks / window_ticks))
+
+
 class DifferentiableRollout:
     """A copy of a system that ticks on with all its graphs, for some steps.
 
@@ -180,8 +213,7 @@ class DifferentiableRollout:
                 {name: constant(p) for name, p in learner.parameters.items()}
             ),
         )
-        self._means = {name: goal for name, goal in self.system.goals().items() if goal.mean_over_targets}
-        self.evaluator = ObjectiveEvaluator(self.system)
+        self.evaluator = _MeansOfWholeWindows(self.system)
         install_in(self.evaluator)
         self.forward_pass = _GraphPass(self.system, start, marked)
         self.sent = self.forward_pass.sent
@@ -197,6 +229,7 @@ class DifferentiableRollout:
             window, window_number = group.window, group.grid.number_at(step)
             if window.number not in (NO_TICK_YET, window_number):
                 self.forward_pass.begin_window(group, step, window_number)
+        self.evaluator.note_window_ticks(step)
         self.forward_pass.tick_agents(step, step_signals)
 
     def run(self, world: EnvironmentRunner, steps: int) -> None:
@@ -210,21 +243,9 @@ class DifferentiableRollout:
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
         batch, windows = self.system.batch, [group.window for group in self.system.groups]
-        self._divide_by_whole_windows()
         roots_by_window = [self.evaluator.window_loss(window)[1] for window in windows]
         totals = [sum(root.sum() for root in roots) for roots in roots_by_window]
         return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
-
-    def _divide_by_whole_windows(self) -> None:
-        """Let losses that are means over a window (`reduction: mean`) be divided as in training: by as many ticks as a window has.
-
-        Here one window has all ticks of the rollout, which are fewer, or those of several windows.
-        """
-        for name, goal in self._means.items():
-            agent, group = self.system.agents[name], self.system.group_by_agent[name]
-            ticks = sum(tick.agent_name == name for tick in group.window.ticks())
-            share = ticks / group.grid.max_ticks(agent.clock.tick_period)
-            self.system.agents[name] = replace(agent, goal=replace(goal, weight=goal.weight * share))
 
     def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:
         """Return B times the gradient of all losses by every marked message that was sent, [B, size].

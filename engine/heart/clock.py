@@ -186,18 +186,23 @@ class WindowGrid(ABC):
         """Return a grid that can be asked about any step: where lengths are not known yet or no more, with those of the present window."""
         return self
 
+    def steps_of(self, number: int) -> range:
+        """Return the steps of window `number`, the present one or one to come, after the end of the one before: which of them are ticks,
+        and how many, is asked of a clock (`among`)."""
+        return range(self.end_of(number - 1) + 1, self.end_of(number) + 1)
+
     def spans(self, steps: range) -> list[tuple[int, int]]:
-        """Return, for the window that holds each of some steps, the step after the end of the window before, and that of its own end."""
-        numbers = map(self.number_at, steps)
-        return [(self.end_of(number - 1) + 1, self.end_of(number)) for number in numbers]
+        """Return the first and the last step of the window that holds each of some steps."""
+        windows = map(self.steps_of, map(self.number_at, steps))
+        return [(window.start, window[-1]) for window in windows]
 
     @abstractmethod
     def max_steps(self) -> int:
-        """Return the steps of a window, at most."""
+        """Return the steps of the longest window; how long a certain one is says `steps_of`."""
 
     @abstractmethod
     def max_ticks(self, period: int) -> int:
-        """Return how many ticks, `period` steps apart, a window has, at most."""
+        """Return how many ticks, `period` steps apart, the longest window has."""
 
     @abstractmethod
     def position(self, step: int, period: int, episode_start: int) -> int:
@@ -289,6 +294,10 @@ class EpisodeWindows(WindowGrid):
 
     def number_ending_at(self, step: int) -> int | None:
         return self.episode_number if step == self.episode_start + self.length - 1 else None
+
+    def steps_of(self, number: int) -> range:
+        is_present = number == self.episode_number
+        return range(self.episode_start, self.end_of(number) + 1) if is_present else super().steps_of(number)
 
     def with_known_lengths(self) -> StepWindows:
         """Return windows of steps, which are all as long as the present episode."""

@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import Simulation
+from antiphon import Scenario, Simulation
 from tests.engine.acting import ONE, Stage
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.inspection.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
+from tests.numerics.played import Played
 
 
 def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column: int, nudge: float) -> float:
@@ -189,6 +190,31 @@ def test_the_truth_at_a_windows_start_is_what_a_policy_will_return(kind: str) ->
         assert torch.allclose(probe.true, returned, atol=1e-12)
         assert probe.true.abs().sum() > 0
         assert len(simulation.value(horizon=ticks, repeats=2).rows) == 2
+
+
+def test_a_mean_over_a_window_is_divided_by_the_ticks_of_that_window() -> None:
+    """Windows are episodes of 8 and 2 steps; the truth of the first message of each is the gradient that comes back for it."""
+    noise = torch.Generator().manual_seed(0)
+    shown = {n: torch.randn(20, 4, size, generator=noise).double() for n, size in (("x", 3), ("goal", 1))}
+    mean = {"kind": "regression", "target": "goal", "reduction": "mean"}
+    still = {"observes": ["x"], "clock": {"unroll": "episode"}, "optimiser": {"kind": "sgd", "lr": 1e-12}}
+    scenario = Scenario(
+        scenario="s",
+        env=Played(shown, lengths=(8, 2)),
+        agents={name: {**still, "objective": mean} for name in "ab"},
+        channels=[{"from": "a", "to": "b", "size": 2, "gradient": {"context": ["goal"]}}],
+        training={"batch": 4, "steps": 20, "predictor": {"lr": 1e-12}},
+    )
+    with Simulation(scenario, dtype=torch.float64) as simulation:
+        for start, end in ((0, 8), (8, 10)):
+            true = simulation.probe(0)["a->b"].true
+            while simulation.now < end:
+                simulation.step()
+                returned = simulation.channels["a->b"].messages.get(start)
+                assert simulation.now < end or returned is not None
+            assert returned is not None
+            assert returned.gradient is not None
+            torch.testing.assert_close(true, returned.gradient, rtol=1e-6, atol=0)
 
 
 def test_a_probe_without_a_loss_in_its_horizon_names_the_horizon() -> None:
