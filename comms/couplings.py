@@ -186,9 +186,15 @@ class Coupling(DeclaredCoupling):
         """
         return None
 
-    def waits_for(self, stamp: int) -> bool:
-        """Return whether a window waits for the gradient of a message sent at step `stamp`; read only where the coupling `waits`."""
-        return self.waits
+    def waits_for(self, stamp: int, step: int) -> bool:
+        """Return whether a window waits for the gradient of a message, while that is not back; read only where the coupling `waits`.
+
+        Args:
+            stamp: The step at which the message was sent.
+            step: The step at which a window of the sender ends, this one or a later one: the window is learned from then, if it waits for
+                none. Timelines and warnings ask of steps to come.
+        """
+        return True
 
 
 COUPLINGS: dict[str, Coupling] = {}

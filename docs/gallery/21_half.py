@@ -24,7 +24,7 @@ class Half(Coupling):
     def __init__(self, steps=150):
         self.steps = steps
 
-    def waits_for(self, stamp):
+    def waits_for(self, stamp, step):
         return stamp < self.steps
 
     def credit(self, message, step):

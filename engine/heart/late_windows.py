@@ -38,7 +38,7 @@ class LateWindows(Feature):
             awaited_names = {
                 name
                 for name, message in ended.sent_messages
-                if self._is_awaited(channels[name], message, step)
+                if name in group.horizons and self._is_awaited(channels[name], message, step)
             }
             # a channel whose horizon has passed is given up, for this window and for good
             age = window.number - ended.number
@@ -66,12 +66,10 @@ class LateWindows(Feature):
         return any(channel.predicts or channel.gives_credit for channel in channels)
 
     def _is_awaited(self, channel: Channel, message: Message, step: int) -> bool:
-        """Whether a window waits for what returns for one of its messages."""
+        """Whether a window waits for what returns for one of its messages, of a channel with a horizon."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return False
-        if not channel.coupling.waits_for(message.stamp) or not message.read_plan.is_bookable:
-            return False
-        if self.system.group_by_agent[channel.sender] is self.system.group_by_agent.get(channel.receiver):
+        if not channel.coupling.waits_for(message.stamp, step) or not message.read_plan.is_bookable:
             return False
         if message.finished_at is None:
             return True

@@ -111,7 +111,7 @@ class _Times:
         }
         self.credit = {name: _CreditPath.of(channel) for name, channel in system.channels.items()}
         first_steps = {
-            windows: windows.end_of(windows.number_at(steps.start) - 1) + 1
+            windows: windows.steps_of(windows.number_at(steps.start)).start
             for windows in self.windows.values()
         }
         every = range(max(min(first_steps.values(), default=steps.start), 0), steps.stop)
@@ -153,7 +153,7 @@ class _Times:
                 if credit.true:
                     if stamp >= begin:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
-                elif credit.waits:
+                elif credit.waits and channel.coupling.waits_for(stamp, self._sent_until(channel, stamp)):
                     reach = reach._replace(late=True)
                 elif credit.joins or (credit.injects and credit.returns):
                     reach = reach._replace(synthetic=True)
@@ -249,19 +249,27 @@ class _Times:
             return -1
         group, windows = self.system.group_by_agent[channel.sender], self.windows[channel.sender]
         number = windows.number_at(stamp)
-        awaited = {name: self._awaited(self.system.channels[name], number) for name in group.horizons}
         horizons = {name: number + horizon for name, horizon in group.horizons.items()}
+        awaited = {
+            name: self._awaited(self.system.channels[name], number, horizons[name]) for name in horizons
+        }
         if awaited.get(channel.name, number) > horizons.get(channel.name, number):
             return -1  # it is given up
         return windows.end_of(max([number, *(min(awaited[name], horizons[name]) for name in awaited)]))
 
-    def _awaited(self, channel: Channel, number: int) -> int:
-        """The sender's window at whose end the gradients of the messages of a window of it are back: they are asked for before a step's learning."""
+    def _awaited(self, channel: Channel, number: int, last: int) -> int:
+        """The sender's window, up to the `last`, at whose end its window of a number waits for no message of a channel; else the one after."""
+        windows, timetable = self.windows[channel.sender], channel.ledger.timetable
+        uses = self._uses(channel, [*timetable.send_times.among(windows.steps_of(number))])
+        later = max(timetable.return_delay, 1)  # gradients are asked for before a step's learning
+        back = {stamp: closes + later for stamp, (_, closes) in uses.items()}
+        for window in range(number, last + 1):
+            end = windows.end_of(window)
+            if not any(end < back[stamp] and channel.coupling.waits_for(stamp, end) for stamp in back):
+                return window
+        return last + 1
+
+    def _sent_until(self, channel: Channel, stamp: int) -> int:
+        """The step at which the sender's window ends that sent a message."""
         windows = self.windows[channel.sender]
-        sent = channel.ledger.timetable.send_times.among(
-            range(windows.end_of(number - 1) + 1, windows.end_of(number) + 1)
-        )
-        later = max(channel.ledger.timetable.return_delay, 1)
-        back = max((closes + later for _, closes in self._uses(channel, [*sent]).values()), default=-1)
-        first = max(windows.number_at(back), number)
-        return first + (windows.end_of(first) < back)
+        return windows.end_of(windows.number_at(stamp))

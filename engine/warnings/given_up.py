@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import count
 from math import ceil, lcm
@@ -52,7 +52,17 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             sends, waits = RatedSends(sender, channel.link.rate), ages[group_of[channel.receiver]]
             grids, link = (sender_grid, receiver_grid), channel.link
-            needed = _windows_until_back(sends, receiver, *grids, waits, link.delay, link.back, channel.read)
+            needed = _windows_waited(
+                sends,
+                receiver,
+                *grids,
+                waits,
+                link.delay,
+                link.back,
+                channel.read,
+                channel.horizon,
+                channel.coupling.waits_for,
+            )
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
             late = sum(ended > channel.horizon for ended in needed)
             if late and 2 * late >= len(needed):
@@ -65,7 +75,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
 
 
 @cache
-def _windows_until_back(
+def _windows_waited(
     send_times: RatedSends,
     receiver: Clock,
     sender_grid: WindowGrid,
@@ -74,8 +84,12 @@ def _windows_until_back(
     delay: int,
     back: int,
     read: str,
+    horizon: int,
+    waits_for: Callable[[int, int], bool],
 ) -> Sequence[int]:
     """Return, for each of the sender's windows in turn, how many more have ended once all its gradients are back.
+
+    It is fewer where the coupling `waits_for` none of them any more, before the horizon has passed.
 
     Args:
         waits: How many more of the receiver's windows end until one is learned from.
@@ -88,17 +102,20 @@ def _windows_until_back(
     cycle = lcm(*(grid.cycle_steps or 1 for grid in (sender_grid, receiver_grid)), send_times.cycle_steps)
     turn = sender_grid.number_at(cycle) - sender_grid.number_at(0)
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
-        stamp, end = send_times.latest(sender_grid.end_of(number)), sender_grid.end_of(number)
-        for _ in range(_MOST_SENT):
-            if stamp is None or sender_grid.number_at(stamp) != number:
-                break
+        back_by_stamp: dict[int, int] = {}
+        """The newest first, of those that are read: that one is back last."""
+        for stamp in [*send_times.among(sender_grid.steps_of(number))][: -_MOST_SENT - 1 : -1]:
             plan = timetable.read_plan(stamp)
-            if plan.is_bookable:  # of those that are read the last one is back last
+            if plan.is_bookable:
                 closed = receiver_grid.end_of(max(plan.window_numbers) + waits)
-                later = count(ceil((closed + max(back, 1) - end) / sender_grid.max_steps()))
-                counts.append(
-                    next(n for n in later if sender_grid.end_of(number + n) >= closed + max(back, 1))
-                )
-                break
-            stamp = send_times.latest(stamp - 1)
+                back_by_stamp[stamp] = closed + max(back, 1)
+        if back_by_stamp:
+            end, newest_back = sender_grid.end_of(number), next(iter(back_by_stamp.values()))
+            later = count(max(ceil((newest_back - end) / sender_grid.max_steps()), 0))
+            until_back = next(n for n in later if sender_grid.end_of(number + n) >= newest_back)
+            ends = [sender_grid.end_of(number + n) for n in range(min(until_back, horizon + 1))]
+            awaited = [
+                any(end < at and waits_for(stamp, end) for stamp, at in back_by_stamp.items()) for end in ends
+            ]
+            counts.append(until_back if all(awaited) else awaited.index(False))
     return counts

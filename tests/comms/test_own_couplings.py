@@ -498,7 +498,7 @@ def test_windows_that_nothing_reaches_any_more_are_in_the_report_of_their_step()
 class Relaxed(Mixed):
     """A mixture that is waited for at first."""
 
-    def waits_for(self, stamp: int) -> bool:
+    def waits_for(self, stamp: int, step: int) -> bool:
         return stamp < 4
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:

@@ -96,7 +96,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/heart/late_windows.py",
-        "if not channel.coupling.waits_for(message.stamp) or not message.read_plan.is_bookable:",
+        "if not channel.coupling.waits_for(message.stamp, step) or not message.read_plan.is_bookable:",
         "if not channel.coupling.waits or not message.read_plan.is_bookable:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),

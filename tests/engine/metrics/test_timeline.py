@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from antiphon import ScenarioError, Simulation
+from antiphon.comms import Coupling, CreditedMessage
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Timeline, raster_lines
 from tests.kit.commands import Commands
@@ -24,7 +26,7 @@ def agent(period: int = 1, phase: int = 0, unroll: int | str = 1, **more: Any) -
     return {"observes": ["image"], "network": SMALL, "objective": GOAL, "clock": clock, **more}
 
 
-def channel(ends: str = "a->b", coupling: str = "decoupled", **more: Any) -> dict[str, Any]:
+def channel(ends: str = "a->b", coupling: Any = "decoupled", **more: Any) -> dict[str, Any]:
     sender, receiver = ends.split("->")
     return {"from": sender, "to": receiver, "size": 4, "coupling": coupling, **more}
 
@@ -267,6 +269,40 @@ def test_a_sender_that_waits_learns_when_the_timeline_says(
             learned += [step] * (updates > before)
             before = updates
     assert sorted({step for step in found.trained.tolist() if 0 <= step < 40}) == learned
+
+
+def patient(steps: int) -> type[Coupling]:
+    """A coupling whose sender waits for a gradient so many steps, and takes the predicted one where it has not come."""
+
+    class Patient(Coupling):
+        predicts = uses_returned = waits = True
+
+        def waits_for(self, stamp: int, step: int) -> bool:
+            return step < stamp + steps
+
+        def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+            return (
+                message.applied_prediction if message.returned_gradient is None else message.returned_gradient
+            )
+
+    return Patient
+
+
+@pytest.mark.parametrize("steps", [0, 3, 7, 99])
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_sender_learns_when_its_coupling_no_longer_waits(steps: int) -> None:
+    """Window k of `a`, of steps 4k to 4k + 3, waits for the message of step 4k + 2, whose gradient is back three ends later."""
+    link = {"delay": [2, 10]}
+    late = channel(coupling=patient(steps), link=link, gradient={"kind": "linear", "context": ["label"]})
+    agents = {"a": {**agent(unroll=4), "objective": None}, "b": agent(4, 0)}
+    with Simulation(scenario(agents, [late])) as simulation:
+        found = timeline(simulation, 0, 40)
+        recording = simulation.channels["a->b"].record(["prediction"])
+        simulation.run(steps=40)
+    trained = found.channels[0].trained
+    assert sorted({step for step in trained.tolist() if 0 <= step < 40}) == recording.steps["prediction"]
+    assert trained[2] == {0: 3, 3: 7, 7: 11, 99: 15}[steps]
+    assert found.agents[1].late_credit.any() == (steps > 1)
 
 
 # --- the unhappy paths --------------------------------------------------------------------------------------

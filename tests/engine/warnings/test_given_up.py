@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from antiphon import Scenario, Simulation
+from antiphon.comms import Coupling, CreditedMessage
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import examined
 
@@ -29,17 +31,36 @@ def delayed(
     sender: dict[str, Any] | None = None,
     receiver: dict[str, Any] | None = None,
     between: dict[str, Any] | None = None,
+    coupling: Any = "delayed",
 ) -> Scenario:
     """One agent learns from what comes back alone; `between`: over an agent of this clock."""
     agents: dict[str, Any] = {"a": {"observes": ["image"], "clock": sender or {}}}
     agents["z"] = {"objective": CLASSIFY, "clock": receiver or {}}
-    channel = {"size": 4, "coupling": "delayed", "link": link}
+    channel = {"size": 4, "coupling": coupling, "link": link}
     channels = [{"from": "a", "to": "z", "horizon": horizon, **channel}]
     if between is not None:
         agents["b"] = {"clock": between}
         channels[0]["to"] = "b"
         channels.append({"from": "b", "to": "z", "horizon": 99, **channel})
     return scenario_of(agents, channels, {"hold": 1}, steps=2000)
+
+
+@pytest.mark.parametrize(("steps", "horizon", "named"), [(0, 1, []), (4, 2, [6]), (4, 4, []), (99, 5, [6])])
+def test_what_a_coupling_waits_for_no_more_is_not_given_up(
+    steps: int, horizon: int, named: list[int]
+) -> None:
+    """A message and its gradient take three steps each, and the sender learns at every step: within the horizon it goes on without."""
+
+    class Patient(Coupling):
+        uses_returned = waits = True
+
+        def waits_for(self, stamp: int, step: int) -> bool:
+            return step < stamp + steps
+
+        def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+            return message.returned_gradient
+
+    assert warned(delayed(horizon, link={"delay": 3}, coupling=Patient)) == named
 
 
 def warned(scenario: Scenario) -> list[int]:
