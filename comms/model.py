@@ -247,6 +247,9 @@ class Model(TrainedParameters, ABC):
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:
         """Stack models of one kind and shape; their own parameters become views of the stack's."""
+        assert len({id(member) for member in members}) == len(members), (
+            "a model that is two members would be two copies, which learn apart: channels that share one are not stacked"
+        )
         stack = super().stacked(members)
         return copy_with(stack, maps=stack.linear_maps())
 

@@ -150,6 +150,13 @@ def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
     assert torch.equal(own.predict(other), own.predict(each))
 
 
+def test_one_model_is_no_two_members_of_a_stack() -> None:
+    """It would be copied, and what two channels share would be shared no more."""
+    shared, other = (make("linear", trained=False) for _ in range(2))
+    with pytest.raises(AssertionError, match="channels that share one are not stacked"):
+        type(shared).stacked([shared, other, shared])
+
+
 @pytest.mark.parametrize("name", ["linear", "mlp", "conv", "mean"])
 def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
     """Predictions are as small as what returns, and the steps that lead to them are the same, also of a stack's members."""
