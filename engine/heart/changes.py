@@ -105,6 +105,8 @@ What of a message enters the network
     where it depends on the channel: agent.py: `Agent.join_input`, of further passes too
     where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
     also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and engine/features/feedback_alignment.py
+A tick of which only the outputs are wanted
+    engine/policies/final_values.py: what it reads would be sent later; inspection/truth.py: with all graphs
 What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py
@@ -119,6 +121,11 @@ In which rows, and by which kind of end, messages and states end
 
 Returning
 
+When a message is finished, and its gradient whole
+    timetable.py: `ReadPlan.finish_by`; ledger.py: `Ledger.close_window`, and `slack`, by which one may stay open longer
+    also, who foretell it: `Timetable.planned_back_at`, engine/build/channels.py, engine/metrics/timeline.py, engine/metrics/newest.py,
+        engine/warnings/given_up.py, engine/warnings/advice.py, engine/costs/memory_estimate.py; of cut channels,
+        distributed/parts/cut_ledger.py, distributed/parts/exchange.py, distributed/parts/boundary.py
 What becomes of a message that never counts
     ledger.py: `Ledger.finish`
 When the gradient of a read is booked
@@ -132,7 +139,8 @@ How several reads are added
     message.py: `Booked.add_read`; ticks that share a read: window.py: `CountedRead.only_tick`
     also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
 A gradient that is lost on its way back
-    ledger.py: `Ledger.finish`, before the message is finished, by a draw of comms/links.py: `Link`
+    by a draw of comms/links.py: `Link`: ledger.py: `Ledger.finish`, before the message is finished
+    by what happens before it is back: what `Ledger.back_by_step` has, of which senders that wait and predictors take `Message.booked`
     also: distributed/parts/cut_ledger.py, where both parts draw the same; distributed/parts/placement.py (`_always_returns`), by which parts
         run ahead; what needs it at once: scenarios/checks.py (`rule_11_at_once`)
 What is kept of returned gradients
@@ -141,8 +149,10 @@ What is kept of returned gradients
 When a gradient has come back
     timetable.py: `Timetable.back_from`
 How long a message is kept
-    ledger.py: `Ledger.delete_spent`
-    also: engine/state/stacks.py
+    ledger.py: `Ledger.delete_spent`, which is called of the channels over which a step has sent; its values may be freed before
+        (`Message.free_values`)
+    also: engine/state/stacks.py, engine/costs/memory_estimate.py, inspection/truth.py, where all stay; who keep messages of their own for
+        a while would have a state that no role saves
 What a returned gradient is worth, by age
     to a predictor: a feature with the point `gradients_back`, where delayed channels are absent
     to a sender that waits (`delayed`): comms/couplings.py: `Delayed.credit`
@@ -152,14 +162,16 @@ What a returned gradient is worth, by age
 Credit
 
 A coupling
-    comms/couplings.py: a class with `@_built_in`
+    comms/couplings.py: a class with `@_built_in`; what it declares, by which others build, advise and refuse: comms/declared_coupling.py.
+        Either gradient may be absent as its `credit` is called: `CreditedMessage`
 What a sender learns from a message, by one coupling
     comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by `coupling_credit`
 What a sender learns from a message, by all couplings
     backward.py: `coupling_credit`, and of predictions `_applied_prediction`, of further passes too, where nothing has returned; by members,
         and by what has returned: `BackwardPass.ordinary_credit`
 How credit is shortened, masked and weighed
-    channel.py: `Channel.clipped_credit`, `Channel.injection`
+    channel.py: `Channel.clipped_credit`, `Channel.injection`; by what a message's reads are, its `ReadPlan` is known as it is sent
+    also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py, which call them
 How the credit of several channels is joined
     backward.py: `BackwardPass.collect_injections`
     also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py
@@ -184,13 +196,23 @@ What a predictor is conditioned on
     engine/features/contexts.py; what it may read of messages: held_messages.py (of a synthetic input), newest_returned.py
     also: engine/build/shapes.py, engine/build/channels.py, scenarios/checks.py, engine/state/stacks.py
 In which rows a predictor learns nothing
-    channel.py: `Channel.restrict_example`
+    channel.py: `Channel.restrict_example`; by values of the example, where it is made whole: predictors.py: `PredictorTrainer.example`, by
+        a `Mask` at whose rows the host does not look; a member without rows still moves, by momentum (`Example.member_mask`)
+By which loss a predictor learns
+    comms/model.py: `LinearMaps.errors` and `Model.loss_and_gradients` of squared errors; of another kind, its own `_loss`:
+        comms/synthetic_gradients.py, comms/module_predictors.py
+    also: engine/native/networks.py, whose `NativeMaps` have errors of their own, or stacks on a CPU learn by the former loss;
+        comms/label_gradients.py, agents/local_policy.py, which differentiate losses of agents
 When a predictor is trusted (gates)
     comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py: `_applied_prediction`
     also: scenarios/channel_specs.py, scenarios/checks.py, scenarios/relations.py (`gated`), engine/build/channels.py,
         engine/build/stack_kinds.py
 A kind of synthetic gradient
     comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
+A kind of synthetic input
+    comms/synthetic_inputs.py; what it predicts and learns from: engine/features/stand_ins.py, where a tick reads it:
+        `StandIns.stand_in`, also in rollouts and in final values
+    also: engine/features/contexts.py (what it is conditioned on), held_messages.py, engine/build/channels.py
 How many steps a predictor's optimiser takes
     predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
     also: comms/examples.py, as examples keep what was predicted with the parameters before a move; engine/features/sweep.py, which may have
@@ -198,7 +220,8 @@ How many steps a predictor's optimiser takes
 Channels that share a predictor
     predictors are trained, moved and measured by channel: predictors.py: `PredictorTrainer.differentiate_predictors` would join their
         examples
-    also: engine/build/channels.py, engine/build/stack_kinds.py, engine/metrics/step_metrics.py, engine/state/hyperparameters.py
+    also: engine/build/channels.py, engine/metrics/step_metrics.py, engine/state/hyperparameters.py; engine/build/stack_kinds.py has them
+        apart: `Model.stacked` refuses one model twice
 
 Losses and windows
 
@@ -227,13 +250,18 @@ Which members learn from a window
 In which rows an agent learns from a window
     forward.py: `ForwardPass.begin_window`
 Which ticks are a window
-    clock.py: a class of `WindowGrid`
-    also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/advice.py
+    clock.py: a class of `WindowGrid`; how many ticks a certain window has is asked of `WindowGrid.steps_of`, and `max_steps` and `max_ticks`
+        are bounds, for buffers, contexts and estimates
+    also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/advice.py, engine/warnings/given_up.py,
+        inspection/truth.py (means over a window), engine/features/contexts.py (the place of a tick), engine/capture/conditions.py; who
+        needs windows of one length: engine/policies/replay_buffer.py, which scenarios/checks.py refuses (`rule_42a_replay`)
 A window whose end is not known ahead
     timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew; a window is of all environments
     also: features that ask for ends in `tick` (engine/features/sweep.py)
 When an ended window is learned from
     late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
+    also, who foretell it: engine/metrics/timeline.py, engine/warnings/given_up.py; who ask `waits` alone, as a bound:
+        engine/build/builder.py (`horizons`), engine/metrics/newest.py, engine/costs/cost_model.py, distributed/parts/placement.py
 
 Moving
 
@@ -253,6 +281,9 @@ What is done to gradients before they move
     a feature with the point `after_differentiate` or `before_move`
 Which learners move, or which members of stacks
     a feature with the point `after_differentiate`: `Update.rest`
+Which parameters of a learner move
+    nets/trained_parameters.py: `TrainedParameters.filled`, by the places of `Update.resting_parameters_by_agent`, as further passes give
+        them; a gradient that is None elsewhere is zeros, with which momentum moves on. What never moves is not in `trainable`
 An optimiser step by the gradients of several windows
     the sum is the optimiser's state (nets/optimisers.py), as it has members; between steps, `Update.rest`
     also: engine/policies/further_passes.py, whose minibatches are updates too

@@ -303,7 +303,7 @@ class ForwardPass:
             )
             for feature in self.tick_points.after_enter:
                 feature.after_enter(channel, message)
-            if message.read_plan.use is not ReadUse.OWN_WINDOW:
+            if message.read_plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
                 window.sent_messages.append((channel.name, message))
 
     @staticmethod

@@ -135,7 +135,7 @@ class Ledger:
             open_window_numbers=set(read_plan.window_numbers),
             finished_at=None if read_plan.is_bookable else stamp,
             fate=fate,
-            sender_window_open=read_plan.use is not ReadUse.OWN_WINDOW,
+            sender_window_open=read_plan.use is not ReadUse.STATE_OF_OWN_WINDOW,
         )
 
     @contextmanager

@@ -133,7 +133,7 @@ class Message:
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window may still inject into it, so that it is not deleted, though no tick reads it or will: until
-    `close_sender_window`, with `delayed` as a window that has waited is learned from; never for a state of `ReadUse.OWN_WINDOW`."""
+    `close_sender_window`, with `delayed` as a window that has waited is learned from; never for a state of `ReadUse.STATE_OF_OWN_WINDOW`."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def close_sender_window(self) -> None:

@@ -55,8 +55,9 @@ The first message again, where a->b is `delayed`. Only as a window of a ends, `L
 of that one, and of those that waited before. A window waits for a message that it sent to another group if a read of it may be booked
 (`ReadPlan.is_bookable`), until the gradient has reached a (`Message.is_back`). All that a learns in the window waits, also its own
 loss. A newer window that waits for nothing overtakes it: with windows of one tick, that of step 7 would be learned from at step 7, and
-that of step 6 at step 14. A window waits no longer when `horizon` windows of a have ended after it: then a learns from it without credit
-for any of its messages of a->b.
+that of step 6 at step 14. A window waits no longer when `horizon` windows of a have ended after it and it would still wait: then a learns
+from it without credit for any of its messages of a->b. With `horizon: 1` window 1 is given up so at step 11. With `horizon: 2` all is as
+below: at step 15, when two have ended after it, the gradient is back, and injected.
 
     step  void  void_unread  counted  gradient  methods
     6     -     -            -        -         Ledger.send, as above

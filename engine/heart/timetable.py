@@ -17,9 +17,10 @@ class ReadUse(Enum):
 
     UNREAD = "unread"
     """No tick reads it: a newer message replaces it before, or it is only imagined (`Ledger.temporarily_sent`)."""
-    OWN_WINDOW = "own window"
-    """Only ticks of the window that sent it read it, with its graph: so it is with most states. Nothing is booked for it, but for the last
-    state before a termination: its gradient is known to be zero (`Ledger._book_zero_after_last_state`)."""
+    STATE_OF_OWN_WINDOW = "state of own window"
+    """It is a state, which only a tick of the window that sent it reads, with its graph; most states are. Nothing is booked for it, but for
+    the last state before a termination: its gradient is known to be zero (`Ledger._book_zero_after_last_state`). Another message that is
+    read in the window that sent it is `BOOKABLE`."""
     BOOKABLE = "bookable"
     """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`. A plan does not ask for the
     coupling, which a fork or a probe may exchange while the message is on its way: a locked channel has `BOOKABLE` messages too, though
@@ -45,7 +46,7 @@ class ReadPlan:
     def __post_init__(self) -> None:
         use = ReadUse.BOOKABLE
         if not self.window_numbers:
-            use = ReadUse.UNREAD if self.first_tick is None else ReadUse.OWN_WINDOW
+            use = ReadUse.UNREAD if self.first_tick is None else ReadUse.STATE_OF_OWN_WINDOW
         object.__setattr__(self, "use", use)
         object.__setattr__(self, "is_bookable", use is ReadUse.BOOKABLE)
 

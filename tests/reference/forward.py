@@ -267,7 +267,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             message.notes[EndpointValues] = EndpointValues(
                 newest and newest.value, ends, state.system.schedule.episode_start
             )
-        if message.read_plan.use is not ReadUse.OWN_WINDOW:
+        if message.read_plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
             window.sent_messages.append((channel.name, message))
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,8 +35,10 @@ def docstring(source: Path) -> str:
     return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")), clean=False) or ""
 
 
-def simulation_of(ends_at: int, backend: Chosen, coupling: str = "decoupled") -> Simulation:
-    """The agents of the docstring; the episodes of environments 0 and 1 end at a step. `coupling`: that of a->b."""
+def simulation_of(
+    ends_at: int, backend: Chosen, coupling: str = "decoupled", horizon: int | None = None
+) -> Simulation:
+    """The agents of the docstring; the episodes of environments 0 and 1 end at a step. `coupling`, `horizon`: those of a->b."""
     noise = torch.Generator().manual_seed(0)
     terminated = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     terminated[ends_at, :2] = True
@@ -54,7 +57,8 @@ def simulation_of(ends_at: int, backend: Chosen, coupling: str = "decoupled") ->
     }
     channel = {"size": 2, "norm": "none", "link": {"delay": 2}}
     predicted = {"gradient": {"context": ["goal"]}}
-    there = predicted if coupling == "decoupled" else {"coupling": coupling}
+    there: dict[str, Any] = predicted if coupling == "decoupled" else {"coupling": coupling}
+    there |= {} if horizon is None else {"horizon": horizon}
     document = {
         "scenario": "life",
         "env": Played(shown, (), terminated, torch.zeros_like(terminated)),
@@ -156,15 +160,25 @@ def test_what_the_heart_points_to_exists() -> None:
         assert (folder / path).exists() or (root / path).exists(), path
 
 
-def test_a_window_that_waits_moves_nothing_until_a_window_ends_after_its_gradients_are_back() -> None:
-    with simulation_of(7, "cohort", "delayed") as simulation:
+@pytest.mark.parametrize(
+    ("horizon", "learned"), [(None, [7, 15]), (2, [7, 15]), (1, [7, 11, 15])], ids=["long", "2", "1"]
+)
+def test_a_window_that_waits_moves_nothing_until_its_gradients_are_back_or_given_up(
+    horizon: int | None, learned: list[int]
+) -> None:
+    """At the end of the horizon itself a gradient that is back by then is injected: it moves `a` as with a longer one."""
+    with simulation_of(7, "cohort", "delayed", horizon) as simulation:
         moved, before = [], None
         for _ in range(STEPS - 1):
             simulation.step()
             now = torch.cat([p.flatten() for p in simulation.agents["a"].parameters.values()]).clone()
             moved.append(before is None or not torch.equal(now, before))
             before = now
-    assert [step for step in range(1, len(moved)) if moved[step]] == [7, 15]
+    assert [step for step in range(1, len(moved)) if moved[step]] == learned
+    with simulation_of(7, "cohort", "delayed") as simulation:
+        simulation.run(steps=STEPS - 1)
+        patient = torch.cat([p.flatten() for p in simulation.agents["a"].parameters.values()])
+    assert torch.equal(now, patient) == (horizon != 1)
 
 
 def test_the_predictor_learns_when_the_gradient_is_back() -> None:
