@@ -50,6 +50,7 @@ def divided(
     count: int,
     *,
     device: str,
+    together: bool,
     on_step: Callable[[], object],
 ) -> list[Any]:
     """Divide members over processes, and return what each of them returns; a signal is passed on to all at the next meeting.
@@ -59,10 +60,11 @@ def divided(
         work: Meets once after each step, in each process until it returns.
         members: In order.
         count: How many there are; at most one for each member.
+        together: Whether each needs values of all: one that ends before the others, as it got a signal itself, ends all.
 
     Raises:
         AntiphonError: What the work raises; a RunError for what is no error of antiphon's.
-        RunError: A process was killed, or cannot begin.
+        RunError: A process was killed, or stopped although all go on together, or cannot begin.
         KeyboardInterrupt: A signal before all have begun, or a second one.
     """
     count = min(count, len(members))
@@ -90,8 +92,11 @@ def divided(
         by_first = {share[0]: (name, share, call) for share, call in zip(shares, calls, strict=True)}
         connections = {first: connections[first] for first in by_first}
         while connections:
-            for first in _meet(connections, stopped, on_step):
+            ended = _meet(connections, stopped, on_step)
+            for first in ended:
                 _result(*by_first[first])
+            if together and ended and connections:
+                raise _gone(name, by_first[ended[0]][1], "was stopped by a signal")
         return [_result(*call_of_share) for call_of_share in by_first.values()]
 
 
@@ -133,13 +138,17 @@ def _result(name: str, share: Sequence[int], call: Future[Any]) -> Any:
     try:
         result = call.result()
     except Exception as error:  # Ray raises many kinds
-        line = f"the process of members {share[0]} to {share[-1]} was killed (by hand, or out of memory)"
-        raise RunError(
-            f"{name}: {line}; {with_imports(f'antiphon resume {name}')} continues from the latest checkpoints"
-        ) from error
+        raise _gone(name, share, "was killed (by hand, or out of memory)") from error
     if isinstance(result, AntiphonError):
         raise result
     return result
+
+
+def _gone(name: str, share: Sequence[int], how: str) -> RunError:
+    line = f"the process of members {share[0]} to {share[-1]} {how}"
+    return RunError(
+        f"{name}: {line}; {with_imports(f'antiphon resume {name}')} continues from the latest checkpoints"
+    )
 
 
 # --- the processes -----------------------------------------------------------------------------------------

@@ -287,7 +287,9 @@ class PopulationRun(Observer):
             "best": max(done, key=lambda member: quality(member["score"], self.metric), default=None),
             "members": members,
             "to_come": still_to_come(
-                self.spec, max(member["steps"] for member in members), self.scenario.training.steps
+                self.spec,
+                [outcome.result for outcome in outcomes.by_seed.values()],
+                self.scenario.training.steps,
             ),
             "apart": outcomes.sequential_reason,
             "exit_code": outcomes.exit_code,
@@ -323,7 +325,12 @@ class PopulationRun(Observer):
         members = [job.request.seed - self.spec.seed for job in group]
         work = partial(self._train_share, members)
         with processes(self._ray, count, device) as pool:
-            results = divided(str(self.directory), work, members, pool, count, device=device, on_step=on_step)
+            how: dict[str, Any] = {
+                "device": device,
+                "together": self.spec.select is not None,
+                "on_step": on_step,
+            }
+            results = divided(str(self.directory), work, members, pool, count, **how)
         if progress is not None:
             progress.progress.close()
         outcomes, lineages, metrics = zip(*results, strict=True)
@@ -581,18 +588,10 @@ def standings(directory: Path) -> Standings:
         ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
         members = [(member_path(directory, entry.member, spec.members), entry) for entry in ordered]
         past = ancestry(spec, entries, metric)
-        step, steps = _reached([path for path, _ in members])
-        to_come = still_to_come(spec, step, steps)
+        runs = [RunDirectory.open(path) for path, _ in members]
+        steps = max((run.values["training"]["steps"] for run in runs), default=0)
+        to_come = still_to_come(spec, [{**run.facts, "steps": run.facts["step"]} for run in runs], steps)
         return Standings(spec.population, metric, members, last_copies(entries), past, to_come)
-
-
-def _reached(members: Sequence[Path]) -> tuple[int, int]:
-    """Return the step that the members have reached, and the steps of their training."""
-    runs = [RunDirectory.open(member) for member in members]
-    return (
-        max((run.facts["step"] for run in runs), default=0),
-        max((run.values["training"]["steps"] for run in runs), default=0),
-    )
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

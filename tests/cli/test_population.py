@@ -149,6 +149,16 @@ def test_members_killed_after_one_has_ended_early_go_on_with_it_from_where_all_w
         assert_same_run(here / "runs/whole" / member, here / "runs/killed" / member)
 
 
+def test_members_that_have_all_ended_early_are_not_said_to_go_on(here: Path, cli: Commands) -> None:
+    """They get worse before the first selection."""
+    (here / "impatient.yaml").write_text(IMPATIENT, encoding="utf-8")
+    head = "population: it\nscenario: impatient.yaml\nmembers: 2\nsteps: 40\n"
+    (here / "it.yaml").write_text(head + "vary: {lr: [20.0, 50.0]}\nselect: {by: loss, every: 30}\n")
+    assert "(done after step 10)" in cli("run it.yaml --logdir runs --name it")
+    assert "Stopped" not in cli.out
+    assert "Stopped" not in cli("show runs/it")
+
+
 def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
     here: Path, cli: Commands, file: Path
 ) -> None:

@@ -222,7 +222,7 @@ class Interruption(RunProgress):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", ["stopped", "killed", "terminated"])
 def test_real_processes_are_stopped_or_killed_and_resumed(tmp_path: Path, how: str) -> None:
     run(tmp_path / "whole", 2).train()
     if how == "stopped":
@@ -231,8 +231,9 @@ def test_real_processes_are_stopped_or_killed_and_resumed(tmp_path: Path, how: s
         assert result["exit_code"] == 130
         assert len({one["steps"] for one in result["members"]}) == 1
     else:
-        action = Interruption(9, lambda: multiprocessing.active_children()[0].kill())
-        with one_line("it: the process of members .* was killed", RunError):
+        child, said = ("kill", "killed") if how == "killed" else ("terminate", "stopped by a signal")
+        action = Interruption(9, lambda: getattr(multiprocessing.active_children()[0], child)())
+        with one_line(f"it: the process of members .* was {said}.*; antiphon resume .* continues", RunError):
             run(tmp_path / "it", 2, checkpoint_every=4).train(action)
     again = PopulationRun.of_directory(tmp_path / "it")
     assert 0 < again.scheduler.start < 12
