@@ -10,7 +10,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
     take_step
         Engine.tick
             ForwardPass.tick_agents                 one network call for each agent, or for tied agents of one wave
-                ForwardPass._begin_tick             for each agent of a call: what it reads, over each of its channels
+                ForwardPass.begin_tick              for each agent of a call: what it reads, over each of its channels
                     Ledger.receive                  the messages that are due, as `Arrival`s
                     [StandIns.stand_in]             the synthetic input, where the newest is lost, or everywhere (`unlocked`)
                     ForwardPass.as_read             how one is differentiated: as a `CountedRead`, `WithGraph` or `Constant`

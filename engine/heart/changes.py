@@ -106,7 +106,7 @@ What of a message enters the network
     where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
     also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and engine/features/feedback_alignment.py
 A tick of which only the outputs are wanted
-    engine/policies/final_values.py: what it reads would be sent later; inspection/truth.py: with all graphs
+    engine/policies/final_values.py, of which some messages are only imagined: `Ledger.temporarily_sent`; it reads by `ForwardPass.begin_tick`
 What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py

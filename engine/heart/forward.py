@@ -102,7 +102,12 @@ class ForwardPass:
             window = group.window
             if window.number == NO_TICK_YET:
                 self.begin_window(group, step, group.grid.number_at(step))
-            ticks = [self._begin_tick(self.system.agents[name], step, step_signals, window) for name in call]
+            ticks: list[Tick] = []
+            for name in call:
+                tick, arrivals = self.begin_tick(self.system.agents[name], step, step_signals, window)
+                for feature in points.after_read:
+                    feature.after_read(tick, arrivals, window)
+                ticks.append(tick)
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
                 with torch.no_grad():
@@ -130,10 +135,12 @@ class ForwardPass:
             learning_rows_by_agent[name] = agent.learning_rows(number)
         group.window.begin(number, statistics_before, module_states_before, learning_rows_by_agent)
 
-    def _begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
-        """Return an agent's tick at `step` with what it reads, before its network is evaluated.
+    def begin_tick(
+        self, agent: Agent, step: int, step_signals: StepSignals, window: Window
+    ) -> tuple[Tick, list[list[Arrival]]]:
+        """Return an agent's tick at `step` with what it reads, before its network is evaluated, and what has arrived over each of its channels.
 
-        It changes more than the tick: ledgers may hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
+        Final observations are read here too (engine/policies/final_values.py), in a window of their own. It changes more than the tick: ledgers may hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
         an example, an aligned agent takes over its message's signals, and new counted reads enter the window.
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
@@ -153,9 +160,7 @@ class ForwardPass:
             else:
                 arrivals_by_channel.append(arrivals)
                 tick.reads_by_channel.append(reads)
-        for feature in self.tick_points.after_read:
-            feature.after_read(tick, arrivals_by_channel, window)
-        return tick
+        return tick, arrivals_by_channel
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return an arrival as the coupling has it differentiated: through its sender, counted, or as a constant.

@@ -61,7 +61,7 @@ Masks of what learns: the first two of an agent's rows, the others of the member
 
     mask                               set by                          where it holds
     Window.learning_rows_by_agent      `ForwardPass.begin_window`      the agent learns from the window
-    Tick.learning_rows                 `ForwardPass._begin_tick`       the same, of the tick's agent
+    Tick.learning_rows                 `ForwardPass.begin_tick`        the same, of the tick's agent
     Example.member_mask                `Channel.restrict_example`      the channel has this example
     Update.moving_members_by_learner   features; `Engine.move_agents`  its optimiser moves the member: a learning signal has reached it
     Update.resting_members_by_learner  features (`Update.rest`)        the member stays, although a learning signal has reached it

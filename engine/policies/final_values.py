@@ -7,7 +7,8 @@ from the final observation too. Nothing is learned from this tick, and nothing o
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -18,10 +19,9 @@ from antiphon.engine.features.ages import Ages
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.forward import ForwardPass, aligned_signals
-from antiphon.engine.heart.message import Arrival
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
-from antiphon.engine.heart.window import Constant, Read, Tick, Window
+from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.policies.actions import Experience
 from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
@@ -92,62 +92,38 @@ class FinalValues(Feature):
             final, agent.inputs.observed.names_by_member
         ):
             return None
-        tick = Tick(agent.clock.after(step), agent.name, final, [])
-        arrivals_by_channel: list[list[Arrival]] = []
+        next_step = agent.clock.after(step)
+        window = Window(learning_rows_by_agent={agent.name: NONE})  # nothing that it reads is differentiated
         with ExitStack() as imagined:
             for channel in agent.connections.incoming:
-                due = channel.ledger.timetable.stamps_read_at(tick.step)
+                due = channel.ledger.timetable.stamps_read_at(next_step)
                 stamps = [stamp for stamp in due if stamp > step]
                 sender = self.system.agents.get(channel.sender) if stamps else None
                 source = None if sender is None else self._tick(sender, step, final, final_ticks)
                 if stamps and source is None:
                     return None
-                arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
-                if channel.name == agent.inputs.align_channel_name:
-                    tick.observed_signals = aligned_signals(arrivals)
-                arrivals_by_channel.append(arrivals)
-                tick.reads_by_channel.append(_constants(channel, arrivals))
-            if (ages := self.forward_pass.features.of(Ages)) is not None:
-                ages.after_read(tick, arrivals_by_channel, Window())
-        if agent.connections.state_channel is not None:
-            (tick.state_read,) = _constants(
-                agent.connections.state_channel, agent.connections.state_channel.ledger.receive(tick.step)
-            )
-        self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
+                imagined.enter_context(_imagined(channel, stamps, source, final))
+            tick, arrivals_by_channel = self.forward_pass.begin_tick(agent, next_step, final, window)
+        if (ages := self.forward_pass.features.of(Ages)) is not None:
+            ages.after_read(tick, arrivals_by_channel, window)
+        self.forward_pass.evaluate([tick], window, agent.learner.buffers)
         final_ticks[agent.name] = tick
         return tick
 
-    def _arrivals(
-        self,
-        channel: Channel,
-        tick: Tick,
-        stamps: list[int],
-        source: Tick | None,
-        final: StepSignals,
-        imagined: ExitStack,
-    ) -> list[Arrival]:
-        """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
-        output, signals = channel.content.zeros, tick.observed_signals
-        void = NONE
-        if source is not None:
-            output, signals = (
-                channel.output_from_port(source.ports[channel.content.port_name]),
-                source.observed_signals,
-            )
-            void = channel.void_when_sent(final)
-            if channel.content.sampler is not None:
-                output, _ = channel.content.sampler.send(output, stamps[0])
-        imagined.enter_context(channel.ledger.temporarily_sent(stamps, output, signals, void))
-        arrivals, stand_ins = channel.ledger.receive(tick.step), self.forward_pass.tick_points.stand_in
-        if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:
-            examples = len(channel.synthetic_input.examples)
-            arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], tick.step)
-            del channel.synthetic_input.examples[examples:]
-        return arrivals
 
-
-def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Read]:
-    return [Constant.of(arrival, channel) for arrival in arrivals] or [Constant(channel.name)]
+@contextmanager
+def _imagined(channel: Channel, stamps: list[int], source: Tick | None, final: StepSignals) -> Iterator[None]:
+    """Let a channel be read, in the context, as if `source` had sent at `stamps`; no example of its synthetic input is left afterwards."""
+    output, signals, void = channel.content.zeros, final, NONE
+    if source is not None:
+        output = channel.output_from_port(source.ports[channel.content.port_name])
+        signals, void = source.observed_signals, channel.void_when_sent(final)
+        if channel.content.sampler is not None:
+            output, _ = channel.content.sampler.send(output, stamps[0])
+    example_count = len(channel.synthetic_input.examples)
+    with channel.ledger.temporarily_sent(stamps, output, signals, void):
+        yield
+    del channel.synthetic_input.examples[example_count:]
 
 
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:
