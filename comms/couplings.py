@@ -178,7 +178,8 @@ class Coupling(DeclaredCoupling):
         back; with `training.sweep` at the window's last tick, where no end can change the credit. Of a stack of channels it is called up
         to four times for a message: for the channels with a returned gradient and for the others, of open gates and of shut ones; of each
         answer the rows of these channels count. It is not called for a message that no tick reads, that became void everywhere before one
-        did, from whose window its sender does not learn, or whose channel its window has given up (`horizon`).
+        did, or from whose window its sender does not learn. Where the window has given up what returns over the channel (`horizon`), there
+        is no returned gradient.
 
         Args:
             message: One of the window that is learned from.

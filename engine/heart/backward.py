@@ -171,13 +171,14 @@ class BackwardPass:
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
             learning_rows, creditable = window.learning_rows_by_agent[channel.sender], message.creditable
-            if learning_rows is NONE or creditable is NONE or name in window.given_up_channel_names:
+            given_up = name in window.given_up_channel_names
+            if learning_rows is NONE or creditable is NONE or (given_up and replacer is not None):
                 continue  # it has no credit: neither the coupling nor a feature is called
             if replacer is None and not channel.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
             output = window.outputs_with_graph[name, message.stamp]
             if replacer is None:
-                credit = self.ordinary_credit(channel, message, output, step)
+                credit = self.ordinary_credit(channel, message, output, step, given_up=given_up)
             else:
                 ordinary = partial(self.ordinary_credit, channel, message, output, step)
                 credit = replacer.replace_credit(channel, message, ordinary)
@@ -193,7 +194,9 @@ class BackwardPass:
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
 
-    def ordinary_credit(self, channel: Channel, message: Message, output: Tensor, step: int) -> Credit | None:
+    def ordinary_credit(
+        self, channel: Channel, message: Message, output: Tensor, step: int, *, given_up: bool = False
+    ) -> Credit | None:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
         A member of a stack has the credit that it has alone. So the coupling is called for the members with a returned gradient and for
@@ -202,9 +205,10 @@ class BackwardPass:
 
         Args:
             output: The message with its graph, [rows, …], as the window has it.
+            given_up: Whether the window has given up what returns over the channel: the coupling is given none of it.
         """
         gate, layout = channel.synthetic_gradient.gate, channel.layout
-        back: Mask[Members] = ALL if message.is_back(step) else NONE
+        back: Mask[Members] = ALL if message.is_back(step) and not given_up else NONE
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
             if back is ALL:

@@ -153,6 +153,9 @@ How long a message is kept
         (`Message.free_values`)
     also: engine/state/stacks.py, engine/costs/memory_estimate.py, inspection/truth.py, where all stay; who keep messages of their own for
         a while would have a state that no role saves
+What takes the place of a gradient that comes too late
+    a coupling's `credit`, which is given none of a window that has given the channel up: backward.py: `BackwardPass.ordinary_credit`,
+        late_windows.py: `LateWindows.choose_windows`
 What a returned gradient is worth, by age
     to a predictor: a feature with the point `gradients_back`, where delayed channels are absent
     to a sender that waits (`delayed`): comms/couplings.py: `Delayed.credit`

@@ -2,8 +2,8 @@
 
 A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and its coupling
 `waits_for` it, until the gradient is back or it is known that none returns (`Message.back_at`). A channel is given up for a window if one of
-its gradients is not back when `horizon` further windows of the group have ended: the window then has no credit for any message of the
-channel, also where the gradient is back.
+its gradients is not back when `horizon` further windows of the group have ended: the window then has no returned gradient for any message
+of the channel, also where it is back. What its coupling makes without one is injected: `delayed` nothing, another one may predict.
 
 Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then. A window that
 waits keeps its ticks, without their graph. It is replayed just before its turn (`Engine._learn_in_turns`), and learned from as a
@@ -56,14 +56,14 @@ class LateWindows(Feature):
         return chosen
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
-        """Whether anything but given up gradients can reach a window: an objective, or another channel."""
+        """Whether anything but given up gradients can reach a window: an objective, a prediction, or another channel."""
         if not window.given_up_channel_names or any(
             self.system.agents[name].goal is not None for name in group.agent_names
         ):
             return True
-        others = {name for name, _ in window.sent_messages} - window.given_up_channel_names
-        channels = [self.system.channels[name] for name in others]
-        return any(channel.predicts or channel.gives_credit for channel in channels)
+        given_up = window.given_up_channel_names
+        channels = {name: self.system.channels[name] for name, _ in window.sent_messages}
+        return any(c.predicts or (c.gives_credit and name not in given_up) for name, c in channels.items())
 
     def _is_awaited(self, channel: Channel, message: Message, step: int) -> bool:
         """Whether a window waits for what returns for one of its messages, of a channel with a horizon."""

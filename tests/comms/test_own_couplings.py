@@ -495,6 +495,29 @@ def test_windows_that_nothing_reaches_any_more_are_in_the_report_of_their_step()
     assert skipped == {7: (("a",), 0), 11: (("a",), 1), 15: (("a",), 2)}
 
 
+class Resigned(Soonest):
+    """The returned gradient, which is waited for, or in place of one that is given up the prediction."""
+
+    waits = True
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_in_place_of_gradients_that_are_given_up_a_coupling_may_predict() -> None:
+    """That of a message is back five steps later: of those of a window of four, all but the last one's within a horizon of one."""
+    seen = {"observes": ["x"], "objective": LABEL}
+    link = {"delay": [0, 5]}
+    channel = {"from": "a", "to": "b", "size": 2, "coupling": Resigned, "link": link, "horizon": 1}
+    agents: Document = {"a": {"observes": ["x"], "clock": {"unroll": 4}}, "b": seen}
+    scenario = Scenario.model_validate(document(agents, [{**channel, "gradient": {"context": ["label"]}}]))
+    Resigned.noted.clear()
+    with Simulation(scenario, seed=3) as simulation:
+        for step in range(16):
+            simulation.step()
+            assert not simulation.learned.skipped_windows
+            assert simulation.agents["a"].updates == max(step + 1 - 4, 0) // 4
+    assert Resigned.noted == {(stamp // 4 * 4 + 7, stamp): False for stamp in range(12)}
+
+
 class Relaxed(Mixed):
     """A mixture that is waited for at first."""
 
