@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts, check_mappings
-from antiphon.base.errors import DivergenceError, RunError, ScenarioWarning, is_terminal, write_error
+from antiphon.base.errors import DivergenceError, ScenarioWarning, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
+from antiphon.base.imports import optional
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.signals import deliver
@@ -66,10 +67,7 @@ class TrainedMembers:
 
     def to_pandas(self) -> DataFrame:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise RunError("to_pandas: needs pandas: pip install 'antiphon[pandas]'") from None
+        pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
         return pandas.read_csv(self.directory / "lineage.csv")
 
     def _repr_html_(self) -> str:

@@ -13,6 +13,7 @@ from antiphon.base.argument_checks import check_counts, check_mappings
 from antiphon.base.cores import cores
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
+from antiphon.base.imports import optional
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
@@ -61,10 +62,7 @@ class Table:
 
     def to_pandas(self) -> DataFrame:
         """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise RunError("to_pandas: needs pandas: pip install 'antiphon[pandas]'") from None
+        pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
         names, *lines = csv_rows(self.result)
         return pandas.DataFrame(lines, columns=names)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import DivergenceError, RunError
+from antiphon.base.errors import DivergenceError
+from antiphon.base.imports import optional
 from antiphon.base.spec import in_python
 from antiphon.jobs.populations.selection import metric_of, score_of
 from antiphon.running.library import as_template
@@ -42,10 +42,7 @@ def trainable(
     """
     check_counts("trainable", needed=True, every=every)
     check_counts("trainable", steps=steps)
-    try:
-        tune = importlib.import_module("ray.tune")
-    except ImportError:
-        raise RunError("tune: Ray Tune is not installed; pip install 'antiphon[tune]'") from None
+    tune = optional("ray.tune", "tune: Ray Tune is not installed; pip install 'antiphon[tune]'")
     template = as_template(scenario)
 
     def train(config: Mapping[str, Any]) -> None:

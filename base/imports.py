@@ -15,7 +15,7 @@ from pkgutil import iter_modules
 from traceback import walk_stack
 from typing import Any
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import AntiphonError, RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
@@ -72,6 +72,14 @@ def import_allowed() -> None:
     """Import the packages that scenario files may import, for what they register; ScenarioError where one cannot be imported."""
     for package in allowed_imports():
         imported_by_name(package, f"--allow-import {package}")
+
+
+def optional(module: str, line: str, error: type[AntiphonError] = RunError) -> Any:
+    """Return a module of a package that antiphon does without; an error of this line where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise error(line) from None
 
 
 def allowed_by_name(name: str, place: str) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
+from antiphon.base.imports import optional
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.telemetry.csv_files import read_metrics
@@ -128,13 +129,8 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def to_pandas(self) -> DataFrame:
         """Return the log entries as a pandas.DataFrame by step; RunError if pandas is not installed."""
-        try:
-            from pandas import DataFrame
-        except ImportError:
-            raise RunError(
-                "to_pandas: needs pandas; install it (pip install pandas), or use rows()"
-            ) from None
-        return DataFrame(self.rows(), columns=None if len(self) else ["step"]).set_index("step")
+        pandas = optional("pandas", "to_pandas: needs pandas; install it (pip install pandas), or use rows()")
+        return pandas.DataFrame(self.rows(), columns=None if len(self) else ["step"]).set_index("step")
 
     def between(self, after: int, until: int) -> History:
         """Return the history of the steps after `after`, up to `until`; it is read when it is first needed."""

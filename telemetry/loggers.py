@@ -14,7 +14,6 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from antiphon.base import kinds
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.extensions import recorder
 from antiphon.base.files import write_text
+from antiphon.base.imports import optional
 from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
 from antiphon.telemetry.tensorboard import RESULTS, Curves
 
@@ -59,10 +59,9 @@ class _Service(Recorder, ABC):
     @classmethod
     def imported(cls) -> Any:
         """Return the package of the service; ScenarioError where it is not installed."""
-        try:
-            return import_module(cls.name)
-        except ImportError:
-            raise ScenarioError(f"{cls.name} is not installed; pip install 'antiphon[{cls.name}]'") from None
+        return optional(
+            cls.name, f"{cls.name} is not installed; pip install 'antiphon[{cls.name}]'", ScenarioError
+        )
 
     @abstractmethod
     def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
