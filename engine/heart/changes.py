@@ -75,7 +75,9 @@ A message that arrives twice
     also: comms/read_modes.py, engine/build/shapes.py (`read_mode_of`), engine/state/stacks.py, engine/costs/memory_estimate.py,
         engine/metrics/step_metrics.py (traffic)
 A delay that varies, by step (not by environment: a `ReadPlan`, and when a gradient is back, are of all rows)
-    timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`
+    timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`. Messages arrive in the order
+        of their stamps: where one could overtake another, `Timetable.reading_ticks` would look further than to the next; a drawn delay
+        is asked for often, also by other parts and before: it has to follow from the stamp
     also, who count on one `delay`: engine/build/channels.py, engine/build/stack_kinds.py, engine/features/contexts.py,
         engine/inference/composition.py, engine/inference/rollout.py, engine/metrics/newest.py, engine/costs/memory_estimate.py,
         distributed/parts/cut.py, distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py,
@@ -191,7 +193,7 @@ When a predictor learns
 From which messages a predictor learns
     a feature with the point `gradients_back`, which may take messages away and add earlier ones, with what is booked for them; those it
         keeps are not in a checkpoint
-    of `local`: predictors.py: `PredictorTrainer.sender_examples`; of synthetic inputs, and in which rows: engine/features/stand_ins.py
+    of `local`: predictors.py: `PredictorTrainer.examples_with_sender`; of synthetic inputs, and in which rows: engine/features/stand_ins.py
 How much an example counts to a predictor
     comms/examples.py: `Example`; comms/model.py; what it knows of its message: predictors.py: `PredictorTrainer.example`
     also: comms/module_predictors.py, of users' modules

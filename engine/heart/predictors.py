@@ -170,7 +170,7 @@ class PredictorTrainer:
             rows = self._contexts[key] = channel.layout.to_rows(context)
         return rows
 
-    def sender_examples(self, windows: Iterable[Window], step: int) -> dict[str, list[Example]]:
+    def examples_with_sender(self, windows: Iterable[Window], step: int) -> dict[str, list[Example]]:
         """Return the examples of predictors that learn at `step`, when their sender does, as nothing returns to them, by channel."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
@@ -221,7 +221,7 @@ class PredictorTrainer:
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        examples_by_channel = self.sender_examples((window for _, window in windows_to_learn), step)
+        examples_by_channel = self.examples_with_sender((window for _, window in windows_to_learn), step)
         for name, messages in messages_back.items():
             if messages and self.learns(channels[name], step):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
