@@ -228,6 +228,8 @@ def _usage_of(error: Any) -> str:
     return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
+_UNREAD = 128 + 13
+"""The exit code where what reads the output has ended, as `head` does: that of a program which SIGPIPE ends."""
 _UNSAID = re.compile(rf"(antiphon (?:--allow-import (?!MODULE )\S+ )*){COMMAND}")
 """Where a line lacks the words of the command."""
 
@@ -293,6 +295,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = app(args=_with_ray(words) or ["--help"], prog_name="antiphon", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as exit:
+        if isinstance(exit.__context__, BrokenPipeError):  # which Typer ends with 1, the code of a bug
+            return _UNREAD
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
     except _UsageError as error:
         write_error(f"error: {in_one_line(_usage_of(error))}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -299,6 +302,17 @@ def test_show_explains_as_json(cli: Commands) -> None:
     speaker = cli.json("show antiphon/SpeakerListener-v0")
     assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
     assert cli("show --schema") == schema_text()
+
+
+@pytest.mark.parametrize("words", ["show kinds", "--version"])
+def test_a_reader_that_has_ended_is_no_bug(words: str) -> None:
+    """As in `antiphon show kinds | head -1`: 1 would be a bug of antiphon's."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "antiphon", *words.split()]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_tb_opens_tensorboard_with_enough_samples(
