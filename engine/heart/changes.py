@@ -2,6 +2,8 @@
 
 Under each change: the file that decides it, of the heart where no folder is named, with the name whose docstring says what to mind
 there; under *also*, the files elsewhere that must change with it. The first entry is for changes that have none: go through it once.
+Then, in this order: Sending, Reading, Returning (of gradients), Credit, Predictors, Losses and windows, Moving (of parameters), and
+Features, states, metrics. Look for a change under the step's part at which it acts, by what happens there, not by what it is for.
 
 Any change: who does the work of a step elsewhere, or counts on it
     declared and refused: its spec in scenarios/, scenarios/checks.py, comms/declared_coupling.py
