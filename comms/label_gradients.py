@@ -172,10 +172,7 @@ class LocalGradient(LabelGradient):
             return None
         if self.normalise != "none" or self.pool != "none" or self.bf16:
             return None
-        label = "classes" if self.classes else "numbers"
-        return LinearMaps(
-            self.size, self.parameters["last.weight"], self.parameters["last.bias"], label=label
-        )
+        return LinearMaps.of(self.parameters, self.size, label="classes" if self.classes else "numbers")
 
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         if not learns:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Any, Self
@@ -45,8 +45,7 @@ LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 class LinearMaps:
     """Models without hidden layers, each one linear map, with explicit gradients: nothing has a graph.
 
-    With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or for stacked models [K, B, …]. It holds the
-    parameters themselves: they may move.
+    With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or for stacked models [K, B, …].
     """
 
     size: int
@@ -55,12 +54,17 @@ class LinearMaps:
     """[O, M + C], or [K, O, M + C]."""
     biases: Tensor
     """[O], or [K, O]."""
-    reuses: bool = field(default=False, kw_only=True)
+    reuses: bool
     """Whether the output is the prediction, so that an example's prediction can be reused (`LinearGradient`)."""
-    label: str | None = field(default=None, kw_only=True)
+    label: str | None
     """Target of a `LocalGradient`: `classes` or `numbers`; None: squared error of the output."""
 
-    @torch.no_grad()
+    @staticmethod
+    def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
+        """Return the linear maps of some parameters; other arguments are the attributes."""
+        weights, biases = constant(parameters["last.weight"]), constant(parameters["last.bias"])
+        return LinearMaps(size, weights, biases, reuses, label)
+
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
         outputs = self.outputs(_inputs(example))
@@ -69,7 +73,6 @@ class LinearMaps:
         _, error = self.errors(outputs, example, 1)
         return product(error, self.weights[..., : self.size])
 
-    @torch.no_grad()
     def loss_and_gradients(self, examples: Sequence[Example]) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the losses, summed over the examples, and the gradients of weights and biases.
 
@@ -273,13 +276,14 @@ class Model(TrainedParameters, ABC):
         """Return the loss on an example that has been `read`."""
 
     def linear_maps(self) -> LinearMaps | None:
-        """Return the model, or the stack, as linear maps of its parameters; None if autograd computes it."""
+        """Return the model as a linear map, or the stack of maps, which share its memory; None if autograd computes it."""
         return None
 
     def written_out(self) -> LinearMaps | None:
-        """Return the linear maps that compute it: they are kept as long as its parameters are the same tensors, as those of a stack stay."""
+        """Return the linear maps that compute it; they are made again where a single model's parameters have moved to other memory."""
+        maps = self.maps
         if not self.members and (
-            self.maps is None or self.maps.weights is not self.parameters["last.weight"]
+            maps is None or maps.weights.data_ptr() != self.parameters["last.weight"].data_ptr()
         ):
             self.maps = self.linear_maps()
         return self.maps

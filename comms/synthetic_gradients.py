@@ -346,9 +346,7 @@ class LinearGradient(DirectGradient):
     def linear_maps(self) -> LinearMaps | None:
         if self.normalise != "none" or self.bf16:
             return None
-        return LinearMaps(
-            self.size, self.parameters["last.weight"], self.parameters["last.bias"], reuses=True
-        )
+        return LinearMaps.of(self.parameters, self.size, reuses=True)
 
 
 @final

@@ -86,9 +86,7 @@ class _LayeredInput(InputModel):
     """A synthetic input by layers of antiphon's own."""
 
     def linear_maps(self) -> LinearMaps | None:
-        if self.hidden or self.bf16:
-            return None
-        return LinearMaps(self.size, self.parameters["last.weight"], self.parameters["last.bias"])
+        return None if self.hidden or self.bf16 else LinearMaps.of(self.parameters, self.size)
 
 
 @final

@@ -153,7 +153,7 @@ class Channel:
         if endpoints.sender_rows is not None:
             return endpoints.sender_rows.rows(port, self.name)
         index = endpoints.sender_index
-        return port if index is None else select_rows(port, index, len(port) // endpoints.sender_count)
+        return port if index is None else select_rows(port, index, port.shape[0] // endpoints.sender_count)
 
     def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:
         """Return the rows of the channel whose senders learn, from the senders' rows; of a single channel they are `ALL` or `NONE`."""

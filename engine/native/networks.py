@@ -16,7 +16,6 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.agents.objectives import AnyObjective, Classification, Objective, Regression
-from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.comms.fan_in import BlockFanIn, StackFanIn
 from antiphon.comms.model import LinearMaps
@@ -131,8 +130,7 @@ class NativeMaps(LinearMaps):
             return maps
         _, outputs, inputs = maps.weights.shape
         network = StackedMlp([Layer(-1, inputs, outputs)])
-        weights, biases = constant(maps.weights), constant(maps.biases)  # a stack's memory does not move
-        return NativeMaps(maps.size, weights, biases, network, reuses=maps.reuses, label=maps.label)
+        return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
 
     def outputs(self, x: Tensor) -> Tensor:
         evaluation = self.network([self.weights, self.biases], [Block(x.flatten(0, 1))], x.shape[1], [])
