@@ -320,18 +320,20 @@ def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None
         raise ScenarioError(f"env.render_mode: '{name}' has no '{mode}'{suggest(str(mode), modes)}")
 
 
-def checked(name: str, signal: Signal, value: Tensor, batch: int, raw: Any = None) -> Tensor:
+def checked(
+    name: str, signal: Signal, value: Tensor, batch: int, raw: Any = None, *, batched: bool = True
+) -> Tensor:
     """Return a signal's values in all sub-environments, [batch, …]; RunError if shape, numbers or classes are wrong.
 
     Args:
         value: The values, in the type of the run.
         raw: The values as the environment returned them, whose type may hold larger ones.
+        batched: Whether it returned those of all sub-environments; each one returned its own otherwise.
     """
     expected_shape = (batch, *signal.shape)
     if value.shape != expected_shape:
-        # without the axis of the batch, which the space of a single environment does not have
-        alone = 1 if value.shape[:1] == expected_shape[:1] else 0
-        shapes = f"{list(value.shape[alone:])}, but its space is {list(expected_shape[alone:])}"
+        first = 0 if batched else 1
+        shapes = f"{list(value.shape[first:])}, but its space is {list(expected_shape[first:])}"
         raise RunError(f"env: '{name}' is {shapes}; return that shape")
     if signal.classes is None:
         if math.isfinite(value.sum().item()):  # almost always, and cheaper than a look at each number

@@ -459,7 +459,7 @@ class ParallelAdaptor(Adaptor):
         with self._failing("step"):
             parts = np.stack([np.asarray(observations.part(name, observation)) for observation in observed])
         value = observations.value(name, parts, self.device, self.dtype)
-        return checked(name, observations.signals[name], value, len(observed), parts)
+        return checked(name, observations.signals[name], value, len(observed), parts, batched=False)
 
     def render(self) -> tuple[Any, ...]:
         """Return the rendered images of the copies."""

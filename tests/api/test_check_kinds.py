@@ -338,7 +338,12 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         {},
         r"of_one of messages \[2, 2, 4\] and present \[2, 2\] fails: of_one\(\) takes 1",
     ),
-    (of_three, "objective", {"target": "numbers"}, r"with output \[8, 3\], target \[8, 3\]$"),
+    (
+        of_three,
+        "objective",
+        {"target": "numbers"},
+        r"with output \[8, 3\], target \[8, 3\]; write it as a function of",
+    ),
     (nn.HuberLoss, "objective", {}, "a key of every objective; give an object, or a function that calls it"),
     (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; let it take lr$"),
     (forgetful, "schedule", {}, "forgetful, alone: schedule forgetful: it returns "),

@@ -249,9 +249,8 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), NewestStates.ensure(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    for channel in (
-        c for c in agent.connections.send_channels if (c.name, step) in window.outputs_with_graph
-    ):
+    sent = [c for c in agent.connections.send_channels if (c.name, step) in window.outputs_with_graph]
+    for channel in sent:
         live, ends = window.outputs_with_graph[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:

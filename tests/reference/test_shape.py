@@ -10,9 +10,7 @@ FILES = [
     path for path in FOLDER.glob("*.py") if path.name != "backend.py" and not path.name.startswith("test_")
 ]
 """All but what makes a backend of it, which keeps and restores state as the engine does."""
-SHARED = tuple(
-    f"antiphon.engine.heart.{name}" for name in ("message", "reads", "signals", "updates", "window")
-)
+SHARED = tuple(f"antiphon.engine.heart.{name}" for name in ("message", "signals", "updates", "window"))
 """What it has in common with what it judges: the types of what is kept and reported."""
 DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
