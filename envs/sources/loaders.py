@@ -123,7 +123,9 @@ class LoaderSource(ShownSource):
         once = isinstance(loaders["train"], Iterator)
         if once:
             self._pending = [first]
-        self._names = part_names(names, "from_loader") or tuple(named_parts(first) or ("image", "label"))
+        named = named_parts(first)
+        own = ("image", "label") if named is None else tuple(named.keys())
+        self._names = part_names(names, "from_loader") or own
         warn_of_masks_left_out(first, self._names, "from_loader")
         columns = self._columns(first, "train", "from_loader")
         for split, loader in loaders.items():

@@ -430,8 +430,9 @@ def parts_of(item: Any, names: Sequence[str], where: str) -> Sequence[Any]:
     """Return the parts of an item, or of a batch, in the order of `names`; DataError if it has other parts."""
     named = named_parts(item)
     if named is not None and not _renames(names, named, item):
+        keys = named.keys()  # a TensorDict iterates over its rows
         for name in names:
-            require(name in named, where, f"no '{name}'{suggest(name, named)}; pass names=(…)")
+            require(name in keys, where, f"no '{name}'{suggest(name, keys)}; pass names=(…)")
         return [named[name] for name in names]
     if len(names) == 1 and not isinstance(item, Sequence):
         return [item]
@@ -444,11 +445,14 @@ def parts_of(item: Any, names: Sequence[str], where: str) -> Sequence[Any]:
 
 def warn_of_masks_left_out(item: Any, names: Sequence[str], where: str) -> None:
     """Warn of an item, or batch, with the mask of a part that is read, where the names of what is read leave the mask out."""
-    parts = named_parts(item) or {}
+    parts = named_parts(item)
+    if parts is None:
+        return
+    keys = parts.keys()
     left = [
         mask
         for mask in (f"_{name}" for name in names)
-        if mask in parts and mask not in names and _holds_truth_values(parts[mask])
+        if mask in keys and mask not in names and _holds_truth_values(parts[mask])
     ]
     if left:
         targets = ", ".join(name[1:] for name in left)

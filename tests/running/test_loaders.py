@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from antiphon import Scenario, Simulation
-from antiphon.envs import check_vector_env, from_loader
+from antiphon.envs import check_vector_env, from_dataset, from_loader
 from antiphon.errors import AntiphonError, DataError
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -176,6 +176,36 @@ def test_lists_of_ones_own_collate_function_are_rows_or_refused(alone: bool) -> 
     line = "x: a list of 4 tensors of 4 rows is read for each example, or each place in a row; return torch.stack"
     with pytest.raises(DataError, match=line):
         from_loader(loader(4), names)
+
+
+class ByRows(dict[str, torch.Tensor]):
+    """Parts as a TensorDict has them: length and iteration are those of the rows, and only `keys` knows the names."""
+
+    def __len__(self) -> int:
+        return len(self["label"])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self["label"])
+
+    def __contains__(self, key: object) -> bool:
+        raise NotImplementedError("ask keys()")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("it has no truth value")
+
+
+@pytest.mark.parametrize("names", [None, ("x", "label")])
+def test_parts_are_found_by_the_keys_of_a_batch_whatever_else_it_iterates_over(
+    names: tuple[str, ...] | None,
+) -> None:
+    with Simulation(
+        scene(from_loader([ByRows(batch) for batch in BATCHES], names, classes=CLASSES))
+    ) as simulation:
+        assert torch.equal(simulation.signals["x"], NUMBERS[:4])
+    rows: Any = [ByRows(x=number, label=label) for number, label in zip(NUMBERS, LABELS, strict=True)]
+    assert from_dataset(rows, ("x", "label")).description.example_counts["train"] == 14
+    with pytest.raises(DataError, match="no 'lable'; did you mean 'label'"):
+        from_loader([ByRows(batch) for batch in BATCHES], ("x", "lable"), classes=CLASSES)
 
 
 @pytest.mark.parametrize("persistent", [False, True])
