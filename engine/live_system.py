@@ -48,6 +48,7 @@ from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import take_values
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.engine.turns import Turn, in_turn
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.isolation.own_context import in_own_context, matmul_precision, own_context
@@ -298,6 +299,7 @@ class LiveSystem:
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
         broken_off: Why neither a step nor a checkpoint follows from an error within a step; None: there was none.
         closed: Whether it has been closed, and takes no more steps.
+        turn: Held by the thread that steps, changes or reads it.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not be computed like this; the message names the place.
@@ -318,6 +320,7 @@ class LiveSystem:
         self.changes: list[tuple[int, str, Any]] = []
         self._warned_of_lost = False
         self.closed = False
+        self.turn = Turn()
         self._world: EnvironmentRunner | None = None
         with settings.context(), noted_warnings() as self.build_warnings:
             how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
@@ -554,6 +557,7 @@ class LiveSystem:
 
     # --- changing ----------------------------------------------------------------------------------------
 
+    @in_turn
     @in_own_context
     def set(self, changes: Sequence[tuple[str, Any]], event: str) -> None:
         """Change settings of the scenario at once, with `event` as the line of its events. See `Simulation.set`."""
@@ -747,6 +751,7 @@ class LiveSystem:
             raise
         return running
 
+    @in_turn
     @in_own_context
     def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return an independent copy: see `Simulation.fork`."""
@@ -763,6 +768,7 @@ class LiveSystem:
             scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
         )
 
+    @in_turn
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder: see `Simulation.save`. A ScenarioWarning says of the first one why no run can go on from it."""
         with uncollected():

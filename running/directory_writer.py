@@ -21,6 +21,7 @@ from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_metrics, step_metrics
 from antiphon.engine.metrics.timeline import span, timeline
+from antiphon.engine.turns import Turn, in_turn
 from antiphon.engine.warnings.advice import advice
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.running.lock import file_lock
@@ -254,6 +255,11 @@ class DirectoryWriter(Observer):
                 directory.checkpoint(running, self.recorders)
             begun.pop_all()
 
+    @property
+    def turn(self) -> Turn:
+        """Held by the thread that steps, changes or reads what runs."""
+        return self._live.turn
+
     def _seconds(self) -> float:
         """Return the seconds of the run's steps so far, all sessions together."""
         return self._seconds_before + self._clock()
@@ -299,6 +305,7 @@ class DirectoryWriter(Observer):
         """Count the time of a step that is taken by hand, until `follow`: between such steps a caller may do anything else."""
         self._clock.divide(1)
 
+    @in_turn
     def follow(self) -> None:
         """Write a checkpoint if one is due, and the best so far; that of the training loop's last step is written by `end`."""
         running, run = self._live, self._run
@@ -323,6 +330,7 @@ class DirectoryWriter(Observer):
     def _checkpoint_every(self) -> int:
         return self._given_every or max(_FEWEST_STEPS, -(-self._live.until // _CHECKPOINTS))
 
+    @in_turn
     def end(self, run: Run, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if run is not self._run or not self.is_open:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
+from threading import get_ident
 from typing import Any, Protocol
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.problems import show_refused, show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.in_use import release
@@ -27,6 +28,7 @@ from antiphon.engine.metrics.step_metrics import (
     score_metrics,
     training_means,
 )
+from antiphon.engine.turns import in_turn
 from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
@@ -102,6 +104,8 @@ class Run:
         self.stopping: Callable[[], bool] = lambda: False
         self.stop_reason: str | None = None
         self.in_run = False
+        self._in_thread = 0
+        """Whose training loop steps it, if one does."""
         self.keeps_messages = True
         self.evaluated: Evaluation | None = None
         self.notify: Callable[..., None] = lambda *_: None
@@ -172,6 +176,7 @@ class Run:
 
     # --- stepping ----------------------------------------------------------------------------------------
 
+    @in_turn
     @in_own_context
     def step(self) -> StepInfo:
         """Take one step, record its metrics, and return what happened: see `StepInfo`.
@@ -279,6 +284,7 @@ class Run:
         self.stop_reason = self.stop_reason or validation.reason_to_stop
         self.notify("on_evaluate", evaluation)
 
+    @in_turn
     def set(self, changes: Mapping[str, object]) -> None:
         """Change settings from the next step on, all or none of them, and write a checkpoint: see `Simulation.set`."""
         shown = ", ".join(f"{key} is {show_value(value)}" for key, value in changes.items())
@@ -301,6 +307,13 @@ class Run:
         finally:
             self.notify, self.keeps_messages = before
 
+    def check_free(self) -> None:
+        """Raise RunError if another thread's training loop steps it."""
+        if self.in_run and self._in_thread != get_ident():
+            raise RunError(
+                "run: another thread runs this simulation; wait for it, or fork() for a second run"
+            )
+
     def begin_loop(self, steps: int | None, stopping: Callable[[], bool]) -> None:
         """Begin to be stepped by the training loop.
 
@@ -308,6 +321,7 @@ class Run:
             steps: For so many steps; None: no number is known.
         """
         self.stop_reason, self.in_run, self.stopping = None, True, stopping
+        self._in_thread = get_ident()
         if steps is not None:
             self._until = self.running.until
             self.running.end_at(self.running.now + int(steps))
@@ -346,6 +360,7 @@ class Run:
         """Whether metrics are kept, in a directory or in memory."""
         return self.writer is not None or self._history is not None
 
+    @in_turn
     def history(self) -> History:
         """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
         if self.writer is not None:
@@ -390,6 +405,7 @@ class Run:
         """The object of result.json; empty without a directory, or until the run has ended."""
         return {} if self.writer is None else self.writer.result
 
+    @in_turn
     def checkpoint(self) -> None:
         """Write a checkpoint of what was changed into the run directory, if there is one."""
         if self.writer is not None:
@@ -425,6 +441,7 @@ class Run:
             until=running.until,
         )
 
+    @in_turn
     def close(self, failure: BaseException | None = None) -> None:
         """Close the run directory, recorders and environment; a second call does nothing.
 

@@ -157,10 +157,11 @@ class Trainer:
         Raises:
             ScenarioError: A limit is no number or less than 0, or episodes are the only one and the environment's never end.
             ResourceError: There is no more memory, for a step or for what is written.
-            RunError: A run has been closed, or what is observed cannot be written.
+            RunError: A run has been closed, or another thread runs it, or what is observed cannot be written.
         """
         for run in self.runs:
             run.running.check_open()
+            run.check_free()
         for name, limit in (("steps", steps), ("episodes", episodes), ("seconds", seconds)):
             check_limit(name, limit, integral=name != "seconds")
         endless = self.runs[0].running.env.endless
