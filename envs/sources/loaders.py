@@ -275,7 +275,7 @@ class LoaderSource(ShownSource):
             by_torch = loader.collate_fn is default_collate
             parts = {
                 name: _rows_first(value)
-                if by_torch or self._has_places(split, name, parts, loader.batch_size, where)
+                if by_torch or self._has_places(split, name, parts, _batch_size(loader), where)
                 else value
                 for name, value in parts.items()
             }
@@ -286,22 +286,30 @@ class LoaderSource(ShownSource):
     ) -> bool:
         """Whether a user's collate function makes of a part a list of one tensor for each place in a row, as torch's does.
 
-        The first batch tells it, by the number of examples.
+        The first batch tells it, by the number of examples: that of another part, or `batch`.
 
         Raises:
-            DataError: There are as many tensors as examples, and each has as many rows.
+            DataError: There are as many tensors as examples, and each has as many rows; or no part shows how many examples there are,
+                and neither number is that of a batch.
         """
         value = parts[name]
         if not (
             isinstance(value, list | tuple) and value and isinstance(value[0], Tensor) and value[0].dim()
         ):
             return False
+        count, length = len(value), len(value[0])
+        if count == length == 1 or any(getattr(row, "shape", None) != value[0].shape for row in value):
+            return False  # the same either way, or no rows
         if (split, name) not in self._of_places:
-            others = (len(part) for part in parts.values() if isinstance(part, Tensor) and part.dim())
-            rows, count, length = next(others, batch), len(value), len(value[0])
+            others = [len(part) for part in parts.values() if isinstance(part, Tensor) and part.dim()]
+            rows = others[0] if others else batch
             unclear = f"{name}: a list of {count} tensors of {length} rows is read for each example, or each place in a row"
             fix = f"return torch.stack({name}), or torch.stack({name}, 1), in collate_fn"
-            require(not count == length == rows, where, f"{unclear}; {fix}")
+            told = bool(others) or rows in (
+                count,
+                length,
+            )  # else columns say where numbers of examples differ
+            require(told and not count == length == rows, where, f"{unclear}; {fix}")
             self._of_places[split, name] = length == rows
         return self._of_places[split, name]
 
@@ -480,6 +488,12 @@ class LoaderStream(SeededEnv):
         """Yield the batches of the present epoch."""
         assert self._seed is not None
         return self._source.batches(self.split, self._loader, self._seed, self._epoch, reader)
+
+
+def _batch_size(loader: DataLoader[Any]) -> int | None:
+    """Return the examples of a loader's first batch, where its own sampler of batches has their number, or one of torch's."""
+    size: int | None = getattr(loader.batch_sampler, "batch_size", None)
+    return min(size, len(loader.sampler)) if size and isinstance(loader.sampler, Sized) else size
 
 
 def _rows_first(value: Any) -> Any:

@@ -208,6 +208,30 @@ def test_parts_are_found_by_the_keys_of_a_batch_whatever_else_it_iterates_over(
         from_loader([ByRows(batch) for batch in BATCHES], ("x", "lable"), classes=CLASSES)
 
 
+def test_lists_of_a_collate_function_are_told_apart_in_short_batches_and_refused_where_they_cannot_be() -> (
+    None
+):
+    """All six examples in a batch of eight; one by one; by a sampler that says how many a batch has, and by one that does not."""
+
+    class Batches:
+        def __iter__(self) -> Iterator[list[int]]:
+            return iter([[0, 1, 2, 3, 4, 5]])
+
+    class Sized(Batches):
+        batch_size = 6
+
+    def shown(places: int, **how: Any) -> Any:
+        rows = [([float(place * 100 + n) for place in range(places)],) for n in range(6)]
+        loader = DataLoader(rows, collate_fn=lambda items: default_collate(items), **how)
+        return from_loader(loader, ("x",)).make(batch=6).reset(seed=0)[0]["x"].tolist()
+
+    for how in ({"batch_size": 8}, {"batch_size": 2}, {"batch_sampler": Sized()}):
+        assert shown(3, **how) == [[n, 100.0 + n, 200.0 + n] for n in range(6)]
+    assert shown(1, batch_size=1) == [[n] for n in range(6)]
+    with pytest.raises(DataError, match="x: a list of 3 tensors of 6 rows is read for each example, or"):
+        shown(3, batch_sampler=Batches())
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_its_processes_end_with_the_simulation(persistent: bool) -> None:
     with warnings.catch_warnings(action="ignore"):  # of persistent workers' random numbers
