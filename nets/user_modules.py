@@ -33,7 +33,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from antiphon.base.errors import ScenarioError, first_line, warn_of_scenario, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.global_numbers import seeded_globally
-from antiphon.nets.users.enclosing import deep_copy
+from antiphon.nets.users.enclosing import deep_copy, elements
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
 Copied = TypeVar("Copied")
@@ -282,7 +282,7 @@ def _tensors_in(value: object) -> Iterator[Tensor]:
             yield item
         elif isinstance(item, list | tuple | dict) and id(item) not in seen:
             seen.add(id(item))
-            waiting += item.values() if isinstance(item, dict) else item
+            waiting += item.values() if isinstance(item, dict) else elements(item)
 
 
 def _receivers_of_hooks(submodules: Iterable[nn.Module]) -> Iterator[Any]:

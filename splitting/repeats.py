@@ -15,7 +15,7 @@ import hashlib
 import random
 import types
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sized
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -323,8 +323,8 @@ def _fingerprint(value: Any, above: tuple[int, ...] = ()) -> Hashable:
         )
     if len(above) > _DEEPEST or id(value) in above:
         return "above", kind.__name__
-    if isinstance(value, Sized) and len(value) > _MOST:
-        return kind.__name__, len(value)
+    if (length := _length(value)) > _MOST:
+        return kind.__name__, length
     inside = (*above, id(value))
     if isinstance(value, Mapping) and kind in _MAPPINGS:
         return "dict", tuple((_fingerprint(k, inside), _fingerprint(v, inside)) for k, v in value.items())
@@ -335,6 +335,14 @@ def _fingerprint(value: Any, above: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, nn.Module):
         return kind.__name__, _fingerprint(vars(value), inside)
     return kind.__name__, _of_object(value, inside)
+
+
+def _length(value: Any) -> int:
+    """The length of a value; 0: it has none, or refuses to say it."""
+    try:
+        return len(value)
+    except Exception:  # noqa: BLE001  (anything a user's object may raise)
+        return 0
 
 
 def _of_array(value: Tensor | np.ndarray[Any, Any]) -> Hashable:

@@ -88,6 +88,10 @@ def _check_classes(classes: Iterable[type], encloses: Callable[[Any], bool]) -> 
     bases = {base for class_held in classes for base in class_held.__mro__}
     for kind in (base for base in bases if base.__module__.partition(".")[0] not in _OTHERS):
         for name, method in list(vars(kind).items()):
+            if (
+                name == "__init__"
+            ):  # copies are not initialised: what it has as defaults is the original's alone
+                continue
             if isinstance(method, types.FunctionType) and method.__closure__ and encloses(method):
                 raise ScenarioError(
                     f"{kind.__name__}.{name} encloses layers of the model, which a copy would not call"
@@ -127,6 +131,12 @@ def _walk(values: Iterable[Any], memo: dict[int, Any], *, functions: bool = True
             waiting += _within(value)
 
 
+def elements(container: Any) -> list[Any]:
+    """Return what a list, tuple, set or deque holds, of a subclass too that refuses its length, as e3nn's `Irrep` does."""
+    kind: Any = next(kind for kind in _CONTAINERS if isinstance(container, kind))
+    return list(kind.__iter__(container))
+
+
 def _within(value: Any) -> list[Any]:
     """The objects that a value consists of, beside code."""
     if isinstance(value, _LEAVES):
@@ -148,7 +158,7 @@ def _within(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
     if isinstance(value, _CONTAINERS):
-        return list(value)
+        return elements(value)
     if hasattr(value, "__deepcopy__") and not isinstance(value, nn.Module):
         return []
     kinds = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]

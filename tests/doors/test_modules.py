@@ -779,6 +779,41 @@ def test_functions_that_enclose_a_module_train_its_copy_wherever_they_are_kept(e
         torch.testing.assert_close(found, loop.between(x), rtol=0, atol=1e-12)
 
 
+class Unsized(tuple[Tensor, ...]):
+    """Refuses its length, as the representations of e3nn do."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class WithConstants(nn.Module):
+    """Keeps the tensors of a default argument, as the neurons of norse do; `super()` makes a closure of its `__init__`."""
+
+    def __init__(self, constants: tuple[Tensor, ...] = (torch.tensor(0.5), torch.tensor(2.0))) -> None:
+        super().__init__()
+        self.layer, self.constants, self.unsized = nn.Linear(6, 3), constants, Unsized(constants)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = (constant.double() for constant in self.unsized)
+        return torch.clamp(self.layer(x), -low, high) + self.constants[0]
+
+
+@pytest.mark.parametrize("door", ["own", "split"])
+def test_constants_of_a_default_argument_and_tuples_without_a_length_are_copied(env: Any, door: str) -> None:
+    def model() -> nn.Sequential:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return nn.Sequential(WithConstants(), nn.Tanh(), nn.Linear(3, 3)).double()
+
+    loop, x = model(), torch.randn(5, 6, dtype=torch.float64)
+    with _run(env, model(), door) as run:
+        _loop(run, loop, 3)
+        (found,) = run.compose()(x=x).values()
+        torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", NOT_FOLLOWED)
 def test_what_a_copy_would_not_follow_to_its_layers_is_refused(env: Any, name: str) -> None:
     hold, line = NOT_FOLLOWED[name]
