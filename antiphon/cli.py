@@ -307,8 +307,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_error(f"error: {_with_dashes(_with_others(error, words), words)}")
         return error.exit_code
     except OSError as error:
-        line = in_one_line(f"{error.filename or 'file'}: {error.strerror or error}")
-        write_error(f"error: {line}")
+        from antiphon.base.files import remedy_of
+
+        remedy = remedy_of(error)
+        line = f"{error.filename or 'file'}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")
+        write_error(f"error: {in_one_line(line)}")
         return 2
     except (MemoryError, RuntimeError) as error:
         from antiphon.base.memory import was_refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,9 @@ from antiphon.jobs.populations.lineage_curves import lineage_curves
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
 from antiphon.jobs.populations.selection import scored_values
 from antiphon.jobs.scenario_sources import scenario_template
-from antiphon.running.directory import check_exist, first_free
+from antiphon.running.directory import check_exist, claim
 from antiphon.running.library import template_of_document
+from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
@@ -83,16 +84,16 @@ def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: s
     return requests_of(spec, template)[0].scenario.scenario
 
 
-def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str]:
-    """Return the folder of a population, with a number where that is asked for and there is one, and what to do if it exists."""
+def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str, DirectoryLock | None]:
+    """Return the folder of a population, what to do if it exists, and where it is a new, perhaps numbered one, its lock."""
     requested = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
     if exist != "number":
-        return requested, exist
-    directory = first_free(requested)
+        return requested, exist, None
+    directory, lock = claim(requested)
     if directory != requested:
         existing, written = display_path(requested), display_path(directory)
         write_error(f"{existing} already exists: this population is written to {written}")
-    return directory, "error"
+    return directory, "error", lock
 
 
 def _remarked_if_done(run: PopulationRun) -> PopulationRun:
@@ -100,6 +101,14 @@ def _remarked_if_done(run: PopulationRun) -> PopulationRun:
     if run.scheduler.start == run.until:
         write_error(f"{display_path(run.directory)}: is done; until=N continues to a later step")
     return run
+
+
+def _trained(run: PopulationRun, progress: bool, lock: DirectoryLock | None) -> dict[str, Any]:
+    """Train a population, its warnings at the line that called `population`; return its result."""
+    for line in run.warnings:
+        warnings.warn(line, ScenarioWarning, stacklevel=4)  # a decorator is between
+    shown = progress and is_terminal(sys.stderr)
+    return run.train(RunProgress(run.until, run.scheduler.start, run.spec.members) if shown else None, lock)
 
 
 @contextmanager
@@ -178,15 +187,14 @@ def population(
         else:
             template = scenario_template(scenario)
             spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
-    with _of_arguments():
-        name = spec.population if document is not None else _called(spec, template, logdir)
-        directory, exist = _folder(logdir, name, exist)
-        how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
-        run = _remarked_if_done(PopulationRun(spec, template, directory, **in_python(how)))
-    for line in run.warnings:
-        warnings.warn(line, ScenarioWarning, stacklevel=3)  # a decorator is between
-    shown = progress and is_terminal(sys.stderr)
-    result = run.train(RunProgress(run.until, run.scheduler.start, spec.members) if shown else None)
+    with ExitStack() as locked:
+        with _of_arguments():
+            name = spec.population if document is not None else _called(spec, template, logdir)
+            directory, exist, lock = _folder(logdir, name, exist)
+            locked.enter_context(lock or nullcontext())
+            how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
+            run = _remarked_if_done(PopulationRun(spec, template, directory, **in_python(how)))
+        result = _trained(run, progress, lock)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"
     if result["exit_code"] > 128:
         deliver(result["exit_code"] - 128, same)

@@ -226,9 +226,16 @@ def writing(path: Path) -> Iterator[None]:
 
 def unwritable(path: Path, error: OSError) -> RunError:
     """Return the error for a file that cannot be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = "free disk space, and resume the run if it had started" if full else "choose a writable folder"
+    remedy = remedy_of(error)
+    fix = f"{remedy}, and resume the run if it had started" if remedy else "choose a writable folder"
     return RunError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
+
+
+def remedy_of(error: OSError) -> str | None:
+    """Return how to get more of what the system has run out of; None: the error is of another kind."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free disk space"
+    return "raise the limit with `ulimit -n`" if error.errno in (errno.EMFILE, errno.ENFILE) else None
 
 
 def write_json(path: Path, value: Any) -> None:

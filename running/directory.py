@@ -229,7 +229,7 @@ def check_free(path: Path, exist: str = "error") -> None:
         )
 
 
-def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
+def claim(path: Path, exist: str = "number") -> tuple[Path, DirectoryLock]:
     """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
     for candidate in numbered(path):
         try:
@@ -306,7 +306,7 @@ class RunDirectory:
         """
         asked, text = given_path(path, "logdir"), scenario_text(scenario)
         with ExitStack() as undo, writing(asked):
-            path, lock = _claim(asked, exist)
+            path, lock = claim(asked, exist)
             begun = {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}
             directory = cls(path, begun, lock, _document=text)
             undo.callback(directory.release)

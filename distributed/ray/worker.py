@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from antiphon.base import errors
-from antiphon.base.memory import spare_memory
+from antiphon.base.memory import refusals_named, spare_memory
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
@@ -144,7 +144,8 @@ class PartWorker:
         if self._built is None and method not in ("listen", "begin"):
             return None
         try:
-            answer: Answer | None = getattr(self, method)(*arguments)
+            with refusals_named():
+                answer: Answer | None = getattr(self, method)(*arguments)
             return answer
         except (Exception, SystemExit) as error:  # what a user's module may raise
             error_class = next(

@@ -248,9 +248,13 @@ class PopulationRun(Observer):
                         f"set: {name}: differs between members, since {varied} varies; leave it out"
                     )
 
-    def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
-        """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
-        with DirectoryLock(self.directory):
+    def train(self, progress: RunProgress | None = None, lock: DirectoryLock | None = None) -> dict[str, Any]:
+        """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written.
+
+        Args:
+            lock: Of its folder; None: it is taken now.
+        """
+        with lock or DirectoryLock(self.directory):
             for path in set(self.directory.glob("member-*")) - {job.path for job in self.scheduler.jobs}:
                 remove_run(path)  # of a larger population that is overwritten
             start = self.scheduler.start

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 import antiphon
@@ -315,6 +316,22 @@ def test_beyond_the_end_of_its_schedules_members_are_not_selected_and_a_line_nam
 
 
 @pytest.mark.long
+def test_one_that_another_process_has_just_begun_has_its_folder_to_itself(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    """As with jobs of a queue that begin in the same second: nothing but the lock is there yet."""
+    (here / "runs/it").mkdir(parents=True)
+    with FileLock(here / "runs/it/run.lock"):
+        cli(f"{WORDS} --name it --steps 4")
+        assert "it already exists: this population is called it-2" in cli.err
+        members = antiphon.population("mine.yaml", steps=4, logdir="runs/it", progress=False)
+        assert members.directory.name == "it-3"
+    assert [*here.glob("runs/it-*/run.lock")] == []
+    (here / "runs/it/run.lock").touch()  # of a process that was killed
+    cli(f"{WORDS} --name it --steps 4")
+    assert (here / "runs/it/lineage.csv").is_file()
+
+
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
     assert "known: runs/it" in cli.refused("evaluate nowhere")

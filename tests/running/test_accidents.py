@@ -160,6 +160,7 @@ def refusing(number: int, call: int) -> Callable[..., None]:
         *((errno.ENOSPC, call) for call in (1, 5, 16)),
         *(pytest.param(errno.ENOSPC, call, marks=pytest.mark.long) for call in (3, 4, 6, 8, 10, 20, 24)),
         (errno.EROFS, 6),
+        (errno.EMFILE, 6),
     ],
 )
 def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
@@ -169,7 +170,8 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
     with monkeypatch.context() as patch:
         patch.setattr("antiphon.base.files.os.fsync", refusing(number, call))
         assert cli.code(OFTEN, TINY, "--name a") == 2
-    fix = "free disk space" if number == errno.ENOSPC else "choose a writable folder"
+    fixes = {errno.ENOSPC: "free disk space", errno.EMFILE: "raise the limit with `ulimit -n`"}
+    fix = fixes.get(number, "choose a writable folder")
     assert f"cannot be written ({os.strerror(number)}); {fix}" in cli.err.splitlines()[-1]
     if not (often / "a").exists():  # nothing is left of a run that could not begin
         assert call < 6
