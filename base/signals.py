@@ -64,6 +64,15 @@ def stop_signals(callback: Callable[[], None] | None = None) -> Iterator[list[in
             signal.signal(number, handler)
 
 
+def pass_on(number: int) -> None:
+    """Raise a signal that another process has got, unless the innermost run here has got one itself: a second ends it at once.
+
+    Batch systems and service managers send SIGTERM to all processes of a job.
+    """
+    if _first is None:
+        signal.raise_signal(number)
+
+
 @contextmanager
 def interrupted_afterwards() -> Iterator[None]:
     """Raise the KeyboardInterrupt of a Ctrl-C once the block has ended, so that a step is taken whole; a second one raises it at once.

@@ -6,7 +6,6 @@ At a meeting each process gives values, and gets those of all. They go through t
 from __future__ import annotations
 
 import secrets
-import signal
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ import torch
 
 from antiphon.base.errors import AntiphonError, ResourceError, RunError
 from antiphon.base.imports import with_imports
-from antiphon.base.signals import stop_signals
+from antiphon.base.signals import pass_on, stop_signals
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.state.wire import from_bytes, to_bytes
 from antiphon.jobs.processes import Place
@@ -172,9 +171,7 @@ class _Meeting:
         answer = from_bytes(data) if data else {"values": [], "stop": []}
         if answer["stop"] and not self._stopped:
             self._stopped = True
-            signal.raise_signal(
-                answer["stop"][0]
-            )  # the training loop ends after this step, as that of each process
+            pass_on(answer["stop"][0])  # the training loop ends after this step, as that of each process
         on_device = lambda leaf: leaf.to(self._device) if isinstance(leaf, torch.Tensor) else leaf
         return dict(mapped(answer["values"], on_device))
 

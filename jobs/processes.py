@@ -14,16 +14,20 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Protocol, Self, TypeVar
 
 from antiphon.base.errors import RunError
-from antiphon.base.signals import stop_signals
+from antiphon.base.signals import pass_on, stop_signals
 from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.nets.isolation.own_context import matmul_precision, set_matmul_precision
 
 Result = TypeVar("Result")
 Argument = TypeVar("Argument")
+
+
+_PASSED_ON = getattr(signal, "SIGUSR2", signal.SIGTERM)
+"""What stops a process's call: it is no SIGTERM that the process may have got itself, and has obeyed."""
 
 
 class Place(Protocol):
@@ -129,7 +133,7 @@ class _WorkerProcess(ProcessPoolExecutor):
         if not self.call.done():
             self.stopped = True
             with suppress(BrokenProcessPool, ProcessLookupError):
-                os.kill(self._pid.result(), signal.SIGTERM)
+                os.kill(self._pid.result(), _PASSED_ON)
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,12 @@ def _interrupts_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _stop(number: int, _: FrameType | None) -> None:
+    """Stop the runs of the present call; when called again, at once."""
+    signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
+    pass_on(signal.SIGTERM)
+
+
 def _begin() -> None:
     """Prepare a worker: Ctrl-C reaches the process that began it alone, output goes to stderr, and it ends when that one is killed."""
     if hasattr(os, "setsid"):
@@ -219,6 +229,7 @@ def _begin() -> None:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that has come meanwhile is dropped
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.signal(signal.SIGINT, handler)
+        signal.signal(_PASSED_ON, _stop)
     os.dup2(2, 1)
 
     def follow() -> None:
