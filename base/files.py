@@ -282,15 +282,16 @@ def remove_temporary(folder: Path) -> None:
 
 
 def cut(path: Path, size: int) -> None:
-    """Cut a file off after so many bytes.
+    """Cut a file off after so many bytes; one that ends there, as of an earlier session, waits for no disk.
 
     Raises:
         RunError: It is no regular file.
         OSError: It cannot be written.
     """
     with os.fdopen(_descriptor(path, os.O_RDWR), "r+b") as file:
-        file.truncate(size)
-        sync_file(file)
+        if os.fstat(file.fileno()).st_size != size:
+            file.truncate(size)
+            sync_file(file)
 
 
 def sync_file(file: IO[Any]) -> None:

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, check_flags, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning, noted_warnings
+from antiphon.base.extensions import POINTS, registered
 from antiphon.base.files import fitting, given_path
+from antiphon.base.kind_code import Codes, codes_of, replaced
 from antiphon.base.mask import Mask
 from antiphon.base.memory import refusals_named, uncollected
-from antiphon.base.spec import frozen_data
+from antiphon.base.spec import frozen_data, plain
 from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import (
@@ -336,6 +338,7 @@ class LiveSystem:
         """Begin at step 0 with settings of another seed or backend; the environment is reset."""
         self.settings = settings
         self.now = 0
+        self._kinds = _registered_kinds(self.scenario)
         system = build(
             self.scenario,
             self.env.description,
@@ -567,6 +570,7 @@ class LiveSystem:
         self.executor.check_change(self, scenario, f"set: {changes[0][0]}" if changes else "set")
         with refusals_named():
             self.executor.continue_as(self, scenario, self._built(scenario), event)
+        self._kinds = self._remark_on_newer_kinds("the run")
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
@@ -612,6 +616,14 @@ class LiveSystem:
             "dtype": settings.dtype,
         }
         return build(without_weights(scenario), self.world.env.description, **build_arguments)
+
+    def _remark_on_newer_kinds(self, subject: str) -> Codes:
+        """Return the code of the registered kinds now, and warn of those that are others than of the present system."""
+        present = _registered_kinds(self.scenario)
+        for kind in replaced(self._kinds, present):
+            line = f"{kind} was registered again with other code: {subject} goes on with the newer one"
+            warnings.warn(line, ScenarioWarning, stacklevel=2)
+        return present
 
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""
@@ -764,6 +776,7 @@ class LiveSystem:
         if executor.stacks:
             backend = backend or (settings.backend if stacked else "cohort")
             settings = replace(settings, backend=backend, stacked=stacked)
+        self._remark_on_newer_kinds("the fork")
         return self.restored(
             scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
         )
@@ -801,6 +814,23 @@ class LiveSystem:
 
     def __exit__(self, *failure: object) -> None:
         self.close()
+
+
+def _registered_kinds(scenario: Scenario) -> Codes:
+    """Return the code of the registered kinds that a scenario names."""
+    if not any(map(registered, POINTS)):
+        return {}
+    parts: list[Any] = [plain(scenario)]
+    names: set[object] = set()
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Mapping):
+            parts += part.values()
+        elif isinstance(part, list | tuple):
+            parts += part
+        elif isinstance(part, str):
+            names.add(part)
+    return codes_of(names)
 
 
 def running_of_saved(saved: Saved, settings: Settings, executor: Executor | None = None) -> LiveSystem:

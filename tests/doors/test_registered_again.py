@@ -1,0 +1,86 @@
+"""A kind that a notebook's cell registers again while a simulation of it runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import antiphon
+
+CELL = '''
+import antiphon
+from torch import nn
+
+class Net(nn.Module):
+    """{about}"""
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.first, self.second, self.between = nn.Linear(inputs, 5), nn.Linear(5, outputs), nn.{layer}()
+
+    def forward(self, x):
+        return self.second(self.between(self.first(x)))
+
+@antiphon.network("{name}")
+def network(inputs, outputs):
+    return Net(inputs, outputs)
+'''
+SCOPE: dict[str, Any] = {"__name__": "__main__"}
+"""Names of the notebook."""
+
+
+def run_cell(layer: str, name: str = "of a cell", *, lines_before: int = 0, about: str = "") -> None:
+    text = "\n" * lines_before + CELL.format(layer=layer, name=name, about=about)
+    exec(compile(text, f"cell {layer} {lines_before}", "exec"), SCOPE)  # noqa: S102  (as a notebook does)
+
+
+@pytest.fixture
+def simulation() -> antiphon.Simulation:
+    run_cell("ReLU")
+    goal = {"kind": "classification", "target": "label"}
+    agents: Any = {"a": {"observes": ["image"], "network": "of a cell", "objective": goal}}
+    env: Any = {"id": "antiphon/Digits-v0"}
+    training: Any = {"batch": 8, "steps": 9}
+    scenario = antiphon.Scenario(scenario="cell", env=env, agents=agents, training=training)
+    simulation = antiphon.Simulation(scenario)
+    simulation.step()
+    return simulation
+
+
+def warned(call: Callable[[], object]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize("of", ["run", "fork"])
+def test_other_code_of_a_kind_is_told_where_a_simulation_goes_on_with_it(
+    simulation: antiphon.Simulation, of: str
+) -> None:
+    run_cell("Tanh")
+    go_on = simulation.fork if of == "fork" else lambda: simulation.set("a.learning_rate", 0.1)
+    line = f"network 'of a cell' was registered again with other code: the {of} goes on with the newer one"
+    assert warned(go_on) == [line]
+    assert warned(go_on) == ([line] if of == "fork" else [])  # a fork is of what runs, which is the older one
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        lambda: run_cell("ReLU"),
+        lambda: run_cell("ReLU", lines_before=40),
+        lambda: run_cell("ReLU", about="Says what it is."),
+        lambda: antiphon.register("network", "of another cell", lambda inputs, outputs: None),
+        lambda: None,
+    ],
+    ids=["again", "moved", "described", "another kind", "none"],
+)
+def test_a_cell_that_registers_the_same_is_not_told(
+    simulation: antiphon.Simulation, cell: Callable[[], None]
+) -> None:
+    cell()
+    assert warned(lambda: simulation.set("a.learning_rate", 0.1)) == []
+    assert warned(simulation.fork) == []
