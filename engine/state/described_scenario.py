@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from types import FunctionType
@@ -20,6 +21,8 @@ from antiphon.scenarios import Scenario
 
 _DIGITS = 16
 """Hexadecimal digits of a digest."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Where an object lies, which a module's `extra_repr` shows of a function: it differs in every process."""
 _PLAIN = str | int | float | None
 
 
@@ -65,7 +68,7 @@ def _content(value: Any, outer: tuple[object, ...]) -> Iterator[bytes | memoryvi
         settings = {
             name: setting for name, setting in settings.items() if name[0] != "_" and name != "training"
         }
-        yield repr((value, settings)).encode()
+        yield _ADDRESS.sub("", repr((value, settings))).encode()
         for held in (value.named_parameters(), value.named_buffers()):
             yield repr([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in held]).encode()
     elif isinstance(value, VectorEnv):

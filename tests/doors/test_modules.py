@@ -814,6 +814,33 @@ def test_constants_of_a_default_argument_and_tuples_without_a_length_are_copied(
         torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
 
 
+class ShowsFunction(nn.Linear):
+    """Shows a function with its address in its `repr`, as the layers of norse do."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 3)
+        self.activation = lambda x: x.tanh()
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, activation={self.activation}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.activation(super().forward(x))
+        return out
+
+
+def test_a_run_is_resumed_whatever_addresses_its_modules_show(env: Any, tmp_path: Path) -> None:
+    models = [ShowsFunction(), ShowsFunction()]
+    assert repr(models[0]) != repr(models[1])
+    goal = {"kind": "classification", "target": "label"}
+    minds = [{"observes": ["x"], "network": model.double(), "objective": goal} for model in models]
+    scenarios = [antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}) for mind in minds]
+    with antiphon.Simulation(scenarios[0], logdir=tmp_path / "run", dtype=torch.float64) as run:
+        run.run(steps=2)
+    with antiphon.Simulation.resume(tmp_path / "run", scenarios[1]) as run:
+        assert run.now == 2
+
+
 @pytest.mark.parametrize("name", NOT_FOLLOWED)
 def test_what_a_copy_would_not_follow_to_its_layers_is_refused(env: Any, name: str) -> None:
     hold, line = NOT_FOLLOWED[name]
