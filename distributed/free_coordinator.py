@@ -84,6 +84,10 @@ class FreeCoordinator(PartsExecutor):
                 f"record: parts that do not wait hold the messages of '{name}'; record parameters, or use parts in lockstep"
             )
 
+    def no_resume(self, running: LiveSystem) -> str | None:
+        """Return why no other process can go on."""
+        return "its parts do not wait for one another, and no checkpoint holds the messages between them"
+
     def check_load_weights(self) -> None:
         """Raise ScenarioError where the parts have started."""
         if self.parts_at is not None:

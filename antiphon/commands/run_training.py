@@ -59,16 +59,20 @@ def train(run: Run, json: bool) -> int:
     if chosen:
         remark(f"parts: {parts['count']}; {', '.join(chosen)}")
     path = display_path(directory.path)
-    remedy = f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"
-    with second_signal(remedy):
+
+    def way_on() -> str:
+        if (obstacle := running.executor.no_resume(running)) is not None:
+            return f"it cannot be continued: {obstacle}"
+        return f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"
+
+    with second_signal(way_on()):
         (outcome,) = Trainer([run], [RunProgress(running.until, start)]).finish()
     code = print_outcome(outcome, json)
     warn_of_lessons_missed(running.scenario, [outcome.result])
     if not json:
         show_decoupling(running.scenario, [outcome.result], directory.facts, running.until)
     if code > 128:
-        obstacle = running.executor.no_resume(running)
-        remark(f"stopped; {remedy if obstacle is None else f'it cannot be continued: {obstacle}'}")
+        remark(f"stopped; {way_on()}")
     return code
 
 
