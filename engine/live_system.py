@@ -590,7 +590,8 @@ class LiveSystem:
         means, newest = self.train_means.state_dict(), self.newest.state_dict()
         self.scenario = scenario
         stacked = self.settings.stacked and self.executor.stacks
-        self.backend = backend_of(self.settings.backend, system, stacked=stacked)
+        # what was learned at the newest step is of other stacks
+        self.compute_by(backend_of(self.settings.backend, system, stacked=stacked))
         self.backend.load_state_dict(state)
         self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
         self._means.load_state_dict(means)
