@@ -133,6 +133,15 @@ def test_metrics_of_a_message_are_over_the_environments_in_which_it_is_sent() ->
     assert row["distortion"] == pytest.approx(change, rel=1e-5)
 
 
+def test_what_a_link_drops_is_a_share_of_the_environments_in_which_a_message_is_sent() -> None:
+    simulation, found = masked({"link": {"drop": 0.5}}, 16)
+    sent = int(simulation.channels["a0->b0"].messages[2].value.any(1).sum())
+    dropped = found.rows[3]["channel", "a0->b0", "dropped"]
+    assert 0 < dropped < 1 < sent < 16
+    assert dropped * sent == pytest.approx(round(dropped * sent))
+    assert dropped == pytest.approx(found.rows[3]["channel", "a0->b0", "lost"])
+
+
 def test_what_is_injected_is_a_mean_over_the_environments_in_which_a_message_was_sent() -> None:
     scene = levels(channel={"mask": "near"}, count=1, batch=16)
     simulation, listener = (

@@ -92,6 +92,7 @@ def test_an_axis_that_changes_no_line_is_warned_of() -> None:
     assert line.startswith("toy: grid: idle has no effect: ")
     assert line.endswith("; leave it out, or add a variant that reads it")
     assert not warned(size=[4, 8])
+    assert not warned(idle=[1], size=[4, 8])  # an axis of one value is a setting
 
 
 def test_the_steps_of_a_budget_take_the_place_of_an_axis_of_steps() -> None:
