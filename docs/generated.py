@@ -133,17 +133,20 @@ def features(_: str, __: Path) -> Iterator[str]:
             Features().tick_points if point in TICK else Features().learning_points
         )
         several = isinstance(getattr(installed, point), tuple)
-        what = (inspect.getdoc(getattr(Feature, point)) or "").partition("\n")[0]
+        what = summary_of(inspect.getdoc(getattr(Feature, point)))
         points.append((point, "all" if several else "one", what, users or "probes"))
     headings = ("point", "called", "what for", "features")
     yield markdown(ReferenceTable(headings, tuple(points)), code=(0,))
 
 
 def first_line_of(file: Path) -> str:
-    """Return the first line of a module's docstring."""
-    return (
-        ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    ).partition("\n")[0]
+    """Return the summary of a module."""
+    return summary_of(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def summary_of(docstring: str | None) -> str:
+    """Return the first paragraph of a docstring as one line."""
+    return (docstring or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def api(places: str, _: Path) -> Iterator[str]:
@@ -163,11 +166,7 @@ def api(places: str, _: Path) -> Iterator[str]:
     rows = [
         (called(name, value), summary)
         for name, value in members.items()
-        if (
-            summary := (inspect.getdoc(value) or "")
-            .partition("\n\n")[0]
-            .replace("\n", " ")
-        )
+        if (summary := summary_of(inspect.getdoc(value)))
     ]
     yield markdown(ReferenceTable(("name", ""), tuple(rows)), code=(0,))
 

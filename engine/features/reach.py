@@ -43,7 +43,7 @@ class Reach(Feature):
         }
         """By channel: the places of its members' senders and receivers, on the host."""
 
-    def after_differentiate(self, update: Update) -> None:
+    def after_differentiate(self, update: Update, step: int) -> None:
         """Let only those members of agents move that learn from an update, and that its signal reaches."""
         for agent in self._stacked.get(update.group, ()):
             learning = agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])

@@ -1,8 +1,9 @@
 """Features: what only some scenarios need of a step, and the points of the step at which they are called.
 
-A feature is a class with some of the methods of `Feature`, each of which is a point of the step. It is called at the points that
-its class has, and at no others: `Features` has, by point, the features that are installed there.
-Which setting needs which feature is a table (engine/feature_table.py). Comments in `TickPoints` and `LearningPoints` name its features.
+A feature is a class with some of the methods of `Feature`, each of which is a point of the step. It is called at the
+points that its class has, and at no others: `Features` has, by point, the features that are installed there. Which
+setting needs which feature is a table (engine/feature_table.py). Comments in `TickPoints` and `LearningPoints` name its
+features.
 """
 
 from __future__ import annotations
@@ -45,15 +46,17 @@ class Feature:
 
     - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`.
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
-    - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed; but not the latter two where
-      a further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py) names what needs more.
-    - `policy_losses`, `replace_credit` and `after_credit` are called again for each window that lambda-returns replay, at
-      `gradients_back`: the `Update` that they are given is not learned from.
-    - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move` or `after_book`.
+    - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed; but not
+      the latter two where a further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle`
+      (policies/replays.py) names what needs more.
+    - `policy_losses`, `replace_credit` and `after_credit` are called again for each window that lambda-returns replay,
+      at `gradients_back`: the `Update` that they are given is not learned from.
+    - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move`
+      or `after_book`.
 
-    At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At the others all features
-    that have them are called (`Many`): they are named for what the step is about to do or has done. Of these, `after_evaluate` alone has
-    answers, which are merged.
+    At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At
+    the others all features that have them are called (`Many`): they are named for what the step is about to do or has
+    done. Of these, `after_evaluate` alone has answers, which are merged.
     """
 
     # --- a tick ----------------------------------------------------------------------------------------------
@@ -64,23 +67,25 @@ class Feature:
     def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
         """Return what the tick at `step` reads over a channel with a synthetic input, in place of the newest arrival.
 
-        It is called for such channels alone, of several arrivals (read mode) for the last, and never before the first message.
+        It is called for such channels alone, of several arrivals (read mode) for the last, and never before the first
+        message.
         """
         raise NotImplementedError
 
     def after_read(
         self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
     ) -> None:
-        """Handle a tick that has read, before its network is evaluated; arrivals of a channel are in order, the oldest first."""
+        """Handle a tick that has read, before its network is evaluated; a channel's arrivals are oldest first."""
 
     def message_ages(self, tick: Tick) -> Tensor | None:
-        """Return how old the messages are that a tick reads, [rows, channels], which it observes; None: its agent does not."""
+        """Return the ages that a tick observes of the messages it reads, [rows, channels]; None: its agent observes
+        none."""
         raise NotImplementedError
 
     def normaliser(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
-        """Return a function from the index of an observation, and the observation, to its normalised value; None: none is normalised."""
+        """Return a function from an observation's index and value to its normalised value; None: none is normalised."""
         raise NotImplementedError
 
     def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
@@ -95,7 +100,7 @@ class Feature:
         statistics_before: Tensors,
         network_inputs: tuple[Tensor, Tensor | None],
     ) -> Tensors:
-        """Add to the ports, [rows, …], of a call, and return the running statistics that change; the features' are merged.
+        """Add to the ports, [rows, …], of a call, and return the changed running statistics; the features' are merged.
 
         Args:
             statistics_now: The running statistics before the ticks.
@@ -117,22 +122,26 @@ class Feature:
         raise NotImplementedError
 
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
-        """Handle the ends of episodes with a step, before messages become void. It is called after every step, also if none ended."""
+        """Handle the ends of episodes with a step, before messages become void.
+
+        It is called after every step, also if none ended.
+        """
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
     def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
-        """Return the windows to learn from and those to skip, oldest first, of a group that `waits` and whose `window` has ended.
+        """Return the windows to learn from and to skip, oldest first, of a group that `waits` and whose `window` ended.
 
-        They are of those that the group has kept and of this one; the others wait on, as late_windows.py tells. Those to learn from that
-        have waited are to be replayed too, which the step does.
+        They are of those that the group has kept and of this one; the others wait on, as late_windows.py tells. Those
+        to learn from that have waited are to be replayed too, which the step does.
         """
         raise NotImplementedError
 
     def policy_losses(
         self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
     ) -> Tensor | None:
-        """Return the losses of an agent that learns from rewards in a window, [rows] with their graph, and add them; None: there is none."""
+        """Return an agent's losses by rewards in a window, [rows] with their graph, and add them; None: there is
+        none."""
         raise NotImplementedError
 
     def replace_credit(
@@ -142,18 +151,21 @@ class Feature:
         raise NotImplementedError
 
     def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
-        """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `context`: the environment's signals."""
+        """Return what a message's synthetic gradient is conditioned on, [rows, features]; `context`: of the
+        environment."""
         raise NotImplementedError
 
     def after_credit(self, pending: PendingUpdate) -> None:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
-    def after_differentiate(self, update: Update) -> None:
-        """Handle, and perhaps change, the gradients of a window before they are checked; in further passes of each minibatch too.
+    def after_differentiate(self, update: Update, step: int) -> None:
+        """Handle, or change, the gradients of a window before they are checked; those of minibatches of further passes
+        too.
 
         The updates of minibatches have the same window: who counts windows counts them by number.
 
-        Here, and only here, a feature keeps learners at rest: `Update.rest`.
+        Here, and only here, a feature keeps learners, or some of their parameters, at rest (`Update.rest`,
+        `Update.rest_parameters`).
         """
 
     def after_book(self, update: Update) -> None:
@@ -164,20 +176,21 @@ class Feature:
     ) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
-        A coupling that reads `returned` has had it unchanged for a window that has been learned from at this step, and has it changed in
-        windows of later steps.
+        A coupling that reads `returned` has had it unchanged for a window that has been learned from at this step, and
+        has it changed in windows of later steps.
 
         Args:
-            messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic gradient
-                or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed ones, are absent. A message is
-                that of a whole stack of channels: what is taken away, no member learns from.
+            messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic
+                gradient or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed
+                ones, are absent. A message is that of a whole stack of channels: what is taken away, no member learns
+                from.
         """
 
     def before_move(self, updates: Sequence[Update]) -> None:
-        """Handle the updates of all windows of a step, but no predictor's, once they have been checked and before any parameter moves.
+        """Handle the updates of all windows of a step, not of predictors, once checked and before any parameter moves.
 
-        What is changed here is not checked again. Further passes move parameters without this point. It is called once, also where parameters
-        move in several turns, after each of which `after_move` is called.
+        What is changed here is not checked again. Further passes move parameters without this point. It is called once,
+        also where parameters move in several turns, after each of which `after_move` is called.
         """
 
     def clipped_gradients(
@@ -191,9 +204,11 @@ class Feature:
         raise NotImplementedError
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Handle updates whose parameters have moved together, of a turn: not at a step at which predictors alone have moved.
+        """Handle the updates of a turn, whose parameters have moved; it is not called where predictors alone have
+        moved.
 
-        What is to be done once a step, whatever has moved, is done at `before_ticks` of the next one, before it reads a parameter.
+        What is to be done once a step, whatever has moved, is done at `before_ticks` of the next one, before it reads a
+        parameter.
         """
 
     # --- between steps ----------------------------------------------------------------------------------------

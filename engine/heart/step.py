@@ -1,7 +1,7 @@
 """A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (rule 13, a step).
 
-Agents tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the parameters of
-before the step, and checked, before any parameter moves.
+Agents tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the
+parameters of before the step, and checked, before any parameter moves.
 """
 
 from __future__ import annotations
@@ -40,20 +40,21 @@ class Steppable(Protocol):
     """What takes a step in two halves, between which the environment moves on: an engine, or a backend around one."""
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
-        """Tick all agents whose clock ticks at `step`, in waves, and return what is done in the environment; None: no agent acts.
+        """Tick all agents that are due at `step`, in waves; return what is done in the environment; None: no agent
+        acts.
 
         Args:
-            keep_messages: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep order
-                frees those that nothing else reads. It changes no number.
+            keep_messages: Whether messages and injections are kept until the next step, for metrics and recordings;
+                else the sweep order frees those that nothing else reads. It changes no number.
         """
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
-            DivergenceError: A number is not finite or longer than the bound, and there is one seed. No parameter has moved; but ticks
-                have replaced running statistics, and gradients may have been booked and accumulated. To go on, restore statistics
-                (`RunningStatistics.restore`), or load a state.
+            DivergenceError: A number is not finite or longer than the bound, and there is one seed. No parameter has
+                moved; but ticks have replaced running statistics, and gradients may have been booked and accumulated.
+                To go on, restore statistics (`RunningStatistics.restore`), or load a state.
         """
 
 
@@ -80,7 +81,7 @@ def take_step(
 
 
 def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> None:
-    """End the episodes that ended with `step` (rule 20); before that, policies value how they ended (at the point `episodes_end`).
+    """End the episodes that ended with `step` (rule 20), after policies have valued it (the point `episodes_end`).
 
     `Engine.learn` begins with it. Rollouts and probes, which have no engine, call it too.
     """
@@ -96,10 +97,11 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
 
 
 def delete_spent_messages(channels: Iterable[Channel], step: int) -> None:
-    """Delete the messages of channels that are of no more use (`Ledger.delete_spent`), once agents have ticked at `step`.
+    """Delete the messages of channels that are of no more use, once agents have ticked at `step`:
+    `Ledger.delete_spent`.
 
-    Only a ledger into which a message has come at this step is asked: it takes the place of an older one. `Engine.tick` ends with it.
-    Rollouts, which have no engine, call it too.
+    Only a ledger into which a message has come at this step is asked: it takes the place of an older one. `Engine.tick`
+    ends with it. Rollouts, which have no engine, call it too.
     """
     for channel in channels:
         if step in channel.ledger.messages:
@@ -109,15 +111,16 @@ def delete_spent_messages(channels: Iterable[Channel], step: int) -> None:
 class Engine:
     """Runs a system of stacks step by step.
 
-    An agent or channel here is a stack of N >= 1. If it `has_member_axis`, its parameters have a leading axis of members, also of one.
+    An agent or channel here is a stack of N >= 1. If it `has_member_axis`, its parameters have a leading axis of
+    members, also of one.
 
     Args:
         single_systems: The single agents that the stacks are made of, a system for each seed.
 
     Attributes:
         divergence_check: Checks what has been computed, before anything moves.
-        has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it, hooks change its
-            gradients, or a user's module may leave some (`finish_gradients`).
+        has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it,
+            hooks change its gradients, or a user's module may leave some (`finish_gradients`).
         measures_only: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
@@ -161,8 +164,9 @@ class Engine:
 
         The comments number its six stages, whose calls are at the head of engine/heart/__init__.py.
 
-        Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses, credits and predictors
-        too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py must name an obstacle.
+        Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses,
+        credits and predictors too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py
+        must name an obstacle.
 
         Args:
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
@@ -180,8 +184,8 @@ class Engine:
             return StepReport([], {})
         turns = self._learn_in_turns(ended_windows, step)
         updates = [update for turn in turns for update in turn]
-        # 3. These windows, and those that are skipped, close in the ledgers that they read: a message whose last window closes is
-        # finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
+        # 3. These windows, and those that are skipped, close in the ledgers that they read: a message whose last window
+        # closes is finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
         closing_windows = [*ended_windows.to_learn, *ended_windows.to_skip]
         for group, window in closing_windows:
             for _, message in window.sent_messages:
@@ -217,10 +221,11 @@ class Engine:
         return StepReport(updates, predictor_updates, input_updates, ended_windows.to_skip)
 
     def _pop_ended_windows(self, step: int) -> EndedWindows:
-        """Remove the windows that end at `step` from their groups, each of which gets an empty one; return those to learn from or skip.
+        """Take the windows that end at `step` from their groups, which get empty ones; return those to learn from or
+        skip.
 
-        A group that `waits` keeps those whose gradients are not back (late_windows.py). Of a group, the windows to learn from are the
-        oldest first; they may be newer than windows that wait on.
+        A group that `waits` keeps those whose gradients are not back (late_windows.py). Of a group, the windows to
+        learn from are the oldest first; they may be newer than windows that wait on.
         """
         ended_windows = EndedWindows([], [], set())
         feature = self.features.learning_points.choose_windows
@@ -246,8 +251,9 @@ class Engine:
     def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (stage 2 of `learn`); return the updates by turn.
 
-        Receivers are first where a sender mixes in what they return: the gradients of the messages that a turn has read are booked before
-        the next turn. What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
+        Receivers are first where a sender mixes in what they return: the gradients of the messages that a turn has read
+        are booked before the next turn. What was swept in `tick` is differentiated already (`SweptUpdates`): its turn
+        takes that up.
         """
         turns, swept = list[list[Update]](), self.swept_updates.window_updates
         for windows in self.learning_order.turns(ended_windows.to_learn):
@@ -268,13 +274,14 @@ class Engine:
         return turns
 
     def finish_gradients(self, updates: Sequence[Update], step: int) -> None:
-        """Have features change gradients, and say which members move (`Update.restrict_moving`, `rest`); check them; apply ties and hooks.
+        """Have features change gradients, and say what moves (`Update.restrict_moving`, `rest`); check; apply ties,
+        hooks.
 
         Windows of a turn, and minibatches of further passes, come from here to `move_all`.
         """
         for feature in self.features.learning_points.after_differentiate:
             for update in updates:
-                feature.after_differentiate(update)
+                feature.after_differentiate(update, step)
         self.divergence_check.check_updates(updates, step)
         if self.has_ties_or_hooks:
             self._apply_ties_and_hooks(updates, step)
@@ -335,7 +342,7 @@ class Engine:
                 gradients = clipped_gradients.get(name, gradients)
                 moving = moving if agent.has_member_axis else ALL
                 moves.append(
-                    (agent.learner, gradients, moving, update.resting_parameters_by_agent.get(name, ()))
+                    (agent.learner, gradients, moving, update.resting_parameters_by_learner.get(name, ()))
                 )
         take_optimiser_steps(moves, step)
 
@@ -346,10 +353,11 @@ class Engine:
 class LearningOrder:
     """Sorts the windows that end at a step into turns.
 
-    All are differentiated with the parameters of before the step, and move them in the same turns. Different groups move different
-    parameters: of these, the turns decide only how many graphs exist at once, which returned gradients are there for a sender that
-    mixes them into its credit, and in which order the gradients of a message's reads are summed. For a window that was swept they decide
-    the last alone: it has been differentiated in the order of ticks, before all turns, and its turn takes up the result.
+    All are differentiated with the parameters of before the step, and move them in the same turns. Different groups
+    move different parameters: of these, the turns decide only how many graphs exist at once, which returned gradients
+    are there for a sender that mixes them into its credit, and in which order the gradients of a message's reads are
+    summed. For a window that was swept they decide the last alone: it has been differentiated in the order of ticks,
+    before all turns, and its turn takes up the result.
     """
 
     def __init__(self, system: System) -> None:
@@ -357,11 +365,12 @@ class LearningOrder:
         self._may_need_turns = any(self.turn_by_group.values()) or any(group.waits for group in system.groups)
 
     def turns(self, windows_to_learn: GroupWindows) -> list[GroupWindows]:
-        """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
+        """Return windows in turns: those of a turn are differentiated together, and booked before the next turn.
 
-        A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn: the older one has
-        waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable). So it moves them first too: two
-        optimiser steps, one after the other, give other numbers in the other order. No turn is empty.
+        A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn:
+        the older one has waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable). So
+        it moves them first too: two optimiser steps, one after the other, give other numbers in the other order. No
+        turn is empty.
         """
         if not self._may_need_turns:
             return [windows_to_learn] if windows_to_learn else []
@@ -375,10 +384,12 @@ class LearningOrder:
 
 
 def turns_of_groups(system: System) -> dict[LearningGroup, int]:
-    """Return the turns of groups, 0 where one is absent. A sender that mixes in returned gradients has a later turn than its receiver.
+    """Return the turns of groups, 0 where one is absent.
 
-    Groups must not follow each other in a cycle: `rule_11_cycle` (scenarios/checks.py) refuses such scenarios. Agents whose groups have
-    different turns are not stacked together (engine/build/stack_kinds.py).
+    A sender that mixes in returned gradients has a later turn than its receiver.
+
+    Groups must not follow each other in a cycle: `rule_11_cycle` (scenarios/checks.py) refuses such scenarios. Agents
+    whose groups have different turns are not stacked together (engine/build/stack_kinds.py).
     """
     earlier_groups: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():

@@ -30,14 +30,17 @@ def oldest_first(updates: Iterable[Update]) -> list[Update]:
 
 
 class EndedWindows(NamedTuple):
-    """The windows that a step learns from or skips. Most have just ended; a late one ended before, and has waited since.
+    """The windows that a step learns from or skips.
 
-    All close in the ledgers at one moment, once those to learn from have been differentiated (stage 3 of `Engine.learn`).
+    Most have just ended; a late one ended before, and has waited since.
+
+    All close in the ledgers at one moment, once those to learn from have been differentiated (stage 3 of
+    `Engine.learn`).
     """
 
     to_learn: GroupWindows
     to_skip: GroupWindows
-    """Windows that are not learned from: no agent has ticked in them, or only gradients that were given up could have reached them."""
+    """Windows not to learn from: no agent has ticked in them, or only given up gradients could have reached them."""
     to_replay: set[Window]
     """The late ones among `to_learn`, whose graph has been freed; each is replayed just before its turn."""
 
@@ -49,12 +52,13 @@ class ReportedLoss:
     loss: Tensor
     """[N]: the sum over ticks of the mean over the batch."""
     score: Tensor
-    """[N]: the sum over ticks and environments of the objective's metric; of several objectives [N, columns] (`Weighted`)."""
+    """[N]: the sum of the objective's metric over ticks and environments; of several objectives [N, columns]."""
     target_count: int | Tensor
-    """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, the sites of these targets."""
+    """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, their sites."""
 
     def before_scale(self, goal: Goal, batch: int) -> Tensor:
-        """Return the loss before the objective's `scale`, [N]: times B and divided by `target_count` it is a mean over the targets."""
+        """Return the loss before `scale`, [N]: times B, and divided by `target_count`, it is a mean over the
+        targets."""
         # a mean of one window has its targets, which are all there is to divide by here
         loss = self.loss * self.target_count / batch if goal.mean_over_targets else self.loss
         return scaled(loss, 1 / goal.weight)
@@ -74,14 +78,15 @@ class ReportedLoss:
 
 @dataclass(slots=True)
 class WindowLoss:
-    """The losses of all objectives over a window, without a graph; `ObjectiveEvaluator.window_loss` returns beside it what is differentiated."""
+    """The losses of all objectives over a window, without a graph (`ObjectiveEvaluator.window_loss`)."""
 
     loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """The loss per sample, [rows], summed over ticks, by agent."""
     reported_loss_by_agent: dict[str, ReportedLoss] = field(default_factory=dict)
     factor_by_agent: dict[str, Tensor] = field(default_factory=dict)
-    """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`. What a tick's losses are multiplied by is
-    `TickLoss.target_counts` times it (`ObjectiveEvaluator.window_loss`, features/direct_feedback.py)."""
+    """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`. What a tick's losses
+    are multiplied by is `TickLoss.target_counts` times it (`ObjectiveEvaluator.window_loss`,
+    features/direct_feedback.py)."""
     ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
     """The ticks with a target, or those of a policy's window, each by its step and agent."""
     notes: Notes = field(default_factory=dict)
@@ -119,20 +124,21 @@ class Update:
     gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """The gradients of learners that learn from the window, in the order of their trainable parameters."""
     gradient_by_read: dict[CountedRead, Tensor] = field(default_factory=dict)
-    """The gradients, [rows, size] per sample, by `CountedRead` of the window that its losses depend on, if gradients return;
-    until they are booked (`BackwardPass.book`)."""
+    """The gradients, [rows, size] per sample, by `CountedRead` of the window that its losses depend on, if gradients
+    return; until they are booked (`BackwardPass.book`)."""
     newest_injected_by_channel: dict[str, Credit] = field(default_factory=dict)
-    """What was injected into each member's newest message with credit, before `scale`, by channel whose coupling gives credit; for metrics
-    and a run's handles."""
+    """What was injected, before `scale`, into each member's newest message with credit, by channel; for metrics and
+    handles."""
     injected_rows: dict[tuple[str, int], Mask] = field(default_factory=dict)
-    """By channel and stamp: the rows of a message into which credit was injected with a `scale` that is not 0, so that it moves parameters."""
+    """By channel and stamp: the rows into which credit was injected with a `scale` other than 0: it moves
+    parameters."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     moving_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
-    """The members that their optimisers move, by learner, but for those at rest; of a learner that is absent, all. See `restrict_moving`."""
+    """The members that optimisers may move, by learner; of an absent learner, all. See `restrict_moving`."""
     resting_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
     """The members that features keep at rest, by learner. See `rest`."""
-    resting_parameters_by_agent: dict[str, Container[int]] = field(default_factory=dict)
-    """The indices of parameters at rest, by agent: without a gradient they stay (engine/policies/resting_heads.py)."""
+    resting_parameters_by_learner: dict[str, frozenset[int]] = field(default_factory=dict)
+    """The indices of parameters at rest, by learner: without a gradient they stay. See `rest_parameters`."""
 
     def set_gradients(
         self,
@@ -140,7 +146,7 @@ class Update:
         reads: Sequence[CountedRead],
         read_gradients: Gradients,
     ) -> None:
-        """Set the window's gradients, once it has been differentiated: those of learners, and those of its `reads`, in their order."""
+        """Set the gradients of a differentiated window: those of learners, and those of its `reads`, in their order."""
         self.gradients_by_learner = {**gradients_by_learner}
         self.gradient_by_read = {
             read: gradient
@@ -149,10 +155,10 @@ class Update:
         }
 
     def restrict_moving(self, learner_name: str, members: Mask[Members]) -> Mask[Members]:
-        """Let the optimiser of a learner move none but some members, of those that it may move so far; return which are left.
+        """Restrict the members of a learner that may move, so far all or some; return those left.
 
-        features/reach.py enters the members of stacks that a learning signal has reached: the numbers of others are no divergence. A
-        feature that keeps a learner at rest calls `rest`. `Engine.move_agents` enters those of seeds that have not diverged.
+        features/reach.py leaves those that a learning signal has reached, as numbers of others are no divergence;
+        `Engine.move_agents` those of seeds that have not diverged. To keep a learner at rest, features call `rest`.
         """
         self._check_learner(learner_name)
         moving = self.moving_members_by_learner.get(learner_name, ALL)
@@ -161,29 +167,44 @@ class Update:
         return moving
 
     def rest(self, learner_name: str, members: Mask[Members] = ALL) -> None:
-        """Keep members of a learner at rest at this step, or in this minibatch of further passes, although the window has reached them.
+        """Keep members of a learner at rest in this update, although the window has reached them.
 
-        The mask lies on the host, as all of members do (`Layout.members_in`).
-        Features call it at `after_differentiate`. What has been computed is checked and returned as where they move. Of tied agents, only
-        the name of the first is that of their learner; agents with tied parameters rest together (features/ties.py).
+        Features call it at `after_differentiate`. What has been computed is checked and returned as if they moved. The
+        mask lies on the host, as all of members do (`Layout.members_in`). Tied agents have one learner, named after the
+        first; agents with tied parameters rest together (features/ties.py).
         """
         self._check_learner(learner_name)
         resting = self.resting_members_by_learner.get(learner_name, NONE)
         self.resting_members_by_learner[learner_name] = resting | members
+
+    def rest_parameters(self, learner_name: str, indices: Iterable[int]) -> None:
+        """Keep further parameters of a learner at rest in this update: their gradients are dropped, and are not
+        checked.
+
+        Further passes do so with heads that no loss depends on (engine/policies/resting_heads.py); features may at
+        `after_differentiate`.
+        """
+        self._check_learner(learner_name)
+        resting = self.resting_parameters_by_learner.get(learner_name, frozenset()).union(indices)
+        self.resting_parameters_by_learner[learner_name] = resting
+        if (gradients := self.gradients_by_learner.get(learner_name)) is not None:
+            self.gradients_by_learner[learner_name] = [
+                None if index in resting else gradient for index, gradient in enumerate(gradients)
+            ]
 
     def _check_learner(self, name: str) -> None:
         """Check that a name is that of a learner: of tied agents the first one's."""
         assert name in self.group.agent_count_by_learner, f"'{name}' is no learner of the group"
 
     def let_all_move(self, learner_name: str) -> None:
-        """Let all members of a learner move but those at rest, as what is not of this window reaches it: a tied gradient (features/ties.py)."""
+        """Let all members of a learner move but those at rest: a tied gradient reaches them (features/ties.py)."""
         self.moving_members_by_learner[learner_name] = ALL
 
     def keep_injected(self, channel: Channel, injected: Credit) -> None:
         """Keep what is injected into a message as its channel's newest, for metrics and a run's handles alone.
 
-        A member without credit for the message keeps that of the message before; and where actions are needed, so does a row of zeros,
-        whose action has not come back.
+        A member without credit for the message keeps that of the message before. Where actions are needed, so does a
+        row of zeros: its action has not come back.
         """
         gradient, rows = injected
         before = self.newest_injected_by_channel.get(channel.name)
@@ -228,7 +249,7 @@ class PredictorUpdate:
     prediction: Tensor | None = None
     """The prediction for the newest example before the update; None: it is not watched."""
     moving_members: Mask[Members] = ALL
-    """The predictors of the stack that their optimiser moves: those with an example, without those of seeds that have diverged."""
+    """The predictors of the stack that move: those with an example, whose seeds have not diverged."""
     for_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
     resting_parameters: Container[int] = ()
@@ -237,7 +258,7 @@ class PredictorUpdate:
 
 @dataclass(slots=True)
 class SweptUpdates:
-    """What has been learned at a step as soon as a group had ticked (features/sweep.py); the windows' turns and stage 4 take it up."""
+    """What a step has learned as soon as a group had ticked (features/sweep.py); turns and stage 4 take it up."""
 
     window_updates: dict[Window, Update] = field(default_factory=dict)
     predictor_updates: dict[str, PredictorUpdate] = field(default_factory=dict)
@@ -253,8 +274,8 @@ class StepReport:
     """What was learned at one step, by stack."""
 
     updates: list[Update]
-    """The updates of windows, in their turns. A group has several where windows have waited; a reader that wants the newest takes
-    them `oldest_first`, by number, and leans on no order of turns."""
+    """The updates of windows, in their turns. A group has several where windows have waited; a reader that wants the
+    newest takes them `oldest_first`, by number, and leans on no order of turns."""
     predictor_updates: dict[str, PredictorUpdate]
     """The updates of synthetic gradients, by channel."""
     input_updates: dict[str, PredictorUpdate] = field(default_factory=dict)

@@ -10,7 +10,7 @@ statistics of agents stay. An agent with a replay buffer learns from windows of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,8 +43,9 @@ class FurtherPasses(WindowsAtOnce):
         self.engine, self.system = engine, engine.system
         self.agents = {name for name, agent in self.system.agents.items() if passes_of(agent) > 1}
         resting = places_at_rest(engine.single_systems[0])
-        self._resting: dict[str, Container[int]] = {
-            agent.name: resting.get(agent.members[0].name, ()) for agent in self.system.agents.values()
+        self._resting: dict[str, frozenset[int]] = {
+            agent.name: resting.get(agent.members[0].name, frozenset())
+            for agent in self.system.agents.values()
         }
         """By stack: the places of its heads at rest, which are those of each member."""
         self._seeds = {
@@ -231,12 +232,10 @@ class FurtherPasses(WindowsAtOnce):
             batch,
             *(str(step), str(epoch), str(k)),
         )
-        resting = {name: self._resting[name] for name in gradients}
-        updates = [
-            Update(
-                update.group, update.window, window.loss, {**gradients}, resting_parameters_by_agent=resting
-            )
-        ]
+        update_of_agents = Update(update.group, update.window, window.loss, {**gradients})
+        for name in gradients:
+            update_of_agents.rest_parameters(name, self._resting[name])
+        updates = [update_of_agents]
         updates += [
             sender.update(gradients_of_sender)
             for (sender, _), (gradients_of_sender, _) in zip(sender_requests, sender_gradients, strict=True)

@@ -176,13 +176,14 @@ class ReplayedSender:
         injected = {
             (self.channel.name, stamp): rows & is_open for stamp, rows in self._credited_by_stamp.items()
         }
-        return Update(
+        update = Update(
             first.group,
             first.window,
             gradients_by_learner={**gradients},
             injected_rows=injected,
-            resting_parameters_by_agent={self._sender.name: self._resting},
         )
+        update.rest_parameters(self._sender.name, self._resting)
+        return update
 
     def examples(self, returned: Tensor | None) -> list[Example]:
         """Return what the predictors learn from in the newest minibatch; none, if nothing counts.

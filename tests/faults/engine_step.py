@@ -285,15 +285,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-heads-without-a-loss-take-steps-of-zeros",
         "engine/policies/further_passes.py",
-        "resting = {name: self._resting[name] for name in gradients}",
-        "resting = {}",
+        "update_of_agents.rest_parameters(name, self._resting[name])",
+        "pass",
         f"{RESTING}[detached-cohort]",
     ),
     Fault(
         "replayed-senders-other-heads-take-steps-of-zeros",
         "engine/policies/replayed_senders.py",
-        "resting_parameters_by_agent={self._sender.name: self._resting}",
-        "resting_parameters_by_agent={}",
+        "update.rest_parameters(self._sender.name, self._resting)",
+        "pass",
         f"{RESTING}[beside one that is replayed-cohort]",
     ),
     Fault(

@@ -20,7 +20,7 @@ class AtRest(Feature):
     def __init__(self, learner_name: str) -> None:
         self.learner_name = learner_name
 
-    def after_differentiate(self, update: Update) -> None:
+    def after_differentiate(self, update: Update, step: int) -> None:
         if self.learner_name in update.group.agent_names:
             update.rest(self.learner_name)
 
@@ -28,7 +28,7 @@ class AtRest(Feature):
 class NotFinite(Feature):
     """Returns gradients that are not finite for what the agents of a group read."""
 
-    def after_differentiate(self, update: Update) -> None:
+    def after_differentiate(self, update: Update, step: int) -> None:
         for read in update.gradient_by_read:
             update.gradient_by_read[read] = torch.full_like(update.gradient_by_read[read], math.nan)
 
@@ -36,7 +36,7 @@ class NotFinite(Feature):
 class Unreached(Feature):
     """Says that no learning signal has reached a learner."""
 
-    def after_differentiate(self, update: Update) -> None:
+    def after_differentiate(self, update: Update, step: int) -> None:
         if "p" in update.group.agent_names:
             update.restrict_moving("p", NONE)
 
