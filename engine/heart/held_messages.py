@@ -1,8 +1,8 @@
-"""Held messages: the newest arrival, where messages may be lost or a synthetic input is conditioned on it (rule 18, reads)."""
+"""Held messages: the newest arrival, for where messages are lost, and for synthetic inputs (rule 18, reads)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -20,11 +20,12 @@ class HeldMessages:
     """What the receivers of a stack of channels hold of what has arrived.
 
     Attributes:
-        value: [rows, size], the newest message that had arrived when `hold` was last called; None: none has been held yet.
+        value: [rows, size], the newest message that had arrived when `hold` was last called; None: none has been held
+            yet.
         stamp: [rows], the stamp of the held message; -1: none is held.
         signals: The signals that the held message was made from, where the receiver is aligned.
-        prior_value: [rows, size], what was held as the newest due message came: where that was lost, it is still the held one; contexts of synthetic
-            inputs read it (features/contexts.py).
+        prior_value: [rows, size], what was held before the newest due message; where that was lost, it is the held one
+            still. Contexts of synthetic inputs read it (features/contexts.py).
         prior_stamp: [rows], the stamp of the prior message; -1: none was held.
         newest_stamp: The stamp of the newest message that `hold` was called with, arrived or not.
     """
@@ -36,10 +37,14 @@ class HeldMessages:
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     newest_stamp: int = field(default=-1, metadata=PLAIN)
 
-    def hold(self, messages: Mapping[int, Message], due_message: Message, *, aligned: bool) -> None:
-        """Hold the due message; where it has not arrived, the newest one before it that has. Only its first tick changes anything.
+    def hold(self, arrived: Iterable[Message], due_message: Message, *, aligned: bool) -> None:
+        """Hold the due message; where it has not arrived, the newest one before it that has.
+
+        Only its first tick changes anything.
 
         Args:
+            arrived: The messages whose time on the way is over at the tick (`Timetable.arrival_of`); of those that are
+                older than one already called with, none is held.
             due_message: The newest message that reaches the tick.
             aligned: Whether signals are held too, as the receiver works on those of the message that it reads.
         """
@@ -50,9 +55,9 @@ class HeldMessages:
             self.stamp = torch.full(
                 (due_message.sent_value.shape[0],), -1, device=due_message.sent_value.device
             )
-        for stamp in sorted(messages):
-            if self.newest_stamp < stamp < due_message.stamp:
-                self._hold_arrived(messages[stamp], aligned=aligned)
+        for message in sorted(arrived, key=lambda message: message.stamp):
+            if self.newest_stamp < message.stamp < due_message.stamp:
+                self._hold_arrived(message, aligned=aligned)
         self.prior_value, self.prior_stamp = self.value, self.stamp
         self._hold_arrived(due_message, aligned=aligned)
         self.newest_stamp = due_message.stamp
@@ -64,9 +69,10 @@ class HeldMessages:
 
         Args:
             due_message: The newest message that reaches the tick; `hold` has been called with it.
-            oldest_stamp: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not also
-                stand in for the newest.
-            known_to_arrive: Whether the due message arrives in any row, as far as the host knows; None: a look at its mask shows it.
+            oldest_stamp: Stamp of the oldest message that the tick reads. A message in between is read by itself, and
+                does not also stand in for the newest.
+            known_to_arrive: Whether the due message arrives in any row, as far as the host knows; None: a look at its
+                mask shows it.
         """
         assert self.value is not None
         assert self.stamp is not None
@@ -103,7 +109,8 @@ class HeldMessages:
         self.stamp = missing.where(self.stamp, stamp)
 
     def hold_crossed(self, message: Message, *, aligned: bool) -> None:
-        """Hold a message of another part that has crossed, for ticks that find no newer one: there any message may come too late."""
+        """Hold a message that has crossed from another part, for ticks that find no newer one: any may come too
+        late."""
         if message.fate.lost is NONE:
             self.value = message.carried_value
             rows = torch.zeros(
@@ -124,7 +131,7 @@ def _forgotten(stamp: Tensor | None, ended_rows: Mask) -> Tensor | None:
 
 
 def merged_signals(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the signals `inside` where the mask holds, and `outside` elsewhere; a mask `_name` that one of them lacks holds everywhere."""
+    """Return `inside` where the mask holds, and `outside` elsewhere; a mask `_name` that one lacks holds everywhere."""
     if mask is ALL or not outside:
         return dict(inside)
     signals = {}

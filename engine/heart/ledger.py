@@ -1,7 +1,7 @@
 """Ledgers: the messages of stacks of channels. The life of a message is told in message_lives.py (rule 17, the ledger).
 
-Which ticks of the receiver read a message, and which windows must close before it is finished, is known as it is sent (`Timetable`).
-Losses and ends of episodes only decide in which environments its reads count.
+As a message is sent, its `Timetable` says which ticks of the receiver read it, and which windows must close before it
+is finished. Losses and ends of episodes only decide in which environments its reads count.
 
 A message changes through the ledger of its channel, or through these:
 
@@ -44,16 +44,19 @@ class Ledger:
     Attributes:
         timetable: When messages are sent and read, and gradients return.
         link: Loss, noise and quantisation.
-        returns_gradients: Whether the gradients of reads are booked, and return; else it is only booked where reads counted.
-        slack: Steps that messages may stay open beyond `ReadPlan.finish_by`: where the receiver waits, its windows close later.
+        returns_gradients: Whether the gradients of reads are booked, and return; else only the rows that counted are
+            booked.
+        slack: Steps that messages may stay open beyond `ReadPlan.finish_by`, as windows of a receiver that waits close
+            later.
         aligned: Whether the receiver works on the signals of the message it reads.
-        holds_all: Whether every message is held, also over a perfect link, and none is deleted before: the synthetic input is
+        holds_all: Whether every message is held, also over a perfect link, before it is deleted: a synthetic input is
             conditioned on the newest arrival.
 
-        messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
+        messages: Messages by stamp. From here on attributes change with every step; those above are settings.
         back_by_step: Finished messages whose gradient returns, by `Message.back_at`, until they are popped.
-        held_messages: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
-        newest_returned: The newest gradient that has come back; None: no predictor is conditioned on it.
+        held_messages: What the receiver holds; None: no message can be lost, and no synthetic input needs the newest
+            arrival.
+        newest_returned: The newest returned gradient; None: no predictor is conditioned on it.
     """
 
     name: str
@@ -89,7 +92,8 @@ class Ledger:
 
     @property
     def may_lose(self) -> bool:
-        """Whether a message may not arrive, so that an older one is held, and kept: who plans what will be there asks here."""
+        """Whether a message may not arrive, so that an older one is held and kept; all plans of what will be there ask
+        here."""
         return self.link.loses
 
     def allow_slack(self, steps: int) -> None:
@@ -144,7 +148,8 @@ class Ledger:
     ) -> Iterator[None]:
         """Read, in the context, as if `output` had been sent at these stamps too; nothing of it is left afterwards.
 
-        Final values of policies are read so (engine/policies/final_values.py). Nothing returns for a message that is only imagined.
+        Final values of policies are read so (engine/policies/final_values.py). Nothing returns for a message that is
+        only imagined.
         """
         messages, held_messages = self.messages, self.held_messages
         self.messages, self.held_messages = dict(messages), copy(held_messages)
@@ -164,10 +169,10 @@ class Ledger:
         return messages
 
     def delete_spent(self, step: int) -> None:
-        """Delete the messages that nothing will read or inject into, and whose gradient, if one returns, has been taken up.
+        """Delete the messages that nothing will read or inject into, and whose gradient is not on its way back.
 
-        Agents have ticked at `step`, and what is back at it is popped later (`Engine.learn`): so a message stays until the end of the step
-        at which its gradient is back, for what looks at ledgers between steps.
+        Agents have ticked at `step`; what is back at it is popped later (`Engine.learn`). So a message stays to the end
+        of the step at which its gradient is back, for readers of ledgers between steps.
 
         Raises:
             EngineError: A message is open beyond the step of its plan: it would never be deleted.
@@ -182,7 +187,7 @@ class Ledger:
                         f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
                 continue
-            # a tick from now on reads the newest message that is due; of older ones it reads (read mode) only such as are open
+            # a tick from now on reads the newest due message, and of older ones (read mode) only open ones
             is_superseded = newest_due is not None and stamp < newest_due
             if not is_superseded or message.sender_window_open:
                 continue
@@ -191,17 +196,17 @@ class Ledger:
                 del self.messages[stamp]
 
     def may_hold_later(self, stamp: int) -> bool:
-        """Return whether a later tick may hold the message of a stamp, so that it must be kept: a newer one may be lost."""
+        """Return whether a later tick may hold the message of a stamp, as a newer one may be lost: it must be kept."""
         held = self.held_messages
         return held is not None and stamp > held.newest_stamp and (self.may_lose or self.holds_all)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
     def receive(self, step: int) -> list[Arrival]:
-        """Return what the receiver's tick at `step` reads, one arrival or several (read mode), oldest first; empty before the first message.
+        """Return the arrivals that the receiver's tick at `step` reads, oldest first; empty before the first message.
 
-        Where the newest one is lost in any row, what is held stands in for it there. `held_messages` is brought up to date only then, or
-        at every tick, if the ledger `holds_all`.
+        There are several only by read mode. In rows in which the newest one is lost, the held message stands in for it.
+        `held_messages` is brought up to date where any row is lost, and at every tick if the ledger `holds_all`.
         """
         due_messages = [message for message in self.messages.values() if step in message.read_plan.ticks]
         if not due_messages:
@@ -210,7 +215,8 @@ class Ledger:
         arrivals = [*map(_arrival_of, earlier)]
         if self.held_messages is None or (newest.fate.lost is NONE and not self.holds_all):
             return [*arrivals, _arrival_of(newest)]
-        self.held_messages.hold(self.messages, newest, aligned=self.aligned)
+        arrived = (m for m in self.messages.values() if self.timetable.arrival_of(m.stamp) <= step)
+        self.held_messages.hold(arrived, newest, aligned=self.aligned)
         arrival = self.held_messages.arrival(
             newest,
             oldest_stamp=due_messages[0].stamp,
@@ -232,7 +238,8 @@ class Ledger:
         return (~due_message.fate.void).known_anywhere if arrives else False
 
     def close_window(self, window_number: int, step: int) -> None:
-        """Close a window of the receiver, by its number: at `step` it has been learned from or skipped, or has ended without a tick."""
+        """Close a window of the receiver, by number: at `step` it was learned from or skipped, or ended without a
+        tick."""
         for message in list(self.messages.values()):
             if window_number in message.open_window_numbers:
                 message.open_window_numbers.discard(window_number)
@@ -240,9 +247,10 @@ class Ledger:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
-        """Finish a message, as the last window that may read it has closed: its gradient goes back, if gradients return and one is booked.
+        """Finish a message: the last window that may read it has closed, and the gradient booked, if any, goes back.
 
-        Once a message, and of a channel that is cut between parts once in each half. With `trace` its sender has taken what was booked before.
+        It is called once for each message, over a cut channel once in each half. With `trace` the sender has already
+        taken what was booked.
         """
         message.mark_finished(step, self.timetable.back_from(step) if self.returns_gradients else None)
         if message.back_at is not None:
@@ -254,7 +262,8 @@ class Ledger:
     # --- both ----------------------------------------------------------------------------------------------
 
     def void_messages(self, step: int, ended_rows: Mask, terminated_rows: Mask) -> None:
-        """Void all messages in the environments whose episode ended at `step`, and forget there what is held (rule 20, ends of episodes).
+        """Void all messages where an episode ended at `step`, and forget there what is held (rule 20, ends of
+        episodes).
 
         No window ends with an episode: later ticks go on in the same one. `EpisodeWindows` end by their length.
 

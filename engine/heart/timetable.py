@@ -1,4 +1,4 @@
-"""Timetables of channels: which ticks and windows read a message, and when its gradient is back (rule 17, the ledger)."""
+"""Timetables of channels: which ticks and windows read a message, and when its gradient is back (rule 17)."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ class ReadUse(Enum):
     UNREAD = "unread"
     """No tick reads it: a newer message replaces it before, or it is only imagined (`Ledger.temporarily_sent`)."""
     STATE_OF_OWN_WINDOW = "state of own window"
-    """It is a state, which only a tick of the window that sent it reads, with its graph; most states are. Nothing is booked for it, but for
-    the last state before a termination: its gradient is known to be zero (`Ledger._book_zero_after_last_state`). Another message that is
-    read in the window that sent it is `BOOKABLE`."""
+    """It is a state, which only a tick of the window that sent it reads, with its graph; most states are. Nothing is
+    booked for it, but for the last state before a termination: its gradient is known to be zero
+    (`Ledger._book_zero_after_last_state`). Another message that is read in the window that sent it is `BOOKABLE`."""
     BOOKABLE = "bookable"
-    """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`. A plan does not ask for the
-    coupling, which a fork or a probe may exchange while the message is on its way: a locked channel has `BOOKABLE` messages too, though
-    none of their reads counts, and nothing is booked for them."""
+    """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`. A plan does
+    not ask for the coupling, which a fork or a probe may exchange while the message is on its way: a locked channel has
+    `BOOKABLE` messages too, though none of their reads counts, and nothing is booked for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadPlan:
-    """When a message is read, and in which windows of its receiver; `Timetable.read_plan` computes it as the message is sent."""
+    """When a message is read, and in which windows of its receiver; `Timetable.read_plan` makes it as it is sent."""
 
     first_tick: int | None = field(default=None, metadata=PLAIN)
     """Step of the receiver's first tick that reads it; None: no tick does."""
     window_numbers: AbstractSet[int] = field(default=frozenset(), metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows ends: the message is finished then, or later where the receiver waits. None: there are none."""
+    """Step at which the last of these windows ends: it is finished then, or later where the receiver waits; None:
+    none."""
     ticks: Container[int] = ()
-    """The receiver's ticks that read it, by `Timetable.reading_ticks`, which is asked again as a saved state is loaded."""
+    """The receiver's ticks that read it, by `Timetable.reading_ticks`; loading a saved state asks again."""
     use: ReadUse = field(init=False)
     """Whether and for what it is read, which follows from the above."""
     is_bookable: bool = field(init=False)
@@ -55,8 +56,8 @@ class ReadPlan:
 class Timetable:
     """When the messages of a channel are sent and read, and their gradients return, over a perfect link.
 
-    This follows from clocks and delays alone; where the receiver's windows are episodes (`EpisodeWindows`), from the length of the
-    present one too.
+    This follows from clocks and delays alone; where the receiver's windows are episodes (`EpisodeWindows`), from the
+    length of the present one too.
     """
 
     send_times: SendTimes
@@ -74,15 +75,17 @@ class Timetable:
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
     def arrival_of(self, stamp: int) -> int:
-        """Return the step at which the message of a stamp arrives, if it is not lost: from it on, ticks can read it."""
+        """Return the step from which on ticks can read the message of a stamp, if it is not lost; `Ledger.receive` asks
+        too."""
         return stamp + self.delay
 
     def reading_ticks(self, stamp: int) -> range:
-        """Return the receiver's ticks that read the message of a stamp: all from its arrival on, until a newer message has arrived.
+        """Return the receiver's ticks that read the message of a stamp: from its arrival until a newer one's.
 
-        It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest message alone. Where
-        they read several (read mode), the first tick that it reaches reads it in any case. All that reads asks here: ledgers as a message is
-        sent (`ReadPlan.ticks`), others through `stamps_read_at`. `newest_due`, the inverse of `arrival_of`, goes with it.
+        It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest
+        message alone. Where they read several (read mode), the first tick that it reaches reads it in any case. All
+        that reads asks here: ledgers as a message is sent (`ReadPlan.ticks`), others through `stamps_read_at`.
+        `newest_due`, the inverse of `arrival_of`, goes with it.
         """
         first = self.receiver_clock.at_or_after(self.arrival_of(stamp))
         stop = self.arrival_of(self.send_times.after(stamp))
@@ -91,7 +94,11 @@ class Timetable:
         return range(first, stop, self.receiver_clock.tick_period)
 
     def read_plan(self, stamp: int) -> ReadPlan:
-        """Return when the message of a stamp is read: known when it is sent."""
+        """Return when the message of a stamp is read.
+
+        It is asked as the message is sent; later, `Message.read_plan` has it. `EpisodeWindows` do not know windows that
+        are over. Clocks alone decide `reading_ticks`, which may be asked at any time.
+        """
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
             return ReadPlan()
@@ -101,11 +108,12 @@ class Timetable:
         return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)), ticks)
 
     def newest_due(self, step: int) -> int | None:
-        """Return the stamp of the newest message that is due at `step`, lost or not, by `arrival_of`; None: none has arrived yet."""
+        """Return the stamp of the newest message due at `step`, lost or not, by `arrival_of`; None: there is none
+        yet."""
         return self.send_times.latest(step - self.delay)
 
     def stamps_read_at(self, step: int) -> list[int]:
-        """Return the stamps of the messages that a tick of the receiver at `step` reads, oldest first; empty before the first message is due.
+        """Return the stamps that a tick of the receiver at `step` reads, oldest first; empty before the first is due.
 
         For what has no ledger: timelines, and rollouts that plan which ticks they need.
         """
@@ -117,19 +125,22 @@ class Timetable:
         return stamps
 
     def is_cut(self, stamp: int, tick: int, end: int) -> bool:
-        """Return whether an episode that ends at step `end` cuts the message of a stamp off from a tick, which reads zeros instead (rule 20).
+        """Return whether an episode's end, at step `end`, cuts a stamp's message off from a tick, which reads zeros
+        (rule 20).
 
-        The message was sent by then, and the tick comes after. `Ledger.void_messages` asks as an episode ends, `is_cut_ahead` before.
+        The message was sent by then, and the tick comes after. `Ledger.void_messages` asks as an episode ends,
+        `is_cut_ahead` before.
         """
         return stamp <= end < tick
 
     def is_cut_ahead(self, stamp: int, tick: int, episodes: WindowGrid | None) -> bool:
-        """Return whether it is known ahead that an end cuts the message of a stamp off from a tick; `episodes`: see `System.episodes`."""
+        """Return whether an end is known ahead that cuts a stamp's message off from a tick; for `episodes` see
+        `System`."""
         return episodes is not None and self.is_cut(stamp, tick, episodes.end_of(episodes.number_at(stamp)))
 
     @property
     def reads_as_sent(self) -> bool:
-        """Whether every message is read at the step of its sending: it arrives then, and the receiver ticks at every stamp.
+        """Whether every message is read as it is sent: it arrives then, and the receiver ticks at every stamp.
 
         It asks for the first stamp: clocks and delay are the same at all.
         """
