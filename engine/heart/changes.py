@@ -1,33 +1,39 @@
 """Where a change goes. No code.
 
-Under each change: the file that decides it, of the heart where no folder is named, with the name whose docstring says what to mind
-there; under *also*, the files elsewhere that must change with it. The first entry is for changes that have none: go through it once.
-Then, in this order: Sending, Reading, Returning (of gradients), Credit, Predictors, Losses and windows, Moving (of parameters), and
-Features, states, metrics. Look for a change under the step's part at which it acts, by what happens there, not by what it is for.
+Under each change stands the file that decides it, in the heart where no folder is named, and a name whose docstring
+says what to mind. *Also* lists the files elsewhere that must change with it. The first entry is for changes without an
+entry: go through it once. The parts follow the step: Sending, Reading, Returning (of gradients), Credit, Predictors,
+Losses and windows, Moving (of parameters), and Features, states, metrics. Look for a change by what happens in the
+step, not by its purpose.
 
 Any change: who does the work of a step elsewhere, or counts on it
     declared and refused: its spec in scenarios/, scenarios/checks.py, comms/declared_coupling.py
-    built, alone and in stacks: engine/build/channels.py, engine/build/builder.py; what members of a stack must have alike:
-        engine/build/stack_kinds.py
-    saved, forked, taken apart: the role of a field (roles.py); engine/state/state_dict.py, engine/state/stacks.py; notes: engine/state/trees.py
+    built, alone and in stacks: engine/build/channels.py, engine/build/builder.py; what members of a stack must have
+        alike: engine/build/stack_kinds.py
+    saved, forked, taken apart: the role of a field (roles.py); engine/state/state_dict.py, engine/state/stacks.py;
+        notes: engine/state/trees.py
     run without learning (evaluation, export, probes): engine/inference/rollout.py, engine/inference/composition.py and
         engine/inference/policy.py (over perfect links); inspection/truth.py (everything with its graph)
-    run again, a window: `ForwardPass.replay`; engine/features/lambda_returns.py; in rows of a minibatch, which use `Agent.join_input`,
-        `Channel.output_from_port`, `coupling_credit`, `Channel.injection`, `BackwardPass.gradients` and `Engine.finish_gradients` as the
-        step does: engine/policies/replays.py, engine/policies/replayed_senders.py, engine/policies/further_passes.py
+    run again, a window: `ForwardPass.replay`; engine/features/lambda_returns.py; in rows of a minibatch, which use
+        `Agent.join_input`, `Channel.output_from_port`, `coupling_credit`, `Channel.injection`, `BackwardPass.gradients`
+        and `Engine.finish_gradients` as the step does: engine/policies/replays.py, engine/policies/replayed_senders.py,
+        engine/policies/further_passes.py
     differentiated early: engine/features/sweep.py (`sweep_obstacle`)
-    in several processes: distributed/parts/cut_ledger.py, distributed/parts/halves.py, distributed/parts/exchange.py; how far parts run
-        ahead: distributed/parts/placement.py; distributed/virtual/virtual_coordinator.py
+    in several processes: distributed/parts/cut_ledger.py, distributed/parts/halves.py, distributed/parts/exchange.py;
+        how far parts run ahead: distributed/parts/placement.py; distributed/virtual/virtual_coordinator.py
     recorded on a GPU: engine/capture/conditions.py, engine/capture/loop_state.py
-    foretold: engine/metrics/newest.py (which log entry has which metric), engine/costs/, engine/warnings/, scenarios/at_once.py
+    foretold: engine/metrics/newest.py (which log entry has which metric), engine/costs/, engine/warnings/,
+        scenarios/at_once.py
 
 Any setting of a channel or an agent
     channel_settings.py, timetable.py, ledger.py or agent.py, whose it is
-    also: its spec in scenarios/, engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py (`_silent`)
-    members of a stack are equal in it; where they need not be: engine/state/hyperparameters.py, if a number, or `apart` in
-        engine/build/stack_kinds.py, and engine/build/channel_stacking.py
+    also: its spec in scenarios/, engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py
+        (`_silent`)
+    members of a stack are equal in it; where they need not be: engine/state/hyperparameters.py, if a number, or `apart`
+        in engine/build/stack_kinds.py, and engine/build/channel_stacking.py
 Anything that looks at a step's number, or at a tensor, on the host
-    also: engine/capture/conditions.py has it as an obstacle to recorded periods, or it asks nets/step_numbers.py (`step_decision`)
+    also: engine/capture/conditions.py has it as an obstacle to recorded periods, or it asks nets/step_numbers.py
+        (`step_decision`)
 
 Sending
 
@@ -35,33 +41,38 @@ When an agent ticks
     clock.py: `Clock`
     also: engine/build/builder.py
 A clock that pauses
-    clock.py: `Clock`, whose docstring says who counts on regular ticks; not by environment, as a tick is of all rows
+    clock.py: `Clock`; not by environment, as a tick is of all rows. Regular ticks are counted on by timetable.py,
+        window grids, `Coupling.credit` and about 40 files outside, in the folders that the docstring of `Clock` lists.
+        What cannot follow a pause must refuse it: scenarios/checks.py, engine/capture/conditions.py
 In which order agents tick in a step
     clock.py: `TickSchedule.network_calls`
     also: scenarios/relations.py
 When an agent sends
     clock.py: a class of `SendTimes`
-    also: engine/build/channels.py, engine/warnings/given_up.py, scenarios/scenario_warnings.py, engine/metrics/description.py
+    also: engine/build/channels.py, engine/warnings/given_up.py, scenarios/scenario_warnings.py,
+        engine/metrics/description.py
 What a link does to a message
     comms/links.py: `Link`
 What a link does to a message, by what the link does not have (the tick that reads it, earlier messages)
     who calls the link: ledger.py: `Ledger.send`, window.py: `WithGraph.carried_value`
-    also: engine/policies/resent_messages.py, inspection/truth.py; what is kept of earlier ones: engine/state/state_dict.py,
-        engine/state/stacks.py
+    also: engine/policies/resent_messages.py, inspection/truth.py; what is kept of earlier ones:
+        engine/state/state_dict.py, engine/state/stacks.py
 A message that is not sent, or lost, by its value
-    ledger.py: `Ledger.send`, in `Fate.lost`; and `Ledger.may_lose`, which all ask who plan what will be there
-    also: `loses` of `Link` and of its spec, which who plans before asks; engine/build/channels.py and engine/inference/rollout.py
-        (`_silent`), where `held_messages` is made; distributed/parts/cut_ledger.py, which sends zeros in a message's place until it comes; what it keeps of earlier ones is `apart` in
-        engine/build/stack_kinds.py; a coupling that reads with the graph has no message to fall back to, and refuses it:
-        comms/declared_coupling.py: `DeclaredCoupling.problems`; on a GPU, `Ledger._known_to_arrive` asks the link alone
+    ledger.py: `Ledger.send`, in `Fate.lost`; `Ledger.may_lose`, by which plans are made; on a GPU,
+        `Ledger._known_to_arrive`, which asks the link alone
+    also: `loses` of `Link` and of its spec, asked before anything is built; engine/build/channels.py and
+        engine/inference/rollout.py (`_silent`), which make `held_messages`; distributed/parts/cut_ledger.py, which puts
+        zeros in a message's place until it comes; engine/build/stack_kinds.py, where what it keeps of earlier ones is
+        `apart`; comms/declared_coupling.py: `DeclaredCoupling.problems`, as a coupling that reads with the graph has no
+        message to fall back to
 A message that is not read, by its age at the tick
     ledger.py: `Ledger.receive`; held_messages.py; forward.py: `ForwardPass.as_read`
     also: engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
 What is sent by or to the dead
     channel.py: `Channel.void_when_sent`
 What is not sent where a signal says so
-    channel.py: `Channel.mask_signal_names`, which all ask who step an environment; a signal that nobody asks for is absent, and
-        voids nothing
+    channel.py: `Channel.mask_signal_names`, by which environments are asked for signals; one not asked for is absent,
+        and voids nothing
 What is not sent by the step of the episode
     a signal that engine/environment.py makes: `SignalledSteps`, `signals_of`
     also: envs/signal.py, engine/inference/policy.py, engine/inference/composition.py, engine/policies/final_values.py
@@ -72,18 +83,22 @@ Which tick reads a message
     timetable.py: `Timetable.reading_ticks`, which all that reads asks
     also: engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
 A message that arrives twice
-    timetable.py: `Timetable.reading_ticks`; a link that loses one of the two has two draws, and `Fate.lost` is of a message, not of a tick:
-        held_messages.py: `HeldMessages.hold`
-    also: comms/read_modes.py, engine/build/shapes.py (`read_mode_of`), engine/state/stacks.py, engine/costs/memory_estimate.py,
-        engine/metrics/step_metrics.py (traffic)
+    timetable.py: `Timetable.reading_ticks`; a link that loses one of the two has two draws, and `Fate.lost` is of a
+        message, not of a tick: held_messages.py: `HeldMessages.hold`
+    also: comms/read_modes.py, engine/build/shapes.py (`read_mode_of`), engine/inference/rollout.py (`filled`),
+        engine/state/stacks.py, engine/costs/memory_estimate.py, engine/metrics/step_metrics.py (traffic)
 A delay that varies, by step (not by environment: a `ReadPlan`, and when a gradient is back, are of all rows)
-    timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`. Messages arrive in the order
-        of their stamps: where one could overtake another, `Timetable.reading_ticks` would look further than to the next; a drawn delay
-        is asked for often, also by other parts and before: it has to follow from the stamp
-    also, who count on one `delay`: engine/build/channels.py, engine/build/stack_kinds.py, engine/features/contexts.py,
-        engine/inference/composition.py, engine/inference/rollout.py, engine/metrics/newest.py, engine/costs/memory_estimate.py,
-        distributed/parts/cut.py, distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py,
-        scenarios/relations.py, scenarios/scenario_warnings.py, engine/warnings/advice.py, engine/warnings/given_up.py,
+    timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`. A drawn
+        delay has to follow from the stamp, as other parts ask for it too, and before. Messages now arrive in the order
+        of their stamps. Where one may overtake another, `Timetable.reading_ticks` must look further than to the next
+        stamp, `Timetable.stamps_read_at` must not stop at a gap, and held_messages.py: `HeldMessages.hold` must not
+        drop what arrives after a newer one
+    also, as they count on one `delay`: engine/features/sweep.py, engine/metrics/timeline.py, running/handles.py,
+        distributed/parts/free_arrivals.py, engine/build/channels.py, engine/build/stack_kinds.py,
+        engine/features/contexts.py, engine/inference/composition.py, engine/inference/rollout.py,
+        engine/metrics/newest.py, engine/costs/memory_estimate.py, distributed/parts/cut.py,
+        distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py, scenarios/relations.py,
+        scenarios/scenario_warnings.py, engine/warnings/advice.py, engine/warnings/given_up.py,
         engine/warnings/missing_targets.py, engine/metrics/channel_metrics.py
 Which reads count
     forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
@@ -95,8 +110,9 @@ A read that is not differentiated (detached)
     also: engine/features/direct_feedback.py, which injects whatever the read is
 Several messages in a tick (read mode)
     comms/read_modes.py: a class
-    also: engine/build/shapes.py, scenarios/channel_specs.py, scenarios/checks.py, scenarios/scenario_warnings.py,
-        scenarios/sender_passes.py
+    also: engine/build/shapes.py, engine/policies/replays.py, engine/inference/rollout.py (`filled`),
+        scenarios/channel_specs.py, scenarios/checks.py, scenarios/scenario_warnings.py, scenarios/sender_passes.py;
+        `slots`, if not fixed: engine/costs/cost_model.py, distributed/parts/placement.py
 How messages are joined to one input
     comms/fan_in.py: a class beside `Concatenation`
     also: engine/build/shapes.py
@@ -108,14 +124,17 @@ What of a message enters the network
     window.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
     where it depends on the channel: agent.py: `Agent.join_input`, of further passes too
     where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
-    also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and engine/features/feedback_alignment.py
+    also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and
+        engine/features/feedback_alignment.py
 A tick of which only the outputs are wanted
-    engine/policies/final_values.py, of which some messages are only imagined: `Ledger.temporarily_sent`; it reads by `ForwardPass.begin_tick`
+    engine/policies/final_values.py, of which some messages are only imagined: `Ledger.temporarily_sent`; it reads by
+        `ForwardPass.begin_tick`
 What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py
 When a recurrent state begins anew, beside the ends of episodes
-    timetable.py: `Timetable.reading_ticks`, empty at such a tick: the state before it is unread, which `Window.final_state` has to pass over
+    timetable.py: `Timetable.reading_ticks`, empty at such a tick: the state before it is unread, which
+        `Window.final_state` has to pass over
 Which tick an episode's end, or a death, cuts a message off from
     timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask
 In which rows, and by which kind of end, messages and states end
@@ -127,9 +146,12 @@ Returning
 
 When a message is finished, and its gradient whole
     timetable.py: `ReadPlan.finish_by`; ledger.py: `Ledger.close_window`, and `slack`, by which one may stay open longer
-    also, who foretell it: `Timetable.planned_back_at`, engine/build/channels.py, engine/metrics/timeline.py, engine/metrics/newest.py,
-        engine/warnings/given_up.py, engine/warnings/advice.py, engine/costs/memory_estimate.py; of cut channels,
-        distributed/parts/cut_ledger.py, distributed/parts/exchange.py, distributed/parts/boundary.py
+    also, foretold: `Timetable.planned_back_at`, which inspection/value.py and engine/costs/cost_model.py ask;
+        engine/build/channels.py, engine/metrics/timeline.py, engine/metrics/newest.py, engine/warnings/given_up.py,
+        engine/warnings/advice.py, engine/costs/memory_estimate.py; read by its `finished_at`: running/handles.py,
+        engine/state/state_dict.py (`_load_ledger`), engine/state/stacks.py; of cut channels:
+        distributed/parts/cut_ledger.py, distributed/parts/exchange.py, distributed/parts/boundary.py,
+        distributed/parts/free_arrivals.py
 What becomes of a message that never counts
     ledger.py: `Ledger.finish`
 When the gradient of a read is booked
@@ -144,22 +166,23 @@ How several reads are added
     also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
 A gradient that is lost on its way back
     by a draw of comms/links.py: `Link`: ledger.py: `Ledger.finish`, before the message is finished
-    by what happens before it is back: what `Ledger.back_by_step` has, of which senders that wait and predictors take `Message.booked`
-    also: distributed/parts/cut_ledger.py, where both parts draw the same; distributed/parts/placement.py (`_always_returns`), by which parts
-        run ahead; what needs it at once: scenarios/checks.py (`rule_11_at_once`)
+    after it is finished: message.py: `Message.back_at`, which says what a cancelled return takes
+    also: distributed/parts/cut_ledger.py, where both parts draw the same; distributed/parts/placement.py
+        (`_always_returns`), by which parts run ahead; scenarios/checks.py (`rule_11_at_once`), for what needs it at
+        once
 What is kept of returned gradients
     newest_returned.py
     also: engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
 When a gradient has come back
     timetable.py: `Timetable.back_from`
 How long a message is kept
-    ledger.py: `Ledger.delete_spent`, which is called of the channels over which a step has sent; its values may be freed before
-        (`Message.free_values`)
-    also: engine/state/stacks.py, engine/costs/memory_estimate.py, inspection/truth.py, where all stay; who keep messages of their own for
-        a while would have a state that no role saves
+    ledger.py: `Ledger.delete_spent`, called for channels over which a step has sent; and where values are freed before
+        (`Message.free_values`), `Ledger.finish`
+    also: engine/state/stacks.py (`_forgotten`), engine/costs/memory_estimate.py, inspection/truth.py, where all stay.
+        Messages kept outside the ledger would be a state that no role saves
 What takes the place of a gradient that comes too late
-    a coupling's `credit`, which is given none of a window that has given the channel up: backward.py: `BackwardPass.ordinary_credit`,
-        late_windows.py: `LateWindows.choose_windows`
+    a coupling's `credit`, which has no returned gradient where the window has given the channel up: backward.py:
+        `BackwardPass.ordinary_credit`, late_windows.py: `LateWindows.choose_windows`
 What a returned gradient is worth, by age
     to a predictor: a feature with the point `gradients_back`, where delayed channels are absent
     to a sender that waits (`delayed`): comms/couplings.py: `Delayed.credit`
@@ -169,16 +192,20 @@ What a returned gradient is worth, by age
 Credit
 
 A coupling
-    comms/couplings.py: a class with `@_built_in`; what it declares, by which others build, advise and refuse: comms/declared_coupling.py.
-        Either gradient may be absent as its `credit` is called: `CreditedMessage`
+    comms/couplings.py: a class with `@_built_in`. What it declares decides what others build, advise and refuse:
+        comms/declared_coupling.py. Its `credit` may find either gradient absent: `CreditedMessage`
 What a sender learns from a message, by one coupling
     comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by `coupling_credit`
 What a sender learns from a message, by all couplings
-    backward.py: `coupling_credit`, and of predictions `_applied_prediction`, of further passes too, where nothing has returned; by members,
-        and by what has returned: `BackwardPass.ordinary_credit`
+    backward.py: `coupling_credit`, and for predictions `_applied_prediction`; further passes call it too, where nothing
+        has returned. By members, and by what has returned: `BackwardPass.ordinary_credit`
 How credit is shortened, masked and weighed
-    channel.py: `Channel.clipped_credit`, `Channel.injection`; by what a message's reads are, its `ReadPlan` is known as it is sent
-    also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py, which call them
+    by channel and step: channel.py: `Channel.clipped_credit`, `Channel.injection`
+    by message, such as its age at the first read: backward.py: `coupling_credit`, which has its stamp;
+        `Timetable.reading_ticks` has its ticks. `Channel.injection` has no message, and further passes call it for all
+        stamps at once
+    also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py, which
+        call them
 How the credit of several channels is joined
     backward.py: `BackwardPass.collect_injections`
     also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py
@@ -193,27 +220,36 @@ When a predictor learns
     predictors.py: `PredictorTrainer.learns`
     also: engine/metrics/newest.py (`_rhythms_of`), or log entries miss its metrics
 From which messages a predictor learns
-    a feature with the point `gradients_back`, which may take messages away and add earlier ones, with what is booked for them; those it
-        keeps are not in a checkpoint
-    of `local`: predictors.py: `PredictorTrainer.examples_with_sender`; of synthetic inputs, and in which rows: engine/features/stand_ins.py
+    a feature with the point `gradients_back`: it may take messages away, and add earlier ones with what is booked for
+        them. Those it keeps are not in a checkpoint
+    of `local`: predictors.py: `PredictorTrainer.examples_with_sender`; of synthetic inputs, and in which rows:
+        engine/features/stand_ins.py
 How much an example counts to a predictor
-    comms/examples.py: `Example`; comms/model.py; what it knows of its message: predictors.py: `PredictorTrainer.example`
+    comms/examples.py: `Example`; comms/model.py; what it knows of its message: predictors.py:
+        `PredictorTrainer.example`
     also: comms/module_predictors.py, of users' modules
 What a predictor is conditioned on
-    engine/features/contexts.py; what it may read of messages: held_messages.py (of a synthetic input), newest_returned.py
+    engine/features/contexts.py; what it may read of messages: held_messages.py (of a synthetic input),
+        newest_returned.py
     also: engine/build/shapes.py, engine/build/channels.py, scenarios/checks.py, engine/state/stacks.py
 In which rows a predictor learns nothing
-    channel.py: `Channel.restrict_example`; by values of the example, where it is made whole: predictors.py: `PredictorTrainer.example`, by
-        a `Mask` at whose rows the host does not look; a member without rows still moves, by momentum (`Example.member_mask`)
+    by a mask that the host looks at, so that a member without rows takes no step: channel.py:
+        `Channel.restrict_example`
+    by values: `Example.valid`, where the example is made whole: predictors.py: `PredictorTrainer.example`. The host
+        does not look, and a member without rows still moves, by momentum
+    also: engine/policies/replayed_senders.py, and for synthetic inputs engine/features/stand_ins.py, which make
+        examples themselves; engine/features/gates.py, which judges by them
 By which loss a predictor learns
-    comms/model.py: `LinearMaps.errors` and `Model.loss_and_gradients` of squared errors; of another kind, its own `_loss`:
-        comms/synthetic_gradients.py, comms/module_predictors.py
-    also: engine/native/networks.py, whose `NativeMaps` have errors of their own, or stacks on a CPU learn by the former loss;
-        comms/label_gradients.py, agents/local_policy.py, which differentiate losses of agents
+    comms/model.py: `LinearMaps.errors` and `Model.loss_and_gradients` of squared errors; of another kind, its own
+        `_loss`: comms/synthetic_gradients.py, comms/module_predictors.py
+    also: engine/native/networks.py, whose `NativeMaps` have errors of their own, or stacks on a CPU learn by the former
+        loss; comms/label_gradients.py, agents/local_policy.py, which differentiate losses of agents
 When a predictor is trusted (gates)
     comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py: `_applied_prediction`
-    also: scenarios/channel_specs.py, scenarios/checks.py, scenarios/relations.py (`gated`), engine/build/channels.py,
-        engine/build/stack_kinds.py
+    also: engine/policies/replayed_senders.py, engine/metrics/step_metrics.py, engine/warnings/advice.py,
+        engine/capture/conditions.py, scenarios/channel_specs.py, scenarios/checks.py, scenarios/relations.py (`gated`),
+        scenarios/sender_passes.py, engine/build/channels.py, engine/build/stack_kinds.py,
+        engine/build/channel_stacking.py
 A kind of synthetic gradient
     comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
 A kind of synthetic input
@@ -222,13 +258,13 @@ A kind of synthetic input
     also: engine/features/contexts.py (what it is conditioned on), held_messages.py, engine/build/channels.py
 How many steps a predictor's optimiser takes
     predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
-    also: comms/examples.py, as examples keep what was predicted with the parameters before a move; engine/features/sweep.py, which may have
-        freed them
+    also: comms/examples.py, as examples keep what was predicted with the parameters before a move;
+        engine/features/sweep.py, which may have freed them
 Channels that share a predictor
-    predictors are trained, moved and measured by channel: predictors.py: `PredictorTrainer.differentiate_predictors` would join their
-        examples
-    also: engine/build/channels.py, engine/metrics/step_metrics.py, engine/state/hyperparameters.py; engine/build/stack_kinds.py has them
-        apart: `Model.stacked` refuses one model twice
+    predictors.py: `PredictorTrainer.differentiate_predictors`, which would join their examples: predictors are trained,
+        moved and measured by channel
+    also: engine/build/channels.py, engine/metrics/step_metrics.py, engine/state/hyperparameters.py;
+        engine/build/stack_kinds.py has them apart: `Model.stacked` refuses one model twice
 
 Losses and windows
 
@@ -239,74 +275,86 @@ A loss beside the objectives
 How losses are weighed by environment
     window_losses.py: `ObjectiveEvaluator.term_loss`, which rollouts call too
     of policies: engine/policies/policy_evaluator.py, where the rows that learn are taken
-    also: engine/policies/trajectories.py (`have_valid_ticks`, for the host), engine/policies/replay_buffer.py, whose windows are drawn again
+    also: engine/policies/trajectories.py (`have_valid_ticks`, for the host), engine/policies/replay_buffer.py, whose
+        windows are drawn again
 How losses are weighed by what only a window's end shows
-    window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent`; what an episode's end tells is kept by tick, as a
-        window has no notes
+    window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent`; what an episode's end tells is kept by
+        tick, as a window has no notes
     also: engine/features/sweep.py (`sweep_obstacle`), engine/policies
     an agent whose losses are all 0 still moves, by its optimiser's momentum: `Update.rest`
 By what losses are divided
     comms/backward_requests.py: `backward_all`, also credit and what returns
     also: engine/policies/further_passes.py
 An environment is left out
-    channel.py: `Channel.void_when_sent`; window_losses.py: `ObjectiveEvaluator.term_loss`; not learning rows, which are of whole members
-    also: engine/policies, engine/features/auxiliary.py, engine/features/normalisation.py; who counts its steps: engine/environment.py
+    channel.py: `Channel.void_when_sent`; window_losses.py: `ObjectiveEvaluator.term_loss`; not learning rows, which are
+        of whole members
+    also: engine/policies, engine/features/auxiliary.py, engine/features/normalisation.py; who counts its steps:
+        engine/environment.py
 Which members learn from a window
     participation.py: `Participation.learning_rows`
-    also: engine/build/builder.py, engine/costs/cost_model.py, engine/warnings/advice.py, engine/warnings/missing_targets.py
+    also: engine/build/builder.py, engine/costs/cost_model.py, engine/warnings/advice.py,
+        engine/warnings/missing_targets.py
 In which rows an agent learns from a window
     forward.py: `ForwardPass.begin_window`
 Which ticks are a window
-    clock.py: a class of `WindowGrid`; how many ticks a certain window has is asked of `WindowGrid.steps_of`, and `max_steps` and `max_ticks`
-        are bounds, for buffers, contexts and estimates
-    also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/advice.py, engine/warnings/given_up.py,
-        inspection/truth.py (means over a window), engine/features/contexts.py (the place of a tick), engine/capture/conditions.py; who
-        needs windows of one length: engine/policies/replay_buffer.py, which scenarios/checks.py refuses (`rule_42a_replay`)
+    clock.py: a class of `WindowGrid`; how many ticks a certain window has is asked of `WindowGrid.steps_of`, and
+        `max_steps` and `max_ticks` are bounds, for buffers, contexts and estimates
+    also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/advice.py,
+        engine/warnings/given_up.py, inspection/truth.py (means over a window), engine/features/contexts.py (the place
+        of a tick), engine/capture/conditions.py; who needs windows of one length: engine/policies/replay_buffer.py,
+        which scenarios/checks.py refuses (`rule_42a_replay`)
 A window whose end is not known ahead
-    timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew; a window is of all environments
+    timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew; a window is of all
+        environments
     also: features that ask for ends in `tick` (engine/features/sweep.py)
 When an ended window is learned from
     late_windows.py: `LateWindows.choose_windows`; a coupling's `waits` and `waits_for`
     also, who foretell it: engine/metrics/timeline.py, engine/warnings/given_up.py; who ask `waits` alone, as a bound:
-        engine/build/builder.py (`horizons`), engine/metrics/newest.py, engine/costs/cost_model.py, distributed/parts/placement.py
+        engine/build/builder.py (`horizons`), engine/metrics/newest.py, engine/costs/cost_model.py,
+        distributed/parts/placement.py
 
 Moving
 
 With which optimiser
     nets/trained_parameters.py; of predictors, engine/build/channels.py
 At which rate an agent or predictor learns
-    nets/trained_parameters.py: `TrainedParameters.begin_step`, which takes the rate of the step and counts each member's steps;
-        `TrainedParameters.learn_at` sets another schedule
+    nets/trained_parameters.py: `TrainedParameters.begin_step`, which takes the rate of the step and counts each
+        member's steps; `TrainedParameters.learn_at` sets another schedule
     also: nets/schedules.py, engine/metrics/step_metrics.py (the metric), engine/capture/conditions.py
 At which rate, by what a step has shown
-    a feature that gives its learner the rate at `before_move` and the former one back at `after_move`, of the last turn: a saved state has the
-        rate; further passes move at the former one
+    a feature: at `before_move` it gives its learner the rate, and after the last turn, at `after_move`, the former one
+        back, as a saved state has the rate. Further passes move at the former one
 Predictors that share an optimiser
-    optimisers take each tensor by itself: shared are a clip and a count. nets/optimisers.py: `clips`, as
-        engine/features/group_clip.py has it of agents
+    nets/optimisers.py: `clips`, as engine/features/group_clip.py does for agents. Optimisers take each tensor by
+        itself: shared are a clip and a count
 What is done to gradients before they move
     a feature with the point `after_differentiate` or `before_move`
 Which learners move, or which members of stacks
-    a feature with the point `after_differentiate`: `Update.rest`
+    a feature with the point `after_differentiate`, which has the step: `Update.rest`
 Which parameters of a learner move
-    nets/trained_parameters.py: `TrainedParameters.filled`, by the places of `Update.resting_parameters_by_agent`, as further passes give
-        them; a gradient that is None elsewhere is zeros, with which momentum moves on. What never moves is not in `trainable`
+    a feature with the point `after_differentiate`: `Update.rest_parameters`, as further passes do. Elsewhere a gradient
+        that is None is zeros, with which momentum moves on (nets/trained_parameters.py: `TrainedParameters.filled`).
+        What never moves is not in `trainable`
+    also: its spec, engine/feature_table.py, engine/build/stack_kinds.py, engine/capture/conditions.py, if it acts by
+        the step
 An optimiser step by the gradients of several windows
     the sum is the optimiser's state (nets/optimisers.py), as it has members; between steps, `Update.rest`
     also: engine/policies/further_passes.py, whose minibatches are updates too
 Which members a learning signal has reached
     engine/features/reach.py
 Parameters that change otherwise than by their optimiser (averaged, copied)
-    where no group that they belong to has an open window, whose graph they are in: a change through `.data` falsifies its gradients in
-        silence; `after_move` is not called at steps at which nothing has moved, `before_ticks` is called at each
-    also: engine/state/in_place.py, which replays open windows after a change from outside; of members, nets/trained_parameters.py
+    a feature with the point `before_ticks`, called at each step, or `after_move`, called where something has moved;
+        only while no group of theirs has an open window: its graph has them, and a change through `.data` falsifies its
+        gradients in silence
+    also: engine/state/in_place.py, which replays open windows after a change from outside; of members,
+        nets/trained_parameters.py
 In which order agents and predictors move
     step.py: `Engine.move_all`, which further passes call too
 Which window is differentiated first
     step.py: `LearningOrder.turns`, `turns_of_groups` (no cycles)
     also: engine/build/stack_kinds.py
 Which window moves parameters first
-    step.py: `LearningOrder.turns`; of a group the oldest first: a metric or handle that wants the newest takes them by
+    step.py: `LearningOrder.turns`; of a group the oldest first. A metric or handle that wants the newest sorts by
         `oldest_first` (updates.py)
 What is refused before parameters move
     divergence.py: `DivergenceCheck`; on a GPU, guard.py: `Guard`
@@ -314,13 +362,13 @@ What is refused before parameters move
 Features, states, metrics
 
 What a feature keeps
-    notes.py, with a message, a tick, an agent or a window's losses: what has rows. There are none of channels or windows, and a
-        feature's own attributes are not saved: count by what is numbered, as windows and steps are
+    notes.py: what has rows, with a message, a tick, an agent or a window's losses. Channels and windows have no notes,
+        and a feature's own attributes are not saved: to count, use numbers of windows and steps
 In which order features are called
     engine/feature_table.py: `TABLE`, where they have a point in common
 A setting that changes in mid-run
-    engine/state/hyperparameters.py, if a number. From a coupling, a clock or a delay follows what is built (groups, turns, features):
-        build anew, and load the state, which must have the same predictors
+    engine/state/hyperparameters.py, if a number. A coupling, a clock or a delay decides what is built (groups, turns,
+        features): build anew, and load the state, which must have the same predictors
 How rows are laid out in a stack
     layout.py: `Layout`
 What a checkpoint has of a message
@@ -328,11 +376,16 @@ What a checkpoint has of a message
 What a checkpoint has of a note
     engine/state/trees.py
 A metric of the step
-    its newest value: engine/metrics/step_metrics.py; an agent's mean since the last entry: engine/metrics/report_by_agent.py
-        (`MeanAccumulator`); a mean over steps of what channels do: an entry of engine/metrics/channel_means.py, by what ledgers show after a
-        step; with ages of reads: engine/features/ages.py
+    its newest value: engine/metrics/step_metrics.py
+    an agent's mean since the last entry: engine/metrics/report_by_agent.py (`MeanAccumulator`)
+    a mean over steps of what channels do, by what ledgers show after a step: an entry of
+        engine/metrics/channel_means.py; of ages of reads: engine/features/ages.py
+    a mean over steps of what was learned: updates.py: a field of `Update`, set where it is learned
+        (`BackwardPass.collect_injections`), and added to the channel sums by `MeanAccumulator`
+        (engine/metrics/report_by_agent.py); saving, capture and logging follow
     also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`)
 What a step reports
     updates.py: `StepReport`
-    also: engine/metrics/report_by_agent.py, distributed/virtual/virtual_coordinator.py; a sum over steps, engine/capture/loop_state.py
+    also: engine/metrics/report_by_agent.py, engine/metrics/step_metrics.py, running/handles.py,
+        distributed/virtual/virtual_coordinator.py; a sum over steps, engine/capture/loop_state.py
 """
