@@ -1,4 +1,5 @@
-"""Couplings: how gradients cross a channel, one class each; a user's own coupling is one more class (`antiphon.coupling`).
+"""Couplings: how gradients cross a channel, one class each; a user's own coupling is one more class
+(`antiphon.coupling`).
 
 A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.coupling`,
 `Channel.coupling`). Three methods are called in training, with the messages and times of engine/heart:
@@ -8,8 +9,8 @@ A scenario names a coupling, and the builder puts one object of its class into t
     waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
                 engine/heart/late_windows.py calls it
 
-What a coupling declares by its class attributes, and what scenarios, checks, advice, `show` and telemetry make of that, is in its base
-class (declared_coupling.py). No other file compares the name of a coupling.
+What a coupling declares by its class attributes, and what scenarios, checks, advice, `show` and telemetry make of that,
+is in its base class (declared_coupling.py). No other file compares the name of a coupling.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ else:
 
 
 class CreditedMessage:
-    """A message of the window that its sender learns from; tensors are [rows, size] without a graph, gradients per sample.
+    """A message of the window that its sender learns from; tensors are [rows, size] without a graph, gradients per
+    sample.
 
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
 
@@ -47,10 +49,10 @@ class CreditedMessage:
         sent: The message as it was sent.
         stamp: The step at which it was sent; the `step` of `credit` less the stamp is its age.
         tick_period: Steps between ticks of the sender: an age divided by it is an age in ticks.
-        returned_gradient: The returned gradient, if it is back over the link; None: it is not, or none returns. What is booked at this
-            step is never in it.
-        counted: The rows where a read of it counted; `NONE` if `returned_gradient` is None. In other rows the returned gradient is
-            zero: the message was lost, or void as it was read, or the receiver does not learn.
+        returned_gradient: The returned gradient, if it is back over the link; None: it is not, or none returns. What is
+            booked at this step is never in it.
+        counted: The rows where a read of it counted; `NONE` if `returned_gradient` is None. In other rows the returned
+            gradient is zero: the message was lost, or void as it was read, or the receiver does not learn.
     """
 
     __slots__ = (
@@ -99,8 +101,8 @@ class CreditedMessage:
     def now(self) -> torch.Tensor:
         """The message as the sender's present parameters make it.
 
-        It is `sent`, unless the window has waited, and has been replayed with parameters that have moved. In rows in which the
-        message was void as it was sent, `sent` is zeros, and this is not.
+        It is `sent`, unless the window has waited, and has been replayed with parameters that have moved. In rows in
+        which the message was void as it was sent, `sent` is zeros, and this is not.
         """
         # commands that only list couplings load no torch
         from antiphon.comms.backward_requests import value_of
@@ -109,10 +111,11 @@ class CreditedMessage:
 
     @property
     def applied_prediction(self) -> torch.Tensor | None:
-        """The synthetic gradient, as far as the channel's gate is open; `gradient.trace` mixes in what returns at the same step.
+        """The synthetic gradient, as far as the channel's gate is open; `gradient.trace` mixes in what returns at the
+        same step.
 
-        None: there is none, it is not applied (`apply`), its gate is shut, or its target or a signal of its context is absent. With
-        `local_policy`, it is zeros then.
+        None: there is none, it is not applied (`apply`), its gate is shut, or its target or a signal of its context is
+        absent. With `local_policy`, it is zeros then.
         """
         return self._predict_applied()
 
@@ -121,10 +124,11 @@ class ReadKind(Enum):
     """How a receiver differentiates a message that it reads."""
 
     WITH_GRAPH = "with graph"
-    """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints learn as one."""
+    """Through its sender, with the graph of the window: the message was sent in the same window, and both endpoints
+    learn as one."""
     COUNTED = "counted"
-    """As far as the message: the read counts for it. If the coupling or a predictor uses gradients, it is a leaf of autograd, whose
-    gradient is booked for the sender."""
+    """As far as the message: the read counts for it. If the coupling or a predictor uses gradients, it is a leaf of
+    autograd, whose gradient is booked for the sender."""
     CONSTANT = "constant"
     """Not at all: the message is a constant."""
 
@@ -161,7 +165,8 @@ class Coupling(DeclaredCoupling):
 
     @property
     def gives_credit(self) -> bool:
-        """Whether `credit` may give a gradient: it, its class, or one that this is derived from, has a `credit` other than this one."""
+        """Whether `credit` may give a gradient: it, its class, or one that this is derived from, has a `credit` other
+        than this one."""
         return getattr(self.credit, "__func__", None) is not Coupling.credit
 
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:
@@ -170,16 +175,18 @@ class Coupling(DeclaredCoupling):
         return is_of_message or super().credits_without_returns(channel)
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
-        """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
+        """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is
+        injected.
 
         Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it.
 
-        It is called as the sender's window is differentiated: once the step's episodes have ended, and before what this step books is
-        back; with `training.sweep` at the window's last tick, where no end can change the credit. Of a stack of channels it is called up
-        to four times for a message: for the channels with a returned gradient and for the others, of open gates and of shut ones; of each
-        answer the rows of these channels count. It is not called for a message that no tick reads, that became void everywhere before one
-        did, or from whose window its sender does not learn. Where the window has given up what returns over the channel (`horizon`), there
-        is no returned gradient.
+        It is called as the sender's window is differentiated: once the step's episodes have ended, and before what this
+        step books is back; with `training.sweep` at the window's last tick, where no end can change the credit. Of a
+        stack of channels it is called up to four times for a message: for the channels with a returned gradient and for
+        the others, of open gates and of shut ones; of each answer the rows of these channels count. It is not called
+        for a message that no tick reads, that became void everywhere before one did, or from whose window its sender
+        does not learn. Where the window has given up what returns over the channel (`horizon`), there is no returned
+        gradient.
 
         Args:
             message: One of the window that is learned from.
@@ -188,12 +195,13 @@ class Coupling(DeclaredCoupling):
         return None
 
     def waits_for(self, stamp: int, step: int) -> bool:
-        """Return whether a window waits for the gradient of a message, while that is not back; read only where the coupling `waits`.
+        """Return whether a window waits for the gradient of a message, while that is not back; read only where the
+        coupling `waits`.
 
         Args:
             stamp: The step at which the message was sent.
-            step: The step at which a window of the sender ends, this one or a later one: the window is learned from then, if it waits for
-                none. Timelines and warnings ask of steps to come.
+            step: The step at which a window of the sender ends, this one or a later one: the window is learned from
+                then, if it waits for none. Timelines and warnings ask of steps to come.
         """
         return True
 
@@ -204,7 +212,8 @@ CouplingClass = TypeVar("CouplingClass", bound=type[Coupling])
 
 
 def _built_in(name: str, words: str) -> Callable[[CouplingClass], CouplingClass]:
-    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`; an unknown coupling among `words` suggests it."""
+    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`; an unknown coupling among `words` suggests
+    it."""
 
     def add(coupling_class: CouplingClass) -> CouplingClass:
         coupling_class.name = name

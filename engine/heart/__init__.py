@@ -1,9 +1,10 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Read this page, then words.py, which has the words and masks of the heart, then step.py. In the list of files below, those with a * are
-the step, and those with a + say what the life of any message is made of: message_lives.py tells such lives. A first reading skips those with a -.
-Two files elsewhere belong to it: base/mask.py, and comms/backward_requests.py, whose `backward_all` has the arithmetic of a step: what is
-divided by B, scaled and discounted. Rules are those of docs/semantics.md.
+Read this page, then words.py, which has the words and masks of the heart, then step.py. In the list of files below,
+those with a * are the step, and those with a + say what the life of any message is made of: message_lives.py tells such
+lives. A first reading skips those with a -. Two files elsewhere belong to it: base/mask.py, and
+comms/backward_requests.py, whose `backward_all` has the arithmetic of a step: what is divided by B, scaled and
+discounted. Rules are those of docs/semantics.md.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 
@@ -49,13 +50,14 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             Engine.move_all                         stage 5: until here, no parameter has moved
             Window.free_graph                       stage 6
 
-Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger has the
-messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members` of stacks; each is a
-stack of one itself. A `Mask` says in which rows something holds; base/mask.py says when its rows are looked at.
+Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger
+has the messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members`
+of stacks; each is a stack of one itself. A `Mask` says in which rows something holds; base/mask.py says when its rows
+are looked at.
 
-Names: `x_name` names the object `x`; but the `sender` and the `receiver` of a channel are names of agents. `x_by_y` is x for each y,
-`x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. `load` takes over a saved state, and `forget` forgets where
-an episode ended.
+Names: `x_name` names the object `x`; but the `sender` and the `receiver` of a channel are names of agents. `x_by_y` is
+x for each y, `x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. `load` takes over a saved
+state, and `forget` forgets where an episode ended.
 
 The files; each imports only files above it, also for types:
 
@@ -90,12 +92,12 @@ The files; each imports only files above it, also for types:
     late_windows        which ended windows wait for returned gradients
     message_lives       no code: the lives of messages, by steps and methods
 
-What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the step;
-engine/feature_table.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two points is a branch in these
-files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`. `LateWindows` is here, as it is the rule of
-couplings that wait. Two outside have a say in what a tick reads: engine/features/stand_ins.py, and engine/policies/final_values.py, which
-reads ahead.
-held_messages, newest_returned, participation, guard and late_windows are imported only where a scenario needs them.
+What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the
+step; engine/feature_table.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two
+points is a branch in these files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`.
+`LateWindows` is here, as it is the rule of couplings that wait. Two outside have a say in what a tick reads:
+engine/features/stand_ins.py, and engine/policies/final_values.py, which reads ahead. held_messages, newest_returned,
+participation, guard and late_windows are imported only where a scenario needs them.
 
 changes.py says where a change goes.
 """

@@ -1,7 +1,8 @@
 """Agents at run time: stacks of N >= 1 agents of one kind, computed as one.
 
-The builder makes single agents; engine/build/stacking.py makes the stacks that the step computes. Rows, the first dimension of
-tensors, are (member, environment), [N * B]. A single agent is a stack of one, whose rows are the environments.
+The builder makes single agents; engine/build/stacking.py makes the stacks that the step computes. Rows, the first
+dimension of tensors, are (member, environment), [N * B]. A single agent is a stack of one, whose rows are the
+environments.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Goal:
 
     objective: AnyObjective
     target_signal_name: str
-    """The target signal; "": a policy has none, a weighted sum has one in each summand, and a network's own loss may have none."""
+    """The target signal; "": none for a policy, one in each summand of a weighted sum, perhaps none for a network's own
+    loss."""
     last_only: bool
     """Whether it has a loss only at the last of the steps for which the environment shows an example."""
     weight: PerMember
@@ -113,7 +115,7 @@ class Inputs:
     fan_in: FanIn = field(default_factory=FanIn)
     """Joins observations and messages to the network's input."""
     align_channel_name: str | None = None
-    """The incoming channel whose messages' signals are observed in place of the step's (`align`); None: the step's are."""
+    """The incoming channel whose messages' signals are observed (`align`); None: the step's are."""
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
     critic_observed: Observed = field(default_factory=Observed)
@@ -180,7 +182,8 @@ class Agent:
     name: str
     clock: Clock
     learner: Learner
-    """Network, parameters and optimiser; shared by tied agents. If the agent `has_member_axis`, parameters have a leading axis of members."""
+    """Network, parameters and optimiser; shared by tied agents. If the agent `has_member_axis`, parameters have a
+    leading axis of members."""
     inputs: Inputs
     goal: Goal | None = None
     body: Body = field(default_factory=Body)
@@ -252,7 +255,10 @@ class Agent:
         return max(steps, default=None)
 
     def learning_rows(self, window_number: int) -> LearningRows:
-        """Return the rows in which it learns from a window. The window has them from its begin on: `Window.learning_rows_by_agent`."""
+        """Return the rows in which it learns from a window.
+
+        The window has them from its begin on: `Window.learning_rows_by_agent`.
+        """
         return ALL if self.participation is None else self.participation.learning_rows(window_number)
 
     def load(self, notes: Notes) -> None:
@@ -264,7 +270,7 @@ class Agent:
     def observation_rows(
         self, names: tuple[str, ...], signal_named: Callable[[str], Tensor], dtype: torch.dtype
     ) -> Tensor:
-        """Return one observation of the members, [rows, …]; one that all share is [B, …] unless the fan-in wants it repeated.
+        """Return one observation of the members, [rows, …]; a shared one is [B, …] unless the fan-in wants it repeated.
 
         Args:
             signal_named: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
@@ -288,8 +294,8 @@ class Agent:
 
         Args:
             observations, batch: See `FanIn.join`.
-            values_read: What is read over each incoming channel, in order: one value, or several side by side, oldest first (read mode);
-                [rows, size] each, and where it is available, as it is zeros elsewhere.
+            values_read: What is read over each incoming channel, in order: one value, or several side by side, oldest
+                first (read mode); [rows, size] each, and where it is available, as it is zeros elsewhere.
         """
         reads_vectors = len(self.learner.network.input_shape) == 1
         messages: list[Tensor] = []

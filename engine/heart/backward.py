@@ -1,12 +1,13 @@
 """Gradients of ended windows, by parameters and by the messages that were read.
 
-A window's losses and what is injected into the messages it sent are differentiated together (rule 2, the update of an agent). The
-gradients of parameters wait for the update; those of the messages read are booked with the messages (rule 4, targets). Prediction,
-credit, injection and the other words are those of words.py.
+A window's losses and what is injected into the messages it sent are differentiated together (rule 2, the update of an
+agent). The gradients of parameters wait for the update; those of the messages read are booked with the messages (rule
+4, targets). Prediction, credit, injection and the other words are those of words.py.
 
-Predictions, returned gradients and credits are per sample: B times the gradient of the mean loss, so that their length does not depend on
-B. `backward_all` (comms/backward_requests.py) divides losses and injections by B, and multiplies the gradients of the messages
-read by B; it also weighs injections, by `scale` for the parameters and by `discount` for the messages read.
+Predictions, returned gradients and credits are per sample: B times the gradient of the mean loss, so that their length
+does not depend on B. `backward_all` (comms/backward_requests.py) divides losses and injections by B, and multiplies the
+gradients of the messages read by B; it also weighs injections, by `scale` for the parameters and by `discount` for the
+messages read.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class BackwardPass:
     def gradients(
         self, windows: GroupWindows, requests: Sequence[BackwardRequest], batch: int, *place: str
     ) -> list[tuple[dict[str, Gradients], Gradients]]:
-        """Return what `backward_all` does: where users' code may draw random numbers, window by window, each with its own.
+        """Return what `backward_all` does; users' code that may draw random numbers goes window by window, by its own
+        seed.
 
         Args:
             batch: See `backward_all`.
@@ -140,7 +142,7 @@ class BackwardPass:
         return gradients
 
     def _is_users(self, group: LearningGroup) -> bool:
-        """Whether a group goes back through users' code that may draw: losses, and modules that did when they were tried."""
+        """Whether a group goes back through users' code that may draw: losses, and modules that drew when tried."""
         agents = [self.agents[name] for name in group.agent_names]
         goals = [term for agent in agents if agent.goal is not None for term in agent.goal.terms]
         return any(agent.learner.draws_back for agent in agents) or any(
@@ -150,9 +152,9 @@ class BackwardPass:
     def book(self, update: Update) -> None:
         """Add a window's reads, with their gradients, to the messages that it read.
 
-        What counts, or weighs, by the read's age or by what is known only after the step, such as a reward, is decided here, and needs a
-        read for each tick (`ForwardPass.as_read`). To book later, keep `Update.gradient_by_read`, and name a later window in
-        `Timetable.read_plan`: the last to close finishes the message.
+        The step's end is known here: a rule may weigh or drop a read by its age, or by a reward. Such a rule needs a
+        read for each tick (`ForwardPass.as_read`). To book later, keep `Update.gradient_by_read`, and name a later
+        window in `Timetable.read_plan`: the last to close finishes the message.
         """
         for read in update.window.counted_reads.values():
             gradient = update.gradient_by_read.get(read)
@@ -199,9 +201,9 @@ class BackwardPass:
     ) -> Credit | None:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
-        A member of a stack has the credit that it has alone. So the coupling is called for the members with a returned gradient and for
-        those without, of open gates and of shut ones. With `sweep` it may be called in `tick`, before the step's episodes end: only of
-        groups for which no such end changes credit (`sweep_obstacle`, features/sweep.py).
+        A member of a stack has the credit that it has alone. So the coupling is called apart for members with a
+        returned gradient and without, and for open gates and shut ones. With `sweep` it may be called in `tick`, before
+        the step's episodes end, for groups whose credit no such end changes (`sweep_obstacle`, features/sweep.py).
 
         Args:
             output: The message with its graph, [rows, …], as the window has it.
@@ -245,14 +247,15 @@ def coupling_credit(
 ) -> Tensor | None:
     """Return the credit by a channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
 
-    All ordinary credit is made here: of a message of a window, and of one that a further pass has sent again in some of its rows
-    (engine/policies/replayed_senders.py).
+    All ordinary credit is made here: of a message of a window, and of one that a further pass has sent again in some of
+    its rows (engine/policies/replayed_senders.py).
 
     Args:
         sent_value, stamp: Of the message, as of `Message`.
         booked: What has been booked for it, of which the coupling sees the gradient if it `has_returned`.
         output: The message with its graph, [rows, …], as the window has it.
-        predict: Returns its prediction, [rows, size] per sample, which is asked for only where a coupling reads it; None: there is none.
+        predict: Returns its prediction, [rows, size] per sample, which is asked for only where a coupling reads it;
+            None: there is none.
         gate_is_open: Whether it is the credit of members whose gate is open, or of others.
 
     Raises:
@@ -290,8 +293,8 @@ def _applied_prediction(
     With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
     (`LearningOrder`), and a scenario with `trace` is refused where a later window could read the message.
 
-    None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A predictor
-    that needs the receiver's actions gives zeros instead.
+    None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A
+    predictor that needs the receiver's actions gives zeros instead.
     """
     if not channel.injects_prediction:
         return None
@@ -308,7 +311,7 @@ def _applied_prediction(
 
 
 def _parts(members: Mask[Members]) -> Iterator[tuple[Mask[Members], bool]]:
-    """The members, [N] on the host, in which a mask holds, and those in which it does not; without a part that is known to be empty."""
+    """The members, [N] on the host, in which a mask holds, and the others; a part known to be empty is left out."""
     if members is not NONE:
         yield members, True
     if members is not ALL:

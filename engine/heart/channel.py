@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # what may be plugged into a channel
 
 @dataclass(eq=False)
 class Channel:
-    """A stack of K >= 1 channels of a scenario. (A user's own loop has a `Channel` of its own, in comms/loop, without the heart.)"""
+    """A stack of K >= 1 channels of a scenario. (The `Channel` of users' own loops is in comms/loop.)"""
 
     name: str
     sender: str
@@ -84,7 +84,8 @@ class Channel:
 
     @cached_property
     def life_names_by_endpoint(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the senders' lives, by member, and of the receivers', where they differ; empty: all are the environment's episodes."""
+        """The names of senders' and receivers' lives, by member, where they differ; empty: all are the environment's
+        episodes."""
         by_endpoint = dict.fromkeys(
             zip(*(member.endpoints.life_names for member in self.members), strict=True)
         )
@@ -97,13 +98,15 @@ class Channel:
 
     @cached_property
     def voiding_signal_names(self) -> tuple[tuple[str, ...], ...]:
-        """Signals that void a message as it is sent, where they are 0 or less, by member: whether endpoints live, and masks; usually none."""
+        """Signals, by member, that void a message as it is sent where they are 0 or less: lives of endpoints, and
+        masks."""
         alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
         masks = tuple(member.endpoints.mask_signal_name for member in self.members)
         return (*alive, masks) if self.mask_signal_names else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
-        """Return the rows in which a message is void as it is sent: an endpoint is not alive, or its mask signal is 0 or less."""
+        """Return the rows in which a message is void as sent: an endpoint is not alive, or its mask signal is 0 or
+        less."""
         if not self.voiding_signal_names:
             return NONE
         void = NONE
@@ -113,7 +116,8 @@ class Channel:
         return simplified(void)
 
     def ended_rows(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows in which messages are void after a step: the environment's episode has ended, or the life of an endpoint."""
+        """Return the rows in which messages are void after a step: an episode, or the life of an endpoint, has
+        ended."""
         ended_rows = ends.ended.map(self.layout.to_rows)
         if ends.lives:
             over = {name: life.over for name, life in ends.lives.items()}
@@ -122,7 +126,7 @@ class Channel:
         return ended_rows
 
     def terminated_rows(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows in which no state follows the last one, as an episode has ended for good; asked of channels that carry states alone.
+        """Return the rows in which an episode has ended for good, so that no state follows; for channels of states.
 
         Where the agent's own life is over, its life decides; elsewhere the environment's episode does.
         """
@@ -147,7 +151,8 @@ class Channel:
     def output_from_port(self, port: Tensor) -> Tensor:
         """Return the rows of the sender's port that the channel carries, [rows, …].
 
-        The port may have as many rows of each sender as it likes: those of a step, or those of a minibatch at several ticks.
+        The port may have as many rows of each sender as it likes: those of a step, or those of a minibatch at several
+        ticks.
         """
         endpoints = self.endpoints
         if endpoints.sender_rows is not None:
@@ -156,7 +161,8 @@ class Channel:
         return port if index is None else select_rows(port, index, port.shape[0] // endpoints.sender_count)
 
     def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:
-        """Return the rows of the channel whose senders learn, from the senders' rows; of a single channel they are `ALL` or `NONE`."""
+        """Return the channel's rows whose senders learn, from the senders' rows; `ALL` or `NONE` for a single
+        channel."""
         index = self.endpoints.sender_index
         if index is None or learning_rows is ALL:
             return learning_rows
@@ -169,7 +175,7 @@ class Channel:
         return ALL if channel_rows.anywhere else NONE
 
     def credited_rows(self, creditable: Mask, learning_rows: LearningRows) -> Mask:
-        """Return the rows in which a message has credit: it may have credit there (`Message.creditable`), and its sender learns.
+        """Return the rows in which a message has credit: it is `Message.creditable` there, and its sender learns.
 
         `learning_rows`: those of the sender.
         """
@@ -194,9 +200,10 @@ class Channel:
         return credit if clip is None or not self.predicts else clipped_per_sample(credit, clip)
 
     def injection(self, output: Tensor, credit: Tensor, rows: Mask, step: int) -> Injection:
-        """Return what is injected for a credit: zeros elsewhere than in `rows`, weighed as its synthetic gradient is at a step.
+        """Return what is injected for a credit: zeros elsewhere than in `rows`, with the weights of the step.
 
-        All credit is injected through it, in further passes of policies too; but for direct feedback, which is no credit of a message.
+        All credit is injected through it, in further passes of policies too; but for direct feedback, which is no
+        credit of a message.
 
         Args:
             output: The message with its graph, [rows, …]; or messages of a minibatch, whose rows these are.
@@ -213,18 +220,23 @@ class Channel:
     # --- what returns --------------------------------------------------------------------------------------
 
     def as_returned(self, gradient: Tensor, counted: Mask) -> Tensor:
-        """Return what returns of the gradient of a read, [rows, size] per sample: all of it in the rows in which the read counts, or zeros.
+        """Return what returns of the gradient of a read, [rows, size] per sample: all of it where the read counts, else
+        zeros.
 
-        All that returns passes through it as it is booked: each read of a window, the leaf of a further pass of a policy, whose rows are
-        those of a minibatch, and a lambda-return over several windows. So a bound here is one of each read: their sum is what
-        `Ledger.finish` returns.
+        All that returns passes through it as it is booked: each read of a window, the leaf of a further pass of a
+        policy, whose rows are those of a minibatch, and a lambda-return over several windows. So a bound here is one of
+        each read: their sum is what `Ledger.finish` returns.
         """
         return counted.zero_elsewhere(gradient)
 
     # --- its predictors ------------------------------------------------------------------------------------
 
     def restrict_example(self, example: Example, rows: Mask) -> None:
-        """Restrict an example to some rows, and to the predictors of the members that have one of them."""
+        """Restrict an example to some rows, and to the predictors of the members that have one of them.
+
+        The host looks at `rows`: a member without any takes no step. To leave rows out by value, without that look,
+        restrict `Example.valid` itself.
+        """
         all_members = rows is ALL or not self.has_member_axis
         example.restrict(rows, ALL if all_members else simplified(self.layout.members_in(rows)))
 
@@ -247,7 +259,8 @@ class Channel:
 
     @cached_property
     def returns_gradients(self) -> bool:
-        """Whether gradients are returned; else its predictor, if it has one, learns when its sender does, from a loss of its own."""
+        """Whether gradients are returned; else its predictor, if any, learns when its sender does, from its own
+        loss."""
         return self.ledger.returns_gradients
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What may be set of a channel beside its coupling and its ledger: predictors, how credit is injected, fixed feedback, endpoints."""
+"""Settings of a channel beside its coupling and its ledger: predictors, injection, fixed feedback, endpoints."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PredictorContext:
 
     signal_specs: tuple[ContextSpec, ...] = ()
     endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
-    """Values of the channel's sender and receiver, by name; with that of a phase, the windows that it is the position in."""
+    """Values of the channel's sender and receiver, by name; with a phase's, the windows that it is the position in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,15 +52,17 @@ class InjectionSettings:
     """How the synthetic gradient of a channel is injected into its messages."""
 
     apply: bool = True
-    """Whether it is injected; else it is only trained. A scale of 0 does not say so: a schedule or a probe may set it for a time."""
+    """Whether it is injected; else it is only trained. A scale of 0 may be a schedule's or a probe's, for a time."""
     scale: Rate = _ONE
     """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
     discount: PerMember = 1.0
-    """What an injection is multiplied by in the gradients that the sender returns, so that credit shrinks at each channel it crosses."""
+    """The factor of an injection in the gradients that the sender returns: credit shrinks at each channel it
+    crosses."""
     clip: PerMember | None = None
     """The longest credit, a norm over the components of one message in one environment; None: any."""
     trace: float = 0.0
-    """The share of the gradient that the receiver returns at the same step in the credit (`gradient.trace` of a message, rule 11)."""
+    """The share, in the credit, of the gradient that the receiver returns at the same step (`gradient.trace`, rule
+    11)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +76,7 @@ class SyntheticGradient:
     """Stacked for several channels; None: the channel has none."""
     context: PredictorContext = field(default_factory=PredictorContext)
     target_signal_name: str | None = None
-    """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
+    """The target signal of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     injection: InjectionSettings = field(default_factory=InjectionSettings)
     state_settings: StateGradientSettings = field(default_factory=StateGradientSettings)
     gate: SkillGate | None = None
@@ -102,7 +104,7 @@ class SyntheticInput:
 
 @dataclass(slots=True, eq=False)
 class Feedback:
-    """Fixed paths on which the gradient of a locked channel goes back, in place of the receiver's weights; by default none."""
+    """Fixed paths on which the gradient of a locked channel goes back, in place of the receiver's weights."""
 
     direct: Tensor | None = None
     """Direct feedback: the matrix that carries an objective's error to the sender (`feedback_matrix`)."""
@@ -118,7 +120,7 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """Where the senders and receivers of a stack's channels are in the stacks of agents, and when its messages are void as they are sent."""
+    """Where the endpoints of a stack's channels are in the stacks of agents, and when its messages are void as sent."""
 
     sender_index: Tensor | None = None
     """[K]: the index of each channel's sender in the stack of senders; None: channel k has sender k."""

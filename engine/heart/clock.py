@@ -1,4 +1,4 @@
-"""Clocks, windows and the order of ticks: when agents tick and send, in which order, and which ticks are a window (rule 14).
+"""Clocks, the order of ticks, and windows: when agents tick and send, and which ticks are a window (rule 14).
 
 All of it is arithmetic of numbers of steps.
 """
@@ -17,9 +17,10 @@ from typing import Protocol
 class Clock:
     """Regular ticks of an agent: at steps t with (t - phase) % tick_period == 0, t >= phase.
 
-    It is also the `SendTimes` of a sender that sends at each tick. A rule that only says when messages are sent is one more class of
-    `SendTimes`. Irregular ticks would change far more: that ticks are `tick_period` steps apart is used by window grids, `Timetable` and
-    `Coupling.credit`, by builders, features, policies, capture, inference, metrics, costs, warnings, inspection, parts and the checks of scenarios.
+    It is also the `SendTimes` of a sender that sends at each tick. A rule that only says when messages are sent is one
+    more class of `SendTimes`. Irregular ticks would change far more: that ticks are `tick_period` steps apart is used
+    by window grids, `Timetable` and `Coupling.credit`, by builders, features, policies, capture, inference, metrics,
+    costs, warnings, inspection, parts and the checks of scenarios.
 
     Attributes:
         tick_period: Steps between ticks.
@@ -75,7 +76,10 @@ class Clock:
 
 
 class SendTimes(Protocol):
-    """When a sender sends: at each of its ticks (`Clock`), or less often (`RatedSends`). These steps are the stamps of its messages."""
+    """When a sender sends: at each of its ticks (`Clock`), or less often (`RatedSends`).
+
+    These steps are the stamps of its messages.
+    """
 
     @property
     def tick_period(self) -> int:
@@ -107,7 +111,8 @@ class RatedSends:
     """The `SendTimes` of a sender with a message rate, evenly spaced: message k goes at its tick floor(k / rate).
 
     Attributes:
-        rate: The share of its ticks, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.
+        rate: The share of its ticks, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds
+            up.
     """
 
     clock: Clock
@@ -148,7 +153,7 @@ class RatedSends:
         return [step for step in steps if self.sends_at(step)]
 
     def _messages_before(self, tick_number: int) -> int:
-        """How many messages go at the ticks numbered below `tick_number`: the least k with floor(k / rate) >= `tick_number`."""
+        """Messages that go at ticks numbered below `tick_number`: the least k with floor(k / rate) >= `tick_number`."""
         ticks = self.ticks_per_message
         return -(-tick_number * ticks.denominator // ticks.numerator)
 
@@ -161,7 +166,7 @@ class RatedSends:
 
 
 class WindowGrid(ABC):
-    """The division of an agent's ticks into numbered windows; `Window` (window.py) is one window with what was computed in it."""
+    """The division of an agent's ticks into numbered windows; `Window` (window.py) has what was computed in one."""
 
     __slots__ = ()
 
@@ -171,7 +176,8 @@ class WindowGrid(ABC):
 
     @abstractmethod
     def end_of(self, number: int) -> int:
-        """Return the step at which window `number` ends, the present one or one to come; where that is not known yet, the latest possible."""
+        """Return the step at which window `number` ends, the present one or one to come; the latest possible where not
+        known."""
 
     @abstractmethod
     def number_ending_at(self, step: int) -> int | None:
@@ -179,16 +185,16 @@ class WindowGrid(ABC):
 
     @property
     def cycle_steps(self) -> int | None:
-        """Steps after which the division repeats, as those of `SendTimes` do; None: it never does, or that is not known."""
+        """Steps after which the division repeats, as `SendTimes` do; None: it never does, or that is not known."""
         return None
 
     def with_known_lengths(self) -> WindowGrid:
-        """Return a grid that can be asked about any step: where lengths are not known yet or no more, with those of the present window."""
+        """Return a grid that can be asked about any step: unknown lengths are those of the present window."""
         return self
 
     def steps_of(self, number: int) -> range:
-        """Return the steps of window `number`, the present one or one to come, after the end of the one before: which of them are ticks,
-        and how many, is asked of a clock (`among`)."""
+        """Return the steps of window `number`, the present one or one to come, after the end of the one before: which
+        of them are ticks, and how many, is asked of a clock (`among`)."""
         return range(self.end_of(number - 1) + 1, self.end_of(number) + 1)
 
     def spans(self, steps: range) -> list[tuple[int, int]]:
@@ -215,8 +221,8 @@ class WindowGrid(ABC):
 
 @dataclass(frozen=True, slots=True)
 class StepWindows(WindowGrid):
-    """Windows of `length` steps, numbered from 0: those of an agent that learns alone, of an episode, or of a locked group, all of whose
-    agents' windows divide it.
+    """Windows of `length` steps, numbered from 0: those of an agent that learns alone, of an episode, or of a locked
+    group, all of whose agents' windows divide it.
 
     Attributes:
         length: Steps of a window.
@@ -312,8 +318,8 @@ class EpisodeWindows(WindowGrid):
     def position(self, step: int, period: int, episode_start: int) -> int:
         """Return the position of a tick in its episode, from 0.
 
-        Where `episode_start` is that of the episode before, positions begin again at 0 after the longest episode: so each is one of
-        `max_ticks`.
+        Where `episode_start` is that of the episode before, positions begin again at 0 after the longest episode: so
+        each is one of `max_ticks`.
         """
         return (step - episode_start) // period % self.max_ticks(period)
 
@@ -321,7 +327,8 @@ class EpisodeWindows(WindowGrid):
 # --- the order in which agents tick ------------------------------------------------------------------------
 
 NetworkCall = tuple[str, ...]
-"""The names of the agents of one call of a network: one, or several tied ones of the same wave, whose rows are evaluated together."""
+"""The names of the agents of one call of a network: one, or several tied ones of the same wave, whose rows are
+evaluated together."""
 
 
 @dataclass(eq=False)
@@ -330,7 +337,8 @@ class TickSchedule:
 
     Attributes:
         waves: The network calls, by topological level over zero-delay channels.
-        episode_windows: The windows of agents that learn once an episode, where its length varies; None: there are none.
+        episode_windows: The windows of agents that learn once an episode, where its length varies; None: there are
+            none.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """
 
@@ -349,7 +357,8 @@ class TickSchedule:
         return 0 if self.episode_windows is None else self.episode_windows.episode_start
 
     def begin_episode(self, step: int, length: int | None) -> None:
-        """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all are of one length."""
+        """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all have one
+        length."""
         if self.episode_windows is not None and length is not None:
             self.episode_windows.begin_episode(
                 step, length, 0 if step == 0 else self.episode_windows.episode_number + 1

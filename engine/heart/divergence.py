@@ -1,9 +1,10 @@
 """Divergence: numbers that are not finite, or too large, never reach a parameter (rule 32, divergence).
 
-`DivergenceCheck` checks the gradients of a step before any is applied. `DivergenceRule` decides what follows a divergence: the
-run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
+`DivergenceCheck` checks the gradients of a step before any is applied. `DivergenceRule` decides what follows a
+divergence: the run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
 
-On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes the place of `DivergenceCheck`.
+On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes the place of
+`DivergenceCheck`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from antiphon.nets.native.mlp import LazyGradient
 from antiphon.nets.trained_parameters import TrainedParameters
 
 _COPIED = 1 << 16
-"""Up to so many numbers, all tensors are copied into one for a norm: of two networks of 64 units, in 0.6 of the time of a norm of each."""
+"""Up to so many numbers, all tensors are copied into one for a norm: 0.6 of the time, of two networks of 64 units."""
 
 
 @dataclass
@@ -35,7 +36,8 @@ class DivergenceRule:
 
     Attributes:
         bound: The largest norm that a gradient may have; None: any finite one.
-        stopped_seeds: The seeds that a divergence has stopped while others continue, with its line (`DivergenceRuleOfSeeds`).
+        stopped_seeds: The seeds that a divergence has stopped while others continue, with its line
+            (`DivergenceRuleOfSeeds`).
         events: The run's events, (step, one line): notes of the builder, and where outliers were first clipped.
     """
 
@@ -44,7 +46,7 @@ class DivergenceRule:
     stopped_seeds: dict[int, str] = field(default_factory=dict)
 
     def passes_quick_check(self, tensors: Sequence[Tensor | None]) -> bool:
-        """Return whether one sum over all tensors shows that none has diverged; otherwise `diverged` looks at each member.
+        """Return whether one sum over all tensors shows that none has diverged; else `diverged` looks at each member.
 
         With a bound one sum does not show it, as each member has a norm of its own.
         """
@@ -142,7 +144,7 @@ class RunningStatistics:
             trained.restore_buffers(members, self._before[trained])
 
     def replaced_statistics(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
-        """Yield the running statistics that the step has replaced: the learner or predictor, the name, and the value of before."""
+        """Yield the running statistics that the step has replaced: learner or predictor, name, and the value before."""
         for trained in self._with_statistics:
             for name, before in self._before[trained].items():
                 if trained.buffers[name] is not before:
@@ -150,7 +152,8 @@ class RunningStatistics:
 
 
 class DivergenceCheck:
-    """Checks the numbers of a step before they are used, and reports what has diverged; no parameter of a seed that has diverged moves.
+    """Checks the numbers of a step before they are used, and reports what has diverged: no parameter of that seed
+    moves.
 
     Args:
         groups_by_seed: The learning groups of single agents, for each seed.
@@ -177,7 +180,7 @@ class DivergenceCheck:
         self.statistics = RunningStatistics(agents, channels)
 
     def unstopped_members(self, stack: Agent | Channel) -> Mask[Members]:
-        """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
+        """Return the members of a stack that may move: those of seeds that have not diverged so far."""
         stopped_seeds = self.rule.stopped_seeds
         if not stopped_seeds:
             return ALL
@@ -206,8 +209,8 @@ class DivergenceCheck:
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        The gradient of a read, if one of its numbers is not finite, is zeroed in the rows of members that no learning signal has reached;
-        those that features keep at rest are checked as the others are.
+        The gradient of a read, if one of its numbers is not finite, is zeroed in the rows of members that no learning
+        signal has reached; those that features keep at rest are checked as the others are.
 
         Raises:
             DivergenceError: One has, and there is one seed.

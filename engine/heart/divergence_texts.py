@@ -83,7 +83,8 @@ def _rates(group: LearningGroup, agents: Iterable[Agent], step: int, seed: int) 
 
 
 def _users_code(group: LearningGroup, reason: Reason, channels: Iterable[Channel]) -> list[str]:
-    """What users' code of channels returns to a group: for its gradient a `credit` or a predicted one, for any reason a predicted message."""
+    """What users' code of channels returns to a group: for its gradient a `credit` or a predicted one, for any reason a
+    predicted message."""
     found = []
     for channel in channels:
         sent = [member.name for member in channel.members if member.sender in group.agent_names]

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 
 def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
-    """Return the signals that an aligned agent observes: those of the newest message that it reads; none where no message has arrived."""
+    """Return the signals that an aligned agent observes: those of the newest message it reads, or none before the
+    first."""
     if not arrivals or arrivals[-1].value is None:
         return StepSignals.absent()
     newest = arrivals[-1]
@@ -49,12 +50,13 @@ def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
 
 
 class ForwardPass:
-    """Evaluates the agents of a system, one call at a time; a probe or a rollout may override `as_read` and `send_over`.
+    """Evaluates the agents of a system, one call at a time; probes and rollouts may override `as_read`, `send_over`.
 
     Args:
         features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
         greedy: Whether policies take their most likely action instead of a sample.
-        deployed: Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of the rows.
+        deployed: Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of
+            the rows.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class ForwardPass:
         self.greedy, self.deployed = greedy, deployed
         self.tick_points = self.features.tick_points
         self.agent_names_without_graph: frozenset[str] = frozenset()
-        """The agents whose ticks keep no graph: what is learned from a window is evaluated when it ends, for all its ticks at once."""
+        """The agents whose ticks keep no graph: all ticks of a window are evaluated at once, when it ends."""
 
     def keep_no_graph(self, agent_names: Iterable[str]) -> None:
         """Evaluate the ticks of some agents without a graph from here on, and for their actions alone."""
@@ -121,7 +123,8 @@ class ForwardPass:
                 feature.after_send(call, step, keep_messages=keep_messages)
 
     def begin_window(self, group: LearningGroup, step: int, number: int) -> None:
-        """Begin the open window of a group: with the running statistics of now, what users' modules keep, and the rows that will learn."""
+        """Begin the open window of a group: it keeps running statistics, states of users' modules, and who will
+        learn."""
         statistics_before: dict[str, Tensors] = {}
         module_states_before: dict[str, Mapping[str, Any]] = {}
         learning_rows_by_agent: dict[str, LearningRows] = {}
@@ -138,10 +141,11 @@ class ForwardPass:
     def begin_tick(
         self, agent: Agent, step: int, step_signals: StepSignals, window: Window
     ) -> tuple[Tick, list[list[Arrival]]]:
-        """Return an agent's tick at `step` with what it reads, before its network is evaluated, and what has arrived over each of its channels.
+        """Return an agent's tick at `step` with its reads, not yet evaluated, and the arrivals of each of its channels.
 
-        Final observations are read here too (engine/policies/final_values.py), in a window of their own. It changes more than the tick: ledgers may hold what they give (`Ledger.receive`), a synthetic input predicts what stands in and keeps
-        an example, an aligned agent takes over its message's signals, and new counted reads enter the window.
+        More changes than the tick: ledgers may hold what they give (`Ledger.receive`); a synthetic input predicts what
+        stands in, and keeps an example; an aligned agent takes over its message's signals; new counted reads enter the
+        window. Final observations are read here too (engine/policies/final_values.py), in a window of their own.
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
         arrivals_by_channel: list[list[Arrival]] = []
@@ -163,10 +167,10 @@ class ForwardPass:
         return tick, arrivals_by_channel
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        """Return an arrival as the coupling has it differentiated: through its sender, counted, or as a constant.
+        """Return the read of an arrival, of the kind that the coupling wants: through its sender, counted, or constant.
 
-        All ticks of a window that read a message share one `CountedRead`. Where not all rows are counted, or a synthetic input stands in for
-        the message anywhere, each tick has a read of its own. Nothing of the step's end is known here, not even a reward: see
+        All ticks of a window that read a message share one `CountedRead`. Each tick has its own where some rows do not
+        count, or a synthetic input stands in for some. The step's end, even its reward, is not known here: see
         `BackwardPass.book`.
         """
         message, learning_rows = arrival.message, tick.learning_rows
@@ -261,11 +265,12 @@ class ForwardPass:
         return agent.join_input(observations, values_read)
 
     def window_statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
-        """Return the running statistics that normalise observations: those of the window's start; outside a window, `buffers`."""
+        """Return the statistics that normalise observations: of the window's start; outside a window, `buffers`."""
         return window.statistics_before.get(self.system.learner_name_by_agent[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        """Return what the members of an agent observe at a tick, [rows, …] each, in declared order: see `Agent.observation_rows`."""
+        """Return the members' observations at a tick, [rows, …] each, in declared order: see
+        `Agent.observation_rows`."""
         agent, points, signal_named = (
             self.system.agents[tick.agent_name],
             self.tick_points,
@@ -297,7 +302,7 @@ class ForwardPass:
         return lambda name: as_input(self.system, name, signals.get(name), categories)
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
-        """Send the messages of a tick, made from what it observed; `step_signals`, of this step, say where they are void as they are sent."""
+        """Send the messages of a tick, made from what it observed; `step_signals` say where they are void as sent."""
         for feature in self.tick_points.before_send:
             feature.before_send(tick)
         for channel in self._enter_outputs(agent, tick, window):
@@ -333,7 +338,8 @@ class ForwardPass:
         return channels
 
     def replay(self, window: Window) -> None:
-        """Make a window's graph again from its ticks; running statistics, and what users' modules keep, are afterwards as they are now."""
+        """Make a window's graph again from its ticks; running statistics and states of users' modules stay as they
+        are."""
         buffers = dict(window.statistics_before)
         learners = {name: self.system.agents[name].learner for name in buffers}
         module_states = {

@@ -1,10 +1,10 @@
-"""The guard: a divergence check that leaves the numbers on the device, where every look at one stops the stream of work.
+"""The guard: a divergence check that leaves the numbers on the device, as every look at one stops the stream of work.
 
 A step that diverged is skipped by the optimisers themselves, and so is every step after it; the next synchronisation
 reports which agents diverged, and when (semantics 32).
 
-Unlike the check on the host it has one seed and no bound, and it does not ask which members a signal has reached: what the others of a
-stack return is checked too.
+Unlike the check on the host it has one seed and no bound, and it does not ask which members a signal has reached: what
+the others of a stack return is checked too.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class _Checked(NamedTuple):
     """Whose numbers have been checked.
 
     Attributes:
-        kind: `update` (an agent's gradients), `loss` (its losses), `returned` (what a window returns over a channel), or
-            `predictor` or `input` (loss and gradients of a channel's).
+        kind: `update` (an agent's gradients), `loss` (its losses), `returned` (what a window returns over a channel),
+            or `predictor` or `input` (loss and gradients of a channel's).
         name: Of the agent or channel, or of a stack of them.
         turn: The index of its update among those of a step, in the order in which they are reported.
     """
@@ -42,8 +42,8 @@ class _Checked(NamedTuple):
 class Guard(DivergenceCheck):
     """Remembers on the device the first step at which something was not finite; the host waits at `synchronize` alone.
 
-    A tensor costs one or two launches, for the largest magnitude of each member, which no finite number makes overflow; a
-    step costs six more.
+    A tensor costs one or two launches, for the largest magnitude of each member, which no finite number makes overflow;
+    a step costs six more.
 
     Args:
         check: The check on the host that it replaces.
@@ -75,7 +75,8 @@ class Guard(DivergenceCheck):
         self._stacked: list[tuple[_Checked, Tensor]] = []
         """Largest magnitudes of the members of stacks, [N] each."""
         self._magnitudes: dict[tuple[tuple[_Checked, int], ...], Tensor] = {}
-        """By what was checked, and how many members each has: the largest magnitudes at the newest check before the first that failed, or at that."""
+        """By what was checked, and how many members each has: the largest magnitudes at the newest check before the
+        first that failed, or at that."""
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class Guard(DivergenceCheck):
         torch.ne(self._sound, self._marks, out=self._skip)
 
     def end_step(self, step: int) -> None:
-        """Count a step; running statistics that it has replaced are put back where they, or anything else, were not finite."""
+        """Count a step; put back the running statistics that it replaced, where anything was not finite."""
         self._first = step if self._first is None else self._first
         self._steps.add_(self._sound)
         replaced: dict[torch.dtype, list[tuple[TrainedParameters, str, Tensor]]] = {}

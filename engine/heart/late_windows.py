@@ -1,13 +1,14 @@
-"""Late windows: they wait for the returned gradients of delayed messages, and are learned from when these are back (semantics 27b).
+"""Late windows: they wait for the returned gradients of delayed messages before they are learned from (rule 27b).
 
-A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and its coupling
-`waits_for` it, until the gradient is back or it is known that none returns (`Message.back_at`). A channel is given up for a window if one of
-its gradients is not back when `horizon` further windows of the group have ended: the window then has no returned gradient for any message
-of the channel, also where it is back. What its coupling makes without one is injected: `delayed` nothing, another one may predict.
+A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and
+its coupling `waits_for` it, until the gradient is back or it is known that none returns (`Message.back_at`). A channel
+is given up for a window if one of its gradients is not back when `horizon` further windows of the group have ended: the
+window then has no returned gradient for any message of the channel, also where it is back. What its coupling makes
+without one is injected: `delayed` nothing, another one may predict.
 
-Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then. A window that
-waits keeps its ticks, without their graph. It is replayed just before its turn (`Engine._learn_in_turns`), and learned from as a
-whole, with the parameters of then.
+Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then.
+A window that waits keeps its ticks, without their graph. It is replayed just before its turn
+(`Engine._learn_in_turns`), and learned from as a whole, with the parameters of then.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class LateWindows(Feature):
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
     def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
-        """Return the windows of a late group to learn from, which of them to replay, and those to skip; others wait with the group."""
+        """Return a late group's windows to learn from, which of them to replay, and those to skip; others wait."""
         chosen, channels = EndedWindows([], [], set()), self.system.channels
         ended_windows, waiting = [*group.waiting, window], list[Window]()
         for ended in ended_windows:
@@ -56,7 +57,7 @@ class LateWindows(Feature):
         return chosen
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
-        """Whether anything but given up gradients can reach a window: an objective, a prediction, or another channel."""
+        """Whether more than given up gradients can reach a window: an objective, a prediction, or another channel."""
         if not window.given_up_channel_names or any(
             self.system.agents[name].goal is not None for name in group.agent_names
         ):

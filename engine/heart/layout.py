@@ -16,7 +16,8 @@ from antiphon.base import indexed
 from antiphon.base.mask import NONE, Mask, Members
 
 LearningRows: TypeAlias = Mask
-"""The rows in which agents learn from a window: all rows of some members (`Layout.rows_of`), never some environments of one.
+"""The rows in which agents learn from a window: all rows of some members (`Layout.rows_of`), never some environments of
+one.
 
 They are rows, not `Mask[Members]`, because all that they are joined with at a tick has rows."""
 
@@ -27,7 +28,7 @@ def name_in_seed(name: str, seed: int, seed_count: int) -> str:
 
 
 class Layout:
-    """The order of a stack's rows, (seed, member of the seed, environment), and how signals and masks are repeated for them.
+    """The order of a stack's rows, (seed, member of the seed, environment): signals and masks are repeated for them.
 
     Args:
         member_count: N, the members of all seeds; every seed has as many.
@@ -95,7 +96,8 @@ class Layout:
         return select_rows(values, self._member_indices[names], self.batch)
 
     def select_mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
-        """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; a name without a mask has `NONE`."""
+        """Select each member's mask out of several, [seeds * B] each, as a mask of rows; a name without one has
+        `NONE`."""
         distinct_names = tuple(dict.fromkeys(names))
         distinct_masks = [masks.get(name, NONE) for name in distinct_names]
         if all(mask is NONE for mask in distinct_masks):
@@ -123,8 +125,8 @@ def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
 class SenderRows:
     """Selects the rows of a sender's port for each piece of a stack of channels that was divided.
 
-    It first selects the rows of the whole stack, once, and each piece's from these. So where a sender sends over several channels of the
-    stack, their gradients are summed in the same order as without the division.
+    It first selects the rows of the whole stack, once, and each piece's from these. So where a sender sends over
+    several channels of the stack, their gradients are summed in the same order as without the division.
 
     Args:
         sender_index: The index of each channel's sender, in the order of the whole stack; None: channel k has sender k.
@@ -146,5 +148,8 @@ class SenderRows:
         return select_rows(self._selected[1], self.piece_index[piece_name], rows_of_one)
 
     def free_graph(self) -> None:
-        """Free the graph of the newest port. Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends."""
+        """Free the graph of the newest port.
+
+        Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends.
+        """
         self._selected = None

@@ -1,4 +1,4 @@
-"""Messages of stacks of channels: content, fate, what is booked for them, and what of them has reached a tick (rule 17, the ledger).
+"""Messages of stacks of channels: content, fate, what is booked for them, and arrivals (rule 17, the ledger).
 
 The life of a message is told in message_lives.py. What its words and masks mean is in words.py.
 """
@@ -46,8 +46,8 @@ class Content:
 class Fate:
     """Where a message does not arrive, or is void; the ledger sets it at sending and as episodes end.
 
-    What was read before an episode's end counts all the same. A message that is void in all rows gets the mask `ALL` (`simplified`), and
-    nothing is injected into it: injected zeros would let momentum move parameters.
+    What was read before an episode's end counts all the same. A message that is void in all rows gets the mask `ALL`
+    (`simplified`), and nothing is injected into it: injected zeros would let momentum move parameters.
     """
 
     lost: Mask = field(default=NONE, metadata=MASK)
@@ -55,9 +55,9 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where ticks read it as zeros from now on."""
     void_unread: Mask = field(default=NONE, metadata=MASK)
-    """Where it became void before any tick read it, if a read may be booked: as it was sent, or as an episode ended at a step before
-    `ReadPlan.first_tick`. An episode that ends at the step of that tick ends after it. From then on nothing is injected there; a window of
-    the sender that ended earlier has injected."""
+    """Where it became void before any tick read it, if a read may be booked: as it was sent, or as an episode ended at
+    a step before `ReadPlan.first_tick`. An episode that ends at the step of that tick ends after it. From then on
+    nothing is injected there; a window of the sender that ended earlier has injected."""
     unsent: Mask = field(default=NONE, metadata=MASK)
     """Where it was void as it was sent: nothing crossed the link there."""
 
@@ -74,27 +74,28 @@ class Fate:
 
 @dataclass(slots=True, eq=False)
 class Booked:
-    """What is booked for a message, as the windows that read it are learned from; whole once the message is finished."""
+    """What is booked for a message as the windows that read it are learned from; whole once it is finished."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the reads that counted; zeros elsewhere than in `counted`."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in no row,
-    `Message.mark_finished` makes it `NONE`."""
+    """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in
+    no row, `Message.mark_finished` makes it `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
-    """Actions of the receiver at the ticks that read it, for `local_policy`; used at the step that books them, and not saved."""
+    """The receiver's actions at the ticks that read it, for `local_policy`; used at the step that books them, not
+    saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
-        """Add a read where it `counted`, with what returns of its gradient (`Channel.as_returned`); None: nothing returns, or no loss
-        depends on it."""
+        """Add a read where it `counted`, with its `Channel.as_returned`; None: nothing returns, or no loss depends on
+        it."""
         self.counted |= counted
         if gradient is not None:
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_zero_rows(self, rows: Mask) -> None:
-        """Add rows in which the gradient of a state is zero: its episode has ended there for good, and no loss depends on it."""
+        """Add rows in which a state's gradient is zero: its episode ended for good, and no loss depends on it."""
         self.counted |= rows
 
     def add_loss(self, loss: Tensor) -> None:
@@ -110,7 +111,8 @@ class Booked:
 class Message:
     """One message of a stack of channels: what was sent, and what becomes of it.
 
-    The table of ledger.py says what changes it. A field with a role (roles.py) is part of a saved state, here and below.
+    The table of ledger.py says what changes it. A field with a role (roles.py) is part of a saved state, here and
+    below.
     """
 
     stamp: int = field(metadata=PLAIN)
@@ -118,22 +120,25 @@ class Message:
     sent_value: Tensor = field(metadata=saved_as("sent", ROWS))
     """[rows, size], as it was sent; without components once it has been freed."""
     carried_value: Tensor = field(metadata=saved_as("received", ROWS))
-    """[rows, size], as the link carries it, rounded to its bits and with its noise; also in rows in which the link loses it (`Fate.lost`)."""
+    """[rows, size], as the link carries it, with its rounding and noise; also in rows that it loses (`Fate.lost`)."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=record(ReadPlan))
     open_window_numbers: set[int] = field(metadata=PLAIN)
     """Windows of `ReadPlan.window_numbers` that have not closed."""
     finished_at: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows closed; None: one is open. If no read may be booked, it is finished as it is sent."""
+    """Step at which the last of these windows closed; None: one is open. Without bookable reads, it is the stamp."""
     back_at: int | None = None
-    """Step at which what is booked for it is back at its sender, known once it is finished (`Ledger.finish`); None: nothing returns, or it
-    is open. A saved state has it by `Ledger.back_by_step`; once popped, it follows from `finished_at` (`Timetable.back_from`)."""
+    """Step at which its gradient is back at its sender, known once it is finished (`Ledger.finish`); None: nothing
+    returns, or it is open. The date stands in two more places, from which a saved state takes it: `Ledger.back_by_step`
+    until the message is popped, then `finished_at` where anything is `counted` (`Timetable.back_from`). To cancel a
+    return, clear all: `back_at`, `Booked.counted`, and the entry of `back_by_step`."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
-    """Whether its sender's window may still inject into it, so that it is not deleted, though no tick reads it or will: until
-    `close_sender_window`, with `delayed` as a window that has waited is learned from; never for a state of `ReadUse.STATE_OF_OWN_WINDOW`."""
+    """Whether its sender's window may still inject into it, so that it is not deleted, though no tick reads it or will:
+    until `close_sender_window`, with `delayed` as a window that has waited is learned from; never for a state of
+    `ReadUse.STATE_OF_OWN_WINDOW`."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def close_sender_window(self) -> None:
@@ -141,7 +146,7 @@ class Message:
         self.sender_window_open = False
 
     def free_values(self) -> None:
-        """Free its values, which are read no more (features/sweep.py); the message is deleted when its last window closes."""
+        """Free its values, which are read no more (features/sweep.py); it is deleted when its last window closes."""
         self.sent_value = self.carried_value = self.sent_value.new_empty(0)
 
     def replace_values(
@@ -152,10 +157,12 @@ class Message:
         self.step_signals = step_signals or self.step_signals
 
     def mark_finished(self, step: int, back_at: int | None) -> None:
-        """Finish it, as the last window that may read it has closed at `step`: look up whether anything is booked in any row.
+        """Finish it: the last window that may read it closed at `step`.
 
-        If nothing is, `Booked.counted` is `NONE` from now on, and nothing returns. If something is and gradients return, there is one: zeros
-        where no loss depends on the message.
+        Look up whether anything is booked in any row.
+
+        If nothing is, `Booked.counted` is `NONE` from now on, and nothing returns. If something is and gradients
+        return, there is one: zeros where no loss depends on the message.
 
         Args:
             back_at: The step at which its gradient is back, if anything is booked; None: gradients do not return.
@@ -173,13 +180,14 @@ class Message:
     def is_back(self, step: int) -> bool:
         """Return whether its gradient has reached the sender by `step`.
 
-        A step asks in its stage 2, and closes windows in its stage 3. So a message whose last window ends at this step is still open then,
-        and is back only when a later step asks, also with `return_delay` 0.
+        A step asks in its stage 2, and closes windows in its stage 3. So a message whose last window ends at this step
+        is still open then, and is back only when a later step asks, also with `return_delay` 0.
         """
         return self.back_at is not None and self.back_at <= step
 
     def replace_booked(self, booked: Booked) -> None:
-        """Set all that another part has booked for it, whose windows have closed; `Ledger.finish` follows (distributed/parts/cut_ledger.py)."""
+        """Set what another part, whose windows have closed, has booked; distributed/parts/cut_ledger.py then finishes
+        it."""
         self.booked, self.open_window_numbers = booked, set()
 
     @property
@@ -190,10 +198,10 @@ class Message:
 
     @property
     def creditable(self) -> Mask:
-        """Where its sender may have credit for it: a read of it may be booked, and it was not void before a tick read it.
+        """Where its sender may have credit: a read may be booked, and it was not void before a tick read it.
 
-        `NONE` if there is no such row: it has no credit at all then, and no zeros are injected. Where it does have some, its coupling says: a
-        locked one gives none (`ReadUse.BOOKABLE`).
+        `NONE` if there is no such row: then it has no credit, and no zeros are injected. Whether there is credit in
+        these rows, its coupling says: a locked one gives none (`ReadUse.BOOKABLE`).
         """
         if not self.read_plan.is_bookable:
             return NONE
@@ -212,13 +220,13 @@ class Arrival:
     """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
 
     message: Message
-    """The due message: the newest one that a perfect link would have brought, or one of several that the tick reads (read mode)."""
+    """The due message: the newest that a perfect link would bring, or one of several (read mode)."""
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE
     """Where the tick has a value to read; zeros elsewhere."""
     may_count: Mask = NONE
-    """Where a read of it counts if the receiver learns; where an older message stands in, the value is available and never counts."""
+    """Where a read of it counts if the receiver learns; where an older message stands in, it never counts."""
     synthetic: Mask = NONE
     """Where a synthetic input stands in for the message."""
     step_signals: StepSignals | None = None

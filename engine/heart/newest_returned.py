@@ -15,8 +15,8 @@ from antiphon.engine.heart.message import Message
 class NewestReturned:
     """The newest gradient that has come back over the channels of a stack, as it came.
 
-    Features at `gradients_back` replace gradients of messages later, and not this one. Its fields have no roles: engine/state saves `value`
-    alone, by the name of the ledger's attribute.
+    Features at `gradients_back` replace gradients of messages later, and not this one. Its fields have no roles:
+    engine/state saves `value` alone, by the name of the ledger's attribute.
 
     Attributes:
         value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.
@@ -27,10 +27,11 @@ class NewestReturned:
     newest_step: int = -1
 
     def take_in(self, messages: Sequence[Message], step: int) -> None:
-        """Take over the gradients of the messages that reach the sender at `step`; a second call at a step changes nothing.
+        """Take over the gradients that reach the sender at `step`; a second call at a step changes nothing.
 
-        `Ledger.send` calls it, so that the message sent at `step` is conditioned on them. `Ledger.pop_messages_back` calls it for those
-        that were not there as a message was sent: booked later in the step (`return_delay` 0), or back at a step without a message.
+        `Ledger.send` calls it, so that the message sent at `step` is conditioned on them. `Ledger.pop_messages_back`
+        calls it for those that were not there as a message was sent: booked later in the step (`return_delay` 0), or
+        back at a step without a message.
         """
         if not messages or step == self.newest_step:
             return

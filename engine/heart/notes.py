@@ -1,10 +1,11 @@
 """Notes: what features keep with a message, a tick, an agent or a window's losses, and the step itself does not read.
 
-A feature declares a dataclass of its own, whose fields have roles where a saved state has them (roles.py, and the table of
-names in engine/state/trees.py). So a fork, a checkpoint and the cut of a stack have the notes as they have other fields.
+A feature declares a dataclass of its own, whose fields have roles where a saved state has them (roles.py, and the table
+of names in engine/state/trees.py). So a fork, a checkpoint and the cut of a stack have the notes as they have other
+fields.
 
-A tensor of a note has rows, [rows, …]: a stack is cut by them. What has members or parameters instead, such as a sum of gradients, is
-the learner's (nets/optimisers.py), and a number is the same for all members.
+A tensor of a note has rows, [rows, …]: a stack is cut by them. What has members or parameters instead, such as a sum of
+gradients, is the learner's (nets/optimisers.py), and a number is the same for all members.
 """
 
 from __future__ import annotations

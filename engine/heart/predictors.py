@@ -1,4 +1,4 @@
-"""Training of synthetic gradients and inputs, one optimiser step each on all that has come back (rule 6, training of an SG)."""
+"""Training of synthetic gradients and inputs: one optimiser step each on what has come back (rule 6)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class PredictorTrainer:
         swept_updates: What has been swept at the step; None: it is used alone.
 
     Attributes:
-        learning_stopped: Whether no predictor learns (`stop_learning`); which one learns at a step is asked of `learns`.
+        learning_stopped: Whether no predictor learns (`stop_learning`); which one learns at a step is asked of
+            `learns`.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class PredictorTrainer:
         self.learning_stopped = False
         self.learning_points = self.features.learning_points
         self.predicted_examples: dict[Message, Example] = {}
-        """The examples evaluated at this step, with their prediction, by message; emptied at its end, as predictors move."""
+        """The examples of this step with their predictions, by message; emptied at its end, as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The contexts of this step as rows, by the context and the number of channels in a stack."""
         self._models = {
@@ -59,9 +60,9 @@ class PredictorTrainer:
         ]
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
-        """Return the prediction for a message, [rows, size] per sample, which is evaluated once in a step.
+        """Return the prediction for a message, [rows, size] per sample, evaluated once a step, before predictors learn.
 
-        It is evaluated before predictors learn from what has come back. None: the channel has no predictor, or there is no `example`.
+        None: the channel has no predictor, or there is no `example`.
         """
         if message in self.predicted_examples:
             return self.cached_prediction(message)
@@ -73,7 +74,7 @@ class PredictorTrainer:
         return example.prediction
 
     def cached_prediction(self, message: Message) -> Tensor | None:
-        """Return the prediction for a message, [rows, size] per sample; None: it has not been evaluated at this step."""
+        """Return the prediction for a message, [rows, size] per sample; None: this step has not evaluated it."""
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
 
@@ -82,9 +83,9 @@ class PredictorTrainer:
     ) -> bool:
         """Return whether the synthetic gradient of a channel learns at `step`.
 
-        It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, as its sender's group is swept in `tick`
-        (features/sweep.py), and in further passes, which have no `gradients_back`: a feature that takes messages away there changes when a
-        predictor learns from what returns, and not in those. Of a cut channel it learns in its sender's part.
+        It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, in `tick` as its sender's group
+        is swept (features/sweep.py), and in further passes. These have no `gradients_back`: a feature that takes
+        messages away there does not change them. Over a cut channel a predictor learns in its sender's part.
 
         Args:
             step: The step just taken; in `tick`, the present one.
@@ -112,11 +113,14 @@ class PredictorTrainer:
     # --- examples ------------------------------------------------------------------------------------------
 
     def example(self, channel: Channel, message: Message, *, with_returned: bool = True) -> Example | None:
-        """Return the example that a message is for its channel's predictor, with the prediction, if that was evaluated at this step.
+        """Return a message's example for its channel's predictor, with its prediction if this step has evaluated that.
+
+        Further passes make their examples themselves (engine/policies/replayed_senders.py).
+
 
         Returns:
-            The example; None: its target signal or a signal of its context is absent, as at an aligned agent before its first message,
-            or no action has come back where the predictor needs them.
+            The example; None: its target or a signal of its context is absent, as at an aligned agent before its first
+            message; or the predictor needs actions, and none has come back.
         """
         needs_actions = channel.synthetic_gradient.needs_actions
         # more actions may have come back since a predictor that needs them was evaluated
@@ -158,7 +162,7 @@ class PredictorTrainer:
         )
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
-        """[rows, C]: the environment's signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
+        """[rows, C]: the signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
         context = message.step_signals.context_features(
             channel.synthetic_gradient.context.signal_specs, self.system.dtype
         )
@@ -171,7 +175,8 @@ class PredictorTrainer:
         return rows
 
     def examples_with_sender(self, windows: Iterable[Window], step: int) -> dict[str, list[Example]]:
-        """Return the examples of predictors that learn at `step`, when their sender does, as nothing returns to them, by channel."""
+        """Return the examples, by channel, of predictors to which nothing returns: they learn at `step` as their sender
+        does."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
             for name, message in window.sent_messages:
@@ -214,7 +219,7 @@ class PredictorTrainer:
         *,
         watch: Watch,
     ) -> dict[str, PredictorUpdate]:
-        """Return what synthetic gradients learn from what has come back, and where their senders have learned, by channel.
+        """Return, by channel, what synthetic gradients learn from what has come back, and with their senders.
 
         Args:
             messages_back: What `pop_messages_back` has returned, as features have changed it (`gradients_back`).
@@ -236,10 +241,11 @@ class PredictorTrainer:
         return {name: updates[name] for name in channels if name in updates}
 
     def pop_messages_back(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step` from all ledgers; return those that a predictor or a gate `learns` from, by channel.
+        """Pop the messages whose gradient is back at `step`; return, by channel, those that a predictor or gate
+        `learns` from.
 
-        The others are those of delayed channels, whose sender finds the gradient in the message (`Message.is_back`), and of frozen ones.
-        What is booked stays with each message.
+        Not returned are those of frozen predictors, and of delayed channels, whose sender finds the gradient in the
+        message (`Message.is_back`). What is booked stays with each message.
         """
         popped = [
             (channel, channel.ledger.pop_messages_back(step)) for channel in self.system.channels.values()
@@ -267,9 +273,10 @@ class PredictorTrainer:
     def differentiate_predictors(
         self, examples_by_channel: Mapping[str, list[Example]], *, further: bool = False
     ) -> dict[str, PredictorUpdate]:
-        """Return what synthetic gradients learn from their examples, by channel; `further`: in a minibatch of a further pass.
+        """Return, by channel, what synthetic gradients learn from their examples; `further`: in a further pass's
+        minibatch.
 
-        An example keeps what was predicted for it, with the parameters of then: after a move the same example would give the same gradient.
+        An example keeps its prediction by the parameters of then: after a move it would give the same gradient.
         """
         updates: dict[str, PredictorUpdate] = {}
         for name, examples in examples_by_channel.items():
@@ -306,7 +313,7 @@ class PredictorTrainer:
         step: int,
         unstopped_members: Callable[[Channel], Mask[Members]],
     ) -> None:
-        """Move the parameters of synthetic gradients or inputs, by channel; `unstopped_members`: see `DivergenceCheck`."""
+        """Move the parameters of synthetic gradients or inputs; `unstopped_members`: see `DivergenceCheck`."""
         moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members], Container[int]]] = []
         for name, update in updates:
             channel = self.system.channels[name]

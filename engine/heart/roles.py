@@ -10,7 +10,7 @@ from typing import Any
 PLAIN = {"role": "plain"}
 """A field of a saved state: a name, numbers, or sets of such."""
 NESTED = {"role": "nested"}
-"""Objects whose fields have roles, or several by name or in order. A message is saved by its channel's ledger; elsewhere by its stamp."""
+"""Objects whose fields have roles, or several by name or in order. A ledger saves the message, others its stamp."""
 JOINED = {"role": "joined"}
 """Lists of nested objects, which a saved state has as one list; what loads it divides that again."""
 ROWS = {"role": "rows"}

@@ -37,9 +37,10 @@ class StepSignals:
     """The signals of a step, shared by every message and tick that was made from them.
 
     Attributes:
-        signals: Signals by name, [seeds * B, …]; those known only after the step are added when it has been taken. `_x` is the mask of `x`:
-            where it is present, for all of it or by site; without one it is present everywhere.
-        uniform_masks: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.
+        signals: Signals by name, [seeds * B, …]; those known only after the step are added when it has been taken. `_x`
+            is the mask of `x`: where it is present, for all of it or by site; without one it is present everywhere.
+        uniform_masks: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the
+            device is needed.
     """
 
     step: int
@@ -70,7 +71,7 @@ class StepSignals:
         return self._present[name]
 
     def present_sites(self, name: str) -> Tensor | None:
-        """Return the sites, or components, that a signal has, [seeds * B, *S] bool; None: all, in the rows where it is present."""
+        """Return the sites, or components, that a signal has, [seeds * B, *S] bool; None: all where it is present."""
         mask = self.signals.get(f"_{name}")
         return None if mask is None or mask.dim() == 1 else mask
 
@@ -79,7 +80,8 @@ class StepSignals:
         return self.not_positive(f"{ALIVE}.{life_name}")
 
     def not_positive(self, name: str) -> Mask:
-        """Return where a signal of one number is 0 or less, [seeds * B]; of a signal that the environment does not show: nowhere."""
+        """Return where a signal of one number is 0 or less, [seeds * B]; nowhere, if the environment does not show
+        it."""
         value = self.signals.get(name)
         if value is None:
             return NONE
@@ -115,5 +117,5 @@ class EpisodeEnds:
     lives: Mapping[str, Life] = field(default_factory=dict)
     """By agent of the environment whose life is over anywhere."""
     final_signals: StepSignals | None = None
-    """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
-    observations are not known."""
+    """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was
+    truncated, or final observations are not known."""

@@ -31,8 +31,8 @@ class System:
         batch: B, the number of environments of one seed.
         seed_count: How many seeds are computed as one, each with B environments of its own.
         tied_parameters: Groups of parameters, (agent, parameter) each, that are one weight.
-        remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is in.
-            Only channels to one part are stacked (engine/build/channel_stacking.py).
+        remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is
+            in. Only channels to one part are stacked (engine/build/channel_stacking.py).
     """
 
     agents: dict[str, Agent]
@@ -61,7 +61,7 @@ class System:
 
     @cached_property
     def learner_name_by_agent(self) -> dict[str, str]:
-        """The name of each agent's learner, by agent: that of the first agent with the learner, which tied agents share."""
+        """The name of each agent's learner, by agent: that of its first agent, as tied agents share one."""
         first_names: dict[Learner, str] = {}
         for name, agent in self.agents.items():
             first_names.setdefault(agent.learner, name)
@@ -77,7 +77,7 @@ class System:
 
     @property
     def episodes(self) -> WindowGrid | None:
-        """The episodes, where their ends are known ahead: of one length, or windows themselves; None: an end is known as it comes."""
+        """The episodes, where ends are known ahead: of one length, or windows themselves; None: known as they come."""
         length = self.description.episode_steps
         return self.schedule.episode_windows if length is None else StepWindows(length)
 

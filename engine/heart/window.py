@@ -1,6 +1,7 @@
-"""Windows: reads, the ticks that read, the windows of ticks that are learned from at once, and the groups of agents that learn from them.
+"""Windows: reads, ticks that read, windows of ticks that are learned from at once, and groups of agents that learn.
 
-How what a tick reads is differentiated is told whole in message_lives.py (rule 18, reads); windows are replayed by rule 15.
+How what a tick reads is differentiated is told whole in message_lives.py (rule 18, reads); windows are replayed by rule
+15.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
 class Constant:
     """A read that is not differentiated, also that of zeros before the first message.
 
-    Nothing is booked for it, so it keeps neither the message nor its stamp. What needs a stamp is noted by a feature as the tick reads
-    (features/ages.py).
+    Nothing is booked for it, so it keeps neither the message nor its stamp. What needs a stamp is noted by a feature as
+    the tick reads (features/ages.py).
     """
 
     channel_name: str = field(metadata=PLAIN)
@@ -53,13 +54,14 @@ class Constant:
     def differentiable_value_in(
         self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
     ) -> Tensor:
-        """Return the value read with the graph that losses are differentiated through, in the `learning_rows` of the receiver."""
+        """Return the value read, with the graph that losses go back through in the receiver's `learning_rows`."""
         return channel.content.zeros if self.value is None else self.value
 
 
 @dataclass(slots=True, eq=False)
 class WithGraph:
-    """A read that is differentiated through the sender of its message, in the same window: over locked channels, and of states."""
+    """A read that is differentiated through its message's sender, in the same window: over locked channels, or a
+    state."""
 
     channel_name: str = field(metadata=PLAIN)
     stamp: int = field(metadata=PLAIN)
@@ -86,7 +88,8 @@ class WithGraph:
         return channel.mask_from_receiver(learning_rows).where(value, constant(value))
 
     def carried_value(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
-        """Return the message with its graph, flat, [rows, size], as the link carries it; gradients pass straight through it (rule 8)."""
+        """Return the message with its graph, [rows, size], as the link carries it; gradients pass straight through
+        (rule 8)."""
         output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
         return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))
 
@@ -140,18 +143,19 @@ class Tick:
     observed_signals: StepSignals = field(metadata=saved_as("step_signals", SIGNALS))
     """Its step's signals; of an aligned agent, those that its message was made from."""
     reads_by_channel: list[list[Read]] = field(metadata=saved_as("reads", JOINED))
-    """For each channel that comes in, in order, what the tick reads over it: one read, or several side by side, oldest first (read mode)."""
+    """For each incoming channel, in order, what the tick reads: one read, or several side by side, oldest first."""
     learning_rows: LearningRows = field(default=ALL, metadata=MASK)
-    """The object that `Window.learning_rows_by_agent` has for its agent, for what has a tick and no window; in other rows its reads are
-    constant. A saved state has it by tick, for readers of states alone: a loaded tick takes its loaded window's."""
+    """The object that `Window.learning_rows_by_agent` has for its agent, for what has a tick and no window; in other
+    rows its reads are constant. A saved state has it by tick, for readers of states alone: a loaded tick takes its
+    loaded window's."""
     state_read: Read | None = field(default=None, metadata=NESTED)
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
     ports: Tensors = field(default_factory=dict)
     """The outputs of the network, with their graph; empty once the graph has been freed."""
     network_input: Tensor | None = None
-    """The network's input, [rows, …], of a tick that keeps no graph: the evaluation of its whole window reads it again. None: it is
-    joined again from what the tick read."""
+    """The network's input, [rows, …], of a tick that keeps no graph: the evaluation of its whole window reads it again.
+    None: it is joined again from what the tick read."""
     sampled_messages: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
@@ -171,17 +175,19 @@ class Window:
     Attributes:
         number: The number of the window; `NO_TICK_YET` before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by learner.
-        module_states_before: What users' modules kept at its start (`ModuleState`), by learner that has some; none of a window that ends at
-            the step at which it begins, and is never open between steps.
+        module_states_before: What users' modules kept at its start (`ModuleState`), by learner that has some; none of a
+            window that ends at the step at which it begins, and is never open between steps.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
-        sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has sent, but for states
-            that only its own ticks read.
-        outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp); empty once that is freed.
+        sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has
+            sent, but for states that only its own ticks read.
+        outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp);
+            empty once that is freed.
         counted_reads: The reads that may count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
-        given_up_channel_names: Channels whose coupling waits of which a gradient was not back within the horizon: no message of theirs in
-            this window has a returned gradient, not even one for which it is back.
-        learning_rows_by_agent: The rows in which each agent of the group learns from it, sampled as it begins. A saved state does not have
-            them: they follow from its number, and are sampled again as it is loaded (`Agent.learning_rows`).
+        given_up_channel_names: Channels whose coupling waits of which a gradient was not back within the horizon: no
+            message of theirs in this window has a returned gradient, not even one for which it is back.
+        learning_rows_by_agent: The rows in which each agent of the group learns from it, sampled as it begins. A saved
+            state does not have them: they follow from its number, and are sampled again as it is loaded
+            (`Agent.learning_rows`).
     """
 
     number: int = field(default=NO_TICK_YET, metadata=PLAIN)
@@ -207,7 +213,7 @@ class Window:
         self.learning_rows_by_agent = learning_rows_by_agent
 
     def final_state(self, channel_name: str) -> Message | None:
-        """Return the state that the window ended with, the only one that others than its own ticks read; None: it sent none."""
+        """Return the state that the window ended with, the only one that others' ticks read; None: it sent none."""
         return next((message for name, message in self.sent_messages if name == channel_name), None)
 
     def ticks(self) -> Iterator[Tick]:
@@ -223,15 +229,16 @@ class Window:
 
 @dataclass(slots=True, eq=False)
 class LearningGroup:
-    """A maximal set of agents joined by locked channels or as tied agents, which have one learner, or a stack of such sets.
+    """A maximal set of agents that locked channels join, or one learner of tied agents; or a stack of such sets.
 
     Attributes:
         agent_names: The names of its agents, in canonical order.
         agent_count_by_learner: How many agents of the group share each learner, by learner; set by `System`.
-        horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its `horizon`
-            (late_windows.py).
+        horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its
+            `horizon` (late_windows.py).
         waiting: The windows that have ended and wait for returned gradients, oldest first (late_windows.py).
-        learned_from: Windows that lambda-returns keep once they have been learned from, oldest first (features/lambda_returns.py).
+        learned_from: Windows that lambda-returns keep once they have been learned from, oldest first
+            (features/lambda_returns.py).
     """
 
     agent_names: tuple[str, ...]

@@ -43,7 +43,8 @@ class TickLoss(NamedTuple):
 
     @property
     def target_counts(self) -> Tensor:
-        """[rows]: the number of targets that each sample has in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
+        """[rows]: the targets that each sample has in a mean (`reduction: mean`): its sites, or 1; 0 without a
+        target."""
         losses = constant(self.losses)
         target_counts = (
             torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
@@ -103,7 +104,7 @@ class ObjectiveEvaluator:
     def _add_mean_loss(
         self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]
     ) -> list[Tensor]:
-        """Add losses that are divided by the number of their targets in the window, in place of B (`reduction: mean`); return them."""
+        """Add losses that are divided by the window's number of targets, not by B (`reduction: mean`); return them."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.target_counts for tick_loss in tick_losses]
         target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
@@ -123,7 +124,8 @@ class ObjectiveEvaluator:
         return losses
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
-        """Return the losses of a tick; None: its target is absent everywhere, or its agent learns in no row, from rewards, or has none."""
+        """Return the losses of a tick; None: its target is absent, or its agent has none, learns from rewards, or in no
+        row."""
         agent, step_signals = self.system.agents[tick.agent_name], tick.observed_signals
         goal = agent.goal
         if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
@@ -140,7 +142,7 @@ class ObjectiveEvaluator:
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
     def output_loss(self, agent: Agent, step_signals: StepSignals, output: Tensor) -> TickLoss | None:
-        """Return the losses of an agent's output at any step, without its weight; None: its target is absent everywhere.
+        """Return the losses of an agent's output at any step, without its weight; None: no target is there.
 
         A rollout scores with it (engine/inference/rollout.py).
         """
@@ -188,7 +190,7 @@ class ObjectiveEvaluator:
 def _scored_target(
     objective: Objective, name: str, step_signals: StepSignals
 ) -> tuple[Tensor, Mask, Tensor | None]:
-    """A target signal as it is scored: zeros where it is absent, where it is present, and at which sites; None: at all of them.
+    """A target signal as it is scored, zeros where absent; where it is present, and at which sites; None: at all.
 
     Shapes are those of the environment: [seeds * B, *S], the mask [seeds * B].
     """
