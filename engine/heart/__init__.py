@@ -13,37 +13,37 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             ForwardPass.tick_agents                 one network call for each agent, or for tied agents of one wave
                 ForwardPass.begin_tick              for each agent of a call: what it reads, over each of its channels
                     Ledger.receive                  the messages that are due, as `Arrival`s
-                    [StandIns.stand_in]             the synthetic input, where the newest is lost, or everywhere (`unlocked`)
-                    ForwardPass.as_read             how one is differentiated: as a `CountedRead`, `WithGraph` or `Constant`
+                    [StandIns.stand_in]             the synthetic input, where the newest is lost, or all (`unlocked`)
+                    ForwardPass.as_read             how it is differentiated: `CountedRead`, `WithGraph`, `Constant`
                         Coupling.read_kind
                 ForwardPass.evaluate                one network call
                 ForwardPass._send_messages          for each agent of the call
                     Ledger.send                     over each of its channels
                         Timetable.read_plan         which ticks will read it
-                [SweepOrder.after_send]             a group that has ticked is differentiated at once (`differentiate_windows`)
+                [SweepOrder.after_send]             a group that has ticked is differentiated (`differentiate_windows`)
             delete_spent_messages
-                Ledger.delete_spent                 of each channel over which a message was sent: older ones of no more use
+                Ledger.delete_spent                 older messages of no more use, of each channel that has sent
         advance_environment                         the caller's; it returns which episodes have ended
         Engine.learn
             end_episodes                            stage 1
                 Ledger.void_messages
             Engine._pop_ended_windows               stage 2: each group's window that ends at this step
-                [LateWindows.choose_windows]        of a group that waits: which ended windows wait, are learned from, or are skipped
+                [LateWindows.choose_windows]        which ended windows of a group that waits go on waiting
             Engine._learn_in_turns
                 [ForwardPass.replay]                windows that have waited, just before their turn
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
-                    BackwardPass.collect_injections for each message that the window sent: what its sender learns from it
-                        Message.is_back             whether its gradient is back: a sender that waited takes it here, not in stage 4
+                    BackwardPass.collect_injections what its sender learns from each message of the window
+                        Message.is_back             whether its gradient is back, for a sender that waited
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
                 Engine.finish_gradients             features, at `after_differentiate`; then ties and hooks
                     DivergenceCheck.check_updates
                 BackwardPass.book                   what the window read: its gradients are added to the messages
                     Channel.as_returned             what returns of the gradient of a read
-            Ledger.close_window                     stage 3: of each channel that a window that has been learned from has read
+            Ledger.close_window                     stage 3: of each channel that a learned window has read
                 Ledger.finish                       of a message whose last window this was: the gradient goes back
-            PredictorTrainer.pop_messages_back      stage 4: the messages whose gradient is back, and that a predictor or gate learns from
+            PredictorTrainer.pop_messages_back      stage 4: messages whose gradient is back, for predictors and gates
                 Ledger.pop_messages_back            of every ledger
             PredictorTrainer.collect_updates        gradients of predictors
             DivergenceCheck.check_predictors
@@ -70,7 +70,7 @@ The files; each imports only files above it, also for types:
     notes               what features keep with a message, a tick, an agent or a window's losses
     signals             signals of a step, ends of episodes; engine/environment.py makes both
     message *           messages of stacks of channels, and what of them has reached a tick
-    held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
+    held_messages       the newest arrival that a receiver holds, for lost messages and synthetic inputs
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
     ledger *            the messages of a stack of channels, from sending to the return of their gradient
     channel_settings    predictors, injection, fixed feedback and endpoints of a channel
@@ -88,7 +88,7 @@ The files; each imports only files above it, also for types:
     window_losses *     losses of a window
     predictors *        training of synthetic gradients and inputs
     backward *          gradients of a window that ends
-    step *              the step: tick, environment, ends of episodes, learn; the order in which windows are learned from
+    step *              the step: tick, environment, ends of episodes, learn; the order of windows
     late_windows        which ended windows wait for returned gradients
     message_lives       no code: the lives of messages, by steps and methods
 

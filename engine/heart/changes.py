@@ -29,8 +29,8 @@ Any setting of a channel or an agent
     channel_settings.py, timetable.py, ledger.py or agent.py, whose it is
     also: its spec in scenarios/, engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py
         (`_silent`)
-    members of a stack are equal in it; where they need not be: engine/state/hyperparameters.py, if a number, or `apart`
-        in engine/build/stack_kinds.py, and engine/build/channel_stacking.py
+    members of a stack have it alike; to let them differ: engine/state/hyperparameters.py, if a number, or `apart` in
+        engine/build/stack_kinds.py, and engine/build/channel_stacking.py
 Anything that looks at a step's number, or at a tensor, on the host
     also: engine/capture/conditions.py has it as an obstacle to recorded periods, or it asks nets/step_numbers.py
         (`step_decision`)
@@ -127,8 +127,8 @@ What of a message enters the network
     also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and
         engine/features/feedback_alignment.py
 A tick of which only the outputs are wanted
-    engine/policies/final_values.py, of which some messages are only imagined: `Ledger.temporarily_sent`; it reads by
-        `ForwardPass.begin_tick`
+    engine/policies/final_values.py, which reads by `ForwardPass.begin_tick`; messages that are only imagined:
+        `Ledger.temporarily_sent`
 What an agent observes
     forward.py: `ForwardPass.observations`, which is asked again as a window is replayed: it must be the same at a step
     also: engine/policies/critics.py, engine/features/normalisation.py

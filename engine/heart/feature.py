@@ -159,8 +159,7 @@ class Feature:
         """Add to what a window learns from, once it has the credit of the messages that it sent."""
 
     def after_differentiate(self, update: Update, step: int) -> None:
-        """Handle, or change, the gradients of a window before they are checked; those of minibatches of further passes
-        too.
+        """Handle, or change, the gradients of a window, or of a further pass's minibatch, before they are checked.
 
         The updates of minibatches have the same window: who counts windows counts them by number.
 
@@ -189,8 +188,8 @@ class Feature:
     def before_move(self, updates: Sequence[Update]) -> None:
         """Handle the updates of all windows of a step, not of predictors, once checked and before any parameter moves.
 
-        What is changed here is not checked again. Further passes move parameters without this point. It is called once,
-        also where parameters move in several turns, after each of which `after_move` is called.
+        What is changed here is not checked again. Further passes move parameters without this point. It is called once
+        a step, and `after_move` after each turn.
         """
 
     def clipped_gradients(

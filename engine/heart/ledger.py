@@ -7,10 +7,11 @@ A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
     features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
-    Message.close_sender_window  lets it be deleted, as its sender's window has been learned from or skipped (`Engine`, rollouts)
+    Message.close_sender_window  lets it be deleted: its sender's window is done with (`Engine`, rollouts)
     features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees values that are read no more (`Message.free_values`)
-    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.set_lost`, `Message.replace_booked`, `replace_values`)
+    distributed/parts/cut_ledger.py  enters what crosses between parts (`Fate.set_lost`, `Message.replace_booked`,
+                                 `replace_values`)
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 """
 

@@ -185,7 +185,7 @@ class Engine:
         turns = self._learn_in_turns(ended_windows, step)
         updates = [update for turn in turns for update in turn]
         # 3. These windows, and those that are skipped, close in the ledgers that they read: a message whose last window
-        # closes is finished, and its gradient goes back. So no credit of this step has it, also over a link without delay.
+        # closes is finished, and its gradient goes back. So no credit of this step has it, even without delay.
         closing_windows = [*ended_windows.to_learn, *ended_windows.to_skip]
         for group, window in closing_windows:
             for _, message in window.sent_messages:

@@ -41,7 +41,7 @@ class ReadPlan:
     ticks: Container[int] = ()
     """The receiver's ticks that read it, by `Timetable.reading_ticks`; loading a saved state asks again."""
     use: ReadUse = field(init=False)
-    """Whether and for what it is read, which follows from the above."""
+    """Whether and for what it is read; it follows from the above."""
     is_bookable: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,7 +150,7 @@ class Timetable:
         return in_phase and arrives_at_once and self.send_times.tick_period % receiver_clock.tick_period == 0
 
     def back_from(self, finished_at: int) -> int:
-        """Return the step at which what is booked for a message, which was finished at a step, is back at its sender.
+        """Return the step at which the gradient of a message that was finished at a step is back at its sender.
 
         `Ledger.finish` asks for it once for each message: see `Message.back_at`.
         """

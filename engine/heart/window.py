@@ -183,8 +183,8 @@ class Window:
         outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp);
             empty once that is freed.
         counted_reads: The reads that may count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
-        given_up_channel_names: Channels whose coupling waits of which a gradient was not back within the horizon: no
-            message of theirs in this window has a returned gradient, not even one for which it is back.
+        given_up_channel_names: Channels that wait, and had a gradient not back within the horizon: no message of theirs
+            in this window has a returned gradient, even if one is back.
         learning_rows_by_agent: The rows in which each agent of the group learns from it, sampled as it begins. A saved
             state does not have them: they follow from its number, and are sampled again as it is loaded
             (`Agent.learning_rows`).
