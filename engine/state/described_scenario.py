@@ -21,8 +21,9 @@ from antiphon.scenarios import Scenario
 
 _DIGITS = 16
 """Hexadecimal digits of a digest."""
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""Where an object lies, which a module's `extra_repr` shows of a function: it differs in every process."""
+_OF_THE_MOMENT = re.compile(r" at 0x[0-9a-fA-F]+|, dtype=torch\.\w+(?=\))")
+"""What a module's `extra_repr` shows of a function and of a tensor: where one lies differs in every process, and the type of
+the other is shown where it is not torch's default."""
 _PLAIN = str | int | float | None
 
 
@@ -68,7 +69,7 @@ def _content(value: Any, outer: tuple[object, ...]) -> Iterator[bytes | memoryvi
         settings = {
             name: setting for name, setting in settings.items() if name[0] != "_" and name != "training"
         }
-        yield _ADDRESS.sub("", repr((value, settings))).encode()
+        yield _OF_THE_MOMENT.sub("", repr((value, settings))).encode()
         for held in (value.named_parameters(), value.named_buffers()):
             yield repr([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in held]).encode()
     elif isinstance(value, VectorEnv):

@@ -815,7 +815,7 @@ def test_constants_of_a_default_argument_and_tuples_without_a_length_are_copied(
 
 
 class ShowsFunction(nn.Linear):
-    """Shows a function with its address in its `repr`, as the layers of norse do."""
+    """Shows a function with its address in its `repr`."""
 
     def __init__(self) -> None:
         super().__init__(6, 3)
@@ -839,6 +839,31 @@ def test_a_run_is_resumed_whatever_addresses_its_modules_show(env: Any, tmp_path
         run.run(steps=2)
     with antiphon.Simulation.resume(tmp_path / "run", scenarios[1]) as run:
         assert run.now == 2
+
+
+class ShowsTensor(nn.Linear):
+    """Shows a tensor in its `repr`, as the neurons of norse do: with its type where this is not torch's default."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 3)
+        self.constants = (torch.tensor(0.5),)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, constants={self.constants}"
+
+
+def test_a_run_is_resumed_whatever_torchs_default_type_is(env: Any, tmp_path: Path) -> None:
+    model = nn.Sequential(ShowsTensor(), nn.Tanh(), nn.Linear(3, 3)).double()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        scenario = antiphon.split(model, at=[2], env=env, coupling="locked", batch=8)
+        with antiphon.Simulation(scenario, logdir=tmp_path / "run", dtype=torch.float64) as run:
+            run.run(steps=2)
+        with antiphon.Simulation.resume(tmp_path / "run", scenario) as run:
+            assert run.now == 2
+    finally:
+        torch.set_default_dtype(before)
 
 
 @pytest.mark.parametrize("name", NOT_FOLLOWED)
