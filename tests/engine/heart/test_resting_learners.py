@@ -25,6 +25,15 @@ class AtRest(Feature):
             update.rest(self.learner_name)
 
 
+class PartAtRest(Feature):
+    """Keeps some parameters of a learner at rest, from a step on."""
+
+    def after_differentiate(self, update: Update, step: int) -> None:
+        if step >= 2 and "p" in update.group.agent_names:
+            update.rest_parameters("p", {0})
+            update.rest_parameters("p", {2})
+
+
 class NotFinite(Feature):
     """Returns gradients that are not finite for what the agents of a group read."""
 
@@ -62,6 +71,17 @@ def test_tied_agents_rest_by_the_name_of_the_first() -> None:
         simulation.run(2, progress=False)
         after = simulation.agents["q"].parameters
         assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_parameters_at_rest_stay_and_the_others_of_the_learner_move() -> None:
+    with tied(PartAtRest()) as simulation:
+        simulation.run(2, progress=False)
+        before = {key: value.clone() for key, value in simulation.agents["q"].parameters.items()}
+        simulation.run(2, progress=False)
+        after = simulation.agents["q"].parameters
+        assert [torch.equal(before[key], after[key]) for key in after] == [
+            i in (0, 2) for i in range(len(after))
+        ]
 
 
 def test_what_the_second_of_them_returns_is_zeroed_where_no_learning_signal_has_reached_them() -> None:
