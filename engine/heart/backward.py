@@ -91,8 +91,7 @@ class BackwardPass:
     def gradients(
         self, windows: GroupWindows, requests: Sequence[BackwardRequest], batch: int, *place: str
     ) -> list[tuple[dict[str, Gradients], Gradients]]:
-        """Return what `backward_all` does; users' code that may draw random numbers goes window by window, by its own
-        seed.
+        """Return what `backward_all` does; users' code that may draw random numbers goes window by window, each seeded.
 
         Args:
             batch: See `backward_all`.

@@ -98,15 +98,13 @@ class Channel:
 
     @cached_property
     def voiding_signal_names(self) -> tuple[tuple[str, ...], ...]:
-        """Signals, by member, that void a message as it is sent where they are 0 or less: lives of endpoints, and
-        masks."""
+        """Signals, by member, that void a message as it is sent where 0 or less: lives of endpoints, and masks."""
         alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
         masks = tuple(member.endpoints.mask_signal_name for member in self.members)
         return (*alive, masks) if self.mask_signal_names else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
-        """Return the rows in which a message is void as sent: an endpoint is not alive, or its mask signal is 0 or
-        less."""
+        """Return the rows in which a message is void as sent: an endpoint is dead, or its mask signal 0 or less."""
         if not self.voiding_signal_names:
             return NONE
         void = NONE
@@ -116,8 +114,7 @@ class Channel:
         return simplified(void)
 
     def ended_rows(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows in which messages are void after a step: an episode, or the life of an endpoint, has
-        ended."""
+        """Return the rows in which messages are void after a step: an episode, or an endpoint's life, has ended."""
         ended_rows = ends.ended.map(self.layout.to_rows)
         if ends.lives:
             over = {name: life.over for name, life in ends.lives.items()}
@@ -161,8 +158,7 @@ class Channel:
         return port if index is None else select_rows(port, index, port.shape[0] // endpoints.sender_count)
 
     def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:
-        """Return the channel's rows whose senders learn, from the senders' rows; `ALL` or `NONE` for a single
-        channel."""
+        """Return the channel's rows whose senders learn, from the senders' rows; of one channel `ALL` or `NONE`."""
         index = self.endpoints.sender_index
         if index is None or learning_rows is ALL:
             return learning_rows
@@ -220,7 +216,7 @@ class Channel:
     # --- what returns --------------------------------------------------------------------------------------
 
     def as_returned(self, gradient: Tensor, counted: Mask) -> Tensor:
-        """Return what returns of the gradient of a read, [rows, size] per sample: all of it where the read counts, else
+        """Return what returns of the gradient of a read, [rows, size] per sample: all where the read counts, else
         zeros.
 
         All that returns passes through it as it is booked: each read of a window, the leaf of a further pass of a
@@ -259,8 +255,7 @@ class Channel:
 
     @cached_property
     def returns_gradients(self) -> bool:
-        """Whether gradients are returned; else its predictor, if any, learns when its sender does, from its own
-        loss."""
+        """Whether gradients are returned; else a predictor learns when the sender does, from a loss of its own."""
         return self.ledger.returns_gradients
 
     @cached_property

@@ -78,8 +78,7 @@ class Feature:
         """Handle a tick that has read, before its network is evaluated; a channel's arrivals are oldest first."""
 
     def message_ages(self, tick: Tick) -> Tensor | None:
-        """Return the ages that a tick observes of the messages it reads, [rows, channels]; None: its agent observes
-        none."""
+        """Return the ages that a tick observes of the messages it reads, [rows, channels]; None: none are observed."""
         raise NotImplementedError
 
     def normaliser(
@@ -140,8 +139,7 @@ class Feature:
     def policy_losses(
         self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
     ) -> Tensor | None:
-        """Return an agent's losses by rewards in a window, [rows] with their graph, and add them; None: there is
-        none."""
+        """Return an agent's losses by rewards in a window, [rows] with their graph, and add them; None: none."""
         raise NotImplementedError
 
     def replace_credit(
@@ -151,8 +149,7 @@ class Feature:
         raise NotImplementedError
 
     def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
-        """Return what a message's synthetic gradient is conditioned on, [rows, features]; `context`: of the
-        environment."""
+        """Return what a message's synthetic gradient is conditioned on, [rows, features]; `context`: its signals."""
         raise NotImplementedError
 
     def after_credit(self, pending: PendingUpdate) -> None:
@@ -203,8 +200,7 @@ class Feature:
         raise NotImplementedError
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Handle the updates of a turn, whose parameters have moved; it is not called where predictors alone have
-        moved.
+        """Handle the updates of a turn, whose parameters have moved; not called where predictors alone have moved.
 
         What is to be done once a step, whatever has moved, is done at `before_ticks` of the next one, before it reads a
         parameter.

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 
 def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
-    """Return the signals that an aligned agent observes: those of the newest message it reads, or none before the
-    first."""
+    """Return the signals that an aligned agent observes: of the newest message it reads, or none before the first."""
     if not arrivals or arrivals[-1].value is None:
         return StepSignals.absent()
     newest = arrivals[-1]
@@ -123,8 +122,7 @@ class ForwardPass:
                 feature.after_send(call, step, keep_messages=keep_messages)
 
     def begin_window(self, group: LearningGroup, step: int, number: int) -> None:
-        """Begin the open window of a group: it keeps running statistics, states of users' modules, and who will
-        learn."""
+        """Begin a group's open window: it keeps running statistics, states of users' modules, and who will learn."""
         statistics_before: dict[str, Tensors] = {}
         module_states_before: dict[str, Mapping[str, Any]] = {}
         learning_rows_by_agent: dict[str, LearningRows] = {}
@@ -269,8 +267,7 @@ class ForwardPass:
         return window.statistics_before.get(self.system.learner_name_by_agent[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        """Return the members' observations at a tick, [rows, …] each, in declared order: see
-        `Agent.observation_rows`."""
+        """Return the members' observations at a tick, [rows, …] each, in declared order (`Agent.observation_rows`)."""
         agent, points, signal_named = (
             self.system.agents[tick.agent_name],
             self.tick_points,
@@ -338,8 +335,7 @@ class ForwardPass:
         return channels
 
     def replay(self, window: Window) -> None:
-        """Make a window's graph again from its ticks; running statistics and states of users' modules stay as they
-        are."""
+        """Make a window's graph again from its ticks; running statistics and users' module states stay as they are."""
         buffers = dict(window.statistics_before)
         learners = {name: self.system.agents[name].learner for name in buffers}
         module_states = {

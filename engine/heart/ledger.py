@@ -47,7 +47,7 @@ class Ledger:
         link: Loss, noise and quantisation.
         returns_gradients: Whether the gradients of reads are booked, and return; else only the rows that counted are
             booked.
-        slack: Steps that messages may stay open beyond `ReadPlan.finish_by`, as windows of a receiver that waits close
+        slack: Steps that messages may stay open beyond `ReadPlan.finish_by`: a receiver that waits closes windows
             later.
         aligned: Whether the receiver works on the signals of the message it reads.
         holds_all: Whether every message is held, also over a perfect link, before it is deleted: a synthetic input is
@@ -93,8 +93,7 @@ class Ledger:
 
     @property
     def may_lose(self) -> bool:
-        """Whether a message may not arrive, so that an older one is held and kept; all plans of what will be there ask
-        here."""
+        """Whether a message may not arrive, so that an older one is held and kept; plans ask here."""
         return self.link.loses
 
     def allow_slack(self, steps: int) -> None:
@@ -239,7 +238,7 @@ class Ledger:
         return (~due_message.fate.void).known_anywhere if arrives else False
 
     def close_window(self, window_number: int, step: int) -> None:
-        """Close a window of the receiver, by number: at `step` it was learned from or skipped, or ended without a
+        """Close a window of the receiver, by number: at `step` it was learned from, skipped, or ended without a
         tick."""
         for message in list(self.messages.values()):
             if window_number in message.open_window_numbers:
@@ -263,8 +262,7 @@ class Ledger:
     # --- both ----------------------------------------------------------------------------------------------
 
     def void_messages(self, step: int, ended_rows: Mask, terminated_rows: Mask) -> None:
-        """Void all messages where an episode ended at `step`, and forget there what is held (rule 20, ends of
-        episodes).
+        """Void all messages, and forget what is held, where an episode ended at `step` (rule 20, ends of episodes).
 
         No window ends with an episode: later ticks go on in the same one. `EpisodeWindows` end by their length.
 

@@ -84,11 +84,10 @@ class Booked:
     """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in
     no row, `Message.mark_finished` makes it `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
-    """The receiver's actions at the ticks that read it, for `local_policy`; used at the step that books them, not
-    saved."""
+    """The receiver's actions at the ticks that read it, for `local_policy`; for the step that books them, not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
-        """Add a read where it `counted`, with its `Channel.as_returned`; None: nothing returns, or no loss depends on
+        """Add a read where it `counted`, and its `Channel.as_returned`; None: no gradient returns, or none reaches
         it."""
         self.counted |= counted
         if gradient is not None:

@@ -35,8 +35,7 @@ class PredictorTrainer:
         swept_updates: What has been swept at the step; None: it is used alone.
 
     Attributes:
-        learning_stopped: Whether no predictor learns (`stop_learning`); which one learns at a step is asked of
-            `learns`.
+        learning_stopped: Whether no predictor learns (`stop_learning`); see `learns` for one.
     """
 
     def __init__(
@@ -175,8 +174,7 @@ class PredictorTrainer:
         return rows
 
     def examples_with_sender(self, windows: Iterable[Window], step: int) -> dict[str, list[Example]]:
-        """Return the examples, by channel, of predictors to which nothing returns: they learn at `step` as their sender
-        does."""
+        """Return the examples, by channel, of predictors to which nothing returns: they learn with their sender."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
             for name, message in window.sent_messages:
@@ -241,8 +239,7 @@ class PredictorTrainer:
         return {name: updates[name] for name in channels if name in updates}
 
     def pop_messages_back(self, step: int) -> dict[str, list[Message]]:
-        """Pop the messages whose gradient is back at `step`; return, by channel, those that a predictor or gate
-        `learns` from.
+        """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors and gates want.
 
         Not returned are those of frozen predictors, and of delayed channels, whose sender finds the gradient in the
         message (`Message.is_back`). What is booked stays with each message.
@@ -273,8 +270,7 @@ class PredictorTrainer:
     def differentiate_predictors(
         self, examples_by_channel: Mapping[str, list[Example]], *, further: bool = False
     ) -> dict[str, PredictorUpdate]:
-        """Return, by channel, what synthetic gradients learn from their examples; `further`: in a further pass's
-        minibatch.
+        """Return, by channel, what synthetic gradients learn from examples; `further`: in a further pass's minibatch.
 
         An example keeps its prediction by the parameters of then: after a move it would give the same gradient.
         """

@@ -36,8 +36,8 @@ class ReadPlan:
     window_numbers: AbstractSet[int] = field(default=frozenset(), metadata=PLAIN)
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows ends: it is finished then, or later where the receiver waits; None:
-    none."""
+    """Step at which the last of these windows ends: it is finished then, or later if the receiver waits; None: there
+    are none."""
     ticks: Container[int] = ()
     """The receiver's ticks that read it, by `Timetable.reading_ticks`; loading a saved state asks again."""
     use: ReadUse = field(init=False)
@@ -75,8 +75,7 @@ class Timetable:
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
     def arrival_of(self, stamp: int) -> int:
-        """Return the step from which on ticks can read the message of a stamp, if it is not lost; `Ledger.receive` asks
-        too."""
+        """Return the step from which on ticks can read a stamp's message, if not lost; `Ledger.receive` asks too."""
         return stamp + self.delay
 
     def reading_ticks(self, stamp: int) -> range:
@@ -108,8 +107,7 @@ class Timetable:
         return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)), ticks)
 
     def newest_due(self, step: int) -> int | None:
-        """Return the stamp of the newest message due at `step`, lost or not, by `arrival_of`; None: there is none
-        yet."""
+        """Return the stamp of the newest message due at `step`, lost or not, by `arrival_of`; None: none yet."""
         return self.send_times.latest(step - self.delay)
 
     def stamps_read_at(self, step: int) -> list[int]:
@@ -125,8 +123,7 @@ class Timetable:
         return stamps
 
     def is_cut(self, stamp: int, tick: int, end: int) -> bool:
-        """Return whether an episode's end, at step `end`, cuts a stamp's message off from a tick, which reads zeros
-        (rule 20).
+        """Return whether an episode's `end` cuts a stamp's message off from a tick, which then reads zeros (rule 20).
 
         The message was sent by then, and the tick comes after. `Ledger.void_messages` asks as an episode ends,
         `is_cut_ahead` before.
@@ -134,8 +131,7 @@ class Timetable:
         return stamp <= end < tick
 
     def is_cut_ahead(self, stamp: int, tick: int, episodes: WindowGrid | None) -> bool:
-        """Return whether an end is known ahead that cuts a stamp's message off from a tick; for `episodes` see
-        `System`."""
+        """Return whether an end known ahead cuts a stamp's message off from a tick; for `episodes` see `System`."""
         return episodes is not None and self.is_cut(stamp, tick, episodes.end_of(episodes.number_at(stamp)))
 
     @property

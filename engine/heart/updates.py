@@ -57,8 +57,7 @@ class ReportedLoss:
     """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, their sites."""
 
     def before_scale(self, goal: Goal, batch: int) -> Tensor:
-        """Return the loss before `scale`, [N]: times B, and divided by `target_count`, it is a mean over the
-        targets."""
+        """Return the loss before `scale`, [N]; times B, divided by `target_count`, it is a mean over the targets."""
         # a mean of one window has its targets, which are all there is to divide by here
         loss = self.loss * self.target_count / batch if goal.mean_over_targets else self.loss
         return scaled(loss, 1 / goal.weight)
@@ -127,11 +126,9 @@ class Update:
     """The gradients, [rows, size] per sample, by `CountedRead` of the window that its losses depend on, if gradients
     return; until they are booked (`BackwardPass.book`)."""
     newest_injected_by_channel: dict[str, Credit] = field(default_factory=dict)
-    """What was injected, before `scale`, into each member's newest message with credit, by channel; for metrics and
-    handles."""
+    """What was injected, before `scale`, into each member's newest message with credit, by channel; for reports."""
     injected_rows: dict[tuple[str, int], Mask] = field(default_factory=dict)
-    """By channel and stamp: the rows into which credit was injected with a `scale` other than 0: it moves
-    parameters."""
+    """By channel and stamp: the rows into which credit was injected with a `scale` that is not 0."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     moving_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
     """The members that optimisers may move, by learner; of an absent learner, all. See `restrict_moving`."""
@@ -178,8 +175,7 @@ class Update:
         self.resting_members_by_learner[learner_name] = resting | members
 
     def rest_parameters(self, learner_name: str, indices: Iterable[int]) -> None:
-        """Keep further parameters of a learner at rest in this update: their gradients are dropped, and are not
-        checked.
+        """Keep further parameters of a learner at rest in this update: their gradients are dropped, unchecked.
 
         Further passes do so with heads that no loss depends on (engine/policies/resting_heads.py); features may at
         `after_differentiate`.
