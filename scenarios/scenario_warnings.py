@@ -23,15 +23,21 @@ from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.relations import reachable
 from antiphon.scenarios.scenario import Scenario, Template
 from antiphon.scenarios.sender_passes import has_state, may_be_chosen, needed_keys
+from antiphon.scenarios.training import OptimiserSpec
 
 PREDICTOR_RATE = "training.predictor.lr"
 _OWN_RATE = "gradient.optimiser.lr"
-_ADVISED = (PREDICTOR_RATE, _OWN_RATE, "input.optimiser.lr", "link.drop", "link.delay")
+_RATES = ("training.optimiser.lr", PREDICTOR_RATE, _OWN_RATE, "input.optimiser.lr")
+_ADVISED = (*_RATES, "link.drop", "link.delay")
 """Keys of settings that advice on channels names."""
 FAR_FASTER = 50
 """The least ratio of a predictor's learning rate to its sender's that is warned of."""
 FASTER_WHERE_POOR = 10
 """The least ratio of these rates that a hint names where the median cosine is poor."""
+_FAR_SLOWER = 100
+"""The least ratio of a sender's learning rate to its predictor's that is warned of,"""
+_IDLE = 1e-5
+"""if the predictor's is at most this, so that it is not the sender's that is amiss."""
 _UNREACHED = "reached by no learning signal"
 _FROZEN = (
     "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
@@ -268,15 +274,33 @@ def fast_predictor(scenario: Scenario, channel: ChannelSpec, times: float = FAR_
     Args:
         times: How many times its sender's rate is far faster, at least; fewer than `FAR_FASTER` only with poor cosines beside it.
     """
-    training, gradient = scenario.training, channel.gradient
-    sender = scenario.agents[channel.sender].optimiser or training.optimiser
-    predictor = gradient.optimiser or training.predictor or training.optimiser
-    if not gradient.learn or predictor.lr < times * sender.lr:
+    sender, predictor, key = _rates(scenario, channel)
+    if not channel.gradient.learn or predictor.lr < times * sender.lr:
         return "", ""
     above = "far above" if times == FAR_FASTER else f"{predictor.lr / sender.lr:.3g} times"
     says = f"its predictor's learning rate, {predictor.lr:g}, is {above} its sender's, {sender.lr:g}"
-    key = _OWN_RATE if gradient.optimiser else PREDICTOR_RATE
     return says, f"a lower {key} (such as {sender.lr:g})"
+
+
+def slow_predictor(scenario: Scenario, channel: ChannelSpec) -> tuple[str, str]:
+    """Return what is said of a channel's predictor if it hardly learns while its sender does, and what to try; empty: it learns."""
+    sender, predictor, key = _rates(scenario, channel)
+    alike = sender.unit_steps and predictor.unit_steps
+    if not (
+        channel.gradient.learn and alike and _FAR_SLOWER * predictor.lr <= sender.lr and predictor.lr <= _IDLE
+    ):
+        return "", ""
+    says = f"its predictor hardly learns: its learning rate, {predictor.lr:g}, is far below its sender's, {sender.lr:g}"
+    usual = OptimiserSpec.model_fields["lr"].default
+    return says, f"a higher {key} (such as {min(sender.lr, usual):g})"
+
+
+def _rates(scenario: Scenario, channel: ChannelSpec) -> tuple[OptimiserSpec, OptimiserSpec, str]:
+    """Return the optimisers of a channel's sender and of its predictor, and the key of the latter's learning rate."""
+    training, own = scenario.training, channel.gradient.optimiser
+    sender = scenario.agents[channel.sender].optimiser or training.optimiser
+    predictor = own or training.predictor or training.optimiser
+    return sender, predictor, _OWN_RATE if own else PREDICTOR_RATE
 
 
 def typed_names(template: Template | None) -> dict[str, str]:

@@ -165,7 +165,10 @@ class Peers(NamedTuple):
         ends: [channels]: whether the receiver sends nothing on, or back to the sender alone; neither is a readout.
         missing: Per channel, the targets of objectives that its predictor, without context, could be given; empty: none.
         fast: Per channel, what is said of a predictor that learns far faster than its sender, and what to try; empty: it does not.
+        slow: The same of one that hardly learns while its sender does.
         fast_if_poor: The same of one that learns many times as fast, if at least half of the channels have such a predictor.
+        overshooting: Per channel, what is said of agents whose steps are too long, and what to try; empty: they are not.
+        early: After how few steps of training it is too early for verdicts on what is learned; empty: it is not.
         losses: Per channel, what is said of many lost messages, and what to try; empty: there are none.
         stand_ins: Per channel, what is said of a synthetic input that is poor, and what to try; empty: it has none.
         shut: Per channel, what is said of a gate that is shut, and what may open it.
@@ -181,7 +184,10 @@ class Peers(NamedTuple):
     ends: NDArray[np.bool_]
     missing: Sequence[str]
     fast: Sequence[tuple[str, str]]
+    slow: Sequence[tuple[str, str]]
     fast_if_poor: Sequence[tuple[str, str]]
+    overshooting: Sequence[tuple[str, str]]
+    early: str
     losses: Sequence[tuple[str, str]]
     stand_ins: Sequence[tuple[str, str]]
     shut: Sequence[tuple[str, str]]
@@ -206,6 +212,7 @@ class Peers(NamedTuple):
         ]
         predictors = [channel.get("predictor", {}) for channel in channels]
         fast = [tuple(predictor.get("fast", ("", ""))) for predictor in predictors]
+        slow = [tuple(predictor.get("slow", ("", ""))) for predictor in predictors]
         if_poor = [tuple(predictor.get("fast_if_poor", ("", ""))) for predictor in predictors]
         counts = Counter(if_poor)
         losses = [_losses(channel, graph.get("cost_of_losses", "")) for channel in channels]
@@ -215,12 +222,19 @@ class Peers(NamedTuple):
             np.array(ends, dtype=np.bool_),
             [" or ".join(predictor.get("lacks", ())) for predictor in predictors],
             fast,
+            slow,
             [one if 2 * counts[one] >= len(channels) else ("", "") for one in if_poor],
+            [tuple(graph.get("overshooting", ("", "")))] * len(channels),
+            graph.get("early", ""),
             losses,
             [_stand_in(channel) for channel in channels],
             [_shut(channel) for channel in channels],
             _downstream(
-                channels, [one if one[0] else other for one, other in zip(fast, losses, strict=True)]
+                channels,
+                [
+                    next((fault for fault in faults if fault[0]), ("", ""))
+                    for faults in zip(fast, slow, losses, strict=True)
+                ],
             ),
             [
                 "local, or detached" if predictor and "target" not in predictor else "coupling: detached"
@@ -308,6 +322,14 @@ _FAST = Cause(
     brief="learns too fast",
     always=True,
 )
+_SLOW = _FAST._replace(texts=lambda peers: peers.slow, brief="hardly learns")
+_OVERSHOOTING = Cause(0, "{text}", "{fix}", lambda peers: peers.overshooting, common=True)
+_EARLY = Cause(
+    0,
+    "{text}",
+    "more steps",
+    lambda peers: [(peers.early, "")] * len(peers.instead),
+)
 FAST_IF_POOR = Cause(
     _MEASURED << 4,
     f"{{text}}, and the median cosine is below {FOLLOWS:g}",
@@ -336,7 +358,9 @@ _STAND_IN = Cause(0, "{text}", "{fix}", lambda peers: peers.stand_ins, ("misgues
 _SHUT = Cause(0, "{text}", "{fix}", lambda peers: peers.shut, ("shut",), alone=True)
 _VICTIM = Cause(1 << 17, "{text}", "{fix}", lambda peers: peers.downstream, always=True)
 _OF_SETTINGS = (
+    _OVERSHOOTING,
     _FAST,
+    _SLOW,
     FAST_IF_POOR,
     _WITHOUT_CONTEXT,
     _STAND_IN,
@@ -418,6 +442,7 @@ _UNKNOWN = Cause(
 )
 CAUSES = (
     *_OF_SETTINGS,
+    _EARLY,
     *_SURE,
     *_OF_METRICS,
     *_OF_PREDICTORS,
@@ -459,24 +484,31 @@ def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:
     """
     peers, way = Peers.of(graph), ways(graph)
     hints = [(cause, _hints(cause, peers, way)) for cause in CAUSES]
-    return sorted(hints, key=lambda pair: not (pair[0].common and _common(pair[1])))
+    return sorted(hints, key=lambda pair: not (pair[0].common and _common(*pair)))
 
 
 def common_hints(graph: Mapping[str, Any]) -> dict[Hint, str]:
     """Return the hints that hold alike of most of a run's channels by their settings, whatever their verdicts, each as a sentence on the run."""
     channels = len(graph["channels"])
     return {
-        hint: f"{'each' if count == channels else f'{count:,}'} of {channels:,} channels: {hint.says}; try {hint.fix}"
+        hint: f"{_many(cause, count, channels)}{hint.says}; try {hint.fix}"
         for cause, hints in hints_of(graph)
         if cause.common
-        for hint, count in _common(hints).items()
+        for hint, count in _common(cause, hints).items()
     }
 
 
-def _common(hints: Sequence[Hint | None]) -> dict[Hint, int]:
-    """Return what a cause says alike of most channels, and of how many."""
-    counts = Counter(hint for hint in hints if hint)
-    return {hint: count for hint, count in counts.items() if count > 1 and 2 * count >= len(hints)}
+def _many(cause: Cause, count: int, channels: int) -> str:
+    """Return of how many channels a cause is said; empty: it is of the agents."""
+    if cause is _OVERSHOOTING:
+        return ""
+    return f"{'each' if count == channels else f'{count:,}'} of {channels:,} channels: "
+
+
+def _common(cause: Cause, hints: Sequence[Hint | None]) -> dict[Hint, int]:
+    """Return what a cause says alike of most channels, and of how many; of one alone what is of its agents."""
+    counts, least = Counter(hint for hint in hints if hint), 1 if cause is _OVERSHOOTING else 2
+    return {hint: count for hint, count in counts.items() if count >= least and 2 * count >= len(hints)}
 
 
 def hints_if_poor(graph: Mapping[str, Any]) -> list[str]:
@@ -520,7 +552,7 @@ def _faults(graph: Mapping[str, Any]) -> dict[tuple[Cause, Hint], list[int]]:
     faults: dict[tuple[Cause, Hint], list[int]] = {}
     for cause, hints in hints_of(graph):
         # What half of the channels do without is no fault of a few.
-        if cause in (_FAST, _LOSSES) or (
+        if cause in (_FAST, _SLOW, _LOSSES) or (
             cause is _WITHOUT_CONTEXT and 2 * sum(map(bool, hints)) < len(channels)
         ):
             for number, (channel, hint) in enumerate(zip(channels, hints, strict=True)):

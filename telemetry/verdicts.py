@@ -75,6 +75,8 @@ _SLIGHT = 0.001
 """Share of the loss with no signal below which a gain is too small to rank channels by."""
 DOUBTS = {"chance": "may be chance", "slight": "gain unresolved or tiny", "broken": "its predictor is broken"}
 """Why a verdict of worth is doubted (`doubt`), in words behind it."""
+LEARNED: tuple[Verdict, ...] = ("broken", "against")
+"""Verdicts on what a predictor has learned, which are doubted where it is `early` in a run."""
 UNFOUND = r"^[\d,]+ unresolved$"
 """What `agreement` says of a channel that no seed judges by itself: its verdict over seeds is doubted. For Python's and JavaScript's `RegExp`."""
 _RARE = ("worse", "better", "broken", "misguessed", "against", "shut")

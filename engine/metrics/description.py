@@ -15,6 +15,7 @@ from antiphon.scenarios.scenario_warnings import (
     FASTER_WHERE_POOR,
     as_typed,
     fast_predictor,
+    slow_predictor,
     typed_names_of_run,
 )
 from antiphon.scenarios.sender_passes import setting_that_may_open
@@ -125,7 +126,7 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str
     """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
 
     With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`; if it learns
-    far faster than its sender, with what is said of that and what to try (`fast`); with a gate, what may open it (`opens`).
+    far faster or slower than its sender, with what is said of that and what to try (`fast`, `slow`); with a gate, what may open it (`opens`).
     """
     gradient = channel.gradient
     settings: dict[str, Any] = {
@@ -138,6 +139,9 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str
         if says:
             settings[key] = says, as_typed(fix, typed)
             break
+    says, fix = slow_predictor(scenario, channel)
+    if says:
+        settings["slow"] = says, as_typed(fix, typed)
     if scenario.relations.gated(channel):
         settings["opens"] = as_typed(setting_that_may_open(scenario.relations, [channel.name]), typed)
     if gradient.own_target:

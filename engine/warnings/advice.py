@@ -25,7 +25,14 @@ from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_netw
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.checks import speaking
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.scenario_warnings import Finding, about, fast_predictor, findings, in_lines
+from antiphon.scenarios.scenario_warnings import (
+    Finding,
+    about,
+    fast_predictor,
+    findings,
+    in_lines,
+    slow_predictor,
+)
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -181,9 +188,9 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[Finding]:
         if alike and isinstance(ends[0], int) and isinstance(ends[1], int) and ends[1] >= _LONGER * ends[0]:
             line = f"its sender learns every {ends[0]} steps, its receiver every {ends[1]}; give the sender the same unroll"
             yield Finding("channel", channel.name, line)
-        says, fix = fast_predictor(scenario, channel)
-        if says:
-            yield Finding("channel", channel.name, f"{says}; try {fix}")
+        for says, fix in (fast_predictor(scenario, channel), slow_predictor(scenario, channel)):
+            if says:
+                yield Finding("channel", channel.name, f"{says}; try {fix}")
 
 
 def _begins_shut(scenario: Scenario, env: Description) -> Iterator[Finding]:

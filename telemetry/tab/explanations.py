@@ -20,6 +20,7 @@ from antiphon.telemetry.verdicts import (
     ALIGNMENT_GRADES,
     DOUBTS,
     FLAGS,
+    LEARNED,
     MEASURES,
     OWN_GAIN,
     REMARKS,
@@ -28,6 +29,7 @@ from antiphon.telemetry.verdicts import (
     VERDICTS,
     Measure,
     Results,
+    Verdict,
     bounds,
     duration,
     fullest_first,
@@ -518,7 +520,7 @@ def verdicts_document(
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`, whether it is asked `always`, or with these `alone`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
-    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `doubts`: `DOUBTS`, and the bit `SLIGHT`; `culprits`: see there; `as_run`: the command that scores a run that loses messages over its links; `lost`: `lost_signals_texts`; `few`: `more_seeds` of the first measure;
+    `one`: the command that measures value and ceiling of a single "{channel}", and how long it takes; `common`: `_common`, without what is said `first`; `if_poor`: `hints_if_poor`, said where a channel has the flag `if_poor_flag`; `chance`: `_chance`; `doubts`: `DOUBTS`, and the bit `SLIGHT`; `culprits`: see there; `as_run`: the command that scores a run that loses messages over its links; `lost`: `lost_signals_texts`; `few`: `more_seeds` of the first measure;
     `signals`: `ALIGNMENT_GRADES` with the metrics of their interval's `bounds`; `ways`: by channel, where its receiver stands (`ways`).
 
     Args:
@@ -568,7 +570,8 @@ def verdicts_document(
         "signals": signals,
         "causes": _causes(graph),
         "one": _measuring_one(path, graph),
-        "common": _common(graph, measures),
+        "first": hints_of_run(graph)[: "overshooting" in graph],
+        "common": _common(graph, measures)["overshooting" in graph :],
         "if_poor": hints_if_poor(graph),
         "if_poor_flag": FAST_IF_POOR.flag,
         **_faults(graph, path if lossy else ""),
@@ -576,7 +579,12 @@ def verdicts_document(
         "own_gain": bounds(OWN_GAIN),
         "ways": ways(graph),
     }
-    contents = {"measures": measures, "words": _words(logged), "remarks": remarks, **why}
+    contents = {
+        "measures": measures,
+        "words": _words(logged, graph.get("early", "")),
+        "remarks": remarks,
+        **why,
+    }
     quick = {"quick_by": quick_command(path, graph), "quick_takes": quick_time(graph)} if by and takes else {}
     return {**contents, "by": by, "takes": takes, "no_fork": no_fork, **quick}
 
@@ -633,11 +641,16 @@ def _causes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _words(logged: Sequence[str]) -> list[dict[str, Any]]:
+def _words(logged: Sequence[str], early: str) -> list[dict[str, Any]]:
+    def doubted(name: Verdict, word: str) -> str:
+        return f"{word} ({early})" if early and name in LEARNED and word else word
+
     return [
         {
             "name": name,
-            **definition._asdict(),
+            **definition._replace(
+                counted=doubted(name, definition.counted), one=doubted(name, definition.one)
+            )._asdict(),
             "flags": {measure: flags[name] for measure, flags in FLAGS.items() if name in flags},
             "beside": "value" if OWN_GAIN in _NEEDS.get(name, ()) else "",
         }

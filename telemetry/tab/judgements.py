@@ -29,6 +29,7 @@ from antiphon.telemetry.verdicts import (
     ALIGNMENT_GRADES,
     DOUBTS,
     FLAGS,
+    LEARNED,
     MEANS,
     MEASURES,
     SLIGHT,
@@ -112,8 +113,9 @@ def judgements(data: RunData) -> list[Judgement]:
         for metric in MEANS
         if means[metric]
     }
-    hints, common = hints_of(data.known_graph), common_hints(data.known_graph)
-    faulty = culprits(data.known_graph)
+    known = data.known_graph
+    hints, common, early = hints_of(known), common_hints(known), known.get("early", "")
+    faulty = culprits(known)
     gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
     chance = {measure: _by_chance(results) for measure, results in worths.items()}
     judged = []
@@ -126,7 +128,10 @@ def judgements(data: RunData) -> list[Judgement]:
         }
         besides = [name for name, bit in FLAGS[""].items() if channel_flags & bit]
         told = [(result.verdict, result.doubt) for result in channel_worths.values() if result.verdict]
-        told += [(name, doubt(channel_flags, name, by_chance=False)) for name in besides]
+        told += [
+            (name, (early if name in LEARNED else "") or doubt(channel_flags, name, by_chance=False))
+            for name in besides
+        ]
         names = [name for name, _ in told]
         words = [f"{VERDICTS[name].one or name}{f' ({why})' if why else ''}" for name, why in told]
         bad, reason = _is_bad(names, gained=bool(gained[index])), int(np.nan_to_num(reasons[index]))
@@ -170,8 +175,11 @@ def run_sentences(data: RunData) -> list[str]:
         if any(int(flag) & FAST_IF_POOR.flag for flag in np.nan_to_num(flags))
         else []
     )
-    told, lost = [*hints_of_run(data.known_graph), *quick], lost_of(data)
-    return [*told, *lost] if _medians(data)[6] == 1 else [*lost, *told]
+    known = data.known_graph
+    told, lost = [*hints_of_run(known), *quick], lost_of(data)
+    # What agents whose steps are too long return is not worth following.
+    first = len(told) if _medians(data)[6] == 1 else int("overshooting" in known)
+    return [*told[:first], *lost, *told[first:]]
 
 
 def lost_of(data: RunData) -> list[str]:

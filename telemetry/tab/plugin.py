@@ -27,7 +27,7 @@ from antiphon.telemetry.tab.reading import (
     undefined_from,
 )
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, Likeness, Member, Seeds, seed_groups
-from antiphon.telemetry.tab.series import Series, catalogue, cloud, results_of, with_cost
+from antiphon.telemetry.tab.series import Series, catalogue, cloud, results_of, with_measured
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     HEADLINE,
@@ -282,7 +282,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             results_of(partial(shown.read, "channel")),
             shown.undefined,
             [key for key in tags.values() if isinstance(key, int)] if alone else (),
-            with_cost(shown.graph, lambda metric: shown.read(HEADLINE, metric)),
+            with_measured(shown.graph, shown.read),
             question.path(runs[0]),
             timeline=TIMELINE in metadata,
             parts=PARTS in metadata and alone,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.errors import with_count
 from antiphon.base.notebook import html_of, html_table, number
 from antiphon.telemetry.metrics import AS_RUN, METRICS
 from antiphon.telemetry.tab.explanations import GROUPS, verdicts_document
@@ -31,6 +33,18 @@ _RETURN = "return"
 Steps = NDArray[np.int64]
 Values = NDArray[np.float32]
 
+_AGENTS_RATE = "training.optimiser.lr"
+"""The key of the learning rate of agents without an optimiser of their own."""
+_FAST_RATE = 0.01
+"""Mean first learning rate of agents from which it may be too high,"""
+_GROWN = 4.0
+"""if it made their parameters so many times as large, on average,"""
+_LEARNED = 0.5
+"""and the readouts' mean loss is at least this share of the first one."""
+_LOWER = 100.0
+"""How many times lower the learning rate is that is advised then."""
+_FEW_UPDATES = 30
+"""Updates of every agent below which it is too early for verdicts on what is learned."""
 _COMPONENTS = 1024
 """Components of a message up to which its covariance is computed; for larger ones, inner products of messages are."""
 
@@ -78,11 +92,55 @@ def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
     return results
 
 
-def with_cost(graph: Mapping[str, Any], score: Callable[[str], Series | None]) -> Mapping[str, Any]:
-    """Return a run's graph, with what its lost messages cost as `cost_of_losses` where it was scored over its own links too.
+def with_measured(graph: Mapping[str, Any], read: Callable[[str, str], Series | None]) -> Mapping[str, Any]:
+    """Return a run's graph, with what hints need of its log entries: `cost_of_losses`, `overshooting` agents, and whether it is `early`.
 
     Args:
         graph: The graph of the Channels tab.
+        read: Returns the log entries of a family and metric, `HEADLINE` among the families; None: there are none.
+    """
+    graph = _with_cost(graph, lambda metric: read(HEADLINE, metric))
+    updates, policies = read("agent", "updates"), read("agent", "policy_loss")
+    if updates is not None and np.nanmax(_ends_of(updates)[1]) < _FEW_UPDATES:
+        told = f"after {with_count(int(updates.steps[-1]), 'step')}: too early"
+        graph = {**graph, "early": told}
+    series = [read("agent", metric) for metric in ("learning_rate", "parameter_norm", "loss")]
+    known = [_ends_of(one) for one in series if one is not None]
+    # The loss of a policy says nothing of what it has learned.
+    if len(known) < len(series) or policies is not None:
+        return graph
+    (rates, _), (small, large), losses = known
+    grown = large[small > 0] / small[small > 0]
+    (rate, growth), (before, now) = (_mean(rates), _mean(grown)), map(_mean, losses)
+    if not (rate >= _FAST_RATE and growth >= _GROWN and now >= _LEARNED * before):
+        return graph
+    says = (
+        f"the agents' learning rate, {rate:.3g}, is too high: it made their parameters {growth:.2g} times as large as at the first log entry, "
+        f"and the readouts' loss has not halved since ({before:.3g}, now {now:.3g})"
+    )
+    typed = [channel.get("typed", {}) for channel in graph["channels"]]
+    key = typed[0].get(_AGENTS_RATE, _AGENTS_RATE) if typed else _AGENTS_RATE
+    return {**graph, "overshooting": (says, f"a lower {key} (such as {rate / _LOWER:.1g})")}
+
+
+def _mean(values: Values) -> float:
+    """Return the mean of the finite numbers; nan: there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan
+
+
+def _ends_of(series: Series) -> tuple[Values, Values]:
+    """Return the first and the newest number of each item, [items]; nan where it has none."""
+    finite = np.isfinite(series.values)
+    rows = finite.argmax(0), len(finite) - 1 - finite[::-1].argmax(0)
+    first, newest = (np.take_along_axis(series.values, row[None], axis=0)[0] for row in rows)
+    return first, newest
+
+
+def _with_cost(graph: Mapping[str, Any], score: Callable[[str], Series | None]) -> Mapping[str, Any]:
+    """Return a run's graph, with what its lost messages cost as `cost_of_losses` where it was scored over its own links too.
+
+    Args:
         score: Returns a score of the run (`headline_series`); None: it has none.
     """
     if not any(channel.get("drop", 0) > 0 for channel in graph["channels"]):
@@ -253,8 +311,8 @@ class RunData:
 
     @property
     def known_graph(self) -> Mapping[str, Any]:
-        """The graph with what its lost messages cost (`with_cost`)."""
-        return with_cost(self.graph, lambda metric: self.metrics.get((HEADLINE, metric)))
+        """The graph with what its log entries say (`with_measured`)."""
+        return with_measured(self.graph, lambda family, metric: self.metrics.get((family, metric)))
 
     def __repr__(self) -> str:
         return f"<RunData of {self.name}: {len(self.metrics)} metrics, messages of {len(self.messages)} channels>"

@@ -429,6 +429,92 @@ def test_a_rate_ten_times_the_senders_is_named_where_cosines_are_poor(tmp_path: 
     assert len(run_sentences(read_run(tmp_path / "half" / "run"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("rate", "grown", "losses", "said"),
+    [
+        (0.3, 12.0, (3.1, 2.3), True),
+        (0.003, 12.0, (3.1, 2.3), False),
+        (0.3, 1.3, (2.3, 1.9), False),
+        (0.3, 12.0, (2.3, 0.4), False),
+    ],
+)
+def test_a_learning_rate_of_all_agents_is_named_before_what_their_channels_have(
+    tmp_path: Path, rate: float, grown: float, losses: tuple[float, float], said: bool
+) -> None:
+    """No channel differs from the others then; where the loss falls, or the parameters stay small, the rate is no fault."""
+    names = {"learning_rate": rate, "parameter_norm": 8.0, "updates": 100.0}
+    first, newest = (
+        {f"antiphon/agent/{name}": [value, value] for name, value in entry.items()}
+        for entry in (names | {"loss": losses[0]}, names | {"parameter_norm": 8 * grown, "loss": losses[1]})
+    )
+    signals = {"cosine": [0.0] * 2, "norm_ratio": [20.0] * 2, "r2": [-200.0] * 2}
+    signals |= {"cosine_low": [-0.1] * 2, "cosine_high": [0.05] * 2}
+    metrics = {f"antiphon/channel/{metric}": values for metric, values in signals.items()}
+    typed = {"typed": {"training.optimiser.lr": "lr"}}
+    made = [{**one, **typed, "predictor": {"context": ["label"]}} for one in graph()["channels"]]
+    rows = {step: metrics | (first if step == 1 else newest) for step in range(1, 5)}
+    write(tmp_path / "run", rows, document=graph(channels=made))
+    run = read_run(tmp_path / "run")
+    says = (
+        "the agents' learning rate, 0.3, is too high: it made their parameters 12 times as large as at the first log entry, and the "
+        "readouts' loss has not halved since (3.1, now 2.3); try a lower lr (such as 0.003)"
+    )
+    assert [line for line in run_sentences(run) if "learning rate" in line] == [says] * said
+    verdicts = run.catalogue()["verdicts"]
+    assert verdicts["first"] == [says] * said
+    assert verdicts["common"] == []
+    assert not said or run_sentences(run)[0] == says, "before the signals that follow from it"
+    assert [one.fix == "" for one in judgements(run)] == [said] * 2
+    hint = next(one.of_run for one in judgements(run))
+    assert (hint is not None and says.startswith(hint.says)) is said
+
+
+@pytest.mark.parametrize(
+    ("values", "slow"),
+    [
+        ({"lr": 0.003, "sg_lr": 3e-6}, "a higher sg_lr (such as 0.001)"),
+        ({"lr": 0.3}, ""),
+        ({"lr": 1e-4, "sg_lr": 3e-6}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_predictor_that_hardly_learns_is_named_before_and_after_a_run(
+    tmp_path: Path, values: dict[str, float], slow: str
+) -> None:
+    """Unless it is its sender that learns too fast, or as slowly."""
+    template = antiphon.load("corporation")
+    scenario = template.resolve(values={"agents": 6, "readouts": 1, "steps": 20} | values)
+    predictor = next(
+        edge["predictor"] for *_, edge in graph_of(scenario, typed_names(template)).edges(data=True)
+    )
+    clause = "its predictor hardly learns: its learning rate, 3e-06, is far below its sender's, 0.003; try a higher"
+    assert predictor.get("slow", ["", ""])[1] == slow
+    assert any(clause in line for line in advice(scenario)) is bool(slow)
+    made = [{"name": name, "from": 0, "to": 0, "predictor": predictor} for name in "ab"]
+    advised(tmp_path, {"cosine": [0.9] * 2}, made)
+    said = [f"each of 2 channels: {clause} sg_lr (such as 0.001)"] if slow else []
+    assert run_sentences(read_run(tmp_path / "run")) == said
+
+
+@pytest.mark.parametrize(("updates", "early"), [(12.0, True), (100.0, False)])
+def test_a_predictor_is_not_called_broken_after_a_few_steps_without_a_doubt(
+    tmp_path: Path, updates: float, early: bool
+) -> None:
+    """What it has learned by then is no evidence, so that nothing is advised but to go on."""
+    entry = {"antiphon/channel/norm_ratio": [20.0, 20.0], "antiphon/channel/r2": [-200.0, -200.0]}
+    made = [{**one, "predictor": {"context": ["label"]}} for one in graph()["channels"]]
+    rows = {12: {**entry, "antiphon/agent/updates": [updates, 1.0]}}
+    write(tmp_path / "run", rows, document=graph(channels=made))
+    run, too_early = read_run(tmp_path / "run"), "after 12 steps: too early"
+    one, _ = judgements(run)
+    assert one.verdicts == [f"broken predictor ({too_early})" if early else "broken predictor"]
+    assert (one.cause, one.fix, one.bad) == (
+        (too_early, "more steps", False) if early else (one.cause, "local, or detached", True)
+    )
+    (word,) = (word for word in run.catalogue()["verdicts"]["words"] if word["name"] == "broken")
+    assert word["counted"] == f"with a broken predictor{f' ({too_early})' * early}"
+
+
 def test_what_is_said_of_the_run_comes_before_another_fault_of_its_settings(tmp_path: Path) -> None:
     bare = {"kind": "linear", "context": [], "lacks": ["label"]}
     made = [{"name": name, "from": 0, "to": 0, "predictor": bare, "drop": 0.9} for name in "ab"]

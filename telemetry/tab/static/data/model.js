@@ -239,8 +239,8 @@ export class Model {
 
   /** What holds of the runs shown by their signals, by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name. */
   #common(step) {
-    const known = this.shown().map((run) => ({ run, common: [], if_poor: [], ...run.catalog.verdicts }));
-    const told = known.map(({ run, common, if_poor, if_poor_flag: bit }) => [...this.#lost(run, step, [0]), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? if_poor : []), ...this.#lost(run, step, [1])]);
+    const known = this.shown().map((run) => ({ run, first: [], common: [], if_poor: [], ...run.catalog.verdicts }));
+    const told = known.map(({ run, first, common, if_poor, if_poor_flag: bit }) => [...first, ...this.#lost(run, step, [0]), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? if_poor : []), ...this.#lost(run, step, [1])]);
     const shared = told[0]?.filter((line) => told.every((lines) => lines.includes(line))) ?? [];
     const own = told.map((lines) => lines.filter((line) => !shared.includes(line)));
     return [...shared, ...own.flatMap(([line, ...more], side) => (line ? [`${this.shown()[side].name}: ${line}`, ...more] : []))];
