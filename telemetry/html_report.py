@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from html import escape
 from itertools import chain, count, zip_longest
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -582,8 +583,11 @@ def _judged(
     ends: Sequence[str] = (),
     *,
     folded: bool = False,
+    members: Mapping[str, Sequence[RunData]] = MappingProxyType({}),
 ) -> str:
     """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict.
+
+    Of a result of one of several seeds, its `members`, there is no interval over seeds: it has its own.
 
     What holds of the run is said once, above; of many rows the foremost stand before a fold, none where all are `folded`.
     """
@@ -592,14 +596,15 @@ def _judged(
         name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
     }
     told = {name: run_sentences(data) for name, data in runs.items()}
+    alone = _of_one_seed(judged, members)
     every = _worst_first(judged, told, {name: _score_lost(data) for name, data in runs.items()})
     measures = [
         measure for measure in MEASURES if any(judgement.worth.get(measure) for _, judgement in every)
     ]
     hinted = [
         place
-        for place, key in enumerate(("cause", "fix"))
-        if any(getattr(judgement, key) for _, judgement in every[:_JUDGED])
+        for place in range(2)
+        if any(_advice(judgement, of_run=bool(members))[place] for _, judgement in every[:_JUDGED])
     ]
     aligned = any(math.isfinite(judgement.cosine) for _, judgement in every)
     rows = [
@@ -607,9 +612,16 @@ def _judged(
             judgement.channel,
             name,
             ", ".join(judgement.verdicts) or "–",
-            *(_worth(judgement.worth.get(measure), named=False) for measure in measures),
+            *(
+                _worth(
+                    judgement.worth.get(measure),
+                    named=False,
+                    alone=alone.get((name, judgement.channel, measure)),
+                )
+                for measure in measures
+            ),
             *([_number(float(f"{judgement.cosine:.3g}"))] if aligned else []),
-            *((judgement.cause, judgement.fix)[place] or "–" for place in hinted),
+            *(_advice(judgement, of_run=bool(members))[place] or "–" for place in hinted),
         ]
         for name, judgement in every[:_JUDGED]
     ]
@@ -639,6 +651,27 @@ def _judged(
         words=len(hinted),
     )
     return _section(title, _lines([says, *chance, *ends]), *tables)
+
+
+def _of_one_seed(
+    judged: Mapping[str, Sequence[Judgement]], members: Mapping[str, Sequence[RunData]]
+) -> dict[tuple[str, str, Measure], Worth]:
+    """Return the results of single seeds by run, channel and measure, where one has no interval over seeds."""
+    return {
+        (name, one.channel, measure): worth
+        for name, of_run in judged.items()
+        if any(not math.isfinite(worth.low) for one in of_run for worth in one.worth.values())
+        for member in members.get(name, ())
+        for one in judgements(member)
+        for measure, worth in one.worth.items()
+    }
+
+
+def _advice(judgement: Judgement, *, of_run: bool) -> tuple[str, str]:
+    """Return the best hint at the cause and what to try; `of_run`: also where what is said of the run has it."""
+    if of_run and judgement.of_run is not None:
+        return "said of the run (What to know first)", judgement.of_run.fix
+    return judgement.cause, judgement.fix
 
 
 def _median_cosine(data: RunData, judged: Sequence[Judgement]) -> float:
@@ -773,6 +806,10 @@ def _worths(
             {data.name: data for data in pooled.values()},
             "Verdicts of worth are by 95 % intervals over seeds (Student's t); in brackets: what each seed finds by itself. ",
             of_few_seeds(len(data.graph["seeds"]) for data in pooled.values()),
+            members={
+                data.name: [run.data for run in groups[name] if run.data is not None]
+                for name, data in pooled.items()
+            },
         ),
         _judged(
             "Channels: what helps, what harms, what to try",
@@ -871,12 +908,17 @@ def _shown(run: RunData, measure: Measure) -> str:
     return f"{results.step:,}" + (f" over {over}" if over else "")
 
 
-def _worth(worth: Worth | None, *, named: bool = True) -> str:
-    """Return a result with three digits, as "0.5 [0.4, 0.6] helps", the verdict where it is `named`; of several seeds in brackets what each finds."""
+def _worth(worth: Worth | None, *, named: bool = True, alone: Worth | None = None) -> str:
+    """Return a result with three digits, as "0.5 [0.4, 0.6] helps", the verdict where it is `named`; of several seeds in brackets what each finds.
+
+    Without an interval it has that of the seed that was measured `alone`.
+    """
     if worth is None:
         return "–"
-    value, low, high = (f"{end:.3g}".replace("-", "−") for end in (worth.value, worth.low, worth.high))
-    interval = f" [{low}, {high}]" if math.isfinite(worth.low) else ""
+    known = worth if alone is None or math.isfinite(worth.low) else alone
+    value, low, high = (f"{end:.3g}".replace("-", "−") for end in (worth.value, known.low, known.high))
+    interval = f" [{low}, {high}]" if math.isfinite(known.low) else ""
+    interval += " of one seed" if interval and known is alone else ""
     verdict, seeds = worth.verdict if named else "", f"({worth.seeds})" if worth.seeds else ""
     doubt = f"({worth.doubt})" if worth.doubt and (named or worth.verdict is None) else ""
     return " ".join(filter(None, [value + interval, verdict, doubt, seeds]))

@@ -541,8 +541,10 @@ def more_seeds(verdict_counts: Mapping[Verdict, int], seeds: int) -> str:
     return f"try --seeds {FEWEST}" if most and 1 < seeds < FEWEST else ""
 
 
-_FORKED = 750
-"""Steps that measuring a channel's value takes: five repeats of three forks of 50 steps,"""
+_HORIZON, _SHORT = 50, 10
+"""Steps of a fork by default, and where the value is measured in less time."""
+_FORKED = 15 * _HORIZON
+"""Steps that measuring a channel's value takes: five repeats of three forks,"""
 _SECONDS = 0.003
 """and seconds of such a step per agent, on one core: agents of a fork are not stacked."""
 _PATIENCE = 300.0
@@ -591,6 +593,17 @@ def quick_time(graph: Mapping[str, Any]) -> str:
     """Return roughly how long `quick_command` takes: "6 seconds"."""
     seconds = _seconds(graph, len(graph["channels"]), quick=True)
     return duration(seconds if seconds <= _PATIENCE else _seconds(graph, _FEW, quick=True))
+
+
+def short_command(path: str, graph: Mapping[str, Any]) -> str:
+    """Return the command that measures value over fewer steps (`short_time`); `path`, `graph`: see `measuring_command`."""
+    options = [*_only(measured_first(graph)), "--value", "--horizon", str(_SHORT)]
+    return measuring_command(path, graph, options)
+
+
+def short_time(graph: Mapping[str, Any]) -> str:
+    """Return roughly how long `short_command` takes: "6 minutes"."""
+    return duration(measuring_seconds(graph) * _SHORT / _HORIZON)
 
 
 def _only(channels: Iterable[str]) -> list[str]:

@@ -42,6 +42,8 @@ from antiphon.telemetry.verdicts import (
     most_by_chance,
     quick_command,
     quick_time,
+    short_command,
+    short_time,
 )
 
 Scale = Literal["sequential", "diverging", "share"]
@@ -171,9 +173,10 @@ _CHANNEL: dict[str, Explanation] = {
     **_ends("parameter_cosine", "parameter cosine", 1.0),
     "norm_ratio": Explanation(
         "norm ratio",
-        "Norm of the synthetic gradients divided by the norm of the returned gradients. Good: near 1.",
+        "Norm of the synthetic gradients divided by the norm of the returned gradients. Good: near 1. Its intervals end at 0, the lowest that it can be.",
         caution=_ALIGNED,
         good="one",
+        least=0.0,
     ),
     "r2": _aligned(
         "R²",
@@ -516,7 +519,7 @@ def verdicts_document(
     `measures`: the measures of worth, that of most channels first (`fullest_first`), each with its `metric`, `title`, its `subject`, the metrics
     of its interval's `bounds`, whether it was `measured`, the step at which the page `opens`, the one that is `shown` instead where nothing is resolved there, and what it `says`, and of channels without a result the `step` at which they have none and the
     `reasons` by name, the same of `earlier` steps, and a command that may give them one, `again` (may be empty), with its `cost`, or what does `instead`; `by`: the command that measures value (may be empty), and `takes`: how long,
-    if it takes more than a few minutes; then `quick_by` is the command that measures the loss by ablation, which takes `quick_takes`; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
+    if it takes more than a few minutes; then `quick_by` is the command that measures the loss by ablation, which takes `quick_takes`, and `short` that of value over fewer steps, with what it `takes`; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number and `one` after 1, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure; it is counted `beside` those of a measure, or by itself (""). `remarks`: `REMARKS` with the `flag`, `metrics`, what each `says`, and the measures `beside` it; `causes`: `hints_of` with the `flag`, the verdicts that it explains `also`, whether it is asked `always`, or with these `alone`,
     and `texts`, each what it says and what to try (null: it does not hold), of which `of` has the number of each channel's (empty: all have the first);
@@ -570,10 +573,7 @@ def verdicts_document(
         "signals": signals,
         "causes": _causes(graph),
         "one": _measuring_one(path, graph),
-        "first": hints_of_run(graph)[: "overshooting" in graph],
-        "common": _common(graph, measures)["overshooting" in graph :],
-        "if_poor": hints_if_poor(graph),
-        "if_poor_flag": FAST_IF_POOR.flag,
+        **_of_run(graph, measures),
         **_faults(graph, path if lossy else ""),
         "few": more_seeds(results[order[0]].counts, len(graph.get("seeds", ()))) if order else "",
         "own_gain": bounds(OWN_GAIN),
@@ -585,8 +585,21 @@ def verdicts_document(
         "remarks": remarks,
         **why,
     }
-    quick = {"quick_by": quick_command(path, graph), "quick_takes": quick_time(graph)} if by and takes else {}
+    quick = _quick(path, graph) if by and takes else {}
     return {**contents, "by": by, "takes": takes, "no_fork": no_fork, **quick}
+
+
+def _quick(path: str, graph: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the commands that measure in less time than value, and how long they take."""
+    quick = {"quick_by": quick_command(path, graph), "quick_takes": quick_time(graph)}
+    return {**quick, "short": {"by": short_command(path, graph), "takes": short_time(graph)}}
+
+
+def _of_run(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is said once for the run: what comes `first`, and what is `common`; and where a channel has a flag `if_poor`."""
+    common, first = _common(graph, measures), int("overshooting" in graph)
+    poor = {"if_poor": hints_if_poor(graph), "if_poor_flag": FAST_IF_POOR.flag}
+    return {"first": common[:first], "common": common[first:], **poor}
 
 
 def _common(graph: Mapping[str, Any], measures: Sequence[Mapping[str, Any]]) -> list[str]:

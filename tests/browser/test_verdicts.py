@@ -556,12 +556,14 @@ def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: O
     """A scenario with Python objects is given as a function; without channels there is nothing to measure."""
     found = data({10: LOGGED})
     many = replace(found, graph={**found.graph, "agents": 60 * found.graph["agents"]})
-    quick = "value not measured how, in 14 seconds or more loss by ablation in at least 14 seconds: antiphon evaluate 'runs/my run' --ablate zero --examples 100"
+    quick = "value not measured how: loss by ablation in 14 seconds or more loss by ablation in at least 14 seconds: antiphon evaluate 'runs/my run' --ablate zero --examples 100"
     tab = opened(many)
     tab.push("how")
     said = strip(tab)
     assert said.startswith(f"{quick} value in at least 2 hours: antiphon evaluate 'runs/my run' --value")
     assert f"value of {NAMES[0]} alone in at least" in said, "the cheap one beside it"
+    shorter = "value over fewer steps, which may miss late effects, in at least 27 minutes: antiphon evaluate 'runs/my run' --value --horizon 10"
+    assert shorter in said
     assert f"antiphon evaluate 'runs/my run' --channels '{NAMES[0]}' --value" in said
     objects = replace(found, graph={**found.graph, "has_objects": True})
     assert "'runs/my run' --value --scenario MODULE:FUNCTION 1 of" in strip(opened(objects))

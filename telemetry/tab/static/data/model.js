@@ -257,7 +257,7 @@ export class Model {
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], causes = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly, one: [one = "", oneTakes] = [] } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], causes = [], few = "", by, takes, no_fork: noFork, quick_by: quick, quick_takes: quickly, short, one: [one = "", oneTakes] = [] } = run.catalog.verdicts ?? {};
     const [common, { as_run }] = [this.#common(step), run.catalog.verdicts ?? {}];
     if (this.#loads(run)) return { loading: run.name, common, as_run };
     const measure = this.measure(run, step);
@@ -280,7 +280,7 @@ export class Model {
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
-    return { name: run.name, common, as_run, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, quick, quickly, single: [suspect, oneTakes, one.replace("{channel}", () => suspect)], words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
+    return { name: run.name, common, as_run, few, measure, measures, links: this.#undefined(run, measure, at).links, measuring: run.catalog.measuring, says: run.info("channel", measure).says, by, takes, noFork, quick, quickly, short, single: [suspect, oneTakes, one.replace("{channel}", () => suspect)], words: found, total: run.channels.length, missing, together, at, early: at ? 0 : first, finding, harmed: this.#harmed(run, finding ?? { metric: measure, shown: at }), step, every, due };
   }
 
   /** The channels that a measure found bad at a step, with their words, the worst first. */

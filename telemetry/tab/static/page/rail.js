@@ -123,7 +123,7 @@ export class Rail {
     const loading = data.some((one) => one.loading);
     const rows = loading ? [] : most.slice(0, APART).map(({ name, apart, text }) => el("li", { class: apart ? null : "ap-unresolved" }, el("button", { class: "ap-row", type: "button", on: { click: () => this.#actions.select("channel", name) } }, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text }))));
     const title = `Most different ${runs[0].info("channel", metric).title}${most.some(({ bounded }) => bounded) ? `: ${most.filter(({ apart }) => apart).length} beyond the intervals (over ${runs.every(({ seeds }) => seeds.length) ? "seeds" : "examples, not seeds"})` : ""}`;
-    const told = loading ? [said("loading…")] : [...[scoresApart(runs, step), looksMislead(runs, data, step)].filter(Boolean).map(said), says && folded(says)].filter(Boolean);
+    const told = loading ? [said("loading…")] : [...[scoresApart(runs, step), looksMislead(runs, data, step)].filter(Boolean).map(said), says && said(says)].filter(Boolean);
     const telling = el("div", { testid: "most-apart" }, ...told);
     if (!loading && metric !== shown.name) telling.append(" ", el("button", { class: "ap-link", type: "button", testid: "colour-apart", text: `Colour by ${runs[0].info("channel", metric).title}`, on: { click: () => this.#actions.setMetric("channel", metric) } }));
     clear(this.#apart).append(heading("Settings that differ"), ...lines, telling, ...fewer, ...(rows.length ? [heading(title), el("ol", { class: "ap-rows ap-extremes" }, ...rows)] : []));

@@ -145,14 +145,14 @@ export class VerdictStrip {
 }
 
 /** What is not measured, and the commands that measure it, where it takes long a quick one first; what is long is unfolded. */
-function missing({ measures, by, takes, noFork, every, due, quick, quickly, single: [channel, cost, one] }) {
+function missing({ measures, by, takes, noFork, every, due, quick, quickly, short, single: [channel, cost, one] }) {
   const own = ` ${due ? "is being measured" : "not measured yet"}: the run does it every ${formatCount(every, "step")}`;
   const what = noFork ? ` cannot be measured (${noFork})` : every ? own : " not measured";
   const named = (...texts) => el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), what, ...texts);
   if (!by || every) return [named()];
   if (!quick && by.length < SHORT) return [named(": ", el("code", { text: by }))];
   const line = (text, command) => el("p", {}, text, el("code", { text: command }));
-  const lines = quick ? [line(`loss by ablation in at least ${quickly}: `, quick), line(`value in at least ${takes}: `, by), line(`value of ${channel} alone in at least ${cost}: `, one)] : [line("", by)];
-  const head = el("summary", { class: "ap-chip", testid: "how", text: quick ? `how, in ${quickly} or more` : "how" });
+  const lines = quick ? [line(`loss by ablation in at least ${quickly}: `, quick), line(`value in at least ${takes}: `, by), line(`value over fewer steps, which may miss late effects, in at least ${short.takes}: `, short.by), line(`value of ${channel} alone in at least ${cost}: `, one)] : [line("", by)];
+  const head = el("summary", { class: "ap-chip", testid: "how", text: quick ? `how: loss by ablation in ${quickly} or more` : "how" });
   return [named(), el("details", { class: "ap-missing" }, head, el("div", { class: "ap-popup" }, ...lines))];
 }

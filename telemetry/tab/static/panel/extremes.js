@@ -42,13 +42,17 @@ export class Extremes {
     const sides = signed ? [false, true].map((above) => ranked.filter((item) => coloured[item] > 0 === above)) : [found.slice(0, Math.ceil(found.length / 2)), found.slice(Math.ceil(found.length / 2))];
     const place = (item, { first, beside, chance } = metric.words?.[item] ?? {}) => (first ? 0 : chance || (signed && metric.unresolved[item]) ? 3 : beside ? 2 : 1);
     // Of signals those against the gradient are the worst, in the order of the strip; of the best those that surely follow it stand first.
-    const aligned = Boolean(run.catalog.verdicts?.signals.some((one) => one.metric === metric.name));
+    const aligned = run.catalog.verdicts?.signals.find((one) => one.metric === metric.name);
     const against = new Set(aligned ? data.against : []);
     const mean = metric.counts ? run.meanOf(Math.max(...metric.counts)) : "";
     const measured = metric.lower || mean;
     // What is at fault is the first of the worst, before its victims, and none of the best.
     const faults = metric.info.good && measured && !mask && found.length ? data.faults : new Map();
     const [bad, good] = [sides[0], sides[1].reverse()].map((items) => items.filter((item) => !unresolved(item) && !faults.has(item) && !against.has(item)).sort((one, other) => place(one) - place(other)));
+    // A signal that surely follows the gradient is none of the worst.
+    const follows = (item) => aligned && metric.lower?.[item] > 0 && metric.values[item] >= aligned.grades.at(-1)[0];
+    good.push(...bad.filter(follows));
+    bad.splice(0, bad.length, ...bad.filter((item) => !follows(item)));
     if (aligned && metric.lower) good.sort((one, other) => (metric.lower[other] > 0) - (metric.lower[one] > 0));
     bad.unshift(...[...against].filter((item) => !faults.has(item) && found.includes(item)));
     const none = signed && !mask && open && open < ranked.length && !(bad.length && good.length) ? `, none surely ${bad.length ? "above" : "below"} 0` : "";
@@ -56,7 +60,7 @@ export class Extremes {
     const of = mean ? "" : ofStep(metric.at, data.step) || " now"; // the colour's card says of what it is the mean
     const order = (all, items = all.filter((item) => !faults.has(item))) => (metric.unresolved && items.some((item) => metric.unresolved[item]) && (signed || !metric.unresolved[items[0]] || items.every((item) => metric.unresolved[item])) ? (items.every((item) => metric.unresolved[item]) ? ", all unresolved" : ", resolved first") : "");
     const heading = (end, items) => `${end} ${metric.info.title}${of}${order(items)}${metric.info.good && !measured ? ", no interval" : ""}`;
-    const ends = metric.info.good && measured ? ["Worst", "Best"] : metric.info.good === "low" ? ["Highest", "Lowest"] : ["Lowest", "Highest"];
+    const ends = metric.info.good && measured ? ["Worst", "Best"] : { low: ["Highest", "Lowest"], one: ["Furthest from 1:", "Nearest to 1:"] }[metric.info.good] ?? ["Lowest", "Highest"];
     const lists = ranked.length > 1 ? [[heading(ends[0], bad), bad], [heading(ends[1], good), good]].filter(([, items]) => items.length) : [[mask ? "Found" : "Channel", found]];
     const row = (index) => this.#row(index, chosen?.kind === "channel" && chosen.both.includes(index));
     const count = found.length > 1 || mask ? found.length : run.channels.length;
@@ -74,8 +78,8 @@ export class Extremes {
     const bounded = resultText({ ...metric, counts: null }, index);
     const title = unresolved ? `${name}: ${bounded}, the interval contains 0` : name;
     const props = { class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title, aria: { pressed: String(chosen) }, on: { click: (event) => this.#onSelect("channel", name, event.shiftKey) } };
-    const [text, fault] = [metric.halves && !run.seeds.length ? resultText({ ...metric, counts: null, lower: null }, index) : bounded, this.#shown[0].faults.get(index)];
-    return el("li", {}, el("button", props, swatch, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: fault ? `${text}, ${fault}` : text })));
+    const fault = this.#shown[0].faults.get(index);
+    return el("li", {}, el("button", props, swatch, el("span", { class: "ap-row-name", text: name }), el("span", { class: "ap-muted", text: fault ? `${bounded}, ${fault}` : bounded })));
   }
 }
 
