@@ -840,7 +840,7 @@ def lost_signals_texts(graph: Mapping[str, Any]) -> list[str]:
     seeds = len(graph.get("seeds", ()))
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
     span = graph.get("span", FEW_ENTRIES)
-    entries = f" ({span} log entries)" if span > 1 else ""
+    entries = f" (means over {span} log entries)" if span > 1 else ""
     subject = (
         f"medians of {over}{entries} are"
         if learning > 1 or seeds

@@ -37,12 +37,12 @@ _AGENTS_RATE = "training.optimiser.lr"
 """The key of the learning rate of agents without an optimiser of their own."""
 _FAST_RATE = 0.01
 """Mean first learning rate of agents from which it may be too high,"""
-_GROWN = 4.0
+_GROWN = 1.5
 """if it made their parameters so many times as large, on average,"""
 _LEARNED = 0.5
 """and the readouts' mean loss is at least this share of the first one."""
-_LOWER = 100.0
-"""How many times lower the learning rate is that is advised then."""
+_FAR_GROWN, _LOWER = 4.0, 10.0
+"""How many times lower the learning rate is that is advised then; the square of it where they have grown that far."""
 _FEW_UPDATES = 30
 """Updates of every agent below which it is too early for verdicts on what is learned."""
 _COMPONENTS = 1024
@@ -120,7 +120,13 @@ def with_measured(graph: Mapping[str, Any], read: Callable[[str, str], Series | 
     )
     typed = [channel.get("typed", {}) for channel in graph["channels"]]
     key = typed[0].get(_AGENTS_RATE, _AGENTS_RATE) if typed else _AGENTS_RATE
-    return {**graph, "overshooting": (says, f"a lower {key} (such as {rate / _LOWER:.1g})")}
+    return {
+        **graph,
+        "overshooting": (
+            says,
+            f"a lower {key} (such as {rate / _LOWER ** (1 + (growth >= _FAR_GROWN)):.1g})",
+        ),
+    }
 
 
 def _mean(values: Values) -> float:

@@ -236,8 +236,8 @@ def test_a_panel_says_why(opened: Opened) -> None:
             0,
             [
                 "helps over links as in the run: value 0.9 [0.7, 1.1]",
-                "parameter cosine|0.6 [0.5, 0.7]|moves the sender along the true gradient; median 0.335",
-                "cosine|0.5|not resolved; median 0.3",
+                "parameter cosine|0.6 [0.5, 0.7]|moves the sender along the true gradient; median of all channels 0.335",
+                "cosine|0.5|not resolved; median of all channels 0.3",
                 "mind is a readout; a message every step.",
             ],
         ),
@@ -246,7 +246,7 @@ def test_a_panel_says_why(opened: Opened) -> None:
             [
                 "harms over links as in the run: value −0.8 [−1.1, −0.5]",
                 "Hint at the cause: no setting and no metric in which it differs from the other channels names it. Try: coupling: detached.",
-                "cosine|0.02|not resolved; median 0.3",
+                "cosine|0.02|not resolved; median of all channels 0.3",
                 "Next: measure how well its gradient can be predicted at all, in at least 27 seconds:",
                 "mind is a readout; a message every step.",
             ],
@@ -776,8 +776,8 @@ def test_counts_are_of_the_shown_step_and_older_ones_say_theirs(opened: Opened) 
             30,
             0,
             (
-                "parameter cosine−0.1 [−0.15, −0.05] of step 20moves the sender against the true gradient; median 0.5"
-                "cosine0.5 [0.5, 0.5], mean of the last 2 entriesfollows the returned gradient; median 0.5"
+                "parameter cosine−0.1 [−0.15, −0.05] of step 20moves the sender against the true gradient; median of all channels 0.5"
+                "cosine0.5 [0.5, 0.5], mean of the last 2 entriesfollows the returned gradient; median of all channels 0.5"
             ),
         ),
         (30, 0, "Against the gradient: parameter cosine −0.1 [−0.15, −0.05] of step 20"),
@@ -1474,7 +1474,7 @@ def test_a_run_whose_signals_follow_nothing_is_said_to_be_one_at_first_sight(ope
         )
     )
     tab = opened(bad, good)
-    says = "the learning signals do not follow the returned gradients: medians of 9 channels (4 log entries) are cosine 0 [−0.0225, 0.0225], R² −3 [−3, −3]"
+    says = "the learning signals do not follow the returned gradients: medians of 9 channels (means over 4 log entries) are cosine 0 [−0.0225, 0.0225], R² −3 [−3, −3]"
     assert tab.part("common").inner_text().startswith(says)
     tab.at(5)
     assert tab.part("common").is_hidden(), "of one log entry there is no interval"
@@ -1585,7 +1585,9 @@ def test_a_median_of_an_even_count_lies_between_its_middle_two(opened: Opened) -
     entry = {"cosine": [0.1, 0.2, 0.4, 0.8] + [NAN] * 5}
     tab = opened(data({10: {"cosine": [0.0] * 4 + [NAN] * 5}, 20: entry}))
     tab.select("channel", 0)
-    assert "; median 0.15" in tab.part("panel-why").inner_text(), "of the means of both entries"
+    assert "; median of all channels 0.15" in tab.part("panel-why").inner_text(), (
+        "of the means of both entries"
+    )
     legend = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend").inner_text()
     assert "of each entry 0.3" in " ".join(legend.split())
 
@@ -1860,6 +1862,51 @@ def test_the_worst_signals_are_those_against_the_gradient_whatever_is_lower(open
     assert told[3:] == [NAMES[0], NAMES[3], NAMES[5]], "a mean of 0.45 is not resolved"
     heads = tab.part("extremes").locator("h2").all_inner_texts()
     assert all(head.endswith(", resolved first") for head in heads)
+
+
+def test_the_ends_of_a_ratio_are_by_how_far_it_is_from_one(opened: Opened) -> None:
+    """What is the furthest may be the highest; an interval ends at 0, the lowest that a ratio can be."""
+    ratios = [1.0, 25.5, 0.5, 1.1, 0.9, 1.2, 2.0, 3.0, 1.05]
+    tab = opened(data({10: {**LOGGED, "norm_ratio": ratios}}))
+    tab.choose("metric", "norm_ratio")
+    lists = tab.part("extremes")
+    assert lists.locator("h2").all_inner_texts() == [
+        "Furthest from 1: norm ratio now, no interval",
+        "Nearest to 1: norm ratio now, no interval",
+    ]
+    texts = [" ".join(row.split()) for row in lists.locator("li").all_inner_texts()]
+    assert texts[0] == f"{NAMES[1]} 25.5"
+    assert texts[3] == f"{NAMES[0]} 1"
+    rows = {10 * at: {**LOGGED, "norm_ratio": [10.0 * (at == 4) + 1, *[1.0] * 8]} for at in range(1, 5)}
+    tab = opened(data(rows))
+    tab.choose("metric", "norm_ratio")
+    assert f"{NAMES[0]}\n3.5 [0, 11.5]" in tab.part("extremes").inner_text()
+
+
+def test_what_surely_follows_the_gradient_is_none_of_the_worst_of_few(opened: Opened) -> None:
+    """And lists of a single run have the intervals by which they are resolved."""
+    rest = [NAN] * 6
+    rows = [[0.04, 0.5, 0.1, *rest], [0.06, 0.52, 0.9, *rest]] * 2
+    tab = opened(data({10 * at: {**LOGGED, "cosine": row} for at, row in enumerate(rows, 1)}))
+    tab.choose("metric", "cosine")
+    lists = tab.part("extremes").locator("ol")
+    worst, best = (" ".join(lists.nth(place).inner_text().split()) for place in (0, 1))
+    assert worst.startswith(f"{NAMES[0]} 0.05 [")
+    assert NAMES[1] not in worst
+    assert f"{NAMES[1]} 0.51 [" in best
+
+
+def test_a_command_that_is_of_one_of_two_runs_can_be_typed_beside_the_other(opened: Opened) -> None:
+    found = data(MEASURED, "whole")
+    lossy = [channel | {"drop": 0.6} for channel in found.graph["channels"]]
+    lost = replace(found, name="lost", path="runs/lost", graph={**found.graph, "channels": lossy})
+    tab = opened(found, lost)
+    tab.choose("beside", "lost")
+    assert "try antiphon evaluate runs/lost --links as_run for the cost" in tab.part("common").inner_text()
+    told = tab.part("most-apart")
+    assert "No channel differs beyond the intervals" in told.inner_text()
+    cut = "all => all.map((one) => getComputedStyle(one).whiteSpace)"
+    assert set(told.locator("p").evaluate_all(cut)) == {"normal"}, "what a comparison finds is not cut"
 
 
 def test_a_run_opens_alike_whatever_was_shown_before(opened: Opened) -> None:

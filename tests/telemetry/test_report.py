@@ -365,6 +365,29 @@ def test_channels_over_seeds_have_means_verdicts_and_how_many_seeds_agree() -> N
     assert "all seeds" not in page(runs[0])
 
 
+def test_channels_over_seeds_have_what_to_try_and_the_interval_of_a_seed_that_was_measured_alone() -> None:
+    """Though what to try is said of the whole run too: the table is where a channel is looked up."""
+
+    def seed(place: int, *values: float) -> ReportRun:
+        found = data(f"s{place}")
+        ends = {"value": 0.0, "value_low": -0.5, "value_high": 0.5} if values else {}
+        series = {**at_30({end: tuple(value + by for value in values) for end, by in ends.items()})}
+        series |= at_30({"cosine": (-0.5, -0.5), "cosine_low": (-0.6,) * 2, "cosine_high": (-0.4,) * 2})
+        quick = {"predictor": {"context": ["label"], "fast": ("it learns too fast", "a lower sg_lr")}}
+        channels = [{**channel, **quick} for channel in found.graph["channels"]]
+        graph = {**found.graph, "seed": place, "channels": channels}
+        return run(f"s{place}", place, data=replace(found, graph=graph, metrics={**found.metrics, **series}))
+
+    tables_of = tables(page(seed(0, 0.25, 0.3), seed(1), seed(2)))
+    whole = next(table for table in tables_of if table[0][:3] == ["channel", "run", "verdicts"])
+    assert whole[0][-2:] == ["hint at the cause", "try"]
+    assert [row[-1] for row in whole[1:]] == ["a lower sg_lr"] * 2
+    assert sorted(row[3] for row in whole[1:]) == [
+        "0.25 [−0.25, 0.75] of one seed (1 unresolved)",
+        "0.3 [−0.2, 0.8] of one seed (1 unresolved)",
+    ]
+
+
 def test_runs_of_a_scenario_stand_side_by_side_and_others_apart() -> None:
     """In the tables of their channels, and in the curves."""
     first, other = measured((-0.1, 0.4), (0.2, 0.6)), measured((0.3, 0.4), (0.5, 0.6))

@@ -207,7 +207,7 @@ def test_whether_signals_follow_is_judged_over_seeds(tmp_path: Path) -> None:
     assert np.isnan(signals("small-s0")[:, 6]).all(), "not of one that seems to follow"
     catalogue: Any = get(seeds, "catalog", run=WHOLE).json
     lost, _ = catalogue["verdicts"]["lost"]
-    assert "medians of 2 channels and 3 seeds (4 log entries) are cosine {cosine}" in lost
+    assert "medians of 2 channels and 3 seeds (means over 4 log entries) are cosine {cosine}" in lost
 
 
 def test_seeds_that_ran_in_turns_stand_together(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
     lost = [[0.02, 0.5, -0.4], [-0.02, 0.5, -0.4], [0.02, 0.5, -0.4], [-0.02, 0.5, -0.4]]
     (sentence,) = told("lost", *lost)
     assert sentence.startswith(
-        "the learning signals do not follow the returned gradients: medians of 3 channels (4 log entries) are cosine 0 [−0.0367, 0.0367], "
+        "the learning signals do not follow the returned gradients: medians of 3 channels (means over 4 log entries) are cosine 0 [−0.0367, 0.0367], "
         "R² −3 [−3, −3]"
     )
     (sentence,) = told("open", *([[-0.5, at, at] for at in (0.3, -0.9, 0.2, -0.9)]))

@@ -64,7 +64,7 @@ export function sourceOf(run, { count, of }, shown) {
 function signalOf(run, { metric, grades, unclear, value, low, high, ...from }, step) {
   const [, graded] = grades.findLast(([least]) => value >= least) ?? grades[0];
   const means = low > 0 || high < 0 ? graded : unclear;
-  return [run.info("channel", metric).title, formatInterval(value, low, high) + sourceOf(run, from, step), `${means}; median ${formatNumber(medianOf(run, metric, step))}`];
+  return [run.info("channel", metric).title, formatInterval(value, low, high) + sourceOf(run, from, step), `${means}; median of all channels ${formatNumber(medianOf(run, metric, step))}`];
 }
 
 /** Say where the receiver of a channel stands; "": nothing is to be said. */

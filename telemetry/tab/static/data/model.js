@@ -237,12 +237,12 @@ export class Model {
     return this.needed(run).some((names) => !run.peek(...names));
   }
 
-  /** What holds of the runs shown by their signals, by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name. */
+  /** What holds of the runs shown by their signals, by their settings, and of fast predictors by the median cosine too; what is not of both of two with the run's name, and its command in full. */
   #common(step) {
     const known = this.shown().map((run) => ({ run, first: [], common: [], if_poor: [], ...run.catalog.verdicts }));
     const told = known.map(({ run, first, common, if_poor, if_poor_flag: bit }) => [...first, ...this.#lost(run, step, [0]), ...common, ...(this.#flags(run, step, REASONS)?.some((flag) => flag & bit) ? if_poor : []), ...this.#lost(run, step, [1])]);
     const shared = told[0]?.filter((line) => told.every((lines) => lines.includes(line))) ?? [];
-    const own = told.map((lines) => lines.filter((line) => !shared.includes(line)));
+    const own = told.map((lines, side) => lines.filter((line) => !shared.includes(line)).map((line) => line.replaceAll("evaluate --links as_run", known[side].as_run || "$&")));
     return [...shared, ...own.flatMap(([line, ...more], side) => (line ? [`${this.shown()[side].name}: ${line}`, ...more] : []))];
   }
 

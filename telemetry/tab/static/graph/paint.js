@@ -177,9 +177,9 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       const level = isDiverging(metric.scale) ? OUTWARDS[rank] : rank - 1;
       pen.strokeStyle = levelColour(metric.scale, level, theme);
       pen.fillStyle = pen.strokeStyle;
-      const shown = Math.floor(key / half);
-      pen.globalAlpha = shown < 2 ? dimmed : 1;
     }
+    // Dots have little ink.
+    pen.globalAlpha = Math.floor(key / half) >= 2 ? 1 : Math.floor(style / WIDTHS.length) === LOSSY ? 2 * dimmed : dimmed;
     const hollow = Math.floor(key / half) % 2 === 0;
     const wide = WIDTHS[style % WIDTHS.length] * scale;
     pen.lineWidth = hollow ? wide + 2 * scale : wide;
