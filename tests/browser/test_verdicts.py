@@ -444,6 +444,17 @@ def test_what_most_channels_have_in_their_settings_stands_once_beside_the_verdic
         )
 
 
+def test_every_command_of_what_is_said_of_the_run_can_be_copied(opened: Opened) -> None:
+    """Also that which measures an ablation over the run's own links."""
+    found = data({10: {**LOGGED, **interval("ablation_zero", [0.2] * 9, [0.1] * 9)}})
+    lossy = [{**channel, "drop": 0.9} for channel in found.graph["channels"]]
+    links = {"ablation_zero": {"step": 10, "links": "perfect links"}}
+    tab = opened(replace(found, graph={**found.graph, "channels": lossy}, undefined=links))
+    codes = tab.part("common").locator("code").all_inner_texts()
+    assert codes == ["antiphon evaluate 'runs/my run' --links as_run"] * 2
+    assert f"{codes[0]} measures it over the run's" in tab.part("common").inner_text()
+
+
 def test_what_is_no_mean_is_not_said_to_be_one(opened: Opened) -> None:
     tab = opened(data({10: {"cosine": [0.1 * at for at in range(9)]}}))
     assert "Values of 9 of 9 channels.\n" in tab.part("legend").inner_text()
@@ -1881,6 +1892,8 @@ def test_the_ends_of_a_ratio_are_by_how_far_it_is_from_one(opened: Opened) -> No
     tab = opened(data(rows))
     tab.select("channel", 0)
     assert "3.5 [0, 11.5]" in tab.part("panel").inner_text()
+    tab.choose("metric", "norm_ratio")
+    assert f"{NAMES[0]}\n3.5 [0, 11.5]" in tab.part("extremes").inner_text()
 
 
 def test_what_surely_follows_the_gradient_is_none_of_the_worst_of_few(opened: Opened) -> None:

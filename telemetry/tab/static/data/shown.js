@@ -177,7 +177,7 @@ export function resultText({ run, info, name, at, values, lower, upper, counts, 
   const { name: verdict, beside, one, told, chance } = words?.[index] ?? {};
   if (beside) return told?.() ?? one;
   const value = values?.[index] ?? NaN;
-  const half = run.seeds.length ? halves?.[index] : NaN;
+  const half = halves?.[index] ?? NaN;
   const text = formatInterval(value, ...(lower ? [lower[index], upper[index]] : endsOf(info, value, half)));
   const [mean, seeds] = counts && !Number.isNaN(value) ? [run.meanOf(counts[index]), run.agreement(name, index, at)] : ["", ""];
   return text + (verdict ? ` ${chance ? one : verdict}` : "") + (mean && `, ${mean}`) + (seeds && ` (${seeds})`);

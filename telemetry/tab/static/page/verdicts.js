@@ -56,11 +56,11 @@ export class VerdictStrip {
 
   /** Say what holds of the run, the command that is advised as a whole, to be copied. */
   #say(text, command) {
-    const advice = "evaluate --links as_run for";
-    if (this.common.textContent === (command ? text.replaceAll(advice, `${command} for`) : text)) return;
+    const advice = /(?<!antiphon )evaluate --links as_run/g;
+    if (this.common.textContent === (command ? text.replaceAll(advice, () => command) : text)) return;
     this.common.hidden = !text;
     const parts = command ? text.split(advice) : [text];
-    clear(this.common).append(...parts.flatMap((part, at) => (at ? [el("code", { text: command }), " for", part] : [part])));
+    clear(this.common).append(...parts.flatMap((part, at) => (at ? [el("code", { text: command }), part] : [part])));
   }
 
   /** Links to the channels of a bad verdict, or one with something to try, the worst first; of signals against the gradient how many are expected by chance: those of intervals on one side. */
