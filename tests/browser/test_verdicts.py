@@ -444,6 +444,14 @@ def test_what_most_channels_have_in_their_settings_stands_once_beside_the_verdic
         )
 
 
+def test_explanations_are_cut_only_where_there_is_little_room(opened: Opened) -> None:
+    tab = opened(data({10: {"cosine": [0.1 * at for at in range(9)]}}))
+    fits = "one => one.scrollWidth <= one.clientWidth"
+    for height, whole in ((900, False), (2160, True)):
+        tab.page.set_viewport_size({"width": 1280, "height": height})
+        assert tab.part("says").evaluate(fits) is whole
+
+
 def test_every_command_of_what_is_said_of_the_run_can_be_copied(opened: Opened) -> None:
     """Also that which measures an ablation over the run's own links."""
     found = data({10: {**LOGGED, **interval("ablation_zero", [0.2] * 9, [0.1] * 9)}})
