@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -80,6 +81,17 @@ def optional(module: str, line: str, error: type[AntiphonError] = RunError) -> A
         return import_module(module)
     except ImportError:
         raise error(line) from None
+
+
+def import_rich() -> None:
+    """Import rich, which draws one of Python's random numbers when it is imported, and give the number back.
+
+    Where it is needed depends on the terminal and on how long a run takes; the caller's numbers must not.
+    """
+    if "rich.style" not in sys.modules:
+        before = random.getstate()
+        import_module("rich.style")
+        random.setstate(before)
 
 
 def allowed_by_name(name: str, place: str) -> Any:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar
 
 from antiphon.base.errors import is_terminal, write_error
+from antiphon.base.imports import import_rich
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -88,6 +89,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._bar.update(task, completed=self.done, total=self.total, description=text, refresh=True)
 
     def _open(self) -> None:
+        import_rich()
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from itertools import count
 
@@ -144,3 +147,27 @@ def test_a_line_of_a_policy_has_its_return_and_no_losses(
     line = capsys.readouterr().err.splitlines()[-1]
     assert " · training return " in line
     assert "loss" not in line
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param("antiphon.check('digits-mlp')", marks=pytest.mark.long),
+        "sys.stderr.isatty = lambda: True; Progress('steps', 4, at_once=True).advance()",
+    ],
+    ids=["check", "bar"],
+)
+def test_pythons_random_numbers_stay_when_something_is_displayed_first_in_a_process(call: str) -> None:
+    lines = [
+        "import random, sys, antiphon",
+        "from antiphon.base.progress import Progress",
+        "before = random.getstate()",
+        call,
+        "assert 'rich.style' in sys.modules",
+        "assert random.getstate() == before",
+    ]
+    environment = {name: text for name, text in os.environ.items() if name != "ANTIPHON_PROGRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
