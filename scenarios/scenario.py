@@ -127,6 +127,24 @@ class Scenario(Spec):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
 
+    if (
+        TYPE_CHECKING
+    ):  # what is accepted, as in a document; type checkers would expect the types of the fields
+
+        def __init__(
+            self,
+            *,
+            scenario: str,
+            env: object,
+            agents: Mapping[str, AgentSpec | Mapping[str, Any]],
+            description: str = "",
+            readout: str | Iterable[str] | None = None,
+            channels: Iterable[ChannelSpec | Mapping[str, Any]] = (),
+            share: Iterable[Iterable[str]] = (),
+            training: TrainingSpec | Mapping[str, Any] = ...,
+            telemetry: TelemetrySpec | Mapping[str, Any] = ...,
+        ) -> None: ...
+
     @model_validator(mode="wrap")
     @classmethod
     def _all_unknown_keys(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
