@@ -815,11 +815,7 @@ def _worths(
             "Channels: what helps, what harms, what to try",
             {name: data for name, data in single.items() if name not in of_seeds},
         ),
-        *(
-            _beside(_of_scenario(groups, pooled, of), measure)
-            for of in scenarios.values()
-            for measure in MEASURES
-        ),
+        *(table for of in scenarios.values() for table in _all_beside(_of_scenario(groups, pooled, of))),
         _judged(
             "Channels of each seed",
             {name: data for name, data in single.items() if name in of_seeds},
@@ -840,11 +836,17 @@ def _of_scenario(
     return compared
 
 
-def _beside(runs: Sequence[RunData], measure: Measure) -> str:
+def _all_beside(runs: Sequence[RunData]) -> list[str]:
+    """Return the channels of runs by each measure of worth; a run is judged once for all."""
+    judged = {run.name: judgements(run) for run in runs}
+    return [_beside(runs, judged, measure) for measure in MEASURES]
+
+
+def _beside(runs: Sequence[RunData], judged: Mapping[str, Sequence[Judgement]], measure: Measure) -> str:
     """Return the channels of runs by a measure of worth at the step that is shown first, what is resolved and highest in any run first; nothing without results."""
     worths = {
-        run.name: {judgement.channel: judgement.worth.get(measure) for judgement in judgements(run)}
-        for run in runs
+        name: {judgement.channel: judgement.worth.get(measure) for judgement in of_run}
+        for name, of_run in judged.items()
     }
     worths = {name: rows for name, rows in worths.items() if any(rows.values())}
     names = list(worths)[:_MOST_BESIDE]

@@ -94,6 +94,8 @@ def graph_of(scenario: Scenario, typed: Mapping[str, str] = MappingProxyType({})
         clock = agent.clock
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
         graph.add_node(name, role=role, **times, about=about_agent(scenario, name))
+    goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]
+    targets = [target for target in dict.fromkeys(goals) if target]
     for channel in scenario.channels:
         link, size = channel.link, channel.size
         graph.add_edge(
@@ -106,7 +108,11 @@ def graph_of(scenario: Scenario, typed: Mapping[str, str] = MappingProxyType({})
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
-            **({"predictor": _predictor(scenario, channel, typed)} if channel.coupling.predicts else {}),
+            **(
+                {"predictor": _predictor(scenario, channel, targets, typed)}
+                if channel.coupling.predicts
+                else {}
+            ),
             **({"replaces_messages": True} if channel.coupling.replaces_messages else {}),
             **({"typed": dict(typed)} if typed else {}),
         )
@@ -122,10 +128,12 @@ def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
         yield key, json.dumps(settings, default=lambda value: type(value).__name__)
 
 
-def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str]) -> dict[str, Any]:
+def _predictor(
+    scenario: Scenario, channel: ChannelSpec, targets: list[str], typed: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
 
-    With its own `target`, if it learns from one; without context and target, with the targets of objectives that it `lacks`; if it learns
+    With its own `target`, if it learns from one; without context and target, with the `targets` of objectives, which it `lacks`; if it learns
     far faster or slower than its sender, with what is said of that and what to try (`fast`, `slow`); with a gate, what may open it (`opens`).
     """
     gradient = channel.gradient
@@ -146,8 +154,6 @@ def _predictor(scenario: Scenario, channel: ChannelSpec, typed: Mapping[str, str
         settings["opens"] = as_typed(setting_that_may_open(scenario.relations, [channel.name]), typed)
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
-    goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]
-    targets = list(dict.fromkeys(target for target in goals if target))
     return settings | ({"lacks": targets} if targets and not gradient.context else {})
 
 
