@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from antiphon.base.argument_checks import check_mappings
 from antiphon.base.deferred import Deferred
 from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
@@ -543,6 +544,10 @@ class Template:
             ScenarioError: An unknown variant or parameter, or an invalid value.
         """
         resolved = {name: parameter.default for name, parameter in self.parameters.items()}
+        if not isinstance(variant, str | None):
+            fix = "; values are another argument: values={…}" if isinstance(variant, Mapping) else ""
+            raise ScenarioError(f"variant: {variant!r}; must be a name{fix}")
+        check_mappings(self.name, values=values)
         if variant is not None:
             if variant not in self.variants:
                 fix = suggest(variant, self.variants)
@@ -551,7 +556,9 @@ class Template:
                     fix = f"; it has none: declare it under `variants`{study}"
                 raise DocumentError((), f"{self.name} has no variant {variant!r}{fix}")
             resolved |= self.variants[variant]
-        for name, value in values.items():
+        for name, value in (values or {}).items():
+            if not isinstance(name, str):
+                raise ScenarioError(f"values: {name!r} is not a name; write it as a word")
             name, value = spelled(name, self.parameters), in_python(value)
             if (problem := self.problem_of_value(name, value)) is not None:
                 where = f"parameter {name!r}: " if name in self.parameters else ""

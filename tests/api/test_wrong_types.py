@@ -45,6 +45,22 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "load: must be a name or a path, not 3": lambda run: antiphon.load(3),  # type: ignore[arg-type]
 }
 
+OF_TEMPLATES: dict[str, tuple[Any, Any]] = {
+    "variant: {'lr': 0.1}; must be a name; values are another argument": ({"lr": 0.1}, {}),
+    "variant: ['local']; must be a name": (["local"], {}),
+    "variant: 3; must be a name": (3, {}),
+    "digits-mlp: values=['lr']; must be a mapping": (None, ["lr"]),
+    "digits-mlp: values='lr'; must be a mapping": (None, "lr"),
+    "values: 1 is not a name; write it as a word": (None, {1: 2}),
+}
+
+
+@pytest.mark.parametrize("line", OF_TEMPLATES)
+def test_a_variant_or_values_of_another_type_are_refused_in_one_line(line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        antiphon.load("digits-mlp").resolve(*OF_TEMPLATES[line])
+    assert str(caught.value).startswith(line)
+
 
 @pytest.mark.parametrize("line", WRONG)
 def test_an_argument_of_another_type_is_refused_in_one_line(line: str) -> None:
