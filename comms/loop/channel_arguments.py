@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import as_whole, show_refused
 from antiphon.base.spec import Real
-from antiphon.comms.couplings import COUPLINGS
+from antiphon.comms.couplings import COUPLINGS, Coupling, Decoupled, Locked
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS
 from antiphon.nets.layers import IGNORED
@@ -100,6 +101,36 @@ Context = int | tuple[int, ...] | tuple[tuple[int, ...], int]
 """A signal of a context: classes, the shape of one sample, or both (shape, classes)."""
 
 
+def carried_out_couplings() -> list[str]:
+    """Return the names of the built-in couplings that loops carry out, which call no method of a coupling."""
+    return sorted(
+        name
+        for name, coupling in COUPLINGS.items()
+        if not (coupling.waits or coupling.replaces_messages or _uncalled_method(type(coupling)))
+    )
+
+
+def _uncalled_method(coupling_class: type[Coupling]) -> str | None:
+    """The method by which it does something else than a loop; None: there is none.
+
+    A loop injects the prediction where it predicts, and reads the graph where it joins the endpoints.
+    """
+    if coupling_class.credit is not (Decoupled if coupling_class.predicts else Coupling).credit:
+        return "credit"
+    if coupling_class.read_kind is not (Locked if coupling_class.joins_endpoints else Coupling).read_kind:
+        return "read_kind"
+    return None
+
+
+def _class_of(coupling: object) -> type[Coupling] | None:
+    """The class of a coupling that is named, registered or given; None: it is no coupling."""
+    if isinstance(coupling, str):
+        catalogue = extensions.Catalogue("coupling")
+        coupling = COUPLINGS.get(coupling) or catalogue.get(coupling)
+    coupling_class = coupling if isinstance(coupling, type) else type(coupling)
+    return coupling_class if issubclass(coupling_class, Coupling) else None
+
+
 def no_coupling(coupling_name: object, names: Sequence[str]) -> str:
     """Return the line about a coupling that a channel of a loop cannot have: why, and what is written."""
     if isinstance(coupling_name, Mapping):
@@ -114,10 +145,17 @@ def no_coupling(coupling_name: object, names: Sequence[str]) -> str:
         return f"coupling: {coupling_name!r} is a kind of gradient; write gradient={written!r}{named}"
     if coupling_name in names:
         return f"coupling: is a name in a loop, without keys; write coupling={coupling_name!r}"
-    coupling = COUPLINGS.get(coupling_name) if isinstance(coupling_name, str) else None
-    if coupling is not None:
-        reason = "keeps the sender's window open" if coupling.waits else "has a synthetic input"
-        return f"coupling: {coupling_name!r} {reason}, for which a scenario is needed (antiphon.Simulation); use {', '.join(names)}"
+    coupling_class = _class_of(coupling_name)
+    if coupling_class is not None:
+        reason = "is of a class of its own"
+        if coupling_class.waits:
+            reason = "keeps the sender's window open"
+        elif coupling_class.replaces_messages:
+            reason = "has a synthetic input"
+        elif (method := _uncalled_method(coupling_class)) is not None:
+            reason = f"has a `{method}` that loops do not call"
+        shown = repr(coupling_name) if isinstance(coupling_name, str) else coupling_class.__name__
+        return f"coupling: {shown} {reason}, for which a scenario is needed (antiphon.Simulation); use {', '.join(names)}"
     return f"coupling: there is no {coupling_name!r}{suggest(str(coupling_name), names)}"
 
 

@@ -35,6 +35,7 @@ from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.loop.channel_arguments import (
     Context,
     GradientSettings,
+    carried_out_couplings,
     check_dtype,
     context_specs,
     message_shape,
@@ -57,9 +58,6 @@ from antiphon.nets.torch_optimisers import copied
 
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise", "rescale")
 """Options that `Channel` gives to the predictor itself."""
-_COUPLINGS = sorted(
-    name for name, coupling in COUPLINGS.items() if not (coupling.waits or coupling.replaces_messages)
-)
 _LR = 1e-3
 """Learning rate of a predictor, where none is given."""
 
@@ -123,8 +121,9 @@ class Channel:
             seed = checked_seed(seed)
         self.size = torch.Size(self.shape).numel()
         self.dtype = dtype
-        if coupling not in _COUPLINGS:
-            raise self._problems.error(no_coupling(coupling, _COUPLINGS))
+        coupling_names = carried_out_couplings()
+        if coupling not in coupling_names:
+            raise self._problems.error(no_coupling(coupling, coupling_names))
         self.coupling: Coupling = COUPLINGS[coupling]
         if gradient is None and self.coupling.predicts:
             self.coupling = COUPLINGS[Detached.name]

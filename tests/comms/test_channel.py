@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import antiphon
 from antiphon import Simulation, comms
+from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.loop.loop_channel import transit_of
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
@@ -388,6 +390,52 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any
         comms.Channel(**{"size": 4, "name": "up", "context": {"label": 3}, **settings})
     assert str(refused.value).startswith(f"channel up: {line}")
     assert "\n" not in str(refused.value)
+
+
+class Halved(comms.Coupling):
+    """Half of the prediction."""
+
+    predicts = True
+
+    def credit(self, message: comms.CreditedMessage, step: int) -> Tensor | None:
+        prediction = message.applied_prediction
+        return None if prediction is None else prediction / 2
+
+
+class Returned(comms.Coupling):
+    """The returned gradient, if it is back; it does not wait."""
+
+    uses_returned = True
+
+    def credit(self, message: comms.CreditedMessage, step: int) -> Tensor | None:
+        return message.returned_gradient
+
+
+class Unread(comms.Coupling):
+    """No gradient, and no message that counts."""
+
+    def read_kind(self, *, same_window: bool, is_state: bool) -> comms.ReadKind:
+        return comms.ReadKind.CONSTANT
+
+
+@pytest.mark.parametrize(("own", "method"), [(Halved, "credit"), (Returned, "credit"), (Unread, "read_kind")])
+@pytest.mark.parametrize("given", ["class", "object", "keys", "registered", "built in"])
+def test_a_coupling_that_a_loop_does_not_carry_out_is_refused(
+    monkeypatch: pytest.MonkeyPatch, own: type[comms.Coupling], method: str, given: str
+) -> None:
+    name = own.__name__.lower()
+    coupling: Any = {"class": own, "object": own(), "keys": {"kind": own}}.get(given, name)
+    if given == "registered":
+        antiphon.register("coupling", name, own)
+    if given == "built in":
+        monkeypatch.setitem(COUPLINGS, name, own())
+    shown = repr(name) if given in ("registered", "built in") else own.__name__
+    fix = "for which a scenario is needed (antiphon.Simulation); use decoupled, detached, locked"
+    with pytest.raises(ScenarioError) as refused:
+        comms.Channel(4, name="up", coupling=coupling)
+    assert (
+        str(refused.value) == f"channel up: coupling: {shown} has a `{method}` that loops do not call, {fix}"
+    )
 
 
 @pytest.mark.parametrize(
