@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.comms.couplings import ReadKind
@@ -170,11 +171,20 @@ class ForwardPass:
         All ticks of a window that read a message share one `CountedRead`. Each tick has its own where some rows do not
         count, or a synthetic input stands in for some. The step's end, even its reward, is not known here: see
         `BackwardPass.book`.
+
+        Raises:
+            ScenarioError: A user's coupling wants the graph of a message of another window, which has none here.
         """
         message, learning_rows = arrival.message, tick.learning_rows
         same_window = (channel.name, message.stamp) in window.outputs_with_graph
         kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)
         if kind is ReadKind.WITH_GRAPH:
+            if not same_window:
+                line = f"{channel.coupling.name} reads the message of step {message.stamp + 1} with its graph"
+                raise ScenarioError(
+                    f"channels[{channel.member_names[0]}].coupling: {line}, which is of another window, and has none; "
+                    "return WITH_GRAPH from read_kind only if same_window"
+                )
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
             return WithGraph(channel.name, message.stamp, ~message.missing)
         if kind is ReadKind.CONSTANT or learning_rows is NONE or arrival.value is None:

@@ -345,6 +345,34 @@ def test_a_message_with_its_graph_that_is_lost_is_zeros() -> None:
     assert same(learned_with(Following), learned_with("detached"))
 
 
+class Always(Coupling):
+    """The graph, of whatever window."""
+
+    def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
+        return ReadKind.WITH_GRAPH
+
+
+class AlwaysJoining(Always):
+    """The same, where the endpoints learn as one."""
+
+    joins_endpoints = True
+
+
+@pytest.mark.parametrize(("own", "stamp"), [(Always, 1), (AlwaysJoining, 2)])
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_graph_of_another_window_is_refused(own: type[Coupling], stamp: int) -> None:
+    """Windows of joined endpoints have two steps: the second message is read in the next one."""
+    agent = {"clock": {"unroll": 2}}
+    channel = {"coupling": own, "link": {"delay": 1}}
+    read = f"channels[n3->n0].coupling: {own.__name__} reads the message of step {stamp} with its graph"
+    fix = "which is of another window, and has none; return WITH_GRAPH from read_kind only if same_window"
+    with (
+        one_line(re.escape(f"{read}, {fix}")),
+        Simulation(Scenario.model_validate(ring(agent=agent, channel=channel)), stacked=False) as simulation,
+    ):
+        simulation.run(4)
+
+
 class WhereRead(Coupling):
     """The returned gradient in the rows in which a read counted, elsewhere the prediction; it notes both rows."""
 
