@@ -92,10 +92,12 @@ A delay that varies, by step (not by environment: a `ReadPlan`, and when a gradi
         delay has to follow from the stamp, as other parts ask for it too, and before. Messages now arrive in the order
         of their stamps. Where one may overtake another, `Timetable.reading_ticks` must look further than to the next
         stamp, `Timetable.stamps_read_at` must not stop at a gap, and held_messages.py: `HeldMessages.hold` must not
-        drop what arrives after a newer one
+        drop what arrives after a newer one. A delay by the number of a message (bundles) needs that number in clock.py:
+        `SendTimes` has stamps alone
     also, as they count on one `delay`: engine/features/sweep.py, engine/metrics/timeline.py, running/handles.py,
-        distributed/parts/free_arrivals.py, engine/build/channels.py, engine/build/stack_kinds.py,
-        engine/features/contexts.py, engine/inference/composition.py, engine/inference/rollout.py,
+        distributed/parts/free_arrivals.py, engine/build/channels.py, engine/build/shapes.py (`read_mode_of`, whose
+        slots are the messages from one tick to the next), engine/build/stack_kinds.py, engine/features/contexts.py,
+        engine/inference/composition.py, engine/inference/rollout.py,
         engine/metrics/newest.py, engine/costs/memory_estimate.py, distributed/parts/cut.py,
         distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py, scenarios/relations.py,
         scenarios/scenario_warnings.py, engine/warnings/advice.py, engine/warnings/given_up.py,
@@ -126,6 +128,12 @@ What of a message enters the network
     where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
     also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and
         engine/features/feedback_alignment.py
+How a network is evaluated
+    agents/learner.py: `evaluate`, in a tick and again; of parts of a network, `from_hidden` and `values`. In a tick
+        forward.py: `ForwardPass.evaluate` calls it, and gives all pure networks seed 0: what one draws would be the
+        same at all ticks. A stack is given no seed
+    also, which evaluate again: engine/policies/replays.py, engine/policies/replayed_senders.py,
+        engine/policies/replay_buffer.py, engine/policies/critics.py, engine/policies/target_networks.py
 A tick of which only the outputs are wanted
     engine/policies/final_values.py, which reads by `ForwardPass.begin_tick`; messages that are only imagined:
         `Ledger.temporarily_sent`
@@ -135,12 +143,19 @@ What an agent observes
 When a recurrent state begins anew, beside the ends of episodes
     timetable.py: `Timetable.reading_ticks`, empty at such a tick: the state before it is unread, which
         `Window.final_state` has to pass over
-Which tick an episode's end, or a death, cuts a message off from
+Which messages an episode's end, or a death, cuts off
     timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask
+From which ticks it cuts them off
+    ledger.py: `Ledger.void_messages`, which asks `Timetable.is_cut` once, of the step after the end, and voids what is
+        cut there for all later ticks. Where some of these are to read it, `Fate.void` is not enough: `Ledger.receive`
+    also: `Timetable.is_cut`, for timelines and probes, which ask it of each tick; held_messages.py; message.py: `Fate`
 In which rows, and by which kind of end, messages and states end
-    channel.py: `Channel.ended_rows`, `Channel.terminated_rows`; of what is held and conditions predictors, `forget` of
-        held_messages.py and newest_returned.py
-    also: engine/features/contexts.py, engine/inference/policy.py, whose ends have no kind
+    channel.py: `Channel.ended_rows`, `Channel.terminated_rows`; step.py: `end_episodes` asks them only if
+        `EpisodeEnds.anywhere` (signals.py), so ends of another kind belong into `EpisodeEnds`, which
+        engine/environment.py makes; of what is held and conditions predictors, `forget` of held_messages.py and
+        newest_returned.py
+    also: engine/capture/loop.py (`take`), which refuses periods whose ends differ by `EpisodeEnds.ended` alone;
+        engine/features/contexts.py, engine/inference/policy.py, whose ends have no kind
 
 Returning
 
@@ -194,6 +209,7 @@ Credit
 A coupling
     comms/couplings.py: a class with `@_built_in`. What it declares decides what others build, advise and refuse:
         comms/declared_coupling.py. Its `credit` may find either gradient absent: `CreditedMessage`
+    also: comms/loop/channel_arguments.py (`carried_out_couplings`): loops refuse one with a `credit` of its own
 What a sender learns from a message, by one coupling
     comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by `coupling_credit`
 What a sender learns from a message, by all couplings
@@ -221,7 +237,10 @@ When a predictor learns
     also: engine/metrics/newest.py (`_rhythms_of`), or log entries miss its metrics
 From which messages a predictor learns
     a feature with the point `gradients_back`: it may take messages away, and add earlier ones with what is booked for
-        them. Those it keeps are not in a checkpoint
+        them, if it stands behind `Gates` and `ClippedReturns` in engine/feature_table.py: `TABLE`, or these judge and
+        clip earlier ones again. Those it keeps are not in a checkpoint; a buffer that is saved is of the predictor's
+        state: comms/synthetic_gradients.py, engine/state/state_dict.py, engine/state/stacks.py,
+        engine/build/stack_kinds.py
     of `local`: predictors.py: `PredictorTrainer.examples_with_sender`; of synthetic inputs, and in which rows:
         engine/features/stand_ins.py
 How much an example counts to a predictor
@@ -379,7 +398,9 @@ A metric of the step
     its newest value: engine/metrics/step_metrics.py
     an agent's mean since the last entry: engine/metrics/report_by_agent.py (`MeanAccumulator`)
     a mean over steps of what channels do, by what ledgers show after a step: an entry of
-        engine/metrics/channel_means.py; of ages of reads: engine/features/ages.py
+        engine/metrics/channel_means.py; of ages of reads: engine/features/ages.py. What compares a message with the
+        one before is noted as it is sent, by a feature with the point `after_enter`: after the step that one may be
+        deleted
     a mean over steps of what was learned: updates.py: a field of `Update`, set where it is learned
         (`BackwardPass.collect_injections`), and added to the channel sums by `MeanAccumulator`
         (engine/metrics/report_by_agent.py); saving, capture and logging follow

@@ -126,14 +126,14 @@ class Ledger:
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(output)
-        received = link.carry(stamp, sent) if link.changes_values else sent
+        carried = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         void_unread = void if read_plan.is_bookable else NONE
         fate = Fate(lost=lost, void=void, void_unread=void_unread, unsent=void)
         return Message(
             stamp,
             sent,
-            received,
+            carried,
             step_signals,
             read_plan,
             open_window_numbers=set(read_plan.window_numbers),

@@ -87,7 +87,7 @@ class PredictorTrainer:
         messages away there does not change them. Over a cut channel a predictor learns in its sender's part.
 
         Args:
-            step: The step just taken; in `tick`, the present one.
+            step: The step just taken; in `tick`, the present one. Nothing depends on it now: it is for a rule that does.
             with_gate: Whether a gate is enough, which moves also where the synthetic gradient is frozen.
         """
         if self.learning_stopped:

@@ -119,3 +119,8 @@ class EpisodeEnds:
     final_signals: StepSignals | None = None
     """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was
     truncated, or final observations are not known."""
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether an episode, or a life, may have ended: channels are asked for their rows only then."""
+        return self.ended is not NONE or bool(self.lives)

@@ -87,7 +87,7 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
     """
     for feature in forward_pass.tick_points.episodes_end:
         feature.episodes_end(step, ends)
-    if ends.ended is NONE and not ends.lives:
+    if not ends.anywhere:
         return
     for channel in forward_pass.system.channels.values():  # messages held or in flight are void there
         ended_rows = channel.ended_rows(ends)

@@ -125,8 +125,9 @@ class Timetable:
     def is_cut(self, stamp: int, tick: int, end: int) -> bool:
         """Return whether an episode's `end` cuts a stamp's message off from a tick, which then reads zeros (rule 20).
 
-        The message was sent by then, and the tick comes after. `Ledger.void_messages` asks as an episode ends,
-        `is_cut_ahead` before.
+        The message was sent by then, and the tick comes after. `Ledger.void_messages` asks once, as an episode ends, of
+        the step after it: what is cut there is void for all later ticks. So in a run this decides which messages an end
+        cuts, not from which ticks. `is_cut_ahead` asks of each tick, for timelines and probes.
         """
         return stamp <= end < tick
 

@@ -64,8 +64,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-bits-are-forgotten-without-noise",
         "engine/heart/ledger.py",
-        "received = link.carry(stamp, sent) if link.changes_values else sent",
-        "received = link.carry(stamp, sent) if link.noisy else sent",
+        "carried = link.carry(stamp, sent) if link.changes_values else sent",
+        "carried = link.carry(stamp, sent) if link.noisy else sent",
         "tests/contracts/test_contracts.py::test_documents[bits-reference]",
     ),
     Fault(
