@@ -19,9 +19,9 @@ from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
 from antiphon.jobs.new_directories import new_directory
-from antiphon.jobs.populations.lineage_curves import lineage_curves
+from antiphon.jobs.populations.lineage_plot import lineage_plot
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
-from antiphon.jobs.populations.selection import scored_values
+from antiphon.jobs.populations.selection import Entry, scored_values
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.running.directory import check_exist, claim
 from antiphon.running.library import template_of_document
@@ -51,9 +51,13 @@ class TrainedMembers:
     """
 
     def __init__(
-        self, result: Mapping[str, Any], directory: Path, lineage: Sequence[Mapping[str, Any]]
+        self, result: Mapping[str, Any], directory: Path, spec: PopulationSpec, lineage: Sequence[Entry]
     ) -> None:
-        self.result, self.directory, self.lineage = result, directory, lineage
+        self.result, self.directory, self._spec, self._entries = result, directory, spec, lineage
+        self.lineage = [
+            {**vars(entry), "values": scored, "next_values": entry.values}
+            for entry, scored in scored_values(spec, lineage)
+        ]
         self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
@@ -62,9 +66,8 @@ class TrainedMembers:
     __repr__ = __str__
 
     def plot(self) -> Figure:
-        """Return the matplotlib figure of the members' scores and values over steps, as lineage.svg has them; RunError without matplotlib."""
-        winner = None if self.result["best"] is None else self.result["best"]["member"]
-        return lineage_curves(self.lineage, self.result["metric"], winner)
+        """Return the panels of lineage.svg as a matplotlib figure; RunError without matplotlib."""
+        return lineage_plot(self._entries, self._spec, self.result["metric"])
 
     def to_pandas(self) -> DataFrame:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
@@ -200,8 +203,4 @@ def population(
         deliver(result["exit_code"] - 128, same)
     elif result["best"] is None:
         raise DivergenceError(f"{directory}: all members have diverged; lower the range of the learning rate")
-    rows = [
-        {**vars(entry), "values": scored, "next_values": entry.values}
-        for entry, scored in scored_values(spec, run.lineage)
-    ]
-    return TrainedMembers(result, directory, rows)
+    return TrainedMembers(result, directory, spec, run.lineage)

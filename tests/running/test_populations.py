@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._pytree import tree_flatten
@@ -533,25 +534,39 @@ def test_a_plot_has_the_scores_and_each_value_over_steps(tmp_path: Path) -> None
     members = antiphon.population(
         "digits-mlp",
         vary=vary,
-        values=SMALL,
-        members=3,
-        steps=4,
-        select={"every": 2, "copy": 0.4},
+        values={"width": 8, "depth": 2, "batch": 16},
+        members=6,
+        steps=40,
+        select={"every": 10, "copy": 0.5},
         logdir=tmp_path / "it",
     )
     scores, rates = members.plot().axes
     assert [scores.get_title(), rates.get_title()] == ["score (accuracy)", "lr"]
     assert (scores.get_yscale(), rates.get_yscale()) == ("linear", "log")
+    lines = {
+        axes: [np.asarray(line) for line in axes.collections[0].get_segments()] for axes in (scores, rates)
+    }
+    for row in members.lineage:
+        ends = [tuple(line[-1]) for line in lines[scores]]
+        assert (row["step"], row["score"]) in ends
+        held = [line for line in lines[rates] if tuple(line[-1]) == (row["step"], row["values"]["lr"])]
+        assert any(line[0][0] < row["step"] and line[0][1] == row["values"]["lr"] for line in held)
+    copies = [row for row in members.lineage if row["parent"] != row["member"]]
+    assert copies
+    for copy in copies:  # the copy's line begins at its parent's value
+        (parent,) = (
+            row for row in members.lineage if (row["step"], row["member"]) == (copy["step"], copy["parent"])
+        )
+        branch = [[copy["step"], parent["values"]["lr"]], [copy["step"], copy["next_values"]["lr"]]]
+        assert branch in [line.tolist() for line in lines[rates]]
     winner = members.result["best"]["member"]
-    names = [f"member {at}{', the winner' * (at == winner)}" for at in range(3)]
-    assert [line.get_label() for line in scores.lines] == names
-    assert [line.get_linewidth() > 2 for line in rates.lines] == [at == winner for at in range(3)]
-    for member, (score, rate) in enumerate(zip(scores.lines, rates.lines, strict=True)):
-        rows = [row for row in members.lineage if row["member"] == member]
-        assert list(score.get_xdata()) == [row["step"] for row in rows]
-        assert list(score.get_ydata()) == [row["score"] for row in rows]
-        assert rate.get_ydata()[0] == rows[0]["values"]["lr"]
-        assert rate.get_ydata()[-1] == members.result["members"][member]["values"]["lr"]
+    (bold,) = rates.lines
+    assert bold.get_linewidth() > 2
+    assert bold.get_ydata()[-1] == members.result["members"][winner]["values"]["lr"]
+    assert f"bold: the winner, member {winner}," in members.plot().get_supxlabel()
+    for axes in (scores, rates):
+        numbers = {number for text in axes.texts for number in text.get_text().split(", ")}
+        assert numbers == {*"012345"}
     table = pytest.importorskip("pandas") and members.to_pandas()
     assert list(table["accuracy"]) == [row["score"] for row in members.lineage]
     assert list(table["lr"]) == [row["values"]["lr"] for row in members.lineage]
