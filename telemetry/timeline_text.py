@@ -87,6 +87,10 @@ class Timeline:
     episode_ends: Flags
     """Per step: whether episodes end. If their lengths vary, all are assumed to be as long as the present one."""
 
+    def __str__(self) -> str:
+        """Return `raster_lines` as one text."""
+        return "\n".join(raster_lines(self))
+
     def plain(self) -> dict[str, Any]:
         """Return the timeline as nested dicts and lists, for JSON; steps are counted from 1, as in metrics."""
         return {

@@ -47,6 +47,7 @@ MADE = Timeline(
 
 
 def test_the_text_is_a_row_per_agent_and_channel() -> None:
+    assert str(MADE).splitlines() == raster_lines(MADE)
     assert raster_lines(MADE)[:7] == [
         "step                 1   2  |3   4",
         "fast                 o   #  |o   #",
