@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.errors import with_count
 from antiphon.base.notebook import number
 from antiphon.telemetry.metrics import AS_RUN, CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import Estimate, interval_ends, mean, of_few_seeds, over_seeds
@@ -46,6 +48,10 @@ _JUDGED = 1000
 _MOST_SETTINGS = 4
 """Most settings in which a scenario file is said to differ."""
 _LOCAL = "The loss of channels whose sender learns from a target of its own (local)."
+_NUMBER = re.compile(r"(?<![\w>])−?\d[\d.,]*")
+"""A number in a sentence, not in a name."""
+_MOST_SAME = 3
+"""Most runs that are named of which a sentence holds too."""
 _NO_RANK = "A run with more channels that help or matter need not be better: scores rank runs, counts of verdicts do not."
 _KIND = "scenario", "variant"
 """What tells runs apart before their settings do."""
@@ -105,6 +111,12 @@ class ReportRun:
         }
         metrics = {metric: self.result.get(metric) for metric in METRICS} | of_env
         return {metric: float(value) for metric, value in metrics.items() if isinstance(value, int | float)}
+
+    @property
+    def return_error(self) -> float | None:
+        """The standard error of its `return` over the test's episodes; None: unknown, or of several rewards."""
+        errors = (self.result.get("episodes") or {}).get("errors") or {}
+        return next(iter(errors.values())) if len(errors) == 1 else None
 
     @property
     def loses(self) -> bool:
@@ -682,12 +694,21 @@ def _median_cosine(data: RunData, judged: Sequence[Judgement]) -> float:
 
 
 def _causes(pooled: Mapping[str, RunData], groups: Mapping[str, Sequence[ReportRun]]) -> str:
-    """Return what is said of the runs, of those that are read as one once; nothing where nothing is to be said."""
-    told = []
+    """Return what is said of the runs, of those that are read as one once, and what differs in numbers alone once; nothing: nothing is to be said."""
+    alike: dict[str, list[tuple[str, str]]] = {}  # names and sentences that differ in numbers alone
     for name, group in groups.items():
         single = [replace(run.data, name=run.name) for run in group if run.data is not None]
         for data in [pooled[name]] if name in pooled else single:
-            told += [f"{data.name}: {line}." for line in run_sentences(data)]
+            for line in run_sentences(data):
+                alike.setdefault(_NUMBER.sub("", line), []).append((data.name, line))
+    told = []
+    for (name, line), *others in alike.values():
+        told.append(f"{name}: {line}.")
+        if others:
+            names = [other for other, _ in others]
+            whose = ", ".join(names) if len(names) <= _MOST_SAME else with_count(len(names), "more run")
+            differs = any(text != line for _, text in others)
+            told.append(f"{whose}: the same{', with other numbers' * differs}.")
     return _section("What to know first", _items(told)) if told else ""
 
 

@@ -836,7 +836,7 @@ def lost_signals_texts(graph: Mapping[str, Any]) -> list[str]:
     ]
     learning = len(sizes)
     # Of a single component R² is of the few samples whose gradient is not 0.
-    medians = "{cosine} (of one component: of signs alone)" if set(sizes) == {1} else "{cosine}, R² {r2}"
+    medians = "{cosine} (signs of one component)" if set(sizes) == {1} else "{cosine}, R² {r2}"
     seeds = len(graph.get("seeds", ()))
     over = f"{learning:,} channel{'s' * (learning != 1)}{f' and {seeds} seeds' if seeds else ''}"
     span = graph.get("span", FEW_ENTRIES)
@@ -850,10 +850,7 @@ def lost_signals_texts(graph: Mapping[str, Any]) -> list[str]:
         "the learning signals do not follow the returned gradients",
         "whether the learning signals follow the returned gradients is not resolved",
     )
-    return [
-        f"{verdict}: {subject} cosine {medians}; an ablation of messages says nothing about these signals"
-        for verdict in verdicts
-    ]
+    return [f"{verdict}: {subject} cosine {medians}; ablations do not measure this" for verdict in verdicts]
 
 
 def conclusion_flags(

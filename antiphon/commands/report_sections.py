@@ -74,6 +74,7 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
     standing = standings(directory)
     members = [(path.name, runs.get(path.resolve()), entry) for path, entry in standing.members]
     tests = {name: {} if run is None else run.scores for name, run, _ in members}
+    errors = {name: run.return_error for name, run, _ in members if run is not None}
     tested = next((metric for metric in METRICS if any(metric in scores for scores in tests.values())), None)
     lead = lead_in_words([(name, entry.score, entry.error) for name, _, entry in members])
     measured = f"Score: {meaning(standing.metric)}, ± its standard error. " if standing.metric else ""
@@ -86,7 +87,7 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
         before=[
             f"{measured}Best first, with the values at the end.",
             *filter(None, [lead, standing.to_come]),
-            *_of_tests(tests, tested),
+            *_of_tests(tests, tested, errors),
         ],
         tables=members_tables(standing, tests, tested),
         drawing=read_bytes(directory / LINEAGE_FIGURE).decode(),
@@ -138,19 +139,27 @@ def members_tables(
     return tables
 
 
-def _of_tests(tests: Mapping[str, Mapping[str, float]], metric: str | None) -> Iterator[str]:
-    """Yield what the test split says of the first of some members, the winner, where it was measured."""
+def _of_tests(
+    tests: Mapping[str, Mapping[str, float]], metric: str | None, errors: Mapping[str, float | None]
+) -> Iterator[str]:
+    """Yield what the test split says of the first of some members, the winner, where it was measured; `errors`: of returns."""
     measured = {name: scores[metric] for name, scores in tests.items() if metric in scores} if metric else {}
     winner: Sequence[str] = list(tests)[:1]
     if metric is None or winner[0] not in measured:
         return
     best = (min if less_is_better(metric) else max)(measured, key=lambda name: measured[name])
-    of_test = f"The test {metric} of {winner[0]} is {written(metric, measured[winner[0]])}"
+
+    def shown(name: str) -> str:
+        error = errors.get(name) if metric == RETURN else None
+        return written(metric, measured[name]) + (f" ± {written(metric, error)}" if error else "")
+
+    of_test = f"The test {metric} of {winner[0]} is {shown(winner[0])}"
     if measured[best] == measured[winner[0]]:
         yield f"{of_test}, the best of all members."
         return
-    differs = "takes the most likely actions, training samples them" if metric == RETURN else "has other data"
+    differs = (
+        "takes the most likely actions, while training samples them" if metric == RETURN else "has other data"
+    )
     yield (
-        f"{of_test}, and {best} has {written(metric, measured[best])}: the winner is the member with the best score, and the "
-        f"test {differs}."
+        f"{of_test}; the best is {shown(best)}, of {best}. The winner is the member with the best score, and the test {differs}."
     )

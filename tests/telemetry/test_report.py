@@ -13,6 +13,7 @@ import pytest
 
 from antiphon.telemetry import Series
 from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable, grouped, report
+from antiphon.telemetry.tab.tags import LOST_SIGNALS
 from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run
 
@@ -313,6 +314,26 @@ def test_a_section_comes_before_the_results_and_its_runs_are_in_no_table_of_seed
     assert tables(text)[0] == [["variant", "accuracy %"], ["&lt;b&gt;", "9.5 ± 0.5"]]
     assert "runs that differ only in their seed" not in text
     assert "runs that differ only in their seed" in page(*runs)
+
+
+def test_what_holds_of_several_runs_with_other_numbers_is_said_once() -> None:
+    def lost(name: str, cosine: float) -> ReportRun:
+        medians = np.array([[cosine, cosine - 0.1, cosine + 0.1, 0.25, 0.2, 0.3, 1]], np.float32)
+        found = data()
+        return run(
+            name,
+            data=replace(found, metrics={**found.metrics, LOST_SIGNALS: Series(np.array([30]), medians)}),
+        )
+
+    text = page(lost("one", 0.0625), lost("two", 0.125), lost("three", 0.0625))
+    assert re.findall(r"<li>(\w+): whether the learning signals", text) == ["one"]
+    assert "do not measure this.</li><li>two, three: the same, with other numbers.</li>" in text
+
+
+def test_a_test_return_has_the_error_of_its_single_reward() -> None:
+    for errors, error in (({"reward": 0.25}, 0.25), ({}, None), ({"low": 0.25, "high": 0.5}, None)):
+        assert run(result={"episodes": {"errors": errors}}).return_error == error
+    assert run().return_error is None
 
 
 def test_channels_are_ranked_with_their_intervals() -> None:

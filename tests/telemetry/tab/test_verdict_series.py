@@ -243,7 +243,7 @@ def test_signals_that_follow_nothing_are_said_of_the_run_with_their_medians(tmp_
         ),
     )
     (sentence,) = run_sentences(read_run(tmp_path / "single"))
-    assert "are cosine 0 [−0.0367, 0.0367] (of one component: of signs alone); an ablation of" in sentence
+    assert "are cosine 0 [−0.0367, 0.0367] (signs of one component); ablations do not" in sentence
     # where clocks differ, entries of some channels alone are left out
     assert told("slow", *([[0.0, NAN, NAN], [0.0, 0.5, 0.4]] * 4)) == []
     assert told("never together", *([[0.0, NAN, NAN], [NAN, 0.0, 0.0]] * 4)) == []
