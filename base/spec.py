@@ -34,6 +34,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from antiphon.base.errors import ScenarioError
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import (
     DocumentError,
@@ -314,11 +315,17 @@ class Spec(BaseModel):
     refused: ClassVar[frozenset[str]] = frozenset()
     """Fields of its base that a document may not name here."""
 
+    fix_of_unnamed: ClassVar[str] = "name them"
+    """The fix where it is called with a value without its key."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls.__signature__ = _readable_signature(cls)
 
-    def __init__(self, /, **data: Any) -> None:
+    def __init__(self, /, *unnamed: Any, **data: Any) -> None:
+        if unnamed:
+            called = f"{type(self).__name__}({show_value(unnamed[0])})"
+            raise ScenarioError(f"{called}: takes keys by name; {self.fix_of_unnamed}")
         try:
             super().__init__(**data)
         except ValidationError as error:

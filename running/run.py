@@ -28,6 +28,7 @@ from antiphon.engine.metrics.step_metrics import (
     score_metrics,
     training_means,
 )
+from antiphon.engine.state.changes import full_key
 from antiphon.engine.turns import in_turn
 from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
@@ -287,6 +288,7 @@ class Run:
     @in_turn
     def set(self, changes: Mapping[str, object]) -> None:
         """Change settings from the next step on, all or none of them, and write a checkpoint: see `Simulation.set`."""
+        changes = {full_key(key): value for key, value in changes.items()}
         shown = ", ".join(f"{key} is {show_value(value)}" for key, value in changes.items())
         self.running.set([*changes.items()], f"{shown} from here on")
         if self.writer is not None:

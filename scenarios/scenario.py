@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -127,6 +127,9 @@ class Scenario(Spec):
     share: Annotated[tuple[Annotated[tuple[str, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
+    fix_of_unnamed: ClassVar[str] = (
+        "write antiphon.load(…) for a library name or a file, antiphon.Scenario.model_validate(…) for a mapping"
+    )
 
     if (
         TYPE_CHECKING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -240,7 +241,9 @@ _OF_ENVIRONMENTS = ("antiphon/", "gymnasium/", "pettingzoo/")
 
 
 def _is_environment(name: str) -> bool:
-    return name in ids() or (name.startswith(_OF_ENVIRONMENTS) and not Path(name).exists())
+    """Return whether a name is of an environment, by its beginning or its version, which files and scenarios do not have."""
+    is_named_so = name.startswith(_OF_ENVIRONMENTS) or re.search(r"-v\d+$", name) is not None
+    return name in ids() or (is_named_so and not Path(name).exists())
 
 
 def _list(json: bool) -> None:

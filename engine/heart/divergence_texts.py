@@ -60,14 +60,12 @@ def group_report(
     rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(_rates(group, agents, step, seed)))
     fix = f"lower its learning rate ({rates}), or the scale of the synthetic gradients it receives"
     if reason is not Reason.TOO_LONG:
+        users = "".join(f"what {code}, " for code in _users_code(group, reason, channels))
         place = "loss" if reason is Reason.LOSS_NOT_FINITE else "network's output"
-        fix = f"{fix}, or look for nan in its inputs and its {place}"
+        fix = f"{fix}, or look for nan in {users}its inputs and its {place}"
         if step == 0:
-            fix = (
-                f"nothing was learned before: look for nan in its {place}, its inputs and its initial weights"
-            )
-    if reason is not Reason.TOO_LONG:
-        fix += "".join(f", and in what {code}" for code in _users_code(group, reason, channels))
+            places = f"{users}its {place}, its inputs and its initial weights"
+            fix = f"nothing was learned before: look for nan in {places}"
     names = ", ".join(f"'{name}'" for name in group.agent_names)
     line = f"agent {names}: the {_NUMBERS[reason]} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
     return Report(step, line, seed)

@@ -48,12 +48,9 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     """
     agents, channels = dict(scenario.agents), {channel.name: channel for channel in scenario.channels}
     for key, value in changes:
-        if not isinstance(key, str):
-            raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
-        pattern, _, setting = key.partition(".")
+        pattern, _, setting = full_key(key).partition(".")
         of_agents = "->" not in pattern
         keys = _AGENT_KEYS if of_agents else _CHANNEL_KEYS
-        setting = spelled(setting, keys)
         path = path_of(setting, keys)
         names = [name for name in (agents if of_agents else channels) if fnmatchcase(name, pattern)]
         if not names and not setting:
@@ -102,6 +99,14 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         raise ScenarioError(f"set: {error}") from None
     _check_defaults(scenario, new_scenario)
     return new_scenario
+
+
+def full_key(key: str) -> str:
+    """Return the standard name of a setting: `n0.learning_rate` for `n0.lr`; ScenarioError for what is no string."""
+    if not isinstance(key, str):
+        raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
+    name, dot, setting = key.partition(".")
+    return f"{name}{dot}{spelled(setting, _CHANNEL_KEYS if '->' in name else _AGENT_KEYS)}"
 
 
 def _learning_as_one(scenario: Scenario, agent: str) -> Sequence[str]:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from antiphon.base.errors import RunError
 from antiphon.base.problems import show_value
-from antiphon.envs.adaptors.spaces import leaves, part_at
+from antiphon.envs.adaptors.spaces import leaves, part_at, signal_name
 from antiphon.nets.isolation.global_numbers import seed_globally
 
 
@@ -30,8 +30,9 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], *, alone: bool = False) -> None:
         super().__init__(env)
         self._alone = alone
-        space_leaves = leaves(env.observation_space).items()
-        self._boxes = [(path, box) for path, box in space_leaves if isinstance(box, spaces.Box)]
+        space_leaves = leaves(env.observation_space)
+        self._paths = [*space_leaves]
+        self._boxes = [(path, box) for path, box in space_leaves.items() if isinstance(box, spaces.Box)]
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -45,7 +46,12 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         return shown, info
 
     def _check(self, observation: Any) -> None:
-        """Raise a RunError if a part has not the shape of its space, or a whole number is none of its type."""
+        """Raise a RunError if a part is None or has not the shape of its space, or a whole number is none of its type."""
+        for path in self._paths:
+            if observation is None or part_at(observation, path) is None:
+                raise RunError(
+                    f"env: '{signal_name(path)}' is None; return its value from reset() and step()"
+                )
         for path, box in self._boxes:
             part = part_at(observation, path)
             if (shape := np.shape(part)) != box.shape:

@@ -183,8 +183,11 @@ class Observations:
                 self.unreadable[name] = str(refusal).removeprefix("env: ")
 
     def part(self, name: str, observation: Any) -> Any:
-        """Return a signal's part of a native observation, of one environment or a batch."""
-        return part_at(observation, self._paths[name])
+        """Return a signal's part of a native observation, of one environment or a batch; RunError where it is None."""
+        part = None if observation is None else part_at(observation, self._paths[name])
+        if part is None:
+            raise RunError(f"env: '{name}' is None; return its value from reset() and step()")
+        return part
 
     def value(self, name: str, raw: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats.

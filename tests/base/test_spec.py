@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 
+import pytest
+
+from antiphon import Scenario, ScenarioError
 from antiphon.scenarios import ChannelSpec, LinkSpec
 from antiphon.scenarios.agent_specs import ClockSpec
 
@@ -32,3 +35,11 @@ def test_what_is_computed_is_no_part_of_what_another_process_gets() -> None:
     assert (channel.coupling.name, channel.link.delay) == ("decoupled", 0)
     assert pickle.dumps(channel) == fresh
     assert pickle.loads(fresh) == channel
+
+
+def test_a_value_without_its_key_is_refused_in_one_line() -> None:
+    line = r"^Scenario\('x'\): takes keys by name; write antiphon.load\(…\) for a library name or a file, antiphon"
+    with pytest.raises(ScenarioError, match=line):
+        Scenario("x")
+    with pytest.raises(ScenarioError, match=r"^ClockSpec\(3\): takes keys by name; name them$"):
+        ClockSpec(3)

@@ -34,6 +34,9 @@ def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
 def test_a_misspelled_name_or_parameter(cli: Commands) -> None:
     assert "did you mean 'resnet'" in cli.refused("run resnt")
     assert "did you mean 'antiphon/Digits-v0'?" in cli.refused("show env Digits")
+    unknown = cli.refused("show my/Mines-v0")
+    assert "no environment 'my/Mines-v0'" in unknown
+    assert unknown == cli.refused("show env my/Mines-v0")
     refused = cli.refused("run digits-mlp --set training.steps=3")
     assert refused.endswith(
         "digits-mlp has no parameter 'training.steps'; its parameter 'steps' sets that: write steps=…"

@@ -797,6 +797,24 @@ def test_helpers_and_options_of_ones_own_may_sound_like_a_couplings() -> None:
     assert Scenario.model_validate(ring(channel={"coupling": {"kind": Given, "wait": False}}))
 
 
+class Equal(Waiting):
+    """Equal to others by a rule of its own, and without a hash of its own."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+
+@dataclass
+class Fields(Waiting):
+    share: float = 0.5
+
+
+@pytest.mark.parametrize("own", [Equal, Fields])
+def test_couplings_with_an_equality_of_their_own_are_stacked(own: type[Coupling]) -> None:
+    with simulated(own, steps=3, channel=LINK) as one, simulated(Waiting, steps=3, channel=LINK) as other:
+        assert not different(learned(one), learned(other))
+
+
 OTHER = "has other parameters than that of a coupling; let it take"
 
 

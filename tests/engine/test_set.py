@@ -253,6 +253,13 @@ def test_what_an_optimiser_of_torch_is_made_with_is_refused(place: str, optimise
     assert [change[1] for change in simulation.changes] == ["n0.optimiser.clip"]
 
 
+def test_a_setting_by_another_spelling_is_recorded_by_its_standard_name() -> None:
+    simulation = made(ring(2), "cohort")
+    simulation.set("n0.lr", 0.25)
+    assert simulation.events == [(0, "n0.learning_rate is 0.25 from here on")]
+    assert simulation.changes == [(0, "n0.learning_rate", 0.25)]
+
+
 def test_what_is_not_there_to_be_changed_is_refused() -> None:
     with one_line("drop of n0->n0:state: a state crosses no link"):
         made(ring(2, agent=LSTM, state=gradient()), "cohort").set("n0->n0:state.drop", 0.5)

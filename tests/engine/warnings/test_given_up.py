@@ -10,6 +10,8 @@ from torch import Tensor
 
 from antiphon import Scenario, Simulation
 from antiphon.comms import Coupling, CreditedMessage
+from antiphon.errors import RunError
+from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import examined
 
@@ -61,6 +63,21 @@ def test_what_a_coupling_waits_for_no_more_is_not_given_up(
             return message.returned_gradient
 
     assert warned(delayed(horizon, link={"delay": 3}, coupling=Patient)) == named
+
+
+def test_an_error_of_a_couplings_waits_for_names_channel_and_line() -> None:
+    class Fails(Coupling):
+        uses_returned = waits = True
+
+        def waits_for(self, stamp: int, step: int) -> bool:
+            raise ValueError("no\npatience")
+
+        def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+            return message.returned_gradient
+
+    line = r"^channels\.a->z: .*Fails\.waits_for failed at test_given_up\.py:\d+: ValueError: no$"
+    with one_line(line, RunError):
+        warned(delayed(1, link={"delay": 3}, coupling=Fails))
 
 
 def warned(scenario: Scenario) -> list[int]:

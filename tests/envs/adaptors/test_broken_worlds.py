@@ -227,6 +227,33 @@ def test_an_observation_of_another_shape_is_named(shape: tuple[int, ...]) -> Non
         env.step(0)
 
 
+class OfParts(Returning):
+    """Has an observation of parts."""
+
+    observation_space = spaces.Dict(a=spaces.Box(-9, 9, (2,), np.float32), b=spaces.Discrete(3))
+    returned: Any = None
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return {"a": np.zeros(2, np.float32), "b": 0}, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.returned, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("returned", "name"), [({"a": None, "b": 0}, "a"), ({"a": np.zeros(2, np.float32), "b": None}, "b")]
+)
+def test_an_observation_that_is_none_is_named(returned: Any, name: str) -> None:
+    world = OfParts()
+    world.returned = returned
+    env = row_of(world)
+    env.reset(seed=0)
+    with pytest.raises(
+        RunError, match=rf"^env: '{name}' is None; return its value from reset\(\) and step\(\)$"
+    ):
+        env.step(0)
+
+
 MISSING = ["no observation", "no reward", "no termination", "no truncation"]
 
 
