@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
+from antiphon.comms.couplings import ReadKind
 from antiphon.comms.links import Link
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
@@ -131,6 +132,13 @@ def reasons_alone(system: System) -> dict[str, str]:
             if channel.feedback.direct is not None or channel.feedback.weights is not None
             for name in (channel.sender, channel.receiver)
         },
+        {
+            group_by_agent[name]
+            for channel in channels
+            if group_by_agent[channel.sender] is not group_by_agent[channel.receiver]
+            and channel.coupling.read_kind(same_window=True, is_state=False) is ReadKind.WITH_GRAPH
+            for name in (channel.sender, channel.receiver)
+        },
         {group_by_agent[channel.receiver] for channel in channels if channel.needs_returned_loss},
         {
             group_by_agent[name]
@@ -147,6 +155,8 @@ class _Sets(NamedTuple):
 
     tied: set[str]
     with_fixed_feedback: set[LearningGroup]
+    with_graph_of_own: set[LearningGroup]
+    """At the ends of a channel between groups that would be read with its graph, were they of one window, as in a stack."""
     with_returned_loss: set[LearningGroup]
     with_returns: set[LearningGroup]
 
@@ -170,6 +180,8 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
         yield "it observes the ages of messages that it sums"
     if group in sets.with_fixed_feedback:
         yield "feedback goes through fixed weights in its group"
+    if group in sets.with_graph_of_own:
+        yield "messages of its own group are read with their graph, those of others are not"
     if joint and group in sets.with_returned_loss:
         yield "critics receive the loss of its group"
     if group in sets.with_returns and (joint or agent.participation is not None):

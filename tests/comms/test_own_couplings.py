@@ -345,6 +345,20 @@ def test_a_message_with_its_graph_that_is_lost_is_zeros() -> None:
     assert same(learned_with(Following), learned_with("detached"))
 
 
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_agents_that_are_alike_do_not_become_of_one_window() -> None:
+    """Each learns by itself: of a neighbour that does too there is no graph to read, stacked or not."""
+
+    def learned_with(coupling: Any, **how: bool) -> dict[str, Tensor]:
+        channel = {"coupling": coupling, "link": {"delay": 1}}
+        scenario = Scenario.model_validate(ring(agent={"clock": {"unroll": 2}}, channel=channel, **SOON))
+        simulation = Simulation(scenario, seed=3, **how)
+        simulation.run(4)
+        return of_agents(simulation)
+
+    assert same(learned_with(Following), learned_with("detached", stacked=False))
+
+
 class Always(Coupling):
     """The graph, of whatever window."""
 
