@@ -171,8 +171,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Commands:
-    """The command line, in this process."""
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """The command line, in this process; what `--allow-import` allows it is allowed in one test."""
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", os.environ.get("ANTIPHON_ALLOW_IMPORT", ""))
     return Commands(capsys)
 
 
