@@ -7,7 +7,6 @@ the gradient going straight through noise and bits; the probability of `learn` a
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -197,14 +196,7 @@ class DifferentiableRollout:
     def __init__(self, system: System, start: int, marked: Collection[str] = ()) -> None:
         channels = {}
         for name, channel in system.channels.items():
-            ledger = channel.ledger
-            ledger = replace(
-                ledger,
-                held_messages=copy.copy(ledger.held_messages),
-                newest_returned=copy.copy(ledger.newest_returned),
-                messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
-                back_by_step=dict(ledger.back_by_step),
-            )
+            ledger = channel.ledger.copied()
             channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())
         self.system = copied(
             system,

@@ -63,7 +63,7 @@ class CutChannels:
             channel.ledger.allow_slack(
                 max(channel.ledger.timetable.return_delay, channel.ledger.timetable.delay) + 1
             )
-            channel.ledger.held_messages = None
+            channel.ledger.hold_none()
 
     def reset(self, step: int) -> None:
         """Begin at `step`: all that was sent before has arrived."""

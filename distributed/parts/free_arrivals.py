@@ -18,7 +18,6 @@ from antiphon.distributed.parts.cut_ledger import fill, give_back
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.message import Message
 
 
@@ -56,7 +55,7 @@ class FreeArrivals:
         for channel in cut.sending.values():
             channel.ledger.allow_slack(settings.staleness)
         for channel in cut.receiving.values():  # what has not come in time counts as lost
-            channel.ledger.held_messages = channel.ledger.held_messages or HeldMessages()
+            channel.ledger.hold_messages()
         self._aligned: list[tuple[Clock, list[str]]] = []
         """Of agents that are aligned to a cut channel: the clock, and the cut channels that they read, that one first."""
         for name, agent in cut.system.agents.items():

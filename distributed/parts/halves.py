@@ -27,7 +27,7 @@ def halved(system: System, placement: Placement) -> System:
         if placement[channel.sender] != placement[channel.receiver]:
             half = replace(
                 channel,
-                ledger=channel.ledger.emptied(),
+                ledger=replace(channel.ledger),
                 synthetic_gradient=replace(
                     channel.synthetic_gradient, model=_copied(channel.synthetic_gradient.model)
                 ),

@@ -435,11 +435,10 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     stamps = {message["stamp"] for message in (*messages, *loose)}
     loose += [message for message in receiver["loose"] if message["stamp"] not in stamps]
     return {
-        **receiver,
+        **sender,
+        "held_messages": receiver["held_messages"],
         "messages": sorted(messages, key=itemgetter("stamp")),
         "loose": loose,
-        "back_by_step": sender["back_by_step"],
-        "newest_returned": sender["newest_returned"],
     }
 
 

@@ -252,7 +252,7 @@ def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
     link = members[0].link
     if len(members) > 1:
         link = replace(link, members=tuple(ledger.link for ledger in members))
-    return replace(members[0].emptied(), name=name, link=link)
+    return replace(members[0], name=name, link=link)
 
 
 def _stacked(models: Sequence[Model | None]) -> Model | None:

@@ -205,22 +205,13 @@ class Wiring:
         slack = (
             max(group.horizons.values()) * group.grid.max_steps() + receiver.tick_period if group.waits else 0
         )
-        of_all: dict[str, Any] = {"slack": slack}
-        if conditioned:
-            from antiphon.engine.heart.newest_returned import NewestReturned
-
-            of_all["newest_returned"] = NewestReturned()
+        of_all: dict[str, Any] = {"slack": slack, "keeps_returned": conditioned}
         if spec.state:  # made at one tick, read at the next, and nothing is between
             timetable = Timetable(sender, sender, group.grid, delay=1, carries_state=True)
             return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
         settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].inputs.align_channel_name == spec.name
         holds_all = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
-        held = None
-        if link.loses or holds_all:
-            from antiphon.engine.heart.held_messages import HeldMessages
-
-            held = HeldMessages()
         return Ledger(
             spec.name,
             Timetable(
@@ -233,7 +224,6 @@ class Wiring:
             ),
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
-            held_messages=held,
             aligned=aligned,
             holds_all=holds_all,
             **of_all,

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 class Ledger:
     """The messages of a stack of K >= 1 channels, [K * B, size] each; made by the builder.
 
+    It begins without messages, also as `replace` makes it of another one, with other settings.
+
     Attributes:
         timetable: When messages are sent and read, and gradients return.
         link: Loss, noise and quantisation.
@@ -52,12 +55,12 @@ class Ledger:
         aligned: Whether the receiver works on the signals of the message it reads.
         holds_all: Whether every message is held, also over a perfect link, before it is deleted: a synthetic input is
             conditioned on the newest arrival.
+        keeps_returned: Whether the newest returned gradient is kept: a synthetic gradient is conditioned on it.
 
         messages: Messages by stamp. From here on attributes change with every step; those above are settings.
-        back_by_step: Finished messages whose gradient returns, by `Message.back_at`, until they are popped.
-        held_messages: What the receiver holds; None: no message can be lost, and no synthetic input needs the newest
-            arrival.
-        newest_returned: The newest returned gradient; None: no predictor is conditioned on it.
+        back_by_step: Finished messages by `Message.back_at`, until they are popped.
+        held_messages: What the receiver holds; None: it `may_lose` none, and holds not all.
+        newest_returned: The newest returned gradient, if the ledger `keeps_returned`; else None.
     """
 
     name: str
@@ -67,18 +70,41 @@ class Ledger:
     slack: int = 0
     aligned: bool = False
     holds_all: bool = False
-    messages: dict[int, Message] = field(default_factory=dict)
-    back_by_step: dict[int, list[Message]] = field(default_factory=dict)
-    held_messages: HeldMessages | None = None
-    newest_returned: NewestReturned | None = None
+    keeps_returned: bool = False
+    messages: dict[int, Message] = field(init=False, default_factory=dict)
+    back_by_step: dict[int, list[Message]] = field(init=False, default_factory=dict)
+    held_messages: HeldMessages | None = field(init=False, default=None)
+    newest_returned: NewestReturned | None = field(init=False, default=None)
 
-    def emptied(self) -> Ledger:
-        """Return a ledger without messages, with the same settings."""
-        held_messages = None if self.held_messages is None else type(self.held_messages)()
-        newest_returned = None if self.newest_returned is None else type(self.newest_returned)()
-        return replace(
-            self, messages={}, back_by_step={}, held_messages=held_messages, newest_returned=newest_returned
+    def __post_init__(self) -> None:
+        if self.may_lose or self.holds_all:
+            self.hold_messages()
+        if self.keeps_returned:
+            from antiphon.engine.heart.newest_returned import NewestReturned
+
+            self.newest_returned = NewestReturned()
+
+    def hold_messages(self) -> None:
+        """Hold messages from now on, if none are: those from another part may come too late for their ticks."""
+        from antiphon.engine.heart.held_messages import HeldMessages
+
+        self.held_messages = self.held_messages or HeldMessages()
+
+    def hold_none(self) -> None:
+        """Hold no messages: the receiver is in another part."""
+        self.held_messages = None
+
+    def copied(self) -> Ledger:
+        """Return a copy that changes independently: its messages are copies, with the same tensors."""
+        ledger, messages = replace(self), chain(self.messages.values(), *self.back_by_step.values())
+        copies = {message: message.copied() for message in messages}
+        ledger.load(
+            {stamp: copies[message] for stamp, message in self.messages.items()},
+            {step: [copies[message] for message in back] for step, back in self.back_by_step.items()},
+            copy(self.held_messages),
+            copy(self.newest_returned),
         )
+        return ledger
 
     def load(
         self,
@@ -93,7 +119,8 @@ class Ledger:
 
     @property
     def may_lose(self) -> bool:
-        """Whether a message may not arrive, so that an older one is held and kept; plans ask here."""
+        """Whether a message may not arrive, so that an older one is held and kept; whoever plans asks here, and the
+        ledger of itself."""
         return self.link.loses
 
     def allow_slack(self, steps: int) -> None:
@@ -110,7 +137,7 @@ class Ledger:
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:
-            self.newest_returned.take_in(self.back_by_step.get(step, ()), step)
+            self.newest_returned.take_in(self._messages_back(step), step)
         read_plan = self.timetable.read_plan(step)
         message = self._carried_message(step, output, step_signals, read_plan, void)
         self.messages[step] = message
@@ -127,7 +154,7 @@ class Ledger:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(output)
         carried = link.carry(stamp, sent) if link.changes_values else sent
-        lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
+        lost = link.lost(stamp, sent.shape[0], sent.device) if self.may_lose else NONE
         void_unread = void if read_plan.is_bookable else NONE
         fate = Fate(lost=lost, void=void, void_unread=void_unread, unsent=void)
         return Message(
@@ -163,10 +190,15 @@ class Ledger:
 
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        messages = self.back_by_step.pop(step, [])
+        messages = self._messages_back(step)
+        self.back_by_step.pop(step, None)
         if self.newest_returned is not None:
             self.newest_returned.take_in(messages, step)
         return messages
+
+    def _messages_back(self, step: int) -> list[Message]:
+        """The messages whose gradient is back at `step`, and has not been cancelled (`Message.return_nothing`)."""
+        return [message for message in self.back_by_step.get(step, ()) if message.back_at == step]
 
     def delete_spent(self, step: int) -> None:
         """Delete the messages that nothing will read or inject into, and whose gradient is not on its way back.

@@ -129,9 +129,7 @@ class Message:
     """Step at which the last of these windows closed; None: one is open. Without bookable reads, it is the stamp."""
     back_at: int | None = None
     """Step at which its gradient is back at its sender, known once it is finished (`Ledger.finish`); None: nothing
-    returns, or it is open. The date stands in two more places, from which a saved state takes it: `Ledger.back_by_step`
-    until the message is popped, then `finished_at` where anything is `counted` (`Timetable.back_from`). To cancel a
-    return, clear all: `back_at`, `Booked.counted`, and the entry of `back_by_step`."""
+    returns, or it is open. To cancel a return, call `return_nothing`."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
     booked: Booked = field(default_factory=Booked, metadata=record(Booked))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
@@ -170,11 +168,15 @@ class Message:
         if self.booked.counted is NONE:
             return
         if not self.booked.counted.anywhere:
-            self.booked = replace(self.booked, counted=NONE)
+            self.return_nothing()
             return
         self.back_at = back_at
         if back_at is not None and self.booked.gradient is None:
             self.booked.replace_gradient(torch.zeros_like(self.sent_value))
+
+    def return_nothing(self) -> None:
+        """Let nothing return for it, also if it is finished and its gradient on its way."""
+        self.booked, self.back_at = replace(self.booked, counted=NONE), None
 
     def is_back(self, step: int) -> bool:
         """Return whether its gradient has reached the sender by `step`.

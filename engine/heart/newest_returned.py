@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from antiphon.base.mask import Mask
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.roles import ROWS, saved_as
 
 
 @dataclass
 class NewestReturned:
     """The newest gradient that has come back over the channels of a stack, as it came.
 
-    Features at `gradients_back` replace gradients of messages later, and not this one. Its fields have no roles:
-    engine/state saves `value` alone, by the name of the ledger's attribute.
+    Features at `gradients_back` replace gradients of messages later, and not this one. A saved state has its fields
+    with a role among those of the ledger (engine/state/state_dict.py, engine/state/stacks.py).
 
     Attributes:
         value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.
         newest_step: The newest step at which any has.
     """
 
-    value: Tensor | None = None
+    value: Tensor | None = field(default=None, metadata=saved_as("newest_returned", ROWS))
     newest_step: int = -1
 
     def take_in(self, messages: Sequence[Message], step: int) -> None:

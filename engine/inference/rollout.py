@@ -20,7 +20,6 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.couplings import Detached
-from antiphon.comms.links import Link
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
 from antiphon.engine.feature_table import install_in
@@ -29,7 +28,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.notes import copied_notes
@@ -190,7 +188,16 @@ class ExampleRollout:
         steps = [system.schedule.network_calls(step) for step in range(steps_needed(system))]
         ticks = [(name, step) for step, calls in enumerate(steps) for call in calls for name in call]
         newest = {name: step for name, step in ticks if ends is None or name in ends}
-        lossy = {name for name, channel in system.channels.items() if _link(channel, links, seed).loses}
+        self._rollout = rollout = Rollout(
+            system,
+            self.rows,
+            links,
+            seed,
+            deliver,
+            aligned=links.kind != "perfect",  # else all steps show the same, and nothing is lost
+            forward_pass=forward_pass,
+        )
+        lossy = {name for name, channel in rollout.system.channels.items() if channel.ledger.may_lose}
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
             for channel in system.agents[name].connections.read_channels if (name, step) in needed else ():
@@ -202,15 +209,6 @@ class ExampleRollout:
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
                     earlier = sender.latest(earlier - 1)
-        self._rollout = rollout = Rollout(
-            system,
-            self.rows,
-            links,
-            seed,
-            deliver,
-            aligned=links.kind != "perfect",  # else all steps show the same, and nothing is lost
-            forward_pass=forward_pass,
-        )
         self._evaluator = ObjectiveEvaluator(rollout.system)
         for channel in rollout.system.channels.values():
             channel.ledger.allow_slack(len(steps))  # ticks that would close a message may be left out
@@ -424,10 +422,6 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
     )
 
 
-def _link(channel: Channel, links: Links, seed: int) -> Link:
-    return channel.ledger.link if channel.carries_state else links.of(channel.ledger.link, seed)
-
-
 def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | None:
     """What samples a channel's messages with the seed, or sends the most likely ones."""
     if channel.content.sampler is None:
@@ -440,20 +434,19 @@ def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | 
 
 def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
-    link = _link(channel, links, seed)
+    link = channel.ledger.link if channel.carries_state else links.of(channel.ledger.link, seed)
     content = channel.content
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
-    held = HeldMessages() if link.loses or channel.ledger.holds_all else None
     timetable = replace(
         channel.ledger.timetable, receiver_grid=_STEP, return_delay=channel.ledger.timetable.delay
     )
     ledger = replace(
-        channel.ledger.emptied(),
+        channel.ledger,
         timetable=timetable,
         link=link,
         returns_gradients=False,
         slack=0,
-        held_messages=held,
+        keeps_returned=False,
     )
     return replace(
         channel,

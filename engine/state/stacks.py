@@ -24,7 +24,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick
 from antiphon.engine.stacked import AgentOrChannel, Stacked
 from antiphon.engine.state.state_dict import messages
-from antiphon.engine.state.trees import READS, Tree, join, join_rows, joined_signals, split, split_rows
+from antiphon.engine.state.trees import READS, Tree, join, joined_signals, split, split_rows
 
 
 def _anywhere(mask: Any) -> bool:
@@ -94,9 +94,6 @@ class _Splitter:
             },
         }
 
-    def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
-        return split_rows(value, *self._span(stack))
-
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
         return split(kind, tree, *self._span(stack))
 
@@ -117,8 +114,8 @@ class _Splitter:
             return
         stored = [self._split(Message, tree, stack) for tree in saved["messages"]]
         loose = [self._split(Message, tree, stack) for tree in saved["loose"]]
-        newest = self._rows(saved["newest_returned"], stack)
-        held = None
+        newest, held = stack.ledger.newest_returned, None
+        trees = [saved] * len(stack.members) if newest is None else self._split(type(newest), saved, stack)
         if saved["held_messages"] is not None:
             held = self._split(type(stack.ledger.held_messages), saved["held_messages"], stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
@@ -129,8 +126,7 @@ class _Splitter:
                 saved["back_by_step"],
                 needed.get(channel.name, set()),
             )
-            ledger |= {"newest_returned": newest[k], "held_messages": None if held is None else held[k]}
-            yield channel.name, ledger
+            yield channel.name, {**trees[k], **ledger, "held_messages": None if held is None else held[k]}
 
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         """A window of a group of stacks, by group of single agents."""
@@ -333,9 +329,6 @@ class _Merger:
             for _, single in stacked.singles(stack)
         ]
 
-    def _rows(self, values: Sequence[Any]) -> Any:
-        return join_rows(values, self.system.batch, self.system.device)
-
     def _joined(self, kind: type, trees: Sequence[Tree], stack: Agent | Channel) -> Tree:
         number = partial(self._signals_number, layout=stack.layout)
         return join(kind, trees, self.system.batch, self.system.device, number)
@@ -363,12 +356,13 @@ class _Merger:
         completed: dict[int, dict[int, None]] = {}
         for step, back in (entry for ledger in ledgers for entry in ledger["back_by_step"]):
             completed.setdefault(step, {}).update(dict.fromkeys(back))
+        newest = stack.ledger.newest_returned
         held = [ledger["held_messages"] for ledger in ledgers if ledger["held_messages"] is not None]
         return {
+            **(ledgers[0] if newest is None else self._joined(type(newest), ledgers, stack)),
             "messages": [self._message(stack, stamp, by_stamp) for stamp in stamps],
             "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
             "back_by_step": [[step, list(back)] for step, back in completed.items()],
-            "newest_returned": self._rows([ledger["newest_returned"] for ledger in ledgers]),
             "held_messages": self._joined(type(stack.ledger.held_messages), held, stack) if held else None,
         }
 

@@ -223,8 +223,9 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
         "back_by_step": [
             [step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()
         ],
-        "newest_returned": None if ledger.newest_returned is None else ledger.newest_returned.value,
         "held_messages": None if ledger.held_messages is None else to_tree(ledger.held_messages, number),
+        "newest_returned": None,
+        **({} if ledger.newest_returned is None else to_tree(ledger.newest_returned, number)),
     }
 
 
@@ -235,11 +236,10 @@ def _load_ledger(
     back_at = {stamp: step for step, stamps in saved["back_by_step"] for stamp in stamps}
 
     def message(tree: Tree) -> Message:
-        stamp, finished_at = tree["stamp"], tree["finished_at"]
-        returned_at = back_at.get(stamp)
-        if stamp not in back_at and finished_at is not None and tree["booked"]["counted"] is not False:
-            # it has been popped, and a window that waits may still ask whether it is back
-            returned_at = ledger.timetable.back_from(finished_at) if ledger.returns_gradients else None
+        stamp, finished_at, returned_at = tree["stamp"], tree["finished_at"], None
+        if finished_at is not None and tree["booked"]["counted"] is not False and ledger.returns_gradients:
+            # once it has been popped, a window that waits may still ask whether it is back
+            returned_at = back_at.get(stamp, ledger.timetable.back_from(finished_at))
         ticks = ledger.timetable.reading_ticks(stamp)
         read_plan = from_tree(ReadPlan, tree["read_plan"], signals, ticks=ticks)
         return from_tree(Message, tree, signals, back_at=returned_at, read_plan=read_plan)
@@ -255,7 +255,7 @@ def _load_ledger(
         held
         if held is None or saved["held_messages"] is None
         else from_tree(type(held), saved["held_messages"], signals),
-        None if newest is None else type(newest)(saved["newest_returned"]),
+        None if newest is None else from_tree(type(newest), saved, signals),
     )
     return message_of
 

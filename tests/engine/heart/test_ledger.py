@@ -15,7 +15,6 @@ from antiphon.comms import Mask
 from antiphon.comms.links import Link
 from antiphon.comms.read_modes import ReadMean
 from antiphon.engine.heart.clock import Clock, StepWindows
-from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.signals import StepSignals
@@ -52,7 +51,6 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
     link = Link(name="a->b", drop=0.5)
     timetable = Timetable(sender, receiver, StepWindows.of_ticks(receiver), read_mode=ReadMean())
     ledger = Ledger("a->b", timetable, link, returns_gradients=False)
-    ledger.held_messages = HeldMessages()
     for stamp, lost in LOST.items():
         message = ledger.send(stamp, torch.full((4, 1), 10.0 + stamp), StepSignals(stamp, {}))
         message.fate.lost = Mask.of(torch.tensor(lost, dtype=torch.bool))
