@@ -111,7 +111,7 @@ class LambdaReturns(Feature):
                 and state_channel.ledger.returns_gradients
             }
             request = BackwardRequest(
-                losses=pending.losses,
+                losses=[loss for _, loss in losses],
                 injections=injections,
                 parameters={},
                 values_read=list(values_read.values()),

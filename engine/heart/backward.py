@@ -75,14 +75,7 @@ class BackwardPass:
                 if window.learning_rows_by_agent[name] is not NONE
             }
             pending_updates.append(pending)
-            request = BackwardRequest(
-                losses=pending.losses,
-                injections=pending.injections,
-                parameters=parameters,
-                values_read=[read.value for read in pending.returning_reads],
-                auxiliary_loss=pending.auxiliary_loss,
-            )
-            requests.append(request)
+            requests.append(pending.request(parameters))
         results = self.gradients(windows, requests, self.system.batch, str(step))
         for pending, (gradients_by_learner, read_gradients) in zip(pending_updates, results, strict=True):
             pending.update.set_gradients(gradients_by_learner, pending.returning_reads, read_gradients)
@@ -188,12 +181,14 @@ class BackwardPass:
             rows = channel.credited_rows(creditable, learning_rows) & credit.rows
             injection = channel.injection(output, credit.gradient, rows, step)
             pending.injections.append(injection)
-            if channel.predicts or channel.gives_credit:  # probes replace the credit of other channels too
-                update.keep_injected(channel, Credit(injection.gradient, rows))
+            pending.credited.append((channel, rows))
             if nonzero(injection.scale):
                 update.injected_rows[name, message.stamp] = rows
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
+        for (channel, rows), injection in zip(pending.credited, pending.injections, strict=False):
+            if channel.predicts or channel.gives_credit:  # probes replace the credit of other channels too
+                update.keep_injected(channel, Credit(injection.gradient, rows))
 
     def ordinary_credit(
         self, channel: Channel, message: Message, output: Tensor, step: int, *, given_up: bool = False
@@ -216,52 +211,48 @@ class BackwardPass:
                 back = simplified(layout.members_in(message.booked.counted))
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
         predict = partial(self.predictor_trainer.predict, channel, message)
-        sent = message.sent_value, message.stamp, message.booked, output
+        credited = partial(
+            credited_message, channel, message.sent_value, message.stamp, output, predict, message.booked
+        )
         if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
-            credit = coupling_credit(channel, *sent, predict, step, has_returned=back is ALL)
+            credit = coupling_credit(channel, credited(has_returned=back is ALL), step)
             return None if credit is None else Credit(credit)
         total: Credit | None = None
         for members, has_returned in _parts(back):
             for members_by_gate, gate_is_open in _parts(is_open):
                 rows = layout.rows_of(members & members_by_gate)
-                credit = coupling_credit(
-                    channel, *sent, predict, step, has_returned=has_returned, gate_is_open=gate_is_open
-                )
+                message_of_members = credited(has_returned=has_returned, gate_is_open=gate_is_open)
+                credit = coupling_credit(channel, message_of_members, step)
                 if credit is not None:
                     total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
         return total
 
 
-def coupling_credit(
+def credited_message(
     channel: Channel,
     sent_value: Tensor,
     stamp: int,
-    booked: Booked,
     output: Tensor,
     predict: Callable[[], Tensor | None],
-    step: int,
+    booked: Booked,
     *,
     has_returned: bool,
     gate_is_open: bool = True,
-) -> Tensor | None:
-    """Return the credit by a channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
+) -> CreditedMessage:
+    """Return a message as couplings see it, for members that are alike.
 
-    All ordinary credit is made here: of a message of a window, and of one that a further pass has sent again in some of
-    its rows (engine/policies/replayed_senders.py).
+    All are made here: of a message of a window, and of one that a further pass has sent again in some of its rows
+    (engine/policies/replayed_senders.py).
 
     Args:
         sent_value, stamp: Of the message, as of `Message`.
-        booked: What has been booked for it, of which the coupling sees the gradient if it `has_returned`.
         output: The message with its graph, [rows, …], as the window has it.
         predict: Returns its prediction, [rows, size] per sample, which is asked for only where a coupling reads it;
             None: there is none.
-        gate_is_open: Whether it is the credit of members whose gate is open, or of others.
-
-    Raises:
-        ScenarioError: A user's coupling gives another shape.
+        booked: What has been booked for it, of which the coupling sees the gradient if it `has_returned`.
+        gate_is_open: Whether the gate of the members is open.
     """
-    coupling, shape = channel.coupling, sent_value.shape
-    message = CreditedMessage(
+    return CreditedMessage(
         sent_value,
         stamp,
         tick_period=channel.ledger.timetable.send_times.tick_period,
@@ -270,6 +261,15 @@ def coupling_credit(
         output=output,
         predict_applied=partial(_applied_prediction, channel, sent_value, booked, predict, gate_is_open),
     )
+
+
+def coupling_credit(channel: Channel, message: CreditedMessage, step: int) -> Tensor | None:
+    """Return the credit by a channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
+
+    Raises:
+        ScenarioError: A user's coupling gives another shape.
+    """
+    coupling, shape = channel.coupling, message.sent.shape
     credit = (channel.users_credit or coupling.credit)(message, step)
     if credit is not None and getattr(credit, "shape", None) != shape:
         given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
@@ -287,7 +287,7 @@ def _applied_prediction(
     predict: Callable[[], Tensor | None],
     gate_is_open: bool,
 ) -> Tensor | None:
-    """The prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`); see `coupling_credit`.
+    """The prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`); see `credited_message`.
 
     With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
     (`LearningOrder`), and a scenario with `trace` is refused where a later window could read the message.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask, Members
-from antiphon.comms.backward_requests import Gradients, Injection
+from antiphon.comms.backward_requests import BackwardRequest, Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
@@ -20,6 +20,9 @@ from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.window import CountedRead, LearningGroup, Window
 from antiphon.nets.per_member import scaled
 
+LossesByAgent = list[tuple[str, Tensor]]
+"""Losses per sample, [rows] each with their graph, each with the agent whose it is: one for each tick, and one for a
+policy's window."""
 GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
 
@@ -218,13 +221,25 @@ class PendingUpdate:
     """The update of a window, without gradients yet, and what it is about to be differentiated from."""
 
     update: Update
-    losses: list[Tensor]
-    """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
+    losses: LossesByAgent
     injections: list[Injection] = field(default_factory=list)
+    """A feature at `after_credit` may replace any of them, and append others."""
+    credited: list[tuple[Channel, Mask]] = field(default_factory=list)
+    """Of the first injections, in their order: the channel whose message has the credit, and the rows that have it."""
     auxiliary_loss: Tensor | None = None
     """The sum of losses beside the objectives', which parameters follow and messages read do not."""
     returning_reads: list[CountedRead] = field(default_factory=list)
     """The reads of the window whose gradients return."""
+
+    def request(self, parameters: Mapping[str, Sequence[Tensor]]) -> BackwardRequest:
+        """Return what is to be differentiated, by the parameters of learners and by what the window has read."""
+        return BackwardRequest(
+            losses=[loss for _, loss in self.losses],
+            injections=self.injections,
+            parameters=parameters,
+            values_read=[read.value for read in self.returning_reads],
+            auxiliary_loss=self.auxiliary_loss,
+        )
 
     def add_auxiliary_losses(self, loss_by_agent: Mapping[str, Tensor]) -> None:
         """Add losses beside the objectives', by agent."""

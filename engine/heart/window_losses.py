@@ -16,7 +16,7 @@ from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import ReportedLoss, WindowLoss
+from antiphon.engine.heart.updates import LossesByAgent, ReportedLoss, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for
@@ -63,9 +63,9 @@ class ObjectiveEvaluator:
         self.system, self.features = system, features or Features()
         self.learning_points = self.features.learning_points
 
-    def window_loss(self, window: Window) -> tuple[WindowLoss, list[Tensor]]:
+    def window_loss(self, window: Window) -> tuple[WindowLoss, LossesByAgent]:
         """Return the losses of a window without a graph, and those that are differentiated (`PendingUpdate.losses`)."""
-        window_loss, losses = WindowLoss(), list[Tensor]()
+        window_loss, losses = WindowLoss(), LossesByAgent()
         policy_ticks: dict[str, list[Tick]] = {}
         averaged_losses: dict[str, list[TickLoss]] = {}
         for tick in window.ticks():
@@ -80,14 +80,15 @@ class ObjectiveEvaluator:
                 if goal.mean_over_targets:
                     averaged_losses.setdefault(tick.agent_name, []).append(tick_loss)
                 else:
-                    losses.append(self._add_loss(window_loss, agent, tick_loss))
+                    losses.append((tick.agent_name, self._add_loss(window_loss, agent, tick_loss)))
         for name, tick_losses in averaged_losses.items():
-            losses += self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
+            means = self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
+            losses += [(name, loss) for loss in means]
         for name, ticks in policy_ticks.items():
             feature = self.learning_points.policy_losses
             assert feature is not None
             loss = feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
-            losses += [] if loss is None else [loss]
+            losses += [] if loss is None else [(name, loss)]
         return window_loss, losses
 
     def _add_loss(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import BackwardRequest, Gradients, as_leaf, constant
 from antiphon.comms.examples import Example
-from antiphon.engine.heart.backward import coupling_credit
+from antiphon.engine.heart.backward import coupling_credit, credited_message
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Booked, Message
 from antiphon.engine.heart.step import Engine
@@ -139,17 +139,13 @@ class ReplayedSender:
         """Return the backward pass of the credit for the newest minibatch; None: there is none."""
         sent, channel = self._sent, self.channel
         assert sent is not None
-        credits = [
-            # no gradient of these messages has returned yet
-            coupling_credit(
-                channel,
-                *(example.message, stamp, Booked(), example.message),
-                partial(self._predict, example),
-                step,
-                has_returned=False,
-            )
+        # no gradient of these messages has returned yet
+        credited_message_of = partial(credited_message, channel, booked=Booked(), has_returned=False)
+        messages = [
+            credited_message_of(example.message, stamp, example.message, partial(self._predict, example))
             for stamp, example in zip(self._stamps, sent.examples, strict=True)
         ]
+        credits = [coupling_credit(channel, message, step) for message in messages]
         credited = [credit for credit in credits if credit is not None]
         if not credited:
             return None

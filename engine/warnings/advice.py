@@ -516,12 +516,14 @@ def _never_back(scenario: Scenario, env: Description) -> Iterator[Finding]:
 
     for channel in scenario.channels:
         coupling, link, name = channel.coupling, channel.link, channel.sender
-        alone = coupling.uses_returned and not (
-            coupling.waits or coupling.predicts or coupling.joins_endpoints
-        )
         groups = [scenario.relations.learning[end] for end in (name, channel.receiver)]
         episodes = any(scenario.window(group) == "episode" for group in groups)
-        if not alone or episodes or link.rate != 1 or name not in scenario.relations.learners:
+        if (
+            not coupling.needs_own_return
+            or episodes
+            or link.rate != 1
+            or name not in scenario.relations.learners
+        ):
             continue
         windows, grid = (windows_of(scenario, group, env, None) for group in groups)
         clocks = [scenario.agents[end].clock for end in (name, channel.receiver)]
