@@ -22,13 +22,9 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
+from antiphon.comms.endpoint_values import ENDPOINT_VALUES, STATES
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.nets.site_axes import features_first, site_axes, site_features
-
-_WHOLE = ("from.state", "to.state")
-"""Context that is flat and the same at every site, whatever its size."""
-_DELTA = "returned"
-"""Context that is a delta, and is scaled like a delta."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class Sites:
 
     def _site_axes_of(self, spec: ContextSpec) -> int:
         """How many axes of a signal are those of the sites; 0: it goes to every site whole."""
-        if spec.name in _WHOLE:
+        if spec.name in STATES.values():
             return 0
         if self.tokens:
             return len(self.axes) * (spec.shape[: len(self.axes)] == self.axes)
@@ -157,7 +153,8 @@ class Sites:
         lead = features.dim() - 1
         shaped = torch.unflatten(features, -1, (*spec.shape, spec.classes or 1))
         column = self._by_site(spec, shaped, lead).flatten(lead + 1)
-        return column * self.count if spec.name == _DELTA else column
+        is_delta = spec.name in ENDPOINT_VALUES and ENDPOINT_VALUES[spec.name].is_returned
+        return column * self.count if is_delta else column
 
     def _by_site(self, spec: ContextSpec, value: Tensor, lead: int) -> Tensor:
         """Return the values of a signal, [..., *shape, ...] with `lead` axes before its own, as [..., S, rest, ...]."""

@@ -17,6 +17,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
+from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, STATES
 from antiphon.scenarios.agent_specs import AGE
 from antiphon.scenarios.at_once import lost, not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -32,8 +33,6 @@ from antiphon.scenarios.relations import (
 from antiphon.scenarios.sender_passes import has_state, rule_42b_passes
 from antiphon.scenarios.tied_parameters import rule_27c_ties
 
-STATES = ("from.state", "to.state")
-"""Context signals: the states of a channel's ends."""
 _MOST_NAMED = 8
 """Agents of a group or a cycle in a message."""
 
@@ -172,16 +171,12 @@ def rule_9_gradient(relations: Relations, channel: ChannelSpec) -> Iterator[Prob
         yield f"gradient.{key}", message
 
 
-_FOR_INPUTS = ("held", "age")
-_FOR_GRADIENTS = ("returned", *STATES)
-
-
 def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Which signals a synthetic gradient or input may be conditioned on."""
-    ends = dict(zip(STATES, (channel.sender, channel.receiver), strict=True))
+    ends = {STATES["from"]: channel.sender, STATES["to"]: channel.receiver}
     for index, name in enumerate(channel.gradient.context):
         where = f"gradient.context.{index}"
-        if name in _FOR_INPUTS:
+        if name in {*INPUT_ENDPOINTS} - {*GRADIENT_ENDPOINTS}:
             yield where, f"{name!r} is for synthetic inputs only; leave it out"
         if name in ends and channel.state:
             yield where, f"{name!r} is the state that this channel carries; leave it out"
@@ -189,7 +184,7 @@ def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Prob
             message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
             yield where, f"{name!r}: {message}"
     for index, name in enumerate(channel.input.context if channel.input is not None else ()):
-        if name in _FOR_GRADIENTS:
+        if name in {*GRADIENT_ENDPOINTS} - {*INPUT_ENDPOINTS}:
             yield f"input.context.{index}", f"{name!r} is for synthetic gradients only; leave it out"
 
 

@@ -17,6 +17,7 @@ from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import AUTO, plain
 from antiphon.comms.coupling_catalogue import OPTIONAL_KEYS
+from antiphon.comms.endpoint_values import STATES
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import speaking
@@ -536,7 +537,7 @@ def warn_9_learned(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream
 
 def warn_23_context(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
-    observed = {*scenario.agents[channel.sender].observes, "from.state"}
+    observed = {*scenario.agents[channel.sender].observes, STATES["from"]}
     if channel.state or not _is_direct(channel) or not observed.isdisjoint(channel.gradient.context):
         return
     if channel.symbols is not None:

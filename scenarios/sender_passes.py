@@ -7,6 +7,7 @@ from itertools import chain
 
 from antiphon.base.extensions import name_of
 from antiphon.base.spec import AUTO
+from antiphon.comms.endpoint_values import STATES
 from antiphon.scenarios.agent_specs import AGE, AgentSpec
 from antiphon.scenarios.at_once import not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -84,7 +85,7 @@ def _alone(relations: Relations, channel: ChannelSpec) -> bool:
 def _context_to_add(relations: Relations, channel: ChannelSpec) -> tuple[str, ...]:
     """Return the context of a channel with what its sender observes; empty where it reads some of that, or the sender's state."""
     observed, given = observed_context(relations, channel), channel.gradient.context
-    if channel.state or not channel.coupling.predicts or not {*observed, "from.state"}.isdisjoint(given):
+    if channel.state or not channel.coupling.predicts or not {*observed, STATES["from"]}.isdisjoint(given):
         return ()
     return (*given, *observed) if observed else ()
 

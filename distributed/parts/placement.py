@@ -172,8 +172,8 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             "0 back: a gradient returns at the step at which it is computed",
             "make it 1 or more",
         )
-    if "to.state" in channel.synthetic_gradient.context.endpoint_values:
-        return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
+    if (name := channel.synthetic_gradient.context.crossing) is not None:
+        return "gradient.context", f"'{name}' is read from the receiver itself", "leave it out"
     return None
 
 

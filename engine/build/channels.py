@@ -16,6 +16,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, key_of, made, name_of
 from antiphon.base.problems import DocumentError, placed
 from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.endpoint_values import ENDPOINT_VALUES, GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Measure
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
@@ -25,7 +26,7 @@ from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.local_losses import LocalLoss
-from antiphon.engine.build.shapes import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Shapes, head_of, read_mode_of
+from antiphon.engine.build.shapes import Shapes, head_of, read_mode_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import (
@@ -71,6 +72,11 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
     """Return the settings of an optimiser, as `TrainedParameters` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
     return spec.settings(spec.lr), rate_of(spec.lr, spec.schedule, scenario)
+
+
+def _agent_at(name: str, spec: ChannelSpec) -> str:
+    """The agent that a value of a channel's endpoints is of; of one of the channel itself, its sender."""
+    return spec.receiver if ENDPOINT_VALUES[name].end == "to" else spec.sender
 
 
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
@@ -129,14 +135,15 @@ class Wiring:
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDPOINTS)
             endpoints = self._windows_by_endpoint(spec, gradient.context, GRADIENT_ENDPOINTS)
             if not gradient.needs_returned:
-                endpoints.pop("returned", None)
+                endpoints = {n: of for n, of in endpoints.items() if not ENDPOINT_VALUES[n].is_returned}
             predictor = self._predictor(
                 spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), local_loss
             )
         returns = spec.coupling.uses_returned or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
-        ledger = self._ledger(spec, returns, conditioned="returned" in endpoints)
+        keeps_returned = any(ENDPOINT_VALUES[name].is_returned for name in endpoints)
+        ledger = self._ledger(spec, returns, keeps_returned=keeps_returned)
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
         of_state = StateGradientSettings()
         if spec.state and predictor is not None:
@@ -198,20 +205,20 @@ class Wiring:
             )
         return sampler
 
-    def _ledger(self, spec: ChannelSpec, returns: bool, *, conditioned: bool) -> Ledger:
-        """A channel's ledger; `conditioned`: whether its predictor reads the newest returned gradient."""
+    def _ledger(self, spec: ChannelSpec, returns: bool, *, keeps_returned: bool) -> Ledger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
         slack = (
             max(group.horizons.values()) * group.grid.max_steps() + receiver.tick_period if group.waits else 0
         )
-        of_all: dict[str, Any] = {"slack": slack, "keeps_returned": conditioned}
+        of_all: dict[str, Any] = {"slack": slack, "keeps_returned": keeps_returned}
         if spec.state:  # made at one tick, read at the next, and nothing is between
             timetable = Timetable(sender, sender, group.grid, delay=1, carries_state=True)
             return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
         settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].inputs.align_channel_name == spec.name
-        holds_all = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
+        context = () if spec.input is None else spec.input.context
+        holds_all = any(name in INPUT_ENDPOINTS and ENDPOINT_VALUES[name].is_held for name in context)
         return Ledger(
             spec.name,
             Timetable(
@@ -244,32 +251,31 @@ class Wiring:
         self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]
     ) -> dict[str, WindowGrid | None]:
         """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
-        of_phases = {
-            "from.phase": self.group_of[spec.sender].grid,
-            "to.phase": self.group_of[spec.receiver].grid,
-        }
-        return {name: of_phases.get(name) for name in names if name in endpoints}
+        windows: dict[str, WindowGrid | None] = {}
+        for name in names:
+            if name in endpoints:
+                is_phase = ENDPOINT_VALUES[name].measure is Measure.PHASE
+                windows[name] = self.group_of[_agent_at(name, spec)].grid if is_phase else None
+        return windows
 
     def _endpoints(self, spec: ChannelSpec, names: Iterable[str], shape: Shape) -> tuple[ContextSpec, ...]:
         """The values of a channel's endpoints among `names`, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`."""
 
-        def ticks(name: str) -> int:
-            return self.group_of[name].grid.max_ticks(self.agents[name].clock.tick_period)
-
-        specs = {
-            "returned": ContextSpec("returned", shape),
-            "held": ContextSpec("held", shape),
-            "age": ContextSpec("age", ()),
-            "from.phase": ContextSpec("from.phase", (), ticks(spec.sender)),
-            "to.phase": ContextSpec("to.phase", (), ticks(spec.receiver)),
-            "from.state": ContextSpec("from.state", (self._state_size(spec.sender),)),
-            "to.state": ContextSpec("to.state", (self._state_size(spec.receiver),)),
-        }
-        for name in names:
-            if specs[name].shape == (0,):
+        def context_spec(name: str) -> ContextSpec:
+            measure, agent = ENDPOINT_VALUES[name].measure, _agent_at(name, spec)
+            if measure is Measure.MESSAGE:
+                return ContextSpec(name, shape)
+            if measure is Measure.NUMBER:
+                return ContextSpec(name, ())
+            if measure is Measure.PHASE:
+                period = self.agents[agent].clock.tick_period
+                return ContextSpec(name, (), self.group_of[agent].grid.max_ticks(period))
+            if not (size := self._state_size(agent)):
                 message = f"'{name}': the agent has no state: its module has no state_size; leave it out"
                 raise DocumentError(("channels", spec.name, "gradient", "context"), message)
-        return tuple(specs[name] for name in names)
+            return ContextSpec(name, (size,))
+
+        return tuple(map(context_spec, names))
 
     def _state_size(self, agent: str) -> int:
         """The components of an agent's state; 0: it has none."""

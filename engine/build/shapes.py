@@ -17,6 +17,7 @@ from antiphon.base.errors import ScenarioError, with_article, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
+from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
 from antiphon.comms.read_modes import READ_MODES, ReadMode
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.shown_signals import ShownSource
@@ -25,11 +26,6 @@ from antiphon.nets.recurrent_cells import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.scenario import Scenario
-
-GRADIENT_ENDPOINTS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
-"""Values of a channel's endpoints that a synthetic gradient may be conditioned on."""
-INPUT_ENDPOINTS = ("held", "age", "from.phase", "to.phase")
-"""Values of a channel's endpoints that a synthetic input may be conditioned on."""
 
 Shape = tuple[int, ...]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.endpoint_values import ENDPOINT_VALUES, STATES, Measure
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.feature import Feature
@@ -89,15 +90,15 @@ class Contexts(Feature):
     ) -> Tensor:
         """[rows, features]: a value of a channel's endpoints, for a message that its receiver uses at `tick`."""
         noted = EndpointValues.of(message) or EndpointValues()
-        if name == "returned":
+        value, ledger = ENDPOINT_VALUES[name], channel.ledger
+        if value.is_returned:
             return channel.content.zeros if noted.newest_returned is None else noted.newest_returned
-        if name == "held":
-            return self._held(channel)
-        if name == "age":
-            return self._age(channel, message.stamp)
-        sends, ledger = name.startswith("from"), channel.ledger
+        if value.is_held:
+            is_age = value.measure is Measure.NUMBER
+            return self._age(channel, message.stamp) if is_age else self._held(channel)
+        sends = value.end == "from"
         agent = channel.sender if sends else channel.receiver
-        if name.endswith("state"):  # zeros before its first
+        if value.measure is Measure.STATE:  # zeros before its first
             if name in noted.states:
                 return noted.states[name]
             size = self.system.agents[agent].learner.network.state_size
@@ -173,8 +174,8 @@ class EndpointStates(Feature):
     def _states(self, channel: Channel, step: int) -> dict[str, Tensor]:
         states = {}
         for endpoint, name, delay, to_rows in (
-            ("from.state", channel.sender, 0, channel.output_from_port),
-            ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.rows_from_receiver),
+            (STATES["from"], channel.sender, 0, channel.output_from_port),
+            (STATES["to"], channel.receiver, channel.ledger.timetable.delay, channel.rows_from_receiver),
         ):
             agent = self.system.agents.get(name)
             if agent is None or endpoint not in channel.synthetic_gradient.context.endpoint_values:

@@ -21,6 +21,7 @@ from antiphon.agents.objectives import AnyObjective, Objective
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import ALL, Mask
+from antiphon.comms.endpoint_values import STATES
 from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
@@ -242,15 +243,12 @@ class Agent:
 
         `EndpointStates` keeps them (engine/features/contexts.py).
         """
+        connections = self.connections
         steps = [
-            0
-            for channel in self.connections.send_channels
-            if "from.state" in channel.synthetic_gradient.context.endpoint_values
-        ]
-        steps += [
-            channel.ledger.timetable.delay
-            for channel in self.connections.read_channels
-            if "to.state" in channel.synthetic_gradient.context.endpoint_values
+            channel.ledger.timetable.delay if end == "to" else 0
+            for end, channels in (("from", connections.send_channels), ("to", connections.read_channels))
+            for channel in channels
+            if STATES[end] in channel.synthetic_gradient.context.endpoint_values
         ]
         return max(steps, default=None)
 

@@ -58,13 +58,13 @@ What a link does to a message, by what the link does not have (the tick that rea
     also: engine/policies/resent_messages.py, inspection/truth.py; what is kept of earlier ones:
         engine/state/state_dict.py, engine/state/stacks.py
 A message that is not sent, or lost, by its value
-    ledger.py: `Ledger.send`, in `Fate.lost`; `Ledger.may_lose`, by which plans are made; on a GPU,
-        `Ledger._known_to_arrive`, which asks the link alone
-    also: `loses` of `Link` and of its spec, asked before anything is built; engine/build/channels.py and
-        engine/inference/rollout.py (`_silent`), which make `held_messages`; distributed/parts/cut_ledger.py, which puts
-        zeros in a message's place until it comes; engine/build/stack_kinds.py, where what it keeps of earlier ones is
-        `apart`; comms/declared_coupling.py: `DeclaredCoupling.problems`, as a coupling that reads with the graph has no
-        message to fall back to
+    ledger.py: `Ledger.send`, in `Fate.lost`; `Ledger.may_lose`, by which ledgers hold messages and others plan; on a
+        GPU, `Ledger._known_to_arrive`, which asks the link alone
+    also: `loses` of the spec, asked before anything is built; what it keeps of earlier ones: `Ledger.copied`, and
+        `apart` in engine/build/stack_kinds.py; engine/metrics/channel_means.py; comms/declared_coupling.py:
+        `DeclaredCoupling.problems`, as a coupling that reads with the graph has no message to fall back to
+    in parts the mask must cross, as distributed/parts/cut_ledger.py sends zeros in a message's place until it comes:
+        distributed/parts/exchange.py, distributed/parts/boundary.py, distributed/parts/cut.py
 A message that is not read, by its age at the tick
     ledger.py: `Ledger.receive`; held_messages.py; forward.py: `ForwardPass.as_read`
     also: engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
@@ -181,13 +181,13 @@ How several reads are added
     also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
 A gradient that is lost on its way back
     by a draw of comms/links.py: `Link`: ledger.py: `Ledger.finish`, before the message is finished
-    after it is finished: message.py: `Message.back_at`, which says what a cancelled return takes
+    after it is finished: message.py: `Message.return_nothing`
     also: distributed/parts/cut_ledger.py, where both parts draw the same; distributed/parts/placement.py
         (`_always_returns`), by which parts run ahead; scenarios/checks.py (`rule_11_at_once`), for what needs it at
         once
 What is kept of returned gradients
-    newest_returned.py
-    also: engine/state/stacks.py, distributed/parts/part.py, inspection/truth.py
+    newest_returned.py: a field with a role, which checkpoints, stacks and parts have then; kept if
+        `Ledger.keeps_returned`, by engine/build/channels.py
 When a gradient has come back
     timetable.py: `Timetable.back_from`
 How long a message is kept
@@ -208,15 +208,18 @@ Credit
 
 A coupling
     comms/couplings.py: a class with `@_built_in`. What it declares decides what others build, advise and refuse:
-        comms/declared_coupling.py. Its `credit` may find either gradient absent: `CreditedMessage`
+        comms/declared_coupling.py. Its `credit` may find either gradient absent: `CreditedMessage`. What uses returns of
+        earlier messages says so: `DeclaredCoupling.needs_own_return`
     also: comms/loop/channel_arguments.py (`carried_out_couplings`): loops refuse one with a `credit` of its own
 What a sender learns from a message, by one coupling
-    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by `coupling_credit`
+    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by `credited_message`
 What a sender learns from a message, by all couplings
     backward.py: `coupling_credit`, and for predictions `_applied_prediction`; further passes call it too, where nothing
         has returned. By members, and by what has returned: `BackwardPass.ordinary_credit`
 How credit is shortened, masked and weighed
     by channel and step: channel.py: `Channel.clipped_credit`, `Channel.injection`
+    by the gradient of the sender's own loss: a feature with the point `after_credit`, which has `PendingUpdate.losses`
+        and may replace `PendingUpdate.injections`; `BackwardPass.gradients` for one pass more
     by message, such as its age at the first read: backward.py: `coupling_credit`, which has its stamp;
         `Timetable.reading_ticks` has its ticks. `Channel.injection` has no message, and further passes call it for all
         stamps at once
@@ -248,9 +251,9 @@ How much an example counts to a predictor
         `PredictorTrainer.example`
     also: comms/module_predictors.py, of users' modules
 What a predictor is conditioned on
-    engine/features/contexts.py; what it may read of messages: held_messages.py (of a synthetic input),
-        newest_returned.py
-    also: engine/build/shapes.py, engine/build/channels.py, scenarios/checks.py, engine/state/stacks.py
+    comms/endpoint_values.py: a row, by which it is allowed, built, kept and charged to the link;
+        engine/features/contexts.py: its value, of what held_messages.py (of a synthetic input), newest_returned.py or a
+        note has. Losses of the receiver return for critics alone: `Channel.needs_returned_loss`
 In which rows a predictor learns nothing
     by a mask that the host looks at, so that a member without rows takes no step: channel.py:
         `Channel.restrict_example`

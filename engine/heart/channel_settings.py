@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.comms.endpoint_values import ENDPOINT_VALUES
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.layout import SenderRows
@@ -44,7 +45,13 @@ class PredictorContext:
 
     signal_specs: tuple[ContextSpec, ...] = ()
     endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
-    """Values of the channel's sender and receiver, by name; with a phase's, the windows that it is the position in."""
+    """Values of the channel's sender and receiver, by name (comms/endpoint_values.py); with a phase's, the windows that it
+    is the position in."""
+
+    @property
+    def crossing(self) -> str | None:
+        """The first of these values that crosses the link by itself; None: none does."""
+        return next((name for name in self.endpoint_values if ENDPOINT_VALUES[name].crosses), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -443,7 +443,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
     sending = content * (1 / ledger.timetable.send_times.mean_send_interval)
     back = 0.0
-    if "to.state" in channel.synthetic_gradient.context.endpoint_values:
+    if channel.synthetic_gradient.context.crossing is not None:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size

@@ -1,0 +1,56 @@
+"""Values of a channel's endpoints that predictors may be conditioned on beside signals (rule 25): a row each.
+
+What a row declares decides what is allowed, built, kept, charged to the link and divided among sites. How a value is computed is in
+engine/features/contexts.py, in `Contexts` and, for what is noted as a message is sent, `EndpointStates`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Measure(Enum):
+    """What a value is, from which its features follow (engine/build/channels.py)."""
+
+    MESSAGE = "message"
+    """Of a message's shape."""
+    NUMBER = "number"
+    PHASE = "phase"
+    """Which tick of its window the agent at one end is at, one-hot."""
+    STATE = "state"
+    """The state of the agent at one end: flat, and the same at every site."""
+
+
+class EndpointValue(NamedTuple):
+    """A row of the table."""
+
+    measure: Measure
+    end: str = ""
+    """The end whose agent has it, `from` (the sender) or `to` (the receiver); of the channel itself, none."""
+    of_gradients: bool = False
+    """Whether a synthetic gradient may be conditioned on it."""
+    of_inputs: bool = False
+    """Whether a synthetic input may."""
+    is_returned: bool = False
+    """Whether it is a gradient, scaled like one; it has come back, and is kept by the ledger (`Ledger.keeps_returned`)."""
+    is_held: bool = False
+    """Whether it is of the held message, so that all are held (`Ledger.holds_all`)."""
+    crosses: bool = False
+    """Whether it crosses the link by itself, from the receiver: parts are not cut there, and it counts as traffic."""
+
+
+ENDPOINT_VALUES = {
+    "returned": EndpointValue(Measure.MESSAGE, of_gradients=True, is_returned=True),
+    "held": EndpointValue(Measure.MESSAGE, of_inputs=True, is_held=True),
+    "age": EndpointValue(Measure.NUMBER, of_inputs=True, is_held=True),
+    "from.phase": EndpointValue(Measure.PHASE, "from", of_gradients=True, of_inputs=True),
+    "to.phase": EndpointValue(Measure.PHASE, "to", of_gradients=True, of_inputs=True),
+    "from.state": EndpointValue(Measure.STATE, "from", of_gradients=True),
+    "to.state": EndpointValue(Measure.STATE, "to", of_gradients=True, crosses=True),
+}
+"""By name; channels list them in this order."""
+GRADIENT_ENDPOINTS = tuple(name for name, value in ENDPOINT_VALUES.items() if value.of_gradients)
+INPUT_ENDPOINTS = tuple(name for name, value in ENDPOINT_VALUES.items() if value.of_inputs)
+STATES = {value.end: name for name, value in ENDPOINT_VALUES.items() if value.measure is Measure.STATE}
+"""The states of the endpoints, by end."""
