@@ -251,12 +251,9 @@ class Wiring:
         self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]
     ) -> dict[str, WindowGrid | None]:
         """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
-        windows: dict[str, WindowGrid | None] = {}
-        for name in names:
-            if name in endpoints:
-                is_phase = ENDPOINT_VALUES[name].measure is Measure.PHASE
-                windows[name] = self.group_of[_agent_at(name, spec)].grid if is_phase else None
-        return windows
+        grids = {name: self.group_of[_agent_at(name, spec)].grid for name in names if name in endpoints}
+        is_phase = {name: ENDPOINT_VALUES[name].measure is Measure.PHASE for name in grids}
+        return {name: grid if is_phase[name] else None for name, grid in grids.items()}
 
     def _endpoints(self, spec: ChannelSpec, names: Iterable[str], shape: Shape) -> tuple[ContextSpec, ...]:
         """The values of a channel's endpoints among `names`, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`."""

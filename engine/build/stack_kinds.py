@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 def _compared(
     records: Mapping[str, type], apart: Collection[str], hyperparameters: Iterable[str] = ()
 ) -> Callable[[Any], Hashable]:
-    """Return what reads the fields in which members of a stack are equal: all fields of some records, but for those named here.
+    """Return what reads the fields in which members of a stack are equal: all settings of some records, but for those named here.
 
-    A stack has its first member's value of a field. So a new field is compared, until `apart` says that stacks need not: values without
+    A field that `__init__` does not take is no setting. A stack has its first member's value of a field. So a new field is compared, until `apart` says that stacks need not: values without
     an equality of their own keep channels or agents unstacked, and what cannot be hashed fails as a system is stacked.
 
     Args:
@@ -53,7 +53,10 @@ def _compared(
         hyperparameters: The places of hyperparameters (engine/state/hyperparameters.py).
     """
     places = [
-        f"{place}.{entry.name}".lstrip(".") for place, record in records.items() for entry in fields(record)
+        f"{place}.{entry.name}".lstrip(".")
+        for place, record in records.items()
+        for entry in fields(record)
+        if entry.init
     ]
     unknown = {*apart, *records} - {*places, ""}
     assert not unknown, f"no fields: {unknown}"
@@ -107,7 +110,6 @@ _CHANNEL = _compared(
         *("ledger.name", "ledger.link.name", "ledger.link.seed", "ledger.link.members"),
         "endpoints",
         # what steps change
-        *("ledger.messages", "ledger.back_by_step", "ledger.held_messages", "ledger.newest_returned"),
         "synthetic_input.examples",
         # by other rules (`channel_kind`), or by the receivers' kind
         *("content.port_name", "content.sampler", "synthetic_gradient.model", "synthetic_input.model"),

@@ -1,10 +1,6 @@
 """Contexts: what the predictors of a channel are conditioned on: signals of the step, and of the channel's two endpoints.
 
-Of the endpoints, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
-`held` (the newest message that came before the one it stands in for) and its `age`; both may know `from.phase` and
-`to.phase`: which tick of its window the sender or the receiver is at. A synthetic gradient may know the states of the
-endpoints too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
-that had crossed the link by then.
+Which values of the endpoints there are, and what each of them is, is in comms/endpoint_values.py.
 """
 
 from __future__ import annotations

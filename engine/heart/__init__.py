@@ -96,8 +96,8 @@ What only some scenarios need is a feature in engine/features or engine/policies
 step; engine/feature_table.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two
 points is a branch in these files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`.
 `LateWindows` is here, as it is the rule of couplings that wait. Two outside have a say in what a tick reads:
-engine/features/stand_ins.py, and engine/policies/final_values.py, which reads ahead. held_messages, newest_returned,
-participation, guard and late_windows are imported only where a scenario needs them.
+engine/features/stand_ins.py, and engine/policies/final_values.py, which reads ahead. participation, guard and
+late_windows are imported only where a scenario needs them.
 
 changes.py says where a change goes.
 """

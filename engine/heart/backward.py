@@ -75,7 +75,14 @@ class BackwardPass:
                 if window.learning_rows_by_agent[name] is not NONE
             }
             pending_updates.append(pending)
-            requests.append(pending.request(parameters))
+            request = BackwardRequest(
+                losses=[loss for _, loss in losses],
+                injections=pending.injections,
+                parameters=parameters,
+                values_read=[read.value for read in pending.returning_reads],
+                auxiliary_loss=pending.auxiliary_loss,
+            )
+            requests.append(request)
         results = self.gradients(windows, requests, self.system.batch, str(step))
         for pending, (gradients_by_learner, read_gradients) in zip(pending_updates, results, strict=True):
             pending.update.set_gradients(gradients_by_learner, pending.returning_reads, read_gradients)

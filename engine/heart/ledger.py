@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -30,13 +29,11 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.comms.links import Link
+from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.message import Arrival, Booked, Fate, Message
+from antiphon.engine.heart.newest_returned import NewestReturned
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
-
-if TYPE_CHECKING:
-    from antiphon.engine.heart.held_messages import HeldMessages
-    from antiphon.engine.heart.newest_returned import NewestReturned
 
 
 @dataclass
@@ -73,21 +70,15 @@ class Ledger:
     keeps_returned: bool = False
     messages: dict[int, Message] = field(init=False, default_factory=dict)
     back_by_step: dict[int, list[Message]] = field(init=False, default_factory=dict)
-    held_messages: HeldMessages | None = field(init=False, default=None)
-    newest_returned: NewestReturned | None = field(init=False, default=None)
+    held_messages: HeldMessages | None = field(init=False)
+    newest_returned: NewestReturned | None = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.may_lose or self.holds_all:
-            self.hold_messages()
-        if self.keeps_returned:
-            from antiphon.engine.heart.newest_returned import NewestReturned
-
-            self.newest_returned = NewestReturned()
+        self.held_messages = HeldMessages() if self.may_lose or self.holds_all else None
+        self.newest_returned = NewestReturned() if self.keeps_returned else None
 
     def hold_messages(self) -> None:
         """Hold messages from now on, if none are: those from another part may come too late for their ticks."""
-        from antiphon.engine.heart.held_messages import HeldMessages
-
         self.held_messages = self.held_messages or HeldMessages()
 
     def hold_none(self) -> None:
@@ -96,14 +87,11 @@ class Ledger:
 
     def copied(self) -> Ledger:
         """Return a copy that changes independently: its messages are copies, with the same tensors."""
-        ledger, messages = replace(self), chain(self.messages.values(), *self.back_by_step.values())
-        copies = {message: message.copied() for message in messages}
-        ledger.load(
-            {stamp: copies[message] for stamp, message in self.messages.items()},
-            {step: [copies[message] for message in back] for step, back in self.back_by_step.items()},
-            copy(self.held_messages),
-            copy(self.newest_returned),
-        )
+        copies = {m: m.copied() for m in chain(self.messages.values(), *self.back_by_step.values())}
+        messages = {stamp: copies[m] for stamp, m in self.messages.items()}
+        back_by_step = {step: [copies[m] for m in back] for step, back in self.back_by_step.items()}
+        ledger = replace(self)
+        ledger.load(messages, back_by_step, copy(self.held_messages), copy(self.newest_returned))
         return ledger
 
     def load(
@@ -119,8 +107,7 @@ class Ledger:
 
     @property
     def may_lose(self) -> bool:
-        """Whether a message may not arrive, so that an older one is held and kept; whoever plans asks here, and the
-        ledger of itself."""
+        """Whether a message may not arrive, so that an older one is held and kept; all that plan ask here."""
         return self.link.loses
 
     def allow_slack(self, steps: int) -> None:

@@ -156,10 +156,8 @@ class Message:
     def mark_finished(self, step: int, back_at: int | None) -> None:
         """Finish it: the last window that may read it closed at `step`.
 
-        Look up whether anything is booked in any row.
-
-        If nothing is, `Booked.counted` is `NONE` from now on, and nothing returns. If something is and gradients
-        return, there is one: zeros where no loss depends on the message.
+        If nothing is booked in any row, nothing returns. If something is and gradients return, there is one: zeros where
+        no loss depends on the message.
 
         Args:
             back_at: The step at which its gradient is back, if anything is booked; None: gradients do not return.

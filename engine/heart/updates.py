@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask, Members
-from antiphon.comms.backward_requests import BackwardRequest, Gradients, Injection
+from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
@@ -230,16 +230,6 @@ class PendingUpdate:
     """The sum of losses beside the objectives', which parameters follow and messages read do not."""
     returning_reads: list[CountedRead] = field(default_factory=list)
     """The reads of the window whose gradients return."""
-
-    def request(self, parameters: Mapping[str, Sequence[Tensor]]) -> BackwardRequest:
-        """Return what is to be differentiated, by the parameters of learners and by what the window has read."""
-        return BackwardRequest(
-            losses=[loss for _, loss in self.losses],
-            injections=self.injections,
-            parameters=parameters,
-            values_read=[read.value for read in self.returning_reads],
-            auxiliary_loss=self.auxiliary_loss,
-        )
 
     def add_auxiliary_losses(self, loss_by_agent: Mapping[str, Tensor]) -> None:
         """Add losses beside the objectives', by agent."""

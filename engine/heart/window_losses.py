@@ -82,8 +82,7 @@ class ObjectiveEvaluator:
                 else:
                     losses.append((tick.agent_name, self._add_loss(window_loss, agent, tick_loss)))
         for name, tick_losses in averaged_losses.items():
-            means = self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
-            losses += [(name, loss) for loss in means]
+            losses += self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
         for name, ticks in policy_ticks.items():
             feature = self.learning_points.policy_losses
             assert feature is not None
@@ -104,14 +103,14 @@ class ObjectiveEvaluator:
 
     def _add_mean_loss(
         self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]
-    ) -> list[Tensor]:
+    ) -> LossesByAgent:
         """Add losses that are divided by the window's number of targets, not by B (`reduction: mean`); return them."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.target_counts for tick_loss in tick_losses]
         target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
         factor = layout.rows_from_members(batch / torch.stack(target_counts).sum(0).clamp(min=1))
         window_loss.factor_by_agent[agent.name] = factor
-        losses: list[Tensor] = []
+        losses = LossesByAgent()
         for tick_loss, weight, target_count in zip(tick_losses, weights, target_counts, strict=True):
             loss = tick_loss.losses * weight * factor
             samples = constant(loss)
@@ -121,7 +120,7 @@ class ObjectiveEvaluator:
                 target_count,
             )
             window_loss.add(agent.name, samples, reported)
-            losses.append(loss)
+            losses.append((agent.name, loss))
         return losses
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:

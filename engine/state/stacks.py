@@ -16,9 +16,11 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.newest_returned import NewestReturned
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick
@@ -114,10 +116,9 @@ class _Splitter:
             return
         stored = [self._split(Message, tree, stack) for tree in saved["messages"]]
         loose = [self._split(Message, tree, stack) for tree in saved["loose"]]
-        newest, held = stack.ledger.newest_returned, None
-        trees = [saved] * len(stack.members) if newest is None else self._split(type(newest), saved, stack)
+        trees, held = self._split(NewestReturned, saved, stack), None
         if saved["held_messages"] is not None:
-            held = self._split(type(stack.ledger.held_messages), saved["held_messages"], stack)
+            held = self._split(HeldMessages, saved["held_messages"], stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
             ledger = _ledger_alone(
                 stack.ledger,
@@ -356,14 +357,13 @@ class _Merger:
         completed: dict[int, dict[int, None]] = {}
         for step, back in (entry for ledger in ledgers for entry in ledger["back_by_step"]):
             completed.setdefault(step, {}).update(dict.fromkeys(back))
-        newest = stack.ledger.newest_returned
         held = [ledger["held_messages"] for ledger in ledgers if ledger["held_messages"] is not None]
         return {
-            **(ledgers[0] if newest is None else self._joined(type(newest), ledgers, stack)),
+            **self._joined(NewestReturned, ledgers, stack),
             "messages": [self._message(stack, stamp, by_stamp) for stamp in stamps],
             "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
             "back_by_step": [[step, list(back)] for step, back in completed.items()],
-            "held_messages": self._joined(type(stack.ledger.held_messages), held, stack) if held else None,
+            "held_messages": self._joined(HeldMessages, held, stack) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:

@@ -12,8 +12,10 @@ from operator import attrgetter
 from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
+from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.newest_returned import NewestReturned
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
@@ -224,8 +226,7 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
             [step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()
         ],
         "held_messages": None if ledger.held_messages is None else to_tree(ledger.held_messages, number),
-        "newest_returned": None,
-        **({} if ledger.newest_returned is None else to_tree(ledger.newest_returned, number)),
+        **to_tree(ledger.newest_returned or NewestReturned(), number),
     }
 
 
@@ -247,15 +248,15 @@ def _load_ledger(
     def loaded(key: str) -> dict[int, Message]:
         return {tree["stamp"]: message(tree) for tree in saved[key]}
 
-    messages, held, newest = loaded("messages"), ledger.held_messages, ledger.newest_returned
+    messages, held = loaded("messages"), ledger.held_messages
     message_of = loaded("loose") | messages
     ledger.load(
         messages,
         {step: [message_of[stamp] for stamp in stamps] for step, stamps in saved["back_by_step"]},
         held
         if held is None or saved["held_messages"] is None
-        else from_tree(type(held), saved["held_messages"], signals),
-        None if newest is None else from_tree(type(newest), saved, signals),
+        else from_tree(HeldMessages, saved["held_messages"], signals),
+        from_tree(NewestReturned, saved, signals) if ledger.keeps_returned else None,
     )
     return message_of
 

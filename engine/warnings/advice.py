@@ -514,16 +514,11 @@ def _never_back(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of couplings that only use returned gradients, and whose senders learn before any can be back."""
     from antiphon.engine.build.shapes import read_mode_of  # it needs torch, which help does not load
 
-    for channel in scenario.channels:
+    for channel in (c for c in scenario.channels if c.coupling.needs_own_return):
         coupling, link, name = channel.coupling, channel.link, channel.sender
         groups = [scenario.relations.learning[end] for end in (name, channel.receiver)]
         episodes = any(scenario.window(group) == "episode" for group in groups)
-        if (
-            not coupling.needs_own_return
-            or episodes
-            or link.rate != 1
-            or name not in scenario.relations.learners
-        ):
+        if episodes or link.rate != 1 or name not in scenario.relations.learners:
             continue
         windows, grid = (windows_of(scenario, group, env, None) for group in groups)
         clocks = [scenario.agents[end].clock for end in (name, channel.receiver)]

@@ -36,11 +36,9 @@ USERS: dict[str, Document] = {
     "features.group_clip": levels(
         channel={"coupling": "locked"}, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.05}, count=1
     ),
-    "heart.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "heart.late_windows": ring(2, channel=DELAYED),
     "policies.returned_actions": pairs(A2C, gradient={"kind": "local_policy"}),
-    "heart.newest_returned": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
     "heart.participation": ring(2, agent={"learn": 0.5}),
