@@ -245,6 +245,12 @@ class _Times:
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         credit = self.credit[channel.name]
+        if channel.coupling.needs_own_return:
+            back, end = (
+                uses[1] + max(channel.ledger.timetable.return_delay, 1),
+                self._sent_until(channel, stamp),
+            )
+            return end if back <= end else -1
         if not (credit.waits or credit.injects or self._within(channel, stamp, uses[0])):
             return -1
         group, windows = self.system.group_by_agent[channel.sender], self.windows[channel.sender]

@@ -79,7 +79,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-an-input-may-know-what-is-returned",
         "scenarios/checks.py",
-        "        if name in _FOR_GRADIENTS:\n",
+        "        if name in {*GRADIENT_ENDPOINTS} - {*INPUT_ENDPOINTS}:\n",
         "        if not name:\n",
         "tests/scenarios/test_refusals.py::test_refused",
     ),

@@ -305,6 +305,25 @@ def test_a_sender_learns_when_its_coupling_no_longer_waits(steps: int) -> None:
     assert found.agents[1].late_credit.any() == (steps > 1)
 
 
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_returned_gradient_is_learned_from_if_it_is_back_in_its_own_window() -> None:
+    credited: dict[int, int] = {}
+
+    class InTime(Coupling):
+        uses_returned = True
+
+        def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+            if message.returned_gradient is not None:
+                credited[message.stamp] = step
+            return message.returned_gradient
+
+    agents = {"a": {**agent(unroll=4), "objective": None}, "b": agent()}
+    with Simulation(scenario(agents, [channel(coupling=InTime, link={"delay": 1})])) as simulation:
+        trained = timeline(simulation, 0, 12).channels[0].trained
+        simulation.run(steps=12)
+    assert credited == {stamp: step for stamp, step in enumerate(trained.tolist()) if step >= 0} != {}
+
+
 # --- the unhappy paths --------------------------------------------------------------------------------------
 
 
