@@ -7,7 +7,7 @@ engine/features/contexts.py, in `Contexts` and, for what is noted as a message i
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Measure(Enum):
@@ -20,6 +20,15 @@ class Measure(Enum):
     """Which tick of its window the agent at one end is at, one-hot."""
     STATE = "state"
     """The state of the agent at one end: flat, and the same at every site."""
+
+
+class _HasEnds(Protocol):
+    """A channel, or its specification."""
+
+    @property
+    def sender(self) -> str: ...
+    @property
+    def receiver(self) -> str: ...
 
 
 class EndpointValue(NamedTuple):
@@ -38,6 +47,10 @@ class EndpointValue(NamedTuple):
     """Whether it is of the held message, so that all are held (`Ledger.holds_all`)."""
     crosses: bool = False
     """Whether it crosses the link by itself, from the receiver: parts are not cut there, and it counts as traffic."""
+
+    def agent_of(self, channel: _HasEnds) -> str:
+        """Return the agent that it is of; of a value of the channel itself, the sender."""
+        return channel.receiver if self.end == "to" else channel.sender
 
 
 ENDPOINT_VALUES = {

@@ -74,11 +74,6 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
     return spec.settings(spec.lr), rate_of(spec.lr, spec.schedule, scenario)
 
 
-def _agent_at(name: str, spec: ChannelSpec) -> str:
-    """The agent that a value of a channel's endpoints is of; of one of the channel itself, its sender."""
-    return spec.receiver if ENDPOINT_VALUES[name].end == "to" else spec.sender
-
-
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
     """Enter a channel at the agents that it joins, as far as they are here."""
     if channel.sender in agents:
@@ -251,7 +246,11 @@ class Wiring:
         self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]
     ) -> dict[str, WindowGrid | None]:
         """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
-        grids = {name: self.group_of[_agent_at(name, spec)].grid for name in names if name in endpoints}
+        grids = {
+            name: self.group_of[ENDPOINT_VALUES[name].agent_of(spec)].grid
+            for name in names
+            if name in endpoints
+        }
         is_phase = {name: ENDPOINT_VALUES[name].measure is Measure.PHASE for name in grids}
         return {name: grid if is_phase[name] else None for name, grid in grids.items()}
 
@@ -259,7 +258,7 @@ class Wiring:
         """The values of a channel's endpoints among `names`, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`."""
 
         def context_spec(name: str) -> ContextSpec:
-            measure, agent = ENDPOINT_VALUES[name].measure, _agent_at(name, spec)
+            measure, agent = ENDPOINT_VALUES[name].measure, ENDPOINT_VALUES[name].agent_of(spec)
             if measure is Measure.MESSAGE:
                 return ContextSpec(name, shape)
             if measure is Measure.NUMBER:

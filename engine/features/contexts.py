@@ -92,8 +92,7 @@ class Contexts(Feature):
         if value.is_held:
             is_age = value.measure is Measure.NUMBER
             return self._age(channel, message.stamp) if is_age else self._held(channel)
-        sends = value.end == "from"
-        agent = channel.sender if sends else channel.receiver
+        sends, agent = value.end == "from", value.agent_of(channel)
         if value.measure is Measure.STATE:  # zeros before its first
             if name in noted.states:
                 return noted.states[name]

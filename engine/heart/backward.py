@@ -178,11 +178,8 @@ class BackwardPass:
             if replacer is None and not channel.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
             output = window.outputs_with_graph[name, message.stamp]
-            if replacer is None:
-                credit = self.ordinary_credit(channel, message, output, step, given_up=given_up)
-            else:
-                ordinary = partial(self.ordinary_credit, channel, message, output, step)
-                credit = replacer.replace_credit(channel, message, ordinary)
+            ordinary = partial(self.ordinary_credit, channel, message, output, step, given_up=given_up)
+            credit = ordinary() if replacer is None else replacer.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
             rows = channel.credited_rows(creditable, learning_rows) & credit.rows
@@ -218,18 +215,15 @@ class BackwardPass:
                 back = simplified(layout.members_in(message.booked.counted))
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
         predict = partial(self.predictor_trainer.predict, channel, message)
-        credited = partial(
-            credited_message, channel, message.sent_value, message.stamp, output, predict, message.booked
-        )
-        if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
-            credit = coupling_credit(channel, credited(has_returned=back is ALL), step)
-            return None if credit is None else Credit(credit)
+        sent = message.sent_value, message.stamp, output, predict, message.booked
         total: Credit | None = None
         for members, has_returned in _parts(back):
             for members_by_gate, gate_is_open in _parts(is_open):
                 rows = layout.rows_of(members & members_by_gate)
-                message_of_members = credited(has_returned=has_returned, gate_is_open=gate_is_open)
-                credit = coupling_credit(channel, message_of_members, step)
+                credited = credited_message(
+                    channel, *sent, has_returned=has_returned, gate_is_open=gate_is_open
+                )
+                credit = coupling_credit(channel, credited, step)
                 if credit is not None:
                     total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
         return total

@@ -277,7 +277,6 @@ A kind of synthetic gradient
 A kind of synthetic input
     comms/synthetic_inputs.py; what it predicts and learns from: engine/features/stand_ins.py, where a tick reads it:
         `StandIns.stand_in`, also in rollouts and in final values
-    also: engine/features/contexts.py (what it is conditioned on), held_messages.py, engine/build/channels.py
 How many steps a predictor's optimiser takes
     predictors.py: `PredictorTrainer.move_predictors`, with `differentiate_predictors` before each
     also: comms/examples.py, as examples keep what was predicted with the parameters before a move;

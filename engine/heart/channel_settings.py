@@ -45,8 +45,7 @@ class PredictorContext:
 
     signal_specs: tuple[ContextSpec, ...] = ()
     endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
-    """Values of the channel's sender and receiver, by name (comms/endpoint_values.py); with a phase's, the windows that it
-    is the position in."""
+    """Values of the channel's ends, by name (comms/endpoint_values.py); with a phase's, the windows it is a place in."""
 
     @property
     def crossing(self) -> str | None:

@@ -296,10 +296,9 @@ class Ledger:
             if self.timetable.is_cut(stamp, step + 1, step):
                 plan = message.read_plan
                 message.fate.add_void(ended_rows, unread=plan.is_bookable and (plan.first_tick or 0) > step)
-        if self.newest_returned is not None:
-            self.newest_returned.forget(ended_rows)
-        if self.held_messages is not None:
-            self.held_messages.forget(ended_rows)
+        for kept in (self.newest_returned, self.held_messages):
+            if kept is not None:
+                kept.forget(ended_rows)
 
     def _book_zero_after_last_state(self, step: int, terminated_rows: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with, as no state follows it."""

@@ -21,8 +21,7 @@ from antiphon.engine.heart.window import CountedRead, LearningGroup, Window
 from antiphon.nets.per_member import scaled
 
 LossesByAgent = list[tuple[str, Tensor]]
-"""Losses per sample, [rows] each with their graph, each with the agent whose it is: one for each tick, and one for a
-policy's window."""
+"""Losses per sample, [rows] with their graph, of a tick or of a policy's window, each with its agent's name."""
 GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
 
