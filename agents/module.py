@@ -186,7 +186,6 @@ class ModuleNetwork(Network):
         return is_detached(*self._trial())
 
     def _trial(self) -> tuple[nn.Module, Callable[[], object]]:
-        """A copy of the module, and a call of it with two samples."""
         probe = probe_of(self.module)
         batch = torch.rand(2, self.function.inputs, generator=torch.Generator().manual_seed(0))
         return probe, lambda: probe(batch.to(own_type(probe)))

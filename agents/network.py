@@ -43,7 +43,6 @@ class Head:
 
     @property
     def features(self) -> int:
-        """Components per sample."""
         return features_of(self.size)
 
 

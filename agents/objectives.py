@@ -77,7 +77,6 @@ class AnyObjective(ABC):
 
     @property
     def key(self) -> Hashable:
-        """A key of the function that it computes."""
         return type(self)
 
     @property
@@ -457,7 +456,6 @@ class OwnObjective(Objective):
 
     @property
     def _who(self) -> str:
-        """Its agent, where that is known, and its name."""
         return f"{self._owner}: {self._name}" if self._owner else self._name
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:

@@ -70,7 +70,6 @@ class PolicyObjective(AnyObjective):
 
     @property
     def has_values(self) -> bool:
-        """Whether it learns values and uses them."""
         return self.needs_value
 
     @property
@@ -143,7 +142,6 @@ class PassesOptions(kinds.Options):
 
     @property
     def passes(self) -> int:
-        """Passes over a window."""
         return self.epochs
 
     def updates(self, batch: int) -> int:

@@ -239,7 +239,6 @@ class QLearning(PolicyObjective):
 
 
 def _chosen(ports: PolicyPorts, actions: Tensor | None) -> Tensor:
-    """The values of the choices that were made."""
     assert ports.outputs is not None
     assert actions is not None
     return ports.outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)

@@ -40,7 +40,6 @@ class Rewards:
 
     @property
     def weight_by_name(self) -> dict[str, PerMember]:
-        """The weights by name."""
         return dict(zip(self.names, self.weights, strict=True))
 
     @property

@@ -289,13 +289,11 @@ class Outliers:
         self.median, self.batches, self.clip_count = values
 
     def read_members(self) -> None:
-        """Stack the members' state."""
         if self.members:
             columns = zip(*(member.values() for member in self.members), strict=True)
             self.load_values([torch.cat(values) for values in columns])
 
     def write_members(self) -> None:
-        """Write the state to the members."""
         for k, member in enumerate(self.members):
             member.load_values([value[k : k + 1] for value in self.values()])
 
@@ -306,7 +304,6 @@ class Outliers:
         return {"median": median, "batches": batches, "clip_count": int(self.clip_count)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by `state_dict`."""
         median = math.nan if state["median"] is None else state["median"]
         values = median, state["batches"], state["clip_count"]
         self.load_values(

@@ -256,7 +256,6 @@ class Segment:
         return values[0] if len(values) == 1 else torch.cat(values)
 
     def rows(self, stacks: Sequence[Tensor]) -> Tensor:
-        """Return these values in order."""
         values = self.pooled(stacks)
         if self.index is None:
             return values

@@ -138,7 +138,6 @@ class LabelGradient(OwnLossPredictor):
 
     @property
     def classes(self) -> bool:
-        """Whether the target is one of several classes."""
         return self.target is not None and self.target.classes is not None
 
     def pooled(self, message: Tensor) -> Tensor:

@@ -64,7 +64,6 @@ class Link:
 
     @cached_property
     def noisy(self) -> bool:
-        """Whether there is noise."""
         return nonzero(self.noise)
 
     @cached_property
@@ -138,6 +137,5 @@ def levels_of(message: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def of_levels(level: Tensor, largest: Tensor, bits: int) -> Tensor:
-    """Return the message with these levels, as `quantised` does."""
     intervals = (1 << bits) - 1
     return largest * ((2 * level - intervals) / intervals)

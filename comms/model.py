@@ -86,7 +86,6 @@ class LinearMaps:
         return total, gradients
 
     def _of_example(self, example: Example) -> tuple[Tensor, Sequence[Tensor]]:
-        """The losses of one example and the gradients, as of `loss_and_gradients`."""
         x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
         if example.member_mask is not ALL:
             rows = example.member_mask.tensor(len(x), x.device).unsqueeze(1)
@@ -209,7 +208,6 @@ class Model(TrainedParameters, ABC):
         return self.layers.initial_values()
 
     def weight_shape(self, outputs: int, inputs: int) -> torch.Size:
-        """Return the shape of a layer's weight."""
         return torch.Size((outputs, inputs))
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:

@@ -49,7 +49,6 @@ class Sites:
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The axes of the sites."""
         return site_axes(self.shape)
 
     @property
@@ -68,7 +67,6 @@ class Sites:
         return site_features(self.shape)
 
     def divides(self, spec: ContextSpec) -> bool:
-        """Whether a signal is divided among the sites."""
         return self._site_axes_of(spec) > 0
 
     def _site_axes_of(self, spec: ContextSpec) -> int:
@@ -87,7 +85,6 @@ class Sites:
         return 0
 
     def at_site(self, spec: ContextSpec) -> ContextSpec:
-        """Return the signal of one site."""
         if not self.divides(spec):
             return spec
         count = self._site_axes_of(spec)

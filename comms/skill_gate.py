@@ -128,12 +128,10 @@ class SkillGate:
         self.open: Mask[Members] = Mask.of(opens > 0)
 
     def read_members(self) -> None:
-        """Stack the members' state."""
         if self.members:
             self.load_values([torch.cat([member.sums for member in self.members], 1)])
 
     def write_members(self) -> None:
-        """Write the state to the members."""
         for k, member in enumerate(self.members):
             member.load_values([self.sums[:, k : k + 1]])
 

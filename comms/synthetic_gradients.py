@@ -159,12 +159,10 @@ class Predictor(Model):
         super().__init__(*self._sizes(), **settings)
 
     def _sizes(self) -> tuple[int, int]:
-        """Input and output features."""
         return self.size + sum(spec.features for spec in self.context), self.outputs
 
     @property
     def outputs(self) -> int:
-        """Components of the model's output."""
         return self.size
 
     @property

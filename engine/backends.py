@@ -194,11 +194,9 @@ class StackedBackend(Engine):
         return self.stacked.single_system
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Backend.state_dict`."""
         return snapshot(self.per_agent())
 
     def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
-        """See `Backend.load_state_dict`."""
         self._load([restore_parameters(self.stacked.single_system, state)], replays=replays)
 
     def load_members(self) -> None:

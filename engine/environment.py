@@ -57,7 +57,6 @@ def signals_of(agent: Agent) -> set[str]:
 
 
 def signals_read(system: System) -> set[str]:
-    """Return the names of all signals that are read."""
     return set[str]().union(*map(signals_of, system.agents.values()))
 
 
@@ -101,7 +100,6 @@ class SignalledSteps:
         return f"<{type(self).__name__} of {type(self.env).__name__}: step {step:,}, batch {rows:,}, {', '.join(self.names)}>"
 
     def _repr_html_(self) -> str:
-        """Return its signals at the present step, for notebooks."""
         return html_of(repr(self), signals_table(self.step_signals.signals))
 
     @property

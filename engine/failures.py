@@ -59,7 +59,6 @@ def _line_of(error: Exception, system: System) -> str | None:
 
 
 def _has_users(agent: Agent) -> bool:
-    """Whether an agent's network or objective is a user's."""
     goals = () if agent.goal is None else agent.goal.terms
     return bool(agent.learner.network.modules()) or any(
         isinstance(goal.objective, OwnObjective) for goal in goals

@@ -32,7 +32,6 @@ class FeatureRow(NamedTuple):
 
     @property
     def kind(self) -> type[Feature]:
-        """The class, imported."""
         module, _, name = self.feature.rpartition(".")
         kind: type[Feature] = getattr(import_module(f"antiphon.engine.{module}"), name)
         return kind

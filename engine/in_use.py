@@ -45,6 +45,5 @@ def release(user: object) -> None:
 
 
 def _used_by_another(keys: Iterable[int], user: object) -> list[int]:
-    """Return the ids of objects that another user has."""
     users = ((key, _users[key]()) for key in keys if key in _users)
     return [key for key, owner in users if owner is not None and owner is not user]

@@ -257,11 +257,9 @@ class Executor:
         running.rebuild(scenario, system, event)
 
     def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
-        """Return the state: see `LiveSystem.state_dict`."""
         return running.own_state(complete=complete)
 
     def load_state_dict(self, running: LiveSystem, state: dict[str, Any]) -> None:
-        """Load a state: see `LiveSystem.load_state_dict`."""
         running.load_own_state(state)
 
     def obstacle_of(self, saved: Saved) -> str | None:
@@ -273,7 +271,6 @@ class Executor:
         return running.env.description.no_fork or lost_state(running.system)
 
     def for_fork(self) -> Executor:
-        """Return the executor of a fork."""
         return Executor()
 
     def close(self) -> None:
@@ -391,7 +388,6 @@ class LiveSystem:
 
     @property
     def world(self) -> EnvironmentRunner:
-        """Its environment, as it is stepped."""
         self.executor.refresh(self)
         assert self._world is not None
         return self._world
@@ -409,12 +405,10 @@ class LiveSystem:
 
     @property
     def seed(self) -> int:
-        """Seed of all random numbers."""
         return self.settings.seed
 
     @property
     def device(self) -> torch.device:
-        """Device of all tensors."""
         return self.settings.device
 
     @property
@@ -818,7 +812,6 @@ class LiveSystem:
 
 
 def _registered_kinds(scenario: Scenario) -> Codes:
-    """Return the code of the registered kinds that a scenario names."""
     if not any(map(registered, POINTS)):
         return {}
     parts: list[Any] = [plain(scenario)]

@@ -36,7 +36,6 @@ class Stacked:
         return ((n, single) for n, single in enumerate(stack.members[self.places_of(stack)], first))
 
     def places_of(self, stack: Agent | Channel) -> slice:
-        """Return the places of this seed's single agents or channels in a stack."""
         layout = stack.layout
         return layout.members_of_seed(self.seed)
 

@@ -103,7 +103,6 @@ class Copy(SeededEnv):
 
         @property
         def start(self) -> Difficulty:
-            """The difficulty of the first episodes."""
             return Difficulty(self.length, 1)
 
         def harder(self, than: Difficulty) -> Difficulty | None:
@@ -289,7 +288,6 @@ class RepeatCopy(Copy):
 
         @property
         def start(self) -> Difficulty:
-            """The difficulty of the first episodes."""
             return Difficulty(self.length, self.repeats)
 
         def harder(self, than: Difficulty) -> Difficulty | None:

@@ -92,7 +92,6 @@ class Digits(ExampleStream):
 
         @property
         def source(self) -> DataSet:
-            """The data set itself."""
             return DATA_SETS[self.data]
 
         @property

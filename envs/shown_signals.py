@@ -31,5 +31,4 @@ class ShownSource:
         return f"<{type(self).__name__} of {', '.join(self.description.signals)}{f': {counts}' if counts else ''}>"
 
     def _repr_html_(self) -> str:
-        """Return a table of the signals, for notebooks."""
         return html_of(repr(self), description_table(self.description))

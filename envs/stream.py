@@ -263,12 +263,10 @@ class Hyperplane(ExampleStream):
 
         @property
         def count(self) -> int:
-            """Number of points."""
             return self.points or max(100, 10 * self.size)
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and splits."""
         signals = {
             "x": Signal(shape=(options.size,)),
             "label": Signal(classes=2, training_only=True),

@@ -37,7 +37,6 @@ class UpdateCall:
     """Tensors that the kernel gets as copies, which are written back."""
 
     def join(self, others: Sequence[UpdateCall]) -> None:
-        """Add the tensors of other calls."""
         for other in others:
             self.parameters += other.parameters
             self.gradients += other.gradients
@@ -108,7 +107,6 @@ class Sgd(Rule):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """The momentum, where there is any."""
         return ("momentum",) if self.momentum else ()
 
     def update(
@@ -162,13 +160,11 @@ class Adam(Rule):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """Both moments."""
         return "mean", "square"
 
     def update(
         self, call: UpdateCall, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
     ) -> None:
-        """Update parameters by the kernel."""
         rate, weight_decay = numbers
         if from_zero:  # a decoupled decay by rate x 1 leaves nothing, without another pass over memory
             weight_decay = 1.0

@@ -157,7 +157,6 @@ class Optimiser:
         }
 
     def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
-        """Load a copy of a state."""
         if MISSED in state:
             self.missed_steps()
         elif MISSED in self.state:
@@ -178,7 +177,6 @@ class Optimiser:
         return {name: getattr(self, name) for name in names}
 
     def tensors(self) -> Iterator[Tensor]:
-        """Yield the tensors of its state."""
         for tensors in self.state.values():
             yield from tensors
 

@@ -102,7 +102,6 @@ def _counters(count: int) -> NDArray[np.int64]:
 
 
 def _counter(step: int) -> int:
-    """Return what a step adds to a seed."""
     return _signed(((step + 1) * _GAMMA) & _MASK)
 
 

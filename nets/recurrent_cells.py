@@ -48,7 +48,6 @@ class Cell:
 
     @property
     def state_size(self) -> int:
-        """Components of the state."""
         return 2 * self.size if self.kind == "lstm" else self.size
 
     @property

@@ -38,7 +38,6 @@ class Schedule:
         return type(self) is Schedule and self.warmup == 0
 
     def at_step(self, step: int, horizon: int) -> float:
-        """Return the factor at a step of a run of `horizon` steps."""
         return self(step / max(horizon, 1))
 
     def __call__(self, progress: float) -> float:

@@ -277,5 +277,4 @@ class StackedOptimiser(Optimiser):
 
 
 def _listed(number: float | Tensor, count: int) -> list[float]:
-    """A number for each member."""
     return number.tolist() if isinstance(number, Tensor) and number.dim() else [float(number)] * count

@@ -215,7 +215,6 @@ class TorchOptimiser:
         return f"{name} takes 2D parameters only, and {named} is {list(refused.shape)}; add {fix}"
 
     def settings(self) -> Tree:
-        """Return the settings of the optimiser."""
         groups = {axes: (key_of(kind, options), lr) for axes, (kind, options, lr) in self.groups.items()}
         kind = (key_of(self.kind, self.options), *groups.items())
         return {"kind": kind, "lr": self.lr, "clip": self.clip}
@@ -226,7 +225,6 @@ class TorchOptimiser:
         return {"torch": [] if self.torch is None else [saved(self.torch)]}
 
     def initial_state(self) -> dict[str, list[Any]]:
-        """Return its initial state."""
         optimiser = self.make()
         return {"torch": [] if optimiser is None else [saved(optimiser)]}
 
@@ -241,7 +239,6 @@ class TorchOptimiser:
         self.call(load_state_dict)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Yield the tensors of its state."""
         for optimiser in self.members or (self,):
             yield from (leaf for leaf in tree_leaves(optimiser.state) if isinstance(leaf, Tensor))
 
@@ -365,7 +362,6 @@ class _Joined(torch.optim.Optimizer):
         self._share()
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take a step of each."""
         for optimiser in self.parts:
             optimiser.step()
 
@@ -404,7 +400,6 @@ def _parts(optimiser: torch.optim.Optimizer) -> tuple[torch.optim.Optimizer, ...
 
 
 def _switches(optimiser: Any) -> bool:
-    """Whether an optimiser has `train()` and `eval()`."""
     return all(callable(getattr(optimiser, name, None)) for name in ("train", "eval"))
 
 
@@ -433,7 +428,6 @@ def _attributes(optimiser: torch.optim.Optimizer, *, state: bool = False) -> Tre
 
 
 def _walk(optimiser: torch.optim.Optimizer) -> Outlines:
-    """Return what outlines the objects that an optimiser holds."""
     return Outlines(
         _parameters(optimiser),
         lambda held: _attributes(held, state=True) if isinstance(held, torch.optim.Optimizer) else vars(held),
@@ -477,7 +471,6 @@ def _not_plain(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
 
 
 def _twin_of(parameter: Tensor) -> Tensor:
-    """A parameter with a copy of the values."""
     values = parameter.data.clone()
     if isinstance(parameter, nn.Parameter):
         return with_data(parameter, values)

@@ -195,7 +195,6 @@ class TrainedParameters:
 
     @contextmanager
     def evaluated_with(self, parameters: dict[str, Tensor]) -> Iterator[None]:
-        """Evaluate with other parameters in the context."""
         before, self.parameters = self.parameters, parameters
         try:
             yield
@@ -203,11 +202,9 @@ class TrainedParameters:
             self.parameters = before
 
     def learn_at(self, rate: Rate) -> None:
-        """Learn at another rate from here on."""
         self.rate = rate
 
     def stop_learning(self) -> None:
-        """Change no parameter from here on."""
         self.trainable = []
 
     def put_statistics(self, statistics: Mapping[str, Tensor]) -> None:
@@ -318,7 +315,6 @@ class TrainedParameters:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a copy of the state from `state_dict`."""
         for name, p in self.parameters.items():
             p.copy_(state["parameters"][name])
         for name, b in self.buffers.items():
@@ -397,7 +393,6 @@ class TrainedParameters:
         self.updates += steps_taken
 
     def load_counts(self, updates: int, steps_taken: Sequence[int]) -> None:
-        """Load the counts of updates, and of each member's steps in the stack."""
         self.updates, self.steps_taken = updates, torch.tensor(steps_taken, dtype=torch.int64)
 
     def restore_buffers(self, member_mask: Tensor, buffers: Mapping[str, Tensor]) -> None:

@@ -340,7 +340,6 @@ def copied(value: Copied, shared: Iterable[nn.Parameter] = ()) -> Copied:
 
 
 def hooked(module: nn.Module) -> dict[str, nn.Module]:
-    """Return the submodules that have hooks, by path."""
     return {
         path: submodule
         for path, submodule in module.named_modules()
@@ -579,7 +578,6 @@ def _misnamed(submodule: nn.Module) -> str:
 
 
 def _way_out(submodule: nn.Module, name: str) -> str:
-    """What to do with a computed tensor."""
     hooks = list(submodule._forward_pre_hooks.values())
     if any(isinstance(hook, prune.BasePruningMethod) for hook in hooks):
         return f"make the pruning permanent with torch.nn.utils.prune.remove(module, '{name}')"
@@ -666,7 +664,6 @@ def _read_by(hook: Any) -> Iterator[Any]:
 
 
 def _mentions(value: Any, ids: set[int]) -> bool:
-    """Whether a value is one of some objects, or holds one."""
     if isinstance(value, nn.Module):
         return any(id(submodule) in ids for submodule in value.modules())
     if isinstance(value, torch.optim.Optimizer):

@@ -72,7 +72,6 @@ class Lines:
         self._copies = in_lines(self.stack.index_select(0, index))
 
     def rows(self) -> list[Tensor]:
-        """Return the members' copies."""
         return list(self._copies.unbind(0))
 
     def write_back(self) -> None:

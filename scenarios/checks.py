@@ -390,7 +390,6 @@ def channel_ends(relations: Relations) -> Iterator[DocumentError]:
 
 
 def unknown_ends(channel: ChannelSpec, agents: Collection[str]) -> Iterator[Problem]:
-    """Yield the ends of a channel that no agent is."""
     for key, name in (("from", channel.sender), ("to", channel.receiver)):
         if name not in agents:
             yield key, f"no agent {name!r}{suggest(name, agents)}"

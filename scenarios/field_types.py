@@ -39,7 +39,6 @@ def _part_name(value: object) -> object:
 
 
 def _alone(value: object) -> object:
-    """Return the item of a sequence of one."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 

@@ -18,7 +18,6 @@ _BOW = 50
 
 
 def html_of(scenario: Graph) -> str:
-    """Return the graph and the agents and channels of a scenario as HTML."""
     agents = [
         [
             name,

@@ -205,14 +205,12 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def section(path: Path, value: Any) -> Mapping[str, Any]:
-    """Return a section of a document, which is a mapping of keys."""
     if not isinstance(value, dict):
         raise DocumentError(path, f"must be a mapping of keys, not {show_refused(value)}")
     return value
 
 
 def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
-    """Return the declared parameters by name."""
     if declared is None:
         return FrozenMap()
     parameters: dict[str, ParameterSpec] = {}
@@ -232,7 +230,6 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
 
 
 def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the declared variants: values of some parameters."""
     if declared is None:
         return FrozenMap()
     variants: dict[str, Mapping[str, Any]] = {}

@@ -76,7 +76,6 @@ class Relations:
 
     @cached_property
     def states(self) -> dict[str, ChannelSpec]:
-        """The state channel of each agent that has one."""
         return {channel.sender: channel for channel in self.channels if channel.state}
 
     @cached_property
@@ -107,12 +106,10 @@ class Relations:
 
     @cached_property
     def locked(self) -> dict[str, tuple[str, ...]]:
-        """The locked group of each agent."""
         return {name: group for group in self.locked_groups for name in group}
 
     @cached_property
     def learning(self) -> dict[str, tuple[str, ...]]:
-        """The learning group of each agent."""
         return {name: group for group in self.learning_groups for name in group}
 
     @cached_property

@@ -245,7 +245,6 @@ def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]
 
 
 def findings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[Finding]:
-    """Return the findings that are warned of."""
     of_scenario, intended = list(_all(scenario)), set[_Subject]()
     compared = {_subject(finding) for finding in of_scenario if finding.unused or finding.control}
     for variant in variants if compared else ():

@@ -23,7 +23,6 @@ _SEEDS = 3
 
 
 def _values(value: object) -> FrozenMap[Any]:
-    """Parse values of parameters by name."""
     if not isinstance(value, Mapping):
         raise DocumentError((), f"must be a mapping of parameters, not {show_refused(value)}")
     values: FrozenMap[Any] = frozen_data(value)

@@ -14,7 +14,6 @@ Ties = Sequence[Sequence[str]]
 
 
 def agent_and_parameter(name: str) -> tuple[str, str]:
-    """Return the two parts of `AGENT.PARAMETER`."""
     agent, _, parameter = name.partition(".")
     return agent, parameter
 

@@ -72,12 +72,10 @@ class _OptimiserKeys(KindSpec):
 
     @property
     def is_users(self) -> bool:
-        """Whether its class, or its factory, is a user's."""
         return not (self.built_in or self._is_of_torch)
 
     @property
     def _whole(self) -> frozenset[str]:
-        """The keys that the optimiser's signature says are whole numbers."""
         try:
             parameters = signature(self.source).parameters.values()
         except (TypeError, ValueError):  # of some built-in callables no signature is known
@@ -375,7 +373,6 @@ def selected_in_words(keys: Iterable[str]) -> str:
 
 
 def is_of_env(metric: str) -> bool:
-    """Whether a metric is the environment's."""
     agent, name = split_metric(metric)
     return agent is None and name not in OF_AGENTS
 
@@ -392,7 +389,6 @@ def on_validation(metric: str) -> bool:
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether less of a metric is better."""
     return metric_of_agents(split_metric(metric)[1]) in _LESS
 
 
@@ -411,7 +407,6 @@ def _metric(value: object) -> str:
 
 
 def _metrics(value: object) -> tuple[str, ...]:
-    """Read several metrics, or one."""
     if isinstance(value, list) and not value:
         fail("is an empty list; name a metric, or leave it out")
     return distinct(tuple(map(_metric, value if isinstance(value, list | tuple) else [value])))

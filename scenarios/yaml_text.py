@@ -156,7 +156,6 @@ class DocumentSpec(Spec):
 
     @property
     def text(self) -> str:
-        """The text of its file."""
         return self._document_read.text
 
     @classmethod

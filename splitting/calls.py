@@ -84,7 +84,6 @@ class _Dependencies:
         return outside
 
     def behind(self, call: Nodes) -> set[fx.Node]:
-        """The nodes of a call, and all that depend on them."""
         dependent, written = set(call), set[int]()
         for node in self.nodes:
             inputs = node.all_input_nodes

@@ -48,7 +48,6 @@ _AFTER = "after "
 
 
 def _in_order(traced: ModelGraph) -> list[str]:
-    """The submodules of a trace in the order of their calls."""
     order = {node: index for index, node in enumerate(traced.graph.nodes)}
     return sorted(filter(None, traced.entries), key=lambda path: order[traced.entries[path]])
 

@@ -70,7 +70,6 @@ class Cuts(tuple[Cut, ...]):
         return rows
 
     def _repr_html_(self) -> str:
-        """Return the table, for notebooks."""
         return html_table(self._rows[0], self._rows[1:], names=3)
 
     def __str__(self) -> str:

@@ -69,7 +69,6 @@ def check_model(model: object) -> nn.Module:
 
 
 def arguments(model: nn.Module) -> dict[str, bool]:
-    """Return the arguments of a model's forward, and whether it needs each."""
     parameters = inspect.signature(model.forward).parameters.values()
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {
@@ -144,7 +143,6 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
 
 
 def _in_type(model: nn.Module, value: Tensor) -> Tensor:
-    """A tensor with its floats in a model's own type."""
     dtype = own_type(model)
     if value.is_complex():
         return value.to(dtype.to_complex())
@@ -208,7 +206,6 @@ def _first(source: Any, signals: Mapping[str, Signal]) -> dict[str, Tensor]:
 
 
 def _entering(value: Tensor, signal: Signal, *, index: bool) -> Tensor:
-    """A signal's values as they enter a model."""
     if signal.classes is None or index:
         return value
     return nn.functional.one_hot(value, signal.classes).movedim(-1, 1).float()

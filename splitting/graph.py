@@ -66,7 +66,6 @@ class Mode(nn.Module):
         self.train_value, self.evaluation_value = train, evaluation
 
     def forward(self) -> Any:
-        """Return the value of the present mode."""
         return self.train_value if self.training else self.evaluation_value
 
 
@@ -80,7 +79,6 @@ class Applied(nn.Module):
         self.function = function
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the function's outputs."""
         return self.function.apply(*args, **kwargs)
 
 
@@ -107,7 +105,6 @@ def call_model(model: nn.Module, example: Mapping[str, Any]) -> Any:
 
 
 def storages(value: object) -> frozenset[int]:
-    """Return the storages of the tensors in a value."""
     return frozenset(t.untyped_storage().data_ptr() for t in tensors_in(value) if t.numel())
 
 
@@ -191,7 +188,6 @@ def _state_of(root: nn.Module) -> Callable[[], None]:
 
 
 def own_copies(example: Mapping[str, Any]) -> dict[str, Any]:
-    """An example that may be written to."""
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in example.items()}
 
 

@@ -307,7 +307,6 @@ def divided_again(trace: ModelGraph, signals: Mapping[str, Signal]) -> str | Non
 
 
 def _arguments_of(node: fx.Node) -> set[str]:
-    """The arguments of the model that a node is computed from."""
     waiting, seen = [node], set[fx.Node]()
     while waiting:
         current = waiting.pop()
@@ -344,7 +343,6 @@ def _listed(trace: ModelGraph, outputs: dict[tuple[Any, ...], Place]) -> str:
 
 
 def _key(path: tuple[Any, ...]) -> str | int:
-    """The argument that names an output."""
     return path[0] if len(path) == 1 else _name(path)
 
 

@@ -53,7 +53,6 @@ class _PartModule(fx.GraphModule):
     own_type: torch.dtype
 
     def recompile(self) -> fx.graph.PythonCode:
-        """See `torch.fx.GraphModule`."""
         code = super().recompile()
         type(self).__call__ = nn.Module.__call__  # type: ignore[method-assign]
         return code
@@ -150,7 +149,6 @@ class _PartGraphBuilder:
         self._rows: fx.Node | None = None
 
     def build(self, model: nn.Module, name: str, axes: Sequence[Sequence[int] | None]) -> ModelPart:
-        """Return the part."""
         nodes = {str(node.target): node for node in self.trace.facts if node.op == "placeholder"}
         observed = [nodes[argument] for argument in self.part.observes]
         shapes = [tuple(self.trace.facts[node].value.shape[1:]) for node in observed]

@@ -79,7 +79,6 @@ class _Calls:
         ]
 
     def check(self) -> None:
-        """Refuse what is kept."""
         states, results = [_python_state(self.root, self.opened)], []
         for arguments in self.rows:
             try:

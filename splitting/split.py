@@ -187,7 +187,6 @@ class _CutModel:
 
     @property
     def members(self) -> dict[str, ModelPart]:
-        """The parts by the names of their agents."""
         return dict(zip(self.names, self.parts, strict=True))
 
 
@@ -366,7 +365,6 @@ def _names(
 
 
 def _mark(parts: Sequence[ModelPart], origin: Origin) -> None:
-    """Give parts the model that `join` returns."""
     for part in parts:
         part.module.origin = origin  # type: ignore[assignment]
 

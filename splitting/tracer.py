@@ -447,7 +447,6 @@ def _typed(node: fx.Node) -> frozenset[fx.Node]:
 
 
 def _contexts() -> dict[str, Any]:
-    """The contexts around a computation, by name."""
     return {
         "torch.no_grad": torch.is_grad_enabled(),
         "torch.inference_mode": torch.is_inference_mode_enabled(),
@@ -647,7 +646,6 @@ def _watched_hooks(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _replaced(names: dict[str, Any], name: str, value: object) -> Iterator[None]:
-    """Replace a name of a module, or add it."""
     before = {name: names[name]} if name in names else {}
     names[name] = value
     try:

@@ -44,7 +44,6 @@ class _Alike(fx.Interpreter):
         self.extra_traceback = False  # which takes seconds, and is not shown
 
     def run_node(self, n: fx.Node) -> Any:
-        """See `torch.fx.Interpreter`."""
         seed_globally(1)
         return super().run_node(n)
 
@@ -103,7 +102,6 @@ def check_whole(
 
 
 def _copy(trace: ModelGraph, model: nn.Module) -> nn.Module:
-    """A copy of the model that the graph can be evaluated with."""
     root = in_own_type(probe_of(model, hooked(trace.root)))
     for node in trace.graph.nodes:  # what only the trace has: constants, modes, functions
         name = str(node.target)
@@ -115,7 +113,6 @@ def _copy(trace: ModelGraph, model: nn.Module) -> nn.Module:
 def _values(
     trace: ModelGraph, root: nn.Module, example: Mapping[str, Any], *, training: bool
 ) -> dict[fx.Node, Any]:
-    """The value of every node."""
     interpreter = _Alike(set_mode(root, training), trace.graph)
     interpreter.run(*own_copies(example).values())
     return interpreter.env
@@ -130,7 +127,6 @@ def _alike(
     *,
     training: bool,
 ) -> bool:
-    """Whether copies of the parts predict what is wanted."""
     messages: dict[CrossingTensor, Tensor] = {}
     for part, module in zip(parts, modules, strict=True):
         reads = [example[argument] for argument in part.observes] + [messages[w.message] for w in part.reads]

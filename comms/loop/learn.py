@@ -123,14 +123,12 @@ def _in_transit(sent: Sequence[Channel], received: Sequence[Channel]) -> tuple[l
 
 
 def _channels(role: str, channels: Sequence[Channel]) -> list[Channel]:
-    """The channels of an argument of `learn`, each once."""
     if isinstance(channels, Channel) or any(not isinstance(channel, Channel) for channel in channels):
         raise ScenarioError(f"learn: {role} is not a list of channels; write {role}=[channel]")
     return list(dict.fromkeys(channels))
 
 
 def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """The parameters that require a gradient, each once."""
     tensors = None if isinstance(parameters, Tensor | torch.nn.Module) else list(parameters)
     if tensors is None or any(not isinstance(p, Tensor) for p in tensors):
         raise ScenarioError("learn: parameters are not a list of tensors; write network.parameters()")

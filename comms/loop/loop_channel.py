@@ -158,7 +158,6 @@ class Channel:
             warnings.warn(f"{line}; leave it out", ScenarioWarning, stacklevel=4)
 
     def _begin(self) -> None:
-        """Start without messages."""
         self._transit = Transit(self._problems, self.predictor)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -477,5 +476,4 @@ class Channel:
 
 
 def transit_of(channel: Channel) -> Transit:
-    """Return what is under way on a channel."""
     return channel._transit

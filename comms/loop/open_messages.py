@@ -76,7 +76,6 @@ class SentMessage:
 
     @property
     def undefined(self) -> str:
-        """What is not finite of it, in words."""
         rows = (~self.example.message.isfinite()).any(1).nonzero()
         if len(rows):
             return f"a message (row {int(rows[0])})"
@@ -107,7 +106,6 @@ class SentMessage:
         )
 
     def receive(self, leaf: Tensor) -> None:
-        """Note the leaf that the receiver differentiates."""
         self.leaf = TensorWeakRef(leaf)
 
 

@@ -129,7 +129,6 @@ class Transit:
         self.problems.warn(f"{problem}; {consequence}", kind="not finite")
 
     def end_sender_step(self) -> None:
-        """Note that the sender has learned from all of them."""
         self.sender_learned = True
         self.injections.clear()
         self.expected_losses.clear()

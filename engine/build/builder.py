@@ -325,7 +325,6 @@ class _SystemBuilder:
         return learner
 
     def _statistics(self, name: str, spec: AgentSpec, critic: CriticSpec | None) -> Tensors:
-        """The running statistics of what an agent and its critic observe normalised, by name."""
         statistics: Tensors = {}
         observers: list[tuple[Path, str, AgentSpec | CriticSpec]] = [(("observes",), OF_NETWORKS, spec)]
         if critic is not None:
@@ -575,7 +574,6 @@ class _SystemBuilder:
 
 
 def _normalises(goal: ObjectiveSpec | None) -> bool:
-    """Whether an objective has running statistics of its returns."""
     return goal is not None and goal.get("normalise") == "returns"
 
 

@@ -56,7 +56,6 @@ class ChannelStacking:
 
     @property
     def base(self) -> System:
-        """The system of the first seed."""
         return self.bases[0]
 
     @cached_property
@@ -65,7 +64,6 @@ class ChannelStacking:
         return {name: i for i, name in enumerate(self.base.channels)}
 
     def stack(self, progress: Progress) -> dict[str, Channel]:
-        """Make the channel stacks and wire them."""
         stacks: dict[str, Channel] = {}
         family_by_stack: dict[str, int] = {}
         for i, family in enumerate(self.families):
@@ -126,7 +124,6 @@ class ChannelStacking:
         return indices != list(range(self.whole_size[family[0].sender]))
 
     def _channel(self, channels: Sequence[Channel], family: Sequence[Channel]) -> Channel:
-        """The stack of some channels of a family, in each seed."""
         batch, stacked = self.base.batch, len(family) * len(self.bases) > 1
         members = [
             *channels,
@@ -261,7 +258,6 @@ def _stacked(models: Sequence[Model | None]) -> Model | None:
 
 
 def _indices_in(stack: Agent, of_seed: Sequence[int]) -> list[int]:
-    """The indices of members of a stack in each seed, of those in one."""
     layout = stack.layout
     return [seed * layout.members_per_seed + index for seed in range(layout.seed_count) for index in of_seed]
 

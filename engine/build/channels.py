@@ -234,7 +234,6 @@ class Wiring:
     # --- what predictors are conditioned on ---------------------------------------------------------------
 
     def _signals(self, names: Iterable[str], endpoints: tuple[str, ...]) -> tuple[ContextSpec, ...]:
-        """The signals of the environment among `names`."""
         return tuple(self.signal(name) for name in names if name not in endpoints)
 
     def signal(self, name: str) -> ContextSpec:

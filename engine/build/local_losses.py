@@ -60,7 +60,6 @@ class LocalLoss:
         return DocumentError(("channels", self.channel.name, "gradient", key), message)
 
     def _goal(self) -> Goal:
-        """The objective that a lens takes."""
         name, agents = self.reader, self.agents
         if name not in agents:
             raise self._error("of", f"no agent '{name}'{suggest(name, agents)}")

@@ -207,7 +207,6 @@ def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, 
 
 
 def _layout(path: Path, name: str, signal: Signal | None, categories: str, order: str | None) -> str:
-    """How a conv network reads a signal."""
     if signal is None:
         return "first"
     if len(signal.shape_as(categories)) == 2:

@@ -279,7 +279,6 @@ def _participation_kind(participation: Participation) -> Hashable:
 
 
 def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
-    """The shapes of what an agent observes, as it enters a network."""
     signals, categories = system.description.signals, agent.inputs.categories
     return tuple(name if name == AGE else signals[name].shape_as(categories) for name in names)
 
@@ -352,7 +351,6 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 def _hyperparameters(bases: Sequence[System], owner: Agent | Channel | None) -> Hashable:
-    """The hyperparameters that an agent or channel has in each seed."""
     if owner is None:
         return None
     owners_by_seed = (base.agents if isinstance(owner, Agent) else base.channels for base in bases)

@@ -66,6 +66,5 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
 
 
 def _has_given_values(scenario: Scenario, agent: str) -> bool:
-    """Whether an agent's initial parameters are given, and not sampled."""
     spec = scenario.agents[agent]
     return spec.parameters is not None or isinstance(spec.network, nn.Module)

@@ -31,7 +31,6 @@ class StepInput:
     ends: EpisodeEnds
 
     def signals_at(self, step: int) -> StepSignals:
-        """Return the signals of a step as they are known at its tick."""
         uniform = {name: value for name, value in self.uniform.items() if name in self.tick_signals}
         return StepSignals(step, dict(self.tick_signals), uniform)
 
@@ -95,7 +94,6 @@ class StaticInputs:
         )
 
     def tensors(self) -> list[Tensor]:
-        """Return the memory."""
         return _tensors(self.inputs)
 
 

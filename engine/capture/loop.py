@@ -95,7 +95,6 @@ class _Observation:
     log: NumberLog
 
     def numbers_at(self, step: int, period: int) -> list[int]:
-        """Return the numbers of the state with which a period begins at `step`."""
         periods = (step - self.step) // period
         return [n + periods * growth for n, growth in zip(self.numbers, self.growth, strict=True)]
 
@@ -163,7 +162,6 @@ class CapturedLoop(Executor):
 
     @property
     def replayed(self) -> int:
-        """Periods that have been replayed."""
         return 0 if self._periods is None else self._periods.replayed
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
@@ -283,7 +281,6 @@ class _Periods:
     def _take_steps(
         self, first: int, inputs: Sequence[StepInput], numbers: Numbers | NumberLog | None = None
     ) -> None:
-        """Take the steps of a period."""
         world = RecordedSteps(first, inputs)
         with numbers_from((numbers or NumberLog()).number):
             for step in range(first, first + len(inputs)):
@@ -356,7 +353,6 @@ class _Periods:
         return _RecordedPeriod(step, recorder, before, after, static, numbers)
 
     def _replay(self, recording: _RecordedPeriod, step: int, inputs: Sequence[StepInput]) -> None:
-        """Replay a recorded period."""
         checked = recording.checked >= _CHECKED
         if not checked:
             self.take_over()
@@ -442,7 +438,6 @@ _NO_MEMORY = "there is not enough memory for a second copy of its state"
 
 
 def _less(numbers: Sequence[int], subtracted: Sequence[int]) -> list[int]:
-    """Return the differences of numbers of the same places."""
     return [b - a for a, b in zip(subtracted, numbers, strict=True)]
 
 

@@ -64,7 +64,6 @@ class Snapshot:
         return add
 
     def with_leaves(self, tensors: list[Tensor], numbers: list[int], counts: list[int]) -> Snapshot:
-        """Return the same structure with other tensors and numbers."""
         next_tensors = iter(tensors)
 
         def put(next_numbers: Iterator[int]) -> Callable[[Any], Any]:
@@ -105,7 +104,6 @@ class LoopState:
         return [constant(tensor) for tensor in tensors]
 
     def read(self) -> Snapshot:
-        """Return the state as it is now."""
         tree = messages(self.backend.system)
         tree["signals"] = [
             [shared.step, dict(shared.signals), dict(shared.uniform_masks)] for shared in tree["signals"]

@@ -67,7 +67,6 @@ class CostModel:
         return ticks + sum(map(self.gradient, channels)) + sum(map(self.input, channels))
 
     def network(self, agent: Agent) -> NetworkCost:
-        """Return the cost of one tick of an agent."""
         learner, batch = agent.learner, self.system.batch
         returns = any(
             channel.coupling.joins_endpoints or channel.ledger.returns_gradients
@@ -96,7 +95,6 @@ class CostModel:
         return self._networks[key]
 
     def tick(self, agent: Agent) -> float:
-        """Return an agent's FLOP of a step."""
         cost, group = self.network(agent), self.system.group_by_agent[agent.name]
         flop = cost.forward * (2 if group.waits else 1)  # late learners compute their windows again
         if any(map(_learns, map(self.system.agents.__getitem__, group.agent_names))):
@@ -280,7 +278,6 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, pred
 
 
 def _without_hooks(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters in the same memory, without a user's hooks."""
     return {name: p.data.requires_grad_(p.requires_grad) for name, p in parameters.items()}
 
 

@@ -48,7 +48,6 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it."""
         return sum(asdict(self).values())
 
 

@@ -83,7 +83,6 @@ class ScenarioPlan:
     """With the backend `native`, the agents that its kernel does not compute, by reason."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
         fields = asdict(self)
         fields["memory"]["total"] = self.memory.total
         return fields

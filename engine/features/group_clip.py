@@ -68,7 +68,6 @@ class GroupClip(Feature):
         self._joint_norms: dict[LearningGroup, _JointNorms] = {}
 
     def clipped_gradients(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
-        """Return the clipped gradients of the agents of a group that move."""
         if group not in self._joint_norms:
             names = [name for name in group.agent_count_by_learner if name in self._numbers]
             self._joint_norms[group] = _JointNorms(self.system, {name: self._numbers[name] for name in names})

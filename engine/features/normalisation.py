@@ -45,7 +45,6 @@ class NormalisedObservations(FeatureOfSystem):
         return partial(self._normalised, agent, statistics, OF_NETWORKS, indices)
 
     def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
-        """Return the same of what its critic observes."""
         indices = agent.inputs.critic_observed.normalised_indices if _shown(agent, tick) else ()
         return partial(self._normalised, agent, statistics, OF_CRITICS, indices)
 
@@ -146,7 +145,6 @@ def _rows(agent: Agent, values: Tensor) -> Tensor:
 
 
 def _observations(agent: Agent) -> Iterator[Observation]:
-    """What of an agent is normalised."""
     inputs = agent.inputs
     yield from (
         (f"{OF_NETWORKS}.{index}", inputs.observed.names_by_member[index])

@@ -32,7 +32,6 @@ class ClippedReturns(Feature):
     def gradients_back(
         self, messages: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
     ) -> None:
-        """Clip what has come back."""
         for name, channel_messages in messages.items():
             for message in channel_messages:
                 self._clip(self.system.channels[name], message, step)

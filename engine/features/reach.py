@@ -92,7 +92,6 @@ class _WindowBackwards:
         return ALL if bool(reached.all()) else Mask.of(reached)
 
     def _with_target(self, agent: str) -> Tensor:
-        """The members that there was a target for."""
         every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
         count = self.update.window_loss.reported_loss_by_agent[agent].target_count
         return every & (count > 0).cpu() if isinstance(count, Tensor) else every

@@ -72,7 +72,6 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
 
 
 def _to_senders(channel: Channel, rows: Tensor) -> Tensor:
-    """The rows of a channel summed into its senders'."""
     index = channel.endpoints.sender_index
     if index is None:
         return rows

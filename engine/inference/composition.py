@@ -355,7 +355,6 @@ def _seen(agent: Agent, *, ages: bool = False) -> list[str]:
 
 
 def _untraced(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.Node:
-    """Append the call of a function that is not traced into."""
     node = graph.call_function(function, args)
     node.meta["is_wrapped"] = True
     return node

@@ -64,7 +64,6 @@ class EpisodeTable:
 
     @property
     def complete(self) -> bool:
-        """Whether all environments have finished their episodes."""
         return self._episodes is not None and not self.missing
 
     @property

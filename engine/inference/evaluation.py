@@ -119,7 +119,6 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """Mean loss of the readouts."""
         return self.score("loss")
 
     @property

@@ -52,5 +52,4 @@ class Earlier:
 
     @property
     def entry(self) -> str:
-        """Its name in the state."""
         return f"{self.name}@{self.step}"

@@ -99,7 +99,6 @@ class Policy:
         return f"<Policy of {', '.join(self._system.agents)}: {actions}>"
 
     def _repr_html_(self) -> str:
-        """Return its agents, for notebooks."""
         rows = [
             [
                 name,

@@ -124,7 +124,6 @@ class Rollout:
         return ticks
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End the episodes that ended with a step."""
         end_episodes(self._forward_pass, step, ends)
 
     @torch.no_grad()

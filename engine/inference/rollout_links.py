@@ -73,7 +73,6 @@ class Links:
         return links
 
     def of(self, link: Link, seed: int) -> Link:
-        """Return what stands for one of the run's links."""
         if self.kind == "perfect" and link.drop < 1:
             return dataclasses.replace(link, drop=0.0, noise=0.0, bits=None)
         return dataclasses.replace(link, seed=seed, drop=link.drop if self.drop is None else self.drop)

@@ -96,7 +96,6 @@ class CallRecorder(TorchFunctionMode):
             self._note(tensor, NamedTensor(name))
 
     def as_input(self, key: Hashable, tensor: Given) -> Given:
-        """Return a tensor that stands for an input."""
         self._note(tensor, Input(key))
         return tensor
 
@@ -208,7 +207,6 @@ class Written:
         return self._calls[key]
 
     def count_rows(self, value: fx.Node, axis: int) -> None:
-        """Have as many rows as a value has along an axis."""
         self.rows = self.call("size", value, axis)
 
     def attach(self, name: str, value: nn.Module | Tensor) -> None:
@@ -240,7 +238,6 @@ class Written:
         return self._calls[name]
 
     def constant(self, value: Tensor) -> fx.Node:
-        """Return the node of a buffer with a value."""
         for buffer, node in self._constants:
             if (buffer.dtype, buffer.shape) == (value.dtype, value.shape) and torch.equal(buffer, value):
                 return node
@@ -368,7 +365,6 @@ class Trace:
 
 
 def _recorded_in(tree: Any) -> list[Any]:
-    """What a tree has recorded tensors as."""
     return [
         leaf for leaf in _leaves(tree) if isinstance(leaf, CallResult | Input | NamedTensor | ConstantTensor)
     ]

@@ -41,7 +41,6 @@ def channel_metrics(running: LiveSystem) -> ChannelMetrics:
 
 
 def _of_steps(twin: LiveSystem) -> Iterable[Metric]:
-    """Take steps, and yield the metrics of each."""
     system = twin.system
     windows = [group.grid.max_steps() for group in system.groups]
     delays = [channel.ledger.timetable.delay for channel in system.channels.values()]

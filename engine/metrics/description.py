@@ -168,7 +168,6 @@ def _own_optimiser(key: str, optimiser: OptimiserSpec | None) -> dict[str, str]:
 
 
 def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
-    """Return an agent in words, by heading."""
     agent = scenario.agents[name]
     clock = agent.clock
     about = {

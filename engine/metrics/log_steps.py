@@ -19,7 +19,6 @@ class LogSteps(NamedTuple):
     """Steps from one evaluation that can end the run to the next; 0: none can."""
 
     def due(self, step: int) -> bool:
-        """Whether metrics are recorded at a step."""
         if not self.period:
             return False
         periods = filter(None, (self.period, self.may_end))

@@ -48,7 +48,6 @@ class _Rhythm:
     """Whether it may also not happen: where an episode has ended, a message is lost, an agent is not sampled."""
 
     def at(self, step: int) -> bool:
-        """Whether it can happen at a step."""
         source, source_step = self.source, step - self.later
         if isinstance(source, EpisodeWindows):
             return source.number_ending_at(source_step) is not None or source_step == source.episode_start - 1
@@ -135,7 +134,6 @@ class NewestMetrics:
         return [row for owner in ordered for row in by_owner[owner]]
 
     def completed_histograms(self, rows: Sequence[HistogramRow]) -> list[HistogramRow]:
-        """Return the histograms of an entry with those that its step does not have."""
         rows_of = self._histograms | {(name, metric): row for row in rows for _, name, metric, *_ in (row,)}
         return sorted(rows_of.values(), key=lambda row: self._order[row[0], row[1]])
 

@@ -392,7 +392,6 @@ class MeanAccumulator:
         self._sums, self._metrics, self._channel_sums = {}, {}, {}
 
     def row(self) -> dict[str, dict[str, float]]:
-        """Return the means of the last complete row."""
         return self._means(*self._row)
 
     def channel_row(self) -> dict[str, dict[str, float]]:
@@ -405,7 +404,6 @@ class MeanAccumulator:
         return means
 
     def _by_channel(self, sums: ChannelSums) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
-        """Sums by channel and metric, as they are in a checkpoint."""
         by_channel: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
         for metric, sums_of_stacks in sums.items():
             for names, columns in sums_of_stacks.items():

@@ -298,7 +298,6 @@ def _any(names: Iterable[str], of: Collection[str] | None) -> bool:
 def _rates(
     names: tuple[str, ...], metric: str, trained: TrainedParameters | None, step: int
 ) -> Iterator[StackMetric]:
-    """Yield the learning rate of a step of what is trained, of each member."""
     if trained is None or not trained.trainable:
         return
     rate = trained.rate(step)

@@ -86,7 +86,6 @@ class _CreditPath:
 
     @classmethod
     def of(cls, channel: Channel) -> Self:
-        """Return that of a channel."""
         coupling, feedback = channel.coupling, channel.feedback
         return cls(
             true=coupling.joins_endpoints and feedback.weights is None and feedback.direct is None,
@@ -128,12 +127,10 @@ class _Times:
                 self.reaches[name][step] = self._reach(system.agents[name], step)
 
     def flags(self, steps: Container[int]) -> NDArray[np.bool_]:
-        """Whether each of the steps is one of these."""
         return np.array([step in steps for step in self.steps], dtype=np.bool_)
 
     @property
     def episode_ends(self) -> NDArray[np.bool_]:
-        """Whether an episode ends at each of the steps."""
         ends = () if self.episodes is None else self.episodes.spans(self.steps)
         return self.flags({end for _, end in ends})
 
@@ -160,7 +157,6 @@ class _Times:
         return reach
 
     def agent(self, agent: Agent) -> AgentTimes:
-        """Return the times of one agent."""
         reaches = [self.reaches[agent.name].get(step, _GradientReach(-1)) for step in self.steps]
         return AgentTimes(
             name=agent.name,
@@ -174,7 +170,6 @@ class _Times:
     # --- messages ----------------------------------------------------------------------------------------
 
     def channel(self, channel: Channel) -> ChannelTimes:
-        """Return the times of one channel."""
         sent = [*channel.ledger.timetable.send_times.among(self.steps)]
         due = channel.ledger.timetable.receiver_clock.among(self.steps)
         read = {step: self._read(channel, step) if step in due else () for step in self.steps}

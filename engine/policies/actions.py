@@ -121,7 +121,6 @@ class Actions(Feature):
             Experience.ensure(tick).outcomes.append(tick.observed_signals)
 
     def _action(self, agent: Agent, tick: Tick) -> Tensor:
-        """The action of an acting agent's tick."""
         outputs = constant(tick.ports[OBJECTIVE])
         distribution = self._distribution(agent)
         if distribution is None:

@@ -333,7 +333,6 @@ class SomeRows(Replay):
         return _Outputs(agents, steps, kept, heads, critic_observed)
 
     def _ports_read_of(self, senders: Container[str]) -> set[str]:
-        """The ports of which messages are read within the window."""
         return {
             message.channel.content.port_name
             for call in self._calls
@@ -436,7 +435,6 @@ class SomeRows(Replay):
         return replayed
 
     def _network_input(self, evaluation: _ReplayedTicks, this_pass: _Pass) -> Tensor:
-        """The network's input, of all members, ticks and some environments."""
         agent, rows, members = (
             evaluation.agent,
             this_pass.rows[evaluation.agent.name],

@@ -140,7 +140,6 @@ def read(
 
 
 def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[str, Tensor]:
-    """Read tensors of a file by their keys."""
     try:
         with safe_open(file, framework="pt", device=str(device)) as tensors:
             return {key: tensors.get_tensor(key) for key in keys}
@@ -160,7 +159,6 @@ def _is_tensor(packed: Any) -> bool:
 
 
 def _keys(tree: Any) -> list[str]:
-    """Return the keys of the tensors in a packed state."""
     return [
         leaf[_TENSOR].removeprefix(_PAIRS).partition(_AXES)[0]
         for leaf in tree_leaves(tree, is_leaf=_is_tensor)
@@ -221,7 +219,6 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return a packed state with its tensors."""
     if isinstance(state, list):
         return [_unpack(item, tensors) for item in state]
     if not isinstance(state, dict):

@@ -44,7 +44,6 @@ _NOT_0 = (None, 0.0)
 
 
 def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Hyperparameter]:
-    """The hyperparameters of what has an optimiser."""
     hyperparameters = {"learning_rate": Hyperparameter((*path, "lr"), f"{attribute}.rate.base")}
     for key in ("clip", "weight_decay"):
         hyperparameter = Hyperparameter((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
@@ -92,7 +91,6 @@ def path_of(key: str, paths: Mapping[str, Path]) -> Path | None:
 
 
 def _all_of(owner: Agent | Channel) -> Iterator[str]:
-    """The places of its hyperparameters."""
     return (
         hyperparameter.attribute
         for hyperparameter in (OF_AGENTS if isinstance(owner, Agent) else OF_CHANNELS).values()

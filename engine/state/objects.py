@@ -60,7 +60,6 @@ def load_objects(system: System, state: Mapping[str, Any]) -> None:
 
 
 def _users_credits(system: System) -> dict[str, UsersCredit]:
-    """Return how the credits of users' couplings are called, by channel."""
     credits_by_channel = {name: channel.users_credit for name, channel in system.channels.items()}
     return {name: credit for name, credit in credits_by_channel.items() if credit is not None}
 

@@ -130,7 +130,6 @@ class _Splitter:
             yield channel.name, {**trees[k], **ledger, "held_messages": None if held is None else held[k]}
 
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
-        """A window of a group of stacks, by group of single agents."""
         group_of, agents, channels = self.base.group_by_agent, self.system.agents, self.system.channels
         windows: dict[LearningGroup, Tree] = {
             key: {
@@ -323,7 +322,6 @@ class _Merger:
         return {"window": joined([tree["window"] for tree in trees]), "kept_windows": kept_windows}
 
     def _members(self, key: str, stack: AgentOrChannel) -> list[Any]:
-        """What is saved of the members of a stack."""
         return [
             self.saved[stacked.seed][key][single.name]
             for stacked in self._stacked
@@ -439,7 +437,6 @@ class _Merger:
         return joined_calls
 
     def _seeds_and_names(self, stack: Agent) -> list[tuple[int, str]]:
-        """The seed and the name of each member of a stack."""
         return [
             (stacked.seed, single.name) for stacked in self._stacked for _, single in stacked.singles(stack)
         ]

@@ -90,7 +90,6 @@ def check_keys(tree: Any) -> None:
 
 
 def saved_fields(kind: type) -> list[Field[Any]]:
-    """Return the fields of a dataclass that have a role."""
     return [saved_field for saved_field in fields(kind) if "role" in saved_field.metadata]
 
 
@@ -101,7 +100,6 @@ def _key(saved_field: Field[Any]) -> str:
 
 
 def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
-    """Whether a field has one of some roles."""
     return any(saved_field.metadata["role"] == role["role"] for role in roles)
 
 
@@ -305,5 +303,4 @@ def joined(seeds: Sequence[Mapping[str, Any]], names: Sequence[str] | None = Non
 
 
 def joined_signals(seeds: Sequence[StepSignals]) -> StepSignals:
-    """The signals of one step of several seeds."""
     return StepSignals(seeds[0].step, joined([shared.signals for shared in seeds]))

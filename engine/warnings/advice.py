@@ -403,7 +403,6 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[Finding]:
 
 
 def _learning_seldom(scenario: Scenario, env: Description) -> dict[_Seldom, list[str]]:
-    """Return the agents that learn seldom."""
     steps, updates = scenario.training.steps, expected_updates(scenario, env)
     often = {
         scenario.windows[name]
@@ -635,7 +634,6 @@ def _untaken(scenario: Scenario, env: Description) -> Iterator[Finding]:
 
 
 def _has_choice(space: spaces.Space[Any]) -> bool:
-    """Whether there are two actions."""
     inner = getattr(space, "spaces", None)  # of a Dict or Tuple
     if inner is not None:
         return any(map(_has_choice, inner.values() if isinstance(inner, Mapping) else inner))

@@ -109,7 +109,6 @@ def _observers(agent: AgentSpec) -> Iterator[tuple[str, Observing]]:
 
 
 def _wild_of(observer: Observing, prefix: str, env: Description, samples: Samples) -> Iterator[str]:
-    """The lines about what one network observes as it is."""
     sizes: dict[str, tuple[float, float]] = {}
     for number, observed in enumerate(observer.observes):
         signal = env.signals.get(observed)

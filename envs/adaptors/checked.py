@@ -83,14 +83,12 @@ class Adaptor(TorchVectorEnv):
         self.render_mode = getattr(worlds[0], "render_mode", None)
 
     def handed_over(self) -> list[object]:
-        """Return the environments, wrapped and not."""
         return [
             *self._worlds,
             *(getattr(world, "unwrapped", world) for world in (*self._worlds, *self._rows)),
         ]
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the environments."""
         for world in self._worlds:
             close_world(world, **kwargs)
 
@@ -314,7 +312,6 @@ def making(
 
 
 def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:
-    """Reject a `render_mode` that an environment does not have."""
     modes, mode = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
     if mode is not None and mode not in modes:
         raise ScenarioError(f"env.render_mode: '{name}' has no '{mode}'{suggest(str(mode), modes)}")
@@ -370,11 +367,9 @@ def has_state(env: Any) -> bool:
 
 
 def random_state(space: Space[Any]) -> list[Any]:
-    """Return the state of a space's random samples."""
     return [leaf.np_random.bit_generator.state for leaf in leaves(space).values()]
 
 
 def load_random_state(space: Space[Any], state: list[Any]) -> None:
-    """Load a state from `random_state`."""
     for leaf, leaf_state in zip(leaves(space).values(), state, strict=True):
         leaf.np_random.bit_generator.state = leaf_state

@@ -41,7 +41,6 @@ class Cycle:
 
     @property
     def agents(self) -> list[str]:
-        """The agents that live."""
         return self.env.agents  # type: ignore[no-any-return]
 
     def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:

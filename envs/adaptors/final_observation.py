@@ -35,7 +35,6 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._boxes = [(path, box) for path, box in space_leaves.items() if isinstance(box, spaces.Box)]
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
         if self._alone and settings.get("seed") is not None:
             seed_globally(settings["seed"])
         shown, info = self.env.reset(**settings)

@@ -87,13 +87,11 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.observation_space = self.frames.space
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
         shown, info = self.env.reset(**settings)
         self.frames.clear()
         return self.frames.seen(shown), info
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
-        """Take a step."""
         shown, *rest = self.env.step(action)
         return self.frames.seen(shown), *rest
 
@@ -138,18 +136,15 @@ class AgentsFrameStack:
         return getattr(self.env, "unwrapped", self.env)
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
-        """Return the space of what an agent sees."""
         return self.frames[agent].space
 
     def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode."""
         for frames in self.frames.values():
             frames.clear()
         shown, info = self.env.reset(**how)
         return self._seen(shown), info
 
     def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Take a step."""
         before = {*self.env.agents}
         shown, *rest = self.env.step(actions)
         living = {*self.env.agents}
@@ -177,7 +172,6 @@ def _join_of(leaf: spaces.Space[Any]) -> Callable[[list[Any]], Any]:
 
 
 def _space(space: spaces.Space[Any], counts: Mapping[Path, int], path: Path = ()) -> spaces.Space[Any]:
-    """Return the space of observations of which some parts are stacked."""
     if isinstance(space, spaces.Dict):
         return spaces.Dict(
             {key: _space(subspace, counts, (*path, key)) for key, subspace in space.spaces.items()}

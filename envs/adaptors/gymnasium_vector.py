@@ -108,7 +108,6 @@ class VectorAdaptor(Adaptor):
 
     @in_own_context
     def receive(self) -> StepResult:
-        """Return the result of the step that `send` began."""
         return self._receive()
 
     def _send(self, actions: Any) -> None:
@@ -222,7 +221,6 @@ class VectorAdaptor(Adaptor):
         self._numbers.load_state_dict(state["numbers"])
 
     def _observe(self, obs: Any) -> dict[str, Tensor]:
-        """Return the requested observations of all sub-environments."""
         with self._failing("step"):
             parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
         self._speaks_torch = any(isinstance(value, Tensor) for value in parts.values())

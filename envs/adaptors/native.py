@@ -35,7 +35,6 @@ class Native:
 
     @property
     def signals(self) -> dict[str, Signal]:
-        """The signals that are observed."""
         signals = {
             name: signal
             for observations in self.observations.values()

@@ -50,14 +50,12 @@ def mapped(space: Space[Any], value: Callable[[Path, Space[Any]], Any], path: Pa
 
 
 def part_at(value: Any, path: Path) -> Any:
-    """Return a part of a value of a space."""
     for key in path:
         value = value[key]
     return value
 
 
 def signal_name(path: Path) -> str:
-    """Return the name of the signal at a path of an observation space."""
     keys = path if path and isinstance(path[0], str) else ("observation", *path)
     return ".".join(map(str, keys))
 

@@ -42,7 +42,6 @@ class Turns:
 
     @property
     def agents(self) -> list[str]:
-        """The agents that live."""
         return list(self.env.agents)
 
     @property
@@ -51,11 +50,9 @@ class Turns:
         return str(self.env.agent_selection) if self.env.agents else ""
 
     def observation_space(self, agent: str) -> Space[Any]:
-        """Return the space of an agent's observations."""
         return self.env.observation_space(agent)  # type: ignore[no-any-return]
 
     def action_space(self, agent: str) -> Space[Any]:
-        """Return the space of an agent's actions."""
         return self.env.action_space(agent)  # type: ignore[no-any-return]
 
     def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,15 +82,12 @@ class Turns:
         return shown, rewards, *ends, {}
 
     def state(self) -> Any:
-        """Return the state that all agents share."""
         return self.env.state()
 
     def render(self) -> Any:
-        """Return the rendered image."""
         return self.env.render()
 
     def close(self, **how: Any) -> None:
-        """Close the environment."""
         close_world(self.env, **how)
 
     def _observed(self) -> dict[str, Any]:

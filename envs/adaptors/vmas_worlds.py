@@ -177,7 +177,6 @@ class VmasAdaptor(Adaptor):
         return observations, mean, terminated, truncated, {**facts, **hidden}
 
     def _observe(self, shown: Any) -> dict[str, Tensor]:
-        """Return the requested observations."""
         values: dict[str, Tensor] = {}
         for (_, observations), observation in zip(self.observations.items(), shown, strict=True):
             for name, signal in observations.signals.items():

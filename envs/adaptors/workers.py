@@ -57,22 +57,18 @@ class Remote:
         return result
 
     def reset(self, **how: Any) -> Any:
-        """Begin an episode."""
         self.send("reset", **how)
         return self.receive()
 
     def step(self, actions: Any) -> Any:
-        """Take a step."""
         self.send("step", actions)
         return self.receive()
 
     def state(self) -> Any:
-        """Return the state that all agents share."""
         self.send("state")
         return self.receive()
 
     def render(self) -> Any:
-        """Return the rendered image."""
         self.send("render")
         return self.receive()
 

@@ -407,7 +407,6 @@ def _of_all(value: Any, present: Any, theirs: int, ours: int) -> bool:
 
 
 def _chain(env: Any) -> Iterator[Any]:
-    """Yield an environment, what it wraps, and so on."""
     while True:
         yield env
         held = vars(env) if hasattr(env, "__dict__") else {}

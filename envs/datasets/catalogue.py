@@ -38,7 +38,6 @@ class DataSet:
 
 
 def _of(module: Any, colours: int = 1, patch_size: int = 8) -> DataSet:
-    """Return the data set of a module of this folder."""
     files, download = getattr(module, "files", tuple), getattr(module, "download", None)
     return DataSet(module.SIDE, colours, patch_size, module.counts, module.load, files, download)
 

@@ -59,7 +59,6 @@ def download() -> Path:
 
 
 def files() -> tuple[Path, ...]:
-    """Return the paths of the four files."""
     return tuple(_locate().values())
 
 
@@ -68,7 +67,6 @@ def _counts(train: int, test: int) -> dict[str, int]:
 
 
 def _locate() -> dict[str, Path]:
-    """Return the path of each of the four files."""
     folder = find_folder("mnist")
     if folder is None:
         raise nowhere("MNIST", "mnist", "mnist/train-images-idx3-ubyte[.gz] and the other three files")

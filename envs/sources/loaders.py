@@ -485,7 +485,6 @@ class LoaderStream(SeededEnv):
             batches = self._epoch_batches(reader)
 
     def _epoch_batches(self, reader: Reader) -> Iterator[Columns]:
-        """Yield the batches of the present epoch."""
         assert self._seed is not None
         return self._source.batches(self.split, self._loader, self._seed, self._epoch, reader)
 

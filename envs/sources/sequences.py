@@ -205,7 +205,6 @@ class _Packed(Columns):
 
     @property
     def rows(self) -> int:
-        """Number of sequences."""
         return len(self.lengths)
 
 
@@ -328,23 +327,19 @@ class SequenceStream(SeededEnv):
 
     @property
     def episode_length(self) -> int:
-        """Length of the longest of the present sequences."""
         return self._length
 
     @property
     def evaluation_steps(self) -> int:
-        """Steps of the present epoch."""
         return self._epoch_steps(self._number // self._per_epoch)
 
     def epoch_at(self, step: int) -> Fraction:
-        """Return the epochs completed after `step` steps."""
         while self._ends[-1] <= step:
             self._count_epoch()
         epoch = bisect(self._ends, step) - 1
         return epoch + Fraction(step - self._ends[epoch], self._ends[epoch + 1] - self._ends[epoch])
 
     def step_at(self, epoch: Fraction) -> Fraction:
-        """Return the number of steps for `epoch` epochs."""
         full_epochs = int(epoch)
         while len(self._ends) <= full_epochs + 1:
             self._count_epoch()
@@ -363,7 +358,6 @@ class SequenceStream(SeededEnv):
 
     @property
     def _per_epoch(self) -> int:
-        """Episodes of an epoch."""
         return -(-len(self._table.splits[self.split]) // self.num_envs)
 
     def _order(self, epoch: int) -> Tensor:

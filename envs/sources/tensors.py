@@ -294,7 +294,6 @@ class Columns(dict[str, Tensor]):
         """PIL's modes of the columns that are pictures."""
 
     def add(self, name: str, value: TensorValue) -> None:
-        """Add a column."""
         self[name] = value.numbers
         if value.missing is not None:
             self.missing[name] = value.missing
@@ -302,12 +301,10 @@ class Columns(dict[str, Tensor]):
             self.modes[name] = value.mode
 
     def value(self, name: str) -> TensorValue:
-        """Return a column with what is missing in it."""
         return TensorValue(self[name], self.missing.get(name), self.modes.get(name, ""))
 
     @property
     def rows(self) -> int:
-        """Number of examples."""
         return len(next(iter(self.values()), ()))
 
 
@@ -396,7 +393,6 @@ def columns_of(
 
 
 def _items(dataset: Any, where: str, names: Sequence[str], classes: Collection[str]) -> Columns:
-    """Return the parts of a data set's items as columns."""
     mapping = isinstance(dataset, Mapping) or hasattr(dataset, "columns")
     fix = "its `dataset`, or use from_loader" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
     fix = "one of its values, or use from_tensors(**…)" if mapping else fix
@@ -488,7 +484,6 @@ def _renames(names: Sequence[str], named: Mapping[str, Any], item: Any) -> bool:
 
 
 def is_whole(column: Tensor) -> bool:
-    """Whether a column has whole numbers."""
     return not column.is_floating_point() and not column.is_complex() and column.dtype != torch.bool
 
 

@@ -47,11 +47,9 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        """Fill a rectangle."""
         self._draw.rectangle(_box(left, top, right, bottom), colour)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
-        """Fill a circle."""
         self._draw.ellipse(_box(x - radius, y - radius, x + radius, y + radius), colour)
 
     def line(self, start: Point, end: Point, thickness: float, colour: Colour) -> None:

@@ -86,7 +86,6 @@ class KeyDoor(World):
         return {"cell": cell, "key": key}, opened.to(self.dtype), opened
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return each walker's position, and whether it has the key."""
         observation = self._observed[state["cell"] + state["key"] * self._cells]
         return {"observation": observation, "position": observation[:, :3]}
 

@@ -365,7 +365,6 @@ class GlobalNumbers:
         return {"states": states, "drawn": sorted(self._drawn), "left": self._trials_left}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state."""
         self._seed = None
         self._states = {name: _GENERATORS[name].native(plain) for name, plain in state["states"].items()}
         self._drawn, self._trials_left = set(state["drawn"]), state["left"]

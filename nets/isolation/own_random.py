@@ -32,7 +32,6 @@ exclusive = threading.RLock()
 
 
 def is_exclusive() -> bool:
-    """Whether this thread has `exclusive`."""
     return bool(exclusive._is_owned())  # type: ignore[attr-defined]
 
 

@@ -105,7 +105,6 @@ def _twin(function: types.FunctionType) -> types.FunctionType:
 
 
 def _fill(function: types.FunctionType, twin: types.FunctionType, copied: Callable[[Any], Any]) -> None:
-    """Give a twin what a function has beside code."""
     for cell, original in zip(twin.__closure__ or (), function.__closure__ or (), strict=True):
         try:
             cell.cell_contents = copied(original.cell_contents)

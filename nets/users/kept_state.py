@@ -57,7 +57,6 @@ class KeptState:
 
     @property
     def kind(self) -> type:
-        """The class of the object."""
         return type(self._user_object)
 
     def seen(self) -> AbstractContextManager[None]:
@@ -86,7 +85,6 @@ class KeptState:
         return {key: values for key, values in state_by_kind.items() if values}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a copy of what `state_dict` returned."""
         if "state" in state:
             self._user_object.load_state_dict(from_tree(state["state"]))
         vars_of = vars(self._user_object) if "attributes" in state else {}  # a frozen dataclass has them too

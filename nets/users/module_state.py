@@ -135,7 +135,6 @@ class ModuleState:
         return outline_of(value)
 
     def _plain(self, submodule: nn.Module) -> dict[str, Any]:
-        """The attributes with plain data, as trees."""
         trees = {}
         for name, value in vars(submodule).items():
             if name not in _OF_TORCH and not _is_made_again(value):
@@ -163,7 +162,6 @@ def _is_made_again(value: Any) -> bool:
 
 
 def _copied(tree: Any) -> Any:
-    """Return a tree with copies of its tensors and lists."""
     if isinstance(tree, Tensor):
         return tree.data.clone()
     if isinstance(tree, dict):

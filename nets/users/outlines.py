@@ -67,7 +67,6 @@ class Outlines:
         self.is_whole = True
 
     def of(self, value: Any) -> Any:
-        """Return the outline of an object."""
         index = self._parameter_indices.get(value if type(value) is int else id(value))
         if index is not None:
             return "parameter", index

@@ -56,7 +56,6 @@ class DealSpec(Spec):
     of: Count | None = None
 
     def signal(self, index: int) -> str:
-        """Return the name of an agent's signal."""
         return f"{self.observes}_{index % (self.of or index + 1)}"
 
 
@@ -101,7 +100,6 @@ class GraphSpec(Spec):
 
     @property
     def channels(self) -> int:
-        """Number of channels that are generated."""
         neighbours = self.neighbours or 0
         if self.kind == "small_world":
             return self.agents * neighbours
