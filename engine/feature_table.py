@@ -1,18 +1,16 @@
 """The features of a system: a table of which setting needs which, and their installation.
 
-A new feature is one file and one line of the table; a new setting is also a `FeatureSetting`
-(feature_settings.py). What a scenario does not use is not even imported. A setting that is not in the table is an error, for the step
-would ignore it.
+A new feature is one file and one row of the table. What a scenario does not use is not even imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from antiphon.base.errors import EngineError
-from antiphon.engine.feature_settings import FeatureSetting, feature_settings
+from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature, Features
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -24,11 +22,13 @@ from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 class FeatureRow(NamedTuple):
     """A feature, and the setting that needs it."""
 
-    setting: FeatureSetting
+    setting: str
     of: type
     """What it is made for, and wherever there is one: a rollout has a forward pass and never learns, so it has no engine."""
     feature: str
     """Its class, below `antiphon.engine`."""
+    is_needed_in: Callable[[System], bool]
+    """Whether a system has the setting."""
 
     @property
     def kind(self) -> type[Feature]:
@@ -37,35 +37,168 @@ class FeatureRow(NamedTuple):
         return kind
 
 
+def any_agent(has_setting: Callable[[Agent], object]) -> Callable[[System], bool]:
+    """Return the test of a system of which any agent has a setting."""
+    return lambda system: any(map(has_setting, system.agents.values()))
+
+
+def any_channel(has_setting: Callable[[Channel], object]) -> Callable[[System], bool]:
+    """Return the test of a system of which any channel has a setting."""
+    return lambda system: any(map(has_setting, system.channels.values()))
+
+
+def _is_normalised(agent: Agent) -> bool:
+    inputs = agent.inputs
+    return bool(inputs.observed.normalised_indices or inputs.critic_observed.normalised_indices)
+
+
+def _is_clipped_by_group(system: System) -> bool:
+    return any(
+        sum(system.agents[name].learner.optimiser.clip is not None for name in group.agent_count_by_learner)
+        > 1
+        for group in system.groups
+    )
+
+
 TABLE = (
-    FeatureRow(FeatureSetting.SYNTHETIC_INPUT, ForwardPass, "features.stand_ins.StandIns"),
-    FeatureRow(FeatureSetting.FIXED_FEEDBACK, ForwardPass, "features.feedback_alignment.FeedbackAlignment"),
-    FeatureRow(FeatureSetting.AGE, ForwardPass, "features.ages.Ages"),
     FeatureRow(
-        FeatureSetting.NORMALISED_OBSERVATIONS, ForwardPass, "features.normalisation.NormalisedObservations"
+        "synthetic input",
+        ForwardPass,
+        "features.stand_ins.StandIns",
+        any_channel(lambda channel: channel.synthetic_input.model is not None),
     ),
-    FeatureRow(FeatureSetting.CRITIC, ForwardPass, "policies.critics.Critics"),
+    FeatureRow(
+        "fixed weights of feedback",
+        ForwardPass,
+        "features.feedback_alignment.FeedbackAlignment",
+        any_channel(lambda channel: channel.feedback.weights is not None),
+    ),
+    FeatureRow(
+        "age among its observations",
+        ForwardPass,
+        "features.ages.Ages",
+        any_agent(lambda agent: AGE in agent.inputs.observed.signal_names),
+    ),
+    FeatureRow(
+        "normalised observations",
+        ForwardPass,
+        "features.normalisation.NormalisedObservations",
+        any_agent(_is_normalised),
+    ),
+    FeatureRow(
+        "critic",
+        ForwardPass,
+        "policies.critics.Critics",
+        any_agent(lambda agent: agent.inputs.critic_observed.signal_names),
+    ),
     # before the policies, which find it, and before copies of what it moves
-    FeatureRow(FeatureSetting.FURTHER_PASSES, Engine, "policies.further_passes.FurtherPasses"),
-    FeatureRow(FeatureSetting.TARGET_NETWORK, ForwardPass, "policies.target_networks.TargetNetworks"),
-    FeatureRow(FeatureSetting.SENDING_ENDPOINTS, ForwardPass, "features.contexts.EndpointStates"),
-    FeatureRow(FeatureSetting.ACTIONS, ForwardPass, "policies.actions.Actions"),
-    FeatureRow(FeatureSetting.FINAL_VALUES, ForwardPass, "policies.final_values.FinalValues"),
-    FeatureRow(FeatureSetting.ENDPOINT_CONTEXT, PredictorTrainer, "features.contexts.Contexts"),
-    FeatureRow(FeatureSetting.STACK, Engine, "features.reach.Reach"),
-    FeatureRow(FeatureSetting.SWEEP_ORDER, Engine, "features.sweep.SweepOrder"),
-    FeatureRow(FeatureSetting.DELAYED_CHANNEL, Engine, "heart.late_windows.LateWindows"),
-    FeatureRow(FeatureSetting.DIRECT_FEEDBACK, Engine, "features.direct_feedback.DirectFeedback"),
-    FeatureRow(FeatureSetting.AUXILIARY_TASK, Engine, "features.auxiliary.AuxiliaryLosses"),
-    FeatureRow(FeatureSetting.RETURNED_LOSSES, Engine, "features.returned_losses.ReturnedLosses"),
-    FeatureRow(FeatureSetting.RETURNED_ACTIONS, Engine, "policies.returned_actions.ReturnedActions"),
-    FeatureRow(FeatureSetting.LAMBDA_RETURNS, Engine, "features.lambda_returns.LambdaReturns"),
-    FeatureRow(FeatureSetting.GATE, Engine, "features.gates.Gates"),
-    FeatureRow(FeatureSetting.CLIPPED_OUTLIERS, PredictorTrainer, "features.outliers.ClippedReturns"),
-    FeatureRow(FeatureSetting.GROUP_CLIP, Engine, "features.group_clip.GroupClip"),
-    FeatureRow(FeatureSetting.TIED_PARAMETERS, Engine, "features.ties.TiedGradients"),
-    FeatureRow(FeatureSetting.REWARDS, ObjectiveEvaluator, "policies.policy_evaluator.PolicyEvaluator"),
-    FeatureRow(FeatureSetting.OBSERVATION_STATISTICS, Engine, "features.normalisation.ObservationStatistics"),
+    FeatureRow(
+        "further passes",
+        Engine,
+        "policies.further_passes.FurtherPasses",
+        any_agent(lambda agent: agent.policy is not None and agent.policy.epochs > 1),
+    ),
+    FeatureRow(
+        "target network",
+        ForwardPass,
+        "policies.target_networks.TargetNetworks",
+        any_agent(lambda agent: agent.inputs.has_target_network),
+    ),
+    FeatureRow(
+        "endpoints as messages are sent",
+        ForwardPass,
+        "features.contexts.EndpointStates",
+        any_channel(
+            lambda channel: (
+                channel.synthetic_gradient.context.endpoint_values
+                or channel.synthetic_input.context.endpoint_values
+            )
+        ),
+    ),
+    FeatureRow(
+        "actions",
+        ForwardPass,
+        "policies.actions.Actions",
+        any_agent(lambda agent: agent.body.acts or agent.policy is not None),
+    ),
+    FeatureRow(
+        "values of final observations",
+        ForwardPass,
+        "policies.final_values.FinalValues",
+        any_agent(lambda agent: agent.policy is not None and agent.policy.has_values),
+    ),
+    FeatureRow(
+        "context of the channel's endpoints",
+        PredictorTrainer,
+        "features.contexts.Contexts",
+        any_channel(lambda channel: channel.synthetic_gradient.context.endpoint_values),
+    ),
+    FeatureRow("stack", Engine, "features.reach.Reach", any_agent(lambda agent: agent.has_member_axis)),
+    FeatureRow("sweep order", Engine, "features.sweep.SweepOrder", lambda system: system.schedule.sweep),
+    FeatureRow(
+        "delayed channel",
+        Engine,
+        "heart.late_windows.LateWindows",
+        lambda system: any(group.waits for group in system.groups),
+    ),
+    FeatureRow(
+        "direct feedback",
+        Engine,
+        "features.direct_feedback.DirectFeedback",
+        any_channel(lambda channel: channel.feedback.direct is not None),
+    ),
+    FeatureRow(
+        "auxiliary task",
+        Engine,
+        "features.auxiliary.AuxiliaryLosses",
+        any_channel(lambda channel: channel.synthetic_gradient.state_settings.auxiliary),
+    ),
+    FeatureRow(
+        "returned losses",
+        Engine,
+        "features.returned_losses.ReturnedLosses",
+        any_channel(lambda channel: channel.needs_returned_loss),
+    ),
+    FeatureRow(
+        "returned actions",
+        Engine,
+        "policies.returned_actions.ReturnedActions",
+        any_channel(lambda channel: channel.synthetic_gradient.needs_actions),
+    ),
+    FeatureRow(
+        "lambda-returns",
+        Engine,
+        "features.lambda_returns.LambdaReturns",
+        any_channel(lambda channel: channel.has_lambda_returns),
+    ),
+    FeatureRow(
+        "gate",
+        Engine,
+        "features.gates.Gates",
+        any_channel(lambda channel: channel.synthetic_gradient.gate is not None),
+    ),
+    FeatureRow(
+        "clipped outliers",
+        PredictorTrainer,
+        "features.outliers.ClippedReturns",
+        any_channel(lambda channel: channel.synthetic_gradient.state_settings.outliers is not None),
+    ),
+    FeatureRow("clip of a learning group", Engine, "features.group_clip.GroupClip", _is_clipped_by_group),
+    FeatureRow(
+        "tied parameters", Engine, "features.ties.TiedGradients", lambda system: bool(system.tied_parameters)
+    ),
+    FeatureRow(
+        "rewards",
+        ObjectiveEvaluator,
+        "policies.policy_evaluator.PolicyEvaluator",
+        any_agent(lambda agent: agent.policy is not None),
+    ),
+    FeatureRow(
+        "statistics of observations",
+        Engine,
+        "features.normalisation.ObservationStatistics",
+        any_agent(_is_normalised),
+    ),
 )
 """Which setting needs which feature. Features with a point in common are called in this order."""
 
@@ -75,9 +208,6 @@ def install(engine: Engine, *, native: bool = False) -> None:
 
     Args:
         native: Whether the native kernel computes the stacks that it can.
-
-    Raises:
-        EngineError: A setting is in no row of the table.
     """
     system = engine.system
     made_for = {
@@ -96,19 +226,14 @@ def install(engine: Engine, *, native: bool = False) -> None:
 
 
 def install_in(part: ForwardPass | ObjectiveEvaluator | PredictorTrainer) -> None:
-    """Install the features of a part of the step that is used alone; EngineError as of `install`."""
+    """Install the features of a part of the step that is used alone."""
     kinds = ForwardPass, ObjectiveEvaluator, PredictorTrainer
     _install(part.features, {kind: part for kind in kinds if isinstance(part, kind)}, part.system)
 
 
 def _install(features: Features, made_for: Mapping[type, Any], *systems: System) -> None:
-    used = {setting: place for system in systems for setting, place in feature_settings(system)}
-    for setting in used.keys() - {row.setting for row in TABLE}:
-        raise EngineError(
-            f"{used[setting]}: no feature obeys its setting '{setting}'; engine/feature_table.py has to name one"
-        )
     for row in TABLE:
-        if row.setting in used and row.of in made_for:
+        if row.of in made_for and any(map(row.is_needed_in, systems)):
             features.install(row.kind(made_for[row.of]))  # type: ignore[call-arg]
 
 

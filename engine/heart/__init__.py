@@ -93,8 +93,8 @@ The files; each imports only files above it, also for types:
     message_lives       no code: the lives of messages, by steps and methods
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the
-step; engine/feature_table.py installs it, by a `FeatureSetting` of engine/feature_settings.py. What acts between two
-points is a branch in these files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`.
+step; a row of engine/feature_table.py installs it where a setting needs it. What acts between two points is a branch in
+these files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`.
 `LateWindows` is here, as it is the rule of couplings that wait. Two outside have a say in what a tick reads:
 engine/features/stand_ins.py, and engine/policies/final_values.py, which reads ahead. participation, guard and
 late_windows are imported only where a scenario needs them.
