@@ -393,13 +393,15 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
         decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape
     if not decides:
         return None
-    messages, counts = torch.unique(read.value, dim=0, return_counts=True)
+    value = read.available.zero_elsewhere(read.value)
+    messages, counts = torch.unique(value, dim=0, return_counts=True)
     often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
     decisions = []
     for message in messages[often]:
         reads_by_channel = [*tick.reads_by_channel]
         *earlier, _ = reads_by_channel[names.index(name)]
-        reads_by_channel[names.index(name)] = [*earlier, replace(read, value=message.expand_as(read.value))]
+        imagined = replace(read, value=message.expand_as(value), available=ALL)
+        reads_by_channel[names.index(name)] = [*earlier, imagined]
         ports = rollout.evaluated(replace(tick, reads_by_channel=reads_by_channel, ports={}))
         decisions.append(torch.softmax(ports[OBJECTIVE], -1))
     decisions_and_counts = torch.stack(decisions), counts[often]

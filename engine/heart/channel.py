@@ -187,6 +187,17 @@ class Channel:
         """Return the channel's rows, from a tensor [rows of the receiver, …]."""
         return select_rows(receiver_rows, self.endpoints.receiver_index, self.layout.batch)
 
+    # --- what is read --------------------------------------------------------------------------------------
+
+    def entering(self, value: Tensor, available: Mask) -> Tensor:
+        """Return what enters the receiver's network of a value that a tick reads, [rows, size]: zeros where there is
+        none.
+
+        All that is read passes through it: by ticks (`ForwardPass.value_entering`), by the minibatches of further
+        passes, of several ticks at once, and by the fixed paths of feedback alignment.
+        """
+        return available.zero_elsewhere(value)
+
     # --- from a credit to an injection ---------------------------------------------------------------------
 
     def clipped_credit(self, credit: Tensor) -> Tensor:

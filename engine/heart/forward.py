@@ -219,11 +219,7 @@ class ForwardPass:
         learner = first_agent.learner
         points = self.tick_points
         states = [
-            read.differentiable_value_in(
-                window.outputs_with_graph, self.system.channels[read.channel_name], tick.learning_rows
-            )
-            for tick in ticks
-            if (read := tick.state_read) is not None
+            self.value_entering(read, tick, window) for tick in ticks if (read := tick.state_read) is not None
         ]
         inputs = [self.joined_input(tick, window, buffers) for tick in ticks]
         call_input, call_state = joined(inputs), joined(states) if states else None
@@ -255,22 +251,25 @@ class ForwardPass:
             window: The window that has the messages read with their graph.
             buffers: The running statistics of the learner, for a tick outside a window.
         """
-        agent, outputs, learning_rows = (
-            self.system.agents[tick.agent_name],
-            window.outputs_with_graph,
-            tick.learning_rows,
-        )
+        agent = self.system.agents[tick.agent_name]
         values_read = [
-            [
-                (read.differentiable_value_in(outputs, channel, learning_rows), read.available)
-                for read in reads
-            ]
-            for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True)
+            [(self.value_entering(read, tick, window), read.available) for read in reads]
+            for reads in tick.reads_by_channel
         ]
         observations: list[Tensor] = []
         if agent.inputs.observed.names_by_member:
             observations = self.observations(tick, self.window_statistics(agent, window, buffers))
         return agent.join_input(observations, values_read)
+
+    def value_entering(self, read: Read, tick: Tick, window: Window) -> Tensor:
+        """Return what enters the network of a tick of one of its reads, also of its state: `Channel.entering`.
+
+        Args:
+            window: The window that has the messages read with their graph.
+        """
+        channel = self.system.channels[read.channel_name]
+        value = read.value_in(window.outputs_with_graph, channel, tick.learning_rows)
+        return channel.entering(value, read.available)
 
     def window_statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """Return the statistics that normalise observations: of the window's start; outside a window, `buffers`."""

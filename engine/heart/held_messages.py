@@ -82,7 +82,7 @@ class HeldMessages:
         available = Mask.of(held_rows)
         return Arrival(
             due_message,
-            available.zero_elsewhere(self.value),
+            self.value,
             available,
             may_count=Mask.of(self.stamp == stamp_number(due_message.stamp), known_to_arrive),
             step_signals=self._held_signals(due_message, available) if aligned else None,

@@ -322,4 +322,4 @@ def _arrival_of(message: Message) -> Arrival:
     available = ~message.missing
     if available is NONE:
         return Arrival(message)
-    return Arrival(message, available.zero_elsewhere(message.carried_value), available, may_count=available)
+    return Arrival(message, message.carried_value, available, may_count=available)

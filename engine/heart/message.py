@@ -223,7 +223,7 @@ class Arrival:
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE
-    """Where the tick has a value to read; zeros elsewhere."""
+    """Where the tick has a value to read; elsewhere `value` is of no meaning."""
     may_count: Mask = NONE
     """Where a read of it counts if the receiver learns; where an older message stands in, it never counts."""
     synthetic: Mask = NONE

@@ -40,21 +40,20 @@ class Constant:
     value: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]; None: zeros."""
     available: Mask = field(default=NONE, metadata=MASK)
-    """Where the tick has a value to read; zeros elsewhere."""
+    """Where the tick has a value to read; elsewhere zeros enter its network (`Channel.entering`)."""
 
     @classmethod
     def of(cls, arrival: Arrival, channel: Channel) -> Constant:
         """Return an arrival as a read that does not count."""
         return cls(channel.name, arrival.value, arrival.available)
 
-    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
-        """Return the value read, [rows, size], without a graph; for policies, which evaluate it again."""
-        return channel.content.zeros if self.value is None else constant(self.value)
-
-    def differentiable_value_in(
+    def value_in(
         self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
     ) -> Tensor:
-        """Return the value read, with the graph that losses go back through in the receiver's `learning_rows`."""
+        """Return the value, [rows, size], with the graph that losses go back through in the receiver's `learning_rows`.
+
+        It is of no meaning where it is not `available`. What enters a network is `ForwardPass.value_entering`.
+        """
         return channel.content.zeros if self.value is None else self.value
 
 
@@ -67,16 +66,12 @@ class WithGraph:
     stamp: int = field(metadata=PLAIN)
     """The step at which the message was sent."""
     available: Mask = field(default=NONE, metadata=MASK)
-    """Where the tick has a value to read; zeros elsewhere."""
+    """See `Constant.available`."""
 
-    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
-        """Return the value read without a graph: see `Constant`."""
-        return constant(self.carried_value(outputs_with_graph, channel))
-
-    def differentiable_value_in(
+    def value_in(
         self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
     ) -> Tensor:
-        """Return the value read with its graph in the `learning_rows`, constant elsewhere: see `Constant`.
+        """Return the value with its graph in the `learning_rows`, constant elsewhere: see `Constant`.
 
         On a channel with a fixed path the gradient takes that, and the value is constant.
         """
@@ -91,7 +86,7 @@ class WithGraph:
         """Return the message with its graph, [rows, size], as the link carries it; gradients pass straight through
         (rule 8)."""
         output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
-        return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))
+        return channel.ledger.link.carry(self.stamp, output)
 
 
 @dataclass(slots=True, eq=False)
@@ -106,20 +101,16 @@ class CountedRead:
     value: Tensor = field(metadata=ROWS)
     """[rows, size]."""
     available: Mask = field(metadata=MASK)
-    """Where the tick has a value to read; zeros elsewhere."""
+    """See `Constant.available`."""
     counted: Mask = field(metadata=MASK)
     """Where the read counts: gradients elsewhere are not booked."""
     only_tick: int | None = field(metadata=PLAIN)
     """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
 
-    def constant_value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
-        """Return the value read without a graph: see `Constant`."""
-        return constant(self.value)
-
-    def differentiable_value_in(
+    def value_in(
         self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
     ) -> Tensor:
-        """Return the value read with its graph: see `Constant`."""
+        """Return the value with its graph: see `Constant`."""
         return self.value
 
     def free_value(self) -> None:

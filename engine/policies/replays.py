@@ -14,8 +14,8 @@ from torch import Tensor
 
 from antiphon.agents.network import HIDDEN, VALUE, Tensors
 from antiphon.agents.policy_passes import PassConstants
-from antiphon.base.mask import ALL, Mask
-from antiphon.comms.backward_requests import Slopes
+from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
@@ -145,7 +145,7 @@ class _ReplayedMessage:
         """Return what is read, [K * T * b, size], and where there is a message; zeros elsewhere."""
         rows, members = this_pass.ends[self.channel.name], len(self.channel.members)
         available = self.available.map(partial(by_member, members=members, rows=rows))
-        return available.zero_elsewhere(self._values(this_pass, rows)), available
+        return self.channel.entering(self._values(this_pass, rows), available), available
 
     def _values(self, this_pass: _Pass, rows: Tensor) -> Tensor:
         channel, count = self.channel, len(self.channel.members)
@@ -410,9 +410,8 @@ class SomeRows(Replay):
             return _ReplayedMessage(channel, None, None, None, available, replayed_messages=of_ticks)
         constant_reads = [read for read in reads if not isinstance(read, WithGraph)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, WithGraph)})
-        constants = [
-            read.constant_value_in(self._window.outputs_with_graph, channel) for read in constant_reads
-        ]
+        outputs = self._window.outputs_with_graph
+        constants = [constant(read.value_in(outputs, channel, NONE)) for read in constant_reads]
         indices = [
             len(constants) + stamps.index(read.stamp)
             if isinstance(read, WithGraph)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from antiphon.agents.advantages import Trajectory, trajectory_of
 from antiphon.agents.rewards import COSINE, Rewards
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.signals import StepSignals
@@ -196,7 +197,8 @@ class Trajectories:
         for channel, read in newest_reads:  # several, where the senders are not computed as one
             first_index = len(index_by_name)
             index_by_name.update({name: first_index + k for k, name in enumerate(channel.member_names)})
-            values.append(read.constant_value_in(window.outputs_with_graph, channel))
+            value = constant(read.value_in(window.outputs_with_graph, channel, NONE))
+            values.append(channel.entering(value, read.available))
         value = values[0] if len(values) == 1 else torch.cat(values)
         indices = [index_by_name[name] for name in names]
         in_order = indices == list(range(len(index_by_name)))

@@ -144,9 +144,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
-        "engine/heart/window.py",
-        "return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))",
-        "return channel.ledger.link.carry(self.stamp, output)",
+        "engine/heart/channel.py",
+        "return available.zero_elsewhere(value)",
+        "return value",
         "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
     ),
     Fault(
@@ -159,8 +159,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-locked-one-has-no-noise",
         "engine/heart/window.py",
-        "return self.available.zero_elsewhere(channel.ledger.link.carry(self.stamp, output))",
-        "return self.available.zero_elsewhere(output)",
+        "return channel.ledger.link.carry(self.stamp, output)",
+        "return output",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
     ),
     Fault(
