@@ -11,7 +11,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import GroupWindows, Update
+from antiphon.engine.heart.updates import GroupWindows, StepUpdates
 
 
 class Gates(Feature):
@@ -49,7 +49,7 @@ class Gates(Feature):
             products, squares, returned = sum(sums[1:], sums[0])
             self._compared[channel.name] = gate.compared(products, squares, returned)
 
-    def before_move(self, updates: Sequence[Update]) -> None:
+    def before_move(self, updates: StepUpdates) -> None:
         """Move the gates, as all is computed and finite now."""
         for name, sums in self._compared.items():
             channel = self.system.channels[name]

@@ -139,4 +139,4 @@ class LambdaReturns(Feature):
         share = state_channel.synthetic_gradient.state_settings.return_lambda
         credit = share * (later - state_channel.clipped_credit(prediction))
         output = window.outputs_with_graph[state_channel.name, message.stamp]
-        return state_channel.injection(output, credit, message.creditable, step)
+        return state_channel.injection_of(output, credit, message.creditable, step)

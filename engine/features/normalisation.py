@@ -21,7 +21,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature, FeatureOfSystem
 from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.updates import StepUpdates
 from antiphon.engine.heart.window import Tick, Window
 
 Observation = tuple[str, tuple[str, ...]]
@@ -96,9 +96,9 @@ class ObservationStatistics(Feature):
             self._begun.add(agent.name)
 
     @torch.no_grad()
-    def after_move(self, updates: Sequence[Update], step: int) -> None:
+    def after_move(self, updates: StepUpdates, step: int) -> None:
         """Add what the agents observed in windows that they learned from to their statistics."""
-        for update in updates:
+        for update in updates.of_windows():
             for name in update.group.agent_names:
                 agent = self.system.agents[name]
                 learning = update.window.learning_rows_by_agent[name]

@@ -64,7 +64,7 @@ class SweepOrder(Feature):
         if self.before is not None:
             self.before()
         (update,) = self.backward_pass.differentiate_windows([(group, window)], step)
-        examples = self.predictor_trainer.examples_with_sender([window], step)
+        examples = self.predictor_trainer.examples_with_sender([window])
         predictor_updates = self.predictor_trainer.differentiate_predictors(examples)
         self.swept_updates.predictor_updates |= predictor_updates
         window.free_graph()

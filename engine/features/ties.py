@@ -13,7 +13,7 @@ from antiphon.base.mask import ALL
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.updates import StepUpdates, Update
 
 Tie = list[tuple[str, int]]
 """Agents, and indices among their parameters, of what is one weight."""
@@ -77,10 +77,13 @@ class TiedGradients(Feature):
         self._ties = ties_of(engine.system)
         self.agents = {name for group in self._ties for tie in group for name, _ in tie}
 
-    def before_move(self, updates: Sequence[Update]) -> None:
+    def before_move(self, updates: StepUpdates) -> None:
         """Sum over the updates of one step, all of which have been differentiated."""
+        window_updates = [*updates.of_windows()]
         tied = [
-            (update, name) for update in updates for name in update.gradients_by_learner.keys() & self.agents
+            (update, name)
+            for update in window_updates
+            for name in update.gradients_by_learner.keys() & self.agents
         ]
         for update, name in tied:
             if not update.moving_members_by_learner.get(name, ALL).anywhere:
@@ -91,7 +94,7 @@ class TiedGradients(Feature):
                 for name in update.gradients_by_learner.keys() & self.agents
                 if isinstance(gradients := update.gradients_by_learner[name], list)
             }
-            for update in updates
+            for update in window_updates
         ]
         sum_tied(self._ties, gradients_by_update)
         for update, name in tied:

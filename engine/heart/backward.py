@@ -168,22 +168,23 @@ class BackwardPass:
 
     def collect_injections(self, pending: PendingUpdate, step: int) -> None:
         """Add what is injected into the messages that a window sent: their credit, in the rows that have it."""
-        update, window, replacer = pending.update, pending.update.window, self.learning_points.replace_credit
+        update, window = pending.update, pending.update.window
+        probe = self.learning_points.replace_credit  # of probes alone
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
             learning_rows, creditable = window.learning_rows_by_agent[channel.sender], message.creditable
             given_up = name in window.given_up_channel_names
-            if learning_rows is NONE or creditable is NONE or (given_up and replacer is not None):
+            if learning_rows is NONE or creditable is NONE or (given_up and probe is not None):
                 continue  # it has no credit: neither the coupling nor a feature is called
-            if replacer is None and not channel.gives_credit:
+            if probe is None and not channel.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
             output = window.outputs_with_graph[name, message.stamp]
             ordinary = partial(self.ordinary_credit, channel, message, output, step, given_up=given_up)
-            credit = ordinary() if replacer is None else replacer.replace_credit(channel, message, ordinary)
+            credit = ordinary() if probe is None else probe.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
             rows = channel.credited_rows(creditable, learning_rows) & credit.rows
-            injection = channel.injection(output, credit.gradient, rows, step)
+            injection = channel.injection_of(output, credit.gradient, rows, step)
             pending.injections.append(injection)
             pending.credited.append((channel, rows))
             if nonzero(injection.scale):

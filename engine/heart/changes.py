@@ -15,7 +15,7 @@ Any change: who does the work of a step elsewhere, or counts on it
     run without learning (evaluation, export, probes): engine/inference/rollout.py, engine/inference/composition.py and
         engine/inference/policy.py (over perfect links); inspection/truth.py (everything with its graph)
     run again, a window: `ForwardPass.replay`; engine/features/lambda_returns.py; in rows of a minibatch, which use
-        `Agent.join_input`, `Channel.output_from_port`, `coupling_credit`, `Channel.injection`, `BackwardPass.gradients`
+        `Agent.join_input`, `Channel.output_from_port`, `coupling_credit`, `Channel.injection_of`, `BackwardPass.gradients`
         and `Engine.finish_gradients` as the step does: engine/policies/replays.py, engine/policies/replayed_senders.py,
         engine/policies/further_passes.py
     differentiated early: engine/features/sweep.py (`sweep_obstacle`)
@@ -123,11 +123,10 @@ What a receiver reads in place of a message
     also: engine/metrics/step_metrics.py (the metric `stand_in`), engine/inference/rollout.py (`_silent`),
         scenarios/scenario_warnings.py
 What of a message enters the network
-    window.py: `differentiable_value_in` of each read; of policies, `constant_value_in` too
-    where it depends on the channel: agent.py: `Agent.join_input`, of further passes too
-    where it depends on the tick, which a read does not have (ticks share it): forward.py: `ForwardPass.joined_input`
-    also: engine/policies/replays.py (`_ReplayedMessage.read`, of several ticks), and
-        engine/features/feedback_alignment.py
+    channel.py: `Channel.entering`, which all that is read passes through; by the tick or its age, which its callers know:
+        forward.py: `ForwardPass.value_entering`, engine/policies/replays.py (`_ReplayedMessage.read`, of several
+        ticks). A read has no age of its own: engine/features/ages.py has that of the newest; of each, a note is made at
+        `as_read`. What is done only while agents learn asks `ForwardPass.deployed`
 How a network is evaluated
     agents/learner.py: `evaluate`, in a tick and again; of parts of a network, `from_hidden` and `values`. In a tick
         forward.py: `ForwardPass.evaluate` calls it, and gives all pure networks seed 0: what one draws would be the
@@ -217,11 +216,11 @@ What a sender learns from a message, by all couplings
     backward.py: `coupling_credit`, and for predictions `_applied_prediction`; further passes call it too, where nothing
         has returned. By members, and by what has returned: `BackwardPass.ordinary_credit`
 How credit is shortened, masked and weighed
-    by channel and step: channel.py: `Channel.clipped_credit`, `Channel.injection`
+    by channel and step: channel.py: `Channel.clipped_credit`, `Channel.injection_of`
     by the gradient of the sender's own loss: a feature with the point `after_credit`, which has `PendingUpdate.losses`
         and may replace `PendingUpdate.injections`; `BackwardPass.gradients` for one pass more
     by message, such as its age at the first read: backward.py: `coupling_credit`, which has its stamp;
-        `Timetable.reading_ticks` has its ticks. `Channel.injection` has no message, and further passes call it for all
+        `Timetable.reading_ticks` has its ticks. `Channel.injection_of` has no message, and further passes call it for all
         stamps at once
     also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py, which
         call them
@@ -343,13 +342,14 @@ At which rate an agent or predictor learns
         member's steps; `TrainedParameters.learn_at` sets another schedule
     also: nets/schedules.py, engine/metrics/step_metrics.py (the metric), engine/capture/conditions.py
 At which rate, by what a step has shown
-    a feature: at `before_move` it gives its learner the rate, and after the last turn, at `after_move`, the former one
-        back, as a saved state has the rate. Further passes move at the former one
+    a feature: at `before_move`, which has the updates of agents and predictors, it gives the rate, and at `after_move`
+        the former one back, as a saved state has the rate. Further passes move at the rate given if the feature stands
+        behind theirs in engine/feature_table.py: `TABLE`
 Predictors that share an optimiser
     nets/optimisers.py: `clips`, as engine/features/group_clip.py does for agents. Optimisers take each tensor by
         itself: shared are a clip and a count
 What is done to gradients before they move
-    a feature with the point `after_differentiate` or `before_move`
+    a feature with the point `after_differentiate`, of windows alone, or `before_move`, of predictors too
 Which learners move, or which members of stacks
     a feature with the point `after_differentiate`, which has the step: `Update.rest`
 Which parameters of a learner move
@@ -359,13 +359,14 @@ Which parameters of a learner move
     also: its spec, engine/feature_table.py, engine/build/stack_kinds.py, engine/capture/conditions.py, if it acts by
         the step
 An optimiser step by the gradients of several windows
-    the sum is the optimiser's state (nets/optimisers.py), as it has members; between steps, `Update.rest`
-    also: engine/policies/further_passes.py, whose minibatches are updates too
+    the sum is the optimiser's state (nets/optimisers.py, nets/torch_optimisers.py, nets/stacked_optimiser.py), as it
+        has members; between steps, `Update.rest`
+    also: engine/policies/further_passes.py, whose minibatches are updates too; engine/features/ties.py, which keeps
+        tied agents of other rhythms at rest for ever: refuse them
 Which members a learning signal has reached
     engine/features/reach.py
 Parameters that change otherwise than by their optimiser (averaged, copied)
-    a feature with the point `before_ticks`, called at each step, or `after_move`, called where something has moved;
-        only while no group of theirs has an open window: its graph has them, and a change through `.data` falsifies its
+    a feature with the point `after_move`, once a step; only while no group of theirs has an open window: its graph has them, and a change through `.data` falsifies its
         gradients in silence
     also: engine/state/in_place.py, which replays open windows after a change from outside; of members,
         nets/trained_parameters.py
@@ -398,7 +399,8 @@ What a checkpoint has of a note
     engine/state/trees.py
 A metric of the step
     its newest value: engine/metrics/step_metrics.py
-    an agent's mean since the last entry: engine/metrics/report_by_agent.py (`MeanAccumulator`)
+    an agent's mean since the last entry: engine/metrics/report_by_agent.py (`MeanAccumulator`), which has sums of
+        objectives, and of channels where their sender is: what a receiver counts at `after_read` needs sums of its own
     a mean over steps of what channels do, by what ledgers show after a step: an entry of
         engine/metrics/channel_means.py; of ages of reads: engine/features/ages.py. What compares a message with the
         one before is noted as it is sent, by a feature with the point `after_enter`: after the step that one may be

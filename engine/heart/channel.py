@@ -206,7 +206,7 @@ class Channel:
         clip = self.synthetic_gradient.injection.clip
         return credit if clip is None or not self.predicts else clipped_per_sample(credit, clip)
 
-    def injection(self, output: Tensor, credit: Tensor, rows: Mask, step: int) -> Injection:
+    def injection_of(self, output: Tensor, credit: Tensor, rows: Mask, step: int) -> Injection:
         """Return what is injected for a credit: zeros elsewhere than in `rows`, with the weights of the step.
 
         All credit is injected through it, in further passes of policies too; but for direct feedback, which is no

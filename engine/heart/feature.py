@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         EndedWindows,
         GroupWindows,
         PendingUpdate,
+        StepUpdates,
         Update,
         WindowLoss,
     )
@@ -51,8 +52,8 @@ class Feature:
       (policies/replays.py) names what needs more.
     - `policy_losses`, `replace_credit` and `after_credit` are called again for each window that lambda-returns replay,
       at `gradients_back`: the `Update` that they are given is not learned from.
-    - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move`
-      or `after_book`.
+    - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move`,
+      `after_move` or `after_book`.
 
     At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At
     the others all features that have them are called (`Many`): they are named for what the step is about to do or has
@@ -182,11 +183,10 @@ class Feature:
                 from.
         """
 
-    def before_move(self, updates: Sequence[Update]) -> None:
-        """Handle the updates of all windows of a step, not of predictors, once checked and before any parameter moves.
+    def before_move(self, updates: StepUpdates) -> None:
+        """Handle all updates of a step, once checked and before any parameter moves: of windows, and of predictors.
 
-        What is changed here is not checked again. Further passes move parameters without this point. It is called once
-        a step, and `after_move` after each turn.
+        What is changed here is not checked again. Further passes move parameters without this point.
         """
 
     def clipped_gradients(
@@ -199,11 +199,11 @@ class Feature:
         """
         raise NotImplementedError
 
-    def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Handle the updates of a turn, whose parameters have moved; not called where predictors alone have moved.
+    def after_move(self, updates: StepUpdates, step: int) -> None:
+        """Handle the updates that `before_move` was called with, once all parameters have moved.
 
-        What is to be done once a step, whatever has moved, is done at `before_ticks` of the next one, before it reads a
-        parameter.
+        It is called once a step, also where predictors alone have moved, or nothing has; not in measurements, in which
+        nothing moves (`Engine.measures_only`). Gradients of predictors are gone. Further passes are taken here.
         """
 
     # --- between steps ----------------------------------------------------------------------------------------

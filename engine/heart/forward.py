@@ -148,11 +148,11 @@ class ForwardPass:
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
         arrivals_by_channel: list[list[Arrival]] = []
-        replacer = self.tick_points.stand_in
+        stand_ins = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
             arrivals = channel.ledger.receive(step)
-            if replacer is not None and arrivals and channel.synthetic_input.model is not None:
-                arrivals[-1] = replacer.stand_in(channel, arrivals[-1], step)
+            if stand_ins is not None and arrivals and channel.synthetic_input.model is not None:
+                arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align_channel_name:
                 tick.observed_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros

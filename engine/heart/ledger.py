@@ -143,7 +143,7 @@ class Ledger:
         carried = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if self.may_lose else NONE
         void_unread = void if read_plan.is_bookable else NONE
-        fate = Fate(lost=lost, void=void, void_unread=void_unread, unsent=void)
+        fate = Fate(lost=lost, void=void, void_unread=void_unread, void_as_sent=void)
         return Message(
             stamp,
             sent,

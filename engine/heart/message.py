@@ -58,7 +58,7 @@ class Fate:
     """Where it became void before any tick read it, if a read may be booked: as it was sent, or as an episode ended at
     a step before `ReadPlan.first_tick`. An episode that ends at the step of that tick ends after it. From then on
     nothing is injected there; a window of the sender that ended earlier has injected."""
-    unsent: Mask = field(default=NONE, metadata=MASK)
+    void_as_sent: Mask = field(default=NONE, metadata=saved_as("unsent", MASK))
     """Where it was void as it was sent: nothing crossed the link there."""
 
     def set_lost(self, rows: Mask) -> None:

@@ -77,17 +77,14 @@ class PredictorTrainer:
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
 
-    def learns(
-        self, channel: Channel, step: int, *, with_gate: bool = False, for_input: bool = False
-    ) -> bool:
-        """Return whether the synthetic gradient of a channel learns at `step`.
+    def learns(self, channel: Channel, *, with_gate: bool = False, for_input: bool = False) -> bool:
+        """Return whether the synthetic gradient of a channel learns.
 
         It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, in `tick` as its sender's group
         is swept (features/sweep.py), and in further passes. These have no `gradients_back`: a feature that takes
         messages away there does not change them. Over a cut channel a predictor learns in its sender's part.
 
         Args:
-            step: The step just taken; in `tick`, the present one. Nothing depends on it now: it is for a rule that does.
             with_gate: Whether a gate is enough, which moves also where the synthetic gradient is frozen.
         """
         if self.learning_stopped:
@@ -115,7 +112,6 @@ class PredictorTrainer:
         """Return a message's example for its channel's predictor, with its prediction if this step has evaluated that.
 
         Further passes make their examples themselves (engine/policies/replayed_senders.py).
-
 
         Returns:
             The example; None: its target or a signal of its context is absent, as at an aligned agent before its first
@@ -173,13 +169,13 @@ class PredictorTrainer:
             rows = self._contexts[key] = channel.layout.to_rows(context)
         return rows
 
-    def examples_with_sender(self, windows: Iterable[Window], step: int) -> dict[str, list[Example]]:
+    def examples_with_sender(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
         """Return the examples, by channel, of predictors to which nothing returns: they learn with their sender."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
             for name, message in window.sent_messages:
                 channel = self.system.channels[name]
-                if channel.returns_gradients or not self.learns(channel, step):
+                if channel.returns_gradients or not self.learns(channel):
                     continue
                 if name in self.swept_updates.predictor_updates:
                     continue  # it has learned in `tick`
@@ -224,9 +220,9 @@ class PredictorTrainer:
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
-        examples_by_channel = self.examples_with_sender((window for _, window in windows_to_learn), step)
+        examples_by_channel = self.examples_with_sender(window for _, window in windows_to_learn)
         for name, messages in messages_back.items():
-            if messages and self.learns(channels[name], step):
+            if messages and self.learns(channels[name]):
                 examples_by_channel[name] = self._returned_examples(channels[name], messages)
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch) if watch else {}
@@ -250,7 +246,7 @@ class PredictorTrainer:
         return {
             channel.name: messages
             for channel, messages in popped
-            if channel.returns_gradients and self.learns(channel, step, with_gate=True)
+            if channel.returns_gradients and self.learns(channel, with_gate=True)
         }
 
     def _watched_predictions(
@@ -289,13 +285,13 @@ class PredictorTrainer:
                 )
         return updates
 
-    def collect_input_updates(self, step: int) -> dict[str, PredictorUpdate]:
-        """Take the examples of synthetic inputs, and return what these learn from them at `step`, by channel."""
+    def collect_input_updates(self) -> dict[str, PredictorUpdate]:
+        """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._channels_with_input:
             examples = channel.synthetic_input.pop_examples()
             model = channel.synthetic_input.model
-            if model is None or not examples or not self.learns(channel, step, for_input=True):
+            if model is None or not examples or not self.learns(channel, for_input=True):
                 continue
             loss, gradients = model.loss_and_gradients(examples)
             updates[channel.name] = PredictorUpdate(

@@ -26,8 +26,8 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import (
     EndedWindows,
     GroupWindows,
-    PredictorUpdate,
     StepReport,
+    StepUpdates,
     SweptUpdates,
     Update,
 )
@@ -183,7 +183,6 @@ class Engine:
             self.divergence_check.end_step(step)
             return StepReport([], {})
         turns = self._learn_in_turns(ended_windows, step)
-        updates = [update for turn in turns for update in turn]
         # 3. These windows, and those that are skipped, close in the ledgers that they read: a message whose last window
         # closes is finished, and its gradient goes back. So no credit of this step has it, even without delay.
         closing_windows = [*ended_windows.to_learn, *ended_windows.to_skip]
@@ -200,25 +199,24 @@ class Engine:
         predictor_updates = self.predictor_trainer.collect_updates(
             messages_back, ended_windows.to_learn, step, watch=watch
         )
-        input_updates = self.predictor_trainer.collect_input_updates(step)
-        named_updates = [*predictor_updates.items(), *input_updates.items()]
-        self.divergence_check.check_predictors(named_updates, step)
+        input_updates = self.predictor_trainer.collect_input_updates()
+        updates = StepUpdates(turns, [*predictor_updates.items(), *input_updates.items()])
+        self.divergence_check.check_predictors(updates.of_predictors, step)
         # 5. All is computed and checked: now, and only now, parameters move. `before_move` is called even if none moves
         # (`measures_only`), so that running statistics of returns go on, as those of observations do.
         for feature in self.features.learning_points.before_move:
             feature.before_move(updates)
         if not self.measures_only:
-            self.move_all(turns, named_updates, step)
+            self.move_all(updates, step)
             for feature in self.features.learning_points.after_move:
-                for turn in turns:
-                    feature.after_move(turn, step)
+                feature.after_move(updates, step)
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
         self.swept_updates.clear()
         for _, window in closing_windows:
             window.free_graph()
         self.divergence_check.end_step(step)
-        return StepReport(updates, predictor_updates, input_updates, ended_windows.to_skip)
+        return StepReport([*updates.of_windows()], predictor_updates, input_updates, ended_windows.to_skip)
 
     def _pop_ended_windows(self, step: int) -> EndedWindows:
         """Take the windows that end at `step` from their groups, which get empty ones; return those to learn from or
@@ -308,16 +306,12 @@ class Engine:
 
     # --- the update ----------------------------------------------------------------------------------------
 
-    def move_all(
-        self,
-        turns: Sequence[Sequence[Update]],
-        named_updates: Sequence[tuple[str, PredictorUpdate]],
-        step: int,
-    ) -> None:
+    def move_all(self, updates: StepUpdates, step: int) -> None:
         """Move agents, turn by turn, then predictors: those of a step, or those of a minibatch of further passes."""
-        for turn in turns:
+        for turn in updates.turns:
             self.move_agents(turn, step)
-        self.predictor_trainer.move_predictors(named_updates, step, self.divergence_check.unstopped_members)
+        unstopped_members = self.divergence_check.unstopped_members
+        self.predictor_trainer.move_predictors(updates.of_predictors, step, unstopped_members)
 
     def move_agents(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of agents, of stacks those of `Update.moving_members_by_learner`."""

@@ -5,8 +5,9 @@ Their masks are in the table of words.py.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from torch import Tensor
@@ -254,6 +255,19 @@ class PredictorUpdate:
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
     resting_parameters: Container[int] = ()
     """The indices of parameters at rest: without a gradient they stay."""
+
+
+class StepUpdates(NamedTuple):
+    """All by which a step, or a minibatch of further passes, moves parameters."""
+
+    turns: Sequence[Sequence[Update]]
+    """The updates of windows, in their turns (`LearningOrder`)."""
+    of_predictors: Sequence[tuple[str, PredictorUpdate]]
+    """The updates of synthetic gradients and of synthetic inputs, each with its channel's name."""
+
+    def of_windows(self) -> Iterator[Update]:
+        """Yield the updates of windows, turn by turn."""
+        return chain.from_iterable(self.turns)
 
 
 @dataclass(slots=True)

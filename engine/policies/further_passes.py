@@ -24,7 +24,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
+from antiphon.engine.heart.updates import PredictorUpdate, StepUpdates, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.policy_evaluator import PolicyEvaluator
 from antiphon.engine.policies.policy_window import PolicyWindows, policy_windows
@@ -86,14 +86,14 @@ class FurtherPasses(WindowsAtOnce):
             first = self._first[group] = _FirstPass(window, replay, replay.ports(rows))
         return first.ports[agent.name]
 
-    def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Take all further passes over the windows of updates, and move the parameters after each."""
-        engine = self.engine
-        for minibatch_updates, predictors in self._minibatch_updates(updates, step):
-            engine.finish_gradients(minibatch_updates, step)
-            named_updates = [*predictors.items()]
-            engine.divergence_check.check_predictors(named_updates, step)
-            engine.move_all([minibatch_updates], named_updates, step)
+    def after_move(self, updates: StepUpdates, step: int) -> None:
+        """Take all further passes over the windows of each turn, and move the parameters after each."""
+        for turn in updates.turns:
+            for minibatch_updates, predictors in self._minibatch_updates(turn, step):
+                self.engine.finish_gradients(minibatch_updates, step)
+                of_minibatch = StepUpdates([minibatch_updates], [*predictors.items()])
+                self.engine.divergence_check.check_predictors(of_minibatch.of_predictors, step)
+                self.engine.move_all(of_minibatch, step)
 
     def _minibatch_updates(self, first_passes: Sequence[Update], step: int) -> Iterator[_Learned]:
         """Yield what is learned from each minibatch in turn; parameters are to be moved before the next is asked for."""
@@ -244,7 +244,7 @@ class FurtherPasses(WindowsAtOnce):
         examples = {
             sender.channel.name: sender.examples(gradient)
             for sender, gradient in zip(window.senders, returned, strict=True)
-            if trainer.learns(sender.channel, step)
+            if trainer.learns(sender.channel)
         }
         return updates, trainer.differentiate_predictors(examples, further=True)
 

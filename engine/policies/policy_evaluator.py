@@ -15,7 +15,7 @@ from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.updates import ReportedLoss, StepUpdates, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows, policy_windows
@@ -107,9 +107,9 @@ class PolicyEvaluator(Feature):
             window.policy_changes.append(change)
         return slopes
 
-    def before_move(self, updates: Sequence[Update]) -> None:
+    def before_move(self, updates: StepUpdates) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
-        for update in updates:
+        for update in updates.of_windows():
             for name, policy in policy_windows(update.window_loss).items():
                 agent, moments = self.system.agents[name], policy.advantages.moments
                 if moments is None or agent.learner.frozen:

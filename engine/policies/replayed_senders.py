@@ -152,7 +152,7 @@ class ReplayedSender:
         if len(credited) < len(credits):
             credited = [torch.zeros_like(credited[0]) if credit is None else credit for credit in credits]
         credit = by_member(torch.stack(credited), len(channel.members))
-        injection = channel.injection(sent.output, credit, sent.injected, step)
+        injection = channel.injection_of(sent.output, credit, sent.injected, step)
         return BackwardRequest(
             injections=[injection], parameters={self._sender.name: self._sender.learner.trainable}
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.q_learning import QLearning
 from antiphon.engine.heart.feature import FeatureOfSystem
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.updates import StepUpdates
 from antiphon.engine.heart.window import Tick
 from antiphon.engine.policies.policy_window import policy_windows
 
@@ -35,9 +35,9 @@ class TargetNetworks(FeatureOfSystem):
         return {}
 
     @torch.no_grad()
-    def after_move(self, updates: Sequence[Update], step: int) -> None:
+    def after_move(self, updates: StepUpdates, step: int) -> None:
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window."""
-        for update in updates:
+        for update in updates.of_windows():
             for name in policy_windows(update.window_loss):
                 agent = self.system.agents[name]
                 if agent.inputs.has_target_network:

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from antiphon.engine import feature_table, features
 from antiphon.engine.heart.feature import LEARNING, Feature, Features, points_of
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.updates import StepUpdates, Update
 from antiphon.errors import EngineError
 from tests.contracts.builders import Document, levels, ring
 from tests.contracts.documents import LSTM, TRACED, pairs, with_critics
@@ -119,6 +120,34 @@ def test_two_features_do_not_answer_at_one_point() -> None:
     assert [point for point in LEARNING if getattr(features.learning_points, point)] == ["after_book"]
     with pytest.raises(EngineError, match="'action' of the step: Acts and Acts answer both"):
         features.install(Acts())
+
+
+def test_a_feature_has_what_predictors_learn_before_they_move_and_is_called_again_once_they_have() -> None:
+    class Watches(Feature):
+        def __init__(self) -> None:
+            self.steps: list[tuple[int, bool, bool]] = []
+
+        def before_move(self, updates: StepUpdates) -> None:
+            models = [channels[name].synthetic_gradient.model for name, _ in updates.of_predictors]
+            self.before = [
+                (model, *map(torch.clone, model.trainable)) for model in models if model is not None
+            ]
+
+        def after_move(self, updates: StepUpdates, step: int) -> None:
+            moved = [
+                not torch.equal(old, new)
+                for model, *values in self.before
+                for old, new in zip(values, model.trainable, strict=True)
+            ]
+            self.steps.append((step, any(updates.of_windows()), any(moved)))
+
+    simulation = made(ring(2, channel=LINEAR), "cohort")
+    backend = simulation.running.backend
+    channels, watches = backend.system.channels, Watches()
+    backend.features.install(watches)
+    simulation.run(4)
+    assert [step for step, *_ in watches.steps] == [*range(4)]
+    assert any(moved for *_, moved in watches.steps)
 
 
 def test_every_feature_has_a_user_here() -> None:

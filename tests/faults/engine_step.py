@@ -271,7 +271,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "return state_channel.injection(output, credit, message.creditable, step)",
+        "return state_channel.injection_of(output, credit, message.creditable, step)",
         "return Injection(output, message.creditable.zero_elsewhere(credit))",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
