@@ -8,20 +8,20 @@ step, not by its purpose.
 
 Any change: who does the work of a step elsewhere, or counts on it
     declared and refused: its spec in scenarios/, scenarios/checks.py, comms/declared_coupling.py
-    built, alone and in stacks: engine/build/channels.py, engine/build/builder.py; what members of a stack must have
-        alike: engine/build/stack_kinds.py
-    saved, forked, taken apart: the role of a field (roles.py); engine/state/state_dict.py, engine/state/stacks.py;
-        notes: engine/state/trees.py
-    run without learning (evaluation, export, probes): engine/inference/rollout.py, engine/inference/composition.py and
+    built, alone and in stacks: engine/build/{channels, builder}.py; what members of a stack must have alike:
+        engine/build/stack_kinds.py
+    saved, forked, taken apart: the role of a field (roles.py); engine/state/{state_dict, stacks}.py; notes:
+        engine/state/trees.py
+    run without learning (evaluation, export, probes): engine/inference/{rollout, composition}.py and
         engine/inference/policy.py (over perfect links); inspection/truth.py (everything with its graph)
     run again, a window: `ForwardPass.replay`; engine/features/lambda_returns.py; in rows of a minibatch, which use
-        `Agent.join_input`, `Channel.output_from_port`, `coupling_credit`, `Channel.injection_of`, `BackwardPass.gradients`
-        and `Engine.finish_gradients` as the step does: engine/policies/replays.py, engine/policies/replayed_senders.py,
-        engine/policies/further_passes.py
+        `Agent.join_input`, `Channel.output_from_port`, `coupling_credit`, `Channel.injection_of`,
+        `BackwardPass.gradients` and `Engine.finish_gradients` as the step does: engine/policies/{replays,
+        replayed_senders, further_passes}.py
     differentiated early: engine/features/sweep.py (`sweep_obstacle`)
-    in several processes: distributed/parts/cut_ledger.py, distributed/parts/halves.py, distributed/parts/exchange.py;
-        how far parts run ahead: distributed/parts/placement.py; distributed/virtual/virtual_coordinator.py
-    recorded on a GPU: engine/capture/conditions.py, engine/capture/loop_state.py
+    in several processes: distributed/parts/{cut_ledger, halves, exchange}.py; how far parts run ahead:
+        distributed/parts/placement.py; distributed/virtual/virtual_coordinator.py
+    recorded on a GPU: engine/capture/{conditions, loop_state}.py
     foretold: engine/metrics/newest.py (which log entry has which metric), engine/costs/, engine/warnings/,
         scenarios/at_once.py
 
@@ -30,7 +30,7 @@ Any setting of a channel or an agent
     also: its spec in scenarios/, engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py
         (`_silent`)
     members of a stack have it alike; to let them differ: engine/state/hyperparameters.py, if a number, or `apart` in
-        engine/build/stack_kinds.py, and engine/build/channel_stacking.py
+        engine/build/{stack_kinds, channel_stacking}.py
 Anything that looks at a step's number, or at a tensor, on the host
     also: engine/capture/conditions.py has it as an obstacle to recorded periods, or it asks nets/step_numbers.py
         (`step_decision`)
@@ -56,7 +56,7 @@ What a link does to a message
 What a link does to a message, by what the link does not have (the tick that reads it, earlier messages)
     who calls the link: ledger.py: `Ledger.send`, window.py: `WithGraph.carried_value`
     also: engine/policies/resent_messages.py, inspection/truth.py; what is kept of earlier ones:
-        engine/state/state_dict.py, engine/state/stacks.py
+        engine/state/{state_dict, stacks}.py
 A message that is not sent, or lost, by its value
     ledger.py: `Ledger.send`, in `Fate.lost`; `Ledger.may_lose`, by which ledgers hold messages and others plan; on a
         GPU, `Ledger._known_to_arrive`, which asks the link alone
@@ -64,7 +64,7 @@ A message that is not sent, or lost, by its value
         `apart` in engine/build/stack_kinds.py; engine/metrics/channel_means.py; comms/declared_coupling.py:
         `DeclaredCoupling.problems`, as a coupling that reads with the graph has no message to fall back to
     in parts the mask must cross, as distributed/parts/cut_ledger.py sends zeros in a message's place until it comes:
-        distributed/parts/exchange.py, distributed/parts/boundary.py, distributed/parts/cut.py
+        distributed/parts/{exchange, boundary, cut}.py
 A message that is not read, by its age at the tick
     ledger.py: `Ledger.receive`; held_messages.py; forward.py: `ForwardPass.as_read`
     also: engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
@@ -75,7 +75,7 @@ What is not sent where a signal says so
         and voids nothing
 What is not sent by the step of the episode
     a signal that engine/environment.py makes: `SignalledSteps`, `signals_of`
-    also: envs/signal.py, engine/inference/policy.py, engine/inference/composition.py, engine/policies/final_values.py
+    also: envs/signal.py, engine/inference/{policy, composition}.py, engine/policies/final_values.py
 
 Reading
 
@@ -97,24 +97,22 @@ A delay that varies, by step (not by environment: a `ReadPlan`, and when a gradi
     also, as they count on one `delay`: engine/features/sweep.py, engine/metrics/timeline.py, running/handles.py,
         distributed/parts/free_arrivals.py, engine/build/channels.py, engine/build/shapes.py (`read_mode_of`, whose
         slots are the messages from one tick to the next), engine/build/stack_kinds.py, engine/features/contexts.py,
-        engine/inference/composition.py, engine/inference/rollout.py,
-        engine/metrics/newest.py, engine/costs/memory_estimate.py, distributed/parts/cut.py,
-        distributed/parts/halves.py, distributed/parts/placement.py, scenarios/at_once.py, scenarios/relations.py,
-        scenarios/scenario_warnings.py, engine/warnings/advice.py, engine/warnings/given_up.py,
-        engine/warnings/missing_targets.py, engine/metrics/channel_metrics.py
+        engine/inference/{composition, rollout}.py, engine/metrics/newest.py, engine/costs/memory_estimate.py,
+        distributed/parts/{cut, halves, placement}.py, scenarios/{at_once, relations, scenario_warnings}.py,
+        engine/warnings/{advice, given_up, missing_targets}.py, engine/metrics/channel_metrics.py
 Which reads count
     forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
 Which reads count, by what only the step's end shows
     backward.py: `BackwardPass.book`
-    also: engine/features/returned_losses.py, engine/features/lambda_returns.py, engine/policies/returned_actions.py
+    also: engine/features/{returned_losses, lambda_returns}.py, engine/policies/returned_actions.py
 A read that is not differentiated (detached)
     forward.py: `ForwardPass.as_read`: a `Constant`
     also: engine/features/direct_feedback.py, which injects whatever the read is
 Several messages in a tick (read mode)
     comms/read_modes.py: a class
     also: engine/build/shapes.py, engine/policies/replays.py, engine/inference/rollout.py (`filled`),
-        scenarios/channel_specs.py, scenarios/checks.py, scenarios/scenario_warnings.py, scenarios/sender_passes.py;
-        `slots`, if not fixed: engine/costs/cost_model.py, distributed/parts/placement.py
+        scenarios/{channel_specs, checks, scenario_warnings, sender_passes}.py; `slots`, if not fixed:
+        engine/costs/cost_model.py, distributed/parts/placement.py
 How messages are joined to one input
     comms/fan_in.py: a class beside `Concatenation`
     also: engine/build/shapes.py
@@ -123,16 +121,15 @@ What a receiver reads in place of a message
     also: engine/metrics/step_metrics.py (the metric `stand_in`), engine/inference/rollout.py (`_silent`),
         scenarios/scenario_warnings.py
 What of a message enters the network
-    channel.py: `Channel.entering`, which all that is read passes through; by the tick or its age, which its callers know:
-        forward.py: `ForwardPass.value_entering`, engine/policies/replays.py (`_ReplayedMessage.read`, of several
+    channel.py: `Channel.entering`, which all that is read passes through; by the tick or its age, which its callers
+        know: forward.py: `ForwardPass.value_entering`, engine/policies/replays.py (`_ReplayedMessage.read`, of several
         ticks). A read has no age of its own: engine/features/ages.py has that of the newest; of each, a note is made at
-        `as_read`. What is done only while agents learn asks `ForwardPass.deployed`
+        `as_read`. What is done only while agents learn asks whether the forward pass is `deployed`
 How a network is evaluated
     agents/learner.py: `evaluate`, in a tick and again; of parts of a network, `from_hidden` and `values`. In a tick
         forward.py: `ForwardPass.evaluate` calls it, and gives all pure networks seed 0: what one draws would be the
         same at all ticks. A stack is given no seed
-    also, which evaluate again: engine/policies/replays.py, engine/policies/replayed_senders.py,
-        engine/policies/replay_buffer.py, engine/policies/critics.py, engine/policies/target_networks.py
+    also, which evaluate again: engine/policies/{replays, replayed_senders, replay_buffer, critics, target_networks}.py
 A tick of which only the outputs are wanted
     engine/policies/final_values.py, which reads by `ForwardPass.begin_tick`; messages that are only imagined:
         `Ledger.temporarily_sent`
@@ -161,11 +158,10 @@ Returning
 When a message is finished, and its gradient whole
     timetable.py: `ReadPlan.finish_by`; ledger.py: `Ledger.close_window`, and `slack`, by which one may stay open longer
     also, foretold: `Timetable.planned_back_at`, which inspection/value.py and engine/costs/cost_model.py ask;
-        engine/build/channels.py, engine/metrics/timeline.py, engine/metrics/newest.py, engine/warnings/given_up.py,
-        engine/warnings/advice.py, engine/costs/memory_estimate.py; read by its `finished_at`: running/handles.py,
-        engine/state/state_dict.py (`_load_ledger`), engine/state/stacks.py; of cut channels:
-        distributed/parts/cut_ledger.py, distributed/parts/exchange.py, distributed/parts/boundary.py,
-        distributed/parts/free_arrivals.py
+        engine/build/channels.py, engine/metrics/{timeline, newest}.py, engine/warnings/{given_up, advice}.py,
+        engine/costs/memory_estimate.py; read by its `finished_at`: running/handles.py, engine/state/state_dict.py
+        (`_load_ledger`), engine/state/stacks.py; of cut channels: distributed/parts/{cut_ledger, exchange, boundary,
+        free_arrivals}.py
 What becomes of a message that never counts
     ledger.py: `Ledger.finish`
 When the gradient of a read is booked
@@ -177,7 +173,7 @@ What of a message's gradient goes back, summed over its reads
     also: distributed/parts/cut_ledger.py, as both halves of a cut channel finish a message
 How several reads are added
     message.py: `Booked.add_read`; ticks that share a read: window.py: `CountedRead.only_tick`
-    also: distributed/parts/exchange.py, distributed/parts/cut_ledger.py
+    also: distributed/parts/{exchange, cut_ledger}.py
 A gradient that is lost on its way back
     by a draw of comms/links.py: `Link`: ledger.py: `Ledger.finish`, before the message is finished
     after it is finished: message.py: `Message.return_nothing`
@@ -207,11 +203,12 @@ Credit
 
 A coupling
     comms/couplings.py: a class with `@_built_in`. What it declares decides what others build, advise and refuse:
-        comms/declared_coupling.py. Its `credit` may find either gradient absent: `CreditedMessage`. What uses returns of
-        earlier messages says so: `DeclaredCoupling.needs_own_return`
+        comms/declared_coupling.py. Its `credit` may find either gradient absent: `CreditedMessage`. What uses returns
+        of earlier messages says so: `DeclaredCoupling.needs_own_return`
     also: comms/loop/channel_arguments.py (`carried_out_couplings`): loops refuse one with a `credit` of its own
 What a sender learns from a message, by one coupling
-    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by `credited_message`
+    comms/couplings.py: its `credit`; what that may read is `CreditedMessage`, made in backward.py, by
+        `credited_message`
 What a sender learns from a message, by all couplings
     backward.py: `coupling_credit`, and for predictions `_applied_prediction`; further passes call it too, where nothing
         has returned. By members, and by what has returned: `BackwardPass.ordinary_credit`
@@ -220,8 +217,8 @@ How credit is shortened, masked and weighed
     by the gradient of the sender's own loss: a feature with the point `after_credit`, which has `PendingUpdate.losses`
         and may replace `PendingUpdate.injections`; `BackwardPass.gradients` for one pass more
     by message, such as its age at the first read: backward.py: `coupling_credit`, which has its stamp;
-        `Timetable.reading_ticks` has its ticks. `Channel.injection_of` has no message, and further passes call it for all
-        stamps at once
+        `Timetable.reading_ticks` has its ticks. `Channel.injection_of` has no message, and further passes call it for
+        all stamps at once
     also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py, which
         call them
 How the credit of several channels is joined
@@ -241,8 +238,7 @@ From which messages a predictor learns
     a feature with the point `gradients_back`: it may take messages away, and add earlier ones with what is booked for
         them, if it stands behind `Gates` and `ClippedReturns` in engine/feature_table.py: `TABLE`, or these judge and
         clip earlier ones again. Those it keeps are not in a checkpoint; a buffer that is saved is of the predictor's
-        state: comms/synthetic_gradients.py, engine/state/state_dict.py, engine/state/stacks.py,
-        engine/build/stack_kinds.py
+        state: comms/synthetic_gradients.py, engine/state/{state_dict, stacks}.py, engine/build/stack_kinds.py
     of `local`: predictors.py: `PredictorTrainer.examples_with_sender`; of synthetic inputs, and in which rows:
         engine/features/stand_ins.py
 How much an example counts to a predictor
@@ -262,17 +258,16 @@ In which rows a predictor learns nothing
         examples themselves; engine/features/gates.py, which judges by them
 By which loss a predictor learns
     comms/model.py: `LinearMaps.errors` and `Model.loss_and_gradients` of squared errors; of another kind, its own
-        `_loss`: comms/synthetic_gradients.py, comms/module_predictors.py
+        `_loss`: comms/{synthetic_gradients, module_predictors}.py
     also: engine/native/networks.py, whose `NativeMaps` have errors of their own, or stacks on a CPU learn by the former
         loss; comms/label_gradients.py, agents/local_policy.py, which differentiate losses of agents
 When a predictor is trusted (gates)
     comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py: `_applied_prediction`
     also: engine/policies/replayed_senders.py, engine/metrics/step_metrics.py, engine/warnings/advice.py,
-        engine/capture/conditions.py, scenarios/channel_specs.py, scenarios/checks.py, scenarios/relations.py (`gated`),
-        scenarios/sender_passes.py, engine/build/channels.py, engine/build/stack_kinds.py,
-        engine/build/channel_stacking.py
+        engine/capture/conditions.py, scenarios/{channel_specs, checks}.py, scenarios/relations.py (`gated`),
+        scenarios/sender_passes.py, engine/build/{channels, stack_kinds, channel_stacking}.py
 A kind of synthetic gradient
-    comms/synthetic_gradients.py, comms/label_gradients.py, agents/local_policy.py
+    comms/{synthetic_gradients, label_gradients}.py, agents/local_policy.py
 A kind of synthetic input
     comms/synthetic_inputs.py; what it predicts and learns from: engine/features/stand_ins.py, where a tick reads it:
         `StandIns.stand_in`, also in rollouts and in final values
@@ -308,21 +303,19 @@ By what losses are divided
 An environment is left out
     channel.py: `Channel.void_when_sent`; window_losses.py: `ObjectiveEvaluator.term_loss`; not learning rows, which are
         of whole members
-    also: engine/policies, engine/features/auxiliary.py, engine/features/normalisation.py; who counts its steps:
-        engine/environment.py
+    also: engine/policies, engine/features/{auxiliary, normalisation}.py; who counts its steps: engine/environment.py
 Which members learn from a window
     participation.py: `Participation.learning_rows`
-    also: engine/build/builder.py, engine/costs/cost_model.py, engine/warnings/advice.py,
-        engine/warnings/missing_targets.py
+    also: engine/build/builder.py, engine/costs/cost_model.py, engine/warnings/{advice, missing_targets}.py
 In which rows an agent learns from a window
     forward.py: `ForwardPass.begin_window`
 Which ticks are a window
     clock.py: a class of `WindowGrid`; how many ticks a certain window has is asked of `WindowGrid.steps_of`, and
         `max_steps` and `max_ticks` are bounds, for buffers, contexts and estimates
-    also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/advice.py,
-        engine/warnings/given_up.py, inspection/truth.py (means over a window), engine/features/contexts.py (the place
-        of a tick), engine/capture/conditions.py; who needs windows of one length: engine/policies/replay_buffer.py,
-        which scenarios/checks.py refuses (`rule_42a_replay`)
+    also: engine/build/learning_groups.py, scenarios/relations.py, engine/warnings/{advice, given_up}.py,
+        inspection/truth.py (means over a window), engine/features/contexts.py (the place of a tick),
+        engine/capture/conditions.py; who needs windows of one length: engine/policies/replay_buffer.py, which
+        scenarios/checks.py refuses (`rule_42a_replay`)
 A window whose end is not known ahead
     timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew; a window is of all
         environments
@@ -359,15 +352,15 @@ Which parameters of a learner move
     also: its spec, engine/feature_table.py, engine/build/stack_kinds.py, engine/capture/conditions.py, if it acts by
         the step
 An optimiser step by the gradients of several windows
-    the sum is the optimiser's state (nets/optimisers.py, nets/torch_optimisers.py, nets/stacked_optimiser.py), as it
-        has members; between steps, `Update.rest`
+    the sum is the optimiser's state (nets/{optimisers, torch_optimisers, stacked_optimiser}.py), as it has members;
+        between steps, `Update.rest`
     also: engine/policies/further_passes.py, whose minibatches are updates too; engine/features/ties.py, which keeps
         tied agents of other rhythms at rest for ever: refuse them
 Which members a learning signal has reached
     engine/features/reach.py
 Parameters that change otherwise than by their optimiser (averaged, copied)
-    a feature with the point `after_move`, once a step; only while no group of theirs has an open window: its graph has them, and a change through `.data` falsifies its
-        gradients in silence
+    a feature with the point `after_move`, once a step; only while no group of theirs has an open window: its graph has
+        them, and a change through `.data` falsifies its gradients in silence
     also: engine/state/in_place.py, which replays open windows after a change from outside; of members,
         nets/trained_parameters.py
 In which order agents and predictors move
@@ -411,6 +404,6 @@ A metric of the step
     also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`)
 What a step reports
     updates.py: `StepReport`
-    also: engine/metrics/report_by_agent.py, engine/metrics/step_metrics.py, running/handles.py,
+    also: engine/metrics/{report_by_agent, step_metrics}.py, running/handles.py,
         distributed/virtual/virtual_coordinator.py; a sum over steps, engine/capture/loop_state.py
 """
