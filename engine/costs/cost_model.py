@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import LearningGroup
 
 _ROWS = 2
 """What is counted on these and on one row more gives any number of rows; on fewer, batch norm is another function."""
@@ -98,34 +97,47 @@ class CostModel:
         cost, group = self.network(agent), self.system.group_by_agent[agent.name]
         flop = cost.forward * (2 if group.waits else 1)  # late learners compute their windows again
         if any(map(_learns, map(self.system.agents.__getitem__, group.agent_names))):
-            draws, ticks = agent.participation, _window_ticks(agent, group)
-            backward = cost.backward + (cost.opening - cost.backward) / ticks
-            flop += backward * (1.0 if draws is None else float(draws.probability)) * self._reached(agent)
+            draws, reached = agent.participation, agent.clock.tick_period * self._signals[agent.name]
+            backward = cost.backward + (cost.opening - cost.backward) / self._window_ticks(agent)
+            flop += backward * (1.0 if draws is None else float(draws.probability)) * reached
         return flop / agent.clock.tick_period
 
-    def _reached(self, agent: Agent, *above: str) -> float:
-        """Return the share of an agent's ticks that a learning signal reaches: without a loss of its own, those whose messages are read.
+    @cached_property
+    def _signals(self) -> dict[str, float]:
+        """How many ticks a step of each agent a learning signal reaches: without a loss of its own, those whose messages are read.
 
-        Args:
-            above: The agents whose share it is asked for: around a cycle, all ticks count.
+        Shares only fall until they agree, each with those of its receivers: all ticks of a cycle count but for what its
+        channels leave unread, and no path of a graph is walked twice.
         """
-        group = self.system.group_by_agent[agent.name]
-        through_state = agent.learner.network.state_size and _window_ticks(agent, group) > 1
-        if agent.goal is not None or agent.connections.state_channel is not None or through_state:
-            return 1.0
-        shares = [
-            agent.clock.tick_period * min(_read(channel), self._signals(channel, agent.name, *above))
-            for channel in agent.connections.outgoing
-            if _gives_signal(channel)
-        ]
-        return min(1.0, max(shares, default=1.0))
+        agents = self.system.agents
+        signals = {name: 1 / agent.clock.tick_period for name, agent in agents.items()}
+        pending = dict.fromkeys(agents)
+        while pending:
+            agent = agents[pending.popitem()[0]]
+            if self._has_own_signal(agent):
+                continue
+            returned = [
+                min(
+                    _read(channel),
+                    math.inf if channel.injects_prediction else signals.get(channel.receiver, math.inf),
+                )
+                for channel in agent.connections.outgoing
+                if _gives_signal(channel)
+            ]
+            if returned and max(returned) < signals[agent.name]:
+                signals[agent.name] = max(returned)
+                pending |= dict.fromkeys(c.sender for c in agent.connections.incoming if c.sender in agents)
+        return signals
 
-    def _signals(self, channel: Channel, *above: str) -> float:
-        """Return how many learning signals a step a channel has for its sender, at most."""
-        receiver = self.system.agents.get(channel.receiver)
-        if channel.injects_prediction or receiver is None or receiver.name in above:
-            return math.inf
-        return self._reached(receiver, *above) / receiver.clock.tick_period
+    def _window_ticks(self, agent: Agent) -> int:
+        """Return an agent's ticks in a window, at most."""
+        grid = self.system.group_by_agent[agent.name].grid
+        return max(1, grid.max_steps() // agent.clock.tick_period)
+
+    def _has_own_signal(self, agent: Agent) -> bool:
+        """Whether a learning signal reaches each tick of an agent, whatever becomes of its messages."""
+        carries = agent.learner.network.state_size and self._window_ticks(agent) > 1
+        return bool(carries) or agent.goal is not None or agent.connections.state_channel is not None
 
     def _evaluated(self, agent: Agent, rows: int, returns: bool, carries: bool) -> tuple[int, int, int, int]:
         """Return FLOP forward, bytes saved, and FLOP backward of a tick and of a window's first one, with so many rows.
@@ -224,11 +236,6 @@ def _learns(agent: Agent) -> bool:
 def _gives_signal(channel: Channel) -> bool:
     """Whether a message of a channel that is read gives its sender a learning signal."""
     return channel.injects_prediction or channel.coupling.waits or channel.coupling.joins_endpoints
-
-
-def _window_ticks(agent: Agent, group: LearningGroup) -> int:
-    """Return an agent's ticks in a window, at most."""
-    return max(1, group.grid.max_steps() // agent.clock.tick_period)
 
 
 def _read(channel: Channel) -> float:

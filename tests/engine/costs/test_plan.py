@@ -205,6 +205,19 @@ def test_the_flop_of_a_step_are_those_that_torch_counts(name: str, planned: Plan
     assert planned(scenario)["flop"] == pytest.approx(counted, rel=off or 1e-9)
 
 
+def test_work_is_counted_once_for_each_channel_not_for_each_path() -> None:
+    """Thirty agents, each of which sends to all later ones, are joined by half a billion paths."""
+    names = [f"n{i}" for i in range(30)]
+    agents: dict[str, Any] = {name: {"network": {"hidden": [2]}} for name in names}
+    agents["n0"]["observes"] = ["image"]
+    agents["n29"]["objective"] = CLASSIFY
+    pairs_of_names = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    channels = [
+        {"from": a, "to": b, "size": 1, "port": "out", "coupling": "locked"} for a, b in pairs_of_names
+    ]
+    assert planned(scenario_of(agents, channels, batch=2)).flop > 0
+
+
 def noisy_ring() -> Scenario:
     """A ring of a user's module."""
 
