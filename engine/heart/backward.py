@@ -217,6 +217,11 @@ class BackwardPass:
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
         predict = partial(self.predictor_trainer.predict, channel, message)
         sent = message.sent_value, message.stamp, output, predict, message.booked
+        if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
+            credit = coupling_credit(
+                channel, credited_message(channel, *sent, has_returned=back is ALL), step
+            )
+            return None if credit is None else Credit(credit)
         total: Credit | None = None
         for members, has_returned in _parts(back):
             for members_by_gate, gate_is_open in _parts(is_open):

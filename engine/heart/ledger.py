@@ -124,7 +124,7 @@ class Ledger:
             void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:
-            self.newest_returned.take_in(self._messages_back(step), step)
+            self.newest_returned.take_in(self.back_by_step.get(step, ()), step)
         read_plan = self.timetable.read_plan(step)
         message = self._carried_message(step, output, step_signals, read_plan, void)
         self.messages[step] = message
@@ -177,15 +177,10 @@ class Ledger:
 
     def pop_messages_back(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        messages = self._messages_back(step)
-        self.back_by_step.pop(step, None)
+        messages = [message for message in self.back_by_step.pop(step, ()) if message.back_at == step]
         if self.newest_returned is not None:
             self.newest_returned.take_in(messages, step)
         return messages
-
-    def _messages_back(self, step: int) -> list[Message]:
-        """The messages whose gradient is back at `step`, and has not been cancelled (`Message.return_nothing`)."""
-        return [message for message in self.back_by_step.get(step, ()) if message.back_at == step]
 
     def delete_spent(self, step: int) -> None:
         """Delete the messages that nothing will read or inject into, and whose gradient is not on its way back.
