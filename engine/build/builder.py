@@ -578,7 +578,7 @@ def _normalises(goal: ObjectiveSpec | None) -> bool:
 
 
 def read_weights(learner: Learner, source: str, path: Path) -> None:
-    """Fill a learner with the parameters and running statistics of an agent of another run.
+    """Fill a learner with the parameters, running statistics and module state of an agent of another run.
 
     Args:
         source: `RUN:agent`; RUN is a run directory or a checkpoint.
@@ -609,6 +609,8 @@ def read_weights(learner: Learner, source: str, path: Path) -> None:
     for key, parameter in learner.parameters.items():
         parameter.data.copy_(saved["parameters"][key])
     learner.put_statistics({key: saved["buffers"][key].to(b) for key, b in learner.buffers.items()})
+    if learner.module_state is not None:
+        learner.module_state.load_state_dict(saved)
 
 
 def without_weights(scenario: Scenario) -> Scenario:

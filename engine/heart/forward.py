@@ -6,6 +6,7 @@ What `Engine.learn` says of branches on a step holds here too; what the host com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -132,7 +133,8 @@ class ForwardPass:
             learner_name = self.system.learner_name_by_agent[name]
             statistics_before[learner_name] = dict(agent.learner.buffers)
             module_state = agent.learner.module_state
-            if module_state is not None and group.grid.number_ending_at(step) != number:  # it stays open
+            # it stays open, or waits for gradients
+            if module_state is not None and (group.horizons or group.grid.number_ending_at(step) != number):
                 module_states_before[learner_name] = module_state.state_dict()
             learning_rows_by_agent[name] = agent.learning_rows(number)
         group.window.begin(number, statistics_before, module_states_before, learning_rows_by_agent)
@@ -346,24 +348,18 @@ class ForwardPass:
     def replay(self, window: Window) -> None:
         """Make a window's graph again from its ticks; running statistics and users' module states stay as they are."""
         buffers = dict(window.statistics_before)
-        learners = {name: self.system.agents[name].learner for name in buffers}
-        module_states = {
-            name: module_state
-            for name, learner in learners.items()
-            if (module_state := learner.module_state) is not None
-        }
-        states_now = {name: module_state.state_dict() for name, module_state in module_states.items()}
-        for name, state_before in window.module_states_before.items():
-            module_states[name].load_state_dict(state_before)
-        for ticks in window.ticks_by_call:
-            if ticks[0].agent_name in self.agent_names_without_graph:
-                continue
-            learner_name = self.system.learner_name_by_agent[ticks[0].agent_name]
-            buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])
-            for tick in ticks:
-                self._enter_outputs(self.system.agents[tick.agent_name], tick, window)
-        for name, module_state in module_states.items():
-            module_state.load_state_dict(states_now[name])
+        with ExitStack() as module_states:
+            for name in buffers:
+                if (module_state := self.system.agents[name].learner.module_state) is not None:
+                    begin = window.module_states_before.get(name)
+                    module_states.enter_context(module_state.unchanged(begin))
+            for ticks in window.ticks_by_call:
+                if ticks[0].agent_name in self.agent_names_without_graph:
+                    continue
+                learner_name = self.system.learner_name_by_agent[ticks[0].agent_name]
+                buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])
+                for tick in ticks:
+                    self._enter_outputs(self.system.agents[tick.agent_name], tick, window)
 
 
 def as_input(system: System, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:

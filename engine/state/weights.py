@@ -17,8 +17,9 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.state.objects import check_replays
 from antiphon.engine.state.state_dict import with_statistics
+from antiphon.nets.users.module_state import MODULE_STATE_KEYS
 
-_PARTS = ("parameters", "buffers")
+_TENSORS = ("parameters", "buffers")
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,12 @@ def _check_tied(system: System, learners: Mapping[str, Any], taken: Mapping[str,
 
 
 def _take(
-    learner: Mapping[str, Any], saved_learner: Mapping[str, Any] | None, giver: str
+    learner: dict[str, Any], saved_learner: Mapping[str, Any] | None, giver: str
 ) -> tuple[list[str], dict[str, str]]:
     """Put what fits of a saved learner into another one's state, and return what was taken, and why the rest was not."""
     taken_tensors: list[str] = []
     reasons: dict[str, str] = {}
-    for section in _PARTS:
+    for section in _TENSORS:
         for tensor, present in learner[section].items():
             saved = None if saved_learner is None else saved_learner[section].get(tensor)
             if saved_learner is None:
@@ -166,11 +167,17 @@ def _take(
             else:
                 learner[section][tensor] = saved.to(present)
                 taken_tensors.append(tensor)
+    if (
+        saved_learner is not None and not reasons
+    ):  # the same network: what its modules keep belongs to the tensors
+        for key in MODULE_STATE_KEYS:
+            learner.pop(key, None)
+        learner.update({key: saved_learner[key] for key in MODULE_STATE_KEYS if key in saved_learner})
     return taken_tensors, reasons
 
 
 def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the facts of a checkpoint, or of a run directory's newest, and its learners' numbers by agent.
+    """Return the facts of a checkpoint, or of a run directory's newest, and its learners' tensors and module states by agent.
 
     Args:
         agents: The agents that are read; others are empty. Agents that share parameters are one learner, by the first of them.
@@ -181,9 +188,9 @@ def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str
     path = latest(source)
 
     def learners_of(state: dict[str, Any]) -> dict[str, Any]:
-        learners = state["system"]["learners"].items()
+        learners, keys = state["system"]["learners"].items(), (*_TENSORS, *MODULE_STATE_KEYS)
         return {
-            name: {section: learner[section] for section in _PARTS if name in agents}
+            name: {key: learner[key] for key in keys if key in learner and name in agents}
             for name, learner in learners
         }
 

@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -96,6 +96,17 @@ class ModuleState:
                 elif name not in self._first[path]:
                     del held[name]
         self._load_attributes(self._parts, saved)
+
+    @contextmanager
+    def unchanged(self, begin: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """Leave no change behind the block, which begins with a state that was kept before, or (None) with the present one."""
+        now = self.state_dict()
+        if begin is not None:
+            self.load_state_dict(begin)
+        try:
+            yield
+        finally:
+            self.load_state_dict(now)
 
     def copy_to(self, module: nn.Module, prefix: str) -> None:
         """Set what is kept in another module that has the submodules, by their paths without a prefix."""

@@ -528,6 +528,75 @@ class CountingAside(Counting):
         ((self.calls,),) = state  # type: ignore[misc]
 
 
+class CountingInBuffer(nn.Linear):
+    """The same, kept in a buffer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        return super().forward(x) * (1 + 0.1 * (self.calls % 5))
+
+
+def _delayed(layer: type[nn.Module], env: Any) -> Scenario:
+    goal = {"kind": "classification", "target": "label"}
+    network = lambda inputs, outputs: layer(inputs, outputs)
+    agents = {"a": {"observes": ["x"], "network": network}, "b": {"network": network, "objective": goal}}
+    channel = {"from": "a", "to": "b", "size": 4, "coupling": "delayed", "link": {"delay": 1}}
+    training = {"batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}}
+    return antiphon.Scenario(scenario="counts", env=env, agents=agents, channels=[channel], training=training)
+
+
+def _truncated(layer: type[nn.Module], _: Any) -> Scenario:
+    actor = {
+        "network": lambda inputs, outputs: layer(inputs, outputs),
+        "observes": ["observation"],
+        "acts": True,
+        "objective": "a2c",
+        "clock": {"unroll": 4},
+    }
+    env = {"id": "antiphon/CartPole-v0", "limit": 3}
+    training = {"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.1}}
+    return antiphon.Scenario(scenario="counts", env=env, agents={"a": actor}, training=training)
+
+
+@pytest.mark.parametrize("layer", [Counting, CountingAside])
+@pytest.mark.parametrize("scene", [_delayed, _truncated])
+def test_what_a_module_keeps_in_attributes_changes_as_its_buffers_do(
+    env: Any, scene: Callable[..., Scenario], layer: type[nn.Module]
+) -> None:
+    """Windows that wait are computed again from what was kept at their start; values of final observations leave nothing."""
+    found = []
+    for kind in (CountingInBuffer, layer):
+        with antiphon.Simulation(scene(kind, env), dtype=torch.float64) as run:
+            run.run(steps=9, progress=False)
+            found.append({key: value for key, value in _values(run).items() if not key.endswith("calls")})
+    assert all(torch.equal(found[1][key], value) for key, value in found[0].items())
+
+
+@pytest.mark.parametrize("layer", [Counting, CountingAside])
+def test_what_a_module_keeps_is_loaded_with_its_weights(
+    env: Any, tmp_path: Path, layer: type[nn.Module]
+) -> None:
+    scenario = _delayed(layer, env)
+    with antiphon.Simulation(scenario) as run:
+        run.run(steps=9, progress=False)
+        scores = run.evaluate().agents
+        saved = run.save(tmp_path / "saved")
+    with antiphon.Simulation(scenario, seed=1) as taker:
+        taker.run(steps=2, progress=False)
+        taker.load_weights(saved)
+        assert taker.evaluate().agents == scores
+    agents = {
+        name: agent.model_copy(update={"parameters": f"{saved}:{name}"})
+        for name, agent in scenario.agents.items()
+    }
+    with antiphon.Simulation(scenario.model_copy(update={"agents": agents}), seed=1) as taker:
+        assert taker.evaluate().agents == scores
+
+
 @pytest.mark.parametrize("layer", [Counting, CountingAside])
 @pytest.mark.parametrize("steps", [3, 4, 5])
 def test_an_open_window_is_computed_again_from_what_its_modules_kept_as_it_began(
