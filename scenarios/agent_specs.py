@@ -239,7 +239,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         reduction: `batchmean`: the losses of a window are summed over ticks and divided by the batch; `mean`: they are averaged
             over all that is present in the window: ticks, rows and sites with a target (`torch.nn.CrossEntropyLoss`).
         reward: Policies only: the reward signal, or weights of several by name (`goal.cosine` may be one of them); None:
-            `reward.AGENT` if the environment has it, else `reward`.
+            `reward.AGENT` of the agent that it acts for, or else of its name, if the environment has it, else `reward`.
         critic: `a2c` and `ppo` only: a separate critic; None: a value head on the agent's own network.
         goal: Policies only: the goal of the reward `goal.cosine`.
         mask: Policies only: a signal with a number for each choice, 0 where it is not legal; the agent observes it too.

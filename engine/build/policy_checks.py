@@ -27,7 +27,9 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes,
     goal = spec.objective
     assert goal is not None
     (ends, life_reward), turn = _life(name, spec, env), _turn(name, spec, env)
-    alone = f"reward.{name}" if turn is None else f"reward.{turn.partition('.')[2]}"
+    # an agent with `acts: true` acts for all, so what it alone sees is not whom it acts for
+    by_name = turn is None and not isinstance(spec.acts, str)
+    alone = f"reward.{name if by_name else _own_agent(name, spec, env)}"
     rewards = goal.reward or {alone if alone in env.all_signals else "reward": 1.0}
     for reward in rewards:
         if reward != COSINE:

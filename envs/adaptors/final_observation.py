@@ -17,11 +17,13 @@ from antiphon.nets.isolation.global_numbers import seed_globally
 
 
 class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Copy of the last observation of each episode, and observations and rewards as they are, or a RunError.
+    """Copy of the last observation of each episode, and observations and rewards as they are, or a RunError; no info.
 
     Gymnasium's vector environments keep the array itself as `final_obs`, and then reset the environment, which may write to it.
     They write observations into arrays of the space's type, in which larger whole numbers become others: 300 in int8 is 44. Into
     shared memory one number is written as many; of any other shape that does not fit, and of a reward, no error says what it is.
+    They gather info, which nothing here reads, in arrays of the first row's types and shapes, in which other rows' may not fit, and
+    take a `final_obs` in it for theirs.
 
     Args:
         alone: Whether it has a process of its own, whose global random numbers are seeded with it.
@@ -42,7 +44,7 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(info, dict):
             raise TypeError(f"reset() returned {show_value(info)} as info, which is no dict")
         self._check(shown)
-        return shown, info
+        return shown, {}
 
     def _check(self, observation: Any) -> None:
         """Raise a RunError if a part is None or has not the shape of its space, or a whole number is none of its type."""
@@ -73,13 +75,13 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Take a step; the observation is a copy where the episode ends."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, terminated, truncated, _ = self.env.step(action)
         self._check(observation)
         reward = reward_of(reward)
         terminated, truncated = _end_of("terminated", terminated), _end_of("truncated", truncated)
         if terminated or truncated:
             observation = deepcopy(observation)
-        return observation, reward, terminated, truncated, info
+        return observation, reward, terminated, truncated, {}
 
 
 def _end_of(name: str, flag: Any) -> Any:

@@ -17,7 +17,7 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
-from antiphon.envs.adaptors.spaces import ActionSpace, Conversion, Observations, mapped, part_at
+from antiphon.envs.adaptors.spaces import ActionSpace, Conversion, Observations, Path, mapped, part_at
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Signal
 
@@ -104,10 +104,18 @@ class Native:
         return values, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
-        """Return actions (see `ActionSpace.translated`; None: from `sample`) as arrays for the environment, or for a single one."""
+        """Return actions (see `ActionSpace.translated`; None: from `sample`) as the environment takes them, or of a single one.
+
+        Numbers are arrays; random parts of other kinds, such as a Text, are as they were sampled.
+        """
         chosen = sample() if action is None else self.actions.translated(action, sample, arrays=True)
         space = self.space(batch)
-        native = mapped(space, lambda path, leaf: np.asarray(part_at(chosen, path), leaf.dtype))
+
+        def typed(path: Path, leaf: gymnasium.Space[Any]) -> Any:
+            part = part_at(chosen, path)
+            return part if leaf.shape is None else np.asarray(part, leaf.dtype)
+
+        native = mapped(space, typed)
         return next(iter(iterate(space, native))) if alone else native
 
     def space(self, batch: int) -> gymnasium.Space[Any]:

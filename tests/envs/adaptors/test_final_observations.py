@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+import antiphon
 from antiphon import envs
 from antiphon.errors import RunError
 
@@ -90,3 +92,37 @@ def test_infos_in_a_list_are_refused_where_final_observations_are_read_from_them
     env.step(np.zeros(3, np.int64))
     with pytest.raises(RunError, match=r"^env: 'Rows' returns a list as info, .*; leave out DictInfoToList$"):
         env.step(np.zeros(3, np.int64))
+
+
+class Informing(gymnasium.Env[Any, Any]):
+    """Counts to 2 and is truncated; types, shapes and keys of its info change, and it has a key of vector environments."""
+
+    observation_space, action_space = PLACE, spaces.Discrete(2)
+    kinds: ClassVar[list[Any]] = [1, "a", None, {"a": 1}, np.zeros(2), np.zeros(3)]
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def _info(self) -> dict[str, Any]:
+        self.calls += 1
+        return {"kind": self.kinds[self.calls % len(self.kinds)], "final_obs": -self.at}
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.at = np.zeros(1, np.float32)
+        return self.at, self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.at = self.at + 1
+        return self.at, 0.0, False, bool(self.at >= 2), self._info()
+
+
+def test_what_an_environment_puts_into_info_changes_nothing() -> None:
+    antiphon.environment("tests/Informing-v0")(Informing)
+    env = envs.make({"id": "tests/Informing-v0"}, batch=2)
+    env.reset(seed=0)
+    for step in range(12):
+        info = env.step(np.zeros(2, np.int64))[4]
+        assert ("final_obs" in info) == (step % 2 == 1)
+        if "final_obs" in info:
+            assert info["final_obs"]["observation"].tolist() == [[2.0], [2.0]]

@@ -386,3 +386,17 @@ def test_agents_with_one_set_of_parameters_differ_by_their_number(numbered: bool
     zeros, number = torch.zeros(4, 1), torch.tensor([0, 1, 1, 0])
     found = module(low_observation=zeros, id_low=1 - number, high_observation=zeros, id_high=number)
     assert torch.equal(found["high"], 2 * number)
+
+
+@pytest.mark.parametrize("name", ["high", "walker"])
+def test_a_reward_left_out_is_that_of_the_agent_it_acts_for_whatever_its_name(name: str) -> None:
+    envs.register("tests/Rewarded-v0", Mines)
+    agent = {"observes": ["low.observation"], "acts": "low", "clock": {"unroll": 8}}
+    learned = []
+    for reward in ({}, {"reward": "reward.low"}):
+        agents = {name: {**agent, "objective": {"kind": "a2c", **reward}}}
+        scenario = Scenario(scenario="s", env="tests/Rewarded-v0", agents=agents, training={"batch": 2})
+        with Simulation(scenario) as simulation:
+            simulation.run(steps=8, progress=False)
+            learned.append([p.clone() for p in simulation.agents[name].parameters.values()])
+    assert all(map(torch.equal, *learned))
