@@ -129,7 +129,8 @@ def trajectory_of(
         masks = [terminated, truncated, bootstrapped]
         rewards, final_values, *masks = _to_turns(waiting, rewards, final_values, *masks)
         terminated, truncated, bootstrapped = masks
-        last = ~waiting & ((~waiting).flip(0).cumsum(0).flip(0) == 1)
+        turn = experience & ~waiting
+        last = turn & (turn.flip(0).cumsum(0).flip(0) == 1)
     if known_length:
         last = last & ~(terminated | bootstrapped)
     unseen = ~experience | (truncated & ~bootstrapped) | last

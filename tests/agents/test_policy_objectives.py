@@ -236,6 +236,20 @@ def test_ticks_at_which_an_agent_waits_count_with_its_last_turn(known_length: bo
         assert torch.equal(found.advantages[turns], wanted.advantages)
 
 
+def test_the_last_turn_of_a_window_does_not_count_if_the_agent_has_died_since() -> None:
+    """If it did, of all last turns those before a death alone would count."""
+    turns = torch.tensor([[True, False, True, False, False, False]] * 2).T
+    terminated, truncated = torch.zeros(2, 6, 2, dtype=torch.bool)
+    terminated[3, 1] = True
+    alive = torch.ones_like(turns)
+    alive[4:, 1] = False
+    window = trajectory_of(
+        None, drawn(1, 6, 2), terminated, truncated, alive, known_length=False, waiting=~turns
+    )
+    valid = A2c(None).advantages(window, drawn(2, 6, 2)).valid
+    assert valid.T.tolist() == [[True] + [False] * 5] * 2
+
+
 @pytest.mark.parametrize("rows", [15, 16])
 def test_advantages_are_normalised_from_32_samples(rows: int) -> None:
     rewards, values = drawn(1, 3, rows), drawn(2, 3, rows)
