@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -16,6 +17,11 @@ Episode = Literal["stream", "example"]
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 Sampling = Literal["epochs", "with_replacement"]
 """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
+
+
+def is_flag(parameter: Parameter) -> bool:
+    """Return whether an argument is true or false, by its default and its annotation; any word would be true."""
+    return isinstance(parameter.default, bool) and parameter.annotation in (Parameter.empty, bool, "bool")
 
 
 class EnvOptions(Options):

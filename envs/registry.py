@@ -27,7 +27,7 @@ from antiphon.base.extensions import is_users
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, UnknownKey, as_whole, show_value
-from antiphon.envs.env_keys import EnvOptions
+from antiphon.envs.env_keys import EnvOptions, is_flag
 from antiphon.envs.signal import Description
 
 if TYPE_CHECKING:
@@ -180,14 +180,16 @@ def _factory(name: str) -> Any:
 
 
 def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
-    """Return the arguments of a factory as options, with any values."""
+    """Return the arguments of a factory as options, with any values but of flags."""
     keys: dict[str, Any] = {}
     extra = "forbid"
     for key, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = "allow"
         elif parameter.kind is not parameter.VAR_POSITIONAL and key not in _SETTINGS and key[0] != "_":
-            keys[key] = Any, ... if parameter.default is parameter.empty else parameter.default
+            default = parameter.default
+            kind = bool if is_flag(parameter) else Any
+            keys[key] = kind, ... if default is parameter.empty else default
     config = {"extra": extra, "use_attribute_docstrings": False}  # there is no source to search for them
     return create_model("Options", __base__=EnvOptions, __cls_kwargs__=config, **keys)
 

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
@@ -19,10 +20,11 @@ from torch import Tensor
 from antiphon.base.call_errors import users_place
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
 from antiphon.base.nearest_names import nearest, suggest
-from antiphon.base.problems import DocumentError, Problems
+from antiphon.base.problems import DocumentError, Problems, show_refused
 from antiphon.envs.adaptors.spaces import ActionSpace, leaves, signal_name
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.env_keys import is_flag
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.nets.isolation.global_numbers import GlobalNumbers
 
@@ -230,6 +232,14 @@ def _wordless(error: BaseException) -> str:
     return type(error).__name__ + (f" in {module}" if module else "")
 
 
+def arguments_of(factory: Any) -> dict[str, bool]:
+    """Return the arguments of what makes an environment, and whether each is a flag; none where it has no signature."""
+    try:
+        return {name: is_flag(parameter) for name, parameter in signature(factory).parameters.items()}
+    except (TypeError, ValueError):
+        return {}
+
+
 def _not_taken(error: BaseException, keys: Mapping[str, Any], make: Callable[..., Any] | None) -> list[str]:
     """Return the keys that a call does not take: the one that its error names, and those that later calls of `make` do."""
     unknown: list[str] = []
@@ -267,16 +277,19 @@ def making(
     keys: Mapping[str, Any] | None = None,
     instead: Mapping[str, str] = MappingProxyType({}),
     make: Callable[..., Any] | None = None,
-    accepted: Iterable[str] = (),
+    accepted: Mapping[str, bool] = MappingProxyType({}),
 ) -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
 
     The place of the line is the one of `keys`, with their values, that the exception names or that is the only one, unless `make` fails alike without keys; `instead` has
-    the fixes of keys that are not taken; of others it is a key among `accepted`. With `make`, which makes one of some keys, all keys that
-    are not taken are named.
+    the fixes of keys that are not taken; of others it is a key among `accepted`, which are true for flags. With `make`, which makes
+    one of some keys, all keys that are not taken are named. A flag is no word or number, which would be true.
 
     Errors of antiphon stay what they are.
     """
+    for key, value in (keys or {}).items():
+        wrong = f"must be true or false, not {show_refused(value)}"
+        require(isinstance(value, bool) or not accepted.get(key), f"env.{key}", wrong, ScenarioError)
     try:
         yield
     except AntiphonError:

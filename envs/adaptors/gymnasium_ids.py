@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from inspect import signature
 from typing import Any, Literal
 
 import gymnasium
@@ -16,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from antiphon.base.errors import ScenarioError, warn_of_scenario
 from antiphon.base.imports import import_allowed, imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.envs.adaptors.checked import check_render_mode, making
+from antiphon.envs.adaptors.checked import arguments_of, check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.adaptors.frame_stack import FrameStack, check_stack
 from antiphon.envs.env_keys import EnvOptions
@@ -114,12 +113,13 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     return env
 
 
-def _arguments_of(name: str) -> list[str]:
-    """Return the arguments of an id's class or factory; none where it cannot be imported or has no signature."""
-    entry = gymnasium.spec(name).entry_point
+def _arguments_of(name: str) -> dict[str, bool]:
+    """Return the arguments of an id's class or factory, and whether each is a flag; none where it cannot be imported or has no signature."""
+    spec = gymnasium.spec(name)
+    entry, registered = spec.entry_point, {key: isinstance(value, bool) for key, value in spec.kwargs.items()}
     with suppress(Exception):  # making it reports why
-        return list(signature(load_env_creator(entry) if isinstance(entry, str) else entry).parameters)  # type: ignore[arg-type]
-    return []
+        return registered | arguments_of(load_env_creator(entry) if isinstance(entry, str) else entry)
+    return {}
 
 
 def _make(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
-from inspect import Parameter, signature
+from inspect import signature
 from itertools import product
 from typing import Any
 
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, require, with_article
 from antiphon.base.imports import imported_by_name
-from antiphon.base.problems import show_refused
 from antiphon.envs.adaptors.checked import (
     Adaptor,
+    arguments_of,
     check_render_mode,
     checked,
     has_state,
@@ -65,31 +65,12 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
     arguments = {key: value for key, value in options.items() if key not in _OF_COPIES}
-    _check_flags(getattr(module, "raw_env", factory), arguments)
     make = partial(factory, **arguments)
-    with making(
-        name, keys=arguments, make=factory, accepted=_parameters(getattr(module, "raw_env", factory))
-    ):
+    accepted = arguments_of(getattr(module, "raw_env", factory))
+    with making(name, keys=arguments, make=factory, accepted=accepted):
         first = make()
         check_render_mode(name, first, options)
         return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
-
-
-def _parameters(factory: Any) -> Mapping[str, Parameter]:
-    """Return the parameters of what makes an environment; none where it has no signature."""
-    try:
-        return signature(factory).parameters
-    except (TypeError, ValueError):
-        return {}
-
-
-def _check_flags(factory: Any, arguments: Mapping[str, Any]) -> None:
-    """Raise ScenarioError for an argument whose default is true or false, and whose value is neither: any word would be true."""
-    parameters = _parameters(factory)
-    for key in parameters.keys() & arguments.keys():
-        flag = isinstance(parameters[key].default, bool)
-        wrong = f"must be true or false, not {show_refused(arguments[key])}"
-        require(not flag or isinstance(arguments[key], bool), f"env.{key}", wrong, ScenarioError)
 
 
 def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str, Any]) -> list[Any]:

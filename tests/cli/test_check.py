@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import pytest
 
+import antiphon
 from antiphon.scenarios import library_names, load
 from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
@@ -553,10 +556,25 @@ def test_sections_of_a_generated_graph_and_refused_arguments_hide_no_other_mista
         ] == [True for _ in starts]
 
 
-def test_a_word_for_a_flag_of_a_world_is_refused(here: Path, cli: Commands) -> None:
+def slippery(slips: bool = True, mode: bool | str = False) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make("FrozenLake-v1", is_slippery=slips)
+
+
+@pytest.mark.parametrize(
+    ("env", "key"),
+    [
+        ("id: pettingzoo/mpe2.simple_spread_v3, continuous_actions", "continuous_actions"),
+        ("id: gymnasium/FrozenLake-v1, is_slippery", "is_slippery"),
+        ("id: gymnasium/FrozenLake8x8-v1, is_slippery", "is_slippery"),
+        ("id: tests/Slippery-v0, mode: fast, slips", "slips"),
+    ],
+)
+def test_a_word_for_a_flag_of_a_world_is_refused(env: str, key: str, here: Path, cli: Commands) -> None:
+    """It would be true, also `no`, which is a word in YAML 1.2."""
+    antiphon.envs.register("tests/Slippery-v0", slippery)
     (here / "w.yaml").write_text(
-        "scenario: w\nenv: {id: pettingzoo/mpe2.simple_spread_v3, continuous_actions: x}\n"
-        "agents: {a: {observes: [agent_0.observation], acts: agent_0, objective: ppo}}\n"
+        f"scenario: w\nenv: {{{env}: 'no'}}\n"
+        "agents: {a: {observes: [observation], acts: true, objective: ppo}}\n"
     )
     assert cli.code("check w.yaml") == 2
-    assert "env.continuous_actions: must be true or false, not the word 'x'" in cli.err
+    assert f"env.{key}: must be true or false, not the word 'no'" in cli.err
