@@ -10,19 +10,13 @@ from typing import NoReturn
 
 from antiphon.base.errors import DivergenceError
 from antiphon.base.mask import NONE, Mask
-from antiphon.distributed.opening import OpenParts, PartsExecutor
+from antiphon.distributed.opening import PartsExecutor
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import LiveSystem, Reader
-from antiphon.engine.metrics.log_steps import LogSteps
 
 
 class Coordinator(PartsExecutor):
     """Takes steps by parts in lockstep."""
-
-    def __init__(self, opened: OpenParts) -> None:
-        super().__init__(opened)
-        self._log_steps = LogSteps(0, 0)
-        """The steps at which metrics are recorded."""
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
         """Take a step by the parts, of which no episode's end is known, unless something observes it: the whole takes that one.
@@ -37,26 +31,14 @@ class Coordinator(PartsExecutor):
             if reader is None or not reader.observed_at:
                 self.parts_at = None  # by hand: what is done to it between two steps, the parts do not have
             return None
-        if self.parts_at is None:
-            self.whole_at = running.now
         if self.parts_at is None or self.parts_at <= running.now:
-            self._advance_parts(running, reader)
+            self.prepare_parts(running)
+            try:
+                self.advance_parts(running.now, reader.log_steps, reader.observes, reader)
+            except DivergenceError as error:
+                self._diverge(running, error, self.until)
         running.count()
         return NONE
-
-    def _advance_parts(self, running: LiveSystem, reader: Reader) -> None:
-        """Have the parts take a step that nothing observes, and those after it up to one with a row or before an observed one."""
-        step, before = running.now, self.opened.parts
-        parts = self.opened.of(running)
-        if parts is not before or self.parts_at is None or self.parts_at < step - 1:
-            parts.scatter(running.state_dict())
-            self.parts_at = step
-        self._log_steps = reader.log_steps
-        until = self.opened.until(step, self._log_steps, reader.observes)
-        try:
-            self.parts_at = self.opened.advance(step, until, self._log_steps, reader)
-        except DivergenceError as error:
-            self._diverge(running, error, until)
 
     def release(self, running: LiveSystem) -> None:
         """Note that anything may be done to the whole: its parts take over its state before they go on.
@@ -86,7 +68,7 @@ class Coordinator(PartsExecutor):
         while running.now < until:
             running.own_step(watch=False, keep_messages=True)
             self.whole_at = running.now
-            if self._log_steps.due(running.now - 1):
+            if self.log_steps.due(running.now - 1):
                 running.train_means.end_row()
         running.synchronize()
         raise error

@@ -32,18 +32,14 @@ class FreeCoordinator(PartsExecutor):
         self._check_unchanged(running)
         observed: Callable[[int], bool] = (lambda step: True) if reader is None else reader.observes
         if self.parts_at is None or self.parts_at <= step:
-            before, parts = self.opened.parts, self.opened.of(running)
-            if parts is not before or self.parts_at is None or self.parts_at < step - 1:
-                self.whole_at = step
-                parts.scatter(running.state_dict())
             rows = LogSteps(0, 0) if reader is None else reader.log_steps
-            until = self.opened.until(step, rows, lambda n: observed(n - 1))
+            self.prepare_parts(running)
             try:
-                self.parts_at = self.opened.advance(step, until, rows, reader)
+                self.advance_parts(step, rows, lambda n: observed(n - 1), reader)
             except DivergenceError as error:
                 self._diverge(running, error)
             except BaseException as error:
-                if self.opened.settings.ray is None:  # else the parts are elsewhere, and where they were
+                if self.settings.ray is None:  # else the parts are elsewhere, and where they were
                     running.break_off(error)
                 raise
         running.count()

@@ -29,28 +29,57 @@ _LONGEST = 1000
 """Steps of one call to the parts, where nothing is observed for longer."""
 
 
-class OpenParts:
-    """The parts of a running scenario.
+class PartsExecutor(Executor):
+    """Takes the steps of a running scenario, the whole, by its parts.
 
     Args:
         ready: Parts of another scenario in the same division, in processes that go on as those of this one.
 
     Attributes:
         parts: The newest that were opened; None: they are closed.
-        facts: What run.json has of them: the division, with the placement of agents.
+        whole_at: Steps of what the whole has itself.
+        parts_at: Steps that the parts have taken; None: they have not started, or their state is not that of the whole.
+        until: Steps that they were last asked to take.
+        log_steps: The steps at which they recorded metrics on their way there.
     """
 
     def __init__(self, settings: PartsSettings, ready: RayParts | None = None) -> None:
         self.settings = settings
         self.parts: Parts | None = None
-        self.facts: dict[str, Any] = {}
+        self.whole_at = self.until = 0
+        self.parts_at: int | None = None
+        self.log_steps = LogSteps(0, 0)
+        self._facts: dict[str, Any] = {}
         self._ready = ready
         self._opened_for: tuple[Scenario, int] | None = None
         self._alive: list[bool] = []
         """Whether each part ran in the newest metrics that were written, and their step."""
         self._written = 0
 
-    def of(self, running: LiveSystem) -> Parts:
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of it: the division, with the placement of agents."""
+        return self._facts
+
+    @property
+    def reached(self) -> int:
+        """Steps that the parts have taken."""
+        return self.parts_at or 0
+
+    def attach(self, running: LiveSystem) -> None:
+        """Open the parts of a running scenario, which is the whole."""
+        self.whole_at = running.now
+        self._opened(running)
+
+    def prepare_parts(self, running: LiveSystem) -> None:
+        """Have the parts at the state of the whole, where they are not one step behind it; raises as `attach`."""
+        step, before = running.now, self.parts
+        parts = self._opened(running)
+        if parts is not before or self.parts_at is None or self.parts_at < step - 1:
+            self.whole_at = step
+            parts.scatter(running.state_dict())
+
+    def _opened(self, running: LiveSystem) -> Parts:
         """Return the parts of a running scenario; where it is another one, or of another seed, they begin anew at step 0.
 
         Raises:
@@ -59,47 +88,52 @@ class OpenParts:
         """
         requested = running.scenario, running.seed
         if self.parts is None or self._opened_for != requested:
-            self.close()
+            self._close_parts()
             ready, self._ready = self._ready, None
             self.parts, self._opened_for = open_parts(running, self.settings, ready), requested
-            self.facts = self.settings.facts(self.parts.placement)
+            self._facts = self.settings.facts(self.parts.placement)
             self._alive = [True] * (max(self.parts.placement.values()) + 1)
         return self.parts
 
-    def until(self, step: int, log_steps: LogSteps, ends: Callable[[int], bool]) -> int:
-        """Return how many steps will have been taken where the parts stop next, once `step` have been.
+    def advance_parts(
+        self, step: int, log_steps: LogSteps, ends: Callable[[int], bool], reader: Reader | None
+    ) -> None:
+        """Have the parts take a step, and those after it up to one with a log entry, or at which the run is to end.
 
         Args:
-            log_steps: The steps at which metrics are recorded: the parts stop after each.
+            log_steps: The steps at which metrics are recorded.
             ends: Whether they stop at a number of steps taken.
-        """
-        return next(n for n in count(step + 1) if log_steps.due(n - 1) or ends(n) or n == step + _LONGEST)
-
-    def advance(self, step: int, until: int, log_steps: LogSteps, reader: Reader | None) -> int:
-        """Have the parts take steps up to one, or fewer where the run is to end; return how many they have taken, above `step`.
 
         Raises:
             DivergenceError: A loss or gradient of a part was not finite.
             RunError: A part is gone and does not come back.
         """
-        parts, stop = self.parts, never
-        assert parts is not None
+        parts = self.parts
+        assert parts is not None, "prepare_parts() comes first"
+        stops = (n for n in count(step + 1) if log_steps.due(n - 1) or ends(n) or n == step + _LONGEST)
+        self.until, self.log_steps, stop = next(stops), log_steps, never
         if reader is not None:
             stop = reader.stopping if self.settings.ray is None else partial(self._stop, reader, parts)
-        reached = parts.advance(until, stop=stop, log_steps=log_steps)
+        reached = parts.advance(self.until, stop=stop, log_steps=log_steps)
         if reached <= step:  # stopped after a step that the whole has taken too
-            reached = parts.advance(until, stop=stop, log_steps=log_steps)
-        return reached
+            reached = parts.advance(self.until, stop=stop, log_steps=log_steps)
+        self.parts_at = reached
 
-    def recorded(self, running: LiveSystem, reached: int) -> tuple[Row | None, Sequence[PartMetrics]]:
-        """Return what the parts record of the newest step, with its sums of losses loaded, and their metrics.
+    def to_gather(self, running: LiveSystem) -> tuple[Parts, int] | None:
+        """Return the parts, and how many steps they have taken; None: the whole has all that they have."""
+        parts, reached = self.parts, self.parts_at
+        if running.diverged is not None or parts is None or reached is None or reached <= self.whole_at:
+            return None
+        return parts, reached
 
-        Args:
-            reached: Steps that they have taken; where these are others than the whole has, there is no row.
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
+        """Return what the parts record of the step just taken, with its sums of losses loaded, and their metrics.
+
+        Where they have taken another number of steps than the whole, there is no row.
         """
         if self.parts is None:
             return None, ()
-        row, rows = None, self.parts.rows() if reached == running.now else []
+        row, rows = None, self.parts.rows() if self.reached == running.now else []
         if rows:
             merged = merge_rows(rows, running.scenario, [*running.backend.stacked.single_system.channels])
             running.train_means.load_state_dict(merged.sums)
@@ -123,59 +157,13 @@ class OpenParts:
         return reader.stopping()
 
     def close(self) -> None:
-        """Close the parts; a second call does nothing."""
+        self.parts_at = None
+        self._close_parts()
+
+    def _close_parts(self) -> None:
         parts, self.parts = self.parts, None
         if parts is not None:
             parts.close()
-
-
-class PartsExecutor(Executor):
-    """Takes the steps of a running scenario, the whole, by its parts.
-
-    Attributes:
-        whole_at: Steps of what the whole has itself.
-        parts_at: Steps that the parts have taken; None: they have not started, or their state is not that of the whole.
-    """
-
-    def __init__(self, opened: OpenParts) -> None:
-        self.opened = opened
-        self.whole_at = 0
-        self.parts_at: int | None = None
-
-    def attach(self, running: LiveSystem) -> None:
-        """Open the parts of a running scenario, which is the whole."""
-        self.whole_at = running.now
-        self.opened.of(running)
-
-    @property
-    def parts(self) -> Parts | None:
-        """The parts; None: they are closed."""
-        return self.opened.parts
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What run.json has of it: the division, with the placement of agents."""
-        return self.opened.facts
-
-    @property
-    def reached(self) -> int:
-        """Steps that the parts have taken."""
-        return self.parts_at or 0
-
-    def to_gather(self, running: LiveSystem) -> tuple[Parts, int] | None:
-        """Return the parts, and how many steps they have taken; None: the whole has all that they have."""
-        parts, reached = self.opened.parts, self.parts_at
-        if running.diverged is not None or parts is None or reached is None or reached <= self.whole_at:
-            return None
-        return parts, reached
-
-    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
-        """Return what the parts record of the step just taken, and their metrics."""
-        return self.opened.recorded(running, self.reached)
-
-    def close(self) -> None:
-        self.parts_at = None
-        self.opened.close()
 
 
 def open_parts(running: LiveSystem, settings: PartsSettings, ready: RayParts | None = None) -> Parts:

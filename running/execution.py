@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.free_coordinator import FreeCoordinator
-from antiphon.distributed.opening import OpenParts
 from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
@@ -38,5 +37,5 @@ def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None
     if division.placement is not None:
         placement_for(running.system, running.scenario, division.count, division.placement)
     if not division.one_process:
-        parts = OpenParts(division, opened)
-        running.execute_by(FreeCoordinator(parts) if division.mode == "free" else Coordinator(parts))
+        coordinator = FreeCoordinator if division.mode == "free" else Coordinator
+        running.execute_by(coordinator(division, opened))

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from antiphon.base.mask import NONE
-from antiphon.distributed.parts.arrivals import Origin
+from antiphon.distributed.parts.boundary import Boundary, Origin
 from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.cut_ledger import fill, give_back
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.signals import StepSignals
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ Queued = tuple[int, CutMessage]
 """A message that has arrived and not been read, and its sender's incarnation."""
 
 
-class FreeArrivals:
+class FreeBoundary(Boundary):
     """Enters messages when they come, and gives gradients back by the sender's own steps."""
 
     def __init__(self, cut: CutChannels, settings: FreeSettings) -> None:
-        self._cut, self._settings = cut, settings
+        super().__init__(cut)
+        self._settings = settings
         self.totals = ArrivalTotals()
         for channel in cut.sending.values():
             channel.ledger.allow_slack(settings.staleness)
@@ -73,10 +75,11 @@ class FreeArrivals:
         """By channel and own stamp: what filled it."""
         self._sent: dict[tuple[str, int], int] = {}
         """By channel and stamp: the incarnation that sent it, while something may come back."""
+        self.reset(0)
 
     def reset(self, step: int) -> None:
         """Begin from the state of a whole: what is in both halves' ledgers has been sent and arrived."""
-        del step
+        super().reset(step)
         cut = self._cut
         self._queues = {key: [] for key in cut.receiving}
         self._newest, self._origins, self._sent = {}, {}, {}
@@ -98,14 +101,15 @@ class FreeArrivals:
                 missing.update([key for key in read if not self._queues[key]] or read)
         return tuple(sorted({self._cut.part_of[key] for key in missing}))
 
-    def begin_step(self, step: int) -> None:
-        """Give up what has not come back for too long."""
+    def enter(self, step: int, step_signals: StepSignals) -> None:
+        """Give up what has not come back for too long, and enter the messages that other parts send at `step`."""
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
                 if message.finished_at is None and stamp + self._settings.staleness < step:
                     self.totals += ArrivalTotals(given_up=1)
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)
+        super().enter(step, step_signals)
 
     def fill_arrived(self, step: int) -> None:
         """Fill the messages that reach their receivers at `step` with what has come; without, they are lost."""
@@ -164,10 +168,13 @@ class FreeArrivals:
                 return aligned
         return {keys[0]: queue[0]} if len(queue) >= self._settings.queue else None
 
-    def note_sent(self, key: str, message: Message, incarnation: int) -> None:
-        """Note that a message is to cross, for which something comes back to this incarnation alone."""
-        if message.read_plan.is_bookable:
-            self._sent[key, message.stamp] = incarnation
+    def note(self, step: int, incarnation: int) -> None:
+        """Note what other parts are to have of `step`; what comes back for it comes to this incarnation alone."""
+        super().note(step, incarnation)
+        for key, channel in self._cut.sending.items():
+            timetable, messages = channel.ledger.timetable, channel.ledger.messages
+            if timetable.send_times.sends_at(step) and messages[step].read_plan.is_bookable:
+                self._sent[key, step] = incarnation
 
     def origin(self, key: str, message: Message) -> Origin | None:
         """Return which message of the sender is given back; None: nothing is."""
@@ -208,6 +215,7 @@ class FreeArrivals:
     def state_dict(self) -> dict[str, Any]:
         """Return what has arrived and not been read, and what may come back."""
         return {
+            **super().state_dict(),
             "newest": [list(item) for item in self._newest.items()],
             "origins": [list(item) for item in self._origins.items()],
             "sent": [list(item) for item in self._sent.items()],
@@ -221,6 +229,7 @@ class FreeArrivals:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state, once the ledgers have been loaded; its tensors are used as they are."""
+        super().load_state_dict(state)
         self._newest = {key: (incarnation, stamp) for key, (incarnation, stamp) in state["newest"]}
         self._origins = {
             (key, due_stamp): (incarnation, stamp)

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.distributed.parts.arrivals import LockstepArrivals
-from antiphon.distributed.parts.boundary import Boundary
+from antiphon.distributed.parts.boundary import Boundary, LockstepBoundary
 from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.exchange import Exchange
-from antiphon.distributed.parts.free_arrivals import FreeArrivals
+from antiphon.distributed.parts.free_arrivals import FreeBoundary
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import part_of, steps_remembered, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
@@ -110,10 +109,10 @@ class Part:
             self.backend.system, points, part_system.remote_parts, index, travelling, remembered
         )
         self.neighbours, self.lookahead = self._cut.neighbours, 1
-        self.free = None if free is None else FreeArrivals(self._cut, free)
+        self.free = None if free is None else FreeBoundary(self._cut, free)
         if free is None:
             self.lookahead = lookahead_of(system, placement)
-        self._boundary = Boundary(self._cut, self.free or LockstepArrivals(self._cut, self.lookahead))
+        self._boundary: Boundary = self.free or LockstepBoundary(self._cut, self.lookahead)
         self.world = EnvironmentRunner(self._env, signals_read(system), seed)
         part_system.schedule.begin_episode(0, self._env.episode_length)
         self.train_means, self.newest = MeanAccumulator(part_system), NewestMetrics(part_system)
@@ -285,13 +284,12 @@ class Part:
         What it has for its neighbours must have been collected.
         """
         assert self.free is not None
-        return {**self._state(), "boundary": {**self._boundary.state_dict(), **self.free.state_dict()}}
+        return {**self._state(), "boundary": self.free.state_dict()}
 
     def load_own_state(self, state: Tree) -> None:
         """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
         assert self.free is not None
         self._load(state)
-        self._boundary.load_state_dict(state["boundary"])
         self.free.load_state_dict(state["boundary"])
 
     def restart(self, incarnation: int, state: Tree | None) -> None:
