@@ -76,8 +76,9 @@ class TrainedMembers:
 
     def _repr_html_(self) -> str:
         """Return the members with their scores and values, the best first, for notebooks."""
-        title, headings, rows = members_table(self.result)
-        return html_of(f"{title} · runs in {display_path(self.directory)}", html_table(headings, rows))
+        title, table = members_table(self.result)
+        shown = html_table(table.headings, table.cells, names=table.names)
+        return html_of(f"{title} · runs in {display_path(self.directory)}", shown)
 
 
 def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: str | Path | None) -> str:

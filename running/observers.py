@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import show_value
 from antiphon.base.progress import Progress
@@ -129,9 +130,7 @@ def _means(scores: dict[str, dict[str, float]]) -> list[str]:
 
 def mean_over_readouts(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     """Return each metric of the readouts' scores, a mean over the readouts that have it."""
-    values_by_metric: dict[str, list[float]] = {}
-    for metric, value in chain.from_iterable(agent_scores.items() for agent_scores in scores.values()):
-        values_by_metric.setdefault(metric, []).append(value)
+    values_by_metric = by_key(pair for agent_scores in scores.values() for pair in agent_scores.items())
     return {metric: sum(values) / len(values) for metric, values in values_by_metric.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from html import escape
@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import with_count
 from antiphon.base.notebook import number
+from antiphon.base.text_table import TextTable
 from antiphon.telemetry.metrics import AS_RUN, CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import Estimate, interval_ends, mean, of_few_seeds, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
@@ -30,7 +32,7 @@ from antiphon.telemetry.tab.judgements import (
 )
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
-from antiphon.telemetry.tab.series import RunData, Series, results_of
+from antiphon.telemetry.tab.series import RunData
 from antiphon.telemetry.tab.tags import HEADLINE
 from antiphon.telemetry.tab.verdict_series import headline_metrics
 from antiphon.telemetry.verdicts import MEANS, MEASURES, Measure
@@ -95,6 +97,11 @@ class ReportRun:
     of_study: str = ""
 
     @property
+    def scenario(self) -> str:
+        """The name of its scenario."""
+        return str(self.facts.get("scenario"))
+
+    @property
     def variant(self) -> str:
         """The name of its variant; empty: none."""
         return self.of_study or str(self.facts.get("variant") or "")
@@ -156,15 +163,6 @@ class ReportRun:
 
 
 @dataclass(frozen=True)
-class ReportTable:
-    """A table in a report: its headings and cells; the first `names` columns hold words, the others numbers."""
-
-    headings: Sequence[str]
-    cells: Sequence[Sequence[str]]
-    names: int
-
-
-@dataclass(frozen=True)
 class ReportSection:
     """What a report says of a study or a population, before the results of its runs.
 
@@ -181,7 +179,7 @@ class ReportSection:
     runs: Sequence[str]
     _: KW_ONLY
     before: Sequence[str] = ()
-    tables: Sequence[ReportTable] = ()
+    tables: Sequence[TextTable] = ()
     after: Sequence[str] = ()
     drawing: str = ""
     drawn: str = ""
@@ -257,22 +255,19 @@ def _by_name(groups: Mapping[str, list[ReportRun]]) -> tuple[dict[str, list[Repo
     for label, group in groups.items():
         stems = {stem_of(run.name, run.facts.get("seed")) for run in group}
         stem = next(iter(stems)) if len(stems) == 1 else None
-        shared_name = label if stem is None else stem or str(group[0].facts.get("scenario"))
+        shared_name = label if stem is None else stem or group[0].scenario
         name = group[0].name if len(group) == 1 else shared_name
         numbered = (f"{label} {number}" for number in count(2))
         name = next(free for free in chain((name, label), numbered) if free not in by_name)
         by_name[name] = group
-        shown_words = {name, group[0].variant, str(group[0].facts.get("scenario"))}
+        shown_words = {name, group[0].variant, group[0].scenario}
         apart[name] = ", ".join(word for word in label.split(" · ") if word not in shown_words)
     return by_name, apart
 
 
 def _by_scenario(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     """Group runs by the name of their scenario: metrics of others are not compared."""
-    by_scenario: dict[str, list[ReportRun]] = {}
-    for run in runs:
-        by_scenario.setdefault(str(run.facts.get("scenario")), []).append(run)
-    return by_scenario
+    return by_key((run.scenario, run) for run in runs)
 
 
 def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportSection] = ()) -> str:
@@ -285,10 +280,10 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
     """
     groups, apart = _by_name(grouped(runs))
     scenarios = _by_scenario(runs)
-    about = [section.name for section in sections] or [str(run.facts.get("scenario")) for run in runs]
+    about = [section.name for section in sections] or [run.scenario for run in runs]
     title = f"Report on {', '.join(dict.fromkeys(about))}"
     live = _live(groups)
-    shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
+    shown = _with_data(run for run in runs if run.name in live)
     pooled = {name: data for name, group in groups.items() if (data := _pooled(name, group)) is not None}
     pooled_shown = [data for name, data in pooled.items() if all(run.name in live for run in groups[name])]
     told = set(chain.from_iterable(section.runs for section in sections))
@@ -417,7 +412,7 @@ def _results(runs: Sequence[ReportRun], apart: Mapping[str, str]) -> str:
         texts = [
             run.name,
             *(apart.get(run.name) or "–" for _ in named),
-            str(facts.get("scenario")),
+            run.scenario,
             run.variant or "–",
             ended,
         ]
@@ -488,11 +483,8 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]], apart: Mapping[str, s
 
 def _differences(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[str]:
     """Yield how far the groups of a scenario are from the best of them, by their first score, with intervals as in the Channels tab."""
-    by_scenario: dict[str, dict[str, Sequence[ReportRun]]] = {}
-    for name, runs in groups.items():
-        if len(runs) > 1:
-            by_scenario.setdefault(str(runs[0].facts.get("scenario")), {})[name] = runs
-    for of_scenario in by_scenario.values():
+    several = ((runs[0].scenario, (name, runs)) for name, runs in groups.items() if len(runs) > 1)
+    for of_scenario in map(dict, by_key(several).values()):
         every = [run.scores for runs in of_scenario.values() for run in runs]
         metric = next((one for one in METRICS if all(one in scores for scores in every)), None)
         if metric is None or len(of_scenario) < 2:
@@ -562,11 +554,6 @@ def _env_title(metric: str) -> str:
     return OF_EPISODES[metric].title if metric in OF_EPISODES else metric.replace("_", " ")
 
 
-def _series(run: ReportRun, family: str, metric: str) -> Series | None:
-    """Return the rows of a metric of a run's agents or channels; None where there are none."""
-    return None if run.data is None else run.data.metrics.get((family, metric))
-
-
 def _number(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else number(value).replace("-", "−")
 
@@ -581,7 +568,7 @@ def _score(metric: str, value: float | None) -> str:
 
 def _pooled(name: str, runs: Sequence[ReportRun]) -> RunData | None:
     """Return a group of runs as one, by the seeds that have data; None where there are not several, or their graphs differ."""
-    with_data = [replace(run.data, name=run.name) for run in runs if run.data is not None]
+    with_data = _with_data(runs)
     alike = {
         tuple(item["name"] for of in ("agents", "channels") for item in run.graph[of]) for run in with_data
     }
@@ -695,12 +682,11 @@ def _median_cosine(data: RunData, judged: Sequence[Judgement]) -> float:
 
 def _causes(pooled: Mapping[str, RunData], groups: Mapping[str, Sequence[ReportRun]]) -> str:
     """Return what is said of the runs, of those that are read as one once, and what differs in numbers alone once; nothing: nothing is to be said."""
-    alike: dict[str, list[tuple[str, str]]] = {}  # names and sentences that differ in numbers alone
-    for name, group in groups.items():
-        single = [replace(run.data, name=run.name) for run in group if run.data is not None]
-        for data in [pooled[name]] if name in pooled else single:
-            for line in run_sentences(data):
-                alike.setdefault(_NUMBER.sub("", line), []).append((data.name, line))
+    of_runs = [data for name, group in groups.items() for data in _read_as_one(name, group, pooled)]
+    said = ((data.name, line) for data in of_runs for line in run_sentences(data))
+    alike = by_key(
+        (_NUMBER.sub("", line), (name, line)) for name, line in said
+    )  # in numbers alone they differ
     told = []
     for (name, line), *others in alike.values():
         told.append(f"{name}: {line}.")
@@ -731,9 +717,7 @@ def _folded(
 def _foremost(rows: Sequence[Sequence[str]], judged: Sequence[tuple[str, Judgement]]) -> list[Sequence[str]]:
     """Return as many of the first rows of each run as there is room for, in their order: those of its order, the worst first, and those that are worth
     most in turn."""
-    places: dict[str, list[int]] = {}
-    for place, (name, _) in enumerate(judged[: len(rows)]):
-        places.setdefault(name, []).append(place)
+    places = by_key((name, place) for place, (name, _) in enumerate(judged[: len(rows)]))
 
     def best_first(of_run: Sequence[int]) -> list[int]:
         sound = [place for place in of_run if not _is_ill(judged[place][1])]
@@ -849,12 +833,18 @@ def _of_scenario(
     groups: Mapping[str, Sequence[ReportRun]], pooled: Mapping[str, RunData], runs: Sequence[ReportRun]
 ) -> list[RunData]:
     """Return what is compared of the runs of a scenario: of groups that are read as one the whole, of others each run."""
-    compared = []
-    for name, group in groups.items():
-        if group[0] in runs:
-            single = [replace(run.data, name=run.name) for run in group if run.data is not None]
-            compared += [pooled[name]] if name in pooled else single
-    return compared
+    of_scenario = {name: group for name, group in groups.items() if group[0] in runs}
+    return [data for name, group in of_scenario.items() for data in _read_as_one(name, group, pooled)]
+
+
+def _read_as_one(name: str, group: Sequence[ReportRun], pooled: Mapping[str, RunData]) -> Sequence[RunData]:
+    """Return the data of a group: of one that is read as one the whole, else each run's."""
+    return [pooled[name]] if name in pooled else _with_data(group)
+
+
+def _with_data(runs: Iterable[ReportRun]) -> list[RunData]:
+    """Return the data of runs that have any, under their names in the report."""
+    return [replace(run.data, name=run.name) for run in runs if run.data is not None]
 
 
 def _all_beside(runs: Sequence[RunData]) -> list[str]:
@@ -887,15 +877,12 @@ def _beside(runs: Sequence[RunData], judged: Mapping[str, Sequence[Judgement]], 
     ]
     info = EXPLANATIONS["channel"][measure]
     without_result = {name: sum(worth is None for worth in worths[name].values()) for name in names}
-    steps: dict[str, list[str]] = {}
-    for run in runs:
-        if run.name in names:
-            steps.setdefault(_shown(run, measure), []).append(run.name)
+    steps = by_key((_shown(run, measure), run.name) for run in runs if run.name in names)
     told = [f"{', '.join(of)} at step {step}" for step, of in steps.items()]
     says = [f"{info.says} The newest results: {'; '.join(told)}."]
     results = sum(worth is not None for name in names for worth in worths[name].values())
     cautions = [*_chance(results), *([_NO_RANK] if len(names) > 1 else [])]
-    at = {run.name: results_of(_reader(run))[measure].step for run in runs if run.name in names}
+    at = {run.name: run.results[measure].step for run in runs if run.name in names}
     heads = [f"{name} (step {at[name]:,})" if len(set(at.values())) > 1 else name for name in names]
     says += [f"Shown: the first {_JUDGED} of {len(channels):,} channels."] if len(channels) > _JUDGED else []
     says += (
@@ -919,13 +906,9 @@ def _beside(runs: Sequence[RunData], judged: Mapping[str, Sequence[Judgement]], 
     )
 
 
-def _reader(run: RunData) -> Callable[[str], Series | None]:
-    return lambda metric: run.metrics.get(("channel", metric))
-
-
 def _shown(run: RunData, measure: Measure) -> str:
     """Return the step of a measure's results that is shown first, and the links that they name: "30 over perfect links"."""
-    results = results_of(_reader(run))[measure]
+    results = run.results[measure]
     told = {entry["metric"]: entry for entry in run.catalogue()["verdicts"]["measures"]}[measure]
     over = told.get("links") if results.step == results.newest else ""
     return f"{results.step:,}" + (f" over {over}" if over else "")
@@ -993,7 +976,7 @@ def _of(family: str, metric: str, run: ReportRun, *, compared: bool = True) -> C
     Of channels, only those that predict returned gradients, as a loss of a target of their own is not comparable with
     theirs; without `compared`, only the others.
     """
-    series = _series(run, family, metric)
+    series = None if run.data is None else run.data.read(family, metric)
     if run.data is None or series is None:
         return {}
     readouts = [item for item, agent in enumerate(run.data.graph["agents"]) if agent.get("role") == "readout"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 
@@ -38,6 +39,18 @@ def empty_figure(subject: str) -> Figure:
     return NotebookFigure(facecolor="white", layout="constrained")
 
 
+def panel_axes(figure: Figure, count: int, across: int, *, height: float = 3.0) -> list[Axes]:
+    """Return the axes of so many panels, each with faint lines behind it; `height`: of a panel, in inches."""
+    down = -(-count // across)
+    figure.set_size_inches(4.2 * across, height * down)
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for unused in axes[count:]:
+        unused.remove()
+    for panel in axes[:count]:
+        panel.grid(alpha=0.25, linewidth=0.5)
+    return axes[:count]
+
+
 def curves_figure(subject: str, curves: Iterable[Curve], below: str = "") -> Figure:
     """Draw curves, a panel for each metric; of more than eight in a panel the mean, and the range behind it.
 
@@ -49,19 +62,13 @@ def curves_figure(subject: str, curves: Iterable[Curve], below: str = "") -> Fig
         RunError: matplotlib is not installed.
     """
     figure = empty_figure(subject)
-    panels: dict[str, list[Curve]] = {}
-    for curve in curves:
-        panels.setdefault(curve[1], []).append(curve)
+    panels = by_key((curve[1], curve) for curve in curves)
     across = 2 if len(panels) == 4 else min(len(panels), _ACROSS)
-    down = -(-len(panels) // across)
-    figure.set_size_inches(4.2 * across, 3 * down)
-    grid = figure.subplots(down, across, squeeze=False)
-    for axes, (metric, panel_curves) in zip(grid.flat, panels.items(), strict=False):
+    for axes, (metric, panel_curves) in zip(
+        panel_axes(figure, len(panels), across), panels.items(), strict=True
+    ):
         _draw(axes, panel_curves)
         axes.set(title=metric, xlabel="step")
-        axes.grid(alpha=0.25, linewidth=0.5)
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
     if below:
         figure.supxlabel(below, fontsize=8, color="0.4")
     return figure

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.by_key import by_key
 from antiphon.base.imports import with_imports
 from antiphon.telemetry.statistics import FEWEST, student_t
 
@@ -868,9 +869,7 @@ def conclusion_flags(
 
 def hops_to_readout(graph: Mapping[str, Any]) -> list[int | None]:
     """Return over how many channels at least each agent's messages reach a readout: 0 of readouts; None: they reach none."""
-    senders: dict[int, list[int]] = {}
-    for channel in graph["channels"]:
-        senders.setdefault(channel["to"], []).append(channel["from"])
+    senders = by_key((int(channel["to"]), int(channel["from"])) for channel in graph["channels"])
     hops_by_agent: list[int | None] = [
         0 if agent.get("role") == "readout" else None for agent in graph["agents"]
     ]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from antiphon.base.files import fitting, read_bytes
 from antiphon.base.manifests import read_checked
+from antiphon.base.text_table import TextTable
 from antiphon.jobs.studies.table import FIGURE, heading, notes, tables
 from antiphon.running.directory import STUDY
 from antiphon.scenarios.training import RETURN, less_is_better
-from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable
+from antiphon.telemetry.html_report import ReportRun, ReportSection
 from antiphon.telemetry.metrics import METRICS
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE
 from antiphon.terminal.output import written
@@ -30,7 +31,7 @@ def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSect
     file, figure = directory / STUDY, directory / FIGURE
     result = read_checked(file)
     with fitting(file):
-        study_tables = [ReportTable(table.headings, table.cells, table.names) for table in tables(result)]
+        study_tables = tables(result)
         of_lines = [runs.get((directory / name).resolve()) for name in result["runs"]]
         names = [run.name for run in of_lines if run is not None]
         title = f"Study {heading(result)}"
@@ -97,7 +98,7 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
 
 def members_tables(
     standing: Standings, tests: Mapping[str, Mapping[str, float]], tested: str | None
-) -> list[ReportTable]:
+) -> list[TextTable]:
     """Return the table of a population's members, best first, and of how the winner came about.
 
     Args:
@@ -124,7 +125,7 @@ def members_tables(
         rows.append([f"{name} (winner)" if won else name, *copied, *numbers(entry, entry.values), *test])
     headings = ["member", *(["copied from"] if copies else []), score, *names]
     headings += [] if tested is None else [f"test {tested}"]
-    tables = [ReportTable(headings, rows, 1 + bool(copies))]
+    tables = [TextTable(headings, rows, 1 + bool(copies))]
     stages = standing.ancestry
     if stages:
         past = [["0", f"member {stages[0].member} begins", *numbers(None, stages[0].values)]]
@@ -135,7 +136,7 @@ def members_tables(
         last_stage = stages[-1]
         won_line = f"member {last_stage.member} has won"
         past.append([f"{last_stage.step:,}", won_line, *numbers(last_stage.entry, last_stage.values)])
-        tables.append(ReportTable(["step", "how the winner came about", score, *names], past, 2))
+        tables.append(TextTable(["step", "how the winner came about", score, *names], past, 2))
     return tables
 
 

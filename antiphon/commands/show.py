@@ -28,7 +28,7 @@ from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.timeline_text import raster_lines
 from antiphon.terminal.document_tables import show_population, show_study
-from antiphon.terminal.output import console, print_json, remark, show_table, write_line
+from antiphon.terminal.output import console, print_json, remark, show_table, show_text_table, write_line
 from antiphon.terminal.reference import (
     ReferenceTable,
     environment_named,
@@ -184,7 +184,7 @@ def _show_members(folder: Path) -> None:
     standing = standings(folder)
     write_line(f"{standing.name}: a population of {len(standing.members)} members, best first\n")
     for table in members_tables(standing, {}, None):
-        show_table(table.headings, table.cells, right=len(table.headings) - table.names, names=table.names)
+        show_text_table(table)
     if standing.to_come:
         write_line(f"{standing.to_come}\n")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import RunError
 from antiphon.base.files import finite
 from antiphon.base.nearest_names import suggest
@@ -438,10 +439,7 @@ def _show_value(
         console().print(f"undefined: {undefined.instead}")
     elif undefined.cost:
         console().print(f"undefined: {' '.join(undefined.again)} takes {undefined.cost}")
-    names_by_reason: dict[str, list[str]] = {}
-    for row in values.rows[:_ROWS]:
-        names_by_reason.setdefault(row.why, []).append(row.name)
-    for why, names in names_by_reason.items():
+    for why, names in by_key((row.why, row.name) for row in values.rows[:_ROWS]).items():
         if why:
             console().print(f"{', '.join(names)}: {why}")
 

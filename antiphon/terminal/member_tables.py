@@ -8,15 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from antiphon.base.text_table import TextTable
 from antiphon.jobs.populations.selection import in_words, near_the_best, quality
-from antiphon.terminal.output import show_table, some, written
+from antiphon.terminal.output import show_text_table, some, written
 
 
 def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
-    title, columns, rows = members_table(result)
-    words = 1 + ("copied from" in columns)
-    show_table(columns, rows, right=len(columns) - words, title=f"\n{title}", out=out)
+    title, table = members_table(result)
+    show_text_table(table, title=f"\n{title}", out=out)
     scores = [
         (f"member-{member['member']}", member["score"], member["error"]) for member in _best_first(result)
     ]
@@ -38,8 +38,8 @@ def lead_in_words(members: Sequence[tuple[str, float | None, float]]) -> str:
     )
 
 
-def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """Return title, headings and rows of a population's table."""
+def members_table(result: Mapping[str, Any]) -> tuple[str, TextTable]:
+    """Return the title of a population's table, and the table."""
     metric, words = result["metric"] or "score", in_words(result["metric"])
     members = _best_first(result)
     names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
@@ -54,7 +54,8 @@ def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[
         score = f"{written(metric, member['score'])}{error}"
         rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
-    return title, ["member", *(["copied from"] if any_copied else []), words, *names], rows
+    headings = ["member", *(["copied from"] if any_copied else []), words, *names]
+    return title, TextTable(headings, rows, 1 + any_copied)
 
 
 def copied_from(parent: int, step: int) -> str:

@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import is_terminal, with_count
 from antiphon.base.files import display_path
+from antiphon.base.text_table import TextTable
 from antiphon.telemetry.metrics import METRICS, SCORES
 
 _READABLE = 14
@@ -131,6 +133,12 @@ def show_table(
         out.print(Text(f"… and {len(rows) - most} more; {where} has all\n", style="dim"))
 
 
+def show_text_table(table: TextTable, *, title: str = "", out: Console | None = None) -> None:
+    """Print a table whose numbers are aligned on the right; see `show_table`."""
+    right = len(table.headings) - table.names
+    show_table(table.headings, table.cells, right=right, names=table.names, title=title, out=out)
+
+
 def show_measured(
     heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", most: int | None = None
 ) -> None:
@@ -212,9 +220,9 @@ def updates_in_words(
 def _updates_in_words(counts: Mapping[str, int | None]) -> str:
     if not counts:
         return "none"
-    agents: dict[str, list[str]] = {}
-    for name, count in counts.items():
-        agents.setdefault("one per episode" if count is None else f"{count:,}", []).append(name)
+    agents = by_key(
+        ("one per episode" if count is None else f"{count:,}", name) for name, count in counts.items()
+    )
     if len(agents) > 3:
         numbers = [count for count in counts.values() if count is not None]
         return f"{min(numbers):,} to {max(numbers):,}" + ", or one per episode" * (None in counts.values())

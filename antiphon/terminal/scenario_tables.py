@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import ScenarioError, gathered_warnings, with_count
 from antiphon.base.files import finite
 from antiphon.engine.costs.memory_estimate import MemoryEstimate
@@ -271,10 +272,8 @@ def _channels(channels: Mapping[str, Any]) -> None:
 
 def _joined(rows: Sequence[Row]) -> Iterator[tuple[str, Row, list[str], list[int]]]:
     """Yield groups of rows with equal properties where there are many: names, the first row, and all texts and numbers."""
-    groups: dict[object, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row[1] if len(rows) > _ROWS else row[0], []).append(row)
-    for group in groups.values():
+    place = 1 if len(rows) > _ROWS else 0  # of the properties, or of the name
+    for group in by_key((row[place], row) for row in rows).values():
         names, _, texts, counts = zip(*group, strict=True)
         yield some(names), group[0], list(texts), list(counts)
 
@@ -296,9 +295,7 @@ def _order(explained: Mapping[str, Any]) -> str:
         else "all agents tick at once: every channel has a delay"
     )
     for group in explained["locked_groups"]:
-        alone: dict[Any, list[str]] = {}
-        for name, window in group["alone"].items():
-            alone.setdefault(window, []).append(name)
+        alone = by_key((window, name) for name, window in group["alone"].items())
         shorter = [f"{_window(of)} of {some(who)}" for of, who in alone.items() if of != group["window"]]
         why = f", instead of {', '.join(shorter)}" if shorter else ""
         lines.append(
@@ -310,9 +307,7 @@ def _order(explained: Mapping[str, Any]) -> str:
 
 def _evaluated_by(evaluation: Mapping[str, Any]) -> str:
     """Return by which metrics a run is judged: at its end, and where it is evaluated during the training."""
-    judged: dict[str, list[str]] = {}
-    for name, metrics in evaluation["metrics"].items():
-        judged.setdefault(" and ".join(metrics), []).append(name)
+    judged = by_key((" and ".join(metrics), name) for name, metrics in evaluation["metrics"].items())
     metrics = ", ".join(f"{metrics} of {some(names)}" for metrics, names in judged.items())
     line = f"evaluated by {metrics} on {evaluation['on']}"
     if evaluation["missing"]:

@@ -9,15 +9,14 @@ from rich.console import Console
 from rich.text import Text
 
 from antiphon.jobs.studies.table import heading, notes, tables
-from antiphon.terminal.output import show_table
+from antiphon.terminal.output import show_text_table
 
 
 def print_tables(result: Mapping[str, Any], out: Console) -> None:
     """Print the table of each metric of a study's result, and the notes under them."""
     title = heading(result)
     for table in tables(result):
-        right = len(table.headings) - table.names
-        show_table(table.headings, table.cells, right=right, names=table.names, title=title, out=out)
+        show_text_table(table, title=title, out=out)
         title = ""
     for line in notes(result):
         out.print(Text(line, style="dim"))

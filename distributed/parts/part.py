@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from antiphon.base.by_key import by_key
 from antiphon.distributed.parts.boundary import Boundary, LockstepBoundary
 from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.exchange import Exchange
@@ -331,9 +332,7 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
         sums.update(part_row.sums)
     # What only the receiver of a channel has, its synthetic input's loss, comes before what its sender has.
     metrics.sort(key=lambda metric: metric.metric != "si_loss")
-    metrics_by_subject: dict[tuple[str, str], list[Metric]] = {}
-    for metric in metrics:
-        metrics_by_subject.setdefault((metric.kind, metric.name), []).append(metric)
+    metrics_by_subject = by_key(((str(metric.kind), metric.name), metric) for metric in metrics)
     order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
     readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     sampled = [channel.name for channel in readouts_first]

@@ -13,7 +13,7 @@ from antiphon.jobs.populations.lineage_drawing import (
 )
 from antiphon.jobs.populations.selection import Entry
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.telemetry.plots import empty_figure
+from antiphon.telemetry.plots import empty_figure, panel_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,13 +32,9 @@ def lineage_plot(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | N
         RunError: matplotlib is not installed.
     """
     drawing, figure = lineage_drawing(lineage, spec, metric), empty_figure("plot")
-    down = -(-len(drawing.panels) // drawing.columns)
-    figure.set_size_inches(4.2 * drawing.columns, 3 * down)
-    grid = figure.subplots(down, drawing.columns, squeeze=False)
-    for axes, panel in zip(grid.flat, drawing.panels, strict=False):
+    all_axes = panel_axes(figure, len(drawing.panels), drawing.columns)
+    for axes, panel in zip(all_axes, drawing.panels, strict=True):
         _draw(axes, panel)
-    for axes in grid.flat[len(drawing.panels) :]:
-        axes.remove()
     colours = "score: orange (lowest) to blue (highest); numbers: members"
     figure.supxlabel("; ".join(filter(None, [colours, drawing.of_bold])), fontsize=8, color="0.4")
     return figure
@@ -55,7 +51,6 @@ def _draw(axes: Axes, panel: LineagePanel) -> None:
     if panel.winner:
         axes.plot(*zip(*panel.winner, strict=True), color=_BOLD, linewidth=2.6)
     axes.autoscale_view()
-    axes.grid(alpha=0.25, linewidth=0.5)
     shares = {
         member: axes.transAxes.inverted().transform(axes.transData.transform(end))[1]
         for member, end in panel.ends.items()

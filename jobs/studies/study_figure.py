@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.files import write_bytes
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.table import FIGURE, described, heading, metric_name
-from antiphon.telemetry.plots import COLOURS, empty_figure
+from antiphon.telemetry.plots import COLOURS, empty_figure, panel_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,24 +47,21 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
         title = "" if x is None else ", ".join(f"{axis} {worded(value)}" for axis, value in rest.items())
         panels.setdefault((line["metric"], title), []).append(line)
     across = min(len({title for _, title in panels}), _ACROSS)
-    down = -(-len(panels) // across)
-    figure.set_size_inches(4.2 * across + 1.2, 3.4 * down + 0.3)
-    grid = figure.subplots(down, across, squeeze=False)
+    all_axes = panel_axes(figure, len(panels), across, height=3.4)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + 1.2, height + 0.3)  # for the legend and the title
     looks = {"markersize": 4, "linewidth": 1.2, "capsize": 2}
     styles = {  # by variant
         name: {"color": COLOURS[i % len(COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], **looks}
         for i, name in enumerate(dict.fromkeys(line["variant"] for line in study["lines"]))
     }
-    for axes, ((_, title), lines) in zip(grid.flat, panels.items(), strict=False):
+    for axes, ((_, title), lines) in zip(all_axes, panels.items(), strict=True):
         axes.set_title(title, fontsize=9)
-        axes.grid(alpha=0.25, linewidth=0.5)
         _draw(axes, x, lines, styles)
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
     if x is not None or len(styles) < max(
         len(lines_of_panel) for lines_of_panel in panels.values()
     ):  # else the axis has the names
-        handles, names = grid[0, 0].get_legend_handles_labels()
+        handles, names = all_axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     if path is not None:
         from matplotlib import rc_context

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import with_count
 from antiphon.base.files import write_csv, write_text
 from antiphon.base.manifests import write_checked
+from antiphon.base.text_table import TextTable
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.running.directory import STUDY
@@ -36,20 +37,9 @@ _COMMUNICATE = ("communicate", "ablated")
 """Its last columns: seeds that communicate, of so many that were ablated."""
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """The lines of one metric: headings (the first `names` of them tell lines apart), and cells."""
-
-    headings: Sequence[str]
-    names: int
-    cells: Sequence[Sequence[str]]
-
-
 def tables(study: Mapping[str, Any]) -> list[TextTable]:
     """Return a table for each metric of a study's result."""
-    by_metric: dict[str, list[Line]] = {}
-    for line in study["lines"]:
-        by_metric.setdefault(line["metric"], []).append(line)
+    by_metric = by_key((line["metric"], line) for line in study["lines"])
     return [_table(study, lines) for lines in by_metric.values()]
 
 
@@ -198,7 +188,7 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
     if any(line["updates"] for line in lines):
         columns["updates"] = _updates
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
-    return TextTable(list(columns), len(names), [[cell(line) for cell in columns.values()] for line in lines])
+    return TextTable(list(columns), [[cell(line) for cell in columns.values()] for line in lines], len(names))
 
 
 def _costs(line: Line) -> list[float | None]:

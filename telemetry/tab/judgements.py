@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from antiphon.telemetry.causes import (
     hints_of_run,
 )
 from antiphon.telemetry.tab.seeds import agreement
-from antiphon.telemetry.tab.series import RunData, Series, results_of
+from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.tab.tags import LOST_SIGNALS, MEAN, REASONS
 from antiphon.telemetry.tab.tags import VERDICTS as VERDICT_FLAGS
 from antiphon.telemetry.tab.verdict_series import derived_series
@@ -94,29 +95,21 @@ class Judgement(NamedTuple):
 def judgements(data: RunData) -> list[Judgement]:
     """Return what is known of a run's channels, in order; empty if no metric allows a verdict."""
     channels = data.graph["channels"]
-
-    def read(metric: str) -> Series | None:
-        return data.metrics.get(("channel", metric))
-
-    worths, at = _worths(data)
-    pooled = (lambda metric: data.metrics.get((MEAN, metric))) if data.graph.get("seeds") else None
-    derived = {key: derived_series(read, data.graph, key, pooled) for key in (VERDICT_FLAGS, REASONS)}
-    flags, reasons = (
-        np.nan_to_num(_row(derived[key], at, len(channels))) for key in (VERDICT_FLAGS, REASONS)
-    )
-    if derived[VERDICT_FLAGS] is None:
+    if (flagged := _derived(data, VERDICT_FLAGS)) is None:
         return []
-    means = {metric: derived_series(read, data.graph, (MEAN, metric), pooled) for metric in MEANS}
-    metrics = {metric: _row(read(metric), at, len(channels)) for _, metric in data.metrics}
-    metrics |= {
-        metric: _row(means[metric], at, 3 * len(channels))[: len(channels)]
-        for metric in MEANS
-        if means[metric]
-    }
+    worths, at = _worths(data)
+    flags, reasons = (
+        np.nan_to_num(_row(series, at, len(channels))) for series in (flagged, _derived(data, REASONS))
+    )
+    metrics = {metric: _row(data.read("channel", metric), at, len(channels)) for _, metric in data.metrics}
+    for metric in MEANS:
+        if (series := _derived(data, (MEAN, metric))) is not None:
+            metrics[metric] = _row(series, at, 3 * len(channels))[: len(channels)]
     known = data.known_graph
     hints, common, early = hints_of(known), common_hints(known), known.get("early", "")
     faulty = culprits(known)
-    gained = _row(read("loss_zero"), at, len(channels)) > _row(read("loss_true"), at, len(channels))
+    zero, true = (_row(data.read("channel", name), at, len(channels)) for name in ("loss_zero", "loss_true"))
+    gained = zero > true
     chance = {measure: _by_chance(results) for measure, results in worths.items()}
     judged = []
     for index, channel in enumerate(channels):
@@ -163,13 +156,7 @@ def judgements(data: RunData) -> list[Judgement]:
 def run_sentences(data: RunData) -> list[str]:
     """Return what is said once of a run: that its signals follow nothing (`lost_signals`), `hints_of_run`, and `hints_if_poor` where the median
     cosine is poor; last that it is not resolved whether they follow."""
-    reasons = derived_series(
-        lambda metric: data.metrics.get(("channel", metric)),
-        data.graph,
-        REASONS,
-        (lambda metric: data.metrics.get((MEAN, metric))) if data.graph.get("seeds") else None,
-    )
-    flags = _row(reasons, np.inf, len(data.graph["channels"]))
+    flags = _row(_derived(data, REASONS), np.inf, len(data.graph["channels"]))
     quick = (
         hints_if_poor(data.graph)
         if any(int(flag) & FAST_IF_POOR.flag for flag in np.nan_to_num(flags))
@@ -229,11 +216,17 @@ def _is_bad(names: Collection[Verdict], *, gained: bool) -> bool:
     return any(name in BAD and (gained or name != "worse") for name in names)
 
 
+def _derived(data: RunData, key: tuple[str, str]) -> Series | None:
+    """Return a metric that follows from others (`derived_series`), of a run or of seeds."""
+    pooled = partial(data.read, MEAN) if data.graph.get("seeds") else None
+    return derived_series(partial(data.read, "channel"), data.graph, key, pooled)
+
+
 def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
     """Return the results of all channels by measure, and the step that the tab opens at (`fullest_first`); the last one where there is none."""
     worths: dict[Measure, list[Worth]] = {}
     for measure in MEASURES:
-        series = [data.metrics.get(("channel", metric)) for metric in (measure, *bounds(measure))]
+        series = [data.read("channel", metric) for metric in (measure, *bounds(measure))]
         if any(entries is None for entries in series):
             continue
         middle, low, high = (entries for entries in series if entries is not None)
@@ -244,9 +237,8 @@ def _worths(data: RunData) -> tuple[dict[Measure, list[Worth]], float]:
             Worth(value, least, most, worth(measure, least, most), by)
             for value, least, most, by in zip(*numbers, seeds, strict=True)
         ]
-    results = results_of(lambda metric: data.metrics.get(("channel", metric)))
-    opens = next(iter(fullest_first(results)), None)
-    return worths, np.inf if opens is None else results[opens].step
+    opens = next(iter(fullest_first(data.results)), None)
+    return worths, np.inf if opens is None else data.results[opens].step
 
 
 def _row(series: Series | None, step: float, items: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

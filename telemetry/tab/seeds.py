@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.by_key import by_key
 from antiphon.telemetry.metrics import AS_RUN
 from antiphon.telemetry.statistics import interval_ends, over_seeds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
@@ -91,10 +92,7 @@ def seed_groups(runs: Mapping[str, Likeness], scenario: Callable[[str], str]) ->
 
     Runs of one seed, as of other code, are not read as one.
     """
-    alike: dict[tuple[str, str], list[str]] = {}
-    for name, likeness in runs.items():
-        if likeness.stem is not None:
-            alike.setdefault((likeness.stem, likeness.digest), []).append(name)
+    alike = by_key(((of.stem, of.digest), name) for name, of in runs.items() if of.stem is not None)
     groups: dict[str, list[str]] = {}
     for (stem, _), names in alike.items():
         if len(names) > 1 and len({runs[name].seed for name in names}) == len(names):
@@ -410,19 +408,15 @@ def run_over_seeds(name: str, runs: Sequence[RunData]) -> RunData:
         runs: At least two, with the same agents and channels.
     """
     seeds = Seeds(
-        [Member(run.name, run.path, run.graph, run.metrics, _reader(run), run.undefined) for run in runs]
+        [Member(run.name, run.path, run.graph, run.metrics, run.read, run.undefined) for run in runs]
     )
     metrics = {key: series for key in seeds.metrics if (series := seeds.read(*key)) is not None}
     return RunData(name, seeds.graph, runs[0].timeline, metrics, path=runs[0].path, undefined=seeds.undefined)
 
 
-def _reader(run: RunData) -> Callable[[str, str], Series | None]:
-    return lambda family, metric: run.metrics.get((family, metric))
-
-
 def agreement(data: RunData, measure: Measure, step: float) -> list[str]:
     """Return what the seeds find of each channel by a measure at a step, each by itself: "2 harm, 1 unresolved"; empty: it is one run."""
-    series = data.metrics.get((SEEDS, measure))
+    series = data.read(SEEDS, measure)
     rows = 0 if series is None else int(np.searchsorted(series.steps, step, side="right"))
     if series is None or not rows:
         return []

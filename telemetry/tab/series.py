@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -318,7 +319,16 @@ class RunData:
     @property
     def known_graph(self) -> Mapping[str, Any]:
         """The graph with what its log entries say (`with_measured`)."""
-        return with_measured(self.graph, lambda family, metric: self.metrics.get((family, metric)))
+        return with_measured(self.graph, self.read)
+
+    @cached_property
+    def results(self) -> dict[Measure, Results]:
+        """Its results of the measures of worth (`results_of`)."""
+        return results_of(partial(self.read, "channel"))
+
+    def read(self, family: str, metric: str) -> Series | None:
+        """Return the log entries of a metric; None: there are none."""
+        return self.metrics.get((family, metric))
 
     def __repr__(self) -> str:
         return f"<RunData of {self.name}: {len(self.metrics)} metrics, messages of {len(self.messages)} channels>"
@@ -342,10 +352,9 @@ class RunData:
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         available = {"timeline": self.timeline is not None, "parts": self.parts is not None}
-        results = results_of(lambda metric: self.metrics.get(("channel", metric)))
         return catalogue(
             self.metrics,
-            results,
+            self.results,
             self.undefined,
             self.messages,
             self.known_graph,

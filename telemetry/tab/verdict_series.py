@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
 from antiphon.telemetry.causes import Peers, cause_flags
 from antiphon.telemetry.metrics import AS_RUN, METRICS
-from antiphon.telemetry.tab.series import RunData, Series, Values, results_of
+from antiphon.telemetry.tab.series import RunData, Series, Values
 from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
     ALIGNMENT_GRADES,
@@ -263,7 +263,7 @@ def opening_verdicts(data: RunData) -> OpeningVerdicts | None:
     series = data.metrics.get(VERDICTS)
     if series is None:
         return None
-    results = results_of(lambda metric: data.metrics.get(("channel", metric)))
+    results = data.results
     measure = next(iter(fullest_first(results)), None)
     step = int(series.steps[-1]) if measure is None else results[measure].step
     (flags,) = _at(series, np.array([step]))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon.base.text_table import TextTable
 from antiphon.telemetry import Series
-from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable, grouped, report
+from antiphon.telemetry.html_report import ReportRun, ReportSection, grouped, report
 from antiphon.telemetry.tab.tags import LOST_SIGNALS
 from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run
@@ -302,7 +303,7 @@ def test_a_return_of_the_environment_that_is_the_policys_is_drawn_once() -> None
 
 
 def test_a_section_comes_before_the_results_and_its_runs_are_in_no_table_of_seeds() -> None:
-    table = ReportTable(["variant", "accuracy %"], [["<b>", "9.5 ± 0.5"]], 1)
+    table = TextTable(["variant", "accuracy %"], [["<b>", "9.5 ± 0.5"]], 1)
     drawn = {"drawing": "<svg/>", "drawn": "Lines."}
     runs = [run("one"), run("two", 1)]
     section = ReportSection(
