@@ -134,7 +134,6 @@ class Findings:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """Return a table of the lines, for notebooks."""
         rows = [[kind or "–", line.removeprefix(f"{kind}: ")] for line, kind in self.lines()]
         return html_table(("", "line"), rows, names=2)
 
@@ -334,7 +333,6 @@ def _hidden(
 
 
 def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
-    """Note what a division of the scenario cuts, or why there is none."""
     from antiphon.distributed.parts import division
     from antiphon.distributed.parts.placement import placement_for
     from antiphon.terminal.explain import built

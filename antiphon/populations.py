@@ -75,7 +75,6 @@ class TrainedMembers:
         return pandas.read_csv(self.directory / "lineage.csv")
 
     def _repr_html_(self) -> str:
-        """Return the members with their scores and values, the best first, for notebooks."""
         title, table = members_table(self.result)
         shown = html_table(table.headings, table.cells, names=table.names)
         return html_of(f"{title} · runs in {display_path(self.directory)}", shown)

@@ -54,7 +54,6 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """Return the table of each metric, for notebooks."""
         html_tables = [
             html_table(table.headings, table.cells, names=table.names) for table in tables(self.result)
         ]

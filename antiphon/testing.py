@@ -106,7 +106,6 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
 
 
 def _point_of(kind: Any) -> str:
-    """Return the extension point that a kind is registered at."""
     for point in POINTS:
         for name in registered(point):
             if kind in (name, Catalogue(point)[name]):
@@ -185,7 +184,6 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
 
 
 def _with_numbers() -> object:
-    """Return random examples with the signals of the digits, and numbers to regress on."""
     source = torch.Generator().manual_seed(0)
     image, numbers = torch.rand(64, 1, 8, 8, generator=source), torch.rand(64, 3, generator=source)
     label = torch.randint(10, (64,), generator=source)

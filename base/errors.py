@@ -177,7 +177,6 @@ def require(holds: bool, place: object, problem: str, error: type[AntiphonError]
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream is there and is a terminal."""
     with suppress(AttributeError, ValueError):  # an object of a GUI's, or closed
         return stream is not None and stream.isatty()
     return False

@@ -190,7 +190,6 @@ def read_rows(path: Path, header: tuple[str, ...] = ()) -> Iterator[list[str]]:
 
 
 def _whole_lines(file: TextIO) -> Iterator[str]:
-    """Yield the lines of a file but for a last one that has no end."""
     while (line := file.readline(_LINE)).endswith("\n"):
         yield line
     if len(line) == _LINE:

@@ -263,7 +263,6 @@ class KindSpec(Spec):
 
     @classmethod
     def has_key(cls, key: str) -> bool:
-        """Return whether some kind has a key."""
         return super().has_key(key) or bool(_kinds_with(cls.section if cls.closed else cls, key))
 
     @classmethod
@@ -388,7 +387,6 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
 
 
 def _options_of(point: str, name: str | None, source: Any) -> type[Options]:
-    """Return the model of the keys of a class, factory or object."""
     declared = getattr(source, "Options", None)
     if isinstance(declared, type) and issubclass(declared, Options):
         return declared
@@ -406,7 +404,6 @@ def is_known_by_keys(point: str, name: str) -> bool:
 
 
 def _kinds_with(section: type[KindSpec], key: str) -> list[str]:
-    """Return the kinds of a section that have a key."""
     names = [name for name in Catalogue(section.point) if is_known_by_keys(section.point, name)]
     keys = {name: accepted_keys(section.spec_of(name)) for name in names}
     return [name for name in names if spelled(key, keys[name]) in keys[name]]

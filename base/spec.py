@@ -391,7 +391,6 @@ class Spec(BaseModel):
             yield key, value if one_line else _Shortened(f"<{type(value).__name__}>")
 
     def _repr_html_(self) -> str:
-        """Return the keys that differ from their defaults, for notebooks."""
         rows = [[key, repr(value)] for key, value in self.__repr_args__()]
         return html_of(repr(self), html_table(("key", "value"), rows, names=2))
 
@@ -442,7 +441,6 @@ class Spec(BaseModel):
 
     @classmethod
     def has_key(cls, key: str) -> bool:
-        """Return whether the part has a key."""
         return key in accepted_keys(cls)
 
     @classmethod
@@ -528,7 +526,6 @@ def written_key(spec: type[Spec], field: str) -> str:
 
 @cache
 def accepted_keys(spec: type[Spec]) -> frozenset[str]:
-    """Return the keys of a part."""
     return frozenset(written_key(spec, field) for field in spec.model_fields if field not in spec.refused)
 
 

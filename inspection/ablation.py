@@ -178,7 +178,6 @@ class Ablation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """Return a table of the channels, most needed first, for notebooks."""
         changes = [(name, self.change(name)) for name in self.ranked()]
         rows = [[name, str(change), str(change.verdict)] for name, change in changes]
         title = f"ablation ({self.kind}) over {self.pairs} of {self.split}"
@@ -311,9 +310,7 @@ class _Evaluated(Protocol):
         """Return scores by agent of every example or episode of a batch."""
         ...
 
-    def shared(self, readouts: Sequence[str]) -> Sequence[str]:
-        """Return the metrics that all readouts have."""
-        ...
+    def shared(self, readouts: Sequence[str]) -> Sequence[str]: ...
 
 
 class _Examples:

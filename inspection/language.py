@@ -339,7 +339,6 @@ def _ticks(
 
 
 def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str]) -> None:
-    """Add the message of a tick to the sample of its channel."""
     agent, channel = system.agents[tick.agent_name], system.channels[name]
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
@@ -442,7 +441,6 @@ def _measured(sample: _Sample) -> Language:
 
 
 def language_rows(languages: Mapping[str, Language]) -> list[Metric]:
-    """Return languages as metrics of channels."""
     bits = ("message_entropy", "signalling", "listening")
     metrics = (*bits, "topographic_similarity", "signalling_share", "listening_share")
     rows = (

@@ -59,7 +59,6 @@ class SignalAlignment:
     messages: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes."""
         return asdict(self)
 
 
@@ -188,7 +187,6 @@ class _Pairs:
         return len(self.cosines) >= self.needed or self.sent >= max(_LONGEST, self.needed)
 
     def score(self) -> SignalAlignment:
-        """Return the means."""
         count = len(self.cosines)
         low = high = math.nan
         if count > 1:

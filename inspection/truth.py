@@ -65,7 +65,6 @@ class Probe:
         return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}{self._why_undefined}>"
 
     def _repr_html_(self) -> str:
-        """Return the alignment, for notebooks."""
         rows = [[metric, number(value)] for metric, value in self.alignment.items()]
         return html_of(
             f"Probe: true {list(self.true.shape)}{self._why_undefined}", html_table(("metric", "value"), rows)

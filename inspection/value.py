@@ -158,7 +158,6 @@ class Values:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """Return a table of the channels, for notebooks."""
         columns = ("value", "low", "high", "true", "synthetic", "zero")
         rows = [[row.name, *(number(getattr(row, name)) for name in columns), row.why] for row in self.rows]
         title = f"value over {self.horizon} steps after step {self.step}, {self.repeats} repeats"
@@ -322,7 +321,6 @@ class _ValueLosses:
     """True, synthetic and zero, per repeat."""
 
     def fail(self, why: str) -> None:
-        """Note why it has no value."""
         self.failed = why
 
     def measure(self, forks: _Forks, state: dict[str, Any], synthetic: float) -> None:
@@ -343,7 +341,6 @@ class _ValueLosses:
         self.seconds += time.monotonic() - started
 
     def result(self) -> Value:
-        """Return the row."""
         return value_of(self.name, self.losses, self.farthest, self.seconds, self.failed)
 
 

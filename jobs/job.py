@@ -70,7 +70,6 @@ class Job:
 
     @property
     def checkpoint_steps(self) -> list[int]:
-        """The steps of its checkpoints, rising."""
         return [] if self.directory is None else [*self.directory.checkpoints.by_step]
 
     @property

@@ -120,7 +120,6 @@ class _WorkerProcess(ProcessPoolExecutor):
         self.stopped = False
 
     def begin(self, function: Callable[..., Any], *arguments: object) -> None:
-        """Begin a call."""
         self.call = self.submit(_called, matmul_precision(), function, *arguments)
 
     @property

@@ -104,7 +104,6 @@ class Together(Executor):
             self._share()
 
     def _watched(self, watch: Sequence[Watch]) -> Watch:
-        """What is watched of any member, by the names that channels have among those of all."""
         if any(channels is True for channels in watch):
             return True
         channels_by_member = (
@@ -174,7 +173,6 @@ class Together(Executor):
 
     @property
     def in_place(self) -> InPlaceChanges:
-        """The changes in place of all members."""
         return self._backend.in_place
 
     # --- an executor of each of them ---------------------------------------------------------------------
@@ -241,7 +239,6 @@ class MemberBackend:
         """Nothing to wait for: every step of several is checked at once."""
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Backend.state_dict`."""
         return snapshot(self.system)
 
     def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:

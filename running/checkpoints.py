@@ -40,7 +40,6 @@ class Checkpoints:
         return max(self.by_step, default=0)
 
     def at(self, step: int) -> Path:
-        """Return the place of the checkpoint of a step."""
         return self._folder / f"step-{step:09d}"
 
     def find(self, name: str | None = None) -> Path:
@@ -61,7 +60,6 @@ class Checkpoints:
         self._remove([*self.by_step.values()][:-_KEPT])
 
     def remove_after(self, step: int) -> None:
-        """Remove those of later steps."""
         self._remove(path for later, path in self.by_step.items() if later > step)
 
     def _remove(self, paths: Iterable[Path]) -> None:

@@ -114,7 +114,6 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
 
 
 def _settings(run: RunDirectory) -> dict[str, Any]:
-    """Return the scenario of a run as a tree, with what else decides its numbers."""
     with fitting(run.path / "run.json"):
         changes = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
     facts = {key: run.facts[key] for key in FACTS if key in run.facts}
@@ -177,7 +176,6 @@ def _compare_checkpoints(
 
 
 def _tensors(path: Path) -> dict[_Path, Tensor]:
-    """Return the tensors of a checkpoint's agents and channels, parameters first."""
     from antiphon.engine.state import checkpoint
 
     tensors = dict(_leaves(checkpoint.read(path)[1]["system"]))

@@ -140,7 +140,6 @@ def scenario_text(scenario: Scenario) -> str:
 
 
 def _objects(described: Any, path: str) -> Iterator[str]:
-    """Yield the places of Python objects in the description of a scenario."""
     if isinstance(described, Mapping) and described.keys() == {"python", "digest"}:
         yield path
     elif isinstance(described, Mapping | list):
@@ -201,12 +200,10 @@ def is_free(path: Path) -> bool:
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder is a run directory."""
     return (path / _RUN).is_file()
 
 
 def check_exist(exist: str) -> None:
-    """Raise ScenarioError where `exist` is none of `EXIST`."""
     if exist not in EXIST:
         raise ScenarioError(f"exist: {exist!r}; must be {', '.join(EXIST[:-1])} or {EXIST[-1]}")
 
@@ -651,7 +648,6 @@ class RunDirectory:
 
     @cached_property
     def checkpoints(self) -> Checkpoints:
-        """Its checkpoints."""
         return Checkpoints(self.path)
 
 

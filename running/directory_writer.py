@@ -66,7 +66,6 @@ class LatestMetrics(Recorder):
             self.metrics(step, [row])
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
-        """Keep the metrics."""
         for row in rows:
             self._values.setdefault((row.kind, row.name), {})[row.metric] = row.value
             self._steps.setdefault((row.kind, row.name), {})[row.metric] = step
@@ -261,7 +260,6 @@ class DirectoryWriter(Observer):
         return self._live.turn
 
     def _seconds(self) -> float:
-        """Return the seconds of the run's steps so far, all sessions together."""
         return self._seconds_before + self._clock()
 
     def times(self, step: int) -> list[Metric]:

@@ -69,7 +69,6 @@ class ModelHandle:
         vars(self).update(_present=model, _watch=watch, _turn=turn)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Raise RunError: it reads a running simulation."""
         raise _no_copy("model")
 
     @property
@@ -83,7 +82,6 @@ class ModelHandle:
         return f"<Model of {shapes or 'no parameters'}, {self.updates:,} updates>"
 
     def _repr_html_(self) -> str:
-        """Return the shapes of its parameters, for notebooks."""
         rows = [[name, str(list(parameter.shape))] for name, parameter in self._model.parameters.items()]
         return html_of(repr(self), html_table(("parameter", "shape"), rows))
 
@@ -145,7 +143,6 @@ class AgentHandle(ModelHandle):
         return f"<Agent {self.name}: {about['parameters']:,} parameters, {about['updates']:,} updates>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Raise RunError: it reads a running simulation."""
         raise _no_copy(f"agents['{self.name}']")
 
     def described(self) -> dict[str, int]:
@@ -215,8 +212,6 @@ class ChannelMessage:
 
     @classmethod
     def of(cls, message: heart.Message) -> ChannelMessage:
-        """Return a message as its ledger has it."""
-
         def mask(where: Mask) -> Tensor:
             return where.tensor(len(message.sent_value), message.sent_value.device).clone()
 
@@ -238,7 +233,6 @@ class ChannelMessages(dict[int, ChannelMessage]):
     """The messages that a channel holds, by the step at which they were sent; in a notebook a table."""
 
     def _repr_html_(self) -> str:
-        """Return a row for each message, for notebooks."""
         rows = [
             [
                 f"{stamp:,}",
@@ -279,7 +273,6 @@ class ChannelHandle:
         self._measured, self._keep, self._in_place, self._history = measured, keep, in_place, history
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Raise RunError: it reads a running simulation."""
         raise _no_copy(f"channels['{self.name}']")
 
     @property
@@ -298,7 +291,6 @@ class ChannelHandle:
         return {"coupling": channel.coupling.name, "size": size, "delay": delay}
 
     def _repr_html_(self) -> str:
-        """Return its newest logged metrics, each with its step, for notebooks."""
         newest = {row.metric: row for row in self._history() if row.name == self.name}
         rows = [[metric, number(row.value), f"{row.step:,}"] for metric, row in newest.items()]
         return html_of(repr(self), html_table(("metric", "value", "step"), rows))
@@ -450,7 +442,6 @@ class Named(dict[str, T]):
         self._heading, self._shown, self._newest = heading, shown, newest
 
     def _repr_html_(self) -> str:
-        """Return a table of what they are and of their newest metrics, for notebooks."""
         newest, described = self._newest(), {name: handle.described() for name, handle in self.items()}
         is_word_by_key = {
             key: isinstance(value, str)
@@ -463,7 +454,6 @@ class Named(dict[str, T]):
         return newest_table(self._heading, rows, tuple(numbers), words=words)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Raise RunError: what it holds reads a running simulation."""
         raise _no_copy(f"{self._heading}s")
 
     def __missing__(self, name: str) -> T:
@@ -476,7 +466,6 @@ class Events(list[tuple[int, str]]):
     """Events of a run as (step, one line), in order."""
 
     def _repr_html_(self) -> str:
-        """Return a table of them, for notebooks."""
         table = html_table(("step", "event"), [[f"{step:,}", line] for step, line in self], names=2)
         return html_of(f"{with_count(len(self), 'event')}", table)
 
@@ -489,7 +478,6 @@ class Signals(dict[str, Tensor]):
         return f"<Signals: {shapes or 'none'}>"
 
     def _repr_html_(self) -> str:
-        """Return a table of their shapes, types and ranges, for notebooks."""
         return signals_table(self)
 
 
@@ -520,7 +508,6 @@ class Recording:
         return f"<Recording of {self.name}: {counts}>"
 
     def _repr_html_(self) -> str:
-        """Return what each quantity's entries are, for notebooks."""
         rows = [
             [quantity, str(len(values)), str(list(values[0].shape)), f"{steps[0]:,}", f"{steps[-1]:,}"]
             for quantity, values in self.values.items()

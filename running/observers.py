@@ -92,7 +92,6 @@ class Callbacks(Observer):
 
 
 def _parts(runs: Sequence[Run]) -> list[str]:
-    """Return what progress displays of runs that are stepped together, beside their step."""
     first = runs[0].running
     epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
     training = {

@@ -159,7 +159,6 @@ class PythonTemplate:
         return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
 
     def _with_variant(self, variant: str | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the values of a variant (None: none), overridden by the given ones."""
         if variant is None:
             return values
         if variant not in self.variants:

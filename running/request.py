@@ -70,7 +70,6 @@ class Request:
 
     @cached_property
     def scenario(self) -> Scenario:
-        """The explicit scenario."""
         return self.template.resolve(self.variant, self.values, self.steps)
 
     @property

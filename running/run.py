@@ -166,12 +166,10 @@ class Run:
         return read or step + 1 >= self.observed_at or step + 1 == self.running.until
 
     def _valued(self, step: int) -> bool:
-        """Whether the values of channels are measured after a step."""
         valued = self.running.scenario.telemetry.value
         return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
 
     def _evaluates(self, step: int) -> bool:
-        """Whether an evaluation follows a step."""
         validation = self.running.early_stopping
         return validation is not None and bool(self.recorders) and validation.due(step + 1)
 
@@ -242,7 +240,6 @@ class Run:
             self.writer.follow()
 
     def _follow(self, step: int, done: int, total: int) -> None:
-        """Tell the recorders how far a measurement of a step is."""
         call_each(self.recorders, "measuring", step, done, total)
 
     def log(self, step: int, metrics: Sequence[Metric]) -> None:

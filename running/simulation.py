@@ -73,7 +73,6 @@ class SimulationGraph(nx.MultiDiGraph):  # type: ignore[type-arg]
     __repr__ = nx.MultiDiGraph.__str__
 
     def _repr_html_(self) -> str:
-        """Return the newest metrics of its agents and channels, for notebooks."""
         channels = {
             f"{sender}->{receiver}{f':{key}' if key else ''}": metrics
             for sender, receiver, key, metrics in self.edges(keys=True, data=True)
@@ -353,7 +352,6 @@ class Simulation:
 
     @in_turn
     def _repr_html_(self) -> str:
-        """Return the state, the graph, and the newest metrics of agents and channels, for notebooks."""
         handles = self.agents._repr_html_(), self.channels._repr_html_()
         return html_of(repr(self), drawing(self.scenario), *handles)
 

@@ -147,7 +147,6 @@ class EventFile:
         self._summarise(step, text_pb(tag, block).value)
 
     def document(self, step: int, tag: str, text: str, plugin: str) -> None:
-        """Write text for a plugin."""
         self._values(step, plugin, [(tag, "", {"tensor": tensor_util.make_tensor_proto(text)})])
 
     def arrays(self, step: int, values: Iterable[tuple[str, np.ndarray[Any, Any]]], plugin: str) -> None:

@@ -95,7 +95,6 @@ def write_film(path: Path, frames: Sequence[FilmFrame], *, title: str, fps: floa
 
 
 def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image.Image]:
-    """Yield the pictures of the frames, on one scale."""
     small, font = ImageFont.load_default(11), ImageFont.load_default(14)
     channels = list(dict.fromkeys(name for frame in frames for name in frame.messages))
     shown = channels[:_CHANNELS]

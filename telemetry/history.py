@@ -191,7 +191,6 @@ class History(Recorder, Sequence[HistoryRow]):
         return f"<History of {len(self):,} values{steps}; pandas.DataFrame(history) is a table>"
 
     def _repr_html_(self) -> str:
-        """Return the newest value of each metric, for notebooks."""
         newest: dict[str, dict[str, dict[str, float]]] = {"agent": {}, "channel": {}}
         for row in self:
             newest.setdefault(row.kind, {}).setdefault(row.name, {})[row.metric] = row.value

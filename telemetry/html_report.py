@@ -98,7 +98,6 @@ class ReportRun:
 
     @property
     def scenario(self) -> str:
-        """The name of its scenario."""
         return str(self.facts.get("scenario"))
 
     @property
@@ -328,7 +327,6 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
 
 
 def _has_judgement(data: RunData) -> bool:
-    """Return whether a run has a result of its channels' worth, or learning signals to compare."""
     return any(("channel", metric) in data.metrics for metric in (*MEASURES, *MEANS))
 
 
@@ -518,7 +516,6 @@ def _compared(groups: Mapping[str, Sequence[ReportRun]], metric: str) -> tuple[d
 
 
 def _difference(metric: str, one: Estimate, other: Estimate) -> str:
-    """Return the difference of two means over several seeds with its 95 % interval."""
     half = math.hypot(
         *(estimate.value - estimate.low for estimate in (one, other) if estimate.low is not None)
     )

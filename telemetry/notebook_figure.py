@@ -15,7 +15,6 @@ class NotebookFigure(Figure):
     """A figure of matplotlib that a notebook shows as a PNG, whatever the backend; formats that the user sets come first."""
 
     def _repr_png_(self) -> bytes:
-        """Return the figure as a PNG, for notebooks."""
         content = io.BytesIO()
         self.savefig(content, format="png")
         return content.getvalue()

@@ -280,7 +280,6 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
 
 
 def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 2.5 and 97.5 % percentiles of a statistic over resamples."""
     low, high = np.quantile(resampled, _TAILS)
     return float(low), float(high)
 

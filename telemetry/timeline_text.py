@@ -88,7 +88,6 @@ class Timeline:
     """Per step: whether episodes end. If their lengths vary, all are assumed to be as long as the present one."""
 
     def __str__(self) -> str:
-        """Return `raster_lines` as one text."""
         return "\n".join(raster_lines(self))
 
     def plain(self) -> dict[str, Any]:

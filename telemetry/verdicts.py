@@ -621,7 +621,6 @@ def measured_first(graph: Mapping[str, Any]) -> list[str]:
 
 
 def _nearest(graph: Mapping[str, Any]) -> list[str]:
-    """Return the few channels that are the nearest to a readout."""
     channels = graph["channels"]
     hops = [len(channels) if distance is None else distance for distance in hops_to_readout(graph)]
     return [channel["name"] for channel in sorted(channels, key=lambda channel: hops[channel["to"]])[:_FEW]]

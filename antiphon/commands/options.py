@@ -17,7 +17,6 @@ def text(metavar: str, about: str, *names: str) -> Any:
 
 
 def real(metavar: str, about: str) -> Any:
-    """Return an option that is a number."""
     return typer.Option(parser=_number, metavar=metavar, help=about)
 
 

@@ -98,7 +98,6 @@ def study(
 
 
 def _go(comparison: Study, jobs: int, *, json: bool) -> int:
-    """Run a study, print its tables or its result, and return the exit code."""
     folder = display_path(comparison.directory)
     runs, steps_of_runs = len(comparison.plan.runs) * comparison.plan.seeds, comparison.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))

@@ -175,7 +175,6 @@ def result_of(
 
 
 def show_scores(result: dict[str, Any], evaluation: Evaluation) -> None:
-    """Print the scores of a run."""
     scores = {metric for metrics in evaluation.agents.values() for metric in SCORES if metric in metrics}
     heading = scores.pop() if len(scores) == 1 else "metric"
     rows = [

@@ -64,7 +64,6 @@ def copied_from(parent: int, step: int) -> str:
 
 
 def _best_first(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the members of a result, the best first."""
     return sorted(
         result["members"], key=lambda member: -quality(member["score"], result["metric"] or "score")
     )

@@ -44,7 +44,6 @@ def remarks() -> Console:
 
 
 def write_line(text: str, style: str = "") -> None:
-    """Print one line to stdout."""
     console().print(Text(text, style=style), soft_wrap=True)
 
 

@@ -111,7 +111,6 @@ def _head(description: str) -> str:
 
 
 def _default(value: Any) -> str:
-    """Return a default value as a scenario file has it."""
     if value == "needed":
         return "required"
     return show_value(list(value) if isinstance(value, tuple) else value).replace("'", "")

@@ -47,7 +47,6 @@ _PARTS = {
 
 
 def show_plan(plan: ScenarioPlan) -> None:
-    """Print the execution plan of a scenario."""
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
@@ -72,7 +71,6 @@ def show_plan(plan: ScenarioPlan) -> None:
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
-    """Print the largest cohorts."""
     rows = [
         [
             some(cohort_plan.agents),

@@ -107,7 +107,6 @@ class Boundary(ABC):
         return {name: [list(item) for item in steps.items()] for name, steps in progress.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same part."""
         self._collected, self._cut.covered = dict(state["collected"]), dict(state["covered"])
 
 

@@ -99,7 +99,6 @@ class _Bisection:
         return sides
 
     def _quality(self, cost: float, cut: float) -> Quality:
-        """Return the quality of a bisection."""
         away = abs(cost - self.target)
         return max(away, self.slack), cut, away
 

@@ -40,7 +40,6 @@ class Share:
 
     @classmethod
     def of(cls, system: System, placement: Placement, index: int) -> Self:
-        """Return the share of a part in a system as built."""
         part_system = part_of(system, placement, index)
         agents_by_channel = {
             name: {"receiver": channel.receiver, "sender": channel.sender}

@@ -84,7 +84,6 @@ class LocalParts:
         self._metrics = [PartMetrics(part=part.index, machine=platform.node()) for part in self.parts]
 
     def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
-        """See `Parts.advance`."""
         while (first := min(part.now for part in self.parts)) < until:
             before = sum(part.now for part in self.parts)
             for part in self.parts:
@@ -108,13 +107,11 @@ class LocalParts:
                 self._count(neighbour, bytes_received=exchange.nbytes)
 
     def _count(self, index: int, **more: Any) -> None:
-        """Add to the totals of a part."""
         metrics = self._metrics[index]
         totals = {name: getattr(metrics, name) + value for name, value in more.items()}
         self._metrics[index] = replace(metrics, steps_taken=self.parts[index].now, **totals)
 
     def rows(self) -> list[PartRow]:
-        """See `Parts.rows`."""
         return [part.row for part in self.parts if part.row is not None]
 
     def gather(self) -> dict[str, Any]:
@@ -122,7 +119,6 @@ class LocalParts:
         return merge_states([part.state_dict() for part in self.parts])
 
     def scatter(self, state: Mapping[str, Any]) -> None:
-        """See `Parts.scatter`."""
         for part in self.parts:
             part.load_state_dict(dict(state))
 
@@ -132,7 +128,6 @@ class LocalParts:
         return [replace(metrics, seconds=seconds) for metrics in self._metrics]
 
     def close(self) -> None:
-        """See `Parts.close`."""
         for part in self.parts:
             part.close()
         self.parts.clear()

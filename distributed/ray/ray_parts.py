@@ -84,7 +84,6 @@ class _WorkersCall:
         return self.died or bool(self.broken)
 
     def end(self, index: int, answer: Answer) -> None:
-        """Note that a part has ended the call."""
         if isinstance(answer[1], Broken):
             self.broken = answer[1].line
         else:
@@ -167,7 +166,6 @@ class RayParts:
     # --- the protocol ------------------------------------------------------------------------------------
 
     def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
-        """See `Parts.advance`."""
         self._log_steps = log_steps
         reached = self._take_steps(until, stop)
         self._at = max(*reached, self._at + 1)
@@ -188,11 +186,9 @@ class RayParts:
         return {metrics.steps_taken for metrics, _ in answers}
 
     def rows(self) -> list[PartRow]:
-        """See `Parts.rows`."""
         return self._rows
 
     def gather(self) -> dict[str, Any]:
-        """See `Parts.gather`."""
         start = time.monotonic()
         self._all("gather", self._at, self._log_steps)
         while None in (states := [self._exchanged(index) for index in range(self._count)]):
@@ -206,7 +202,6 @@ class RayParts:
         return merged
 
     def scatter(self, state: Mapping[str, Any]) -> None:
-        """See `Parts.scatter`."""
         start = time.monotonic()
         self._keep_all(state)
         self._begin()
@@ -214,7 +209,6 @@ class RayParts:
         self._keep_later(start)
 
     def _keep_all(self, state: Mapping[str, Any]) -> None:
-        """Keep a state of the whole to go back to."""
         for index, share in enumerate(self._shares):
             self._keep(index, share.state(state))
 
@@ -285,12 +279,10 @@ class RayParts:
         ]
 
     def statistics(self) -> list[PartMetrics]:
-        """See `Parts.statistics`."""
         seconds = time.monotonic() - self._began
         return [replace(metrics, seconds=seconds) for metrics in self._metrics]
 
     def close(self) -> None:
-        """See `Parts.close`."""
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
@@ -299,7 +291,6 @@ class RayParts:
     # --- calls -------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Have all parts begin from the newest state of the whole; RunError where one does not start."""
         self._epoch += 1
         for submit in (self._submit_listen, self._submit_begin):
             refs = [submit(index) for index in range(self._count)]

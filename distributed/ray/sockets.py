@@ -468,7 +468,6 @@ def _read_frame(connection: socket.socket) -> tuple[int, memoryview, memoryview]
 
 
 def _read_exactly(connection: socket.socket, size: int) -> memoryview:
-    """Read so many bytes."""
     content = memoryview(bytearray(size))
     fill(connection, content)
     return content

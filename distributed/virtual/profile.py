@@ -208,7 +208,6 @@ class ClusterProfile(DocumentSpec):
         )
 
     def link(self, sender: int, receiver: int) -> MachineLinkSpec:
-        """Return the link from one machine to another one, by their numbers."""
         return self._links[frozenset((self.machine(sender).group, self.machine(receiver).group))]
 
     @cached_property

@@ -64,7 +64,6 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
 
 
 def _legend(drawing: LineageDrawing, high: float) -> str:
-    """Return the line below the panels."""
     colours = f'<tspan fill="{colour_of_rank(0.0)}">lowest</tspan> to <tspan fill="{colour_of_rank(1.0)}">highest</tspan>'
     bold = f"; {drawing.of_bold}" if drawing.of_bold else ""
     return f'<g><text x="{_LEFT}" y="{high + 4}">score: {colours}; numbers: members{bold}</text></g>'
@@ -101,7 +100,6 @@ def _panel(panel: LineagePanel) -> str:
 
 
 def _names(ends: Mapping[int, float]) -> Iterator[str]:
-    """Yield the numbers of members beside the ends of their lines."""
     for text, up in member_names(ends, _TOP, _BOTTOM, below=3):
         yield f'<text class="name" x="{_RIGHT + 5}" y="{up}">{text}</text>'
 

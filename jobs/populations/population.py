@@ -241,7 +241,6 @@ class Population:
             deliver(number, f"run() continues after step {first.now:,}")
 
     def _run(self, member: int) -> Run:
-        """Return a member's run; ScenarioError where there is no such member."""
         number, count = as_whole(member), len(self.runs)
         if number is None or not 0 <= number < count:
             raise ScenarioError(f"Population: no member {member!r}; there are 0 to {count - 1}")
@@ -322,7 +321,6 @@ class Population:
         return f"<Population of {first.scenario.scenario}: {count}, step {first.now:,}>"
 
     def _repr_html_(self) -> str:
-        """Return the members with their newest losses and metrics in training, for notebooks."""
         scores = [training_scores([run.running]) for run in self.runs]
         means = {
             f"{member}": {"seed": float(simulation.seed), **mean_over_readouts(score)}
@@ -345,7 +343,6 @@ _SETTINGS = ("device", "dtype", "threads", "checkpoint_every")
 
 
 def _check_settings(settings: Mapping[str, Any], exist: str) -> None:
-    """Raise ScenarioError where a population does not have a setting."""
     for name in settings:
         if name not in _SETTINGS:
             fix = _ELSEWHERE.get(name, f"a population has no such setting{suggest(name, _SETTINGS)}")

@@ -231,7 +231,6 @@ class PopulationRun(Observer):
 
     @property
     def _longer(self) -> str:
-        """The fix for schedules that end before the run does."""
         return f"begin a new population with --steps {self.until} (in Python steps={self.until})"
 
     def _check_change(self, name: str, first: Request) -> None:
@@ -309,11 +308,9 @@ class PopulationRun(Observer):
 
     @property
     def _newest(self) -> dict[int, Entry]:
-        """The newest entry of each member, by member."""
         return {entry.member: entry for entry in self.lineage}
 
     def _path(self, member: int) -> Path:
-        """The run directory of a member."""
         return member_path(self.directory, member, self.spec.members)
 
     # --- several processes -------------------------------------------------------------------------------

@@ -262,7 +262,6 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
 
 
 def _check_known(metric: str, metrics: Collection[str]) -> None:
-    """Raise ScenarioError where a metric is not among those that are known."""
     if metric not in metrics:
         raise ScenarioError(f"select.by: {unknown_metric_line(metric, metrics)}")
 

@@ -264,7 +264,6 @@ def _key_of(line: Line, axis: str) -> str:
 
 
 def _free_name(label: str, runs: Container[str]) -> str:
-    """A name for a folder, such as `depth-3-locked`, that no runs have yet."""
     stem = re.sub(r"[^A-Za-z0-9._]+", "-", label)[:_LONGEST_NAME].strip("-")
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     return next(name for name in names if name not in runs)
@@ -292,12 +291,10 @@ def worded(value: object) -> str:
 
 
 def _within(value: object) -> str:
-    """Format a part of a parameter's value."""
     return repr(value) if isinstance(value, str) else worded(value)
 
 
 def _has_policy(scenario: Scenario) -> bool:
-    """Whether an agent learns from rewards."""
     return any(goal.needs_rewards for agent in scenario.agents.values() for goal in agent.objectives.values())
 
 

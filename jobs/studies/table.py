@@ -56,7 +56,6 @@ def metric_name(lines: Sequence[Line]) -> str:
 
 
 def described(line: Line) -> str:
-    """Return a line of the table in words."""
     return " ".join([*(f"{axis}={worded(value)}" for axis, value in line["point"].items()), line["variant"]])
 
 
@@ -192,7 +191,6 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
 
 
 def _costs(line: Line) -> list[float | None]:
-    """Return the values of the columns `_COSTS`."""
     counts, evaluation = line["updates"].values(), line["evaluation"] or {}
     ends = [min(counts), max(counts)] if counts else [None, None]
     return [*ends, evaluation.get("episodes"), evaluation.get("steps")]

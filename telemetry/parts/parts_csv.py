@@ -27,7 +27,6 @@ class PartsCsv(TableRecorder):
 
 
 def _cells(row: PartMetrics) -> Iterator[object]:
-    """Yield the cells of a row after its step."""
     for name in PARTS_HEADER[1:]:
         value = getattr(row, name)
         if isinstance(value, Mapping):

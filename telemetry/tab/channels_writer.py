@@ -74,7 +74,6 @@ class ChannelsWriter:
         self._events.arrays(step, named, PLUGIN)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Write sampled messages of channels at one step."""
         indices = self._places["channel"]
         tagged = [(messages_tag(indices[name]), array) for name, array in rows if name in indices]
         self._events.arrays(step, tagged, PLUGIN)

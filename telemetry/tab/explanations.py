@@ -91,7 +91,6 @@ def _aligned(title: str, says: str) -> Explanation:
 
 
 def _ends(measure: str, title: str, limit: float | None = None) -> dict[str, Explanation]:
-    """Return the explanations of the ends of a measure's interval."""
     return {
         metric: Explanation(
             f"{title}, {end} end",

@@ -162,7 +162,6 @@ def _written_size(runs: Sequence[RunData], most: int) -> int:
 
 
 def _size(run: RunData, most: int) -> float:
-    """Return the bytes of a run's numbers before they are compressed, of each metric so many rows at most."""
     items = [(len(s.steps), 8 + 4 * int(s.values.shape[1])) for s in run.metrics.values()]
     for messages in run.messages.values():
         items.append((len(messages.steps), 8 + 12 * max(map(len, messages.samples), default=0)))

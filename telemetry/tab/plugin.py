@@ -142,7 +142,6 @@ class _Question:
         return seed_groups(alike, lambda run: str(self.graph_of(run).get("scenario", "")))
 
     def graph_of(self, run: str) -> dict[str, Any]:
-        """Return the graph of one run."""
         return graph_from(run, self.document(run, GRAPH))
 
     def runs(self) -> list[str]:

@@ -350,7 +350,6 @@ class Seeds:
         return Series(steps, np.concatenate(counts, axis=1).astype(np.float32))
 
     def _spread(self, read: Callable[[Member], Series | None]) -> Spread | None:
-        """Return what is read of each seed over all."""
         aligned = self._aligned(read)
         return None if aligned is None else Spread(aligned[0], *over_seeds(aligned[1]))
 

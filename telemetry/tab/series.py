@@ -323,7 +323,6 @@ class RunData:
 
     @cached_property
     def results(self) -> dict[Measure, Results]:
-        """Its results of the measures of worth (`results_of`)."""
         return results_of(partial(self.read, "channel"))
 
     def read(self, family: str, metric: str) -> Series | None:
@@ -334,7 +333,6 @@ class RunData:
         return f"<RunData of {self.name}: {len(self.metrics)} metrics, messages of {len(self.messages)} channels>"
 
     def _repr_html_(self) -> str:
-        """Return its metrics with the mean of the newest values, for notebooks."""
         rows = [
             [
                 family,
