@@ -294,22 +294,14 @@ def cut(path: Path, size: int) -> None:
 
 
 def sync_file(file: IO[Any]) -> None:
-    """Wait until what has been written to an open file is on the disk; where the file system cannot, go on.
-
-    Raises:
-        OSError: The disk is full, or broken.
-    """
+    """Wait until what has been written to an open file is on the disk; where the file system cannot, go on."""
     file.flush()
     with _where_possible():
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk; where the file system cannot, go on.
-
-    Raises:
-        OSError: The disk is broken.
-    """
+    """Wait until the names in a folder are on the disk; where the file system cannot, go on."""
     with _where_possible():
         descriptor = os.open(path, os.O_RDONLY)
         try:

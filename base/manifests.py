@@ -46,11 +46,7 @@ class GrowingFile:
         self._read = hashlib.sha256(), 0
 
     def entry(self, size: int | None = None) -> Entry:
-        """Return the entry of the first `size` bytes, which are not fewer than before; None: of all that is there.
-
-        Raises:
-            RunError: It cannot be read.
-        """
+        """Return the entry of the first `size` bytes, which are not fewer than before; None: of all that is there."""
         sha, count = self._read[0].copy(), self._read[1]
         with open_binary(self.path) as file, fitting(self.path):
             file.seek(count)
@@ -124,11 +120,7 @@ def read_checked(path: Path, fix: str = _RESTORE) -> dict[str, Any]:
 
 
 def read_cache(path: Path) -> dict[str, Any]:
-    """Return the object of a file of results that can be computed again; an empty one where there is no file.
-
-    Raises:
-        RunError: See `read_checked`.
-    """
+    """Return the object of a file of results that can be computed again; an empty one where there is no file."""
     return read_checked(path, DELETE) if os.path.lexists(path) else {}
 
 

@@ -91,10 +91,6 @@ def with_chosen_links(
     Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1 and messages of floats
     (`LinkChoice.for_lines`); elsewhere it is a delay of 1 and floats. The parts that were opened to measure it stay open
     (`open_parts`).
-
-    Raises:
-        ScenarioError: It cannot be divided like this.
-        RunError: A part cannot be started.
     """
     automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
     for name, is_automatic in automatic.items():

@@ -19,12 +19,7 @@ class Coordinator(PartsExecutor):
     """Takes steps by parts in lockstep."""
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
-        """Take a step by the parts, of which no episode's end is known, unless something observes it: the whole takes that one.
-
-        Raises:
-            DivergenceError: A loss or gradient of a part was not finite: the whole is at the step that diverged.
-            RunError: A part is gone and does not come back.
-        """
+        """Take a step by the parts, of which no episode's end is known, unless something observes it: the whole takes that one."""
         if reader is None or reader.observes(running.now):
             running.synchronize()
             self.whole_at = running.now + 1

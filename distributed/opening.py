@@ -80,12 +80,7 @@ class PartsExecutor(Executor):
             parts.scatter(running.state_dict())
 
     def _opened(self, running: LiveSystem) -> Parts:
-        """Return the parts of a running scenario; where it is another one, or of another seed, they begin anew at step 0.
-
-        Raises:
-            ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-            RunError: A part cannot be started.
-        """
+        """Return the parts of a running scenario; where it is another one, or of another seed, they begin anew at step 0."""
         requested = running.scenario, running.seed
         if self.parts is None or self._opened_for != requested:
             self._close_parts()

@@ -130,11 +130,7 @@ class PartsSettings:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Self | None:
-        """Return the settings of a run as its run.json has them; None: it was not divided.
-
-        Raises:
-            RunError: They are not settings.
-        """
+        """Return the settings of a run as its run.json has them; None: it was not divided."""
         facts_of_parts = facts.get("parts")
         if facts_of_parts is None:
             return None

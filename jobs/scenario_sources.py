@@ -32,10 +32,6 @@ def scenario_template(
     Args:
         scenario: The scenario. Of a run directory it is the resolved one; of a population's, that of its best run.
         python: The `--scenario` with which a run directory's Python objects are made of its values.
-
-    Raises:
-        ScenarioError: There is no such template.
-        RunError: It is a run whose scenario holds Python objects; or with `python`, no run.
     """
     if not isinstance(scenario, str | Path):
         return as_template(scenario)
@@ -66,9 +62,6 @@ def check_no_run(name: str, command: str, begins: str) -> None:
     Args:
         command: `run` or `study`.
         begins: What the command begins with its scenario.
-
-    Raises:
-        RunError: The argument names a run or a population.
     """
     folder = run_folder(name)
     if name in scenario_names() or not (folder / "run.json").is_file():

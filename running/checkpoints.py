@@ -43,11 +43,7 @@ class Checkpoints:
         return self._folder / f"step-{step:09d}"
 
     def find(self, name: str | None = None) -> Path:
-        """Return the path of a checkpoint by its name, such as `best`; None: of the newest, as `Simulation.load` takes it.
-
-        Raises:
-            RunError: There is none of this name.
-        """
+        """Return the path of a checkpoint by its name, such as `best`; None: of the newest, as `Simulation.load` takes it."""
         if name is None:
             return self._run
         path_by_name = {path.name: path for path in (*self.by_step.values(), self.best) if path.is_dir()}

@@ -94,11 +94,7 @@ class Comparison:
 
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
-    """Compare the records of two runs: metrics and checkpoints at the steps that both have.
-
-    Raises:
-        RunError: A file cannot be read, or is damaged.
-    """
+    """Compare the records of two runs: metrics and checkpoints at the steps that both have."""
     from antiphon.engine.state.compatibility import differences  # torch
 
     settings = [

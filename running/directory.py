@@ -297,9 +297,6 @@ class RunDirectory:
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
             exist: Where the folder exists and is not empty (`EXIST`); another name is printed on standard error.
-
-        Raises:
-            RunError: The folder holds something, or cannot be written.
         """
         asked, text = given_path(path, "logdir"), scenario_text(scenario)
         with ExitStack() as undo, writing(asked):
@@ -427,9 +424,6 @@ class RunDirectory:
 
         Args:
             recorders: Of its metrics, whose files are written out before.
-
-        Raises:
-            RunError: See `note`; the previous checkpoints are kept.
         """
         self.check_in_place()
         call_each(recorders, "sync")
@@ -450,9 +444,6 @@ class RunDirectory:
         """Save what runs as the checkpoint `best`, in place of the one before, and then note what it is.
 
         No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.
-
-        Raises:
-            RunError: See `note`.
         """
         self.check_in_place()
         running.save(self.checkpoints.best)
@@ -514,11 +505,7 @@ class RunDirectory:
     # --- what is read ------------------------------------------------------------------------------------
 
     def verified(self, name: str, fix: str = "restore it from a copy") -> Path:
-        """Return the path of a file of the run, whose content is what was written; one that is not there is not looked at.
-
-        Raises:
-            RunError: It is not what was written; the line ends with `fix`.
-        """
+        """Return the path of a file of the run, whose content is what was written; one that is not there is not looked at."""
         path = self.path / name
         entry = self.facts["files"].get(name)
         if entry is not None and os.path.lexists(path):
@@ -537,11 +524,7 @@ class RunDirectory:
 
     @property
     def described(self) -> dict[str, Any] | None:
-        """The scenario with a digest in the place of each Python object; None: it holds none.
-
-        Raises:
-            RunError: scenario.yaml cannot be read, or is damaged.
-        """
+        """The scenario with a digest in the place of each Python object; None: it holds none."""
         return self.values if self.has_objects else None
 
     @property
@@ -590,11 +573,7 @@ class RunDirectory:
 
     @contextmanager
     def importing(self) -> Iterator[None]:
-        """Name, where a module is not found or may not be imported, the command with the run's folder and imports.
-
-        Raises:
-            ModuleError: The error with them.
-        """
+        """Name, where a module is not found or may not be imported, the command with the run's folder and imports."""
         try:
             yield
         except ModuleError as error:

@@ -26,12 +26,7 @@ def executor_of(
 
 
 def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None = None) -> None:
-    """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
-
-    Raises:
-        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-        RunError: A part cannot be started.
-    """
+    """Have parts take the steps from here on that nothing observes; one part in this process divides nothing."""
     if division.cluster is not None:
         return  # from its beginning
     if division.placement is not None:

@@ -32,11 +32,7 @@ def templates() -> dict[str, Template | PythonTemplate]:
 
 
 def template_named(name: str | Path) -> Template | PythonTemplate:
-    """Return the template of a name of the library, or of a file.
-
-    Raises:
-        ScenarioError: There is none.
-    """
+    """Return the template of a name of the library, or of a file."""
     if str(name) in MADE_IN_PYTHON:
         return _loaded(MADE_IN_PYTHON[str(name)])
     if str(name) in library_names():
@@ -55,11 +51,7 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
 
 
 def template_of_document(document: StudySpec | PopulationSpec) -> Template | PythonTemplate:
-    """Return the template of the scenario that a study or population names.
-
-    Raises:
-        ScenarioError: There is none, or it is `MODULE:FUNCTION`; the line has the place in the document.
-    """
+    """Return the template of the scenario that a study or population names."""
     if re.fullmatch(r"[\w.]+:\w+", document.scenario):
         call = "study" if isinstance(document, StudySpec) else "population"
         line = f"{document.scenario!r} is a function, which no file names; pass it in Python: antiphon.{call}({document.scenario.partition(':')[2]}, …)"
@@ -78,11 +70,7 @@ def is_document(name: str) -> bool:
 
 
 def as_template(scenario: Buildable | Template | str | Path) -> Template | PythonTemplate:
-    """Return the template of a scenario as Python has it: a template, a name or file, a scenario, or a function that returns one.
-
-    Raises:
-        ScenarioError: It is none of these, or there is no such scenario.
-    """
+    """Return the template of a scenario as Python has it: a template, a name or file, a scenario, or a function that returns one."""
     if isinstance(scenario, str | Path):
         return template_named(scenario)
     if isinstance(scenario, Template):

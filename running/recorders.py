@@ -11,11 +11,7 @@ from antiphon.telemetry.metrics import Recorder
 
 
 def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> None:
-    """Call a method of each recorder.
-
-    Raises:
-        CallError: The method of a user's failed.
-    """
+    """Call a method of each recorder."""
     for recorder in recorders:
         try:
             getattr(recorder, method)(*arguments)

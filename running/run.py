@@ -415,11 +415,7 @@ class Run:
             self.writer.directory.checkpoint(self.running, self.recorders)
 
     def _begin_recorders(self) -> None:
-        """Begin the recorders that have been appended since the last call.
-
-        Raises:
-            ScenarioError: One is no `Recorder`; it is removed.
-        """
+        """Begin the recorders that have been appended since the last call."""
         for recorder in [r for r in self.recorders if not any(r is begun for begun in self._begun)]:
             if not isinstance(recorder, Recorder):
                 self.recorders[:] = [other for other in self.recorders if other is not recorder]

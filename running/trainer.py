@@ -102,11 +102,7 @@ def check_limit(name: str, limit: object, *, integral: bool = True) -> None:
 
 
 def steps_to_take(running: LiveSystem, steps: int | None, epochs: float | None) -> int | None:
-    """Return the steps of a run, whichever of both limits is less; None: there is none.
-
-    Raises:
-        ScenarioError: A limit that cannot be, or epochs of an environment without.
-    """
+    """Return the steps of a run, whichever of both limits is less; None: there is none."""
     check_limit("steps", steps)
     steps = None if steps is None else int(steps)
     if epochs is None:

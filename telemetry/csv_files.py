@@ -66,11 +66,7 @@ class CsvRecorder(TableRecorder):
 
 
 def read_metrics(path: Path) -> Iterator[tuple[int, Metric]]:
-    """Yield (step, metric) of every row of a metrics.csv; a last row without an end of line is ignored.
-
-    Raises:
-        RunError: The file cannot be read, or has a row that is not a metric.
-    """
+    """Yield (step, metric) of every row of a metrics.csv; a last row without an end of line is ignored."""
     with fitting(path):
         for step, kind, name, metric, value in read_rows(path, HEADER):
             if kind not in _KINDS:

@@ -75,9 +75,6 @@ def read_events(path: Path, selects: Callable[[bytes], bool]) -> Iterator[Any]:
 
     Args:
         selects: Whether a record is parsed, and its checksum verified.
-
-    Raises:
-        RunError: The file cannot be read.
     """
     with open_binary(path) as file, fitting(path):
         size = os.fstat(file.fileno()).st_size

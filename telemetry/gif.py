@@ -74,9 +74,6 @@ def write_film(path: Path, frames: Sequence[FilmFrame], *, title: str, fps: floa
         frames: At least one; at most a thousand are written, evenly spaced, and the last.
         title: A line above the images.
         fps: The environment's own frames per second; a short film is shown more slowly.
-
-    Raises:
-        RunError: The file cannot be written.
     """
     every = -(-len(frames) // _MOST)
     chosen = [frame for at, frame in enumerate(frames) if at % every == 0 or frame is frames[-1]]

@@ -218,11 +218,7 @@ class History(Recorder, Sequence[HistoryRow]):
 
 
 def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
-    """Return the channels of a run whose gate is shut at the end (`shut_so_far`), in the order of the result.
-
-    Raises:
-        RunError: metrics.csv of the run directory cannot be read.
-    """
+    """Return the channels of a run whose gate is shut at the end (`shut_so_far`), in the order of the result."""
     names = [name for name, metrics in result.get("channels", {}).items() if metrics.get("gate") == 0]
     return shut_in(History.read(directory / "metrics.csv"), names) if names else []
 

@@ -27,11 +27,7 @@ Curve = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]
 
 
 def empty_figure(subject: str) -> Figure:
-    """Return an empty figure on white, which a notebook shows.
-
-    Raises:
-        RunError: matplotlib is not installed.
-    """
+    """Return an empty figure on white, which a notebook shows."""
     try:
         from antiphon.telemetry.notebook_figure import NotebookFigure
     except ImportError as error:
@@ -57,9 +53,6 @@ def curves_figure(subject: str, curves: Iterable[Curve], below: str = "") -> Fig
     Args:
         curves: At least one.
         below: A line below the panels; empty: none.
-
-    Raises:
-        RunError: matplotlib is not installed.
     """
     figure = empty_figure(subject)
     panels = by_key((curve[1], curve) for curve in curves)
@@ -110,9 +103,6 @@ def chosen(
         choice: The caller's choice; None: those of the default that are known, or all if none is.
         logged: What has been logged.
         default: What is drawn without a choice.
-
-    Raises:
-        ScenarioError: One is not known, or none is chosen.
     """
     if choice is None:
         return [name for name in default if name in logged] or list(dict.fromkeys(logged))

@@ -23,11 +23,7 @@ _MOST_DIGITS = 18
 
 
 def values_of(settings: Iterable[str]) -> dict[str, Any]:
-    """Read the `name=value` of `--set`; values are YAML.
-
-    Raises:
-        ScenarioError: Another form, broken YAML, or a repeated name.
-    """
+    """Read the `name=value` of `--set`; values are YAML."""
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -49,9 +45,6 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
     """Read the agents' parts of `--parts`: `AGENT=PART`, where `*` stands for any characters, or a YAML file of `AGENT: PART`.
 
     Of several entries that match an agent the last counts.
-
-    Raises:
-        ScenarioError: Another form, a file that cannot be read, an unknown agent, or an agent that is left out.
     """
     agents = list(agents)
     one_each = "one AGENT=PART each time, as " + " ".join(
@@ -99,11 +92,7 @@ def _placement_file(path: str) -> Mapping[str, object]:
 
 
 def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, int] | None:
-    """Read `--parts`: a number of parts, or the part of each agent (`placement_of`); None: it was not given.
-
-    Raises:
-        ScenarioError: A number beside other entries, or what `placement_of` raises.
-    """
+    """Read `--parts`: a number of parts, or the part of each agent (`placement_of`); None: it was not given."""
     number = next((entry for entry in parts if _NUMBER.fullmatch(entry)), None)
     if number is None:
         return placement_of(parts, agents) if parts else None
@@ -133,9 +122,6 @@ def parts_of(
         parts: The entries of `--parts`.
         options: How parts run (`ray`, `mode`), by name; None: not given.
         before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
-
-    Raises:
-        ScenarioError: An option has no effect, or a value that cannot be.
     """
     settings = {name: value for name, value in options.items() if value is not None}
     division = division_of(parts or (), agents)
@@ -153,11 +139,7 @@ def parts_of(
 def cluster_of(
     cluster: str, parts: Sequence[str] | None, agents: Iterable[str], backend: str, options: Mapping[str, Any]
 ) -> PartsSettings:
-    """Return the settings of a run in virtual time; for the arguments, see `parts_of`.
-
-    Raises:
-        ScenarioError: An option has no effect, or the profile is not accepted.
-    """
+    """Return the settings of a run in virtual time; for the arguments, see `parts_of`."""
     if backend != "cohort":
         raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
     for name in (name for name, value in options.items() if value is not None):

@@ -31,9 +31,6 @@ def check(
     """Check a scenario, a study or a population, print its problems and warnings, and return the exit code.
 
     Without a variant all are checked; a division into parts, of the default one.
-
-    Raises:
-        ScenarioError: There is no such scenario, variant or parameter, or no valid YAML.
     """
     divide = partial(division_of, parts) if parts else None
     findings = findings_of(name_or_file, variant, values_of(settings or ()), divide)

@@ -31,11 +31,7 @@ def diff(
     second: Annotated[Path, typer.Argument(metavar="RUN", help="A second run directory.")],
     json: options.Json = False,
 ) -> int:
-    """Print the differences of two runs; return the exit code: 0 where all that both recorded is equal, else 1.
-
-    Raises:
-        RunError: One is no run directory, or is damaged.
-    """
+    """Print the differences of two runs; return the exit code: 0 where all that both recorded is equal, else 1."""
     from antiphon.running.compare_runs import compare_runs
 
     runs = {"A": RunDirectory.open(first), "B": RunDirectory.open(second)}

@@ -82,11 +82,7 @@ def evaluate(
     repeats: Annotated[int | None, options.count("R", "With --value: number of repeats.", least=2)] = None,
     json: options.Json = False,
 ) -> int:
-    """Score a checkpoint of a run on a split, with optional measurements; return the exit code.
-
-    Raises:
-        RunError: An option without effect on the requested measurements, nothing to measure, or no such checkpoint.
-    """
+    """Score a checkpoint of a run on a split, with optional measurements; return the exit code."""
     asked = {"ablate": ablate is not None, "language": language, "value": value}
     _check_options(asked, examples=examples, channels=channels, horizon=horizon, repeats=repeats)
     directory = RunDirectory.open(path)

@@ -38,11 +38,7 @@ def report(
     ] = Path("report.html"),
     json: options.Json = False,
 ) -> None:
-    """Write the report of some runs atomically, and print its path.
-
-    Raises:
-        RunError: There is no run, one is damaged, or the page cannot be written.
-    """
+    """Write the report of some runs atomically, and print its path."""
     if output.is_dir():
         raise RunError(f"-o {output}: is a folder; name a file, for example {output / 'report.html'}")
     if output.exists() and not output.is_file():

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSection:
-    """Read a study; `runs`: those of the report, by directory.
-
-    Raises:
-        RunError: It cannot be read.
-    """
+    """Read a study; `runs`: those of the report, by directory."""
     file, figure = directory / STUDY, directory / FIGURE
     result = read_checked(file)
     with fitting(file):
@@ -47,11 +43,7 @@ def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSect
 
 
 def study_variants(directory: Path) -> dict[Path, str]:
-    """Return the variants that the runs of a study are of, by directory; of no study: none.
-
-    Raises:
-        RunError: It cannot be read.
-    """
+    """Return the variants that the runs of a study are of, by directory; of no study: none."""
     file = directory / STUDY
     if not file.is_file():
         return {}
@@ -63,11 +55,7 @@ def study_variants(directory: Path) -> dict[Path, str]:
 
 
 def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSection:
-    """Read a population: its members, best first, with their test metric, and what the winner continued from.
-
-    Raises:
-        RunError: It cannot be read.
-    """
+    """Read a population: its members, best first, with their test metric, and what the winner continued from."""
     from antiphon.jobs.populations.population_run import standings  # it loads torch, which help does not need
     from antiphon.jobs.populations.selection import meaning
     from antiphon.terminal.member_tables import lead_in_words

@@ -34,11 +34,7 @@ def tb(
     port: Annotated[int | None, options.count("P", "Port (default: 6006).", least=0, most=65_535)] = None,
     json: options.Json = False,
 ) -> None:
-    """Serve TensorBoard until Ctrl-C; with `json`, print the command instead.
-
-    Raises:
-        RunError: There is no such folder, or the port is in use.
-    """
+    """Serve TensorBoard until Ctrl-C; with `json`, print the command instead."""
     folder = logdir_root(path)
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; name a run directory or a folder of runs")

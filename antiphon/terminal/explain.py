@@ -25,11 +25,7 @@ from antiphon.telemetry.verdicts import MEASURES, measuring_command, measuring_t
 
 
 def built(scenario: Scenario) -> System:
-    """Build a scenario without its data: the build check. A large one is built without parameters.
-
-    Raises:
-        ScenarioError: Inconsistent parts; the line names the place.
-    """
+    """Build a scenario without its data: the build check. A large one is built without parameters."""
     return build_to_look(scenario, describe(scenario.env))
 
 

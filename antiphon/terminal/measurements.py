@@ -131,11 +131,7 @@ def check_measurable(
     episodes: int | None,
     sampled: bool,
 ) -> None:
-    """Check the options of measurements that would otherwise fail late.
-
-    Raises:
-        RunError: There is no such channel, or nothing that can be measured so.
-    """
+    """Check the options of measurements that would otherwise fail late."""
     system = simulation.running.system
     for name in channels or ():
         if name not in system.channels:

@@ -25,11 +25,7 @@ class ReferenceTable:
 
 
 def section_named(name: str) -> str:
-    """Return a section of scenario files whose kinds can be listed.
-
-    Raises:
-        ScenarioError: No section of this name has kinds; the line suggests one.
-    """
+    """Return a section of scenario files whose kinds can be listed."""
     section = spelled(name, sections())
     if section not in sections():
         raise ScenarioError(f"show kinds: no section {name!r} has kinds{suggest(name, sections())}")

@@ -113,11 +113,7 @@ class Exchange:
 
     @classmethod
     def decoded(cls, facts: bytes | memoryview, content: memoryview) -> Self:
-        """Return the exchange that `encode` was given the tree of.
-
-        Raises:
-            RunError: They are no exchange.
-        """
+        """Return the exchange that `encode` was given the tree of."""
         try:
             return cls.of_tree(decode_from(facts, content))
         except (ValueError, TypeError) as error:

@@ -200,11 +200,7 @@ class Part:
         return self._boundary.collect(neighbour, self.now, self.incarnation)
 
     def deliver(self, exchange: Exchange) -> None:
-        """Take what a neighbour has collected for this part: all its exchanges, in order.
-
-        Raises:
-            EngineError: It is not the next of that neighbour.
-        """
+        """Take what a neighbour has collected for this part: all its exchanges, in order."""
         self._boundary.deliver(exchange, self.now)
         self.backend.move_on()
 

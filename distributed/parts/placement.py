@@ -58,11 +58,7 @@ class Bond:
 
 
 def check_divisible(system: System, scenario: Scenario) -> None:
-    """Check that a scenario can be cut at all.
-
-    Raises:
-        ScenarioError: It cannot, wherever it is cut; one line with the fix.
-    """
+    """Check that a scenario can be cut at all."""
     training: dict[str, str] = {}
     if system.divergence_rule.bound is not None:
         training["on_divergence"] = (
@@ -83,11 +79,7 @@ def check_divisible(system: System, scenario: Scenario) -> None:
 
 
 def check_free(system: System) -> None:
-    """Check that parts of a scenario need not wait for one another.
-
-    Raises:
-        ScenarioError: A part has to wait for another; one line with the fix.
-    """
+    """Check that parts of a scenario need not wait for one another."""
     if not system.description.endless:
         raise ScenarioError(
             "env: its episodes end, and parts in free mode are at different steps of them; use a stream of examples, or "
@@ -214,9 +206,6 @@ def check_placement(system: System, placement: Placement) -> None:
 
     Args:
         system: As built, before it is stacked.
-
-    Raises:
-        ScenarioError: It does not; one line that names what cannot be cut, and the fix.
     """
     for name, part in placement.items():
         if name not in system.agents:
@@ -337,9 +326,6 @@ def placement_for(
         system: As built, before it is stacked.
         count: Number of parts; None: as `placement` has.
         placement: The part of each agent; None: of balanced cost and little traffic.
-
-    Raises:
-        ScenarioError: There is no such placement; one line with the fix.
     """
     if placement is None:
         return partition(system, scenario, count or 1)
@@ -357,9 +343,6 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
 
     Args:
         system: As built, before it is stacked.
-
-    Raises:
-        ScenarioError: It cannot be cut, or not into so many parts.
     """
     if parts < 1:
         raise ScenarioError(f"parts: must be at least 1, not {parts}")

@@ -90,9 +90,6 @@ def check_hooks_arrive(scenario: Scenario) -> None:
     """Check that modules mean the same in other processes, where torch sends parameters without their hooks.
 
     A ScenarioWarning names a hook of a module that holds an object of the caller's: the copies in other processes are written to.
-
-    Raises:
-        ScenarioError: A parameter has one.
     """
     specs: list[tuple[str, Any]] = [(f"agents.{name}", spec) for name, spec in scenario.agents.items()]
     specs += [

@@ -232,11 +232,7 @@ class RayParts:
             ) from None
 
     def _exchanged(self, index: int, state_file: IO[bytes] | None = None) -> dict[str, Any] | None:
-        """Return the state that a part has ready, where it is given none; None: there is none, or its process has died.
-
-        Raises:
-            RunError: It cannot be reached, time after time.
-        """
+        """Return the state that a part has ready, where it is given none; None: there is none, or its process has died."""
         try:
             state = exchanged(self._addresses[index], index, self._secret, state_file)
         except OSError as error:
@@ -251,12 +247,7 @@ class RayParts:
         raise RunError(f"ray: {line}; machines of the cluster must reach one another at all ports")
 
     def rebuild(self, make: Callable[[int], Part], shares: Sequence[Share]) -> None:
-        """Have all parts begin anew at step 0, as these build them.
-
-        Raises:
-            RunError: See `RayParts`.
-            AntiphonError: See `RayParts`.
-        """
+        """Have all parts begin anew at step 0, as these build them."""
         self._make, self._shares = self._ray.put(make), shares
         self._at = 0
         for file in self._states:
@@ -269,9 +260,6 @@ class RayParts:
 
         They are measured over the connections that parts exchange over, all at once, with as many bytes as the largest exchange
         that each part has sent to each neighbour since all began.
-
-        Raises:
-            RunError: A part is gone and does not come back, or does not answer.
         """
         answers = self._all("measure", self._at, None)
         return [

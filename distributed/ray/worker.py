@@ -221,9 +221,6 @@ class PartWorker:
         Args:
             call: A number that grows from call to call, for `halt`.
             until: Steps taken in the end.
-
-        Raises:
-            DivergenceError: See `Part.step`.
         """
         part = self._part
         while part.now < until and self._receive(call, lambda: self._late(until)):

@@ -187,9 +187,6 @@ class ClusterProfile(DocumentSpec):
         """Return a machine by its number, from 0.
 
         Numbers go to each group in turn, so the first few machines come from every group.
-
-        Raises:
-            ScenarioError: There is no such machine.
         """
         if not 0 <= number < self.size:
             numbering = f"it has {self.size}, numbered from 0 to {self.size - 1}"
@@ -220,9 +217,6 @@ def find_profile(name_or_path: str | Path) -> ClusterProfile:
 
     Args:
         name_or_path: `two-cores`, `datacentre-100` or `continents-1000`; or the path of a YAML file.
-
-    Raises:
-        ScenarioError: There is no such name or file, or the profile is invalid.
     """
     name, names = str(name_or_path), ClusterProfile.library_names()
     if name in names:

@@ -181,12 +181,7 @@ class VirtualCoordinator(Executor):
     # --- stepping ----------------------------------------------------------------------------------------
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
-        """Take as many steps of parts as there are parts, in the order of virtual time.
-
-        Raises:
-            DivergenceError: A loss or gradient of a part was not finite.
-            RunError: Every part waits for another one.
-        """
+        """Take as many steps of parts as there are parts, in the order of virtual time."""
         target = (running.now + 1) * len(self._parts)
         if running.backend.in_place.taken():
             for part in self._parts:

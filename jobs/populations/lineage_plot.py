@@ -26,11 +26,7 @@ _HIGH = 178
 
 
 def lineage_plot(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> Figure:
-    """Draw a lineage as `lineage_svg` does: lines branch where members are copied, and are coloured by the rank of the score.
-
-    Raises:
-        RunError: matplotlib is not installed.
-    """
+    """Draw a lineage as `lineage_svg` does: lines branch where members are copied, and are coloured by the rank of the score."""
     drawing, figure = lineage_drawing(lineage, spec, metric), empty_figure("plot")
     all_axes = panel_axes(figure, len(drawing.panels), drawing.columns)
     for axes, panel in zip(all_axes, drawing.panels, strict=True):

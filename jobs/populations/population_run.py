@@ -575,11 +575,7 @@ class Standings:
 
 
 def standings(directory: Path) -> Standings:
-    """Read the members of a population.
-
-    Raises:
-        RunError: It cannot be read.
-    """
+    """Read the members of a population."""
     file = directory / POPULATION
     facts = read_checked(file)
     with fitting(file):
@@ -596,11 +592,7 @@ def standings(directory: Path) -> Standings:
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
-    """Return the request of each member of a population, with its initial values.
-
-    Raises:
-        DocumentError: There is no such parameter, or one that varies cannot have a value of its range or list.
-    """
+    """Return the request of each member of a population, with its initial values."""
     problems_of_parameters(spec, template).raise_any()
     values_by_member = enumerate(initial_values(spec))
     return [

@@ -226,11 +226,7 @@ def problem_of_score(scenario: Scenario, system: System, metric: str) -> str:
 
 
 def score_of(running: LiveSystem, metric: str) -> MemberScore:
-    """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes.
-
-    Raises:
-        ScenarioError: It has no such metric.
-    """
+    """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes."""
     if running.diverged is not None:
         return MemberScore(None)
     episodes = running.world.episodes

@@ -24,11 +24,7 @@ _DOCUMENTS = (".yaml", ".yml")
 
 
 def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Path | None) -> Study:
-    """Return the study of a name or file: a document, or all variants of one scenario.
-
-    Raises:
-        ScenarioError: There is none, or it is not accepted.
-    """
+    """Return the study of a name or file: a document, or all variants of one scenario."""
     spec = find_document(StudySpec, name_or_file)
     if spec is not None:
         from antiphon.jobs.studies.study import Study  # loads torch: a wrong name is told before

@@ -117,11 +117,7 @@ class StudyPlan:
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
     def check_builds(self, names: Iterable[str]) -> None:
-        """Build the scenarios of some runs, as each run does when it begins.
-
-        Raises:
-            ScenarioError: One cannot be built; the line names the first of its lines.
-        """
+        """Build the scenarios of some runs, as each run does when it begins."""
         from antiphon.engine.build.builder import check_build
 
         for runs in map(self.runs.__getitem__, names):
@@ -129,11 +125,7 @@ class StudyPlan:
                 check_build(runs.request.scenario, describe(runs.request.scenario.env))
 
     def check_metrics(self) -> None:
-        """Check the study's metrics, once for all runs with the same objectives.
-
-        Raises:
-            ScenarioError: A run will not have one.
-        """
+        """Check the study's metrics, once for all runs with the same objectives."""
         problems, checked = Problems(), set[str]()
         for runs in self.runs.values() if self.spec.metric else ():
             scenario = runs.request.scenario

@@ -211,10 +211,6 @@ def add_scores(
     """Evaluate a finished run in every way that is wanted and not kept, and return all its scores.
 
     `scenario` is needed where it holds Python objects.
-
-    Raises:
-        ScenarioError: It cannot be evaluated so.
-        RunError: The directory cannot be read or written.
     """
     from antiphon.engine.inference.rollout_links import Links
     from antiphon.running.simulation import Simulation

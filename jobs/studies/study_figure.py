@@ -35,9 +35,6 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
 
     Args:
         path: An SVG that it is written to; None: it is returned only.
-
-    Raises:
-        RunError: matplotlib is not installed, or the file cannot be written.
     """
     x, figure = study["x"], empty_figure(FIGURE)
     figure.suptitle(heading(study), fontsize=10)

@@ -101,11 +101,7 @@ def messages_of(rows: Iterable[Row]) -> Messages | None:
 
 
 def graph_from(source: str, rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the graph that was written last; `source` begins the error.
-
-    Raises:
-        RunError: The graph has a newer format.
-    """
+    """Return the graph that was written last; `source` begins the error."""
     graph = document_from(rows)
     if graph["format"] > FORMAT:
         newer = f"has data of a newer Channels tab (format {graph['format']})"
