@@ -23,7 +23,7 @@ from antiphon.jobs.populations.lineage_plot import lineage_plot
 from antiphon.jobs.populations.population_run import PopulationRun, requests_of
 from antiphon.jobs.populations.selection import Entry, scored_values
 from antiphon.jobs.scenario_sources import scenario_template
-from antiphon.running.directory import check_exist, claim
+from antiphon.running.directory import check_exist, claim, remark_if_numbered
 from antiphon.running.library import template_of_document
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
@@ -93,9 +93,7 @@ def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str
     if exist != "number":
         return requested, exist, None
     directory, lock = claim(requested)
-    if directory != requested:
-        existing, written = display_path(requested), display_path(directory)
-        write_error(f"{existing} already exists: this population is written to {written}")
+    remark_if_numbered("population", requested, directory)
     return directory, "error", lock
 
 

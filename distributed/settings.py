@@ -13,7 +13,7 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import in_python, plain
-from antiphon.distributed.parts.free_settings import FreeSettings
+from antiphon.distributed.parts.free_settings import FreeSettings, at_least_one
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 
 FLOATS = 32
@@ -94,11 +94,8 @@ class PartsSettings:
         if self.free is not None and mode != "free":
             raise ScenarioError("parts: free has no effect in lockstep; leave it out, or add mode: free")
         for name, number in (("count", self.count), ("delay", self.delay), ("bits", self.bits)):
-            if number is None:
-                continue
-            if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
-                raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
-            object.__setattr__(self, name, int(number))
+            if number is not None:
+                object.__setattr__(self, name, at_least_one(name, number))
         if self.bits is not None and self.bits > 16 and self.bits != FLOATS:
             raise ScenarioError(f"parts: bits is {self.bits}; must be at most 16, or {FLOATS}: as floats")
         if self.placement is None and self.count is None and self.cluster is None:

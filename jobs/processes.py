@@ -183,17 +183,10 @@ def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | 
         return
     with open_cluster(ray) as cluster:
         library = importlib.import_module("ray")
-        resources = library.cluster_resources()
-        if not cluster.is_own and resources.get("CPU", 0) < count:
-            raise RunError(
-                f"ray: the cluster has {resources.get('CPU', 0):g} CPUs; {count} jobs need one each"
-            )
-        task = library.remote(
-            num_cpus=0 if cluster.is_own else 1,
-            num_gpus=min(1.0, int(1000 * resources.get("GPU", 0.0) / count) / 1000) if device != "cpu" else 0,
-            max_retries=0,
-            scheduling_strategy="DEFAULT" if cluster.is_own else "SPREAD",
-        )
+        cores = library.cluster_resources().get("CPU", 0)
+        if not cluster.is_own and cores < count:
+            raise RunError(f"ray: the cluster has {cores:g} CPUs; {count} jobs need one each")
+        task = library.remote(max_retries=0, **cluster.options(count, gpu=device != "cpu"))
         yield RayProcesses("127.0.0.1" if cluster.is_own else library.util.get_node_ip_address(), task)
 
 

@@ -6,19 +6,23 @@ import math
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path
 from antiphon.base.imports import imported_by_name, with_imports
 from antiphon.base.spec import plain
 from antiphon.envs.registry import is_known
-from antiphon.running.directory import RunDirectory, run_folder
+from antiphon.running.directory import RunDirectory, function_of, run_folder
 from antiphon.running.library import as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.yaml_text import read_file
+
+if TYPE_CHECKING:
+    from antiphon.running.simulation import Simulation
 
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
@@ -70,8 +74,7 @@ def check_no_run(name: str, command: str, begins: str) -> None:
     again = shlex.quote(display_path(folder / "scenario.yaml"))
     resume = f"antiphon resume {shlex.quote(display_path(Path(name)))}"
     if directory.has_objects:
-        source = str((directory.facts.get("template") or {}).get("source"))
-        again = source if _PYTHON.fullmatch(source) else "MODULE:FUNCTION"
+        again = function_of(directory.source)
         resume += f" --scenario {again}"
     resume, new = with_imports(resume), with_imports(f"antiphon {command} {again}")
     raise RunError(f"{name}: is a run; {resume} continues it, {new} begins {begins}")
@@ -90,7 +93,7 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
         for package in (directory.facts.get("own_modules") or {}).get("imports", ()):
             imported_by_name(package, str(directory.path))
     if python is None:
-        source = str((directory.facts.get("template") or {}).get("source"))
+        source = directory.source
         if source not in MADE_IN_PYTHON.values():
             if _PYTHON.fullmatch(source) and not directory.has_objects:
                 _check_environment(directory, source)
@@ -108,6 +111,17 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
     saved = plain(directory.scenario) if described is None else described
     steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
     return template.resolve(None, accepted, steps)
+
+
+def simulation_at(directory: RunDirectory, checkpoint: str | None, python: str | None) -> Simulation:
+    """Return the simulation of a run's checkpoint (`Checkpoints.find`); `python`: as for `given_scenario`."""
+    from antiphon.running.simulation import Simulation  # loads torch: a wrong path is told before
+
+    scenario = given_scenario(directory, python)
+    if scenario is None:
+        directory.check_document()
+    saved = directory.checkpoints.find(checkpoint)
+    return Simulation.load(saved, scenario, threads=directory.facts["threads"])
 
 
 def _check_environment(directory: RunDirectory, source: str) -> None:

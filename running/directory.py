@@ -250,6 +250,12 @@ def numbered(path: Path) -> Iterator[Path]:
     yield from (named.with_name(f"{named.name}-{number}") for number in count(2))
 
 
+def remark_if_numbered(what: str, asked: Path, path: Path) -> None:
+    """Print a line where something is written to another folder than the one that was asked for, as that exists."""
+    if path != asked:
+        write_error(f"{display_path(asked)} already exists: this {what} is written to {display_path(path)}")
+
+
 def first_free(path: Path) -> Path:
     """Return the first of the folders of `numbered` that is free."""
     return next(candidate for candidate in numbered(path) if is_free(candidate))
@@ -268,6 +274,11 @@ def files_beside(path: Path) -> list[str]:
     """Return the names in a run's folder that `remove_run` leaves there, such as what a user's recorder has written."""
     own_names = {file.name for name in _WRITTEN for file in path.glob(name)} | {"checkpoints", LOCK}
     return sorted(entry.name for entry in path.iterdir() if entry.name not in own_names)
+
+
+def function_of(source: str) -> str:
+    """Return what the source of a template made in Python stands for on the command line: `MODULE:FUNCTION`, unless it can be imported."""
+    return source if ":" in source else "MODULE:FUNCTION"
 
 
 CONTINUES_POPULATION = "antiphon.population(…, logdir='{}', exist='resume')"
@@ -306,9 +317,8 @@ class RunDirectory:
             undo.callback(directory.release)
             if exist == "overwrite":
                 remove_run(path)
-            elif path != asked:
-                existing = display_path(asked)
-                write_error(f"{existing} already exists: this run is written to {display_path(path)}")
+            else:
+                remark_if_numbered("run", asked, path)
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, text)
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
@@ -559,11 +569,15 @@ class RunDirectory:
     def check_document(self) -> None:
         """Raise RunError where the scenario holds Python objects, and must be given."""
         if self.has_objects:
-            source = str((self.facts.get("template") or {}).get("source"))
             raise RunError(
                 f"{self.path}: its scenario holds Python objects; give scenario=… "
-                f"(on the command line: --scenario {source if ':' in source else 'MODULE:FUNCTION'}{self.of_modules})"
+                f"(on the command line: --scenario {function_of(self.source)}{self.of_modules})"
             )
+
+    @property
+    def source(self) -> str:
+        """What its template is called: the name in the library, the file or `MODULE:FUNCTION`."""
+        return str((self.facts.get("template") or {}).get("source"))
 
     @property
     def of_modules(self) -> str:

@@ -124,11 +124,8 @@ def parts_of(
         before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
     """
     settings = {name: value for name, value in options.items() if value is not None}
-    division = division_of(parts or (), agents)
-    if isinstance(division, int):
-        return PartsSettings(count=division, **settings)
-    if division is not None:
-        return PartsSettings(placement=division, **settings)
+    if divided := _divided(parts, agents):
+        return PartsSettings(**divided, **settings)
     if before is not None:
         return replace(before, **settings) if settings else None
     for name in settings:
@@ -144,7 +141,12 @@ def cluster_of(
         raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
     for name in (name for name, value in options.items() if value is not None):
         raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
-    profile, division = find_profile(cluster), division_of(parts or (), agents)
-    if isinstance(division, int):
-        return PartsSettings(cluster=profile, count=division)
-    return PartsSettings(cluster=profile, placement=division)
+    return PartsSettings(cluster=find_profile(cluster), **_divided(parts, agents))
+
+
+def _divided(parts: Sequence[str] | None, agents: Iterable[str]) -> dict[str, Any]:
+    """Return `--parts` as a setting of `PartsSettings`; nothing where it was not given."""
+    division = division_of(parts or (), agents)
+    if division is None:
+        return {}
+    return {"count" if isinstance(division, int) else "placement": division}

@@ -11,7 +11,7 @@ import typer
 from antiphon.base.errors import RunError
 from antiphon.base.files import finite
 from antiphon.commands import options
-from antiphon.jobs.scenario_sources import given_scenario
+from antiphon.jobs.scenario_sources import simulation_at
 from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import print_json
 
@@ -87,16 +87,11 @@ def evaluate(
     _check_options(asked, examples=examples, channels=channels, horizon=horizon, repeats=repeats)
     directory = RunDirectory.open(path)
     from antiphon.engine.inference.rollout_links import Links  # loads torch: a wrong path is told before
-    from antiphon.running.simulation import Simulation
 
     over, only = Links(links, drop, inputs), channels or None
-    scenario = given_scenario(directory, python)
-    if scenario is None:
-        directory.check_document()
-    saved = directory.checkpoints.find(checkpoint)
     of_messages: dict[str, Any] = {"channels": only, "examples": examples}
     of_policies: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
-    with Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
+    with simulation_at(directory, checkpoint, python) as simulation:
         from antiphon.terminal import measurements
 
         measurements.check_measurable(

@@ -15,7 +15,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.files import display_path
 from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
-from antiphon.jobs.scenario_sources import given_scenario
+from antiphon.jobs.scenario_sources import simulation_at
 from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import console, print_json
 
@@ -51,12 +51,7 @@ def export(
     """Write the composed system of a run, its weights, or a GIF of episodes; the file's suffix selects which."""
     if episodes is not None and file.suffix != ".gif":
         raise ScenarioError(f"--episodes: has no effect on {file.name}; it is for .gif files")
-    directory = RunDirectory.open(path)
-    scenario = given_scenario(directory, python)
-    if scenario is None:
-        directory.check_document()
-    saved = directory.checkpoints.find(checkpoint)
-    with antiphon.Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
+    with simulation_at(RunDirectory.open(path), checkpoint, python) as simulation:
         _check_agents(simulation, file, agents or ())
         kind: Any = actions
         written = simulation.export(file, agents or None, episodes=episodes or 1, actions=kind)

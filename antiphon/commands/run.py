@@ -19,7 +19,6 @@ from antiphon.commands import options
 from antiphon.commands.arguments import cluster_of, parts_of, values_of
 from antiphon.commands.run_training import (
     print_outcome,
-    print_warnings,
     show_decoupling,
     train,
     warn_of_lessons_missed,
@@ -34,7 +33,7 @@ from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.scenario_warnings import as_typed, typed_names_of_run
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.end_of_run import show_seeds
-from antiphon.terminal.output import print_json, remark, second_signal
+from antiphon.terminal.output import print_json, print_warnings, remark, second_signal
 
 
 class _RunPlace(NamedTuple):

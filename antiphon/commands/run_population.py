@@ -16,7 +16,15 @@ from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.terminal.member_tables import print_members
-from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
+from antiphon.terminal.output import (
+    console,
+    how_to_look,
+    print_json,
+    print_warnings,
+    remark,
+    second_signal,
+    write_line,
+)
 
 
 def run_population(
@@ -44,8 +52,7 @@ def train_population(run: PopulationRun, json: bool, lock: DirectoryLock | None 
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
-    for line in run.warnings:
-        remark(f"warning: {line}", "yellow")
+    print_warnings(run.warnings)
     again = with_imports(f"antiphon resume {display_path(directory)}")
     remedy = f"{again} continues from the latest checkpoints"
     with second_signal(remedy):

@@ -29,6 +29,7 @@ from antiphon.terminal.end_of_run import show_result
 from antiphon.terminal.output import (
     decimal,
     print_json,
+    print_warnings,
     remark,
     second_signal,
     some,
@@ -205,9 +206,3 @@ def print_outcome(outcome: Outcome, json: bool) -> int:
     if outcome.error is not None:
         remark(f"error: {outcome.error}")
     return outcome.exit_code
-
-
-def print_warnings(lines: Sequence[str]) -> None:
-    """Print the warnings about a scenario."""
-    for line in lines:
-        remark(f"warning: {line}", "yellow")

@@ -52,6 +52,12 @@ def remark(text: str, style: str = "") -> None:
     remarks().print(Text(text, style=style), soft_wrap=True)
 
 
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print the warnings about a scenario."""
+    for line in lines:
+        remark(f"warning: {line}", "yellow")
+
+
 @contextmanager
 def second_signal(remedy: str) -> Iterator[None]:
     """Print a line where a second signal ends a run at once; the command line then ends with 130."""

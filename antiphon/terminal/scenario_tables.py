@@ -27,7 +27,7 @@ from antiphon.terminal.output import (
     console,
     percent,
     print_json,
-    remark,
+    print_warnings,
     show_table,
     some,
     updates_in_words,
@@ -176,8 +176,7 @@ def show_scenario(
     show_signals(explained["environment"])
     out.print()
     show_plan(execution_plan)
-    for line in explained["warnings"]:
-        remark(f"warning: {line}", "yellow")
+    print_warnings(explained["warnings"])
 
 
 def _variants_of(run: RunDirectory) -> Iterator[Scenario]:

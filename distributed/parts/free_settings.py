@@ -10,6 +10,13 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 
 
+def at_least_one(name: str, number: Any) -> int:
+    """Return a whole number, at least 1, as Python's: run.json has no numbers of numpy. ScenarioError where it is none."""
+    if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
+        raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
+    return int(number)
+
+
 @dataclass(frozen=True)
 class FreeSettings:
     """Bounds of the exchange in free mode.
@@ -28,9 +35,7 @@ class FreeSettings:
 
     def __post_init__(self) -> None:
         for name, bound in list(vars(self).items()):
-            if not hasattr(bound, "__index__") or isinstance(bound, bool) or bound < 1:
-                raise ScenarioError(f"parts: free.{name} is {bound!r}; must be a whole number, at least 1")
-            object.__setattr__(self, name, int(bound))  # run.json has no numbers of numpy
+            object.__setattr__(self, name, at_least_one(f"free.{name}", bound))
 
     @classmethod
     def of(cls, free: Mapping[str, Any]) -> Self:

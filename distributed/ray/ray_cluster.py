@@ -102,6 +102,16 @@ class RayCluster:
         _probe(address)
         return _init(f"ray: the Ray cluster at {address} cannot be joined", address=address)
 
+    def options(self, count: int, *, gpu: bool) -> dict[str, Any]:
+        """Return Ray's options of as many processes: a cluster of others gives each a core and spreads them; with `gpu` each has one, or
+        its share of those there are."""
+        gpus = importlib.import_module("ray").cluster_resources().get("GPU", 0.0) if gpu else 0.0
+        return {
+            "num_cpus": 0 if self.is_own else 1,
+            "num_gpus": min(1.0, int(1000 * gpus / count) / 1000),
+            "scheduling_strategy": "DEFAULT" if self.is_own else "SPREAD",
+        }
+
     def close(self) -> None:
         """Leave the cluster, and end it where it was started here; a second call does nothing."""
         if "ray" in sys.modules:

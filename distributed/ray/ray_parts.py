@@ -18,7 +18,7 @@ from antiphon.distributed.parts.part import Part, PartRow, merge_states
 from antiphon.distributed.parts.placement import Placement
 from antiphon.distributed.parts.share import Share
 from antiphon.distributed.parts.transport import Stop, never
-from antiphon.distributed.ray.ray_cluster import open_cluster
+from antiphon.distributed.ray.ray_cluster import RayCluster, open_cluster
 from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import (
@@ -143,23 +143,17 @@ class RayParts:
             opened = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
             self._make = self._ray.put(make)
-            self._actors = self._created(opened.is_own, gpu)
+            self._actors = self._created(opened, gpu)
             self._begin()
         except BaseException:
             self.close()
             raise
 
-    def _created(self, alone: bool, gpu: bool) -> list[Any]:
-        """Return the actors of all parts, in a cluster of this machine alone or in one that others may use too."""
-        gpus = self._ray.cluster_resources().get("GPU", 0.0) if gpu else 0.0
-        actor = self._ray.remote(
-            num_cpus=0 if alone else 1,
-            num_gpus=min(1.0, int(1000 * gpus / self._count) / 1000),
-            max_restarts=_RESTARTS,
-            concurrency_groups=_GROUPS,
-            scheduling_strategy="DEFAULT" if alone else "SPREAD",
-        )(PartWorker)
-        host, precision = "127.0.0.1" if alone else None, matmul_precision()
+    def _created(self, cluster: RayCluster, gpu: bool) -> list[Any]:
+        """Return the actors of all parts."""
+        options = cluster.options(self._count, gpu=gpu)
+        actor = self._ray.remote(max_restarts=_RESTARTS, concurrency_groups=_GROUPS, **options)(PartWorker)
+        host, precision = "127.0.0.1" if cluster.is_own else None, matmul_precision()
         same = self._keep_every, self._secret, host, precision, sys.path
         return [actor.remote(index, *same) for index in range(self._count)]
 

@@ -52,7 +52,7 @@ from antiphon.jobs.populations.selection import (
 from antiphon.jobs.populations.selection import advice as advice_on_members
 from antiphon.jobs.processes import processes
 from antiphon.jobs.scheduler import Scheduler
-from antiphon.running.directory import POPULATION, RunDirectory, is_free, remove_run
+from antiphon.running.directory import POPULATION, RunDirectory, function_of, is_free, remove_run
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import PythonTemplate, load_python
@@ -213,8 +213,9 @@ class PopulationRun(Observer):
             python = source
         if python is None and not text:
             where = "" if first is None else first.of_modules
-            factory = source if ":" in source else "MODULE:FUNCTION"
-            raise RunError(f"{directory}: its scenario was made in Python; add --scenario {factory}{where}")
+            raise RunError(
+                f"{directory}: its scenario was made in Python; add --scenario {function_of(source)}{where}"
+            )
         with nullcontext() if first is None else first.importing():
             loaded = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, loaded, directory, exist="resume", **settings)
@@ -490,13 +491,10 @@ class PopulationRun(Observer):
         if differing:
             fix = "choose another name"
             if differing == ["steps"]:
-                source = str(facts["template"]["source"])
-                made_in_python = (
-                    ""
-                    if facts["template"]["text"]
-                    else f" --scenario {source if ':' in source else 'MODULE:FUNCTION'}"
-                )
-                resume = f"antiphon resume {shlex.quote(display_path(self.directory))}{made_in_python} --steps {self.spec.steps}"
+                resume = f"antiphon resume {shlex.quote(display_path(self.directory))}"
+                if not facts["template"]["text"]:
+                    resume += f" --scenario {function_of(str(facts['template']['source']))}"
+                resume += f" --steps {self.spec.steps}"
                 fix += f", or go on: {with_imports(resume)} (in Python until={self.spec.steps}, and steps as before)"
             raise RunError(
                 f"{self.directory}: holds another population ({differing[0]} is {saved.get(differing[0])}, not "
