@@ -22,6 +22,7 @@ from antiphon.telemetry.verdicts import (
     MISDIRECTED,
     VERDICTS,
     WORSE_THAN_MEAN,
+    Hint,
     Values,
     Verdict,
     bounds,
@@ -295,18 +296,6 @@ class Cause(NamedTuple):
     brief: str = ""
     always: bool = False
     alone: bool = False
-
-
-class Hint(NamedTuple):
-    """What a cause says of one channel, and what to try, with all but the numbers filled in.
-
-    Attributes:
-        says: As of `Cause`.
-        fix: As of `Cause`.
-    """
-
-    says: str
-    fix: str
 
 
 BAD: tuple[Verdict, ...] = ("harms", "worse", "broken", "against")

@@ -793,12 +793,12 @@ ALIGNMENT_GRADES = (
 """Of a channel's measures of alignment, that which says most first."""
 
 
-class Advice(NamedTuple):
+class Hint(NamedTuple):
     """What may be the cause of a signal, and what to try.
 
     Attributes:
         says: A clause, with each number as its metric's name in braces.
-        fix: The settings to change; empty: none is known.
+        fix: What to try, with the same in braces; empty: nothing is known.
     """
 
     says: str
@@ -809,17 +809,17 @@ CONCLUSION_INPUTS = "true_cosine", "cosine_ceiling"
 """Metrics that say something of a predictor (`conclusion_flags`)."""
 LACKING, UNLEARNED, RETURNED = 1 << 16, 1 << 18, 1 << 20
 CONCLUSIONS = {
-    LACKING: Advice(
+    LACKING: Hint(
         "message and context tell little of the true gradient: the best linear prediction from them has a true cosine of only "
         "{cosine_ceiling}, its own {true_cosine}",
         "more context (gradient.context), or local",
     ),
-    UNLEARNED: Advice(
+    UNLEARNED: Hint(
         "its predictor has not learned yet what message and context tell: true cosine {true_cosine}, of the best linear prediction "
         "{cosine_ceiling}",
         "more steps, or another rate of learning (training.predictor.lr)",
     ),
-    RETURNED: Advice(
+    RETURNED: Hint(
         "its predictor has learned what the receiver returns, which is not the true gradient: true cosine {true_cosine}, of the best "
         "linear prediction {cosine_ceiling}",
         "better signals of the receiver's own channels, or local",

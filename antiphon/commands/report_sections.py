@@ -94,14 +94,13 @@ def members_tables(
         tested: Which of these has a column; None: none.
     """
     from antiphon.jobs.populations.selection import Entry, in_words
-    from antiphon.terminal.member_tables import copied_from
+    from antiphon.terminal.member_tables import copied_from, with_error
 
     metric, score = standing.metric or "score", in_words(standing.metric)
     names = list(dict.fromkeys(name for _, entry in standing.members for name in entry.values))
 
     def numbers(entry: Entry | None, values: Mapping[str, float]) -> list[str]:
-        error = f" ± {written(metric, entry.error)}" if entry is not None and entry.error else ""
-        scored = "–" if entry is None else written(metric, entry.score) + error
+        scored = "–" if entry is None else with_error(metric, entry.score, entry.error)
         return [scored, *(f"{values[name]:.3g}" for name in names)]
 
     rows, copies = [], standing.copies
@@ -132,6 +131,8 @@ def _of_tests(
     tests: Mapping[str, Mapping[str, float]], metric: str | None, errors: Mapping[str, float | None]
 ) -> Iterator[str]:
     """Yield what the test split says of the first of some members, the winner, where it was measured; `errors`: of returns."""
+    from antiphon.terminal.member_tables import with_error
+
     measured = {name: scores[metric] for name, scores in tests.items() if metric in scores} if metric else {}
     winner: Sequence[str] = list(tests)[:1]
     if metric is None or winner[0] not in measured:
@@ -139,8 +140,7 @@ def _of_tests(
     best = (min if less_is_better(metric) else max)(measured, key=lambda name: measured[name])
 
     def shown(name: str) -> str:
-        error = errors.get(name) if metric == RETURN else None
-        return written(metric, measured[name]) + (f" ± {written(metric, error)}" if error else "")
+        return with_error(metric, measured[name], errors.get(name) if metric == RETURN else None)
 
     of_test = f"The test {metric} of {winner[0]} is {shown(winner[0])}"
     if measured[best] == measured[winner[0]]:

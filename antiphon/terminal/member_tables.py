@@ -47,15 +47,19 @@ def members_table(result: Mapping[str, Any]) -> tuple[str, TextTable]:
     for member in members:
         is_complete = member["exit"] == "done" and member["steps"] == steps
         ended = "" if is_complete else f" ({member['exit']} after step {member['steps']:,})"
-        error = f" ± {written(metric, member['error'])}" if member["error"] else ""
         values = [f"{member['values'][name]:.3g}" for name in names]
         parent = member["copied_from"]
         copied = "–" if parent is None else copied_from(parent, member["copied_at"])
-        score = f"{written(metric, member['score'])}{error}"
+        score = with_error(metric, member["score"], member["error"])
         rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
     headings = ["member", *(["copied from"] if any_copied else []), words, *names]
     return title, TextTable(headings, rows, 1 + any_copied)
+
+
+def with_error(metric: str, score: float | None, error: float | None) -> str:
+    """Return a score with its standard error, if that is known and not 0."""
+    return written(metric, score) + (f" ± {written(metric, error)}" if error else "")
 
 
 def copied_from(parent: int, step: int) -> str:

@@ -108,7 +108,7 @@ class Sockets:
         self._closed = False
         self._unproven: dict[socket.socket, None] = {}
         """Connections without a proof, the oldest first."""
-        self._lines: dict[int, _NeighbourConnection] = {}
+        self._lines: dict[int, NeighbourConnection] = {}
         self._incoming: set[socket.socket] = set()
         self._addresses: dict[int, Address] = {}
         self._pongs: dict[int, SimpleQueue[tuple[bytes, float]]] = {}
@@ -137,7 +137,7 @@ class Sockets:
             self._pongs[neighbour] = SimpleQueue()
             self.meet(neighbour, address)
         self._lines = {
-            neighbour: _NeighbourConnection(self, neighbour, epoch, self._addresses[neighbour], free)
+            neighbour: NeighbourConnection(self, neighbour, epoch, self._addresses[neighbour], free)
             for neighbour in addresses
         }
 
@@ -152,17 +152,9 @@ class Sockets:
         """Send an exchange, in order, without waiting for the line."""
         self._lines[neighbour].put(exchange)
 
-    def largest(self, neighbour: int) -> int:
-        """Return the bytes of the largest exchange that was written to a neighbour in this epoch."""
-        return self._lines[neighbour].largest
-
-    def resent(self, neighbour: int) -> int:
-        """Return how many packets were sent to a neighbour again, on the present connection; 0 where the system does not count them."""
-        return self._lines[neighbour].resent
-
-    def congestion_control(self, neighbour: int) -> str:
-        """Return the congestion control of the present connection to a neighbour; empty where the system has one for all."""
-        return self._lines[neighbour].congestion_control
+    def line(self, neighbour: int) -> NeighbourConnection:
+        """Return the connection to a neighbour in this epoch."""
+        return self._lines[neighbour]
 
     def echoes(self, neighbour: int, nbytes: int, count: int, within: float) -> list[Echo] | None:
         """Send so many bytes to a neighbour several times at once, and return its short answers; None: they took too long."""
@@ -262,13 +254,14 @@ class Sockets:
             thread.join(_PROVEN_WITHIN)
 
 
-class _NeighbourConnection:
+class NeighbourConnection:
     """A connection to a neighbour, and the thread that opens it and writes on it."""
 
     def __init__(self, sockets: Sockets, receiver: int, epoch: int, address: Address, free: bool) -> None:
         self.sockets, self.receiver, self.epoch, self.free = sockets, receiver, epoch, free
         self.address = address
         self.largest = 0
+        """Bytes of the largest exchange that was written."""
         self._queue: deque[Exchange | bytes] = deque(maxlen=_WAITING if free else None)
         self._changed = threading.Condition()
         self._closed = False

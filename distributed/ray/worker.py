@@ -259,7 +259,7 @@ class PartWorker:
         echoes: dict[int, list[list[Echo]]] = {neighbour: [] for neighbour in part.neighbours}
         for neighbour in [*part.neighbours] * _ECHOES + [*part.neighbours]:
             together = len(echoes[neighbour]) == _ECHOES
-            size, count = (sockets.largest(neighbour), _ECHOES) if together else (0, 1)
+            size, count = (sockets.line(neighbour).largest, _ECHOES) if together else (0, 1)
             answers = sockets.echoes(neighbour, size, count, _ECHO_WITHIN)
             if answers is None:
                 return self._metrics, Broken(f"part {neighbour} does not answer part {part.index}")
@@ -268,10 +268,9 @@ class PartWorker:
         for neighbour, (*alone, full) in echoes.items():
             latency = median(echo.seconds for (echo,) in alone) / 2
             seconds = (full[-1].received_at - full[0].received_at) / (len(full) - 1)
-            measured = latency, sockets.largest(neighbour), seconds, sockets.resent(neighbour) > 0
-            lines.append(
-                MeasuredLine(part.index, neighbour, *measured, sockets.congestion_control(neighbour))
-            )
+            line = sockets.line(neighbour)
+            measured = latency, line.largest, seconds, line.resent > 0, line.congestion_control
+            lines.append(MeasuredLine(part.index, neighbour, *measured))
         return self._metrics, MeasuredLines(tuple(lines))
 
     # --- calls at any time -----------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import numpy as np
 from antiphon.telemetry.causes import (
     BAD,
     FAST_IF_POOR,
-    Hint,
     common_hints,
     culprits,
     hints_if_poor,
@@ -36,6 +35,7 @@ from antiphon.telemetry.verdicts import (
     SLIGHT,
     UNFOUND,
     VERDICTS,
+    Hint,
     Measure,
     Verdict,
     bounds,

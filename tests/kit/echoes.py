@@ -18,7 +18,7 @@ def main() -> None:
     other = 1 - int(index)
     end.connect(0, {other: (0, hosts[other], int(input()))}, free=False)
     if input() == "send":
-        print(len(end.echoes(other, 10**6, 3, 60.0)), end.resent(other), flush=True)
+        print(len(end.echoes(other, 10**6, 3, 60.0)), end.line(other).resent, flush=True)
 
 
 if __name__ == "__main__":

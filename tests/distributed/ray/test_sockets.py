@@ -175,7 +175,7 @@ def test_exchanges_come_in_order_with_their_epoch_and_their_bytes_are_counted() 
         assert equal([one for _, one in second.taken], some)
         assert {epoch for epoch, _ in second.taken} == {5}
         if hasattr(socket, "TCP_CONGESTION"):
-            assert first.sockets.congestion_control(1) == allowed_congestion_control()
+            assert first.sockets.line(1).congestion_control == allowed_congestion_control()
         wait_for(lambda: first.sockets.written == second.sockets.read > 0)
         wait_for(lambda: second.sockets.written == first.sockets.read > 0)
         assert 3 * BIG.nbytes < first.sockets.written < 3.01 * BIG.nbytes
