@@ -127,7 +127,6 @@ class Progress(AbstractContextManager["Progress"]):
 
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Display no progress within."""
     token = _enabled.set(False)
     try:
         yield

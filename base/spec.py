@@ -127,7 +127,6 @@ def read_count(value: object) -> int:
 
 
 def whole(value: object) -> int:
-    """Read a whole number."""
     number = read_count(value)
     if abs(number) > _LARGEST:
         fail(f"is too large: {show_value(number)}; write at most {_LARGEST:,}")

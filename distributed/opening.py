@@ -63,7 +63,6 @@ class PartsExecutor(Executor):
 
     @property
     def reached(self) -> int:
-        """Steps that the parts have taken."""
         return self.parts_at or 0
 
     def attach(self, running: LiveSystem) -> None:

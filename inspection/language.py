@@ -232,7 +232,6 @@ class Language:
     listening_share: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
         return asdict(self)
 
 

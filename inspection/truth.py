@@ -280,7 +280,6 @@ def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, p
 
 
 def predicted_channels(system: System) -> list[str]:
-    """Return the names of the channels that have a predictor of gradients."""
     return [name for name, channel in system.channels.items() if channel.predicts]
 
 

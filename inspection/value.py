@@ -544,11 +544,9 @@ class ZeroGradient(StackedBackend):
         return self._plain
 
     def applies(self, channel: Channel, message: Message) -> bool:
-        """Whether a message is one of a steered channel."""
         return channel.name in self.names and message.stamp >= self.start
 
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
-        """No signal."""
         return None
 
 
@@ -612,5 +610,4 @@ class TrueGradient(ZeroGradient):
         return super().learn(step, ends, watch=watch)
 
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
-        """The true gradient of a message."""
         return self._true.get((channel.name, message.stamp))

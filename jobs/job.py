@@ -108,7 +108,6 @@ class Job:
             self.ended = None
 
     def begin(self) -> Run:
-        """Begin or resume the run by itself."""
         run = begin_request(self.request, self.path, until=self.until, directory=self.directory, **self._how)
         self._change(run)
         return run

@@ -100,7 +100,6 @@ def divided(
 
 
 def _wake(address: tuple[str, int]) -> None:
-    """Have `Listener.accept` return."""
     with suppress(OSError):
         socket.create_connection(address).close()
 

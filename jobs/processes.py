@@ -47,7 +47,6 @@ class Here:
     host = "127.0.0.1"
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """See `Place`."""
         call: Future[Result] = Future()
         try:
             call.set_result(function(*arguments))
@@ -143,7 +142,6 @@ class RayProcesses:
     task: Any
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """See `Place`."""
         call: Future[Result] = self.task(_called).remote(matmul_precision(), function, *arguments).future()
         return call
 

@@ -290,7 +290,6 @@ class DirectoryWriter(Observer):
         self.directory.note_running(**facts)
 
     def step(self, trainer: Trainer) -> None:
-        """Follow a step of the training loop."""
         if self._run in trainer.active:
             self.follow()
 

@@ -32,7 +32,6 @@ def templates() -> dict[str, Template | PythonTemplate]:
 
 
 def template_named(name: str | Path) -> Template | PythonTemplate:
-    """Return the template of a name of the library, or of a file."""
     if str(name) in MADE_IN_PYTHON:
         return _loaded(MADE_IN_PYTHON[str(name)])
     if str(name) in library_names():
@@ -51,7 +50,6 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
 
 
 def template_of_document(document: StudySpec | PopulationSpec) -> Template | PythonTemplate:
-    """Return the template of the scenario that a study or population names."""
     if re.fullmatch(r"[\w.]+:\w+", document.scenario):
         call = "study" if isinstance(document, StudySpec) else "population"
         line = f"{document.scenario!r} is a function, which no file names; pass it in Python: antiphon.{call}({document.scenario.partition(':')[2]}, …)"
@@ -65,7 +63,6 @@ def template_of_document(document: StudySpec | PopulationSpec) -> Template | Pyt
 
 
 def is_document(name: str) -> bool:
-    """Return whether a name is that of a population or study of the library."""
     return name in (*PopulationSpec.library_names(), *StudySpec.library_names())
 
 

@@ -71,7 +71,6 @@ class Callbacks(Observer):
                 self._methods[event].append(method)
 
     def call(self, event: str, *about: object) -> bool:
-        """Call the methods of an event, in the order of the callbacks; return whether there are any."""
         for method in self._methods[event]:
             method(self._simulation, *about)
         return bool(self._methods[event])

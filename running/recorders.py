@@ -11,7 +11,6 @@ from antiphon.telemetry.metrics import Recorder
 
 
 def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> None:
-    """Call a method of each recorder."""
     for recorder in recorders:
         try:
             getattr(recorder, method)(*arguments)

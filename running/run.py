@@ -147,7 +147,6 @@ class Run:
 
     @property
     def log_steps(self) -> LogSteps:
-        """The steps at which metrics are recorded."""
         if not self.recorders:
             return LogSteps(0, 0)
         scenario = self.running.scenario
@@ -255,7 +254,6 @@ class Run:
         return self._entry_at == self.running.now
 
     def write_parts(self, step: int, metrics: Sequence[PartMetrics]) -> None:
-        """Hand the metrics of parts to the recorders."""
         call_each(self.recorders, "parts", step, metrics)
 
     def _write_entry(self, step: int, row: Row | None) -> None:

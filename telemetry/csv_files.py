@@ -61,7 +61,6 @@ class CsvRecorder(TableRecorder):
     header = HEADER
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
-        """Append one row per metric."""
         self.append((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
 
 

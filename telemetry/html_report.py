@@ -102,7 +102,6 @@ class ReportRun:
 
     @property
     def variant(self) -> str:
-        """The name of its variant; empty: none."""
         return self.of_study or str(self.facts.get("variant") or "")
 
     @property
@@ -264,11 +263,6 @@ def _by_name(groups: Mapping[str, list[ReportRun]]) -> tuple[dict[str, list[Repo
     return by_name, apart
 
 
-def _by_scenario(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
-    """Group runs by the name of their scenario: metrics of others are not compared."""
-    return by_key((run.scenario, run) for run in runs)
-
-
 def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportSection] = ()) -> str:
     """Return the page.
 
@@ -278,7 +272,7 @@ def report(runs: Sequence[ReportRun], *, footer: str, sections: Sequence[ReportS
         sections: Studies and populations of which there are runs among the runs.
     """
     groups, apart = _by_name(grouped(runs))
-    scenarios = _by_scenario(runs)
+    scenarios = by_key((run.scenario, run) for run in runs)  # metrics of others are not compared
     about = [section.name for section in sections] or [run.scenario for run in runs]
     title = f"Report on {', '.join(dict.fromkeys(about))}"
     live = _live(groups)

@@ -214,7 +214,6 @@ class ChannelTraits(NamedTuple):
 
     @classmethod
     def of(cls, graph: Mapping[str, Any]) -> ChannelTraits:
-        """Read the graph of the Channels tab."""
         agents, channels = graph["agents"], graph["channels"]
         periods = [agents[channel["from"]].get("period", 1) for channel in channels]
         drops = [channel.get("drop", 0.0) for channel in channels]

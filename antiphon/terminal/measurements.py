@@ -289,7 +289,6 @@ def _change(change: Change, factor: float, digits: int) -> list[str]:
 def measured_language(
     simulation: Simulation, split: str, channels: Sequence[str] | None, limit: int | None
 ) -> Measured:
-    """Measure the languages of channels of symbols."""
     languages = language(simulation, split=split, channels=channels, examples=limit or _SPOKEN)
     plain = {name: measured.to_dict() for name, measured in languages.items()}
     stored = {"language": {"split": split, "channels": plain}}
@@ -339,7 +338,6 @@ def _with_share(bits: float | None, share: float | None) -> str:
 def measured_value(
     simulation: Simulation, channels: Sequence[str] | None, horizon: int | None, repeats: int | None
 ) -> Measured:
-    """Measure the value of the channels' learning signals."""
     remark("measuring the value of learning signals, in forks …")
     settings: dict[str, Any] = {"horizon": horizon, "repeats": repeats}
     started = monotonic()

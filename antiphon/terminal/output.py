@@ -53,7 +53,6 @@ def remark(text: str, style: str = "") -> None:
 
 
 def print_warnings(lines: Iterable[str]) -> None:
-    """Print the warnings about a scenario."""
     for line in lines:
         remark(f"warning: {line}", "yellow")
 

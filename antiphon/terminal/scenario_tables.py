@@ -110,7 +110,6 @@ def _in_units(count: float, units: Mapping[str, float]) -> str:
 
 
 def _unit(count: float, units: Mapping[str, float]) -> str:
-    """Return the largest unit of which it is one or more, or the smallest."""
     return next((unit for unit, size in units.items() if count >= size), list(units)[-1])
 
 

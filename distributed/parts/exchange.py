@@ -36,7 +36,6 @@ class CutMessage:
 
     @property
     def tree(self) -> list[Any]:
-        """Its fields, in order."""
         return [*vars(self).values()]
 
 
@@ -70,7 +69,6 @@ class Return:
 
     @property
     def tree(self) -> list[Any]:
-        """Its fields, in order."""
         return [*vars(self).values()]
 
 

@@ -43,7 +43,6 @@ class WeightedGraph:
     neighbours: Sequence[dict[int, float]]
 
     def subgraph(self, nodes: Sequence[int]) -> WeightedGraph:
-        """Return the graph of some nodes, numbered in their order."""
         number_by_node = {node: number for number, node in enumerate(nodes)}
         near = [
             {number_by_node[o]: w for o, w in self.neighbours[node].items() if o in number_by_node}

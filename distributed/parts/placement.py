@@ -58,7 +58,6 @@ class Bond:
 
 
 def check_divisible(system: System, scenario: Scenario) -> None:
-    """Check that a scenario can be cut at all."""
     training: dict[str, str] = {}
     if system.divergence_rule.bound is not None:
         training["on_divergence"] = (

@@ -26,7 +26,6 @@ Stop = Callable[[], bool]
 
 
 def never() -> bool:
-    """A limit that is never met."""
     return False
 
 

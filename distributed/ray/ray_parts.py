@@ -150,7 +150,6 @@ class RayParts:
             raise
 
     def _created(self, cluster: RayCluster, gpu: bool) -> list[Any]:
-        """Return the actors of all parts."""
         options = cluster.options(self._count, gpu=gpu)
         actor = self._ray.remote(max_restarts=_RESTARTS, concurrency_groups=_GROUPS, **options)(PartWorker)
         host, precision = "127.0.0.1" if cluster.is_own else None, matmul_precision()
@@ -290,7 +289,6 @@ class RayParts:
         return None
 
     def _raise_late(self, index: int) -> NoReturn:
-        """Raise RunError: the process of a part is not there."""
         free = self._ray.available_resources()
         raise RunError(
             f"ray: part {index} has not started within {_STARTED_WITHIN:g} s; "

@@ -153,7 +153,6 @@ class Sockets:
         self._lines[neighbour].put(exchange)
 
     def line(self, neighbour: int) -> NeighbourConnection:
-        """Return the connection to a neighbour in this epoch."""
         return self._lines[neighbour]
 
     def echoes(self, neighbour: int, nbytes: int, count: int, within: float) -> list[Echo] | None:
@@ -235,7 +234,6 @@ class Sockets:
     # --- all -----------------------------------------------------------------------------------------------
 
     def count(self, written: int = 0, read: int = 0) -> None:
-        """Add to the totals."""
         with self.lock:
             self.written += written
             self.read += read
@@ -301,7 +299,6 @@ class NeighbourConnection:
             self._changed.notify()
 
     def move(self, address: Address) -> None:
-        """Go on at another address."""
         with self._changed:
             if address != self.address:
                 self.address = address

@@ -180,7 +180,6 @@ class ClusterProfile(DocumentSpec):
 
     @property
     def size(self) -> int:
-        """Number of machines."""
         return sum(group.count for group in self.machines.values())
 
     def machine(self, number: int) -> Machine:

@@ -368,7 +368,6 @@ def _folder(path: Path, exist: str) -> Path:
 
 
 def member_path(folder: Path, member: int, members: int) -> Path:
-    """Return the run directory of a member of a population."""
     return folder / f"member-{member:0{len(str(members - 1))}}"
 
 

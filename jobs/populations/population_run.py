@@ -360,7 +360,6 @@ class PopulationRun(Observer):
     # --- between steps -----------------------------------------------------------------------------------
 
     def before(self, population: Population, step: int) -> None:
-        """See `Selection`."""
         select = self.spec.select
         if select is None:
             return
@@ -444,7 +443,6 @@ class PopulationRun(Observer):
         return score_of(running, self.metric)
 
     def end(self, run: Run, outcome: Outcome) -> None:
-        """Score a member at its end."""
         if outcome.status == "done":
             member, step = run.running.seed - self.spec.seed, run.running.now
             self.lineage = [entry for entry in self.lineage if (entry.member, entry.step) != (member, step)]
@@ -573,7 +571,6 @@ class Standings:
 
 
 def standings(directory: Path) -> Standings:
-    """Read the members of a population."""
     file = directory / POPULATION
     facts = read_checked(file)
     with fitting(file):

@@ -81,7 +81,6 @@ class Entry:
 
     @property
     def copied(self) -> bool:
-        """Whether the member was replaced."""
         return self.parent != self.member
 
 

@@ -39,7 +39,6 @@ class _Chosen:
     validation: float | None
 
     def scores(self, metric: str) -> dict[int, float]:
-        """Return the metric by seed, of the runs that have it."""
         return _scores(self.runs, self.line.scoring, metric)
 
     def is_share(self, metric: str) -> bool:

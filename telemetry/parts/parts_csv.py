@@ -22,7 +22,6 @@ class PartsCsv(TableRecorder):
     header = PARTS_HEADER
 
     def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
-        """Append one row per part."""
         self.append((step, *_cells(row)) for row in rows)
 
 

@@ -88,7 +88,6 @@ class _Question:
         }
 
     def text(self, name: str) -> str:
-        """Return a required parameter."""
         value = self.args.get(name)
         if not value:
             raise BadRequest(f"{name}: missing; add it to the request")
@@ -150,7 +149,6 @@ class _Question:
         return self.of_seeds().get(name, [name]) if name.endswith(ALL_SEEDS) else [name]
 
     def graph(self) -> Mapping[str, Any]:
-        """Return the graph of what is asked for."""
         runs = self.runs()
         return self.graph_of(*runs) if len(runs) == 1 else self.seeds(runs).graph
 

@@ -69,7 +69,6 @@ class Likeness(NamedTuple):
 
     @classmethod
     def of(cls, name: str, graph: Mapping[str, Any]) -> Likeness:
-        """Read the name of a run and its graph."""
         seed = graph.get("seed")
         text = json.dumps({**graph, "seed": None, "settings": _common(graph)}, sort_keys=True)
         return cls(stem_of(name, seed), hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), seed)
@@ -324,7 +323,6 @@ class Seeds:
         return None if spread is None else spread.packed()
 
     def _medians(self, metric: str) -> Series | None:
-        """Return the medians of a metric over channels (`newest_medians`), with their intervals over seeds."""
         spread = self._of_entries(lambda member: _newest_medians(member, metric))
         return None if spread is None else spread.packed()
 
