@@ -32,5 +32,5 @@ def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None
     if division.placement is not None:
         placement_for(running.system, running.scenario, division.count, division.placement)
     if not division.one_process:
-        coordinator = FreeCoordinator if division.mode == "free" else Coordinator
-        running.execute_by(coordinator(division, opened))
+        is_free = division.mode == "free"
+        running.execute_by(FreeCoordinator(division, opened) if is_free else Coordinator(division, opened))

@@ -289,8 +289,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "judgements-are-of-another-step-than-the-tab-opens-at",
         "telemetry/tab/judgements.py",
-        "opens = next(iter(fullest_first(results)), None)",
-        "opens = next(iter(results), None)",
+        "opens = next(iter(fullest_first(data.results)), None)",
+        "opens = next(iter(data.results), None)",
         "tests/telemetry/tab/test_causes.py::test_of_measures_of_as_many_channels_the_one_measured_last_says_which_step_is_told",
     ),
     Fault(
