@@ -29,6 +29,7 @@ def codes_of(names: Collection[object]) -> Codes:
 
 
 def replaced(before: Codes, now: Codes) -> list[str]:
+    """Return the kinds whose code is another one now."""
     return [kind for kind, code in now.items() if before.get(kind, code) != code]
 
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError
-from antiphon.base.files import fitting
+from antiphon.base.errors import RunError, write_error
+from antiphon.base.files import display_path, fitting
 from antiphon.base.manifests import read_checked
 from antiphon.base.notebook import number
 from antiphon.base.problems import DocumentError
@@ -29,7 +29,6 @@ from antiphon.running.directory import (
     first_free,
     is_free,
     is_run,
-    remark_if_numbered,
     remove_run,
 )
 from antiphon.running.lock import DirectoryLock
@@ -143,7 +142,8 @@ class Study:
             return self
         if exist == "number":
             directory = first_free(self.directory)
-            remark_if_numbered("study", self.directory, directory)
+            there, here = display_path(self.directory), display_path(directory)
+            write_error(f"{there} already exists: this study is written to {here}")
             return replace(self, directory=directory)
         if exist == "error":
             raise RunError(
