@@ -1,7 +1,8 @@
 """Placements: which part computes each agent, what must stay in one part, and how far parts may be apart in time.
 
 A channel whose ends are in different parts is cut. In lockstep a cut changes no bit (docs/semantics.md, 43), so that what is
-computed at one step from two agents, without a message that was sent earlier, cannot be cut.
+computed at one step from two agents, without a message that was sent earlier, cannot be cut. A `system` is one as built, before
+it is stacked.
 """
 
 from __future__ import annotations
@@ -87,11 +88,7 @@ def check_free(system: System) -> None:
 
 
 def bonds(system: System) -> Iterator[Bond]:
-    """Yield what joins agents that must be in one part: channels that cannot be cut, and common parameters.
-
-    Args:
-        system: As built, before it is stacked.
-    """
+    """Yield what joins agents that must be in one part: channels that cannot be cut, and common parameters."""
     for channel in system.channels.values():
         if channel.sender == channel.receiver:
             continue
@@ -201,11 +198,7 @@ def units_of(system: System) -> list[tuple[str, ...]]:
 
 
 def check_placement(system: System, placement: Placement) -> None:
-    """Check that a placement has every agent, and that all it cuts can be cut.
-
-    Args:
-        system: As built, before it is stacked.
-    """
+    """Check that a placement has every agent, and that all it cuts can be cut."""
     for name, part in placement.items():
         if name not in system.agents:
             raise ScenarioError(f"place: no agent '{name}'{suggest(name, system.agents)}")
@@ -322,7 +315,6 @@ def placement_for(
     """Return a placement that has been checked, or one that is computed (`partition`).
 
     Args:
-        system: As built, before it is stacked.
         count: Number of parts; None: as `placement` has.
         placement: The part of each agent; None: of balanced cost and little traffic.
     """
@@ -338,11 +330,7 @@ def placement_for(
 
 
 def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
-    """Return a placement of a scenario's agents on so many parts: of balanced cost first, then of the least traffic.
-
-    Args:
-        system: As built, before it is stacked.
-    """
+    """Return a placement of a scenario's agents on so many parts: of balanced cost first, then of the least traffic."""
     if parts < 1:
         raise ScenarioError(f"parts: must be at least 1, not {parts}")
     if parts > 1:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +72,12 @@ class Series(NamedTuple):
         return Series(self.steps[:rows], self.values[:rows]) if rows else None
 
 
-def results_of(read: Callable[[str], Series | None]) -> dict[Measure, Results]:
-    """Return the results of the measures of worth that have intervals, at the step that is shown first.
+ReadMetric: TypeAlias = Callable[[str], Series | None]
+"""Returns the log entries of a metric, of channels unless another family is named; None: there are none."""
 
-    Args:
-        read: Returns the log entries of a metric of channels; None if there are none.
-    """
+
+def results_of(read: ReadMetric) -> dict[Measure, Results]:
+    """Return the results of the measures of worth that have intervals, at the step that is shown first."""
     results = {}
     for measure in MEASURES:
         low, high = (read(bound) for bound in bounds(measure))
@@ -144,7 +144,7 @@ def _ends_of(series: Series) -> tuple[Values, Values]:
     return first, newest
 
 
-def _with_cost(graph: Mapping[str, Any], score: Callable[[str], Series | None]) -> Mapping[str, Any]:
+def _with_cost(graph: Mapping[str, Any], score: ReadMetric) -> Mapping[str, Any]:
     """Return a run's graph, with what its lost messages cost as `cost_of_losses` where it was scored over its own links too.
 
     Args:

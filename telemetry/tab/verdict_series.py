@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from antiphon.telemetry.causes import INPUTS as CAUSE_INPUTS
 from antiphon.telemetry.causes import Peers, cause_flags
 from antiphon.telemetry.metrics import AS_RUN, METRICS
-from antiphon.telemetry.tab.series import RunData, Series, Values
+from antiphon.telemetry.tab.series import ReadMetric, RunData, Series, Values
 from antiphon.telemetry.tab.tags import HEADLINE, LOST_SIGNALS, MEAN, REASONS, VERDICTS
 from antiphon.telemetry.verdicts import (
     ALIGNMENT_GRADES,
@@ -57,17 +57,16 @@ DERIVED: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def derived_series(
-    read: Callable[[str], Series | None],
+    read: ReadMetric,
     graph: Mapping[str, Any],
     key: tuple[str, str] = VERDICTS,
-    means: Callable[[str], Series | None] | None = None,
+    means: ReadMetric | None = None,
 ) -> Series | None:
     """Return flags of channels, or their means, at every step at which one of their metrics was logged.
 
     At each of these steps the newest value of every such metric counts; of `MEANS` the mean of the newest log entries.
 
     Args:
-        read: Returns the log entries of a metric of channels; None if there are none.
         graph: The run's graph as plain data.
         key: Which: `VERDICTS` (`verdict_flags`), `REASONS` (`remark_flags`, `conclusion_flags` and `cause_flags`), `LOST_SIGNALS`
             (`lost_signals`), or `MEAN` with a metric (`newest_mean`).
@@ -127,9 +126,7 @@ def _of_several(values: Values, traits: ChannelTraits) -> Values:
     return np.where(count >= FEW_ENTRIES, means, np.float32(np.nan))
 
 
-def newest_medians(
-    read: Callable[[str], Series | None], graph: Mapping[str, Any], metric: str
-) -> Series | None:
+def newest_medians(read: ReadMetric, graph: Mapping[str, Any], metric: str) -> Series | None:
     """Return the median of a metric over the channels that learn returned gradients, as the mean over the newest log entries (`newest_mean`),
     half its interval, and the number of entries, [entries, 3]; None: there are no entries.
 
