@@ -68,21 +68,12 @@ def begin(
     facts: Mapping[str, Any] | None = None,
     variants: Iterable[Scenario] = (),
 ) -> Run:
-    """Begin a run; it is checked and built before anything is written.
+    """Begin a run; it is checked and built before anything is written. Raises as `Simulation`, whose `logdir` is `path`.
 
     Args:
-        path: Its directory; None: nothing is written.
-        exist: What to do if the directory already exists and is not empty (`EXIST`).
         executor: Takes its steps; None: they are taken here.
-        division: The parts that compute it; None: it is computed as a whole.
         until: The step that it is to reach; None: the scenario's `training.steps`.
         facts: For run.json, beside those of what runs.
-
-    Raises:
-        ScenarioError: The scenario cannot be resolved, built or divided, or an argument is invalid.
-        DataError: Its data are missing or broken.
-        RunError: The directory holds something else, or cannot be written; a part cannot be started.
-        ResourceError: There is not enough memory.
     """
     check_interval(checkpoint_every, path)
     check_exist(exist)

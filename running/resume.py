@@ -40,22 +40,16 @@ def resume(
 ) -> Run:
     """Resume a run in its directory, to the same bits as if it had never stopped.
 
-    Device, type, threads, backend, stacking and the precision of matrix products are read from run.json.
+    Device, type, threads, backend, stacking and the precision of matrix products are read from run.json. Raises as
+    `Simulation.resume`.
 
     Args:
-        scenario: The same scenario, which is compared with it; needed where it holds Python objects.
         step: The step of the checkpoint, or 0; None: of the newest, or 0.
         executor: Takes its steps; None: as it was run, or here.
         division: The parts that it is resumed in; None: as it was run.
         capture: See `Simulation`; False: as it was run.
         until: The step that it is to reach; None: that of the run.
         together: The seeds that it is trained together with from here on; empty: none.
-
-    Raises:
-        ScenarioError: The scenario is not one, or not found; it cannot be divided.
-        RunError: It cannot be resumed, or the scenario is missing or another one; the line names the first difference.
-        DivergenceError: It diverged and would do so again.
-        ResourceError: There is not enough memory.
     """
     check_interval(checkpoint_every, directory.path)
     with ExitStack() as inside, ExitStack() as undo:
@@ -112,11 +106,6 @@ def resume_until(
         until: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
             is returned where it is at that step or past it already, or was stopped early.
         changes: Settings that change from here on, by the names of `Simulation.set`.
-
-    Raises:
-        ScenarioError: It cannot be divided or changed like this.
-        RunError: No run is there, it has gone further, it cannot be continued, or `scenario` is another one.
-        DivergenceError: It diverged and would do so again.
     """
     directory = RunDirectory.open(path)
     facts = directory.facts
