@@ -222,8 +222,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-synthetic-inputs-never-learn",
         "engine/heart/step.py",
-        "named_updates = [*predictor_updates.items(), *input_updates.items()]\n",
-        "named_updates = [*predictor_updates.items()]\n",
+        "updates = StepUpdates(turns, [*predictor_updates.items(), *input_updates.items()])\n",
+        "updates = StepUpdates(turns, [*predictor_updates.items()])\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
