@@ -21,7 +21,7 @@ from antiphon.scenarios import Scenario
 
 _DIGITS = 16
 """Hexadecimal digits of a digest."""
-_OF_THE_MOMENT = re.compile(r" at 0x[0-9a-fA-F]+|, dtype=torch\.\w+(?=\))")
+_OF_THE_MOMENT = re.compile(r" at 0x[0-9a-fA-F]+|,\s+dtype=torch\.\w+(?=[,)])")
 """What a module's `extra_repr` shows of a function and of a tensor: where one lies differs in every process, and the type of
 the other is shown where it is not torch's default."""
 _PLAIN = str | int | float | None

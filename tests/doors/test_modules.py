@@ -915,7 +915,8 @@ class ShowsTensor(nn.Linear):
 
     def __init__(self) -> None:
         super().__init__(6, 3)
-        self.constants = (torch.tensor(0.5),)
+        learned = torch.tensor(0.5, requires_grad=True)
+        self.constants = (torch.tensor(0.5), learned, torch.arange(16.0))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, constants={self.constants}"
