@@ -9,6 +9,7 @@ from itertools import count, islice
 from typing import Any
 from weakref import WeakSet
 
+import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
@@ -33,6 +34,9 @@ from antiphon.envs.sources.tensors import (
 )
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for
+
+_NESTED = (Tensor, np.ndarray, list, tuple, dict)
+"""What is more than a single value of an example."""
 
 
 @in_own_context
@@ -301,7 +305,7 @@ class LoaderSource(ShownSource):
         if count == length == 1 or any(getattr(row, "shape", None) != value[0].shape for row in value):
             return False  # the same either way, or no rows
         if (split, name) not in self._of_places:
-            others = [len(part) for part in parts.values() if isinstance(part, Tensor) and part.dim()]
+            others = [shown for part in parts.values() if (shown := _examples_in(part)) is not None]
             rows = others[0] if others else batch
             unclear = f"{name}: a list of {count} tensors of {length} rows is read for each example, or each place in a row"
             fix = f"return torch.stack({name}), or torch.stack({name}, 1), in collate_fn"
@@ -493,6 +497,14 @@ def _batch_size(loader: DataLoader[Any]) -> int | None:
     """Return the examples of a loader's first batch, where its own sampler of batches has their number, or one of torch's."""
     size: int | None = getattr(loader.batch_sampler, "batch_size", None)
     return min(size, len(loader.sampler)) if size and isinstance(loader.sampler, Sized) else size
+
+
+def _examples_in(part: Any) -> int | None:
+    """Return the number of examples that a part of a batch shows: an array, or a list of single values; None: it shows none."""
+    if isinstance(part, Tensor | np.ndarray):
+        return len(part) if part.ndim else None
+    is_flat = isinstance(part, list | tuple) and part and not isinstance(part[0], _NESTED)
+    return len(part) if is_flat else None
 
 
 def _rows_first(value: Any) -> Any:

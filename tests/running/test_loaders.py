@@ -230,6 +230,15 @@ def test_lists_of_a_collate_function_are_told_apart_in_short_batches_and_refused
     assert shown(1, batch_size=1) == [[n] for n in range(6)]
     with pytest.raises(DataError, match="x: a list of 3 tensors of 6 rows is read for each example, or"):
         shown(3, batch_sampler=Batches())
+    # where labels show the number of examples, they are told apart whatever they are a list of, and however many there are
+    for labels in (list, np.array):
+        loader = DataLoader(
+            TensorDataset(NUMBERS.expand(COUNT, 3), LABELS),
+            batch_sampler=Batches(),
+            collate_fn=lambda rows, to=labels: ([x for x, _ in rows], to([int(label) for _, label in rows])),
+        )
+        env = from_loader(loader, ("x", "label"), classes=CLASSES).make(batch=6)
+        assert torch.equal(env.reset(seed=0)[0]["x"], NUMBERS[:6].expand(6, 3))
 
 
 @pytest.mark.parametrize("persistent", [False, True])
