@@ -275,13 +275,15 @@ class TracedModule(fx.GraphModule):
         Raises:
             ScenarioError: It has no input of such a name.
         """
-        names = [node.target for node in self.graph.nodes if node.op == "placeholder"] if kwargs else ()
-        for name in kwargs:
-            if name not in names:
-                raise ScenarioError(
-                    f"compose: the module has no input '{name}'{suggest(name, map(str, names))}"
-                )
-        return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        except TypeError:  # looked up only now: torch.compile follows no look at the graph
+            names = [str(node.target) for node in self.graph.nodes if node.op == "placeholder"]
+            for name in kwargs:
+                if name not in names:
+                    line = f"compose: the module has no input '{name}'{suggest(name, names)}"
+                    raise ScenarioError(line) from None
+            raise
 
 
 @final
