@@ -65,6 +65,11 @@ class LinearMaps:
         weights, biases = constant(parameters["last.weight"]), constant(parameters["last.bias"])
         return LinearMaps(size, weights, biases, reuses, label)
 
+    def share_memory_of(self, parameters: Numbers) -> bool:
+        """Whether some parameters are still where they were; either may be moved alone."""
+        weights, biases = parameters["last.weight"], parameters["last.bias"]
+        return (self.weights.data_ptr(), self.biases.data_ptr()) == (weights.data_ptr(), biases.data_ptr())
+
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
         outputs = self.outputs(_inputs(example))
@@ -279,10 +284,7 @@ class Model(TrainedParameters, ABC):
 
     def written_out(self) -> LinearMaps | None:
         """Return the linear maps that compute it; they are made again where a single model's parameters have moved to other memory."""
-        maps = self.maps
-        if not self.members and (
-            maps is None or maps.weights.data_ptr() != self.parameters["last.weight"].data_ptr()
-        ):
+        if not self.members and (self.maps is None or not self.maps.share_memory_of(self.parameters)):
             self.maps = self.linear_maps()
         return self.maps
 

@@ -150,6 +150,16 @@ def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
     assert torch.equal(own.predict(other), own.predict(each))
 
 
+@pytest.mark.parametrize("name", ["last.weight", "last.bias"])
+def test_a_parameter_that_is_moved_to_other_memory_is_read_there(name: str) -> None:
+    moved, changed = (make("linear", trained=False) for _ in range(2))
+    each = example()
+    assert torch.equal(moved.predict(each), changed.predict(each))
+    moved.parameters[name].data = torch.ones_like(moved.parameters[name])
+    changed.parameters[name].data.fill_(1.0)
+    assert torch.equal(moved.predict(each), changed.predict(each))
+
+
 def test_one_model_is_no_two_members_of_a_stack() -> None:
     """It would be copied, and what two channels share would be shared no more."""
     shared, other = (make("linear", trained=False) for _ in range(2))
