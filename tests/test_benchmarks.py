@@ -236,7 +236,7 @@ def test_what_a_cut_model_learns_stands_beside_the_plain_loop_with_its_heads(
     assert json.loads(again.out.splitlines()[-1])["rows"] == rows
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_ways_without_a_line_learn_what_they_learn_over_one() -> None:
     """A pipeline what the plain loop learns, and antiphon in one process what its parts do."""
 
