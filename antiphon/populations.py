@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,11 @@ from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
 from antiphon.jobs.new_directories import new_directory
 from antiphon.jobs.populations.lineage_plot import lineage_plot
-from antiphon.jobs.populations.population_run import PopulationRun, requests_of
+from antiphon.jobs.populations.population_run import PopulationRun, new_population, requests_of
 from antiphon.jobs.populations.selection import Entry, scored_values
 from antiphon.jobs.scenario_sources import scenario_template
-from antiphon.running.directory import check_exist, claim, remark_if_numbered
+from antiphon.running.directory import check_exist
 from antiphon.running.library import template_of_document
-from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
@@ -87,16 +86,6 @@ def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: s
     return requests_of(spec, template)[0].scenario.scenario
 
 
-def _folder(logdir: str | Path | None, name: str, exist: str) -> tuple[Path, str, DirectoryLock | None]:
-    """Return the folder of a population, what to do if it exists, and where it is a new, perhaps numbered one, its lock."""
-    requested = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
-    if exist != "number":
-        return requested, exist, None
-    directory, lock = claim(requested)
-    remark_if_numbered("population", requested, directory)
-    return directory, "error", lock
-
-
 def _remarked_if_done(run: PopulationRun) -> PopulationRun:
     """Return a population's run as it is, and print a line where no step is left."""
     if run.scheduler.start == run.until:
@@ -104,12 +93,12 @@ def _remarked_if_done(run: PopulationRun) -> PopulationRun:
     return run
 
 
-def _trained(run: PopulationRun, progress: bool, lock: DirectoryLock | None) -> dict[str, Any]:
+def _trained(run: PopulationRun, progress: bool) -> dict[str, Any]:
     """Train a population, its warnings at the line that called `population`; return its result."""
     for line in run.warnings:
         warnings.warn(line, ScenarioWarning, stacklevel=4)  # a decorator is between
     shown = progress and is_terminal(sys.stderr)
-    return run.train(RunProgress(run.until, run.scheduler.start, run.spec.members) if shown else None, lock)
+    return run.train(RunProgress(run.until, run.scheduler.start, run.spec.members) if shown else None)
 
 
 @contextmanager
@@ -191,11 +180,11 @@ def population(
     with ExitStack() as locked:
         with _of_arguments():
             name = spec.population if document is not None else _called(spec, template, logdir)
-            directory, exist, lock = _folder(logdir, name, exist)
-            locked.enter_context(lock or nullcontext())
-            how: Any = {"exist": exist, "until": until, "jobs": jobs, "ray": ray, "device": device}
-            run = _remarked_if_done(PopulationRun(spec, template, directory, **in_python(how)))
-        result = _trained(run, progress, lock)
+            folder = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
+            how: Any = {"until": until, "jobs": jobs, "ray": ray, "device": device}
+            begun = new_population(spec, template, folder, exist, **in_python(how))
+            run = _remarked_if_done(locked.enter_context(begun))
+        result, directory = _trained(run, progress), run.directory
     same = f"the same call with logdir='{directory}' and exist='resume' continues"
     if result["exit_code"] > 128:
         deliver(result["exit_code"] - 128, same)

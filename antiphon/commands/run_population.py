@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.files import display_path
 from antiphon.base.imports import with_imports
-from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
-from antiphon.running.directory import claim
+from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population
 from antiphon.running.library import template_of_document
-from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.terminal.member_tables import print_members
@@ -35,20 +32,13 @@ def run_population(
     **settings: Any,
 ) -> int:
     """Run a population; return the exit code. The settings are those of `PopulationRun`, the rest is as in `antiphon run`."""
-    lock = None
-    if exist == "number":
-        requested, exist = directory, "error"
-        directory, lock = claim(requested)
-        if directory != requested:
-            remark(f"{requested.name} already exists: this population is called {directory.name}")
     settings["command"] = ("antiphon", *sys.argv[1:])
-    with lock or nullcontext():
-        run = PopulationRun(spec, template_of_document(spec), directory, exist=exist, **settings)
-        return train_population(run, json, lock)
+    with new_population(spec, template_of_document(spec), directory, exist, **settings) as run:
+        return train_population(run, json)
 
 
-def train_population(run: PopulationRun, json: bool, lock: DirectoryLock | None = None) -> int:
-    """Train a population to its end, showing progress; print its table and return the exit code; `lock`: of its folder."""
+def train_population(run: PopulationRun, json: bool) -> int:
+    """Train a population to its end, showing progress; print its table and return the exit code."""
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
@@ -56,7 +46,7 @@ def train_population(run: PopulationRun, json: bool, lock: DirectoryLock | None 
     again = with_imports(f"antiphon resume {display_path(directory)}")
     remedy = f"{again} continues from the latest checkpoints"
     with second_signal(remedy):
-        result = run.train(RunProgress(run.until, run.scheduler.start, count), lock)
+        result = run.train(RunProgress(run.until, run.scheduler.start, count))
     code: int = result["exit_code"]
     if json:
         print_json(result)

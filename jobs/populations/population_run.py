@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from inspect import Parameter
@@ -52,7 +52,15 @@ from antiphon.jobs.populations.selection import (
 from antiphon.jobs.populations.selection import advice as advice_on_members
 from antiphon.jobs.processes import processes
 from antiphon.jobs.scheduler import Scheduler
-from antiphon.running.directory import POPULATION, RunDirectory, function_of, is_free, remove_run
+from antiphon.running.directory import (
+    POPULATION,
+    RunDirectory,
+    claim,
+    function_of,
+    is_free,
+    remark_if_numbered,
+    remove_run,
+)
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import PythonTemplate, load_python
@@ -85,6 +93,7 @@ class PopulationRun(Observer):
         jobs: The processes that members are divided over; None: one, or as many as the population there had.
         ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
         changes: Settings of all members that change from here on, by the names of `Simulation.set`.
+        lock: Of its folder; None: it is taken when they are trained.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
@@ -110,9 +119,11 @@ class PopulationRun(Observer):
         ray: str | None = None,
         checkpoint_every: int | None = None,
         changes: Mapping[str, Any] | None = None,
+        lock: DirectoryLock | None = None,
         **settings: Any,
     ) -> None:
         self.spec, self.template, self.directory, self._ray = spec, template, directory, ray
+        self._lock = lock
         self.lineage: list[Entry] = []
         self.metric: str | None = None
         self._meeting: Meeting = alone
@@ -248,13 +259,9 @@ class PopulationRun(Observer):
                         f"set: {name}: differs between members, since {varied} varies; leave it out"
                     )
 
-    def train(self, progress: RunProgress | None = None, lock: DirectoryLock | None = None) -> dict[str, Any]:
-        """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written.
-
-        Args:
-            lock: Of its folder; None: it is taken now.
-        """
-        with lock or DirectoryLock(self.directory):
+    def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
+        """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
+        with self._lock or DirectoryLock(self.directory):
             for path in set(self.directory.glob("member-*")) - {job.path for job in self.scheduler.jobs}:
                 remove_run(path)  # of a larger population that is overwritten
             start = self.scheduler.start
@@ -568,6 +575,23 @@ class Standings:
     copies: Mapping[int, Entry]
     ancestry: Sequence[Stage]
     to_come: str
+
+
+@contextmanager
+def new_population(
+    spec: PopulationSpec,
+    template: Template | PythonTemplate,
+    directory: Path,
+    exist: str,
+    **settings: Any,
+) -> Iterator[PopulationRun]:
+    """Yield a population's run; with `exist="number"` nobody else takes its folder, which may be one numbered after `directory`."""
+    asked, lock = directory, None
+    if exist == "number":
+        (directory, lock), exist = claim(asked), "error"
+        remark_if_numbered("population", asked, directory)
+    with lock or nullcontext():
+        yield PopulationRun(spec, template, directory, exist=exist, lock=lock, **settings)
 
 
 def standings(directory: Path) -> Standings:

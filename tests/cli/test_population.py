@@ -323,7 +323,7 @@ def test_one_that_another_process_has_just_begun_has_its_folder_to_itself(
     (here / "runs/it").mkdir(parents=True)
     with FileLock(here / "runs/it/run.lock"):
         cli(f"{WORDS} --name it --steps 4")
-        assert "it already exists: this population is called it-2" in cli.err
+        assert "it already exists: this population is written to" in cli.err
         members = antiphon.population("mine.yaml", steps=4, logdir="runs/it", progress=False)
         assert members.directory.name == "it-3"
     assert [*here.glob("runs/it-*/run.lock")] == []
