@@ -1,10 +1,12 @@
-"""The code of kinds that a user has registered, to be compared when a kind of the same name is registered again.
+"""Digests of the code of kinds that a user has registered, to be compared when a run goes on with kinds of these names.
 
 Compared is what runs, not the text: a notebook's cell that is run again, or moved, registers the same.
 """
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Collection, Mapping
 from functools import partial
 from inspect import getclosurevars
@@ -13,15 +15,24 @@ from typing import Any
 
 from antiphon.base.extensions import POINTS, Catalogue, is_users, registered
 
-Codes = Mapping[str, object]
-"""Code by the point and name of a kind, as an error has them: `network 'mine'`."""
-_OF_EVERY_CLASS = ("__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__")
+Codes = Mapping[str, str]
+"""The version of Python and the digest of the code, by the point and name of a kind, as an error has them: `network 'mine'`."""
+_OF_EVERY_CLASS = (
+    "__module__",
+    "__dict__",
+    "__weakref__",
+    "__doc__",
+    "__qualname__",
+    "__firstlineno__",
+    "__static_attributes__",  # in any order
+)
+_PYTHON = str(sys.implementation.cache_tag)
 
 
 def codes_of(names: Collection[object]) -> Codes:
     """Return the present code of the registered kinds that have one of these names."""
     return {
-        f"{point} {name!r}": _code(Catalogue(point)[name], {})
+        f"{point} {name!r}": f"{_PYTHON} {_digest(_code(Catalogue(point)[name], {}))}"
         for point in POINTS
         for name in registered(point)
         if name in names
@@ -29,8 +40,13 @@ def codes_of(names: Collection[object]) -> Codes:
 
 
 def replaced(before: Codes, now: Codes) -> list[str]:
-    """Return the kinds whose code is another one now."""
-    return [kind for kind, code in now.items() if before.get(kind, code) != code]
+    """Return the kinds whose code is another one now; the bytes of another version of Python say nothing."""
+    comparable = {kind: code for kind, code in before.items() if code.startswith(f"{_PYTHON} ")}
+    return [kind for kind, code in now.items() if comparable.get(kind, code) != code]
+
+
+def _digest(code: object) -> str:
+    return hashlib.sha256(repr(code).encode()).hexdigest()[:16]
 
 
 def _code(value: Any, seen: dict[int, object]) -> object:

@@ -564,7 +564,8 @@ class LiveSystem:
         self.executor.check_change(self, scenario, f"set: {changes[0][0]}" if changes else "set")
         with refusals_named():
             self.executor.continue_as(self, scenario, self._built(scenario), event)
-        self._kinds = self._remark_on_newer_kinds("the run")
+        before, self._kinds = self._kinds, _registered_kinds(self.scenario)
+        self._remark_on_newer_kinds(before)
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
@@ -612,13 +613,11 @@ class LiveSystem:
         }
         return build(without_weights(scenario), self.world.env.description, **build_arguments)
 
-    def _remark_on_newer_kinds(self, subject: str) -> Codes:
-        """Return the code of the registered kinds now, and warn of those that are others than of the present system."""
-        present = _registered_kinds(self.scenario)
-        for kind in replaced(self._kinds, present):
-            line = f"{kind} was registered again with other code: {subject} goes on with the newer one"
+    def _remark_on_newer_kinds(self, before: Codes) -> None:
+        """Warn of the registered kinds whose code is another one than before."""
+        for kind in replaced(before, self._kinds):
+            line = f"{kind} was registered again with other code: the newer one is used from here on"
             warnings.warn(line, ScenarioWarning, stacklevel=2)
-        return present
 
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""
@@ -640,7 +639,8 @@ class LiveSystem:
         """
         self.check_whole()
         self.synchronize()
-        return self.executor.state_dict(self, complete=complete)
+        state = self.executor.state_dict(self, complete=complete)
+        return {**state, "kinds": dict(self._kinds)} if self._kinds else state
 
     def own_state(self, *, complete: bool) -> dict[str, Any]:
         """Return the state as it is here; see `state_dict`."""
@@ -670,6 +670,7 @@ class LiveSystem:
             ResourceError: There is not enough memory for it.
         """
         self.executor.load_state_dict(self, state)
+        self._remark_on_newer_kinds(state.get("kinds", {}))
 
     def load_own_state(self, state: dict[str, Any]) -> None:
         """Take over a state here; see `load_state_dict`."""
@@ -771,7 +772,6 @@ class LiveSystem:
         if executor.stacks:
             backend = backend or (settings.backend if stacked else "cohort")
             settings = replace(settings, backend=backend, stacked=stacked)
-        self._remark_on_newer_kinds("the fork")
         return self.restored(
             scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
         )

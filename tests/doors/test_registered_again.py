@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,15 +57,20 @@ def warned(call: Callable[[], object]) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-@pytest.mark.parametrize("of", ["run", "fork"])
+@pytest.mark.parametrize("how", ["set", "fork", "load"])
 def test_other_code_of_a_kind_is_told_where_a_simulation_goes_on_with_it(
-    simulation: antiphon.Simulation, of: str
+    simulation: antiphon.Simulation, tmp_path: Path, how: str
 ) -> None:
+    saved = simulation.save(tmp_path / "saved")
     run_cell("Tanh")
-    go_on = simulation.fork if of == "fork" else lambda: simulation.set("a.learning_rate", 0.1)
-    line = f"network 'of a cell' was registered again with other code: the {of} goes on with the newer one"
-    assert warned(go_on) == [line]
-    assert warned(go_on) == ([line] if of == "fork" else [])  # a fork is of what runs, which is the older one
+    ways: dict[str, Callable[[], object]] = {
+        "set": lambda: simulation.set("a.learning_rate", 0.1),
+        "fork": simulation.fork,
+        "load": lambda: antiphon.Simulation.load(saved),
+    }
+    line = "network 'of a cell' was registered again with other code: the newer one is used from here on"
+    assert warned(ways[how]) == [line]
+    assert warned(ways[how]) == ([] if how == "set" else [line])  # what runs, or is saved, is the older one
 
 
 @pytest.mark.parametrize(
@@ -79,8 +85,10 @@ def test_other_code_of_a_kind_is_told_where_a_simulation_goes_on_with_it(
     ids=["again", "moved", "described", "another kind", "none"],
 )
 def test_a_cell_that_registers_the_same_is_not_told(
-    simulation: antiphon.Simulation, cell: Callable[[], None]
+    simulation: antiphon.Simulation, tmp_path: Path, cell: Callable[[], None]
 ) -> None:
+    saved = simulation.save(tmp_path / "saved")
     cell()
+    assert warned(lambda: antiphon.Simulation.load(saved)) == []
     assert warned(lambda: simulation.set("a.learning_rate", 0.1)) == []
     assert warned(simulation.fork) == []
