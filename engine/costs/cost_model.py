@@ -95,12 +95,17 @@ class CostModel:
 
     def tick(self, agent: Agent) -> float:
         cost, group = self.network(agent), self.system.group_by_agent[agent.name]
-        flop = cost.forward * (2 if group.waits else 1)  # late learners compute their windows again
+        flop = cost.forward * (1 + self._replayed(group))
         if any(map(_learns, map(self.system.agents.__getitem__, group.agent_names))):
             draws, reached = agent.participation, agent.clock.tick_period * self._signals[agent.name]
             backward = cost.backward + (cost.opening - cost.backward) / self._window_ticks(agent)
             flop += backward * (1.0 if draws is None else float(draws.probability)) * reached
         return flop / agent.clock.tick_period
+
+    def _replayed(self, group: LearningGroup) -> float:
+        """Return the share of a group's windows that wait and are computed again: those with a message that is read."""
+        awaited = (_read(self.system.channels[name]) for name in group.horizons)
+        return min(1.0, group.grid.max_steps() * max(awaited, default=0.0))
 
     @cached_property
     def _signals(self) -> dict[str, float]:

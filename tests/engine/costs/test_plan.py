@@ -179,6 +179,7 @@ COUNTED: dict[str, tuple[Scenario, float]] = {
     "delayed": (chain("delayed", "delayed"), 0.0),
     # of the messages to a slow receiver only those that it reads bring a gradient
     "slow receiver": (slow("decoupled", 2), 0.03),
+    "delayed to a slow receiver": (slow("delayed", 4), 0.0),
     "slow in turn": (slow("locked", 2, 1), 0.0),
     "state": (ring(3, network={"kind": "gru", "size": 4}, clock={"unroll": 1}), 0.0),
     # a window's last tick has no later ones to differentiate
