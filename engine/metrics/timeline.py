@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.call_errors import naming
 from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -150,7 +151,7 @@ class _Times:
                 if credit.true:
                     if stamp >= begin:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
-                elif credit.waits and channel.coupling.waits_for(stamp, self._sent_until(channel, stamp)):
+                elif credit.waits and self._waits_for(channel, stamp, self._sent_until(channel, stamp)):
                     reach = reach._replace(late=True)
                 elif credit.joins or (credit.injects and credit.returns):
                     reach = reach._replace(synthetic=True)
@@ -266,9 +267,13 @@ class _Times:
         back = {stamp: closes + later for stamp, (_, closes) in uses.items()}
         for window in range(number, last + 1):
             end = windows.end_of(window)
-            if not any(end < back[stamp] and channel.coupling.waits_for(stamp, end) for stamp in back):
+            if not any(end < back[stamp] and self._waits_for(channel, stamp, end) for stamp in back):
                 return window
         return last + 1
+
+    def _waits_for(self, channel: Channel, stamp: int, end: int) -> bool:
+        with naming(f"channels.{channel.name}"):
+            return channel.coupling.waits_for(stamp, end)
 
     def _sent_until(self, channel: Channel, stamp: int) -> int:
         """The step at which the sender's window ends that sent a message."""

@@ -9,7 +9,7 @@ from math import ceil, lcm
 
 import networkx as nx
 
-from antiphon.base.call_errors import call_error
+from antiphon.base.call_errors import naming
 from antiphon.comms.read_modes import READ_MODES
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, RatedSends, WindowGrid
@@ -53,7 +53,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             sends, waits = RatedSends(sender, channel.link.rate), ages[group_of[channel.receiver]]
             grids, link = (sender_grid, receiver_grid), channel.link
-            try:
+            with naming(f"channels.{channel.name}"):
                 needed = _windows_waited(
                     sends,
                     receiver,
@@ -65,10 +65,6 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
                     channel.horizon,
                     channel.coupling.waits_for,
                 )
-            except Exception as error:
-                if (users_error := call_error(error, f"channels.{channel.name}")) is None:
-                    raise
-                raise users_error from error
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
             late = sum(ended > channel.horizon for ended in needed)
             if late and 2 * late >= len(needed):

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from antiphon import ScenarioError, Simulation
 from antiphon.comms import Coupling, CreditedMessage
+from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Timeline, raster_lines
+from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
 from tests.kit.documented import timeline
 
@@ -286,6 +288,27 @@ def patient(steps: int) -> type[Coupling]:
             )
 
     return Patient
+
+
+def test_an_error_of_a_couplings_waits_for_names_channel_and_line() -> None:
+    class Fails(Coupling):
+        uses_returned = waits = True
+        fails = False
+
+        def waits_for(self, stamp: int, step: int) -> bool:
+            if self.fails:
+                raise ValueError("no\npatience")
+            return True
+
+        def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+            return message.returned_gradient
+
+    agents = {"a": {**agent(), "objective": None}, "b": agent()}
+    line = r"^channels\.a->b: .*Fails\.waits_for failed at test_timeline\.py:\d+: ValueError: no$"
+    with Simulation(scenario(agents, [channel(coupling=Fails, link={"delay": 1})])) as simulation:
+        Fails.fails = True
+        with one_line(line, RunError):
+            timeline(simulation, 0, 9)
 
 
 @pytest.mark.parametrize("steps", [0, 3, 7, 99])
