@@ -139,7 +139,7 @@ def study(
         comparison = find_study_or_scenario(str(scenario), options, directory)
     else:
         comparison = _study(scenario, named, options, directory, keys)
-    comparison = comparison.in_folder(exist)
+    comparison = comparison.in_folder(exist, is_named=directory is not None)
     if comparison.in_process is not None and jobs is not None and jobs > 1:
         line = f"study: runs one at a time in this process, as others cannot import {comparison.in_process}"
         warnings.warn(f"{line}; put the function into a module", stacklevel=3)  # a decorator is between

@@ -94,7 +94,8 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    return _go(find_study_or_scenario(what, asked, logdir).in_folder(exist), jobs or cores(), json=json)
+    comparison = find_study_or_scenario(what, asked, logdir).in_folder(exist, is_named=logdir is not None)
+    return _go(comparison, jobs or cores(), json=json)
 
 
 def _go(comparison: Study, jobs: int, *, json: bool) -> int:

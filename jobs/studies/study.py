@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.copies import copy_with
 from antiphon.base.errors import RunError, write_error
 from antiphon.base.files import display_path, fitting
 from antiphon.base.manifests import read_checked
@@ -25,8 +26,8 @@ from antiphon.jobs.studies.table import FIGURE, write_tables
 from antiphon.running.directory import (
     STUDY,
     check_exist,
+    claim,
     files_beside,
-    first_free,
     is_free,
     is_run,
     remove_run,
@@ -92,12 +93,14 @@ class Study:
     Attributes:
         directory: The folder of its runs, `<line>-s<seed>`, its tables and its figure.
         template: Its scenario; None: loaded by the name in the study file.
+        lock: Of a new folder, so that a study that begins at the same moment takes the next one.
     """
 
     spec: StudySpec
     directory: Path
     options: StudyOptions = field(default_factory=StudyOptions)
     template: Template | PythonTemplate | None = None
+    lock: DirectoryLock | None = None
 
     @classmethod
     def of_template(
@@ -125,10 +128,11 @@ class Study:
         python = isinstance(self.template, PythonTemplate) and not self.template.importable
         return self.template.source if python and self.template is not None else None
 
-    def in_folder(self, exist: str) -> Study:
+    def in_folder(self, exist: str, *, is_named: bool) -> Study:
         """Return the study in its folder, or in one numbered after it.
 
         Args:
+            is_named: Whether the folder is one that was asked for; else it is a new one.
             exist: If the folder exists and is not empty: `resume` its runs, `number` the new folder, `overwrite` (remove the runs of this
                 study there) or `error`.
 
@@ -138,13 +142,15 @@ class Study:
                 its table; nothing has been removed.
         """
         check_exist(exist)
+        if exist == "number" or not is_named:
+            study = copy_with(self, plan=self.plan)  # what is not accepted leaves no folder
+            directory, lock = claim(self.directory)
+            if directory != self.directory:
+                there, here = display_path(self.directory), display_path(directory)
+                write_error(f"{there} already exists: this study is written to {here}")
+            return copy_with(study, directory=directory, lock=lock)
         if exist == "resume" or is_free(self.directory):
             return self
-        if exist == "number":
-            directory = first_free(self.directory)
-            there, here = display_path(self.directory), display_path(directory)
-            write_error(f"{there} already exists: this study is written to {here}")
-            return replace(self, directory=directory)
         if exist == "error":
             raise RunError(
                 f"{self.directory}: already exists and is not empty; choose another logdir, or --exist resume, number or overwrite "
@@ -189,6 +195,10 @@ class Study:
                 has been run).
             RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
         """
+        with self.lock or DirectoryLock(self.directory):
+            return self._go(jobs, report)
+
+    def _go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
         self.plan.check_metrics()
         progress = _StudyProgress(self.spec, self.plan, report)
         processes = 1 if self.in_process is not None else min(jobs, progress.total)
@@ -205,7 +215,7 @@ class Study:
                 progress.finish(chunk, seed, run, "kept")
         self.plan.check_builds(dict.fromkeys(chunk.runs.name for chunk in waiting))
         opened = nullcontext(Here()) if processes == 1 else Processes()
-        with DirectoryLock(self.directory), opened as pool, pool.signals() as stopped:
+        with opened as pool, pool.signals() as stopped:
             for chunk, call in calls_as_completed(train, waiting, pool, processes, stopped):
                 lost = isinstance(call.exception(), BrokenProcessPool)
                 answers = [_KILLED] * len(chunk.seeds) if lost else call.result()

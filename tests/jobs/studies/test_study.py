@@ -17,6 +17,8 @@ import torch
 
 import antiphon
 from antiphon import RunError, ScenarioError, Simulation
+from antiphon.jobs.studies.plan import StudyOptions
+from antiphon.jobs.studies.study import Study
 from antiphon.scenarios import load
 from antiphon.telemetry.statistics import mean
 from tests.kit.commands import Commands
@@ -193,6 +195,21 @@ def test_metrics_of_episodes_and_of_evaluations_during_the_training_are_known(
     assert checked("evaluated.yaml", "epoch") == 2
     assert "has a metric 'epoch'" in cli.err
     assert checked("referential-reward", "episode_length", "episodes", "return") == 0
+
+
+def test_a_study_that_begins_at_the_same_moment_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    scenario = load("digits-mlp")
+    first, second = (
+        Study.of_template(scenario, tmp_path / "study", StudyOptions(seeds=1)).in_folder(
+            "resume", is_named=False
+        )
+        for _ in range(2)
+    )
+    assert [study.directory.name for study in (first, second)] == ["study", "study-2"]
+    for study in (first, second):
+        assert study.lock is not None
+        study.lock.release()
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.long
