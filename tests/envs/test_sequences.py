@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import Simulation, envs
+from antiphon import Scenario, Simulation, envs
 from tests.contracts.builders import document
 from tests.contracts.twins import made as simulated
 from tests.envs.made import message
@@ -198,6 +198,35 @@ def test_padding_gives_no_gradient(backend: Chosen) -> None:
             one.run(length)
             after.append({k: v.clone() for k, v in one.agents["a"].parameters.items()})
     assert all(torch.allclose(after[0][key], after[1][key], rtol=1e-12, atol=0) for key in after[0])
+
+
+@pytest.mark.parametrize("mask", [None, "here"])
+def test_synthetic_gradients_are_of_padding_too_unless_the_channels_mask_leaves_it_out(
+    mask: str | None,
+) -> None:
+    after = []
+    agents: dict[str, Any] = {
+        "a": {"observes": ["x"]},
+        "b": {"objective": {"kind": "regression", "target": "y"}},
+    }
+    for name in agents:
+        agents[name] |= {"network": {"kind": "gru", "size": 3}, "clock": {"unroll": "episode"}}
+    x, y = [part / 1000 for part in X], [part / 1000 for part in Y]
+    channel = {"from": "a", "to": "b", "size": 2, "gradient": {"kind": "linear"}, "mask": mask}
+    for multiple in (8, 12):
+        env = envs.from_sequences(
+            x=x,
+            y=y,
+            here=[torch.ones(n) for n in LENGTHS],
+            training_only=["y", "here"],
+            pad_to_multiple=multiple,
+        )
+        training = {"batch": 16, "steps": 99}
+        scenario = Scenario(scenario="pads", env=env, agents=agents, channels=[channel], training=training)
+        with Simulation(scenario, dtype=torch.float64) as one:
+            one.run(episodes=3)
+            after.append(torch.cat([p.data.flatten() for p in one.agents["a"].parameters.values()]))
+    assert torch.equal(*after) == (mask is not None)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64"])
