@@ -580,8 +580,8 @@ class LiveSystem:
         signals = self.world.step_signals.signals
         fix = "a kind of the scenario was registered again since; register the former one, or make a new simulation"
         check_compatible(system, signals, state, signals, fix=fix)
-        state = checkpoint.copy_tree(state)
-        state["events"] += [] if event is None else [[self.now, event]]
+        events = [*state.pop("events"), *([] if event is None else [[self.now, event]])]
+        state = {**checkpoint.copy_tree(state), "events": events}  # which grow with every change
         means, newest = self.train_means.state_dict(), self.newest.state_dict()
         self.scenario = scenario
         stacked = self.settings.stacked and self.executor.stacks

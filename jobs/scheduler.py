@@ -85,18 +85,15 @@ class Scheduler:
                 key = job.step, job.fact("dtype", "float32"), job.fact("threads", 1), alone
                 groups.setdefault(key, []).append(job)
         self._groups = list(groups.values())
-        several = next((group for group in self._groups if len(group) > 1), None)
         self.sequential_reason: str | None = None
-        if several is not None:
-            request = several[0].request
-            with LiveSystem(without_weights(request.scenario), request.settings) as system:
-                self.sequential_reason = sequential_reason([system], system.settings.backend, len(several))
-        elif len(self._groups) > 1:
-            job = self._groups[0][0]
-            executor_of(
-                job.request.settings, job.request.division, job.request.capture
-            )  # refused before anything is said
-            self.sequential_reason = job.sequential_reason
+        if self._groups and len(jobs) > 1:
+            job = max(self._groups, key=len)[0]
+            self.sequential_reason, settings = job.sequential_reason, job.request.settings
+            if self.sequential_reason is not None:  # refused before anything is said
+                executor_of(settings, job.request.division, job.request.capture)
+            else:
+                with LiveSystem(without_weights(job.request.scenario), settings) as system:
+                    self.sequential_reason = sequential_reason([system], settings.backend, len(jobs))
         training = [group for group in self._groups if group[0].step < self.until]
         self._early = [job for job in jobs if job.ended_early] if selection is not None else []
         """Those that a selection may copy, although they have ended."""

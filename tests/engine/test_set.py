@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -357,3 +358,23 @@ def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Comman
     with Simulation.load(tmp_path / "whole" / "checkpoints" / "step-000000004") as resumed:
         resumed.run()
         assert equal(all_parameters(resumed), whole)
+
+
+def test_a_change_is_no_more_work_after_many() -> None:
+    simulation = changed_at(2, "", None, steps=0)
+
+    def calls() -> int:
+        counted = 0
+
+        def count(*_: Any) -> None:
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count)
+        simulation.set("n0.learning_rate", 0.005)
+        sys.setprofile(None)
+        return counted
+
+    first = [calls() for _ in range(9)]
+    assert len(simulation.events) == 9
+    assert first[-1] - first[-2] < 9  # the events' own lines

@@ -213,7 +213,7 @@ def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: P
     with acting(2, signalled()):
         assert cli.code(f"{COPIES} --name x") == 130
     assert not (here / "x-s1").exists()
-    cli(f"{COPIES} --name x --exist resume")
+    assert cli.json(f"{COPIES} --name x --exist resume")["apart"] == found["apart"]
     cli("run copy --steps 6 --seed 1 --name alone --logdir .")
     for one, other in (("whole-s0", "x-s0"), ("whole-s1", "x-s1"), ("alone", "x-s1")):
         assert_same_run(here / one, here / other)
