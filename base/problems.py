@@ -243,6 +243,8 @@ def as_whole(value: object) -> int | None:
 
 def show_refused(value: object) -> str:
     """Format a value that is refused, with its type where it is ambiguous: for 'must be …, not …'."""
+    if type(value).__module__.startswith("omegaconf."):  # its mappings are taken, its lists are no list
+        return f"{show_value(value)}; give OmegaConf.to_container(config)"
     return f"the word {show_value(value)}" if isinstance(value, str) else show_value(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -161,3 +162,27 @@ def test_a_second_thread_runs_a_simulation_only_after_the_first() -> None:
         assert not isinstance(first.ended(), Exception)
         simulation.run(1, progress=False)
         assert simulation.now == 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a thread is sent no signal here")
+def test_ctrl_c_ends_the_wait_for_the_step_of_another_thread() -> None:
+    within, waiting, go_on = threading.Event(), threading.Event(), threading.Event()
+    this = threading.get_ident()
+
+    def interrupt() -> None:
+        within.set()
+        waiting.wait(60)
+        signal.pthread_kill(this, signal.SIGINT)
+        go_on.wait(60)
+
+    with made() as simulation:
+        simulation.recorders.append(Within(interrupt))
+        stepping = InThread(simulation.step)
+        assert within.wait(60)
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  (the signal may come before the wait)
+            waiting.set()
+            simulation.step()
+        go_on.set()
+        assert stepping.ended()["step"] == 0
+        assert simulation.step()["step"] == 1
+        assert InThread(simulation.step).ended()["step"] == 2

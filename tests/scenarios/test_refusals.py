@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import UserList
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,11 @@ CHANGED: list[tuple[str, Any, str]] = [
         ": must be a mapping of keys, not a Python Tensor; data enters by antiphon.envs.fr",
     ),
     # the whole
+    (
+        "agents.a.observes",
+        type("ListConfig", (UserList,), {"__module__": "omegaconf.listconfig"})(["image"]),
+        ": must be a list, not a Python ListConfig; give OmegaConf.to_container(config)",
+    ),
     ("agents.a.clock.period", True, ": must be a whole number, not true"),
     ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0; write 2"),
     (
