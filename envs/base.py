@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
@@ -155,6 +155,16 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         """Return the number of examples in a split; ScenarioError if there is no such split."""
         check_split(split, self.splits)
         return self.description.example_counts[split]
+
+    def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield every example of a split once, in order: the requested signals; the last batch may be smaller.
+
+        Raises:
+            ScenarioError: It is no stream of examples, or has no such split.
+        """
+        raise ScenarioError(
+            "env: it is not a stream of examples, so there is no loss per example; leave this measurement out"
+        )
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

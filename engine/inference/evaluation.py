@@ -419,7 +419,7 @@ def mixes_rows(system: System) -> bool:
 def whole_batches(env: TorchVectorEnv, split: str, rows: int) -> Iterator[dict[str, Tensor]]:
     """Yield the examples of a split in order, in batches of so many; before those of a last, smaller one come others again."""
     before: dict[str, Tensor] = {}
-    for batch in env.batches(split, rows):  # type: ignore[attr-defined]  # of a stream
+    for batch in env.batches(split, rows):
         missing = rows - len(next(iter(batch.values())))
         if before and missing:
             batch = {name: torch.cat([before[name][-missing:], value]) for name, value in batch.items()}
@@ -439,12 +439,9 @@ def example_batches(
     Raises:
         ScenarioError: The environment is no stream of examples, or has no such split.
     """
-    if not hasattr(env, "batches"):
-        raise ScenarioError(
-            "env: it is not a stream of examples, so there is no loss per example; leave this measurement out"
-        )
-    count = env.example_count(split)
     rows = rows or _ROWS
+    every = env.batches(split, rows)
+    count = env.example_count(split)
     limited = count if limit is None else min(limit, count)
     if limited == count:
         yield from env.batches(split, _even(count, rows))
@@ -452,7 +449,7 @@ def example_batches(
     chosen = torch.arange(limited) * count // limited
     pieces: list[dict[str, Tensor]] = []
     start = 0
-    for batch in env.batches(split, rows):
+    for batch in every:
         stop = start + len(next(iter(batch.values())))
         indices = chosen[(chosen >= start) & (chosen < stop)] - start
         pieces.append({name: value[indices.to(value.device)] for name, value in batch.items()})

@@ -64,7 +64,7 @@ NO_SPLITS: dict[str, Any] = {"test": 0, "validation": 0}
 def shown(source: Any, name: str = "x", rows: int = ROWS) -> Tensor:
     """Return a signal of all examples, in the order of the data."""
     env = source.make(batch=1, dtype=torch.float64)
-    if not hasattr(env, "batches"):  # sequences, one after the other
+    if not env.is_stream:  # sequences, one after the other
         seen = [env.reset(seed=0)[0][name][0]]
         return torch.stack(seen + [env.step(None)[0][name][0] for _ in range(rows - 1)])
     return torch.cat([batch[name] for batch in env.batches("train", 3)])
