@@ -27,6 +27,7 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import LearningGroup
 
 _ROWS = 2
 """What is counted on these and on one row more gives any number of rows; on fewer, batch norm is another function."""
