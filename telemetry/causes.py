@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.by_key import by_key
 from antiphon.base.errors import with_count
 from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import (
@@ -202,14 +203,11 @@ class Peers(NamedTuple):
         """Read the graph of the Channels tab."""
         agents, channels = graph["agents"], graph["channels"]
         hops = [np.nan if distance is None else distance for distance in hops_to_readout(graph)]
-        onward: dict[int, set[int]] = {}
-        for channel in channels:
-            onward.setdefault(channel["from"], set()).add(channel["to"])
         ends = [
             channel["from"] != channel["to"]
             and 0 not in (hops[channel["from"]], hops[channel["to"]])
-            and onward.get(channel["to"], set()) <= {channel["from"], channel["to"]}
-            for channel in channels
+            and ends_there
+            for channel, ends_there in zip(channels, _ends(graph), strict=True)
         ]
         predictors = [channel.get("predictor", {}) for channel in channels]
         fast = [tuple(predictor.get("fast", ("", ""))) for predictor in predictors]
@@ -445,10 +443,8 @@ CAUSES = (
 
 def ways(graph: Mapping[str, Any]) -> list[str]:
     """Return where the receiver of each channel stands, in the graph of the Channels tab; empty: nothing is to be said."""
-    hops, onward, sentences = hops_to_readout(graph), dict[int, set[int]](), []
-    for channel in graph["channels"]:
-        onward.setdefault(channel["from"], set()).add(channel["to"])
-    for channel in graph["channels"]:
+    hops, sentences = hops_to_readout(graph), []
+    for channel, ends_there in zip(graph["channels"], _ends(graph), strict=True):
         ends = channel["from"], channel["to"]
         sender, receiver = (graph["agents"][end]["name"] for end in ends)
         far = hops[channel["to"]]
@@ -460,11 +456,17 @@ def ways(graph: Mapping[str, Any]) -> list[str]:
             sentences.append(f"{receiver} is a readout")
         else:
             told = f"{with_count(far, 'channel')} from a readout"
-            back = onward[channel["to"]] <= {*ends}
-            sentences.append(
-                f"{receiver}, {told}, sends only back to {sender}" if back else f"{receiver} is {told}"
-            )
+            only_back = f"{receiver}, {told}, sends only back to {sender}"
+            sentences.append(only_back if ends_there else f"{receiver} is {told}")
     return sentences
+
+
+def _ends(graph: Mapping[str, Any]) -> list[bool]:
+    """Return of each channel whether its receiver sends nothing on, or back to the sender alone."""
+    onward = by_key((channel["from"], channel["to"]) for channel in graph["channels"])
+    return [
+        {*onward.get(channel["to"], ())} <= {channel["from"], channel["to"]} for channel in graph["channels"]
+    ]
 
 
 def hints_of(graph: Mapping[str, Any]) -> list[tuple[Cause, list[Hint | None]]]:

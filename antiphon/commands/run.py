@@ -97,7 +97,9 @@ def run(
         of_processes = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
         of_processes |= {"checkpoint_every": checkpoint_every, "until": until}
         population = _with_options(population, values_of(settings or ()), steps, seed)
-        return _run_population(population, place, of_processes, json)
+        from antiphon.commands.run_population import run_population
+
+        return run_population(population, place.directory(population.population), exist, json, **of_processes)
     _check_not_given({"--jobs": jobs, "--until": until}, f"{name_or_file} is no population")
     check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
@@ -180,15 +182,6 @@ def _with_options(
 ) -> PopulationSpec:
     changed = {"steps": steps, "seed": seed, "set": {**population.set, **values} or None}
     return population.with_keys(**{key: value for key, value in changed.items() if value is not None})
-
-
-def _run_population(
-    population: PopulationSpec, place: _RunPlace, of_processes: Mapping[str, Any], json: bool
-) -> int:
-    from antiphon.commands.run_population import run_population
-
-    directory = place.directory(population.population)
-    return run_population(population, directory, place.exist, json, **of_processes)
 
 
 # --- several seeds -----------------------------------------------------------------------------------------
