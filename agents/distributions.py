@@ -7,7 +7,8 @@ generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -76,7 +77,6 @@ class Categorical:
 
     @property
     def parameters(self) -> int:
-        """Number of logits."""
         return self.n
 
     @property
@@ -108,52 +108,72 @@ class Categorical:
         return logs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
+class _Independent(ABC):
+    """Independent actions, each with a distribution; their outputs, uniform numbers and actions are side by side."""
+
+    @property
+    @abstractmethod
+    def distributions(self) -> tuple[Categorical | MultiCategorical | Gaussian, ...]:
+        """The distributions, in order."""
+
+    @abstractmethod
+    def _apart(self, action: Tensor) -> Iterable[Tensor]:
+        """Return the actions as their own distributions sample them."""
+
+    @abstractmethod
+    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor:
+        """Undo `_apart`, for actions by `outputs`."""
+
+    @property
+    def parameters(self) -> int:
+        return sum(distribution.parameters for distribution in self.distributions)
+
+    @property
+    def draws(self) -> int:
+        return sum(distribution.draws for distribution in self.distributions)
+
+    def _split(self, outputs: Tensor) -> Sequence[Tensor]:
+        return torch.split(outputs, [distribution.parameters for distribution in self.distributions], -1)
+
+    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
+        """Return the actions, each sampled from uniform numbers of its own."""
+        numbers = torch.split(uniforms, [distribution.draws for distribution in self.distributions], -1)
+        parts = zip(self.distributions, self._split(outputs), numbers, strict=True)
+        return self._joined([distribution.sample(*part) for distribution, *part in parts], outputs)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """Return the most likely action of each."""
+        parts = zip(self.distributions, self._split(outputs), strict=True)
+        return self._joined([distribution.mode(logits) for distribution, logits in parts], outputs)
+
+    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
+        """Return the sum of their log-probabilities, [rows]."""
+        parts = zip(self.distributions, self._split(outputs), self._apart(action), strict=True)
+        return torch.stack([distribution.log_prob(*part) for distribution, *part in parts]).sum(0)
+
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums of both, [rows] each."""
+        parts = zip(self.distributions, self._split(outputs), self._apart(action), strict=True)
+        terms = [distribution.log_prob_and_entropy(*part) for distribution, *part in parts]
+        log_prob, entropy = (torch.stack(term).sum(0) for term in zip(*terms, strict=True))
+        return log_prob, entropy
+
+
 @dataclass(frozen=True)
-class MultiCategorical:
+class MultiCategorical(_Independent):
     """Several independent choices among `ns` options each, with their logits side by side; actions are [rows, k] int64."""
 
     ns: tuple[int, ...]
 
     @property
-    def parameters(self) -> int:
-        """Number of logits of all choices."""
-        return sum(self.ns)
+    def distributions(self) -> tuple[Categorical, ...]:
+        return tuple(map(Categorical, self.ns))
 
-    @property
-    def draws(self) -> int:
-        """One per choice."""
-        return len(self.ns)
+    def _apart(self, action: Tensor) -> Iterable[Tensor]:
+        return action.unbind(-1)
 
-    def _split(self, outputs: Tensor) -> list[tuple[Categorical, Tensor]]:
-        return [
-            (Categorical(n), logits)
-            for n, logits in zip(self.ns, torch.split(outputs, list(self.ns), -1), strict=True)
-        ]
-
-    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        """Return each choice, sampled from its own uniform number, [rows, k]."""
-        parts = enumerate(self._split(outputs))
-        return torch.stack(
-            [categorical.sample(logits, uniforms[..., i : i + 1]) for i, (categorical, logits) in parts], -1
-        )
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        """Return the largest logit's index of each choice, [rows, k]."""
-        return torch.stack([categorical.mode(logits) for categorical, logits in self._split(outputs)], -1)
-
-    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Return the sum of the choices' log-probabilities, [rows]."""
-        parts = enumerate(self._split(outputs))
-        return torch.stack(
-            [categorical.log_prob(logits, action[..., i]) for i, (categorical, logits) in parts]
-        ).sum(0)
-
-    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums of both over the choices, [rows] each."""
-        parts = enumerate(self._split(outputs))
-        return _sums(
-            categorical.log_prob_and_entropy(logits, action[..., i]) for i, (categorical, logits) in parts
-        )
+    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor:
+        return torch.stack(list(actions), -1)
 
 
 @dataclass(frozen=True)
@@ -175,7 +195,6 @@ class Gaussian:
 
     @property
     def draws(self) -> int:
-        """One per component."""
         return self.size
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,28 +229,14 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Joint:
+class Joint(_Independent):
     """Independent actions in the parts of a Dict, by name; samples are [rows, numbers of all parts], choices among them as floats."""
 
     parts: tuple[tuple[str, Categorical | MultiCategorical | Gaussian], ...]
 
     @property
-    def parameters(self) -> int:
-        """Network outputs of all parts, side by side."""
-        return sum(distribution.parameters for _, distribution in self.parts)
-
-    @property
-    def draws(self) -> int:
-        """Uniform numbers of all parts."""
-        return sum(distribution.draws for _, distribution in self.parts)
-
-    def _split(self, outputs: Tensor) -> list[tuple[Categorical | MultiCategorical | Gaussian, Tensor]]:
-        sizes = [distribution.parameters for _, distribution in self.parts]
-        return [
-            *zip(
-                (distribution for _, distribution in self.parts), torch.split(outputs, sizes, -1), strict=True
-            )
-        ]
+    def distributions(self) -> tuple[Categorical | MultiCategorical | Gaussian, ...]:
+        return tuple(distribution for _, distribution in self.parts)
 
     def by_part(self, action: Tensor, acts: str | bool = True) -> dict[str, Tensor]:
         """Return the actions of the parts, as their own distributions sample them.
@@ -240,56 +245,18 @@ class Joint:
             acts: The part of the environment's action that these are parts of, which their names begin with then.
         """
         within = f"{acts}." if isinstance(acts, str) else ""
-        numbers_by_part = torch.split(action, [distribution.draws for _, distribution in self.parts], -1)
-        actions: dict[str, Tensor] = {}
-        for (name, distribution), numbers in zip(self.parts, numbers_by_part, strict=True):
-            chosen = numbers if isinstance(distribution, Gaussian) else numbers.long()
-            actions[within + name] = chosen.squeeze(-1) if isinstance(distribution, Categorical) else chosen
-        return actions
+        names = (within + name for name, _ in self.parts)
+        return dict(zip(names, self._apart(action), strict=True))
 
-    @staticmethod
-    def _joined(outputs: Tensor, actions: list[Tensor]) -> Tensor:
+    def _apart(self, action: Tensor) -> Iterable[Tensor]:
+        numbers_by_part = torch.split(action, [distribution.draws for distribution in self.distributions], -1)
+        for distribution, numbers in zip(self.distributions, numbers_by_part, strict=True):
+            chosen = numbers if isinstance(distribution, Gaussian) else numbers.long()
+            yield chosen.squeeze(-1) if isinstance(distribution, Categorical) else chosen
+
+    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor:
         rows = outputs.shape[:-1]
         return torch.cat([action.reshape(*rows, -1).to(outputs.dtype) for action in actions], -1)
-
-    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        """Return the actions, each sampled from uniform numbers of its own, [rows, numbers]."""
-        part_uniforms = torch.split(uniforms, [distribution.draws for _, distribution in self.parts], -1)
-        pairs = zip(self._split(outputs), part_uniforms, strict=True)
-        return self._joined(
-            outputs,
-            [distribution.sample(part_outputs, numbers) for (distribution, part_outputs), numbers in pairs],
-        )
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        """Return the most likely action of each part, [rows, numbers]."""
-        return self._joined(
-            outputs, [distribution.mode(part_outputs) for distribution, part_outputs in self._split(outputs)]
-        )
-
-    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Return the sum of the parts' log-probabilities, [rows]."""
-        pairs = zip(self._split(outputs), self.by_part(action).values(), strict=True)
-        return torch.stack(
-            [
-                distribution.log_prob(part_outputs, part_action)
-                for (distribution, part_outputs), part_action in pairs
-            ]
-        ).sum(0)
-
-    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums of both over the parts, [rows] each."""
-        pairs = zip(self._split(outputs), self.by_part(action).values(), strict=True)
-        return _sums(
-            distribution.log_prob_and_entropy(part_outputs, part_action)
-            for (distribution, part_outputs), part_action in pairs
-        )
-
-
-def _sums(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return the sums of log-probabilities and of entropies of independent actions."""
-    log_prob, entropy = (torch.stack(terms).sum(0) for terms in zip(*pairs, strict=True))
-    return log_prob, entropy
 
 
 def _bounded(space: spaces.Box) -> NDArray[np.bool_]:
