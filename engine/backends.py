@@ -137,7 +137,9 @@ class StackedBackend(Engine):
         self._has_stacks = system is not bases[0]
         self.stale = self._has_stacks
         """Whether the single agents and channels are behind the stacks."""
-        self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
+        self.in_place = InPlaceChanges(
+            lambda: any(group.window.ticks_by_call for group in self.system.groups)
+        )
         install(self, native=native)
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
@@ -221,10 +223,6 @@ class StackedBackend(Engine):
         """Compute open windows again, with the present parameters (semantics 15)."""
         for group in self.system.groups:
             self.forward_pass.replay(group.window)
-
-
-def _has_open_window(system: System) -> bool:
-    return any(group.window.ticks_by_call for group in system.groups)
 
 
 # --- a step, in the order that all have in which steps are taken: here, in parts, of several seeds, recorded ---------------

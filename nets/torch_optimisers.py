@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line, warn_of_scenario, with_article
@@ -557,8 +557,3 @@ def _like(present: Any, value: Any, parameters: Sequence[Tensor]) -> Any:
     """The value of a tree; in older files lists stand for tuples."""
     value_of_tree = from_tree(value, parameters)
     return tuple(value_of_tree) if type(present) is tuple and type(value_of_tree) is list else value_of_tree
-
-
-def copied(value: Any) -> Any:
-    """Return a copy of a tree of dicts, lists, tensors and plain values."""
-    return tree_map_only(Tensor, lambda tensor: tensor.data.clone(), value)

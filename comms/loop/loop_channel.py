@@ -54,7 +54,7 @@ from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.optimisers import MISSED
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
-from antiphon.nets.torch_optimisers import copied
+from antiphon.nets.users.plain_trees import copied_tree
 
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise", "rescale")
 """Options that `Channel` gives to the predictor itself."""
@@ -375,7 +375,7 @@ class Channel:
 
         It holds the predictor's parameters, running statistics, optimiser and number of updates, but no messages.
         """
-        state: dict[str, Any] = {} if self.predictor is None else copied(self.predictor.state_dict())
+        state: dict[str, Any] = {} if self.predictor is None else copied_tree(self.predictor.state_dict())
         return state
 
     @in_own_context

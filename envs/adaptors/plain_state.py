@@ -29,6 +29,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from torch import Tensor
 
 from antiphon.base.errors import with_article
+from antiphon.nets.users.outlines import filled_cells
 
 _FIXED = (
     *(BuiltinFunctionType, ModuleType, type, np.ufunc, np.dtype, torch.dtype, torch.device),
@@ -190,7 +191,7 @@ class Capture:
             parts = [value.func, value.args, value.keywords]
             tree = {"partial": [self.tree(item, f"{path}.{n}") for n, item in enumerate(parts)]}
         elif isinstance(value, FunctionType):
-            cells = [cell.cell_contents for cell in _filled(value)]
+            cells = [cell.cell_contents for cell in filled_cells(value)]
             parts = [*cells, value.__defaults__, value.__kwdefaults__, vars(value)]
             tree = {"function": [self.tree(item, f"{path}.{n}") for n, item in enumerate(parts)]}
         elif _is_plain_object(value):
@@ -383,7 +384,7 @@ class Restore:
 
     def _function(self, trees: Sequence[Any], present: FunctionType, path: str) -> FunctionType:
         before_this, self._inside = self._inside, self._inside or self._apart
-        cells = _filled(present)
+        cells = filled_cells(present)
         _require(len(cells) == len(trees) - 3, path)
         present_parts = [
             *(cell.cell_contents for cell in cells),
@@ -482,16 +483,6 @@ def _is_plain_object(value: Any) -> bool:
 
 class _Empty:
     """An object that holds nothing."""
-
-
-def _filled(function: FunctionType) -> list[Any]:
-    """Return the cells of a function that have contents."""
-    cells = []
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):
-            cell.cell_contents  # noqa: B018
-            cells.append(cell)
-    return cells
 
 
 def _parts(space: Space[Any]) -> dict[str, Space[Any]]:

@@ -48,7 +48,7 @@ from antiphon.base.errors import require
 from antiphon.envs.sources.source_errors import reading
 from antiphon.nets.isolation.global_numbers import seeded_globally
 from antiphon.nets.random import seed_for
-from antiphon.nets.users.outlines import is_full
+from antiphon.nets.users.outlines import filled_cells
 
 _MOST_OBJECTS = 2000
 """Objects of a loader that are searched, at most."""
@@ -308,7 +308,7 @@ def _parts(obj: Any) -> Iterable[Any]:
         return obj.values() if len(obj) <= _LONGEST else []
     if isinstance(obj, types.FunctionType):
         named = [obj.__globals__.get(name) for name in obj.__code__.co_names]
-        cells = [cell.cell_contents for cell in obj.__closure__ or () if is_full(cell)]
+        cells = [cell.cell_contents for cell in filled_cells(obj)]
         return [*cells, *(obj.__defaults__ or ()), *(value for value in named if _is_random(value))]
     if isinstance(obj, types.MethodType):
         return [obj.__self__, obj.__func__]

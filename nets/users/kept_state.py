@@ -117,24 +117,14 @@ class KeptState:
         saved = self.state_dict()
         if "state" in saved:
             return None, True
-        saved_attributes, saves_tensors = (
-            saved.get("attributes", {}),
-            isinstance(self._user_object, nn.Module),
-        )
+        saved_attributes = saved.get("attributes", {}).keys()
+        saves_tensors = isinstance(self._user_object, nn.Module)
 
         def lacking(holder: Any) -> dict[str, Any]:
-            held = dict(vars(holder))
-            if isinstance(holder, nn.Module) and saves_tensors:
-                return {
-                    n: value
-                    for n, value in held.items()
-                    if n not in _OF_MODEL and not (holder is self._user_object and n in saved_attributes)
-                }
-            return {
-                n: value
-                for n, value in held.items()
-                if not (holder is self._user_object and n in saved_attributes)
-            }
+            left_out = set(_OF_MODEL) if saves_tensors and isinstance(holder, nn.Module) else set()
+            if holder is self._user_object:
+                left_out |= saved_attributes
+            return {name: value for name, value in vars(holder).items() if name not in left_out}
 
         walk = Outlines(apart=lacking, versions=True)
         return walk.of(self._user_object), walk.is_whole

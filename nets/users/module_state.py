@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from antiphon.nets.user_modules import extra_state, load_extra_state, stateful
 from antiphon.nets.users.outlines import ClassChanges, outline_of
-from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
+from antiphon.nets.users.plain_trees import NotPlainError, copied_tree, from_tree, to_tree
 
 MODULE_STATE_KEYS = ("extra", "attributes")
 """The keys that `state_dict` may have."""
@@ -56,7 +56,7 @@ class ModuleState:
             dict(vars(submodule)) for submodule in self._parts.values()
         ]  # so that none has another's id
         self._first = {path: self._outlines(submodule) for path, submodule in self._parts.items()}
-        self._trees = {path: _copied(self._plain(submodule)) for path, submodule in self._parts.items()}
+        self._trees = {path: copied_tree(self._plain(submodule)) for path, submodule in self._parts.items()}
 
     @property
     def lost(self) -> str | None:
@@ -81,7 +81,7 @@ class ModuleState:
         for path, names in self._changed().items():
             plain = self._plain(self._parts[path])
             if changed := {name: plain[name] for name in sorted(names) if name in plain}:
-                attributes[path] = _copied(changed)
+                attributes[path] = copied_tree(changed)
         return state | ({"attributes": attributes} if attributes else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -170,11 +170,3 @@ def _is_made_again(value: Any) -> bool:
         return value.requires_grad or isinstance(value, nn.Parameter)
     values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return any(map(_is_made_again, values))
-
-
-def _copied(tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.data.clone()
-    if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
-    return [_copied(value) for value in tree] if isinstance(tree, list) else tree

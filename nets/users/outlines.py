@@ -11,7 +11,7 @@ import hashlib
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -107,7 +107,7 @@ class Outlines:
         if type(value) in (list, tuple):
             return [self.of(item) for item in value]
         if isinstance(value, FunctionType):
-            cells = [cell.cell_contents for cell in value.__closure__ or () if is_full(cell)]
+            cells = [cell.cell_contents for cell in filled_cells(value)]
             return value.__qualname__, *(
                 self.of(held) for held in (cells, value.__defaults__, value.__kwdefaults__, vars(value))
             )
@@ -175,7 +175,7 @@ class ClassChanges:
         functions = [
             value for held in attributes for value in held.values() if isinstance(value, FunctionType)
         ]
-        cells = [cell.cell_contents for f in functions for cell in f.__closure__ or () if is_full(cell)]
+        cells = [cell.cell_contents for function in functions for cell in filled_cells(function)]
         return {
             "an attribute of its class": [outline_of(held) for held in data],
             "a variable that a method encloses": Outlines(versions=True).of(cells),
@@ -221,9 +221,11 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return data.view(torch.uint8).numpy().data
 
 
-def is_full(cell: CellType) -> bool:
-    """Whether a variable of an enclosing function has a value yet."""
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False
+def filled_cells(function: FunctionType) -> list[CellType]:
+    """Return the cells of the variables that a function encloses and that have a value yet."""
+    cells = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):
+            cell.cell_contents  # noqa: B018
+            cells.append(cell)
+    return cells
