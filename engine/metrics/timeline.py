@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,12 @@ from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
+from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 
 _LONGEST = 32
 """Steps that are shown by default."""
 _SHORTEST = 8
-
-
-class _HasSystem(Protocol):
-    @property
-    def system(self) -> System:
-        """The agents and channels."""
-
-
-class _HasRunning(Protocol):
-    @property
-    def running(self) -> _HasSystem:
-        """What runs."""
 
 
 def span(system: System) -> int:
@@ -39,7 +28,7 @@ def span(system: System) -> int:
     return min(max(2 * longest, system.description.episode_steps or 0, _SHORTEST), _LONGEST)
 
 
-def timeline(of: System | _HasRunning, start: int, steps: int) -> Timeline:
+def timeline(of: System | LiveSystem | Holder, start: int, steps: int) -> Timeline:
     """Return the timeline of a system or simulation, for some steps from `start` on, with links that lose nothing.
 
     Raises:
@@ -49,7 +38,7 @@ def timeline(of: System | _HasRunning, start: int, steps: int) -> Timeline:
         raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")
     if start < 0:
         raise ScenarioError(f"timeline: start is {start}; it must be at least 0")
-    system = of if isinstance(of, System) else of.running.system
+    system = of if isinstance(of, System) else running_of(of).system
     times = _Times(system, range(start, start + steps))
     return Timeline(
         start=start,
