@@ -226,8 +226,11 @@ def check_free(path: Path, exist: str = "error") -> None:
         )
 
 
-def claim(path: Path, exist: str = "number") -> tuple[Path, DirectoryLock]:
-    """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
+def claim(what: str, path: Path, exist: str = "number") -> tuple[Path, DirectoryLock]:
+    """Return the folder of a new run, study or population, `path` or one numbered after it, and its lock; raises as `check_free`.
+
+    Another name is printed on standard error.
+    """
     for candidate in numbered(path):
         try:
             check_free(candidate, exist if exist == "overwrite" else "error")
@@ -238,6 +241,9 @@ def claim(path: Path, exist: str = "number") -> tuple[Path, DirectoryLock]:
                 continue
             raise
         if exist == "overwrite" or is_free(candidate):  # else another process was faster
+            if candidate != path:
+                existing, written = display_path(path), display_path(candidate)
+                write_error(f"{existing} already exists: this {what} is written to {written}")
             return candidate, lock
         lock.release()
     raise AssertionError  # there is no last number
@@ -248,12 +254,6 @@ def numbered(path: Path) -> Iterator[Path]:
     yield path
     named = path if path.name.strip(".") else path.resolve()
     yield from (named.with_name(f"{named.name}-{number}") for number in count(2))
-
-
-def remark_if_numbered(what: str, asked: Path, path: Path) -> None:
-    """Print a line where something is written to another folder than the one that was asked for, as that exists."""
-    if path != asked:
-        write_error(f"{display_path(asked)} already exists: this {what} is written to {display_path(path)}")
 
 
 def first_free(path: Path) -> Path:
@@ -311,14 +311,12 @@ class RunDirectory:
         """
         asked, text = given_path(path, "logdir"), scenario_text(scenario)
         with ExitStack() as undo, writing(asked):
-            path, lock = claim(asked, exist)
+            path, lock = claim("run", asked, exist)
             begun = {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}
             directory = cls(path, begun, lock, _document=text)
             undo.callback(directory.release)
             if exist == "overwrite":
                 remove_run(path)
-            else:
-                remark_if_numbered("run", asked, path)
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, text)
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})

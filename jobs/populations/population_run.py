@@ -58,7 +58,6 @@ from antiphon.running.directory import (
     claim,
     function_of,
     is_free,
-    remark_if_numbered,
     remove_run,
 )
 from antiphon.running.lock import DirectoryLock
@@ -586,10 +585,9 @@ def new_population(
     **settings: Any,
 ) -> Iterator[PopulationRun]:
     """Yield a population's run; with `exist="number"` nobody else takes its folder, which may be one numbered after `directory`."""
-    asked, lock = directory, None
+    lock: DirectoryLock | None = None
     if exist == "number":
-        (directory, lock), exist = claim(asked), "error"
-        remark_if_numbered("population", asked, directory)
+        (directory, lock), exist = claim("population", directory), "error"
     with lock or nullcontext():
         yield PopulationRun(spec, template, directory, exist=exist, lock=lock, **settings)
 

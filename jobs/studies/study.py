@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.copies import copy_with
-from antiphon.base.errors import RunError, write_error
-from antiphon.base.files import display_path, fitting
+from antiphon.base.errors import RunError
+from antiphon.base.files import fitting
 from antiphon.base.manifests import read_checked
 from antiphon.base.notebook import number
 from antiphon.base.problems import DocumentError
@@ -144,10 +144,7 @@ class Study:
         check_exist(exist)
         if exist == "number" or not is_named:
             study = copy_with(self, plan=self.plan)  # what is not accepted leaves no folder
-            directory, lock = claim(self.directory)
-            if directory != self.directory:
-                there, here = display_path(self.directory), display_path(directory)
-                write_error(f"{there} already exists: this study is written to {here}")
+            directory, lock = claim("study", self.directory)
             return copy_with(study, directory=directory, lock=lock)
         if exist == "resume" or is_free(self.directory):
             return self
