@@ -153,7 +153,7 @@ class TwoRewards(World):
         ({"left": None, "right": None}, "return", -2.0),
         ({"left": "reward"}, "return", 40.0),
         ({"left": {"reward": 1.0, "reward.left": 1.0}}, "return", 40.0),
-        ({"other": None}, None, 40.0),
+        ({"other": None}, None, 4.0),
         ({"left": None}, "episode_return", 40.0),
     ],
     ids=str,
