@@ -5,7 +5,7 @@ as features.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -142,30 +142,43 @@ class Example:
 
     def copied(self) -> Example:
         """Return a copy that changes independently and has the same tensors."""
-        return replace(self)
+        return Example(
+            self.message,
+            self.context,
+            self.returned,
+            self.valid,
+            self.target,
+            self.sites,
+            self.prediction,
+            self.loss,
+            self.member_mask,
+            self.learned,
+            self.actions,
+        )
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
         """Return the example with a function applied to every tensor that has rows."""
-
-        def changed(column: Tensor | None) -> Tensor | None:
-            return None if column is None else change(column)
-
-        return replace(
-            self,
-            message=change(self.message),
-            context=changed(self.context),
-            returned=changed(self.returned),
-            valid=self.valid.map(change),
-            target=changed(self.target),
-            sites=changed(self.sites),
-            prediction=changed(self.prediction),
-            loss=changed(self.loss),
-            actions=None
-            if self.actions is None
-            else tuple(
+        columns = self.context, self.returned, self.target, self.sites, self.prediction, self.loss
+        changed = [None if column is None else change(column) for column in columns]
+        context, returned, target, sites, prediction, loss = changed
+        actions = None
+        if self.actions is not None:
+            actions = tuple(
                 ReturnedAction(change(action.action), change(action.advantage), change(action.valid))
                 for action in self.actions
-            ),
+            )
+        return Example(
+            change(self.message),
+            context,
+            returned,
+            self.valid.map(change),
+            target,
+            sites,
+            prediction,
+            loss,
+            self.member_mask,
+            self.learned,
+            actions,
         )
 
     def for_members(self) -> Example:
