@@ -417,11 +417,17 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
 
 
 def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call a factory; ScenarioError where it fails."""
-    from antiphon.envs.adaptors.checked import making  # it loads torch, which names and options do not need
+    """Call a factory; ScenarioError where it fails, or makes an environment that has other render modes."""
+    from antiphon.envs.adaptors.checked import (  # it loads torch, which names and options do not need
+        check_render_mode,
+        making,
+    )
 
     with making(name):
-        return factory(**arguments)
+        made = factory(**arguments)
+    if (getattr(made, "metadata", None) or {}).get("render_modes"):
+        check_render_mode(name, made, arguments)
+    return made
 
 
 def _in_rows(

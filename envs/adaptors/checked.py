@@ -21,6 +21,7 @@ from antiphon.base.call_errors import users_place
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Problems, show_refused
+from antiphon.envs.adaptors.final_observation import close_world
 from antiphon.envs.adaptors.spaces import ActionSpace, leaves, signal_name
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
@@ -110,7 +111,9 @@ class Adaptor(TorchVectorEnv):
         except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
             words = " ".join(str(error).split())
             line = f"{type(error).__name__}: {words}" if words else _wordless(error)
-            if not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
+            if subprocesses and isinstance(error, EOFError | ConnectionError):
+                line = "one of its processes has ended"
+            elif not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
                 interface, check = self.interface
                 fix = f"it does not return what its spaces and {interface} say: {check} names it"
                 fix = self.signatures if self.signatures and _OLD.search(words) else self._cast(words) or fix
@@ -366,12 +369,6 @@ def checked(
 
 def _tensor(values: Any) -> Tensor:
     return values.cpu() if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, np.float64))
-
-
-def close_world(world: Any, **how: Any) -> None:
-    """Close an environment; one of PettingZoo's form, but without its base class, may have no `close`."""
-    if (close := getattr(world, "close", None)) is not None:
-        close(**how)
 
 
 def has_state(env: Any) -> bool:

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, ScenarioWarning, warn_caller
 from antiphon.base.problems import show_value
 from antiphon.envs.adaptors.spaces import leaves, part_at, signal_name
 from antiphon.nets.isolation.global_numbers import seed_globally
@@ -82,6 +82,29 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         if terminated or truncated:
             observation = deepcopy(observation)
         return observation, reward, terminated, truncated, {}
+
+    def close(self) -> None:
+        close_world(self.env)
+
+
+def close_world(world: Any, **how: Any) -> None:
+    """Close an environment; one of PettingZoo's form, but without its base class, may have no `close`.
+
+    A ScenarioWarning says where it fails: what it was made for is done, or has failed with an error of its own.
+    """
+    if (close := getattr(world, "close", None)) is None:
+        return
+    try:
+        close(**how)
+    except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
+        base = getattr(world, "unwrapped", world)
+        for process in getattr(base, "processes", ()):
+            process.terminate()
+        if hasattr(base, "closed"):  # else Gymnasium would close it again, and print a traceback
+            base.closed = True
+        if not isinstance(error, EOFError | ConnectionError):  # a process that has ended failed earlier
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            warn_caller(f"env: '{type(base).__name__}' failed in close(): {line}", ScenarioWarning)
 
 
 def _end_of(name: str, flag: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gymnasium import Space
 
-from antiphon.envs.adaptors.checked import close_world
+from antiphon.envs.adaptors.final_observation import close_world
 
 
 class Turns:

@@ -11,8 +11,8 @@ from typing import Any
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from antiphon.envs.adaptors.checked import close_world
 from antiphon.envs.adaptors.cycles import Cycle
+from antiphon.envs.adaptors.final_observation import close_world
 from antiphon.envs.adaptors.turns import Turns
 from antiphon.nets.isolation.global_numbers import seed_globally
 

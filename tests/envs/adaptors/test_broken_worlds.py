@@ -1,6 +1,7 @@
 """Worlds that fail, return NaN or change shape: one line, from Python and on the command line, and nothing half-written."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError, ScenarioWarning
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
 from tests.kit.worlds import batch_of, row_of
@@ -73,6 +74,29 @@ def test_a_world_that_breaks_in_mid_episode_is_named(fault: str, expected: str) 
         env.step(None)
     assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
+
+
+def test_a_world_that_cannot_be_closed_costs_no_result() -> None:
+    class Open(Broken):
+        def close(self) -> None:
+            raise OSError("the door\nis stuck")
+
+    envs.register("tests/Open-v0", lambda: Open("none"))
+    with pytest.warns(ScenarioWarning, match=r"env: 'Open' failed in close\(\): OSError: the door is stuck$"):
+        antiphon.envs.make({"id": "tests/Open-v0"}, batch=2).close()
+
+
+def test_a_process_that_has_ended_is_one_line() -> None:
+    class Killed(Broken):
+        def step(self, action: Any) -> Any:
+            os._exit(1)
+
+    envs.register("tests/Killed-v0", Killed)
+    env = envs.make({"id": "tests/Killed-v0", "workers": 1}, batch=1)
+    env.reset(seed=0)
+    with pytest.raises(RunError, match=r"failed in step\(\): one of its processes has ended$"):
+        env.step(None)
+    env.close()
 
 
 class Turned(SyncVectorEnv):
