@@ -117,6 +117,8 @@ class Example:
     """The training step on it with the predictor's present parameters, if computed with the prediction."""
     actions: tuple[ReturnedAction, ...] | None = None
     """Actions of the receiver at the ticks that read the message; None for predictors that do not need them."""
+    stamp: int = -1
+    """The step at which the message was sent; -1: not known, in a loop of a user's own."""
 
     def set_returned(self, gradient: Tensor | None, loss: Tensor | None) -> None:
         """Take over what its receiver has returned, [B, M] and [B]."""
@@ -154,6 +156,7 @@ class Example:
             self.member_mask,
             self.learned,
             self.actions,
+            self.stamp,
         )
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
@@ -179,6 +182,7 @@ class Example:
             self.member_mask,
             self.learned,
             actions,
+            self.stamp,
         )
 
     def for_members(self) -> Example:

@@ -48,12 +48,13 @@ module has a name with a space."""
 def newest_example(examples: Sequence[Example]) -> Example:
     """Return the newest example that a prediction can be compared with: a policy returns zeros for its last tick.
 
-    This is the newest example whose delta is not zero everywhere; if there is none, the last example.
+    This is the newest example, by stamp, whose delta is not zero everywhere; if there is none, the newest one.
     """
+    newest_first = sorted(examples, key=lambda example: -example.stamp)
     compared = (
-        example for example in reversed(examples) if example.returned is None or bool(example.returned.any())
+        example for example in newest_first if example.returned is None or bool(example.returned.any())
     )
-    return next(compared, examples[-1])
+    return next(compared, newest_first[0])
 
 
 Hidden = Annotated[tuple[Count, ...], Field(max_length=2), IsSequence]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn, Protocol, SupportsIndex, TypeVar
 
 import torch
@@ -556,4 +557,4 @@ class Recording:
             credit = learned.newest_injected(self.name) if stack.predicts else None
             return None if credit is None else credit.gradient
         update = learned.predictor_updates.get(self.name)
-        return None if update is None else update.examples[-1].returned
+        return None if update is None else max(update.examples, key=attrgetter("stamp")).returned

@@ -45,7 +45,7 @@ class StandIns(Feature):
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.read_plan.first_tick == step and message.fate.void is not ALL:
-            example = Example(message.carried_value, context, None, valid=~message.missing)
+            example = Example(message.carried_value, context, None, ~message.missing, stamp=message.stamp)
             if channel.has_member_axis:
                 example.restrict(example.valid, channel.layout.members_in(~message.fate.void))
             channel.synthetic_input.examples.append(example)

@@ -153,7 +153,14 @@ class PredictorTrainer:
             valid &= present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
         return Example(
-            message.sent_value, context, None, valid=valid, target=target, sites=sites, actions=actions
+            message.sent_value,
+            context,
+            None,
+            valid=valid,
+            target=target,
+            sites=sites,
+            actions=actions,
+            stamp=message.stamp,
         )
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms import Example, Mask
+from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.nets.schedules import Rate
 from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, draw, example, make
 
@@ -229,3 +230,10 @@ def test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_ot
             own.step(own.loss_and_gradients([each])[1], now)
     expected = torch.cat([own.predict(each) for own, each in zip((first, second), of_each, strict=True)])
     torch.testing.assert_close(stack.predict(both), expected, rtol=1e-12, atol=0)
+
+
+def test_predictions_are_compared_with_the_newest_example_wherever_it_is_in_the_list() -> None:
+    older, newest, last = (Example(draw(2, 3, seed=s), None, draw(2, 3, seed=s), stamp=s) for s in (4, 6, 8))
+    last.set_returned(torch.zeros(2, 3), None)  # as a policy returns for its last tick
+    for examples in ([older, newest, last], [last, newest, older]):
+        assert newest_example(examples) is newest

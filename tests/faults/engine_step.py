@@ -519,8 +519,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-what-was-lost-is-an-example",
         "engine/features/stand_ins.py",
-        "example = Example(message.carried_value, context, None, valid=~message.missing)",
-        "example = Example(message.carried_value, context, None)",
+        "example = Example(message.carried_value, context, None, ~message.missing, stamp=message.stamp)",
+        "example = Example(message.carried_value, context, None, stamp=message.stamp)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(

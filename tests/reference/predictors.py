@@ -46,15 +46,15 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
         return None
     tick = message.read_plan.first_tick if message.read_plan.is_bookable else None
     example = Example(message.sent_value, context_of(state, channel, message, tick), None)
+    example.stamp, booked = message.stamp, message.booked
     if own.needs_actions:
         example.actions = tuple(message.booked.actions)
     if answered and channel.ledger.returns_gradients:
-        example.returned, example.loss = message.booked.gradient, message.booked.loss
-        example.valid = message.booked.counted
+        example.returned, example.loss, example.valid = booked.gradient, booked.loss, booked.counted
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent_value[:, 0])  # none after an end (rule 20)
         if own.needs_actions:
-            example.valid = Mask.of(torch.stack([one.valid for one in message.booked.actions]).any(0))
+            example.valid = Mask.of(torch.stack([one.valid for one in booked.actions]).any(0))
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
         if present is not None:
