@@ -53,6 +53,12 @@ _MEASURED = (
     ),
     *("parameter_cosine", "parameter_cosine_low", "parameter_cosine_high", *PROBED),
 )
+_AT_RECEIVER = ("si_loss", "si_learning_rate")
+
+
+def end_of(metric: str) -> Literal["sender", "receiver"]:
+    """Return the end of a channel that has a metric: in parts it is measured there alone. A log entry has a receiver's last."""
+    return "receiver" if metric in _AT_RECEIVER else "sender"
 
 
 def is_measured(metric: str) -> bool:

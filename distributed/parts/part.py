@@ -39,7 +39,7 @@ from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.metrics import Metric
+from antiphon.telemetry.metrics import Metric, end_of
 
 LEARNED = ("learners", "predictors", "inputs", "outliers", "gates", OBJECTS)
 """Keys of a system's state that are no messages or windows; the last only where there are any."""
@@ -173,12 +173,11 @@ class Part:
             self.row = self._row(step, sampled=log_steps.sampled(step))
 
     def _row(self, step: int, *, sampled: bool) -> PartRow:
-        base, row = self.backend.stacked.single_system, Row.of(self, step, sampled=sampled)
-        sent_channels = {name for name, channel in base.channels.items() if channel.sender in base.agents}
+        row = Row.of(self, step, sampled=sampled)
         row = Row(
             [metric for metric in row.metrics if self._is_own(metric.kind, metric.name, metric.metric)],
-            [histogram for histogram in row.histograms if histogram[1] in sent_channels],
-            [sample for sample in row.samples if sample[0] in sent_channels],
+            [histogram for histogram in row.histograms if self._is_own(*histogram[:3])],
+            [sample for sample in row.samples if self._is_own("channel", sample[0], "message")],
             row.env,
             row.returns,
         )
@@ -188,12 +187,9 @@ class Part:
         return PartRow(row, sums)
 
     def _is_own(self, kind: str, name: str, metric: str) -> bool:
-        """Whether a metric is this part's: of a channel its sender's, but of a synthetic input its receiver's."""
+        """Whether a metric is this part's: it has the agent, or the end of a channel that the metric is of."""
         base = self.backend.stacked.single_system
-        if kind == "agent":
-            return name in base.agents
-        channel = base.channels[name]
-        return (channel.receiver if metric.startswith("si_") else channel.sender) in base.agents
+        return (name if kind == "agent" else getattr(base.channels[name], end_of(metric))) in base.agents
 
     def collect(self, neighbour: int) -> Exchange:
         """Return what a neighbour has not been handed yet, up to the newest step."""
@@ -326,8 +322,7 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
         samples += part_row.row.samples
         returns.update(part_row.row.returns)
         sums.update(part_row.sums)
-    # What only the receiver of a channel has, its synthetic input's loss, comes before what its sender has.
-    metrics.sort(key=lambda metric: metric.metric != "si_loss")
+    metrics.sort(key=lambda metric: end_of(metric.metric) == "receiver")
     metrics_by_subject = by_key(((str(metric.kind), metric.name), metric) for metric in metrics)
     order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
     readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)

@@ -1,7 +1,7 @@
 """Means over steps of what channels do, from one log entry to the next: a metric is an entry of `CHANNEL_MEANS`.
 
 What a step adds is asked for in `MeanAccumulator.add`, which keeps the sums beside those of agents: on the device, by stack; saved by
-member; in parts at a channel's sender. Each log entry has the means and begins them anew.
+member; in parts at the end of a channel that the metric is of (`end_of`). Each log entry has the means and begins them anew.
 """
 
 from __future__ import annotations

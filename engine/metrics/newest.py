@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendTimes, WindowGrid
-from antiphon.telemetry.metrics import HistogramRow, Kind, Metric
+from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, end_of
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
@@ -126,10 +126,9 @@ class NewestMetrics:
         for owner, newest in missed.items():
             logged = {row.metric for row in by_owner.get(owner, ())}
             missing = [row for metric, row in newest.items() if metric not in logged]
-            if missing:  # a synthetic input's loss comes first: parts have it apart from what the sender has
-                by_owner[owner] = sorted(
-                    [*by_owner.get(owner, ()), *missing], key=lambda row: row.metric != "si_loss"
-                )
+            if missing:
+                by_owner[owner] = [*by_owner.get(owner, ()), *missing]
+                by_owner[owner].sort(key=lambda row: end_of(row.metric) == "receiver")
         ordered = sorted(by_owner, key=lambda owner: self._order.get(owner, len(self._order)))
         return [row for owner in ordered for row in by_owner[owner]]
 

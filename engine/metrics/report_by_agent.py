@@ -33,6 +33,7 @@ from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.metrics.channel_means import CHANNEL_MEANS, ChannelMean
 from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.engine.stacked import Stacked
+from antiphon.telemetry.metrics import end_of
 
 
 class AgentReport:
@@ -269,6 +270,11 @@ def _stacked(totals: dict[tuple[str, ...], Any], agents: tuple[str, ...]) -> Any
     )
 
 
+def _measures(system: System, channel: Channel, mean: ChannelMean) -> bool:
+    """Whether a channel has a mean over steps here; in parts one end may be elsewhere."""
+    return mean.concerns(channel) and getattr(channel, end_of(mean.metric)) in system.agents
+
+
 class MeanAccumulator:
     """Sums of loss and metric per agent, of policies' metrics, and of what channels do (channel_means.py), kept on the device.
 
@@ -287,9 +293,9 @@ class MeanAccumulator:
             name_in_seed(name, seed, len(systems)): None
             for seed, system_of_seed in enumerate(systems)
             for name, channel in system_of_seed.channels.items()
-            if channel.sender in system_of_seed.agents
+            if any(_measures(system_of_seed, channel, mean) for mean in CHANNEL_MEANS)
         }
-        """The channels in order, in parts at their sender's."""
+        """The channels in order that have a mean here."""
         self._measured: tuple[System | None, list[tuple[Channel, list[ChannelMean]]]] = None, []
         """The stacks of the newest report, and of these the channels with means."""
         self._batch = system.batch
@@ -334,8 +340,10 @@ class MeanAccumulator:
     def _measured_channels(self, system: System) -> list[tuple[Channel, list[ChannelMean]]]:
         """The stacks of channels that have means over steps, found once."""
         if self._measured[0] is not system:
-            own = [channel for channel in system.channels.values() if channel.sender in system.agents]
-            pairs = [(channel, [mean for mean in CHANNEL_MEANS if mean.concerns(channel)]) for channel in own]
+            pairs = [
+                (channel, [mean for mean in CHANNEL_MEANS if _measures(system, channel, mean)])
+                for channel in system.channels.values()
+            ]
             self._measured = system, [(channel, means) for channel, means in pairs if means]
         return self._measured[1]
 

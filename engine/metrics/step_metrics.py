@@ -319,11 +319,6 @@ def of_channels(
     system: System, learned: StepReport, step: int, of: Collection[str] | None = None
 ) -> Iterator[StackMetric]:
     """Yield the metrics of channels that `step_metrics` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
-    for name, trained in learned.input_updates.items():
-        names = system.channels[name].member_names
-        if _any(names, of):
-            losses = trained.loss.reshape(-1).tolist()
-            yield StackMetric(names, "si_loss", losses, _list(trained.moving_members, len(names)))
     injected_by_channel = {
         name: injected
         for update in oldest_first(learned.updates)
@@ -357,6 +352,9 @@ def of_channels(
             yield StackMetric(names, "age", [float(step - newest_due)] * count)
         yield from _on_the_way(system, channel, step)
         yield from _rates(names, "sg_learning_rate", channel.synthetic_gradient.model, step)
+        if (trained := learned.input_updates.get(name)) is not None:
+            losses = trained.loss.reshape(-1).tolist()
+            yield StackMetric(names, "si_loss", losses, _list(trained.moving_members, count))
         yield from _rates(names, "si_learning_rate", channel.synthetic_input.model, step)
 
 
