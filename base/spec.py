@@ -513,7 +513,7 @@ def section_of(spec: type[Spec], key: str) -> str:
             if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key):
                 forms = {dict: f"{{NAME: {{{key}: …}}}}", list: f"[{{{key}: …}}]", tuple: f"[{{{key}: …}}]"}
                 form = forms.get(get_origin(field.annotation), f"{{{key}: …}}")  # type: ignore[arg-type]
-                sections.append(f"{written_key(spec, name)}: {form}")
+                sections.append(f"{field.serialization_alias or written_key(spec, name)}: {form}")
     return f"; write {' or '.join(sections)}" if sections else fix_of_word(spec.__name__, key)
 
 

@@ -136,7 +136,7 @@ class Observing(Spec):
 
     observes: Annotated[SignalNames, WithJsonSchema(_OBSERVED)] = ()
     entering: SkipJsonSchema[Annotated[dict[str, ObservationSpec], AfterValidator(FrozenMap)]] = Field(
-        default_factory=FrozenMap
+        default_factory=FrozenMap, serialization_alias="observes"
     )
 
     refused: ClassVar[frozenset[str]] = frozenset({"entering"})

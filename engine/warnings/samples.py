@@ -110,9 +110,13 @@ def _observers(agent: AgentSpec) -> Iterator[tuple[str, Observing]]:
 
 def _wild_of(observer: Observing, prefix: str, env: Description, samples: Samples) -> Iterator[str]:
     sizes: dict[str, tuple[float, float]] = {}
-    for number, observed in enumerate(observer.observes):
+    goals = observer.objectives.values() if isinstance(observer, AgentSpec) else ()
+    as_they_are = {observer.observes[number] for number in observer.normalised} | {
+        goal.mask for goal in goals
+    }
+    for observed in observer.observes:
         signal = env.signals.get(observed)
-        if signal is not None and signal.classes is None and number not in observer.normalised:
+        if signal is not None and signal.classes is None and observed not in as_they_are:
             size = _sizes(samples[observed]) if observed in samples else _bound(env, observed)
             if size is not None:
                 sizes[observed] = size if len(signal.shape) < 2 else (size[1], size[1])

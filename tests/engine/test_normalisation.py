@@ -40,7 +40,12 @@ class Wild(gymnasium.Env[Any, Any]):
         return self.seen
 
 
+class Masking(Wild):
+    action_space = spaces.Discrete(4)
+
+
 envs.register("normalisation/Wild-v0", Wild)
+envs.register("normalisation/Masking-v0", Masking)
 
 
 def wild(options: Any, **keys: Any) -> Scenario:
@@ -250,6 +255,9 @@ def test_wild_sizes_and_tied_agents_that_are_alike_are_warned_of() -> None:
     critic = {"kind": "ppo", "critic": {"observes": ["observation"]}}
     (line,) = lines(wild(NORMAL, objective=critic))
     assert line.endswith("; write objective.critic.observes: {observation: {normalise: true}}")
+    player = {"observes": ["observation"], "acts": True, "objective": {"kind": "ppo", "mask": "observation"}}
+    masked = {"id": "normalisation/Masking-v0"}
+    assert not lines(Scenario(scenario="s", env=masked, agents={"player": player}))
     data = {
         "x": torch.randn(100, 3) * torch.tensor([20.0, 1.0, 1e-3]),
         "z": torch.randn(100, 2),

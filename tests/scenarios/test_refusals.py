@@ -38,6 +38,11 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agent", {}, ": unknown key 'agent'; did you mean 'agents'?"),
     ("seed", 3, ": unknown key 'seed'; give it to the run: --seed S, in Python Simulation(…, seed=S)"),
     ("training.device", "cuda", ": unknown key 'device'; give it to the run: --device cuda, in Python Simul"),
+    (
+        "agents.a.normalise",
+        True,
+        ": unknown key 'normalise'; write observes: {NAME: {normalise: …}} or objective: {normalise: …}",
+    ),
     ("channels[0].form", "a", ": unknown key 'form'; did you mean 'from'?"),
     (
         "agents.a.network.hidden",
