@@ -26,6 +26,8 @@ from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.log_steps import LogSteps
@@ -34,7 +36,7 @@ from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
-from antiphon.engine.state.trees import Tree, renumbered
+from antiphon.engine.state.trees import Tree, receiver_keys, renumbered
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree
@@ -415,7 +417,7 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
 
     def joined(message: Tree) -> Tree:
         received = used.get(message["stamp"], message)
-        return {**message, **{key: received[key] for key in _BY_RECEIVER}}
+        return {**message, **{key: received[key] for key in receiver_keys(Message)}}
 
     messages = [joined(message) for message in sender["messages"]]
     messages += [message for message in receiver["messages"] if message["stamp"] not in sent]
@@ -424,14 +426,10 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     loose += [message for message in receiver["loose"] if message["stamp"] not in stamps]
     return {
         **sender,
-        "held_messages": receiver["held_messages"],
+        **{key: receiver[key] for key in receiver_keys(Ledger)},
         "messages": sorted(messages, key=itemgetter("stamp")),
         "loose": loose,
     }
-
-
-_BY_RECEIVER = ("read_plan", "open_window_numbers", "finished_at", "booked")
-"""What the receiving half knows of a message."""
 
 
 def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:

@@ -12,9 +12,10 @@ from torch import nn
 from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.distributed.parts.halves import part_of
 from antiphon.distributed.parts.placement import Placement
+from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS
-from antiphon.engine.state.trees import Tree
+from antiphon.engine.state.trees import Tree, receiver_keys
 from antiphon.nets.modules import meta_copy
 from antiphon.nets.user_modules import hooked_parameter, reporting_hook
 from antiphon.scenarios import Scenario
@@ -79,7 +80,7 @@ class Share:
         for name, ends in self.ends.items():
             ledger = system["ledgers"][name]
             if "receiver" not in ends:
-                ledger["held_messages"] = None
+                ledger |= dict.fromkeys(receiver_keys(Ledger))
             if "sender" not in ends:
                 for key in ("messages", "loose"):
                     ledger[key] = [{**message, "sender_window_open": False} for message in ledger[key]]

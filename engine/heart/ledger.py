@@ -32,6 +32,7 @@ from antiphon.comms.links import Link
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.message import Arrival, Booked, Fate, Message
 from antiphon.engine.heart.newest_returned import NewestReturned
+from antiphon.engine.heart.roles import of_receiver, record
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
 
@@ -70,7 +71,7 @@ class Ledger:
     keeps_returned: bool = False
     messages: dict[int, Message] = field(init=False, default_factory=dict)
     back_by_step: dict[int, list[Message]] = field(init=False, default_factory=dict)
-    held_messages: HeldMessages | None = field(init=False)
+    held_messages: HeldMessages | None = field(init=False, metadata=of_receiver(record(HeldMessages)))
     newest_returned: NewestReturned | None = field(init=False)
 
     def __post_init__(self) -> None:

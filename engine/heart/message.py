@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.notes import Notes, copied_notes
-from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, record, saved_as
+from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, of_receiver, record, saved_as
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 
@@ -122,16 +122,16 @@ class Message:
     """[rows, size], as the link carries it, with its rounding and noise; also in rows that it loses (`Fate.lost`)."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
-    read_plan: ReadPlan = field(metadata=record(ReadPlan))
-    open_window_numbers: set[int] = field(metadata=PLAIN)
+    read_plan: ReadPlan = field(metadata=of_receiver(record(ReadPlan)))
+    open_window_numbers: set[int] = field(metadata=of_receiver(PLAIN))
     """Windows of `ReadPlan.window_numbers` that have not closed."""
-    finished_at: int | None = field(default=None, metadata=PLAIN)
+    finished_at: int | None = field(default=None, metadata=of_receiver(PLAIN))
     """Step at which the last of these windows closed; None: one is open. Without bookable reads, it is the stamp."""
     back_at: int | None = None
     """Step at which its gradient is back at its sender, known once it is finished (`Ledger.finish`); None: nothing
     returns, or it is open. To cancel a return, call `return_nothing`."""
     fate: Fate = field(default_factory=Fate, metadata=record(Fate))
-    booked: Booked = field(default_factory=Booked, metadata=record(Booked))
+    booked: Booked = field(default_factory=Booked, metadata=of_receiver(record(Booked)))
     sender_window_open: bool = field(default=True, metadata=PLAIN)
     """Whether its sender's window may still inject into it, so that it is not deleted, though no tick reads it or will:
     until `close_sender_window`, with `delayed` as a window that has waited is learned from; never for a state of

@@ -28,6 +28,11 @@ def saved_as(key: str, role: dict[str, str]) -> dict[str, str]:
     return {**role, "key": key}
 
 
+def of_receiver(role: dict[str, Any]) -> dict[str, Any]:
+    """Return the role of a field that is known to the receiver's half of a cut channel; others are the sender's."""
+    return {**role, "end": "receiver"}
+
+
 def record(record_class: type) -> dict[str, Any]:
     """Return the role of a record that an object has; the fields of its class have roles."""
     return {"role": "record", "kind": record_class}

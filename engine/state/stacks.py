@@ -16,7 +16,6 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message
@@ -116,9 +115,7 @@ class _Splitter:
             return
         stored = [self._split(Message, tree, stack) for tree in saved["messages"]]
         loose = [self._split(Message, tree, stack) for tree in saved["loose"]]
-        trees, held = self._split(NewestReturned, saved, stack), None
-        if saved["held_messages"] is not None:
-            held = self._split(HeldMessages, saved["held_messages"], stack)
+        trees, newest = self._split(Ledger, saved, stack), self._split(NewestReturned, saved, stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
             ledger = _ledger_alone(
                 stack.ledger,
@@ -127,7 +124,7 @@ class _Splitter:
                 saved["back_by_step"],
                 needed.get(channel.name, set()),
             )
-            yield channel.name, {**trees[k], **ledger, "held_messages": None if held is None else held[k]}
+            yield channel.name, {**trees[k], **ledger, "newest_returned": newest[k]["newest_returned"]}
 
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         group_of, agents, channels = self.base.group_by_agent, self.system.agents, self.system.channels
@@ -355,13 +352,12 @@ class _Merger:
         completed: dict[int, dict[int, None]] = {}
         for step, back in (entry for ledger in ledgers for entry in ledger["back_by_step"]):
             completed.setdefault(step, {}).update(dict.fromkeys(back))
-        held = [ledger["held_messages"] for ledger in ledgers if ledger["held_messages"] is not None]
         return {
-            **self._joined(NewestReturned, ledgers, stack),
+            **self._joined(Ledger, ledgers, stack),
+            "newest_returned": self._joined(NewestReturned, ledgers, stack)["newest_returned"],
             "messages": [self._message(stack, stamp, by_stamp) for stamp in stamps],
             "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
             "back_by_step": [[step, list(back)] for step, back in completed.items()],
-            "held_messages": self._joined(HeldMessages, held, stack) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:

@@ -225,7 +225,7 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
         "back_by_step": [
             [step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()
         ],
-        "held_messages": None if ledger.held_messages is None else to_tree(ledger.held_messages, number),
+        **to_tree(ledger, number),
         **to_tree(ledger.newest_returned or NewestReturned(), number),
     }
 

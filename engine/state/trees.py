@@ -19,6 +19,7 @@ from torch import Tensor
 from antiphon.base.errors import EngineError, RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.message import Booked, Fate, Message
 from antiphon.engine.heart.notes import Note, Notes
 from antiphon.engine.heart.roles import JOINED, MASK, NOTES, PLAIN, ROWS, SIGNALS
@@ -99,6 +100,11 @@ def _key(saved_field: Field[Any]) -> str:
     return key
 
 
+def receiver_keys(kind: type) -> list[str]:
+    """Return the names that trees have for the fields that the receiver's half of a cut channel knows."""
+    return [_key(f) for f in saved_fields(kind) if f.metadata.get("end") == "receiver"]
+
+
 def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
     return any(saved_field.metadata["role"] == role["role"] for role in roles)
 
@@ -139,7 +145,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return value.stamp
     if isinstance(value, CountedRead | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window | ReadPlan | Fate | Booked | Note):
+    if isinstance(value, Tick | Window | ReadPlan | Fate | Booked | HeldMessages | Note):
         return to_tree(value, number)
     if isinstance(value, Mask):
         return value.plain
@@ -203,7 +209,8 @@ def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> lis
     for saved_field in saved_fields(kind):
         key = _key(saved_field)
         if "kind" in saved_field.metadata:
-            by_key[key] = split(saved_field.metadata["kind"], tree[key], count, batch, first)
+            nested = saved_field.metadata["kind"], tree[key], count, batch, first
+            by_key[key] = [None] * count if tree[key] is None else split(*nested)
         elif _has_role(saved_field, NOTES):
             notes = {
                 name: split(note_kind(name), note, count, batch, first) for name, note in tree[key].items()
@@ -230,7 +237,9 @@ def join(
         key = _key(saved_field)
         values = [tree[key] for tree in trees]
         if "kind" in saved_field.metadata:
-            joined_tree[key] = join(saved_field.metadata["kind"], values, batch, device, number)
+            values = [value for value in values if value is not None]
+            nested = saved_field.metadata["kind"], values, batch, device, number
+            joined_tree[key] = join(*nested) if values else None
         elif _has_role(saved_field, NOTES):
             joined_tree[key] = {
                 name: join(note_kind(name), [notes[name] for notes in values], batch, device, number)
