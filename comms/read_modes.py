@@ -78,3 +78,9 @@ class ReadConcat(ReadMode):
 READ_MODES: dict[str, type[ReadMode]] = {"last": ReadLast, "mean": ReadMean, "concat": ReadConcat}
 """Read modes by the name that a channel has them by."""
 READ_LAST = ReadLast()
+
+
+def read_mode_of(read: str, sender_period: int, receiver_period: int) -> ReadMode:
+    """Return the mode by its name, with as many slots as messages arrive from one of the receiver's ticks to the next."""
+    mode = READ_MODES[read]
+    return mode() if mode.newest_only else mode(max(1, receiver_period // sender_period))

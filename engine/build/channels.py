@@ -21,12 +21,12 @@ from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
-from antiphon.comms.read_modes import READ_MODES
+from antiphon.comms.read_modes import read_mode_of
 from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.local_losses import LocalLoss
-from antiphon.engine.build.shapes import Shapes, head_of, read_mode_of
+from antiphon.engine.build.shapes import Shapes, head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import (
@@ -222,7 +222,7 @@ class Wiring:
                 group.grid,
                 link.delay,
                 link.back,
-                read_mode_of(spec, self.scenario),
+                read_mode_of(spec.read, sender.tick_period, receiver.tick_period),
             ),
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
@@ -303,9 +303,8 @@ class Wiring:
         receiver_grid, sender_grid = self.group_of[spec.receiver].grid, self.group_of[spec.sender].grid
         until = sender.phase + sender_grid.max_steps() + sender.tick_period
         stamps = sender.among(range(until))
-        timetable = Timetable(
-            _sending(sender, spec.link.rate), receiver, receiver_grid, read_mode=READ_MODES[spec.read]()
-        )
+        mode = read_mode_of(spec.read, sender.tick_period, receiver.tick_period)
+        timetable = Timetable(_sending(sender, spec.link.rate), receiver, receiver_grid, read_mode=mode)
         for stamp in stamps[:_MOST_STAMPS] if receiver_grid.cycle_steps is not None else ():
             end = timetable.read_plan(stamp).finish_by
             if end is not None and end > sender_grid.end_of(sender_grid.number_at(stamp)):

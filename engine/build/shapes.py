@@ -18,7 +18,7 @@ from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import nearest, suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
-from antiphon.comms.read_modes import READ_MODES, ReadMode
+from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.shown_signals import ShownSource
 from antiphon.envs.signal import OUTCOMES, Description, Signal
@@ -46,15 +46,6 @@ class Shapes:
     """The objective of each agent that has one, by agent."""
     layouts: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     """By agent and `network` or `critic`: how a conv network reads each observation (see `as_maps`)."""
-
-
-def read_mode_of(channel: ChannelSpec, scenario: Scenario) -> ReadMode:
-    """Return how a tick of its receiver reads a channel, with as many slots as messages arrive from one tick to the next."""
-    mode = READ_MODES[channel.read]
-    if mode.newest_only or channel.state:
-        return mode()
-    sender, receiver = (scenario.agents[name].clock.period for name in (channel.sender, channel.receiver))
-    return mode(max(1, receiver // sender))
 
 
 def head_of(channel: ChannelSpec) -> str:
@@ -358,7 +349,8 @@ def _input_shape(
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]
-        mode = read_mode_of(channel, scenario)
+        sender, receiver = (scenario.agents[end].clock.period for end in (channel.sender, name))
+        mode = read_mode_of(channel.read, sender, receiver)
         messages_read.append((first * (mode.slots if mode.side_by_side else 1), *rest))
     if not observed and not messages_read:
         raise DocumentError(

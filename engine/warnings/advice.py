@@ -14,6 +14,7 @@ from gymnasium import spaces
 from antiphon.base.errors import with_article, with_count
 from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
+from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
@@ -511,8 +512,6 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[Finding]:
 
 def _never_back(scenario: Scenario, env: Description) -> Iterator[Finding]:
     """Warnings of couplings that only use returned gradients, and whose senders learn before any can be back."""
-    from antiphon.engine.build.shapes import read_mode_of  # it needs torch, which help does not load
-
     for channel in (c for c in scenario.channels if c.coupling.needs_own_return):
         coupling, link, name = channel.coupling, channel.link, channel.sender
         groups = [scenario.relations.learning[end] for end in (name, channel.receiver)]
@@ -522,7 +521,7 @@ def _never_back(scenario: Scenario, env: Description) -> Iterator[Finding]:
         windows, grid = (windows_of(scenario, group, env, None) for group in groups)
         clocks = [scenario.agents[end].clock for end in (name, channel.receiver)]
         sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
-        mode = read_mode_of(channel, scenario)
+        mode = read_mode_of(channel.read, sender.tick_period, receiver.tick_period)
         times = Timetable(sender, receiver, grid, link.delay, link.back, mode)
         if _is_ever_back(times, sender, windows):
             continue

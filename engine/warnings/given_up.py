@@ -10,7 +10,7 @@ from math import ceil, lcm
 import networkx as nx
 
 from antiphon.base.call_errors import naming
-from antiphon.comms.read_modes import READ_MODES
+from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, RatedSends, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
@@ -100,7 +100,8 @@ def _windows_waited(
         read: What a tick does with several messages.
     """
     counts: list[int] = []
-    timetable = Timetable(send_times, receiver, receiver_grid, delay, read_mode=READ_MODES[read]())
+    mode = read_mode_of(read, send_times.tick_period, receiver.tick_period)
+    timetable = Timetable(send_times, receiver, receiver_grid, delay, read_mode=mode)
     cycle = lcm(*(grid.cycle_steps or 1 for grid in (sender_grid, receiver_grid)), send_times.cycle_steps)
     turn = sender_grid.number_at(cycle) - sender_grid.number_at(0)
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
