@@ -36,7 +36,7 @@ class AuxiliaryLosses(Feature):
                 continue
             if last.creditable is NONE:  # nothing follows
                 target = state_channel.content.zeros
-            elif (prediction := self.predictor_trainer.cached_prediction(last)) is None:
+            elif (prediction := self.predictor_trainer.predict(state_channel, last)) is None:
                 continue
             else:
                 target = last.creditable.zero_elsewhere(prediction)

@@ -131,10 +131,12 @@ class LambdaReturns(Feature):
         message = window.final_state(state_channel.name)
         if message is None or later is None:
             return None
-        prediction = self.backward_pass.predictor_trainer.cached_prediction(message)
-        if prediction is None:
+        if window.learning_rows_by_agent[state_channel.sender] is NONE or message.creditable is NONE:
             return None
-        if not state_channel.has_lambda_returns or message.creditable is NONE:
+        if not (state_channel.has_lambda_returns and state_channel.injects_prediction):
+            return None
+        prediction = self.backward_pass.predictor_trainer.predict(state_channel, message)
+        if prediction is None:
             return None
         share = state_channel.synthetic_gradient.state_settings.return_lambda
         credit = share * (later - state_channel.clipped_credit(prediction))

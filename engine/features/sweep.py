@@ -82,7 +82,7 @@ class SweepOrder(Feature):
         channels = self.system.channels
         for name, message in window.sent_messages:
             if not channels[name].ledger.returns_gradients:
-                self.predictor_trainer.predicted_examples.pop(message, None)
+                self.predictor_trainer.forget_prediction(message)
         for read in window.counted_reads.values():
             channel = channels[read.channel_name]
             if channel.content.sampler is not None:

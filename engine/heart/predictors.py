@@ -45,7 +45,7 @@ class PredictorTrainer:
         self.swept_updates = swept_updates or SweptUpdates()
         self.learning_stopped = False
         self.learning_points = self.features.learning_points
-        self.predicted_examples: dict[Message, Example] = {}
+        self._predicted_examples: dict[Message, Example] = {}
         """The examples of this step with their predictions, by message; emptied at its end, as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The contexts of this step as rows, by the context and the number of channels in a stack."""
@@ -63,19 +63,18 @@ class PredictorTrainer:
 
         None: the channel has no predictor, or there is no `example`.
         """
-        if message in self.predicted_examples:
-            return self.cached_prediction(message)
+        if (predicted := self._predicted_examples.get(message)) is not None:
+            return predicted.prediction
         predictor, example = channel.synthetic_gradient.model, self._example_as_sent(channel, message)
         if predictor is None or example is None:
             return None
         example.prediction = constant(predictor.predict_sent(example, learns=not self.learning_stopped))
-        self.predicted_examples[message] = example
+        self._predicted_examples[message] = example
         return example.prediction
 
-    def cached_prediction(self, message: Message) -> Tensor | None:
-        """Return the prediction for a message, [rows, size] per sample; None: this step has not evaluated it."""
-        example = self.predicted_examples.get(message)
-        return None if example is None else example.prediction
+    def forget_prediction(self, message: Message) -> None:
+        """Forget the prediction for a message to which nothing returns, once its predictor's gradients are computed."""
+        self._predicted_examples.pop(message, None)
 
     def learns(self, channel: Channel, *, with_gate: bool = False, for_input: bool = False) -> bool:
         """Return whether the synthetic gradient of a channel learns.
@@ -103,7 +102,7 @@ class PredictorTrainer:
 
     def clear_step(self) -> None:
         """Forget the predictions of a step, at its end."""
-        self.predicted_examples.clear()
+        self._predicted_examples.clear()
         self._contexts.clear()
 
     # --- examples ------------------------------------------------------------------------------------------
@@ -119,7 +118,7 @@ class PredictorTrainer:
         """
         needs_actions = channel.synthetic_gradient.needs_actions
         # more actions may have come back since a predictor that needs them was evaluated
-        predicted = None if needs_actions else self.predicted_examples.get(message)
+        predicted = None if needs_actions else self._predicted_examples.get(message)
         example = self._example_as_sent(channel, message) if predicted is None else predicted.copied()
         if example is not None and with_returned and channel.returns_gradients:
             loss = message.booked.loss
