@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn, Protocol, SupportsIndex, TypeVar
 
 import torch
@@ -19,6 +18,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, newest_table, number
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
@@ -557,4 +557,4 @@ class Recording:
             credit = learned.newest_injected(self.name) if stack.predicts else None
             return None if credit is None else credit.gradient
         update = learned.predictor_updates.get(self.name)
-        return None if update is None else max(update.examples, key=attrgetter("stamp")).returned
+        return None if update is None else newest_example(update.examples).returned
