@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 import antiphon
 
@@ -37,15 +38,18 @@ def run_cell(layer: str, name: str = "of a cell", *, lines_before: int = 0, abou
     exec(compile(text, f"cell {layer} {lines_before}", "exec"), SCOPE)  # noqa: S102  (as a notebook does)
 
 
+def made(network: str) -> antiphon.Simulation:
+    goal = {"kind": "classification", "target": "label"}
+    agents: Any = {"a": {"observes": ["image"], "network": network, "objective": goal}}
+    env: Any = {"id": "antiphon/Digits-v0"}
+    training: Any = {"batch": 8, "steps": 9}
+    return antiphon.Simulation(antiphon.Scenario(scenario="cell", env=env, agents=agents, training=training))
+
+
 @pytest.fixture
 def simulation() -> antiphon.Simulation:
     run_cell("ReLU")
-    goal = {"kind": "classification", "target": "label"}
-    agents: Any = {"a": {"observes": ["image"], "network": "of a cell", "objective": goal}}
-    env: Any = {"id": "antiphon/Digits-v0"}
-    training: Any = {"batch": 8, "steps": 9}
-    scenario = antiphon.Scenario(scenario="cell", env=env, agents=agents, training=training)
-    simulation = antiphon.Simulation(scenario)
+    simulation = made("of a cell")
     simulation.step()
     return simulation
 
@@ -92,3 +96,30 @@ def test_a_cell_that_registers_the_same_is_not_told(
     assert warned(lambda: antiphon.Simulation.load(saved)) == []
     assert warned(lambda: simulation.set("a.learning_rate", 0.1)) == []
     assert warned(simulation.fork) == []
+
+
+def test_what_a_kind_counts_as_it_runs_is_no_other_code(tmp_path: Path) -> None:
+    sizes, calls = list[int](), 0
+
+    class Counted(nn.Linear):
+        made = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return super().forward(x)
+
+    @antiphon.network("counted")
+    def network(inputs: int, outputs: int) -> nn.Module:
+        sizes.append(inputs)
+        Counted.made += 1
+        return Counted(inputs, outputs)
+
+    with made("counted") as simulation:
+        simulation.step()
+        assert warned(simulation.fork) == []
+        saved = simulation.save(tmp_path / "saved")
+        simulation.step()
+    assert warned(lambda: antiphon.Simulation.load(saved)) == []
+    assert Counted.made == len(sizes) > 2
+    assert calls > 2
