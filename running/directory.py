@@ -234,18 +234,19 @@ def claim(what: str, path: Path, exist: str = "number") -> tuple[Path, Directory
     for candidate in numbered(path):
         try:
             check_free(candidate, exist if exist == "overwrite" else "error")
-            lock = DirectoryLock(candidate)
+            with ExitStack() as undo:
+                lock = undo.enter_context(DirectoryLock(candidate))
+                check_free(candidate, exist if exist == "overwrite" else "error")  # another may be faster
+                undo.pop_all()
         except RunError:
             is_taken = not is_free(candidate) or os.path.lexists(candidate / LOCK)
             if exist == "number" and is_taken:
                 continue
             raise
-        if exist == "overwrite" or is_free(candidate):  # else another process was faster
-            if candidate != path:
-                existing, written = display_path(path), display_path(candidate)
-                write_error(f"{existing} already exists: this {what} is written to {written}")
-            return candidate, lock
-        lock.release()
+        if candidate != path:
+            existing, written = display_path(path), display_path(candidate)
+            write_error(f"{existing} already exists: this {what} is written to {written}")
+        return candidate, lock
     raise AssertionError  # there is no last number
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from antiphon import Simulation, load
 from antiphon.errors import RunError
+from antiphon.running import directory
 from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
 
@@ -202,3 +203,19 @@ def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path,
         for name in names:
             (run / name).unlink()
         run.rmdir()
+
+
+def test_a_folder_that_another_process_fills_before_it_is_locked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(directory.DirectoryLock):
+        def __init__(self, folder: Path) -> None:
+            if folder.name == "run":
+                folder.mkdir()
+                (folder / "run.json").write_text("{}")
+            super().__init__(folder)
+
+    monkeypatch.setattr(directory, "DirectoryLock", Later)
+    with one_line("run: already exists and is not empty", RunError):
+        Simulation(SCENARIO, logdir=tmp_path / "run", exist="error")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
