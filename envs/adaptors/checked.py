@@ -292,7 +292,9 @@ def making(
     """
     for key, value in (keys or {}).items():
         wrong = f"must be true or false, not {show_refused(value)}"
-        require(isinstance(value, bool) or not accepted.get(key), f"env.{key}", wrong, ScenarioError)
+        require(
+            isinstance(value, bool | np.bool_) or not accepted.get(key), f"env.{key}", wrong, ScenarioError
+        )
     try:
         yield
     except AntiphonError:

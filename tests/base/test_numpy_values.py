@@ -117,3 +117,8 @@ def test_a_study_is_the_same() -> None:
     table = antiphon.study("digits-mlp", variants=["local"], values=TINY, **sizes)
     plain = antiphon.study("digits-mlp", variants=["local"], values=TINY, seeds=1, steps=2, jobs=1)
     assert table.result["lines"][0]["mean"] == plain.result["lines"][0]["mean"]
+
+
+def test_a_flag_of_an_environment_is_the_same() -> None:
+    for flag in (False, np.bool_(False)):
+        antiphon.envs.make({"id": "gymnasium/FrozenLake-v1", "is_slippery": flag}, batch=1).close()
