@@ -30,6 +30,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.utils.checkpoint import CheckpointFunction
 
+from antiphon.base.call_errors import naming
 from antiphon.base.errors import ScenarioError, first_line, warn_of_scenario, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.global_numbers import seeded_globally
@@ -433,7 +434,8 @@ def load_extra_state(submodules: Mapping[str, nn.Module], states: Mapping[str, A
     """Set the extra states of modules to copies of some that were saved."""
     for path, submodule in submodules.items():
         if path in states:
-            submodule.set_extra_state(from_tree(states[path]))
+            with naming(f"set_extra_state of '{path}'"):
+                submodule.set_extra_state(from_tree(states[path]))
 
 
 def singular(module: nn.Module) -> str | None:

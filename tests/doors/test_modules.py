@@ -22,6 +22,7 @@ import antiphon
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioWarning
 from antiphon.nets.user_modules import reporting_hook
 from antiphon.scenarios import Scenario
+from tests.engine.numbers import one_line
 from tests.kit.documented import signal_alignment
 from tests.kit.examined import warned_at_the_start
 
@@ -595,6 +596,19 @@ def test_what_a_module_keeps_is_loaded_with_its_weights(
     }
     with antiphon.Simulation(scenario.model_copy(update={"agents": agents}), seed=1) as taker:
         assert taker.evaluate().agents == scores
+
+
+class CountingTwice(CountingAside):
+    def set_extra_state(self, state: object) -> None:
+        self.calls, _ = state  # type: ignore[misc]
+
+
+def test_an_extra_state_of_another_module_is_one_line(env: Any, tmp_path: Path) -> None:
+    with antiphon.Simulation(_delayed(CountingAside, env)) as run:
+        saved = run.save(tmp_path / "saved")
+    line = r"^set_extra_state of 'module': CountingTwice\.set_extra_state failed at test_modules\.py:\d+: ValueError: "
+    with antiphon.Simulation(_delayed(CountingTwice, env)) as taker, one_line(line, RunError):
+        taker.load_weights(saved)
 
 
 @pytest.mark.parametrize("layer", [Counting, CountingAside])
