@@ -503,8 +503,10 @@ def _examples_in(part: Any) -> int | None:
     """Return the number of examples that a part of a batch shows: an array, or a list of single values; None: it shows none."""
     if isinstance(part, Tensor | np.ndarray):
         return len(part) if part.ndim else None
-    is_flat = isinstance(part, list | tuple) and part and not isinstance(part[0], _NESTED)
-    return len(part) if is_flat else None
+    if not isinstance(part, list | tuple) or not part:
+        return None
+    is_nested = isinstance(part[0], _NESTED) and getattr(part[0], "ndim", 1) != 0
+    return None if is_nested else len(part)
 
 
 def _rows_first(value: Any) -> Any:

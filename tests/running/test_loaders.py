@@ -231,7 +231,7 @@ def test_lists_of_a_collate_function_are_told_apart_in_short_batches_and_refused
     with pytest.raises(DataError, match="x: a list of 3 tensors of 6 rows is read for each example, or"):
         shown(3, batch_sampler=Batches())
     # where labels show the number of examples, they are told apart whatever they are a list of, and however many there are
-    for labels in (list, np.array):
+    for labels in (list, np.array, lambda numbers: [*torch.tensor(numbers)]):
         loader = DataLoader(
             TensorDataset(NUMBERS.expand(COUNT, 3), LABELS),
             batch_sampler=Batches(),
