@@ -230,13 +230,8 @@ class _Times:
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         credit = self.credit[channel.name]
-        if channel.coupling.needs_own_return:
-            back, end = (
-                uses[1] + max(channel.ledger.timetable.return_delay, 1),
-                self._sent_until(channel, stamp),
-            )
-            return end if back <= end else -1
-        if not (credit.waits or credit.injects or self._within(channel, stamp, uses[0])):
+        needs_return = channel.coupling.needs_own_return
+        if not (needs_return or credit.waits or credit.injects or self._within(channel, stamp, uses[0])):
             return -1
         group, windows = self.system.group_by_agent[channel.sender], self.windows[channel.sender]
         number = windows.number_at(stamp)
@@ -246,7 +241,9 @@ class _Times:
         }
         if awaited.get(channel.name, number) > horizons.get(channel.name, number):
             return -1  # it is given up
-        return windows.end_of(max([number, *(min(awaited[name], horizons[name]) for name in awaited)]))
+        end = windows.end_of(max([number, *(min(awaited[name], horizons[name]) for name in awaited)]))
+        back = uses[1] + max(channel.ledger.timetable.return_delay, 1)
+        return -1 if needs_return and back > end else end
 
     def _awaited(self, channel: Channel, number: int, last: int) -> int:
         """The sender's window, up to the `last`, at whose end its window of a number waits for no message of a channel; else the one after."""

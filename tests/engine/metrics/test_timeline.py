@@ -328,8 +328,10 @@ def test_a_sender_learns_when_its_coupling_no_longer_waits(steps: int) -> None:
     assert found.agents[1].late_credit.any() == (steps > 1)
 
 
+@pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
-def test_a_returned_gradient_is_learned_from_if_it_is_back_in_its_own_window() -> None:
+def test_a_returned_gradient_is_learned_from_if_it_is_back_as_its_own_window_is(waits: bool) -> None:
+    """Also where that window waits for the gradients of another channel."""
     credited: dict[int, int] = {}
 
     class InTime(Coupling):
@@ -340,11 +342,13 @@ def test_a_returned_gradient_is_learned_from_if_it_is_back_in_its_own_window() -
                 credited[message.stamp] = step
             return message.returned_gradient
 
-    agents = {"a": {**agent(unroll=4), "objective": None}, "b": agent()}
-    with Simulation(scenario(agents, [channel(coupling=InTime, link={"delay": 1})])) as simulation:
+    agents = {"a": {**agent(unroll=4), "objective": None}, "b": agent(), "c": agent()}
+    channels = [channel(coupling=InTime, link={"delay": 1})]
+    channels += [channel("a->c", coupling="delayed", link={"delay": 2})] if waits else []
+    with Simulation(scenario(agents, channels)) as simulation:
         trained = timeline(simulation, 0, 12).channels[0].trained
         simulation.run(steps=12)
-    assert credited == {stamp: step for stamp, step in enumerate(trained.tolist()) if step >= 0} != {}
+    assert credited == {stamp: step for stamp, step in enumerate(trained.tolist()) if 0 <= step < 12} != {}
 
 
 # --- the unhappy paths --------------------------------------------------------------------------------------
