@@ -5,6 +5,7 @@ memory as a module too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,8 @@ class Policy:
         signals |= self._living(observation, batch)
         self._rollout.tick(self._step, StepSignals(self._step, signals))
         self._step += 1
-        action = self._native.write(self._rollout.action, self._space.sample, batch, alone=alone)
+        sample = partial(self._native.random, self._space, observation)
+        action = self._native.write(self._rollout.action, sample, batch, alone=alone)
         # of a parallel world: of the agents that are there
         if alone and None not in self._native.observations:
             return {agent: action[agent] for agent in observation if agent in action}

@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.envs.adaptors.parallel import ParallelAdaptor, legal_choices
 from antiphon.envs.adaptors.spaces import ActionSpace, Conversion, Observations, Path, mapped, part_at
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Signal
@@ -71,11 +71,18 @@ class Native:
         """
         values: dict[str, Tensor] = {}
         alone = False
-        for agent, observations in self.observations.items():
-            if agent is not None and isinstance(observation, Mapping) and agent not in observation:
-                continue
+        shown = {
+            agent: observations
+            for agent, observations in self.observations.items()
+            if agent is None or not isinstance(observation, Mapping) or agent in observation
+        }
+        seen = [name for observations in shown.values() for name in observations.signals]
+        read = {*seen} & {*names} or {
+            *seen[:1]
+        }  # of agents that nobody observes, the size of the batch alone
+        for agent, observations in shown.items():
             for name, signal in observations.signals.items():
-                if name not in names:
+                if name not in read:
                     continue
                 try:
                     native = observations.part(name, observation if agent is None else observation[agent])
@@ -94,6 +101,7 @@ class Native:
                 values[name] = checked(name, signal, value, batch)
         nothing = f"the observation has no {', '.join(sorted(names))}"
         require(bool(values), "policy", nothing, ScenarioError)
+        values = {name: value for name, value in values.items() if name in names}
         for name in (name for name in names if name not in values):
             signal = self.signals[name]
             kind = dtype if signal.classes is None else torch.int64
@@ -117,6 +125,16 @@ class Native:
 
         native = mapped(space, typed)
         return next(iter(iterate(space, native))) if alone else native
+
+    def random(self, space: gymnasium.Space[Any], observation: Any) -> Any:
+        """Return random actions from the space of a batch, legal where an agent of a parallel environment observes an `action_mask`."""
+        if None in self.observations or not isinstance(observation, Mapping):
+            return space.sample()
+        masks = {}
+        for name in self.observations:
+            legal = legal_choices(observation.get(name), self.actions.native[name])  # type: ignore[index]
+            masks[name] = None if legal is None else tuple(np.atleast_2d(legal))
+        return space.sample(mask=masks)
 
     def space(self, batch: int) -> gymnasium.Space[Any]:
         """Return the environment's own space of a batch of actions."""

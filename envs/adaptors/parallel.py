@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
+from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, require, with_article
@@ -50,6 +51,14 @@ _RESET = (
 )
 _STEP = "return (observations, rewards, terminations, truncations, infos), a dict by agent each"
 """What environments of earlier versions of PettingZoo lack."""
+
+
+def legal_choices(shown: Any, space: spaces.Space[Any]) -> NDArray[np.int8] | None:
+    """Return which choices of a Discrete are legal in what an agent observes, [..., n]; None: it has no mask of them."""
+    if isinstance(shown, np.ndarray) or not isinstance(shown, Mapping) or _MASK not in shown:
+        return None
+    mask = np.array(shown[_MASK]).astype(np.int8)
+    return mask if isinstance(space, spaces.Discrete) and mask.shape[-1:] == (space.n,) else None
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
@@ -392,16 +401,8 @@ class ParallelAdaptor(Adaptor):
 
     def _legal_in(self, observed: Mapping[str, Any]) -> dict[str, Any]:
         """Return which choices are legal in what the agents of a copy observe, by agent; those without a mask are left out."""
-        legal: dict[str, Any] = {}
-        for agent, shown in observed.items():
-            if not isinstance(shown, np.ndarray) and isinstance(shown, Mapping) and _MASK in shown:
-                space = self._single[agent]
-                if not isinstance(space, spaces.Discrete):
-                    continue
-                mask = np.array(shown[_MASK]).astype(np.int8)
-                if mask.shape == (space.n,):
-                    legal[agent] = mask
-        return legal
+        legal = {agent: legal_choices(shown, self._single[agent]) for agent, shown in observed.items()}
+        return {agent: mask for agent, mask in legal.items() if mask is not None and mask.ndim == 1}
 
     def _observe(self, observed: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""

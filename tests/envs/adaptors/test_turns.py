@@ -50,6 +50,17 @@ def race(
     )
 
 
+def test_in_a_loop_of_ones_own_an_agent_without_an_actor_moves_legally_too_whoever_is_shown() -> None:
+    with antiphon.Simulation(race(batch=1)) as simulation:
+        policy = simulation.policy()
+    world = Race(length=40)
+    world.reset(seed=0)
+    for _ in range(20):  # a strict world: an illegal move is an error
+        agent = world.agent_selection
+        world.step(policy.act({agent: world.observe(agent)})[agent])
+    assert {move["agent"] for move in world.log} == {"red", "blue"}
+
+
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [Race, SavedRace])
 def test_contract(kind: type[Race]) -> None:
