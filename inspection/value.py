@@ -245,7 +245,7 @@ def _rates(running: LiveSystem, horizon: int) -> list[float]:
     if now >= running.scenario.training.steps:
         return [float(model.rate.base) for model in running.system.trained_parameters]
     steps = range(now, now + horizon)
-    return [max(float(model.rate(step)) for step in steps) for model in running.system.trained_parameters]
+    return [max(float(model.rate_at(step)) for step in steps) for model in running.system.trained_parameters]
 
 
 def rates_left(running: LiveSystem, horizon: int) -> float:
@@ -400,12 +400,13 @@ def circumstances(running: LiveSystem) -> str:
     """Return what else to know where no measurement gives a value: where values are larger, and at which rates forks learn."""
     measured = running.scenario.telemetry.value is not None
     where = "earlier steps show" if measured else "telemetry: {value: {period: …}} measures"
-    agents = [agent.learner.rate for agent in running.system.first_agents().values()]
+    learners = [agent.learner for agent in running.system.first_agents().values()]
     ended = running.now >= running.scenario.training.steps
-    fallen = [rate for rate in agents if rate(running.now - 1) < 0.1 * float(rate.base)] if ended else []
+    rates = [(float(one.rate.base), one.rate_at(running.now - 1)) for one in learners] if ended else []
+    fallen = [(first, last) for first, last in rates if last < 0.1 * first]
     restarted = (
-        f"; after the end of a run forks learn at its first rates (up to {max(float(rate.base) for rate in fallen):.2g}, it ended at "
-        f"{max(rate(running.now - 1) for rate in fallen):.2g}), so that their losses rise above the run's"
+        f"; after the end of a run forks learn at its first rates (up to {max(first for first, _ in fallen):.2g}, it ended at "
+        f"{max(last for _, last in fallen):.2g}), so that their losses rise above the run's"
         if fallen
         else ""
     )

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.nets.schedules import Rate
-
 Number = int | float
 SINGLE_RATES = ("cuda",)
 """Types of devices whose optimiser kernels read the learning rate from memory as float32."""
@@ -59,14 +57,11 @@ def _on_host(function: Callable[[int], bool], step: int) -> bool:
         return function(step)
 
 
-def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor:
+def learning_rate(rate_at: Callable[[int], Any], step: int, device: torch.device) -> float | Tensor:
     """Return a learning rate that changes, at a step, for an optimiser; on a GPU rounded to float32, which its kernels read."""
-    if isinstance(rate.base, Tensor):
-        return rate(step)
-    at_step: Callable[[int], Any] = rate
     if device.type in SINGLE_RATES:
-        return step_number(lambda at: float(np.float32(at_step(at))), step, torch.float32)
-    return step_number(at_step, step, torch.float64)
+        return step_number(lambda at: float(np.float32(rate_at(at))), step, torch.float32)
+    return step_number(rate_at, step, torch.float64)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimiser_kinds import Numbers, UpdateCall
 from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import seed_for
 from antiphon.nets.schedules import Rate
 from antiphon.nets.stacked_optimiser import StackedOptimiser
@@ -204,6 +205,10 @@ class TrainedParameters:
     def learn_at(self, rate: Rate) -> None:
         self.rate = rate
 
+    def rate_at(self, step: int) -> PerMember:
+        """Return the learning rate of the optimiser step taken at `step`: optimisers, metrics and errors ask here."""
+        return self.rate(step)
+
     def stop_learning(self) -> None:
         self.trainable = []
 
@@ -357,8 +362,12 @@ class TrainedParameters:
         )
         if self.members:
             self.steps_taken += 1 if moving is None else moving.long()
-        constant = self.rate.constant or not self.trainable
-        rate = self.rate.base if constant else learning_rate(self.rate, now, self.trainable[0].device)
+        if self.rate.constant or not self.trainable:
+            rate: Any = self.rate.base
+        elif isinstance(self.rate.base, Tensor):
+            rate = self.rate_at(now)
+        else:
+            rate = learning_rate(self.rate_at, now, self.trainable[0].device)
         optimiser = self.optimiser
         if not isinstance(optimiser, Optimiser):
             optimiser.step(gradients, rate, moving, self.counts())

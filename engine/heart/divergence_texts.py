@@ -74,7 +74,7 @@ def group_report(
 def _rates(group: LearningGroup, agents: Iterable[Agent], step: int, seed: int) -> Iterator[float]:
     """Yield the learning rates of a group's agents at a step."""
     for agent in agents:
-        rate = agent.learner.rate(step)
+        rate = agent.learner.rate_at(step)
         for n, member in enumerate(agent.members):
             if member.name in group.agent_names and agent.layout.seed_of(n) == seed:
                 yield float(rate[n] if isinstance(rate, Tensor) and rate.dim() else rate)

@@ -300,7 +300,7 @@ def _rates(
 ) -> Iterator[StackMetric]:
     if trained is None or not trained.trainable:
         return
-    rate = trained.rate(step)
+    rate = trained.rate_at(step)
     yield StackMetric(names, metric, rate.tolist() if isinstance(rate, Tensor) else [rate] * len(names))
 
 

@@ -33,8 +33,7 @@ def with_ended_schedules(scenario: Scenario, until: int) -> dict[str, list[str]]
         return {}
 
     def ends(optimiser: OptimiserSpec) -> bool:
-        rate = rate_of(1.0, optimiser.schedule, scenario)
-        return not any(bool(rate(step)) for step in (training.steps, until - 1))
+        return rate_of(1.0, optimiser.schedule, scenario).ends_at_zero(until)
 
     changed = scenario.relations.learners
     agents = [

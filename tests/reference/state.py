@@ -61,10 +61,10 @@ class Optimizer:
         if not isinstance(self.built, TorchOptimiser):
             found = [None if g is None else as_real(g) for g in found]
         if isinstance(self.built, TorchOptimiser):
-            self.built.follow(self.owner.rate(now))
+            self.built.follow(self.owner.rate_at(now))
         else:
             for group, share in zip(self.torch.param_groups, self.shares, strict=True):
-                group["lr"] = self.owner.rate(now) * share
+                group["lr"] = self.owner.rate_at(now) * share
         saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
         for i, p in enumerate(self.parameters):
             p.grad = found[i]
