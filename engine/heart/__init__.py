@@ -34,7 +34,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
                     BackwardPass.collect_injections what its sender learns from each message of the window
-                        Message.is_back             whether its gradient is back, for a sender that waited
+                        Message.return_state        whether its gradient is back, for a sender that waited
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
                 Engine.finish_gradients             features, at `after_differentiate`; then ties and hooks

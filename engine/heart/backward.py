@@ -25,7 +25,7 @@ from antiphon.comms.backward_requests import BackwardRequest, Gradients, backwar
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Booked, Message
+from antiphon.engine.heart.message import Booked, Message, ReturnState
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, GroupWindows, PendingUpdate, Update
@@ -209,7 +209,8 @@ class BackwardPass:
             given_up: Whether the window has given up what returns over the channel: the coupling is given none of it.
         """
         gate, layout = channel.synthetic_gradient.gate, channel.layout
-        back: Mask[Members] = ALL if message.is_back(step) and not given_up else NONE
+        has_returned = message.return_state(step) is ReturnState.BACK
+        back: Mask[Members] = ALL if has_returned and not given_up else NONE
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
             if back is ALL:

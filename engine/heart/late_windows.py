@@ -1,10 +1,10 @@
 """Late windows: they wait for the returned gradients of delayed messages before they are learned from (rule 27b).
 
-A window waits for a message that it sent to another group, if a read of it may be booked (`ReadPlan.is_bookable`) and
-its coupling `waits_for` it, until the gradient is back or it is known that none returns (`Message.back_at`). A channel
-is given up for a window if one of its gradients is not back when `horizon` further windows of the group have ended: the
-window then has no returned gradient for any message of the channel, also where it is back. What its coupling makes
-without one is injected: `delayed` nothing, another one may predict.
+A window waits for a message that it sent to another group, if its coupling `waits_for` it, while what returns is
+`ReturnState.PENDING`: until the gradient is back or it is known that none returns. A channel is given up for a window
+if one of its gradients is not back when `horizon` further windows of the group have ended: the window then has no
+returned gradient for any message of the channel, also where it is back. What its coupling makes without one is
+injected: `delayed` nothing, another one may predict.
 
 Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then.
 A window that waits keeps its ticks, without their graph. It is replayed just before its turn
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Message, ReturnState
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -70,10 +70,5 @@ class LateWindows(Feature):
         """Whether a window waits for what returns for one of its messages, of a channel with a horizon."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return False
-        if not channel.coupling.waits_for(message.stamp, step) or not message.read_plan.is_bookable:
-            return False
-        if message.finished_at is None:
-            return True
-        if message.finished_at >= step:  # by another part, which is ahead
-            return True
-        return message.back_at is not None and not message.is_back(step)
+        is_pending = message.return_state(step) is ReturnState.PENDING
+        return is_pending and channel.coupling.waits_for(message.stamp, step)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import torch
@@ -106,6 +107,17 @@ class Booked:
         self.gradient = gradient
 
 
+class ReturnState(Enum):
+    """What has become of the gradient of a message, as its sender's window may see it."""
+
+    PENDING = auto()
+    """The message is open, or its gradient on its way."""
+    BACK = auto()
+    """The gradient has reached the sender."""
+    NOTHING = auto()
+    """None returns: no read may be booked, or none was."""
+
+
 @dataclass(slots=True, eq=False)
 class Message:
     """One message of a stack of channels: what was sent, and what becomes of it.
@@ -176,13 +188,19 @@ class Message:
         """Let nothing return for it, also if it is finished and its gradient on its way."""
         self.booked, self.back_at = replace(self.booked, counted=NONE), None
 
-    def is_back(self, step: int) -> bool:
-        """Return whether its gradient has reached the sender by `step`.
+    def return_state(self, step: int) -> ReturnState:
+        """Return what has become of its gradient by `step`.
 
         A step asks in its stage 2, and closes windows in its stage 3. So a message whose last window ends at this step
-        is still open then, and is back only when a later step asks, also with `return_delay` 0.
+        is still open then, and is back only when a later step asks, also with `return_delay` 0. Another part may be
+        ahead, and have closed it.
         """
-        return self.back_at is not None and self.back_at <= step
+        if not self.read_plan.is_bookable:
+            return ReturnState.NOTHING
+        if self.back_at is not None:
+            return ReturnState.BACK if self.back_at <= step else ReturnState.PENDING
+        is_open = self.finished_at is None or self.finished_at >= step
+        return ReturnState.PENDING if is_open else ReturnState.NOTHING
 
     def replace_booked(self, booked: Booked) -> None:
         """Set what another part, whose windows have closed, has booked; distributed/parts/cut_ledger.py then finishes

@@ -11,7 +11,7 @@ By the methods that change or read it, in the order in which they are called fir
                                     `WithGraph` or `Constant`
     Ledger.void_messages            voids it in the environments whose episode has ended
     LateWindows.choose_windows      whether its sender's window, if that waits, is learned from: it asks
-                                    `Message.is_back`
+                                    `Message.return_state`
     BackwardPass.collect_injections injects its credit, where its sender's window is learned from
     BackwardPass.book               books the gradient of a `CountedRead`, as the reader's window is learned from
     Channel.as_returned             what returns of it: all in the rows in which the read counts, and nothing in others
@@ -70,8 +70,8 @@ The message of b->a that b sends at step 4, which two windows read, one before t
 
 The first message again, where a->b is `delayed`. Each time a window of a ends, `LateWindows.choose_windows` asks which
 windows of a wait: this one, and those that waited before. A window waits for a message that it sent to another group if
-a read of it may be booked (`ReadPlan.is_bookable`), until the gradient has reached a (`Message.is_back`). All that a
-learns in the window waits, also its own loss. A newer window that waits for nothing overtakes it: with windows of one
+a read of it may be booked (`ReadPlan.is_bookable`), until the gradient has reached a (`Message.return_state`). All that
+a learns in the window waits, also its own loss. A newer window that waits for nothing overtakes it: with windows of one
 tick, that of step 7 would be learned from at step 7, and that of step 6 at step 14. A window waits no longer when
 `horizon` windows of a have ended after it and it would still wait: then a learns from it without credit for any of its
 messages of a->b. With `horizon: 1` window 1 is given up so at step 11. With `horizon: 2` all is as below: at step 15,

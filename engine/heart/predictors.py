@@ -244,7 +244,7 @@ class PredictorTrainer:
         """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors and gates want.
 
         Not returned are those of frozen predictors, and of delayed channels, whose sender finds the gradient in the
-        message (`Message.is_back`). What is booked stays with each message.
+        message (`Message.return_state`). What is booked stays with each message.
         """
         popped = [
             (channel, channel.ledger.pop_messages_back(step)) for channel in self.system.channels.values()

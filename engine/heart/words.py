@@ -36,7 +36,7 @@
                         no more is booked for it. Until then it is open. It is finished as it is sent, if no read may be
                         booked
     back, returned      what was booked is back, and called returned, `return_delay` steps after its message was
-                        finished: it has reached the sender (`Message.back_at`, `Message.is_back`)
+                        finished: it has reached the sender (`Message.back_at`, `Message.return_state`)
     loss                of each environment: [rows]; what is differentiated is its mean, the sum divided by B
     prediction          what a synthetic gradient gives for a sent message: its target is the returned gradient, or a
                         signal (`local`)

@@ -96,8 +96,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/heart/late_windows.py",
-        "if not channel.coupling.waits_for(message.stamp, step) or not message.read_plan.is_bookable:",
-        "if not channel.coupling.waits or not message.read_plan.is_bookable:",
+        "return is_pending and channel.coupling.waits_for(message.stamp, step)",
+        "return is_pending",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -497,9 +497,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
-        "engine/heart/late_windows.py",
-        "return message.back_at is not None and not message.is_back(step)",
-        "return False",
+        "engine/heart/message.py",
+        "return ReturnState.BACK if self.back_at <= step else ReturnState.PENDING",
+        "return ReturnState.BACK",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),
     Fault(
