@@ -40,16 +40,17 @@ if TYPE_CHECKING:
 
 
 def _compared(
-    records: Mapping[str, type], apart: Collection[str], hyperparameters: Iterable[str] = ()
+    records: Mapping[str, type], may_differ: Collection[str], hyperparameters: Iterable[str] = ()
 ) -> Callable[[Any], Hashable]:
     """Return what reads the fields in which members of a stack are equal: all settings of some records, but for those named here.
 
-    A field that `__init__` does not take is no setting. A stack has its first member's value of a field. So a new field is compared, until `apart` says that stacks need not: values without
-    an equality of their own keep channels or agents unstacked, and what cannot be hashed fails as a system is stacked.
+    A field that `__init__` does not take is no setting. A stack has its first member's value of a field. So a new field is compared, until `may_differ` says that members need not be equal in it:
+    values without an equality of their own keep channels or agents unstacked, and what cannot be hashed fails as a system is stacked. Channels that differ in a
+    compared field, such as the delay, are other stacks of the same agents already.
 
     Args:
         records: The classes of records that are compared field by field, by their places; "": of what is read.
-        apart: The places of other fields: of each member, or compared by other rules.
+        may_differ: The places of other fields: of each member, or compared by other rules.
         hyperparameters: The places of hyperparameters (engine/state/hyperparameters.py).
     """
     places = [
@@ -58,9 +59,9 @@ def _compared(
         for entry in fields(record)
         if entry.init
     ]
-    unknown = {*apart, *records} - {*places, ""}
+    unknown = {*may_differ, *records} - {*places, ""}
     assert not unknown, f"no fields: {unknown}"
-    compared = [place for place in places if not {place} & {*apart, *records, *hyperparameters}]
+    compared = [place for place in places if not {place} & {*may_differ, *records, *hyperparameters}]
     return attrgetter(*compared) if compared else lambda _: ()
 
 
