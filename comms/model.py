@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import Any, Self
@@ -58,6 +58,10 @@ class LinearMaps:
     """Whether the output is the prediction, so that an example's prediction can be reused (`LinearGradient`)."""
     label: str | None
     """Target of a `LocalGradient`: `classes` or `numbers`; None: squared error of the output."""
+    _addresses: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._addresses = self.weights.data_ptr(), self.biases.data_ptr()
 
     @staticmethod
     def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
@@ -67,8 +71,7 @@ class LinearMaps:
 
     def share_memory_of(self, parameters: Numbers) -> bool:
         """Whether some parameters are still where they were; either may be moved alone."""
-        weights, biases = parameters["last.weight"], parameters["last.bias"]
-        return (self.weights.data_ptr(), self.biases.data_ptr()) == (weights.data_ptr(), biases.data_ptr())
+        return self._addresses == (parameters["last.weight"].data_ptr(), parameters["last.bias"].data_ptr())
 
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
