@@ -10,7 +10,7 @@ from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.updates import PendingUpdate, WindowLoss
+from antiphon.engine.heart.updates import CreditedInjection, PendingUpdate, WindowLoss
 from antiphon.engine.heart.window import Tick
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 
@@ -42,10 +42,12 @@ class DirectFeedback(Feature):
         ]
         for channel, message in sent:
             assert channel.feedback.direct is not None
+            rows = channel.mask_from_sender(window.learning_rows_by_agent[channel.sender])
             for step, agent, error in errors:
                 if agent == channel.feedback.error_agent_name and step >= message.stamp:
                     output = window.outputs_with_graph[channel.name, message.stamp]
-                    pending.injections.append(Injection(output, error @ channel.feedback.direct.T))
+                    injection = Injection(output, rows.zero_elsewhere(error @ channel.feedback.direct.T))
+                    pending.injections.append(CreditedInjection(channel, rows, injection))
 
 
 def _error(evaluator: ObjectiveEvaluator, tick: Tick, window_loss: WindowLoss) -> Tensor | None:

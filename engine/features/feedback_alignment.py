@@ -22,7 +22,7 @@ class FeedbackAlignment(FeatureOfSystem):
                 channel = self.system.channels[read.channel_name]
                 if channel.feedback.weights is not None and isinstance(read, WithGraph):
                     rows = slice(first, first + batch)
-                    carried = read.carried_value(window.outputs_with_graph, channel)
-                    entering = channel.entering(carried, read.available)
+                    value = read.learned_value(window.outputs_with_graph, channel, tick.learning_rows)
+                    entering = channel.entering(value, read.available)
                     transports.append(Transport(entering, channel.feedback.weights, rows))
         return transports

@@ -99,7 +99,9 @@ class LambdaReturns(Feature):
             window_loss, losses = self.evaluator.window_loss(window)
             pending = PendingUpdate(Update(group, window, window_loss), losses)
             self.backward_pass.collect_injections(pending, step)
-            injections = [injection for injection in pending.injections if nonzero(injection.discount)]
+            injections = [
+                credited.injection for credited in pending.injections if nonzero(credited.injection.discount)
+            ]
             for state_channel in state_channels:
                 beyond = self._beyond(window, state_channel, returns.get(state_channel.name), step)
                 if beyond is not None:

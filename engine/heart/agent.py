@@ -25,7 +25,7 @@ from antiphon.comms.endpoint_values import STATES
 from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.layout import Layout, LearningRows
+from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import NOTES
 from antiphon.engine.heart.signals import EpisodeEnds
@@ -252,7 +252,7 @@ class Agent:
         ]
         return max(steps, default=None)
 
-    def learning_rows(self, window_number: int) -> LearningRows:
+    def learning_rows(self, window_number: int) -> Mask:
         """Return the rows in which it learns from a window.
 
         The window has them from its begin on: `Window.learning_rows_by_agent`.

@@ -28,7 +28,7 @@ from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Booked, Message, ReturnState
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Credit, GroupWindows, PendingUpdate, Update
+from antiphon.engine.heart.updates import Credit, CreditedInjection, GroupWindows, PendingUpdate, Update
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.isolation.global_numbers import of_seed, watched
@@ -77,7 +77,7 @@ class BackwardPass:
             pending_updates.append(pending)
             request = BackwardRequest(
                 losses=[loss for _, loss in losses],
-                injections=pending.injections,
+                injections=[credited.injection for credited in pending.injections],
                 parameters=parameters,
                 values_read=[read.value for read in pending.returning_reads],
                 auxiliary_loss=pending.auxiliary_loss,
@@ -172,26 +172,24 @@ class BackwardPass:
         probe = self.learning_points.replace_credit  # of probes alone
         for name, message in window.sent_messages:
             channel = self.system.channels[name]
-            learning_rows, creditable = window.learning_rows_by_agent[channel.sender], message.creditable
-            given_up = name in window.given_up_channel_names
-            if learning_rows is NONE or creditable is NONE or (given_up and probe is not None):
-                continue  # it has no credit: neither the coupling nor a feature is called
             if probe is None and not channel.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
+            rows, given_up = window.credited_rows(channel, message), name in window.given_up_channel_names
+            if rows is NONE or (given_up and probe is not None):
+                continue  # it has no credit: neither the coupling nor a feature is called
             output = window.outputs_with_graph[name, message.stamp]
             ordinary = partial(self.ordinary_credit, channel, message, output, step, given_up=given_up)
             credit = ordinary() if probe is None else probe.replace_credit(channel, message, ordinary)
             if credit is None:
                 continue
-            rows = channel.credited_rows(creditable, learning_rows) & credit.rows
+            rows &= credit.rows
             injection = channel.injection_of(output, credit.gradient, rows, step)
-            pending.injections.append(injection)
-            pending.credited.append((channel, rows))
+            pending.injections.append(CreditedInjection(channel, rows, injection))
             if nonzero(injection.scale):
                 update.injected_rows[name, message.stamp] = rows
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
-        for (channel, rows), injection in zip(pending.credited, pending.injections, strict=False):
+        for channel, rows, injection in pending.injections:
             if channel.predicts or channel.gives_credit:  # probes replace the credit of other channels too
                 update.keep_injected(channel, Credit(injection.gradient, rows))
 

@@ -29,8 +29,8 @@ Any setting of a channel or an agent
     channel_settings.py, timetable.py, ledger.py or agent.py, whose it is
     also: its spec in scenarios/, engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py
         (`_silent`)
-    members of a stack have it alike; to let them differ: engine/state/hyperparameters.py, if a number, or `apart` in
-        engine/build/{stack_kinds, channel_stacking}.py
+    members of a stack have it alike; to let them differ: engine/state/hyperparameters.py, if a number, or
+        `may_differ` in engine/build/{stack_kinds, channel_stacking}.py
 Anything that looks at a step's number, or at a tensor, on the host
     also: engine/capture/conditions.py has it as an obstacle to recorded periods, or it asks nets/step_numbers.py
         (`step_decision`)
@@ -54,14 +54,14 @@ When an agent sends
 What a link does to a message
     comms/links.py: `Link`
 What a link does to a message, by what the link does not have (the tick that reads it, earlier messages)
-    who calls the link: ledger.py: `Ledger.send`, window.py: `WithGraph.carried_value`
+    who calls the link: ledger.py: `Ledger.send`, window.py: `WithGraph.learned_value`
     also: engine/policies/resent_messages.py, inspection/truth.py; what is kept of earlier ones:
         engine/state/{state_dict, stacks}.py
 A message that is not sent, or lost, by its value
     ledger.py: `Ledger.send`, in `Fate.lost`; `Ledger.may_lose`, by which ledgers hold messages and others plan; on a
         GPU, `Ledger._known_to_arrive`, which asks the link alone
     also: `loses` of the spec, asked before anything is built; what it keeps of earlier ones: `Ledger.copied`, and
-        `apart` in engine/build/stack_kinds.py; engine/metrics/channel_means.py; comms/declared_coupling.py:
+        `may_differ` in engine/build/stack_kinds.py; engine/metrics/channel_means.py; comms/declared_coupling.py:
         `DeclaredCoupling.problems`, as a coupling that reads with the graph has no message to fall back to
     in parts the mask must cross, as distributed/parts/cut_ledger.py sends zeros in a message's place until it comes:
         distributed/parts/{exchange, boundary, cut}.py
@@ -156,7 +156,7 @@ In which rows, and by which kind of end, messages and states end
 Returning
 
 When a message is finished, and its gradient whole
-    timetable.py: `ReadPlan.finish_by`; ledger.py: `Ledger.close_window`, and `slack`, by which one may stay open longer
+    timetable.py: `ReadPlan.finish_by`; ledger.py: `Ledger.close_reader_window`, and `slack`, by which one may stay open longer
     also, foretold: `Timetable.planned_back_at`, which inspection/value.py and engine/costs/cost_model.py ask;
         engine/build/channels.py, engine/metrics/{timeline, newest}.py, engine/warnings/{given_up, advice}.py,
         engine/costs/memory_estimate.py; read by its `finished_at`: running/handles.py, engine/state/state_dict.py
@@ -227,7 +227,7 @@ How the credit of several channels is joined
 Which messages may have credit, and where
     message.py: `Message.creditable`
 In which rows a sender learns nothing
-    message.py: `Message.creditable`; channel.py: `Channel.credited_rows`, of further passes too
+    message.py: `Message.creditable`; window.py: `Window.credited_rows`, of further passes too
 
 Predictors
 

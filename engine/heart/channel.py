@@ -17,7 +17,7 @@ from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import Example
 from antiphon.comms.users_credit import UsersCredit
 from antiphon.engine.heart.channel_settings import Endpoints, Feedback, SyntheticGradient, SyntheticInput
-from antiphon.engine.heart.layout import Layout, LearningRows, select_rows
+from antiphon.engine.heart.layout import Layout, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
@@ -157,27 +157,15 @@ class Channel:
         index = endpoints.sender_index
         return port if index is None else select_rows(port, index, port.shape[0] // endpoints.sender_count)
 
-    def learning_rows_from_sender(self, learning_rows: LearningRows) -> LearningRows:
-        """Return the channel's rows whose senders learn, from the senders' rows; of one channel `ALL` or `NONE`."""
+    def mask_from_sender(self, mask: Mask) -> Mask:
+        """Return the channel's mask, from a mask of the sender's rows; of a single channel `ALL` or `NONE` where it is."""
         index = self.endpoints.sender_index
-        if index is None or learning_rows is ALL:
-            return learning_rows
-        channel_rows = learning_rows.map(lambda rows: select_rows(rows, index, self.layout.batch))
+        if index is None or mask is ALL:
+            return mask
+        channel_mask = mask.map(lambda rows: select_rows(rows, index, self.layout.batch))
         if len(self.members) > 1:
-            return channel_rows
-        assert channel_rows.everywhere or not channel_rows.anywhere, (
-            "a member learns in all its rows, or in none"
-        )
-        return ALL if channel_rows.anywhere else NONE
-
-    def credited_rows(self, creditable: Mask, learning_rows: LearningRows) -> Mask:
-        """Return the rows in which a message has credit: it is `Message.creditable` there, and its sender learns.
-
-        `learning_rows`: those of the sender.
-        """
-        if learning_rows is ALL:
-            return creditable
-        return self.learning_rows_from_sender(learning_rows) & creditable
+            return channel_mask
+        return simplified(channel_mask) if channel_mask.anywhere else NONE
 
     def mask_from_receiver(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the receiver's rows."""
@@ -215,7 +203,7 @@ class Channel:
         Args:
             output: The message with its graph, [rows, …]; or messages of a minibatch, whose rows these are.
             credit: [rows, size] per sample, clipped if it is the ordinary one (`clipped_credit`).
-            rows: The rows that have credit (`credited_rows`).
+            rows: The rows that have credit (`Window.credited_rows`).
             step: The step just taken.
         """
         injected = rows.zero_elsewhere(credit)

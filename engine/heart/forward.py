@@ -14,13 +14,12 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.comms.backward_requests import as_leaf
+from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
@@ -127,7 +126,7 @@ class ForwardPass:
         """Begin a group's open window: it keeps running statistics, states of users' modules, and who will learn."""
         statistics_before: dict[str, Tensors] = {}
         module_states_before: dict[str, Mapping[str, Any]] = {}
-        learning_rows_by_agent: dict[str, LearningRows] = {}
+        learning_rows_by_agent: dict[str, Mask] = {}
         for name in group.agent_names:
             agent = self.system.agents[name]
             learner_name = self.system.learner_name_by_agent[name]
@@ -200,7 +199,7 @@ class ForwardPass:
         only_tick = None if counted is ALL and arrival.synthetic is NONE else tick.step
         key = channel.name, message.stamp, only_tick
         if key not in window.counted_reads:
-            assert window.number in message.open_window_numbers, (
+            assert window.number in message.open_reader_windows, (
                 "`Timetable.read_plan` names each window whose ticks read a message"
             )
             value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
@@ -342,6 +341,9 @@ class ForwardPass:
                 output, tick.sampled_messages[channel.name] = channel.content.sampler.send(
                     output, tick.step, sampled
                 )
+            if tick.learning_rows is not ALL and tick.learning_rows is not NONE:
+                # where its sender does not learn, no loss of a receiver goes back through it
+                output = channel.mask_from_sender(tick.learning_rows).where(output, constant(output))
             window.outputs_with_graph[channel.name, tick.step] = output
         return channels
 

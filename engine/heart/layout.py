@@ -7,19 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from antiphon.base import indexed
 from antiphon.base.mask import NONE, Mask, Members
-
-LearningRows: TypeAlias = Mask
-"""The rows in which agents learn from a window: all rows of some members (`Layout.rows_of`), never some environments of
-one.
-
-They are rows, not `Mask[Members]`, because all that they are joined with at a tick has rows."""
 
 
 def name_in_seed(name: str, seed: int, seed_count: int) -> str:

@@ -151,7 +151,7 @@ class Ledger:
             carried,
             step_signals,
             read_plan,
-            open_window_numbers=set(read_plan.window_numbers),
+            open_reader_windows=set(read_plan.window_numbers),
             finished_at=None if read_plan.is_bookable else stamp,
             fate=fate,
             sender_window_open=read_plan.use is not ReadUse.STATE_OF_OWN_WINDOW,
@@ -252,13 +252,13 @@ class Ledger:
         arrives = self.link.arrives(due_message.stamp, len(due_message.sent_value))
         return (~due_message.fate.void).known_anywhere if arrives else False
 
-    def close_window(self, window_number: int, step: int) -> None:
+    def close_reader_window(self, window_number: int, step: int) -> None:
         """Close a window of the receiver, by number: at `step` it was learned from, skipped, or ended without a
         tick."""
         for message in list(self.messages.values()):
-            if window_number in message.open_window_numbers:
-                message.open_window_numbers.discard(window_number)
-                if not message.open_window_numbers:
+            if window_number in message.open_reader_windows:
+                message.open_reader_windows.discard(window_number)
+                if not message.open_reader_windows:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
@@ -270,8 +270,7 @@ class Ledger:
         message.mark_finished(step, self.timetable.back_from(step) if self.returns_gradients else None)
         if message.back_at is not None:
             self.back_by_step.setdefault(message.back_at, []).append(message)
-        elif not self.returns_gradients and not message.sent_value.numel():
-            # its values are freed (`Message.free_values`), as none are where gradients return
+        elif not self.returns_gradients and message.is_freed:  # none is where gradients return
             del self.messages[message.stamp]
 
     # --- both ----------------------------------------------------------------------------------------------

@@ -129,13 +129,15 @@ class Message:
     stamp: int = field(metadata=PLAIN)
     """The step at which it was sent."""
     sent_value: Tensor = field(metadata=saved_as("sent", ROWS))
-    """[rows, size], as it was sent; without components once it has been freed."""
+    """[rows, size], as it was sent; without components once it `is_freed`."""
     carried_value: Tensor = field(metadata=saved_as("received", ROWS))
     """[rows, size], as the link carries it, with its rounding and noise; also in rows that it loses (`Fate.lost`)."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=of_receiver(record(ReadPlan)))
-    open_window_numbers: set[int] = field(metadata=of_receiver(PLAIN))
+    open_reader_windows: set[int] = field(
+        metadata=of_receiver(saved_as("open_window_numbers", PLAIN))
+    )
     """Windows of `ReadPlan.window_numbers` that have not closed."""
     finished_at: int | None = field(default=None, metadata=of_receiver(PLAIN))
     """Step at which the last of these windows closed; None: one is open. Without bookable reads, it is the stamp."""
@@ -153,6 +155,11 @@ class Message:
     def close_sender_window(self) -> None:
         """Let it be deleted: its sender's window has been learned from or skipped, and injects no more."""
         self.sender_window_open = False
+
+    @property
+    def is_freed(self) -> bool:
+        """Whether its values have been freed: no tick reads them any more."""
+        return not self.sent_value.numel()
 
     def free_values(self) -> None:
         """Free its values, which are read no more (features/sweep.py); it is deleted when its last window closes."""
@@ -205,7 +212,7 @@ class Message:
     def replace_booked(self, booked: Booked) -> None:
         """Set what another part, whose windows have closed, has booked; distributed/parts/cut_ledger.py then finishes
         it."""
-        self.booked, self.open_window_numbers = booked, set()
+        self.booked, self.open_reader_windows = booked, set()
 
     @property
     def missing(self) -> Mask:
@@ -228,8 +235,8 @@ class Message:
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
         fate, booked = replace(self.fate), replace(self.booked, actions=[*self.booked.actions])
-        window_numbers, notes = set(self.open_window_numbers), copied_notes(self.notes)
-        return replace(self, open_window_numbers=window_numbers, fate=fate, booked=booked, notes=notes)
+        window_numbers, notes = set(self.open_reader_windows), copied_notes(self.notes)
+        return replace(self, open_reader_windows=window_numbers, fate=fate, booked=booked, notes=notes)
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ By the methods that change or read it, in the order in which they are called fir
     BackwardPass.book               books the gradient of a `CountedRead`, as the reader's window is learned from
     Channel.as_returned             what returns of it: all in the rows in which the read counts, and nothing in others
     Message.close_sender_window     lets it be deleted: its sender's window has been learned from or skipped
-    Ledger.close_window             closes a window of the receiver; as the last one closes, `Ledger.finish` looks up
+    Ledger.close_reader_window             closes a window of the receiver; as the last one closes, `Ledger.finish` looks up
                                     whether a gradient returns
     Ledger.pop_messages_back        gives it to the training of predictors, `return_delay` steps later; `Booked` has the
                                     gradient until it is deleted
@@ -38,7 +38,7 @@ step 6, which one window reads after the end:
                                                 BackwardPass.collect_injections injects in 2 and 3
     8     0 1   0 1          -        -         ForwardPass.as_read: one CountedRead, of zeros in 0 and 1; it counts in
                                                 2 and 3
-    12    0 1   0 1          2 3      2 3       b's window ends: Booked.add_read, Ledger.close_window; the gradient is
+    12    0 1   0 1          2 3      2 3       b's window ends: Booked.add_read, Ledger.close_reader_window; the gradient is
                                                 at a at 14 = 12 + 2
     14    0 1   0 1          2 3      2 3       Ledger.pop_messages_back: the predictor of a->b learns from 2 and 3, and
                                                 a does not learn again
@@ -102,7 +102,7 @@ of a window has no credit:
     7     0 1   0 1          -        -         window 0 ends: `Locked` has no `credit`, and nothing is injected
     8     0 1   0 1          -        -         ForwardPass.as_read: one Constant, of zeros in 0 and 1, as the message
                                                 is of window 0
-    15    0 1   0 1          -        -         window 1 ends: Ledger.close_window; it is finished, and nothing is
+    15    0 1   0 1          -        -         window 1 ends: Ledger.close_reader_window; it is finished, and nothing is
                                                 booked
     16    gone  gone         gone     gone      Ledger.delete_spent, as a newer message has been sent; those of steps 5
                                                 and 7 at 8 and 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.engine.heart.layout import Layout, LearningRows
+from antiphon.engine.heart.layout import Layout
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
 
@@ -25,7 +25,7 @@ class Participation:
     random_seeds: tuple[int, ...]
     layout: Layout
 
-    def learning_rows(self, window_number: int) -> LearningRows:
+    def learning_rows(self, window_number: int) -> Mask:
         """Return the rows of the members that learn from a window."""
         learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
         learning_count = int(learns.sum())

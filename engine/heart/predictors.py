@@ -76,25 +76,28 @@ class PredictorTrainer:
         """Forget the prediction for a message to which nothing returns, once its predictor's gradients are computed."""
         self._predicted_examples.pop(message, None)
 
-    def learns(self, channel: Channel, *, with_gate: bool = False, for_input: bool = False) -> bool:
+    def learns(self, channel: Channel) -> bool:
         """Return whether the synthetic gradient of a channel learns.
 
         It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, in `tick` as its sender's group
         is swept (features/sweep.py), and in further passes. These have no `gradients_back`: a feature that takes
         messages away there does not change them. Over a cut channel a predictor learns in its sender's part.
-
-        Args:
-            with_gate: Whether a gate is enough, which moves also where the synthetic gradient is frozen.
         """
-        if self.learning_stopped:
+        if self.learning_stopped or channel.sender not in self.system.agents:
             return False
-        if for_input:
-            input_model = channel.synthetic_input.model
-            return input_model is not None and not input_model.frozen
-        if channel.sender not in self.system.agents:
+        model = channel.synthetic_gradient.model
+        return model is not None and not model.frozen
+
+    def moves_gate(self, channel: Channel) -> bool:
+        """Return whether the gate of a channel moves, as it does also where the synthetic gradient is frozen."""
+        if self.learning_stopped or channel.sender not in self.system.agents:
             return False
-        model, gate = channel.synthetic_gradient.model, channel.synthetic_gradient.gate
-        return (with_gate and gate is not None) or (model is not None and not model.frozen)
+        return channel.synthetic_gradient.gate is not None
+
+    def input_learns(self, channel: Channel) -> bool:
+        """Return whether the synthetic input of a channel learns."""
+        model = channel.synthetic_input.model
+        return not self.learning_stopped and model is not None and not model.frozen
 
     def stop_learning(self) -> None:
         """Train no predictor from now on."""
@@ -185,8 +188,7 @@ class PredictorTrainer:
                     continue
                 if name in self.swept_updates.predictor_updates:
                     continue  # it has learned in `tick`
-                learning_rows = window.learning_rows_by_agent[channel.sender]
-                credited_rows = channel.credited_rows(message.creditable, learning_rows)
+                credited_rows = window.credited_rows(channel, message)
                 example = None if credited_rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
@@ -252,7 +254,7 @@ class PredictorTrainer:
         return {
             channel.name: messages
             for channel, messages in popped
-            if channel.returns_gradients and self.learns(channel, with_gate=True)
+            if channel.returns_gradients and (self.learns(channel) or self.moves_gate(channel))
         }
 
     def _watched_predictions(
@@ -297,7 +299,7 @@ class PredictorTrainer:
         for channel in self._channels_with_input:
             examples = channel.synthetic_input.pop_examples()
             model = channel.synthetic_input.model
-            if model is None or not examples or not self.learns(channel, for_input=True):
+            if model is None or not examples or not self.input_learns(channel):
                 continue
             loss, gradients = model.loss_and_gradients(examples)
             updates[channel.name] = PredictorUpdate(

@@ -191,7 +191,7 @@ class Engine:
                 message.close_sender_window()
             for name in group.agent_names:
                 for channel in self.system.agents[name].connections.read_channels:
-                    channel.ledger.close_window(window.number, step)
+                    channel.ledger.close_reader_window(window.number, step)
         # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
         messages_back = self.predictor_trainer.pop_messages_back(step)
         for feature in self.features.learning_points.gradients_back:

@@ -216,16 +216,23 @@ class Update:
         self.newest_injected_by_channel[channel.name] = Credit(gradient, rows)
 
 
+class CreditedInjection(NamedTuple):
+    """What is injected into a message that a window sent."""
+
+    channel: Channel
+    rows: Mask
+    """The rows that have it; it is zero elsewhere."""
+    injection: Injection
+
+
 @dataclass(slots=True, eq=False)
 class PendingUpdate:
     """The update of a window, without gradients yet, and what it is about to be differentiated from."""
 
     update: Update
     losses: LossesByAgent
-    injections: list[Injection] = field(default_factory=list)
+    injections: list[CreditedInjection] = field(default_factory=list)
     """A feature at `after_credit` may replace any of them, and append others."""
-    credited: list[tuple[Channel, Mask]] = field(default_factory=list)
-    """Of the first injections, in their order: the channel whose message has the credit, and the rows that have it."""
     auxiliary_loss: Tensor | None = None
     """The sum of losses beside the objectives', which parameters follow and messages read do not."""
     returning_reads: list[CountedRead] = field(default_factory=list)

@@ -18,7 +18,6 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
-from antiphon.engine.heart.layout import LearningRows
 from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import JOINED, MASK, NESTED, NOTES, PLAIN, ROWS, SIGNALS, saved_as
@@ -47,9 +46,7 @@ class Constant:
         """Return an arrival as a read that does not count."""
         return cls(channel.name, arrival.value, arrival.available)
 
-    def value_in(
-        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
-    ) -> Tensor:
+    def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
         """Return the value, [rows, size], with the graph that losses go back through in the receiver's `learning_rows`.
 
         It is of no meaning where it is not `available`. What enters a network is `ForwardPass.value_entering`.
@@ -68,25 +65,25 @@ class WithGraph:
     available: Mask = field(default=NONE, metadata=MASK)
     """See `Constant.available`."""
 
-    def value_in(
-        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
-    ) -> Tensor:
+    def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
         """Return the value with its graph in the `learning_rows`, constant elsewhere: see `Constant`.
 
         On a channel with a fixed path the gradient takes that, and the value is constant.
         """
-        value = self.carried_value(outputs_with_graph, channel)
-        if channel.feedback.direct is not None or channel.feedback.weights is not None:
-            return constant(value)
+        value = self.learned_value(outputs_with_graph, channel, learning_rows)
+        has_fixed_path = channel.feedback.direct is not None or channel.feedback.weights is not None
+        return constant(value) if has_fixed_path else value
+
+    def learned_value(
+        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask
+    ) -> Tensor:
+        """Return the message as the link carries it, with its graph in the `learning_rows`; gradients pass straight
+        through (rule 8)."""
+        output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
+        value = channel.ledger.link.carry(self.stamp, output)
         if learning_rows is ALL:
             return value
         return channel.mask_from_receiver(learning_rows).where(value, constant(value))
-
-    def carried_value(self, outputs_with_graph: OutputsWithGraph, channel: Channel) -> Tensor:
-        """Return the message with its graph, [rows, size], as the link carries it; gradients pass straight through
-        (rule 8)."""
-        output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
-        return channel.ledger.link.carry(self.stamp, output)
 
 
 @dataclass(slots=True, eq=False)
@@ -107,9 +104,7 @@ class CountedRead:
     only_tick: int | None = field(metadata=PLAIN)
     """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
 
-    def value_in(
-        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: LearningRows
-    ) -> Tensor:
+    def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
         """Return the value with its graph: see `Constant`."""
         return self.value
 
@@ -135,7 +130,7 @@ class Tick:
     """Its step's signals; of an aligned agent, those that its message was made from."""
     reads_by_channel: list[list[Read]] = field(metadata=saved_as("reads", JOINED))
     """For each incoming channel, in order, what the tick reads: one read, or several side by side, oldest first."""
-    learning_rows: LearningRows = field(default=ALL, metadata=MASK)
+    learning_rows: Mask = field(default=ALL, metadata=MASK)
     """The object that `Window.learning_rows_by_agent` has for its agent, for what has a tick and no window; in other
     rows its reads are constant. A saved state has it by tick, for readers of states alone: a loaded tick takes its
     loaded window's."""
@@ -189,19 +184,26 @@ class Window:
     outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(default_factory=dict)
     given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
-    learning_rows_by_agent: dict[str, LearningRows] = field(default_factory=dict)
+    learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict)
 
     def begin(
         self,
         number: int,
         statistics_before: dict[str, Tensors],
         module_states_before: dict[str, Mapping[str, Any]],
-        learning_rows_by_agent: dict[str, LearningRows],
+        learning_rows_by_agent: dict[str, Mask],
     ) -> None:
         """Begin the window, with its first tick."""
         self.number, self.statistics_before = number, statistics_before
         self.module_states_before = module_states_before
         self.learning_rows_by_agent = learning_rows_by_agent
+
+    def credited_rows(self, channel: Channel, message: Message) -> Mask:
+        """Return the rows in which a message that it sent has credit: it is `creditable` there, and its sender learns."""
+        learning_rows = self.learning_rows_by_agent[channel.sender]
+        if learning_rows is ALL:
+            return message.creditable
+        return channel.mask_from_sender(learning_rows) & message.creditable
 
     def final_state(self, channel_name: str) -> Message | None:
         """Return the state that the window ended with, the only one that others' ticks read; None: it sent none."""

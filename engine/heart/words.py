@@ -16,8 +16,7 @@
     learner             the network, parameters and optimiser of an agent, which tied agents share; its name is that of
                         its first agent
     learn               an agent learns from a window in the rows whose gradient moves it:
-                        `Window.learning_rows_by_agent`, below. They are all rows of some members, never some
-                        environments of one
+                        `Window.learning_rows_by_agent`, below
     count               a read counts where it takes the due message, or a synthetic input in its place, and its agent
                         learns from the window
     window              begins with its first tick, and ends at a step of its `WindowGrid`: its group pops it. Then it

@@ -118,7 +118,7 @@ class Rollout:
                 sent_over.append(self.system.channels[name])
         for tick in ticks:
             for channel in self.system.agents[tick.agent_name].connections.read_channels:
-                channel.ledger.close_window(step, step)
+                channel.ledger.close_reader_window(step, step)
                 channel.synthetic_input.examples.clear()
         delete_spent_messages(sent_over, step)
         return ticks

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -182,10 +182,8 @@ class AgentReport:
             for n, member in self._stacked.singles(agent):
                 group = base.group_by_agent[member.name]
                 if group not in updates:
-                    window = replace(update.window, learning_rows_by_agent={})
-                    updates[group] = Update(group, window, window_loss=WindowLoss())
+                    updates[group] = Update(group, update.window, window_loss=WindowLoss())
                 single = updates[group]
-                single.window.learning_rows_by_agent[member.name] = ALL if participating[n] else NONE
                 if not participating[n]:
                     continue
                 if name in update.gradients_by_learner:

@@ -56,9 +56,8 @@ class ReplayedSender:
         ticks = [tick for tick in window.ticks() if tick.agent_name == channel.sender]
         messages = [message for name, message in window.sent_messages if name == channel.name]
         self._stamps = [message.stamp for message in messages]
-        learning_rows = window.learning_rows_by_agent[channel.sender]
         self._credited_by_stamp = {
-            message.stamp: channel.credited_rows(message.creditable, learning_rows) for message in messages
+            message.stamp: window.credited_rows(channel, message) for message in messages
         }
         with torch.no_grad():
             inputs = [engine.forward_pass.joined_input(tick, window, self._start) for tick in ticks]

@@ -195,11 +195,9 @@ class _Splitter:
                 reads.setdefault(channel.name, []).append(own_read)
         ticks = self._split(Tick, tick, stack)
         for (_, agent), own_tick in zip(self.stacked.singles(stack), ticks, strict=True):
-            mask = own_tick["learning_rows"]
             yield {
                 **own_tick,
                 "agent_name": agent.name,
-                "learning_rows": bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 "reads": [read for channel in agent.connections.incoming for read in reads[channel.name]],
                 "state_read": None
                 if agent.connections.state_channel is None

@@ -61,8 +61,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/backward.py",
-        "rows = channel.credited_rows(creditable, learning_rows)",
-        "rows = channel.learning_rows_from_sender(learning_rows)",
+        "rows, given_up = window.credited_rows(channel, message)",
+        "rows, given_up = channel.mask_from_sender(window.learning_rows_by_agent[channel.sender])",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
@@ -209,7 +209,7 @@ STEP: tuple[Fault, ...] = (
         "step-a-window-without-a-tick-closes-before-credit-is-computed",
         "engine/heart/step.py",
         "ended_windows.to_skip.append((group, Window(window_number)))",
-        "[c.ledger.close_window(window_number, step) for n in group.agent_names for c in self.system.agents[n].connections.read_channels]",
+        "[c.ledger.close_reader_window(window_number, step) for n in group.agent_names for c in self.system.agents[n].connections.read_channels]",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_after_the_step_at_which_a_window_without_a_tick_completes_it",
     ),
     Fault(
@@ -243,7 +243,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "credited_rows = channel.credited_rows(message.creditable, learning_rows)",
+        "credited_rows = window.credited_rows(channel, message)",
         "credited_rows = message.creditable",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),

@@ -208,8 +208,8 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
         message.sender_window_open = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
-            message.open_window_numbers.discard(window.number)
-            if message.open_window_numbers or message.finished_at is not None:
+            message.open_reader_windows.discard(window.number)
+            if message.open_reader_windows or message.finished_at is not None:
                 continue
             message.finished_at = step
             if message.booked.counted is not NONE and ledger.returns_gradients:

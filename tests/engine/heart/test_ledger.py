@@ -61,7 +61,7 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
                 [True] * 4,
                 [True] * 3 + [False],
             ]
-            ledger.close_window(0, step=1)
+            ledger.close_reader_window(0, step=1)
     arrivals = ledger.receive(3)
     for row, stamps in READ.items():
         read = [arrival.value[row].item() for arrival in arrivals if arrival.available.plain[row]]

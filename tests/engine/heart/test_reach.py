@@ -1,4 +1,4 @@
-"""Who takes a step in a stack: the members that a learning signal reaches, and no others (semantics 41).
+"""Who takes a step in a stack: the members that a learning signal reaches, and no others (semantics 41); and in which rows.
 
 With one environment to a seed, a target that is absent, or an episode that ends, leaves some seeds without any signal at a
 step while others learn.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from antiphon import Scenario, Simulation
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms import Coupling, CreditedMessage
+from antiphon.engine.heart.agent import Agent
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
 from tests.kit.running import seeds_together
 
@@ -104,3 +107,32 @@ def test_over_lossy_links_each_sender_learns_as_it_does_alone(
     for name, agent in single.agents.items():
         for key, parameter in agent.parameters.items():
             torch.testing.assert_close(stack.agents[name].parameters[key], parameter, rtol=0, atol=1e-9)
+
+
+HALF = torch.tensor([True, True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("feedback", "name", "moved"),
+    [(None, "m", "am"), ("fa", "m", "am"), ({"kind": "dfa", "of": "c"}, "a", "a")],
+    ids=["locked", "fa", "dfa"],
+)
+def test_what_is_learned_in_either_half_of_the_environments_adds_up(
+    feedback: str | Document | None, name: str, moved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"size": 3, "coupling": "locked"} | ({"feedback": feedback} if feedback else {})
+    agents = {"a": {"observes": ["x"]}, "m": {"observes": ["y"]}, "c": {"objective": LABEL}}
+    channels = [{"from": "a", "to": "m", **told}, {"from": "m", "to": "c", **told}]
+    scenario = Scenario.model_validate(document(agents, channels, optimiser={"kind": "sgd", "lr": 0.1}))
+    gradients = []
+    for rows in (ALL, Mask.of(HALF), Mask.of(~HALF)):
+        learning_rows = lambda agent, _, rows=rows: rows if agent.name == name else ALL
+        monkeypatch.setattr(Agent, "learning_rows", learning_rows)  # no scenario has such rows yet
+        simulation = Simulation(scenario, seed=3, dtype=torch.float64, stacked=False)
+        parameters = [p for agent in moved for p in simulation.agents[agent].parameters.values()]
+        before = parameters_to_vector(parameters).detach().clone()
+        simulation.step()
+        gradients.append(parameters_to_vector(parameters).detach() - before)
+    whole, first, second = gradients
+    assert min(float(part.norm()) for part in gradients) > 0
+    torch.testing.assert_close(first + second, whole, rtol=0, atol=1e-12)
