@@ -331,8 +331,8 @@ Moving
 With which optimiser
     nets/trained_parameters.py; of predictors, engine/build/channels.py
 At which rate an agent or predictor learns
-    nets/trained_parameters.py: `TrainedParameters.begin_step`, which takes the rate of the step and counts each
-        member's steps; `TrainedParameters.learn_at` sets another schedule
+    nets/trained_parameters.py: `TrainedParameters.rate_at`, which all ask; `begin_step` counts each member's steps;
+        `TrainedParameters.learn_at` sets another schedule
     also: nets/schedules.py, engine/metrics/step_metrics.py (the metric), engine/capture/conditions.py
 At which rate, by what a step has shown
     a feature: at `before_move`, which has the updates of agents and predictors, it gives the rate, and at `after_move`

@@ -159,8 +159,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-locked-one-has-no-noise",
         "engine/heart/window.py",
-        "return channel.ledger.link.carry(self.stamp, output)",
-        "return output",
+        "value = channel.ledger.link.carry(self.stamp, output)",
+        "value = output",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
     ),
     Fault(
