@@ -250,8 +250,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-frozen-predictor-learns",
         "engine/heart/predictors.py",
-        "or (model is not None and not model.frozen)",
-        "or model is not None",
+        "return model is not None and not model.frozen",
+        "return model is not None",
         "tests/engine/test_set.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
     ),
     Fault(
