@@ -135,9 +135,7 @@ class Message:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     read_plan: ReadPlan = field(metadata=of_receiver(record(ReadPlan)))
-    open_reader_windows: set[int] = field(
-        metadata=of_receiver(saved_as("open_window_numbers", PLAIN))
-    )
+    open_reader_windows: set[int] = field(metadata=of_receiver(saved_as("open_window_numbers", PLAIN)))
     """Windows of `ReadPlan.window_numbers` that have not closed."""
     finished_at: int | None = field(default=None, metadata=of_receiver(PLAIN))
     """Step at which the last of these windows closed; None: one is open. Without bookable reads, it is the stamp."""
