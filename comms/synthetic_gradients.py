@@ -34,7 +34,7 @@ from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.nets.layers import convolution
 from antiphon.nets.site_axes import layer_norm
 
-_LARGE_MAP = 1024
+_LARGE_MAP = 4096
 """Numbers of a map that a dense predictor is warned of: it has their square of parameters."""
 
 
@@ -339,7 +339,7 @@ class LinearGradient(DirectGradient):
             if features >= _LARGE_MAP:
                 yield (
                     f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(shape)}; "
-                    "`sites: true` applies a small one at every pixel, or use conv or local"
+                    "smaller, but not always as accurate: `sites: true` (one at every pixel), conv, local"
                 )
 
     def linear_maps(self) -> LinearMaps | None:

@@ -81,23 +81,23 @@ def _losses(channel: Mapping[str, Any], cost: str) -> tuple[str, str]:
     )
     lost = f"{100 * drop:.3g} % of its messages are lost, and"
     if "input" in channel.get("about", ()):
-        return f"{lost} its synthetic input stands in for them ({told})", f"{asked}{_WITHOUT_INPUT}"
-    # A predicted input can make a run far worse than the losses do, so that it is not advised.
+        return f"{lost} its synthetic input stands in for them ({told})", f"{asked}a smaller link.drop"
+    # A predicted input may cost more than the losses, and less: neither having one nor leaving it out is advised.
     return (
         f"{lost} the last one that arrived is read instead ({told})",
         f"{asked}a smaller link.drop (a synthetic input that learns little may cost more)",
     )
 
 
-_WITHOUT_INPUT = "leaving input out, so that the last message that arrived is read"
-"""What to try where a synthetic input may harm."""
-
-
 def _stand_in(channel: Mapping[str, Any]) -> tuple[str, str]:
     """Return what is said of a poor synthetic input, and what to try; empty: the channel has none."""
     if "input" not in channel.get("about", ()):
         return "", ""
-    out = "" if channel.get("replaces_messages") else f"{_WITHOUT_INPUT}, or "
+    out = (
+        ""
+        if channel.get("replaces_messages")
+        else "leaving input out, so that the last message that arrived is read, or "
+    )
     return (
         "what stands in for its messages hardly resembles them (SI loss {si_loss})",
         f"{out}another rate of learning (input.optimiser.lr)",

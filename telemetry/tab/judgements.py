@@ -183,8 +183,8 @@ def lost_of(data: RunData) -> list[str]:
 
 
 def median_cosine(data: RunData) -> float:
-    """Return the median cosine of a run's learning signals at the newest step, as the tab says it; nan: there is none."""
-    return float(_medians(data)[0])
+    """Return the median cosine of a run's learning signals at the step of `judgements`, as the tab says it there; nan: there is none."""
+    return float(_row(data.metrics.get(LOST_SIGNALS), _worths(data)[1], 7)[0])
 
 
 def _medians(data: RunData) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

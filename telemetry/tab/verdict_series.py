@@ -130,19 +130,19 @@ def newest_medians(read: ReadMetric, graph: Mapping[str, Any], metric: str) -> S
     """Return the median of a metric over the channels that learn returned gradients, as the mean over the newest log entries (`newest_mean`),
     half its interval, and the number of entries, [entries, 3]; None: there are no entries.
 
-    Entries count in which all these channels have a number that ever have one: where clocks differ, others are of the fast ones alone.
+    Entries count in which all these channels have a number that ever have one: where clocks differ, others are of the fast ones alone. Without such an entry all is nan.
     """
     series = read(metric)
     learning = [
         channel for channel, of in enumerate(graph["channels"]) if "target" not in of.get("predictor", ())
     ]
-    if series is None or not learning:
+    if series is None:
         return None
     values = _begun(series)[:, learning]
     logged = np.isfinite(values)
     whole = (logged | ~logged.any(0)).all(1) & logged.any(1)
-    if not whole.any():
-        return None
+    if not whole.any():  # what is derived of a logged metric is always there: the tab waits for it
+        return Series(series.steps, np.full((len(values), 3), np.float32(np.nan)))
     parts = newest_mean(median(values[whole]), ChannelTraits.of(graph), cosines=False)
     return Series(series.steps[whole], np.concatenate([part[:, :1] for part in parts], axis=1))
 

@@ -1283,6 +1283,12 @@ def test_a_value_that_the_run_measures_itself_needs_no_command(opened: Opened) -
     for every, words in ((50, "not measured yet"), (20, "is being measured")):
         tab = opened(replace(found, graph={**found.graph, "values_every": every}))
         assert strip(tab).startswith(f"value {words}: the run does it every {every} steps 1 of 9 stale")
+    whole = zip(("value", "value_low", "value_high"), (0.9, 0.5, 1.3), strict=True)
+    together = {("run", metric): Series(np.array([20]), np.array([[of]], np.float32)) for metric, of in whole}
+    graph = {**found.graph, "values_every": 20}
+    tab = opened(replace(found, graph=graph, metrics=found.metrics | together))
+    words = "value all together (no sum) 0.9 [0.5, 1.3]; of single channels not measured"
+    assert strip(tab).startswith(words), "many channels have none of their own"
 
 
 class Measuring(RunData):

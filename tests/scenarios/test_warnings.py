@@ -418,14 +418,16 @@ def test_a_shadow_of_a_state_trains_no_auxiliary_task() -> None:
         ({"size": [16, 16, 16]}, True),
         ({"size": [16, 16, 16], "gradient": {"sites": True}}, False),
         ({"size": [16, 16, 16], "coupling": "detached"}, False),
+        ({"size": [16, 8, 8]}, False),
     ],
 )
 def test_a_dense_gradient_of_large_maps(channel: dict[str, Any], warned: bool) -> None:
     line = (
-        "channel a->b: a linear gradient has 4,096 x 4,096 parameters, for messages [16, 16, 16]; `sites: true` "
-        "applies a small one at every pixel, or use conv or local"
+        "channel a->b: a linear gradient has 4,096 x 4,096 parameters, for messages [16, 16, 16]; smaller, but not "
+        "always as accurate: `sites: true` (one at every pixel), conv, local"
     )
-    assert (line in advice({"coupling": "decoupled", **channel})) == warned
+    lines = advice({"coupling": "decoupled", **channel})
+    assert [one for one in lines if "parameters" in one] == [line] * warned
 
 
 @pytest.mark.parametrize(

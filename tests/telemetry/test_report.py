@@ -15,6 +15,7 @@ from antiphon.base.text_table import TextTable
 from antiphon.telemetry import Series
 from antiphon.telemetry.html_report import ReportRun, ReportSection, grouped, report
 from antiphon.telemetry.tab.tags import LOST_SIGNALS
+from antiphon.telemetry.tab.verdict_series import with_verdicts
 from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run
 
@@ -653,7 +654,7 @@ def test_what_stands_before_the_fold_has_rows_of_each_run() -> None:
 
 
 def test_the_worst_and_the_best_channels_of_each_run_stand_before_the_fold() -> None:
-    """What misleads, also perhaps by chance, is no row of many behind what matters a little; each has its cosine, as the tab has it."""
+    """What misleads, also perhaps by chance, is no row of many behind what matters a little; each has its cosine, as the tab has it at the step of the results: so have the medians."""
 
     def many(name: str, means: list[float], cosine: float) -> ReportRun:
         found = data(name)
@@ -662,16 +663,17 @@ def test_the_worst_and_the_best_channels_of_each_run_stand_before_the_fold() -> 
         rows: dict[str, list[list[float]]] = {
             f"ablation_zero{end}": [[mean + by for mean in means]] for end, by in ends.items()
         }
-        rows["cosine"] = [[cosine - 0.1] * len(means), [cosine + 0.1] * len(means)]
+        rows["cosine"] = [[of] * len(means) for of in (cosine - 0.1, cosine + 0.1, 0.2)]
         metrics = {
-            ("channel", metric): Series(np.array([20, 30][-len(entries) :]), np.array(entries, np.float32))
+            ("channel", metric): Series(
+                np.array([20, 30, 40] if metric == "cosine" else [30]), np.array(entries, np.float32)
+            )
             for metric, entries in rows.items()
         }
-        return run(
-            name,
-            facts={"variant": name},
-            data=replace(found, graph={**found.graph, "channels": channels}, metrics=metrics),
-        )
+        graph = {**found.graph, "channels": channels}
+        medians = {LOST_SIGNALS: with_verdicts(metrics, graph)[LOST_SIGNALS]}
+        of_run = replace(found, graph=graph, metrics=metrics | medians)
+        return run(name, facts={"variant": name}, data=of_run)
 
     sound = [0.1 + 0.01 * at for at in range(20)]
     runs = [many("a", [*sound, -0.3], 0.5), many("b", [*sound, 0.9], 0.25), many("c", sound, 0.25)]

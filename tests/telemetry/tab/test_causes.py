@@ -347,7 +347,7 @@ def test_losses_for_which_nothing_stands_in_are_a_hint_whatever_the_verdict(tmp_
     made[0]["drop"], made[1]["about"] = 0.2, {"input": "mlp"}
     made[2]["drop"] = 0.2
     says = "60 % of its messages are lost, and its synthetic input stands in for them (what that costs is not logged)"
-    fix = "evaluate --links as_run for the cost, or leaving input out, so that the last message that arrived is read"
+    fix = "evaluate --links as_run for the cost, or a smaller link.drop"
     assert advised(tmp_path / "b", ends, made) == [("", ""), (says, fix), *[("", "")] * 5]
     made = [{**lossy, "name": name} for name in "abcdefg"]
     assert advised(tmp_path / "c", ends, made) == [("", "")] * 7, "it is said once for the run"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -113,6 +114,23 @@ def test_means_over_the_newest_entries_are_served(tmp_path: Path) -> None:
     assert mean == pytest.approx([0.35, 0.5])
     assert half[0] == pytest.approx(3.182 * np.std([0.2, 0.3, 0.4, 0.5], ddof=1) / 2, rel=1e-3)
     assert (math.isnan(half[1]), count.tolist()) == (True, [4, 1])
+
+
+def test_what_follows_from_a_logged_metric_is_served_though_no_entry_has_it_of_all_channels(
+    tmp_path: Path,
+) -> None:
+    """As where messages of several steps ago return at some steps only: the tab waits for all that its catalogue names."""
+    cosines = {
+        step: {"antiphon/channel/cosine": [0.2, NAN][:: 1 if step % 2 else -1]} for step in range(1, 5)
+    }
+    write(tmp_path / "run", cosines)
+    served = client(tmp_path)
+    named = json.loads(get(served, "catalog", run="run").data)["verdict"]
+    assert "signals" in named
+    assert [get(served, "metric", run="run", kind="verdict", metric=name).status_code for name in named] == [
+        200
+    ] * len(named)
+    assert run_sentences(read_run(tmp_path / "run")) == []
 
 
 def test_what_a_true_cosine_and_its_ceiling_say_is_flagged(tmp_path: Path) -> None:

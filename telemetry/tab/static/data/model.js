@@ -88,7 +88,7 @@ export class Model {
     chosen.push(...["headline", "seeds"].flatMap((kind) => run.metrics(kind).map((metric) => [kind, metric])));
     const measured = measuresOf(run).filter((one) => one.measured);
     for (const { metric } of [...measured, ...(run.catalog.verdicts?.signals ?? []), ...[OWN_GAIN, ...GAIN].map((metric) => ({ metric }))]) chosen.push(...[metric, ...run.boundsOf("channel", metric)].map((one) => ["channel", one]));
-    if (measured.some(({ metric }) => metric === "value")) chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
+    chosen.push(...["value", ...run.boundsOf("run", "value")].map((metric) => ["run", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
@@ -276,7 +276,7 @@ export class Model {
     const missing = run.channels.flatMap(({ name }, channel) => this.#missing(run, channel, flags[channel], step).map((why) => ({ name, why })));
     const { at, first } = this.#measurement(run, step);
     const together = this.#together(run, step, measure);
-    const every = measure ? 0 : run.graph.values_every ?? 0;
+    const every = measure || run.metrics("run").includes("value") ? 0 : run.graph.values_every ?? 0;
     const due = every <= (this.steps([run]).at(-1) ?? 0);
     const sure = found.some(({ name, flags: { [measure]: bit }, count }) => bit && name !== "unresolved" && count);
     const finding = measures.find(({ metric, says, shown }) => says && (metric === measure ? !sure && shown !== at : metric === "value"));
@@ -294,7 +294,7 @@ export class Model {
   /** The value of all channels together, or why it has none; "": it was not measured; beside another measure, what is resolved alone. */
   #together(run, step, measure) {
     const { value, low, high, of } = run.numberAt("value", 0, step, "run");
-    const other = measure !== "value";
+    const other = measure && measure !== "value";
     if (Number.isFinite(value)) return other && low <= 0 && high >= 0 ? "" : formatInterval(value, low, high) + ofStep(of, step);
     const why = this.#undefined(run, "value", this.#measuredAt(run, "value", step)).reasons?.["all channels"];
     return why && !(other && !/^\w+ than none/.test(why)) ? `undefined: ${why}` : "";

@@ -145,9 +145,9 @@ export class VerdictStrip {
 }
 
 /** What is not measured, and the commands that measure it, where it takes long a quick one first; what is long is unfolded. */
-function missing({ measures, by, takes, noFork, every, due, quick, quickly, short, single: [channel, cost, one] }) {
+function missing({ measures, by, takes, noFork, every, due, quick, quickly, short, together, single: [channel, cost, one] }) {
   const own = ` ${due ? "is being measured" : "not measured yet"}: the run does it every ${formatCount(every, "step")}`;
-  const what = noFork ? ` cannot be measured (${noFork})` : every ? own : " not measured";
+  const what = noFork ? ` cannot be measured (${noFork})` : every ? own : together ? ` all together (no sum) ${together}; of single channels not measured` : " not measured";
   const named = (...texts) => el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), what, ...texts);
   if (!by || every) return [named()];
   if (!quick && by.length < SHORT) return [named(": ", el("code", { text: by }))];
