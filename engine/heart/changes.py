@@ -7,6 +7,7 @@ Losses and windows, Moving (of parameters), and Features, states, metrics. Look 
 step, not by its purpose.
 
 Any change: who does the work of a step elsewhere, or counts on it
+    specified: docs/semantics.md; tests/reference, an engine of single agents with which backends must agree
     declared and refused: its spec in scenarios/, scenarios/checks.py, comms/declared_coupling.py
     built, alone and in stacks: engine/build/{channels, builder}.py; what members of a stack must have alike:
         engine/build/stack_kinds.py
@@ -19,8 +20,9 @@ Any change: who does the work of a step elsewhere, or counts on it
         `BackwardPass.gradients` and `Engine.finish_gradients` as the step does: engine/policies/{replays,
         replayed_senders, further_passes}.py
     differentiated early: engine/features/sweep.py (`sweep_obstacle`)
-    in several processes: distributed/parts/{cut_ledger, halves, exchange}.py; how far parts run ahead:
-        distributed/parts/placement.py; distributed/virtual/virtual_coordinator.py
+    in several processes: distributed/parts/{cut_ledger, halves, exchange}.py; what the receiver's half has, also of
+        a ledger: `of_receiver` (roles.py); how far parts run ahead: distributed/parts/placement.py;
+        distributed/virtual/virtual_coordinator.py
     recorded on a GPU: engine/capture/{conditions, loop_state}.py
     foretold: engine/metrics/newest.py (which log entry has which metric), engine/costs/, engine/warnings/,
         scenarios/at_once.py
@@ -68,14 +70,16 @@ A message that is not sent, or lost, by its value
 A message that is not read, by its age at the tick
     ledger.py: `Ledger.receive`; held_messages.py; forward.py: `ForwardPass.as_read`
     also: engine/features/stand_ins.py, engine/metrics/step_metrics.py, inspection/ceiling.py
-What is sent by or to the dead
-    channel.py: `Channel.void_when_sent`
-What is not sent where a signal says so
-    channel.py: `Channel.mask_signal_names`, by which environments are asked for signals; one not asked for is absent,
-        and voids nothing
+What is not sent: by or to the dead, or where a signal says so
+    channel.py: `Channel.void_when_sent`; `Channel.mask_signal_names`, by which environments are asked for signals; one
+        not asked for is absent, and voids nothing
 What is not sent by the step of the episode
     a signal that engine/environment.py makes: `SignalledSteps`, `signals_of`
     also: envs/signal.py, engine/inference/{policy, composition}.py, engine/policies/final_values.py
+What is sent by a copy of the sender's parameters (averaged, older)
+    a feature like engine/policies/target_networks.py: the copy is buffers of agents/learner.py, so saved and stacked;
+        the sent ports are set at `after_evaluate`, the copy is moved at `after_move`
+    also: engine/inference/{rollout, composition, policy}.py
 
 Reading
 
@@ -85,21 +89,20 @@ Which tick reads a message
 A message that arrives twice
     timetable.py: `Timetable.reading_ticks`; a link that loses one of the two has two draws, and `Fate.lost` is of a
         message, not of a tick: held_messages.py: `HeldMessages.hold`
-    also: comms/read_modes.py, engine/build/shapes.py (`read_mode_of`), engine/inference/rollout.py (`filled`),
+    also: comms/read_modes.py (`read_mode_of`), engine/inference/rollout.py (`filled`),
         engine/state/stacks.py, engine/costs/memory_estimate.py, engine/metrics/step_metrics.py (traffic)
 A delay that varies, by step (not by environment: a `ReadPlan`, and when a gradient is back, are of all rows)
     timetable.py: `Timetable.arrival_of`, its inverse `newest_due`, `reads_as_sent`; agent.py: `state_steps`. A drawn
-        delay has to follow from the stamp, as other parts ask for it too, and before. Messages now arrive in the order
-        of their stamps. Where one may overtake another, `Timetable.reading_ticks` must look further than to the next
-        stamp, `Timetable.stamps_read_at` must not stop at a gap, and held_messages.py: `HeldMessages.hold` must not
-        drop what arrives after a newer one. A delay by the number of a message (bundles) needs that number in clock.py:
-        `SendTimes` has stamps alone
+        delay has to follow from the stamp, as other parts ask for it too, and before. Where one message may overtake
+        another, `Timetable.reading_ticks` must look further than to the next stamp, `Timetable.stamps_read_at` must not
+        stop at a gap, and held_messages.py: `HeldMessages.hold` must not drop what arrives after a newer one. A delay
+        by the number of a message (bundles) needs that number in clock.py: `SendTimes` has stamps alone
     also, as they count on one `delay`: engine/features/sweep.py, engine/metrics/timeline.py, running/handles.py,
-        distributed/parts/free_arrivals.py, engine/build/channels.py, engine/build/shapes.py (`read_mode_of`, whose
-        slots are the messages from one tick to the next), engine/build/stack_kinds.py, engine/features/contexts.py,
-        engine/inference/{composition, rollout}.py, engine/metrics/newest.py, engine/costs/memory_estimate.py,
-        distributed/parts/{cut, halves, placement}.py, scenarios/{at_once, relations, scenario_warnings}.py,
-        engine/warnings/{advice, given_up, missing_targets}.py, engine/metrics/channel_metrics.py
+        distributed/parts/{free_arrivals, cut, halves, placement}.py, comms/read_modes.py (`read_mode_of`, whose slots
+        are the messages from one tick to the next), engine/build/{channels, stack_kinds}.py,
+        engine/features/contexts.py, engine/inference/{composition, rollout}.py, engine/costs/memory_estimate.py,
+        engine/metrics/{newest, channel_metrics}.py, scenarios/{at_once, relations, scenario_warnings}.py,
+        engine/warnings/{advice, given_up, missing_targets}.py
 Which reads count
     forward.py: `ForwardPass.as_read`, of `Arrival.may_count`; message_lives.py has the whole rule
 Which reads count, by what only the step's end shows
@@ -109,17 +112,17 @@ A read that is not differentiated (detached)
     forward.py: `ForwardPass.as_read`: a `Constant`
     also: engine/features/direct_feedback.py, which injects whatever the read is
 Several messages in a tick (read mode)
-    comms/read_modes.py: a class
+    comms/read_modes.py: a class, made by `read_mode_of`
     also: engine/build/shapes.py, engine/policies/replays.py, engine/inference/rollout.py (`filled`),
         scenarios/{channel_specs, checks, scenario_warnings, sender_passes}.py; `slots`, if not fixed:
-        engine/costs/cost_model.py, distributed/parts/placement.py
+        engine/costs/{cost_model, memory_estimate}.py, distributed/parts/placement.py
 How messages are joined to one input
     comms/fan_in.py: a class beside `Concatenation`
     also: engine/build/shapes.py
 What a receiver reads in place of a message
-    a feature with the point `stand_in`
-    also: engine/metrics/step_metrics.py (the metric `stand_in`), engine/inference/rollout.py (`_silent`),
-        scenarios/scenario_warnings.py
+    a feature with the point `stand_in`; never of a void message, which is of an episode before
+    also: engine/metrics/step_metrics.py (the metric `stand_in`), engine/inference/rollout.py (`_silent`); which rows
+        are replaced, foretold: scenarios/{scenario_warnings, at_once}.py, telemetry/{verdicts, causes}.py
 What of a message enters the network
     channel.py: `Channel.entering`, which all that is read passes through; by the tick or its age, which its callers
         know: forward.py: `ForwardPass.value_entering`, engine/policies/replays.py (`_ReplayedMessage.read`, of several
@@ -128,7 +131,7 @@ What of a message enters the network
 How a network is evaluated
     agents/learner.py: `evaluate`, in a tick and again; of parts of a network, `from_hidden` and `values`. In a tick
         forward.py: `ForwardPass.evaluate` calls it, and gives all pure networks seed 0: what one draws would be the
-        same at all ticks. A stack is given no seed
+        same at all ticks
     also, which evaluate again: engine/policies/{replays, replayed_senders, replay_buffer, critics, target_networks}.py
 A tick of which only the outputs are wanted
     engine/policies/final_values.py, which reads by `ForwardPass.begin_tick`; messages that are only imagined:
@@ -144,7 +147,7 @@ Which messages an episode's end, or a death, cuts off
 From which ticks it cuts them off
     ledger.py: `Ledger.void_messages`, which asks `Timetable.is_cut` once, of the step after the end, and voids what is
         cut there for all later ticks. Where some of these are to read it, `Fate.void` is not enough: `Ledger.receive`
-    also: `Timetable.is_cut`, for timelines and probes, which ask it of each tick; held_messages.py; message.py: `Fate`
+    also: `Timetable.is_cut`, for timelines and probes; held_messages.py; message.py: `Fate`
 In which rows, and by which kind of end, messages and states end
     channel.py: `Channel.ended_rows`, `Channel.terminated_rows`; step.py: `end_episodes` asks them only if
         `EpisodeEnds.anywhere` (signals.py), so ends of another kind belong into `EpisodeEnds`, which
@@ -189,7 +192,6 @@ How long a message is kept
     ledger.py: `Ledger.delete_spent`, called for channels over which a step has sent; and where values are freed before
         (`Message.free_values`), `Ledger.finish`
     also: engine/state/stacks.py (`_forgotten`), engine/costs/memory_estimate.py, inspection/truth.py, where all stay.
-        Messages kept outside the ledger would be a state that no role saves
 What takes the place of a gradient that comes too late
     a coupling's `credit`, which has no returned gradient where the window has given the channel up: backward.py:
         `BackwardPass.ordinary_credit`, late_windows.py: `LateWindows.choose_windows`
@@ -212,21 +214,17 @@ What a sender learns from a message, by one coupling
 What a sender learns from a message, by all couplings
     backward.py: `coupling_credit`, and for predictions `_applied_prediction`; further passes call it too, where nothing
         has returned. By members, and by what has returned: `BackwardPass.ordinary_credit`
-How credit is shortened, masked and weighed
+How credit is shortened, masked, weighed, and joined over channels
     by channel and step: channel.py: `Channel.clipped_credit`, `Channel.injection_of`
     by the gradient of the sender's own loss: a feature with the point `after_credit`, which has `PendingUpdate.losses`
         and may replace `PendingUpdate.injections`; `BackwardPass.gradients` for one pass more
+    over channels: backward.py: `BackwardPass.collect_injections`
     by message, such as its age at the first read: backward.py: `coupling_credit`, which has its stamp;
         `Timetable.reading_ticks` has its ticks. `Channel.injection_of` has no message, and further passes call it for
         all stamps at once
     also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py, which
         call them
-How the credit of several channels is joined
-    backward.py: `BackwardPass.collect_injections`
-    also: engine/policies/replayed_senders.py, engine/features/lambda_returns.py, inspection/signal_alignment.py
-Which messages may have credit, and where
-    message.py: `Message.creditable`
-In which rows a sender learns nothing
+Which messages may have credit, and in which rows
     message.py: `Message.creditable`; window.py: `Window.credited_rows`, of further passes too
 
 Predictors
@@ -237,8 +235,9 @@ When a predictor learns
 From which messages a predictor learns
     a feature with the point `gradients_back`: it may take messages away, and add earlier ones with what is booked for
         them, if it stands behind `Gates` and `ClippedReturns` in engine/feature_table.py: `TABLE`, or these judge and
-        clip earlier ones again. Those it keeps are not in a checkpoint; a buffer that is saved is of the predictor's
-        state: comms/synthetic_gradients.py, engine/state/{state_dict, stacks}.py, engine/build/stack_kinds.py
+        clip earlier ones again, as `rescale` does in any case. Those it keeps are not in a checkpoint; a buffer that is
+        saved is of the predictor's state: comms/synthetic_gradients.py, engine/state/{state_dict, stacks}.py,
+        engine/build/stack_kinds.py
     of `local`: predictors.py: `PredictorTrainer.examples_with_sender`; of synthetic inputs, and in which rows:
         engine/features/stand_ins.py
 How much an example counts to a predictor
@@ -259,8 +258,8 @@ In which rows a predictor learns nothing
 By which loss a predictor learns
     comms/model.py: `LinearMaps.errors` and `Model.loss_and_gradients` of squared errors; of another kind, its own
         `_loss`: comms/{synthetic_gradients, module_predictors}.py
-    also: engine/native/networks.py, whose `NativeMaps` have errors of their own, or stacks on a CPU learn by the former
-        loss; comms/label_gradients.py, agents/local_policy.py, which differentiate losses of agents
+    also: engine/native/networks.py, whose `NativeMaps` have errors of their own; comms/label_gradients.py,
+        agents/local_policy.py, which differentiate losses of agents
 When a predictor is trusted (gates)
     comms/skill_gate.py, engine/features/gates.py; where it is applied: backward.py: `_applied_prediction`
     also: engine/policies/replayed_senders.py, engine/metrics/step_metrics.py, engine/warnings/advice.py,
@@ -276,8 +275,7 @@ How many steps a predictor's optimiser takes
     also: comms/examples.py, as examples keep what was predicted with the parameters before a move;
         engine/features/sweep.py, which may have freed them
 Channels that share a predictor
-    predictors.py: `PredictorTrainer.differentiate_predictors`, which would join their examples: predictors are trained,
-        moved and measured by channel
+    predictors.py: `PredictorTrainer.differentiate_predictors`, which would join their examples
     also: engine/build/channels.py, engine/metrics/step_metrics.py, engine/state/hyperparameters.py;
         engine/build/stack_kinds.py has them apart: `Model.stacked` refuses one model twice
 
@@ -301,14 +299,12 @@ By what losses are divided
     comms/backward_requests.py: `backward_all`, also credit and what returns
     also: engine/policies/further_passes.py
 An environment is left out
-    channel.py: `Channel.void_when_sent`; window_losses.py: `ObjectiveEvaluator.term_loss`; not learning rows, which are
-        of whole members
+    as one that learns nothing: the next entry; as one without messages: channel.py: `Channel.void_when_sent`; by its
+        losses alone: window_losses.py: `ObjectiveEvaluator.term_loss`
     also: engine/policies, engine/features/{auxiliary, normalisation}.py; who counts its steps: engine/environment.py
-Which members learn from a window
+In which rows an agent learns from a window
     participation.py: `Participation.learning_rows`
     also: engine/build/builder.py, engine/costs/cost_model.py, engine/warnings/{advice, missing_targets}.py
-In which rows an agent learns from a window
-    forward.py: `ForwardPass.begin_window`
 Which ticks are a window
     clock.py: a class of `WindowGrid`; how many ticks a certain window has is asked of `WindowGrid.steps_of`, and
         `max_steps` and `max_ticks` are bounds, for buffers, contexts and estimates
@@ -339,8 +335,7 @@ At which rate, by what a step has shown
         the former one back, as a saved state has the rate. Further passes move at the rate given if the feature stands
         behind theirs in engine/feature_table.py: `TABLE`
 Predictors that share an optimiser
-    nets/optimisers.py: `clips`, as engine/features/group_clip.py does for agents. Optimisers take each tensor by
-        itself: shared are a clip and a count
+    nets/optimisers.py: `clips`, as engine/features/group_clip.py does for agents. Optimisers share a clip and a count
 What is done to gradients before they move
     a feature with the point `after_differentiate`, of windows alone, or `before_move`, of predictors too
 Which learners move, or which members of stacks
@@ -358,7 +353,7 @@ An optimiser step by the gradients of several windows
         tied agents of other rhythms at rest for ever: refuse them
 Which members a learning signal has reached
     engine/features/reach.py
-Parameters that change otherwise than by their optimiser (averaged, copied)
+Parameters that change otherwise than by their optimiser (a copy of them: Sending)
     a feature with the point `after_move`, once a step; only while no group of theirs has an open window: its graph has
         them, and a change through `.data` falsifies its gradients in silence
     also: engine/state/in_place.py, which replays open windows after a change from outside; of members,
@@ -386,21 +381,17 @@ A setting that changes in mid-run
         features): build anew, and load the state, which must have the same predictors
 How rows are laid out in a stack
     layout.py: `Layout`
-What a checkpoint has of a message
-    message.py: the field's role (roles.py)
-What a checkpoint has of a note
-    engine/state/trees.py
 A metric of the step
     its newest value: engine/metrics/step_metrics.py
     an agent's mean since the last entry: engine/metrics/report_by_agent.py (`MeanAccumulator`), which has sums of
-        objectives, and of channels where their sender is: what a receiver counts at `after_read` needs sums of its own
+        objectives and of channels: what an agent counts at `after_read` needs sums of its own
+    of a channel, if its receiver has it: telemetry/metrics.py (`end_of`), by which parts measure it
     a mean over steps of what channels do, by what ledgers show after a step: an entry of
-        engine/metrics/channel_means.py; of ages of reads: engine/features/ages.py. What compares a message with the
-        one before is noted as it is sent, by a feature with the point `after_enter`: after the step that one may be
-        deleted
+        engine/metrics/channel_means.py; of ages of reads: engine/features/ages.py. What compares a message with the one
+        before is noted as it is sent, by a feature with the point `after_enter`: after the step that one may be deleted
     a mean over steps of what was learned: updates.py: a field of `Update`, set where it is learned
         (`BackwardPass.collect_injections`), and added to the channel sums by `MeanAccumulator`
-        (engine/metrics/report_by_agent.py); saving, capture and logging follow
+        (engine/metrics/report_by_agent.py)
     also: telemetry/tab/explanations.py; of what does not happen at each step, engine/metrics/newest.py (`_rhythms_of`)
 What a step reports
     updates.py: `StepReport`
