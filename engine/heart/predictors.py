@@ -154,16 +154,8 @@ class PredictorTrainer:
             target, present, sites = target_of(signals, target_signal_name)
             valid &= present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
-        return Example(
-            message.sent_value,
-            context,
-            None,
-            valid=valid,
-            target=target,
-            sites=sites,
-            actions=actions,
-            stamp=message.stamp,
-        )
+        content = message.sent_value, context, None, valid, target, sites
+        return Example(*content, actions=actions, stamp=message.stamp)
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""

@@ -107,11 +107,9 @@ class ReplayedSender:
                 None if self._context is None else self._context[tick, rows],
                 None,
                 self._counted[tick].map(partial(torch.index_select, dim=0, index=rows)),
-                stamp=stamp,
+                stamp=self._stamps[tick],
             )
-            for tick, (stamp, message) in enumerate(
-                zip(self._stamps, self._by_tick(constant(output)), strict=True)
-            )
+            for tick, message in enumerate(self._by_tick(constant(output)))
         ]
         self._sent = _Sent(output, as_leaf(received), examples, self._injected.map(of_rows))
         return self._sent.read
