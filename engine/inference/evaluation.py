@@ -119,6 +119,7 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
+        """Mean loss of the readouts; NaN if none has one."""
         return self.score("loss")
 
     @property
