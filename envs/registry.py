@@ -255,6 +255,10 @@ def copied(spec: Any, reason: str) -> Any:
         duplicate = copy.deepcopy(spec, copies)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
         why = " ".join(str(error).split()) or type(error).__name__
+    else:
+        needed = ("num_envs", "single_observation_space", "single_action_space")
+        lost = [name for name in needed if hasattr(spec, name) and not hasattr(duplicate, name)]
+        why = f"its copy has no {lost[0]}" if lost else ""  # such as Gymnasium's NumpyToTorch
     for pipe in (value for value in copies.values() if isinstance(value, Connection)):
         vars(pipe).clear()  # a copy has the descriptor of the original, and would close it when it is deleted
         why = "it has pipes to other processes"

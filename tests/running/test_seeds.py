@@ -61,6 +61,13 @@ class Unwilling(Walk):
         raise NotImplementedError
 
 
+class Losing(Walk):
+    """One whose copies lack a space, as Gymnasium's `NumpyToTorch` does."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "single_action_space"}
+
+
 class Piped(Walk):
     """One that computes in another process."""
 
@@ -185,6 +192,8 @@ def test_what_cannot_be_seeds_is_one_line() -> None:
         Population(walking(Uncopied(4)), [3, 4])
     with one_line(r"^env: Unwilling cannot be copied \(NotImplementedError\), and every seed"):
         Population(walking(Unwilling(4)), [3, 4])
+    with one_line(r"^env: Losing cannot be copied \(its copy has no single_action_space\), and every seed"):
+        Population(walking(Losing(4)), [3, 4])
     (one,) = Population(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
     with one_line("^env: Uncopied cannot be copied"):
         one.fork()
