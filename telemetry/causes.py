@@ -93,14 +93,10 @@ def _stand_in(channel: Mapping[str, Any]) -> tuple[str, str]:
     """Return what is said of a poor synthetic input, and what to try; empty: the channel has none."""
     if "input" not in channel.get("about", ()):
         return "", ""
-    out = (
-        ""
-        if channel.get("replaces_messages")
-        else "leaving input out, so that the last message that arrived is read, or "
-    )
+    # To read the last message that arrived instead may cost more.
     return (
         "what stands in for its messages hardly resembles them (SI loss {si_loss})",
-        f"{out}another rate of learning (input.optimiser.lr)",
+        "another rate of learning (input.optimiser.lr)",
     )
 
 

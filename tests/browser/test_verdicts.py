@@ -1822,7 +1822,7 @@ def test_a_shut_gate_and_a_poor_stand_in_are_named_with_what_to_try(opened: Open
     }
     lossy = with_channels(data(losses), size=4, drop=0.5, about={"input": "linear"})
     tab = opened(lossy)
-    fix = "leaving input out, so that the last message that arrived is read, or another rate of learning (input.optimiser.lr)"
+    fix = "another rate of learning (input.optimiser.lr)"
     assert f"1 of 9 with a poor stand-in {NAMES[1]} try {fix}" in strip(tab)
     assert (
         "50 % of its messages are lost, and its synthetic input stands in for them"

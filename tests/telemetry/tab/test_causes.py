@@ -740,11 +740,11 @@ def test_a_synthetic_input_that_hardly_knows_the_message_is_a_poor_stand_in(tmp_
     assert [one.verdicts for one in found] == [["poor stand-in"], [], [], ["poor stand-in"], *[[]] * 6]
     assert [one.bad for one in found[:4]] == [True, False, False, True]
     says = "what stands in for its messages hardly resembles them (SI loss 7.68)"
-    assert (found[0].cause, found[0].fix) == (
-        says,
-        "leaving input out, so that the last message that arrived is read, or another rate of learning (input.optimiser.lr)",
-    )
-    assert found[3].fix == "another rate of learning (input.optimiser.lr)", "it reads nothing else"
+    fix = "another rate of learning (input.optimiser.lr)"
+    assert [(one.cause, one.fix) for one in (found[0], found[3])] == [
+        (says, fix),
+        (says.replace("7.68", "19.2"), fix),
+    ]
     write(tmp_path / "new", {1: rows[1]}, document=graph(agents=agents, channels=made))
     assert not any(one.bad for one in judgements(read_run(tmp_path / "new")))
 
