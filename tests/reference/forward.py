@@ -225,13 +225,13 @@ def _observed(
 def message_read(state: State, read: Read, window: Window) -> Tensor:
     """[B, size]: what was read; of a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
     channel = state.channels[read.channel_name]
-    if not isinstance(read, WithGraph):
-        return channel.content.zeros if read.value is None else read.value
-    sent = window.outputs_with_graph[read.channel_name, read.stamp].flatten(1)
-    available = as_mask(read.available, sent)
-    if not available.any():  # void everywhere: nothing flows back, not even zeros
-        sent = constant(sent)
-    return mask_fill_zero(available, channel.ledger.link.carry(read.stamp, sent))
+    if isinstance(read, WithGraph):
+        sent = window.outputs_with_graph[read.channel_name, read.stamp].flatten(1)
+        arrives = as_mask(read.available, sent).any()  # void everywhere: nothing flows back, not even zeros
+        value = channel.ledger.link.carry(read.stamp, sent if arrives else constant(sent))
+    else:
+        value = channel.content.zeros if read.value is None else read.value
+    return mask_fill_zero(as_mask(read.available, value), value)
 
 
 def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
