@@ -260,7 +260,8 @@ class PopulationRun(Observer):
 
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
-        with self._lock or DirectoryLock(self.directory):
+        lock, self._lock = self._lock, None  # it does not go with the work to processes
+        with lock or DirectoryLock(self.directory):
             for path in set(self.directory.glob("member-*")) - {job.path for job in self.scheduler.jobs}:
                 remove_run(path)  # of a larger population that is overwritten
             start = self.scheduler.start
