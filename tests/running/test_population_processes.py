@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import pickle
 import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.errors import RunError
 from antiphon.jobs import member_processes
+from antiphon.jobs.member_processes import Work, alone
 from antiphon.jobs.populations.population_run import PopulationRun
 from antiphon.jobs.processes import Here
 from antiphon.running.library import template_named
@@ -251,6 +253,22 @@ def test_processes_on_ray_are_those_of_this_machine(here: Path, cli: Commands) -
         cli(f"run it.yaml --logdir runs --jobs 2 --name {name}{' --ray' * (name == 'ray')}")
     texts = [(here / "runs" / name / "lineage.csv").read_text() for name in ("local", "ray")]
     assert texts[0] == texts[1]
+
+
+def test_the_work_of_a_population_can_be_sent_to_its_processes(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without processes, which take seconds to begin: the work is sent, and done here."""
+
+    def done(name: str, work: Work, members: Sequence[int], *_: object, **__: object) -> list[Any]:
+        sent: Work = pickle.loads(pickle.dumps(work))
+        return [sent(members, alone)]
+
+    monkeypatch.setattr("antiphon.jobs.populations.population_run.divided", done)
+    text = "population: it\nscenario: digits-mlp\nmembers: 2\nsteps: 2\nset: {depth: 2, width: 4, batch: 4}\n"
+    (here / "it.yaml").write_text(f"{text}vary: {{lr: [0.001, 0.01]}}\n", encoding="utf-8")
+    cli("run it.yaml --logdir . --jobs 2 --name sent")
+    assert (here / "sent/member-1/result.json").exists()
 
 
 @pytest.mark.long
