@@ -1,6 +1,6 @@
 """The boundary of a part: what crosses its cut, in both directions (semantics 43); in lockstep, where it waits for what it reads.
 
-In parts that do not wait: `free_arrivals.py`.
+In parts that do not wait: `free_boundary.py`.
 """
 
 from __future__ import annotations

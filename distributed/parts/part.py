@@ -18,7 +18,7 @@ from antiphon.base.by_key import by_key
 from antiphon.distributed.parts.boundary import Boundary, LockstepBoundary
 from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.exchange import Exchange
-from antiphon.distributed.parts.free_arrivals import FreeBoundary
+from antiphon.distributed.parts.free_boundary import FreeBoundary
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import part_of, steps_remembered, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of

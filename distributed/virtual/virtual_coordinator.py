@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
-from antiphon.distributed.parts.free_arrivals import ArrivalTotals
+from antiphon.distributed.parts.free_boundary import ArrivalTotals
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part

@@ -98,7 +98,7 @@ A delay that varies, by step (not by environment: a `ReadPlan`, and when a gradi
         stop at a gap, and held_messages.py: `HeldMessages.hold` must not drop what arrives after a newer one. A delay
         by the number of a message (bundles) needs that number in clock.py: `SendTimes` has stamps alone
     also, as they count on one `delay`: engine/features/sweep.py, engine/metrics/timeline.py, running/handles.py,
-        distributed/parts/{free_arrivals, cut, halves, placement}.py, comms/read_modes.py (`read_mode_of`, whose slots
+        distributed/parts/{free_boundary, cut, halves, placement}.py, comms/read_modes.py (`read_mode_of`, whose slots
         are the messages from one tick to the next), engine/build/{channels, stack_kinds}.py,
         engine/features/contexts.py, engine/inference/{composition, rollout}.py, engine/costs/memory_estimate.py,
         engine/metrics/{newest, channel_metrics}.py, scenarios/{at_once, relations, scenario_warnings}.py,
@@ -164,7 +164,7 @@ When a message is finished, and its gradient whole
         engine/build/channels.py, engine/metrics/{timeline, newest}.py, engine/warnings/{given_up, advice}.py,
         engine/costs/memory_estimate.py; read by its `finished_at`: running/handles.py, engine/state/state_dict.py
         (`_load_ledger`), engine/state/stacks.py; of cut channels: distributed/parts/{cut_ledger, exchange, boundary,
-        free_arrivals}.py
+        free_boundary}.py
 What becomes of a message that never counts
     ledger.py: `Ledger.finish`
 When the gradient of a read is booked

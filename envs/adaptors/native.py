@@ -77,9 +77,8 @@ class Native:
             if agent is None or not isinstance(observation, Mapping) or agent in observation
         }
         seen = [name for observations in shown.values() for name in observations.signals]
-        read = {*seen} & {*names} or {
-            *seen[:1]
-        }  # of agents that nobody observes, the size of the batch alone
+        # of agents that no agent observes, one signal has the size of the batch
+        read = {*seen} & {*names} or {*seen[:1]}
         for agent, observations in shown.items():
             for name, signal in observations.signals.items():
                 if name not in read:

@@ -241,10 +241,10 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "parts-a-restarted-part's-messages-are-read-before-older-ones",
-        "distributed/parts/free_arrivals.py",
+        "distributed/parts/free_boundary.py",
         "queue.sort(key=lambda queued: (queued[0], queued[1].stamp))",
         "queue.sort(key=lambda queued: queued[1].stamp)",
-        "tests/distributed/parts/test_free_arrivals.py",
+        "tests/distributed/parts/test_free_boundary.py",
     ),
     Fault(
         "parts-losses-of-two-rows-are-summed",

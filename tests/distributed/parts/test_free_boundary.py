@@ -1,4 +1,4 @@
-"""Parts that do not wait: what a late, lost, old or overtaking message does at a part (distributed/parts/free_arrivals.py)."""
+"""Parts that do not wait: what a late, lost, old or overtaking message does at a part (distributed/parts/free_boundary.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from antiphon import Scenario, Simulation
 from antiphon.distributed.parts.exchange import Exchange
-from antiphon.distributed.parts.free_arrivals import ArrivalTotals
+from antiphon.distributed.parts.free_boundary import ArrivalTotals
 from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
