@@ -141,13 +141,13 @@ def test_a_feature_has_what_predictors_learn_before_they_move_and_is_called_agai
             ]
             self.steps.append((step, any(updates.of_windows()), any(moved)))
 
-    simulation = made(ring(2, channel=LINEAR), "cohort")
+    simulation = made(ring(2, agent={"clock": {"unroll": 3}}, channel=LINEAR), "cohort")
     backend = simulation.running.backend
     channels, watches = backend.system.channels, Watches()
     backend.features.install(watches)
-    simulation.run(4)
-    assert [step for step, *_ in watches.steps] == [*range(4)]
-    assert any(moved for *_, moved in watches.steps)
+    simulation.run(6)
+    assert [step for step, *_ in watches.steps] == [*range(6)]
+    assert any(moved and not ended for _, ended, moved in watches.steps)  # predictors alone
 
 
 def test_every_feature_has_a_user_here() -> None:
