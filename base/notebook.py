@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROWS = 20
 """Most rows of a table."""
@@ -50,6 +54,20 @@ def newest_table(
         if words or any(metric in values for metric in columns)
     ]
     return html_table((heading, *words, *columns), rows, names=1 + len(words))
+
+
+def signals_table(signals: Mapping[str, Tensor]) -> str:
+    """Return an HTML table of the shapes, types and ranges of signals."""
+    rows = [
+        [
+            name,
+            str(value.dtype).removeprefix("torch."),
+            str(list(value.shape)),
+            *(number(bound.item()) for bound in (value.aminmax() if value.numel() else ())),
+        ]
+        for name, value in signals.items()
+    ]
+    return html_table(("signal", "type", "shape", "least", "most"), rows, names=3)
 
 
 class MetricsByName(dict[str, dict[str, float]]):

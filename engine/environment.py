@@ -17,10 +17,10 @@ from antiphon.base.call_errors import call_error
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
 from antiphon.base.extensions import is_users
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.base.notebook import html_of
+from antiphon.base.notebook import html_of, signals_table
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals, signals_table
+from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
 from antiphon.envs import registry

@@ -342,7 +342,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
-    sent = ~channel.ledger.messages[tick.step].fate.void_as_sent
+    sent = channel.ledger.messages[tick.step].sent_rows
     rows = (
         slice(None)
         if sent is ALL

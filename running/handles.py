@@ -15,14 +15,13 @@ from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError, with_count
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table, newest_table, number
+from antiphon.base.notebook import html_of, html_table, newest_table, number, signals_table
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.signals import signals_table
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import agent_module
 from antiphon.engine.metrics.channel_metrics import ChannelMetrics

@@ -133,7 +133,7 @@ class ChannelStacking:
         device = first.content.zeros.device
         settings: dict[str, Any] = {"members": tuple(members)}
         of_content: dict[str, Any] = {}
-        endpoints: dict[str, Any] = {}
+        sender_index, receiver_index, sender_count = None, None, 1
         of_gradient: dict[str, Any] = {}
         of_input: dict[str, Any] = {"examples": []}
         settings["layout"] = Layout(len(members), len(self.bases), batch, device, has_member_axis=stacked)
@@ -141,10 +141,10 @@ class ChannelStacking:
             sender = self.agents[self.positions[first.sender].stack_name]
             indices = _indices_in(sender, [self.positions[c.sender].index for c in channels])
             settings["sender"] = sender.name
-            endpoints["sender_count"] = len(sender.members)
+            sender_count = len(sender.members)
             index = _index(indices, len(sender.members), device)
             selects = index is None and self._selects(family)
-            endpoints["sender_index"] = torch.tensor(indices, device=device) if selects else index
+            sender_index = torch.tensor(indices, device=device) if selects else index
             if sender.has_member_axis:  # its ports have the names of its first member's
                 port = head_of(first.content.port_name, sender.members[indices[0]].learner.network)
                 of_content["port_name"] = (
@@ -154,9 +154,9 @@ class ChannelStacking:
             receiver = self.agents[self.positions[first.receiver].stack_name]
             indices = _indices_in(receiver, [self.positions[c.receiver].index for c in channels])
             settings["receiver"] = receiver.name
-            endpoints["receiver_index"] = _index(indices, len(receiver.members), device)
+            receiver_index = _index(indices, len(receiver.members), device)
+        settings["endpoints"] = Endpoints(sender_index, receiver_index, sender_count, sender_rows=None)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
-        settings["endpoints"] = Endpoints(**endpoints)
         settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
             settings["name"] = name

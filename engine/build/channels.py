@@ -30,13 +30,13 @@ from antiphon.engine.build.shapes import Shapes, head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import (
-    Endpoints,
     Feedback,
     InjectionSettings,
     PredictorContext,
     StateGradientSettings,
     SyntheticGradient,
     SyntheticInput,
+    VoidingSignals,
 )
 from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
@@ -181,7 +181,7 @@ class Wiring:
             feedback=self._feedback(spec, spec.feedback, shape)
             if spec.feedback is not None and spec.coupling.joins_endpoints
             else Feedback(),
-            endpoints=Endpoints(life_names=lives, mask_signal_name=spec.mask or ""),
+            voiding_signals=VoidingSignals(lives, spec.mask or ""),
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:

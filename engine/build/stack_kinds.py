@@ -109,7 +109,7 @@ _CHANNEL = _compared(
         # of each member, or of the stack
         *("name", "sender", "receiver", "members", "layout", "content.zeros"),
         *("ledger.name", "ledger.link.name", "ledger.link.seed", "ledger.link.members"),
-        "endpoints",
+        *("endpoints", "voiding_signals"),
         # what steps change
         "synthetic_input.examples",
         # by other rules (`channel_kind`), or by the receivers' kind

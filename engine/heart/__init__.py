@@ -41,7 +41,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                     DivergenceCheck.check_updates
                 BackwardPass.book                   what the window read: its gradients are added to the messages
                     Channel.as_returned             what returns of the gradient of a read
-            Ledger.close_reader_window                     stage 3: of each channel that a learned window has read
+            Ledger.close_reader_window          stage 3: of each channel that a learned window has read
                 Ledger.finish                       of a message whose last window this was: the gradient goes back
             PredictorTrainer.pop_messages_back      stage 4: messages whose gradient is back, for predictors and gates
                 Ledger.pop_messages_back            of every ledger

@@ -85,7 +85,8 @@ Reading
 
 Which tick reads a message
     timetable.py: `Timetable.reading_ticks`, which all that reads asks
-    also: engine/inference/rollout.py (`filled`), engine/warnings/advice.py (`_lost_credit`)
+    also: scenarios/at_once.py (what is read by when its sender learns), engine/inference/rollout.py (`filled`),
+        engine/warnings/advice.py (`_lost_credit`)
 A message that arrives twice
     timetable.py: `Timetable.reading_ticks`; a link that loses one of the two has two draws, and `Fate.lost` is of a
         message, not of a tick: held_messages.py: `HeldMessages.hold`
@@ -114,7 +115,7 @@ A read that is not differentiated (detached)
 Several messages in a tick (read mode)
     comms/read_modes.py: a class, made by `read_mode_of`
     also: engine/build/shapes.py, engine/policies/replays.py, engine/inference/rollout.py (`filled`),
-        scenarios/{channel_specs, checks, scenario_warnings, sender_passes}.py; `slots`, if not fixed:
+        scenarios/{channel_specs, checks, at_once, scenario_warnings, sender_passes}.py; `slots`, if not fixed:
         engine/costs/{cost_model, memory_estimate}.py, distributed/parts/placement.py
 How messages are joined to one input
     comms/fan_in.py: a class beside `Concatenation`
@@ -125,7 +126,7 @@ What a receiver reads in place of a message
         are replaced, foretold: scenarios/{scenario_warnings, at_once}.py, telemetry/{verdicts, causes}.py
 What of a message enters the network
     channel.py: `Channel.entering`, which all that is read passes through; by the tick or its age, which its callers
-        know: forward.py: `ForwardPass.value_entering`, engine/policies/replays.py (`_ReplayedMessage.read`, of several
+        know: window.py: `value_entering`, engine/policies/replays.py (`_ReplayedMessage.read`, of several
         ticks). A read has no age of its own: engine/features/ages.py has that of the newest; of each, a note is made at
         `as_read`. What is done only while agents learn asks whether the forward pass is `deployed`
 How a network is evaluated
@@ -144,6 +145,7 @@ When a recurrent state begins anew, beside the ends of episodes
         `Window.final_state` has to pass over
 Which messages an episode's end, or a death, cuts off
     timetable.py: `Timetable.is_cut`, which ledgers, timelines and probes ask
+    also: engine/warnings/advice.py (`_over`)
 From which ticks it cuts them off
     ledger.py: `Ledger.void_messages`, which asks `Timetable.is_cut` once, of the step after the end, and voids what is
         cut there for all later ticks. Where some of these are to read it, `Fate.void` is not enough: `Ledger.receive`
@@ -291,8 +293,8 @@ How losses are weighed by environment
     also: engine/policies/trajectories.py (`have_valid_ticks`, for the host), engine/policies/replay_buffer.py, whose
         windows are drawn again
 How losses are weighed by what only a window's end shows
-    window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent`; what an episode's end tells is kept by
-        tick, as a window has no notes
+    window_losses.py: `ObjectiveEvaluator.window_loss` and its `factor_by_agent`, by which rollouts score too;
+        what an episode's end tells is kept by tick, as a window has no notes
     also: engine/features/sweep.py (`sweep_obstacle`), engine/policies
     an agent whose losses are all 0 still moves, by its optimiser's momentum: `Update.rest`
 By what losses are divided
@@ -312,6 +314,9 @@ Which ticks are a window
         inspection/truth.py (means over a window), engine/features/contexts.py (the place of a tick),
         engine/capture/conditions.py; who needs windows of one length: engine/policies/replay_buffer.py, which
         scenarios/checks.py refuses (`rule_42a_replay`)
+A tick in two windows
+    none can be: running statistics, reads, plans and the last state of a window count on the one window that
+        `WindowGrid.number_at` names. To learn from ticks again: lambda-returns, which keep windows
 A window whose end is not known ahead
     timetable.py: `ReadPlan`, made as a message is sent: `Ledger` must plan what is open anew; a window is of all
         environments
@@ -332,8 +337,9 @@ At which rate an agent or predictor learns
     also: nets/schedules.py, engine/metrics/step_metrics.py (the metric), engine/capture/conditions.py
 At which rate, by what a step has shown
     a feature: at `before_move`, which has the updates of agents and predictors, it gives the rate, and at `after_move`
-        the former one back, as a saved state has the rate. Further passes move at the rate given if the feature stands
-        behind theirs in engine/feature_table.py: `TABLE`
+        the former one back. No saved state has a rate or a factor of it: what outlives the step must follow from
+        numbers that are saved, such as `TrainedParameters.counts`. Further passes move at the rate given if the
+        feature stands behind theirs in engine/feature_table.py: `TABLE`
 Predictors that share an optimiser
     nets/optimisers.py: `clips`, as engine/features/group_clip.py does for agents. Optimisers share a clip and a count
 What is done to gradients before they move
@@ -388,7 +394,8 @@ A metric of the step
     of a channel, if its receiver has it: telemetry/metrics.py (`end_of`), by which parts measure it
     a mean over steps of what channels do, by what ledgers show after a step: an entry of
         engine/metrics/channel_means.py; of ages of reads: engine/features/ages.py. What compares a message with the one
-        before is noted as it is sent, by a feature with the point `after_enter`: after the step that one may be deleted
+        before is noted as it is sent, by a feature with the point `after_enter`: after the step that one may be
+        deleted. Of what comes back: a feature with the point `gradients_back`, which has copies of last states too
     a mean over steps of what was learned: updates.py: a field of `Update`, set where it is learned
         (`BackwardPass.collect_injections`), and added to the channel sums by `MeanAccumulator`
         (engine/metrics/report_by_agent.py)

@@ -16,7 +16,13 @@ from antiphon.comms.backward_requests import Injection, clipped_per_sample
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import Example
 from antiphon.comms.users_credit import UsersCredit
-from antiphon.engine.heart.channel_settings import Endpoints, Feedback, SyntheticGradient, SyntheticInput
+from antiphon.engine.heart.channel_settings import (
+    Endpoints,
+    Feedback,
+    SyntheticGradient,
+    SyntheticInput,
+    VoidingSignals,
+)
 from antiphon.engine.heart.layout import Layout, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
@@ -41,7 +47,9 @@ class Channel:
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     feedback: Feedback = field(default_factory=Feedback)
-    endpoints: Endpoints = field(default_factory=Endpoints)
+    endpoints: Endpoints = field(default_factory=Endpoints.single)
+    voiding_signals: VoidingSignals = field(default_factory=VoidingSignals)
+    """Of a single channel; a stack asks its members."""
     layout: Layout = field(default_factory=Layout)
     members: tuple[Channel, ...] = ()
     """The single channels that the stack is made of; a single channel has itself."""
@@ -87,20 +95,20 @@ class Channel:
         """The names of senders' and receivers' lives, by member, where they differ; empty: all are the environment's
         episodes."""
         by_endpoint = dict.fromkeys(
-            zip(*(member.endpoints.life_names for member in self.members), strict=True)
+            zip(*(member.voiding_signals.life_names for member in self.members), strict=True)
         )
         return tuple(life_names for life_names in by_endpoint if any(life_names))
 
     @cached_property
     def mask_signal_names(self) -> tuple[str, ...]:
         """The signals that are masks of its members, each once: whoever steps an environment must ask it for them."""
-        return tuple(dict.fromkeys(filter(None, (m.endpoints.mask_signal_name for m in self.members))))
+        return tuple(dict.fromkeys(filter(None, (m.voiding_signals.mask_name for m in self.members))))
 
     @cached_property
     def voiding_signal_names(self) -> tuple[tuple[str, ...], ...]:
         """Signals, by member, that void a message as it is sent where 0 or less: lives of endpoints, and masks."""
         alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
-        masks = tuple(member.endpoints.mask_signal_name for member in self.members)
+        masks = tuple(member.voiding_signals.mask_name for member in self.members)
         return (*alive, masks) if self.mask_signal_names else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
@@ -181,7 +189,7 @@ class Channel:
         """Return what enters the receiver's network of a value that a tick reads, [rows, size]: zeros where there is
         none.
 
-        All that is read passes through it: by ticks (`ForwardPass.value_entering`), by the minibatches of further
+        All that is read passes through it: by ticks (`value_entering`), by the minibatches of further
         passes, of several ticks at once, and by the fixed paths of feedback alignment.
         """
         return available.zero_elsewhere(value)

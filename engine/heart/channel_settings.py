@@ -126,16 +126,30 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """Where the endpoints of a stack's channels are in the stacks of agents, and when its messages are void as sent."""
+    """Where the endpoints of a stack's channels are in the stacks of agents.
 
-    sender_index: Tensor | None = None
+    Nothing has a default: a single channel and a stack, which the builder makes anew, each say all of it.
+    """
+
+    sender_index: Tensor | None
     """[K]: the index of each channel's sender in the stack of senders; None: channel k has sender k."""
-    receiver_index: Tensor | None = None
+    receiver_index: Tensor | None
     """[K]: the same, of receivers."""
-    sender_count: int = 1
-    sender_rows: SenderRows | None = None
+    sender_count: int
+    sender_rows: SenderRows | None
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
+
+    @classmethod
+    def single(cls) -> Endpoints:
+        """Return those of a single channel, of single agents."""
+        return cls(sender_index=None, receiver_index=None, sender_count=1, sender_rows=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoidingSignals:
+    """Which signals void the messages of a single channel; a stack asks its members."""
+
     life_names: tuple[str, str] = ("", "")
-    """The names of the lives of the sender and the receiver of a single channel (`Body.life_name`)."""
-    mask_signal_name: str = ""
-    """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
+    """The names of the lives of the sender and the receiver (`Body.life_name`); "": the environment's episodes."""
+    mask_name: str = ""
+    """The signal that is 0 or less where a message is void as it is sent; empty: it has none."""

@@ -198,7 +198,10 @@ class WindowGrid(ABC):
         return range(self.end_of(number - 1) + 1, self.end_of(number) + 1)
 
     def spans(self, steps: range) -> list[tuple[int, int]]:
-        """Return the first and the last step of the window that holds each of some steps."""
+        """Return the first and the last step of the window that holds each of some ticks' steps.
+
+        A step of no tick may lie between two windows of a grid: it gives the bounds of one of them.
+        """
         windows = map(self.steps_of, map(self.number_at, steps))
         return [(window.start, window[-1]) for window in windows]
 

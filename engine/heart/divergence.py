@@ -46,7 +46,8 @@ class DivergenceRule:
     stopped_seeds: dict[int, str] = field(default_factory=dict)
 
     def passes_quick_check(self, tensors: Sequence[Tensor | None]) -> bool:
-        """Return whether one sum over all tensors shows that none has diverged; else `diverged` looks at each member.
+        """Return whether one sum over all tensors shows that none has diverged; else each member is looked at
+        (`reasons_by_member`).
 
         With a bound one sum does not show it, as each member has a norm of its own.
         """

@@ -161,8 +161,8 @@ class Feature:
 
         The updates of minibatches have the same window: who counts windows counts them by number.
 
-        Here, and only here, a feature keeps learners, or some of their parameters, at rest (`Update.rest`,
-        `Update.rest_parameters`).
+        Here a feature keeps learners, or some of their parameters, at rest (`Update.rest`, `Update.rest_parameters`): no
+        later point has a step's windows one by one. Tied agents rest at `before_move`, once their gradients are summed.
         """
 
     def after_book(self, update: Update) -> None:

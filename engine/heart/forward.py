@@ -33,6 +33,7 @@ from antiphon.engine.heart.window import (
     Tick,
     Window,
     WithGraph,
+    value_entering,
 )
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
@@ -219,8 +220,11 @@ class ForwardPass:
         first_agent = self.system.agents[ticks[0].agent_name]
         learner = first_agent.learner
         points = self.tick_points
+        channels, outputs = self.system.channels, window.outputs_with_graph
         states = [
-            self.value_entering(read, tick, window) for tick in ticks if (read := tick.state_read) is not None
+            value_entering(read, channels[read.channel_name], outputs, tick.learning_rows)
+            for tick in ticks
+            if (read := tick.state_read) is not None
         ]
         inputs = [self.joined_input(tick, window, buffers) for tick in ticks]
         call_input, call_state = joined(inputs), joined(states) if states else None
@@ -253,24 +257,19 @@ class ForwardPass:
             buffers: The running statistics of the learner, for a tick outside a window.
         """
         agent = self.system.agents[tick.agent_name]
+        channels, outputs = self.system.channels, window.outputs_with_graph
+        learning_rows = tick.learning_rows
         values_read = [
-            [(self.value_entering(read, tick, window), read.available) for read in reads]
+            [
+                (value_entering(read, channels[read.channel_name], outputs, learning_rows), read.available)
+                for read in reads
+            ]
             for reads in tick.reads_by_channel
         ]
         observations: list[Tensor] = []
         if agent.inputs.observed.names_by_member:
             observations = self.observations(tick, self.window_statistics(agent, window, buffers))
         return agent.join_input(observations, values_read)
-
-    def value_entering(self, read: Read, tick: Tick, window: Window) -> Tensor:
-        """Return what enters the network of a tick of one of its reads, also of its state: `Channel.entering`.
-
-        Args:
-            window: The window that has the messages read with their graph.
-        """
-        channel = self.system.channels[read.channel_name]
-        value = read.value_in(window.outputs_with_graph, channel, tick.learning_rows)
-        return channel.entering(value, read.available)
 
     def window_statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """Return the statistics that normalise observations: of the window's start; outside a window, `buffers`."""

@@ -213,6 +213,11 @@ class Message:
         self.booked, self.open_reader_windows = booked, set()
 
     @property
+    def sent_rows(self) -> Mask:
+        """Where it was sent at all, whatever the link did to it: what counts traffic, and means of messages, asks here."""
+        return ~self.fate.void_as_sent
+
+    @property
     def missing(self) -> Mask:
         """Where a tick that reads it now does not get it: it is lost, or void by now."""
         fate = self.fate

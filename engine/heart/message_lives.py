@@ -16,7 +16,7 @@ By the methods that change or read it, in the order in which they are called fir
     BackwardPass.book               books the gradient of a `CountedRead`, as the reader's window is learned from
     Channel.as_returned             what returns of it: all in the rows in which the read counts, and nothing in others
     Message.close_sender_window     lets it be deleted: its sender's window has been learned from or skipped
-    Ledger.close_reader_window             closes a window of the receiver; as the last one closes, `Ledger.finish` looks up
+    Ledger.close_reader_window      closes a window of the receiver; as the last one closes, `Ledger.finish` looks up
                                     whether a gradient returns
     Ledger.pop_messages_back        gives it to the training of predictors, `return_delay` steps later; `Booked` has the
                                     gradient until it is deleted

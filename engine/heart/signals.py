@@ -10,26 +10,11 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.base.notebook import html_table, number
 from antiphon.comms.examples import ContextSpec, encode
 from antiphon.envs.signal import ALIVE
 
 Action = Tensor | dict[str, Tensor]
 """What is done in the environment, [seeds * B, …]; of several actors, by their entries of the Dict action space."""
-
-
-def signals_table(signals: Mapping[str, Tensor]) -> str:
-    """Return an HTML table of the shapes, types and ranges of signals, for notebooks."""
-    rows = [
-        [
-            name,
-            str(value.dtype).removeprefix("torch."),
-            str(list(value.shape)),
-            *(number(bound.item()) for bound in (value.aminmax() if value.numel() else ())),
-        ]
-        for name, value in signals.items()
-    ]
-    return html_table(("signal", "type", "shape", "least", "most"), rows, names=3)
 
 
 @dataclass(slots=True, eq=False)

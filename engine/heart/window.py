@@ -49,7 +49,7 @@ class Constant:
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
         """Return the value, [rows, size], with the graph that losses go back through in the receiver's `learning_rows`.
 
-        It is of no meaning where it is not `available`. What enters a network is `ForwardPass.value_entering`.
+        It is of no meaning where it is not `available`. What enters a network is `value_entering`.
         """
         return channel.content.zeros if self.value is None else self.value
 
@@ -115,6 +115,14 @@ class CountedRead:
 
 Read: TypeAlias = CountedRead | WithGraph | Constant
 """One read of a tick over a channel, by what is differentiated."""
+
+
+def value_entering(
+    read: Read, channel: Channel, outputs_with_graph: OutputsWithGraph, learning_rows: Mask
+) -> Tensor:
+    """Return what enters a network of a tick's read, [rows, size], with its graph in the `learning_rows`: zeros where
+    nothing is `available` (`Channel.entering`)."""
+    return channel.entering(read.value_in(outputs_with_graph, channel, learning_rows), read.available)
 
 
 # --- ticks and windows -------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
                          alive, or its mask signal was 0 or less
     Fate.void_unread     a read may be booked, but it became void before any tick read it
     Fate.void_as_sent    it was void as it was sent: nothing crossed the link
+    Message.sent_rows    the other rows: it was sent, and perhaps lost
     Message.missing      it is lost, or void by now
     Message.creditable   its sender may have credit: a read may be booked, and it is not `void_unread`, which only
                          message.py and ledger.py name in the heart

@@ -29,7 +29,7 @@ def _dropped(channel: Channel, step: int) -> tuple[Tensor, Tensor] | None:
     message = channel.ledger.messages.get(step)
     if message is None:
         return None  # none is sent at this step
-    sent = ~message.fate.void_as_sent
+    sent = message.sent_rows
     return _count(channel, message.fate.lost & sent), _count(channel, sent)
 
 

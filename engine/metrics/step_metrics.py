@@ -363,7 +363,7 @@ def _of_newest(channel: Channel) -> Iterator[StackMetric]:
     if not channel.ledger.messages:
         return
     message, names = channel.ledger.messages[max(channel.ledger.messages)], channel.member_names
-    sent, count = ~message.fate.void_as_sent, len(names)
+    sent, count = message.sent_rows, len(names)
     present = _list(channel.layout.members_in(sent), count)
     values = message.sent_value.reshape(count, channel.batch, -1)
     mean = _mean_where(sent, values)
@@ -417,7 +417,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
     stamp = ledger.timetable.newest_due(step)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None:
-        fate, sent = message.fate, ~message.fate.void_as_sent
+        fate, sent = message.fate, message.sent_rows
         present = _list(channel.layout.members_in(sent), count)
 
         def share(rows: Mask) -> list[float]:
@@ -453,7 +453,7 @@ def _sent_shares(channel: Channel) -> list[float]:
     count, messages = len(channel.member_names), channel.ledger.messages
     if not messages:
         return [1.0] * count
-    sent = ~messages[max(messages)].fate.void_as_sent
+    sent = messages[max(messages)].sent_rows
     shares: list[float] = sent.tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
     return shares
 
@@ -473,11 +473,9 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
             continue
         stack, index = stacked.channel_of(name)
         if (message := stacked.sent(name)) is not None:
-            unsent = stack.ledger.messages[max(stack.ledger.messages)].fate.void_as_sent
+            sent = stack.ledger.messages[max(stack.ledger.messages)].sent_rows
             of_member = slice(index * stack.batch, (index + 1) * stack.batch)
-            rows.append(
-                (name, "message", message[~unsent.tensor(stack.row_count, message.device)[of_member]])
-            )
+            rows.append((name, "message", message[sent.tensor(stack.row_count, message.device)[of_member]]))
         update = computed.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
             example = newest_example(update.examples)
@@ -521,7 +519,7 @@ def _messages(channel: Channel, index: int, target: str | None) -> np.ndarray[An
     if target and label is not None and label.shape == labels.shape and not label.is_floating_point():
         present = message.step_signals.present(target).tensor(len(label), label.device)
         labels = label.float().where(present & (label >= 0), torch.nan)
-    sent = ~message.fate.void_as_sent.tensor(channel.row_count, values.device)[of_member]
+    sent = message.sent_rows.tensor(channel.row_count, values.device)[of_member]
     rows = torch.cat([values.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)[sent.cpu()]
     most = min(_MOST, _NUMBERS // (values.shape[1] + 1))
     array: np.ndarray[Any, Any] = constant(rows[:most]).numpy()

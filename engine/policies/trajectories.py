@@ -22,7 +22,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import Tick, Window
+from antiphon.engine.heart.window import Tick, Window, value_entering
 from antiphon.engine.policies.actions import Experience
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
@@ -197,8 +197,7 @@ class Trajectories:
         for channel, read in newest_reads:  # several, where the senders are not computed as one
             first_index = len(index_by_name)
             index_by_name.update({name: first_index + k for k, name in enumerate(channel.member_names)})
-            value = constant(read.value_in(window.outputs_with_graph, channel, NONE))
-            values.append(channel.entering(value, read.available))
+            values.append(constant(value_entering(read, channel, window.outputs_with_graph, NONE)))
         value = values[0] if len(values) == 1 else torch.cat(values)
         indices = [index_by_name[name] for name in names]
         in_order = indices == list(range(len(index_by_name)))
