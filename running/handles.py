@@ -221,9 +221,9 @@ class ChannelMessage:
             received=message.carried_value,
             gradient=message.booked.gradient,
             loss=message.booked.loss,
-            complete=message.finished_at is not None and message.booked.counted is not NONE,
+            complete=message.finished_at is not None and message.booked.rows is not NONE,
             finished=message.finished_at if message.read_plan.is_bookable else None,
-            counted=mask(message.booked.counted),
+            counted=mask(message.booked.rows),
             void=mask(message.fate.void),
             injects=mask(message.creditable),
         )

@@ -64,7 +64,7 @@ class Return:
         """Return what a finished message gives back for the one that its sender sent at `stamp`, in an incarnation."""
         booked, finished_at = message.booked, message.finished_at
         assert finished_at is not None
-        counted, gradient, loss = map(as_sent, (booked.counted.plain, booked.gradient, booked.loss))
+        counted, gradient, loss = map(as_sent, (booked.rows.plain, booked.gradient, booked.loss))
         return cls(channel, stamp, finished_at, counted, gradient, loss, incarnation)
 
     @property

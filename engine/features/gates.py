@@ -36,7 +36,7 @@ class Gates(Feature):
     def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
         sums: list[Tensor] = []
         for message in messages:
-            gradient, rows = message.booked.gradient, message.booked.counted
+            gradient, rows = message.booked.gradient, message.booked.rows
             prediction = self.predictor_trainer.predict(channel, message)
             if gradient is None or prediction is None:
                 continue

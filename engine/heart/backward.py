@@ -212,7 +212,7 @@ class BackwardPass:
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
             if back is ALL:
-                back = simplified(layout.members_in(message.booked.counted))
+                back = simplified(layout.members_in(message.booked.rows))
             is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
         predict = partial(self.predictor_trainer.predict, channel, message)
         sent = message.sent_value, message.stamp, output, predict, message.booked
@@ -263,7 +263,7 @@ def credited_message(
         stamp,
         tick_period=channel.ledger.timetable.send_times.tick_period,
         returned_gradient=booked.gradient if has_returned else None,
-        counted=booked.counted if has_returned else NONE,
+        counted=booked.rows if has_returned else NONE,
         output=output,
         predict_applied=partial(_applied_prediction, channel, sent_value, booked, predict, gate_is_open),
     )

@@ -309,7 +309,7 @@ class Ledger:
         else:
             # its predictor learns from a copy: the same state may be the last one of other rows at a later step
             assert not self.timetable.return_delay, "a state returns at once: no saved state has such a copy"
-            self.finish(replace(message.copied(), booked=Booked(counted=last_rows)), step)
+            self.finish(replace(message.copied(), booked=Booked(rows=last_rows)), step)
 
 
 def _arrival_of(message: Message) -> Arrival:

@@ -78,10 +78,10 @@ class Booked:
     """What is booked for a message as the windows that read it are learned from; whole once it is finished."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size], per sample, summed over the reads that counted; zeros elsewhere than in `counted`."""
+    """[rows, size], per sample, summed over the reads that counted; zeros elsewhere than in `rows`."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
-    counted: Mask = field(default=NONE, metadata=MASK)
+    rows: Mask = field(default=NONE, metadata=saved_as("counted", MASK))
     """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in
     no row, `Message.mark_finished` makes it `NONE`."""
     actions: list[ReturnedAction] = field(default_factory=list)
@@ -90,13 +90,13 @@ class Booked:
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add a read where it `counted`, and its `Channel.as_returned`; None: no gradient returns, or none reaches
         it."""
-        self.counted |= counted
+        self.rows |= counted
         if gradient is not None:
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_zero_rows(self, rows: Mask) -> None:
         """Add rows in which a state's gradient is zero: its episode ended for good, and no loss depends on it."""
-        self.counted |= rows
+        self.rows |= rows
 
     def add_loss(self, loss: Tensor) -> None:
         """Add the loss of a window, [rows]."""
@@ -180,9 +180,9 @@ class Message:
             back_at: The step at which its gradient is back, if anything is booked; None: gradients do not return.
         """
         self.finished_at = step
-        if self.booked.counted is NONE:
+        if self.booked.rows is NONE:
             return
-        if not self.booked.counted.anywhere:
+        if not self.booked.rows.anywhere:
             self.return_nothing()
             return
         self.back_at = back_at
@@ -191,7 +191,7 @@ class Message:
 
     def return_nothing(self) -> None:
         """Let nothing return for it, also if it is finished and its gradient on its way."""
-        self.booked, self.back_at = replace(self.booked, counted=NONE), None
+        self.booked, self.back_at = replace(self.booked, rows=NONE), None
 
     def return_state(self, step: int) -> ReturnState:
         """Return what has become of its gradient by `step`.

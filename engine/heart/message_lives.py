@@ -29,7 +29,7 @@ Agent b ticks at every 4th step and learns from windows of 2 ticks: its window 1
 ends at step 12. Both have an objective. The channels a->b and b->a are decoupled and take 2 steps, for messages and for
 gradients. There are B = 4 environments, and at step 7 the episode ends in environments 0 and 1. The columns list the
 environments in which the message is void (`Fate.void`), became void before any tick read it (`Fate.void_unread`), has a
-read that counted (`Booked.counted`), and has a booked gradient (`Booked.gradient`). The message of a->b that a sends at
+read that counted (`Booked.rows`), and has a booked gradient (`Booked.gradient`). The message of a->b that a sends at
 step 6, which one window reads after the end:
 
     step  void  void_unread  counted  gradient  methods

@@ -38,7 +38,7 @@ class NewestReturned:
         self.newest_step = step
         for message in messages:
             assert message.booked.gradient is not None
-            gradient, rows = message.booked.gradient, message.booked.counted
+            gradient, rows = message.booked.gradient, message.booked.rows
             # where nothing has come back for this message, the gradient before stays the newest
             newest = rows.zero_elsewhere(gradient) if self.value is None else rows.where(gradient, self.value)
             self.value = (~message.fate.void).zero_elsewhere(newest)

@@ -195,7 +195,7 @@ class PredictorTrainer:
             example = self.example(channel, message)
             if example is None:
                 continue
-            rows = message.booked.counted
+            rows = message.booked.rows
             if channel.synthetic_gradient.needs_actions:  # valid where an action has come back
                 rows = example.valid if example.valid.anywhere else NONE
             if rows is not NONE:

@@ -64,7 +64,7 @@ Masks of a message, in its rows. Where nothing is lost, no episode ends and all 
     Arrival.synthetic    the value is a synthetic input
     Arrival.may_count    the value is the due message or a synthetic input, and not an older message
     CountedRead.counted  the read counts: the same, and the receiver learns from the window
-    Booked.counted       something is booked: a read has counted, or a state was an episode's last
+    Booked.rows          something is booked: a read has counted, or a state was an episode's last
                          (`Booked.add_zero_rows`)
     Example.valid        a predictor learns from the message (`Channel.restrict_example`); a synthetic input from what
                          was not `missing`

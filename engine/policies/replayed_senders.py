@@ -79,7 +79,7 @@ class ReplayedSender:
             self._context = torch.stack([zeros if context is None else context for context in contexts])
         has_example = [NONE if example is None else ALL for example in examples]
         pairs = list(zip(has_example, messages, strict=True))
-        self._counted = [mask & message.booked.counted for mask, message in pairs]
+        self._counted = [mask & message.booked.rows for mask, message in pairs]
         injected, self._injected = (
             [mask & self._credited_by_stamp[message.stamp] for mask, message in pairs],
             ALL,

@@ -8,7 +8,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "backward-a-member-whose-message-no-read-counted-gets-zeros",
         "engine/heart/backward.py",
-        "back = simplified(layout.members_in(message.booked.counted))",
+        "back = simplified(layout.members_in(message.booked.rows))",
         "pass",
         "tests/engine/heart/test_reach.py::test_over_lossy_links_each_sender_learns_as_it_does_alone",
     ),
@@ -50,7 +50,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/message.py",
-        "if not self.booked.counted.anywhere:",
+        "if not self.booked.rows.anywhere:",
         "if False:",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),

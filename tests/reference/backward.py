@@ -305,7 +305,7 @@ def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, l
         for channel, span in zip(traced, spans, strict=True):
             windows, name = past[-span:], channel.name
             read = next((r for r in windows[0].counted_reads.values() if r.channel_name == name), None)
-            if read is None or len(windows) < span or read.message.booked.counted is NONE:
+            if read is None or len(windows) < span or read.message.booked.rows is NONE:
                 continue
             gathered = Tensors()
             for earlier in reversed(windows):

@@ -96,7 +96,7 @@ def _note_newest(channel: Channel, step: int) -> None:
         if known is None or message.booked.gradient is None:
             continue
         before = channel.content.zeros if known.value is None else known.value
-        newest = select(as_mask(message.booked.counted, before), message.booked.gradient, before)
+        newest = select(as_mask(message.booked.rows, before), message.booked.gradient, before)
         known.value = mask_fill_zero(~as_mask(message.fate.void, before), newest)
 
 
@@ -187,7 +187,7 @@ def add_gradient(read: CountedRead, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
     counted, booked = as_mask(read.counted, message.sent_value), message.booked
-    booked.counted = simplified(as_mask(booked.counted, message.sent_value) | counted)
+    booked.rows = simplified(as_mask(booked.rows, message.sent_value) | counted)
     if gradient is not None:
         gradient = mask_fill_zero(counted, gradient)
         booked.gradient = gradient if booked.gradient is None else booked.gradient + gradient
@@ -212,7 +212,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.open_reader_windows or message.finished_at is not None:
                 continue
             message.finished_at = step
-            if message.booked.counted is not NONE and ledger.returns_gradients:
+            if message.booked.rows is not NONE and ledger.returns_gradients:
                 if message.booked.gradient is None:
                     message.booked.gradient = torch.zeros_like(message.sent_value)
                 message.back_at = step + ledger.timetable.return_delay
@@ -230,7 +230,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
             example = replace(final, back_at=step, fate=replace(final.fate), booked=booked)
             ledger.back_by_step.setdefault(step, []).append(example)
         elif known.any():
-            final.booked.counted = simplified(as_mask(final.booked.counted, like) | known)
+            final.booked.rows = simplified(as_mask(final.booked.rows, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
         if message.read_plan.is_bookable and (message.read_plan.first_tick or 0) > step:

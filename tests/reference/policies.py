@@ -347,7 +347,7 @@ def _taught_again(
         if known is None:
             continue
         back = torch.zeros_like(constant(live)) if gradient is None else gradient * len(rows)
-        counted = Mask.of(as_mask(message.booked.counted, live)[rows])
+        counted = Mask.of(as_mask(message.booked.rows, live)[rows])
         context = None if known.context is None else known.context[rows]
         example = Example(constant(live)[rows], context, back[rows], counted)
         credit: Tensor | None = constant(own.model.predict(example))

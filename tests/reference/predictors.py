@@ -50,7 +50,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     if own.needs_actions:
         example.actions = tuple(message.booked.actions)
     if answered and channel.ledger.returns_gradients:
-        example.returned, example.loss, example.valid = booked.gradient, booked.loss, booked.counted
+        example.returned, example.loss, example.valid = booked.gradient, booked.loss, booked.rows
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent_value[:, 0])  # none after an end (rule 20)
         if own.needs_actions:
@@ -152,7 +152,7 @@ def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor
         example = example_of(state, channel, message, answered=True)
         if example is None:
             continue
-        counted = as_mask(message.booked.counted, message.sent_value)
+        counted = as_mask(message.booked.rows, message.sent_value)
         predicted = mask_fill_zero(counted, constant(model.predict(example))).double()
         returned = mask_fill_zero(counted, message.booked.gradient).double()
         dots += (predicted * returned).sum(1)
