@@ -88,6 +88,11 @@ class _Planner:
         for number, start in reversed([*enumerate(starts)]):
             early = self.order[start.node]
             self.part |= {n: number for n, i in self.order.items() if i < early or n in start.before}
+        for node in self.order:
+            if (
+                holder := _holder(trace, node)
+            ) is not None:  # so that what is not read of it stays where it is
+                self.part[node] = self.part[holder]
         self.pinned: set[fx.Node] = set()
         self.messages: dict[tuple[fx.Node, Where], CrossingTensor] = {}
 
@@ -275,6 +280,15 @@ class _Planner:
             f"'{node}' ({self.trace.facts[node].where}) writes in place to '{source}', which {why}; write to a copy "
             "(inplace=False, x = x + y), or move the cut"
         )
+
+
+def _holder(trace: ModelGraph, node: fx.Node) -> fx.Node | None:
+    """The tuple, dict or dataclass of which a node reads an item, if nothing is put into it; None: it reads none."""
+    if node.target not in (operator.getitem, getattr) or len(node.all_input_nodes) != 1:
+        return None
+    holder = node.all_input_nodes[0]
+    changed = any(user.target is operator.setitem or user.op == "call_method" for user in holder.users)
+    return None if changed or isinstance(trace.facts[holder].value, Tensor) else holder
 
 
 def leaves(value: object, path: Where = ()) -> Iterator[tuple[Where, object]]:

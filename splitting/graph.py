@@ -88,7 +88,7 @@ def in_own_type(module: nn.Module) -> nn.Module:
 
 
 def call_model(model: nn.Module, example: Mapping[str, Any]) -> Any:
-    """Call a model with arguments by name; by position where its hooks are given no names.
+    """Call a model with arguments by name; by position where it takes them so alone, or its hooks are given no names.
 
     Of hooks of both kinds those before its forward decide, which may change the arguments.
     """
@@ -96,11 +96,11 @@ def call_model(model: nn.Module, example: Mapping[str, Any]) -> Any:
     without_names = {*model._forward_pre_hooks} - {*model._forward_pre_hooks_with_kwargs}
     if not (model._forward_pre_hooks_with_kwargs or model._forward_hooks_with_kwargs):
         without_names |= {*model._forward_hooks}
-    if without_names:
-        for parameter in signature(model.forward).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY or parameter.name not in named:
-                break
-            by_position.append(named.pop(parameter.name))
+    for parameter in signature(model.forward).parameters.values():
+        nameless = without_names or parameter.kind is parameter.POSITIONAL_ONLY
+        if not nameless or parameter.kind is parameter.KEYWORD_ONLY or parameter.name not in named:
+            break
+        by_position.append(named.pop(parameter.name))
     return model(*by_position, **named)
 
 

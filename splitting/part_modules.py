@@ -7,6 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from keyword import iskeyword
 from typing import Any
 
 import torch
@@ -167,10 +168,16 @@ class _PartGraphBuilder:
             dict.fromkeys(str(n.target) for n in self.part.nodes if n.op in ("call_module", "get_attr"))
         )
         for target in targets:
-            if (first := target.partition(".")[0]) in _taken():
+            items = target.split(".")
+            if (first := items[0]) in _taken():
                 raise ScenarioError(
                     f"'{first}' is an attribute that every part has of its own (of torch.fx.GraphModule); give the model's "
                     "another name"
+                )
+            if word := next((item for item in items if iskeyword(item) or set(item) & {'"', "\\"}), None):
+                raise ScenarioError(
+                    f"'{target}' has {word!r} in its name, which cannot stand in the code that torch.fx writes of a part; give "
+                    "the model's another name"
                 )
         module = _PartModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         _keep_modes(module, model)

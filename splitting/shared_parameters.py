@@ -38,7 +38,7 @@ def tied_parameters(
     _check_statistics(parts, names)
     if not tied:
         return []
-    listed = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:2])
+    listed = "; ".join(map(_listed, tied[:2]))
     one_key = any(len({key for _, key in group}) < len(group) for group in tied)
     if tie is None:
         why = (
@@ -64,6 +64,15 @@ def tied_parameters(
                 module = of_name[name].module
                 separate(module, key, module.get_parameter(key).data)  # each run copies it
     return tied
+
+
+def _listed(group: Group) -> str:
+    """A shared parameter's keys, each with the parts that have it; of many the first and the last."""
+    holders: dict[str, list[str]] = {}
+    for name, key in group:
+        holders.setdefault(key, []).append(name)
+    short = {key: names if len(names) < 4 else [*names[:2], "…", names[-1]] for key, names in holders.items()}
+    return " and ".join(f"'{key}' in {', '.join(names)}" for key, names in short.items())
 
 
 def separate(module: nn.Module, key: str, value: Tensor) -> None:

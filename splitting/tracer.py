@@ -141,7 +141,7 @@ class _Carried(fx.Proxy):
             return self[name]  # an item that is an attribute too: what crosses a cut is a plain dict
         if callable(getattr(value, name)):
             return lambda *args, **more: self.tracer.create_proxy("call_method", name, (self, *args), more)
-        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+        return self.tracer.read(self, getattr, name)
 
     def keys(self) -> Any:
         """Return the keys of a mapping, which are plain values."""
@@ -151,7 +151,7 @@ class _Carried(fx.Proxy):
         value = self._value
         if isinstance(value, Mapping) and isinstance(key, int) and key not in value:
             key = list(value)[key]
-        return self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})
+        return self.tracer.read(self, operator.getitem, key)
 
     def __len__(self) -> int:
         if self.tracer.facts[self.node].ragged:
@@ -218,6 +218,7 @@ class _Tracer(fx.Tracer):
         self.opened, self.example, self.silent = opened, example, silent
         self.facts: dict[fx.Node, Fact] = {}
         self.calls: dict[str, list[tuple[int, int]]] = {}
+        self.items: dict[tuple[fx.Node, Callable[..., Any], Any], fx.Proxy] = {}
         self.evaluating = False
         self.written = frozenset[int]()
         """The storages of parameters that submodules change which are called whole: their parts do so too."""
@@ -248,6 +249,17 @@ class _Tracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         self._evaluate(proxy.node)
         return proxy
+
+    def read(self, proxy: fx.Proxy, function: Callable[..., Any], key: Any) -> fx.Proxy:
+        """Record what is read of a value; of a tuple, dict or dataclass each item once, which crosses a cut once then."""
+        value = self.facts[proxy.node].value
+        if isinstance(value, Tensor) or not isinstance(key, int | str):
+            return self.create_proxy("call_function", function, (proxy, key), {})
+        place = proxy.node, function, key
+        earlier = self.items.get(place)
+        if earlier is None or self.facts[earlier.node].value is not function(value, key):  # it was changed
+            earlier = self.items[place] = self.create_proxy("call_function", function, (proxy, key), {})
+        return earlier
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name not in self.opened

@@ -452,6 +452,15 @@ def test_an_own_loss_of_other_outputs_needs_a_size() -> None:
         chain_split(model, objective=goal)
 
 
+class Positional(Chain):
+    def forward(self, x: Tensor, /, scale: float = 2.0) -> Any:
+        return super().forward(x * scale)
+
+
+def test_an_argument_that_is_given_by_position_alone_is_read() -> None:
+    assert_composed(Positional())
+
+
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -459,6 +468,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Answer:
         return Answer(logits=self.linear(x))
+
+
+class Answering(nn.Module):
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, found: Answer) -> Any:
+        return self.answer(found["logits"])
 
 
 def reading(read: Callable[[Any], Any]) -> Chain:
@@ -485,20 +503,35 @@ def reading(read: Callable[[Any], Any]) -> Chain:
         lambda found: found[0],
         lambda found: {**found}["logits"],
         lambda found: dict(found.items())["logits"],
+        lambda found: found[:1][0],
     ],
 )
 def test_a_dict_with_attributes_is_read_behind_a_cut(read: Callable[[Any], Any]) -> None:
     assert_composed(reading(read))
 
 
-@pytest.mark.parametrize("read", [lambda found: found.to_tuple()[0], lambda found: found[:1][0]])
-def test_what_of_a_dict_cannot_be_read_behind_a_cut_is_refused_with_its_line(
-    read: Callable[[Any], Any],
-) -> None:
+def test_what_of_a_dict_cannot_be_read_behind_a_cut_is_refused_with_its_line() -> None:
     with pytest.raises(
         ScenarioError, match=r"'block' \(test_forwards.py:\d+\) .* is an Answer, of which .*py:\d+"
     ):
-        chain_split(reading(read))
+        chain_split(reading(lambda found: found.to_tuple()[0]))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda h: (h, h[:, :2]),
+        lambda h: {0: h, "other": h[:, :2], "layers": 3},
+        lambda h: [Output(h, h[:, :2])],
+        lambda h: Pair(h, None),
+    ],
+)
+def test_of_what_a_submodule_returns_the_items_that_are_read_behind_a_cut_cross_and_each_once(
+    answer: Callable[[Tensor], Any],
+) -> None:
+    model = reading(lambda found: sum(getattr(found[0], "logits", found[0]) for _ in range(2)))
+    model.block = nn.Sequential(Block(), Answering(answer))  # type: ignore[assignment]
+    assert [channel.size for channel in assert_composed(model).channels] == [7]
 
 
 class Masked(Chain):

@@ -263,6 +263,23 @@ def test_a_submodule_with_the_name_of_an_attribute_of_parts_is_refused(name: str
         chain_split(model, ("third",))
 
 
+@pytest.mark.parametrize("name", ["in", 'a"b'])
+def test_a_submodule_with_a_name_that_no_code_can_have_is_refused(name: str) -> None:
+    model: Any = Chain(lambda self, h: self.branches[name](h))
+    model.branches = nn.ModuleDict({name: nn.Linear(7, 7)})
+    with one_line(f"split: 'branches.{name}' has {name!r} in its name, .*; give the model's another name"):
+        chain_split(model, (f"branches.{name}",))
+
+
+def test_of_many_parts_that_share_a_parameter_the_first_and_the_last_are_named() -> None:
+    model = Chain(lambda self, h: self.second(self.second(self.second(self.second(h)))))
+    with one_line(
+        r"split: 'second.weight' in part1, part2, …, part4; 'second.bias' in .*: one parameter in several parts "
+        r"\(a module called twice, .*\); move the cut, or give tie='together' \(kept equal\)"
+    ):
+        chain_split(model)
+
+
 def test_what_a_layer_leaves_of_its_parameters_is_not_frozen_in() -> None:
     model: Any = Chain(lambda self, h: self.second(h) * (1 + self.second.cost))
     model.second = Weighed(7, 7)
@@ -343,7 +360,7 @@ FORWARDS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "a cache": (cached, "use_cache=False"),
     "both sides of a cut": (
         lambda self, h: self.first(self.second(h)),
-        r"'first.weight' in part0 and 'first.weight' in part1.*called twice.*tie='together'",
+        r"'first.weight' in part0, part1.*called twice.*tie='together'",
     ),
 }
 
