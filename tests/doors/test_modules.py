@@ -1557,3 +1557,30 @@ def test_a_network_whose_output_has_no_gradient_is_said_not_to_be_trained(
     line = f"agents.a.network: its output has no gradient, {fix}"
     assert lines == [line] * warned
     assert (line in antiphon.check(scenario).warnings) == warned
+
+
+def test_a_target_network_is_called_with_the_attributes_of_the_agents_own_call_and_changes_none() -> None:
+    seen: list[tuple[bool, int]] = []
+
+    class Numbered(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.values, self.calls = nn.Linear(inputs, outputs), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((self.training, self.calls))
+            self.calls += 1
+            found: Tensor = self.values(x)
+            return found
+
+    agent = {"observes": ["observation"], "acts": True, "network": Numbered, "clock": {"unroll": 2}}
+    document = {
+        "scenario": "numbered",
+        "env": {"id": "antiphon/CartPole-v0"},
+        "agents": {"player": {**agent, "objective": {"kind": "q", "epochs": 1}}},
+        "training": {"batch": 2, "steps": _STEPS},
+    }
+    with antiphon.Simulation(Scenario.model_validate(document)) as run:
+        seen.clear()
+        run.run(steps=_STEPS, progress=False)
+    assert seen == [(training, call) for call in range(_STEPS) for training in (True, False)]
