@@ -8,7 +8,7 @@
 | MultiBinary | 0.0 and 1.0 |
 | Dict, Tuple | a signal for each part; PettingZoo's `state` alike, training-only |
 
-Refused: bytes outside the bounds of their Box, classes outside their space, values that are not finite; Text, Graph, Sequence
+Refused: bytes outside the bounds of their Box, choices outside their space, values that are not finite; Text, Graph, Sequence
 and OneOf where they are observed; two parts of one name.
 """
 
@@ -111,12 +111,11 @@ class Conversion:
     scale: float | Tensor = 1.0
     """What is divided by: the range of bytes, if it differs of each element. 1: they keep their values."""
     bounds: tuple[Tensor, Tensor] | None = None
-    """Smallest and largest native values of bytes that are scaled by them; None: any value is converted."""
-
-    @property
-    def of_bytes(self) -> bool:
-        """Whether bytes are scaled, so that native values cannot be floats, which may be scaled already."""
-        return self.bounds is not None or not isinstance(self.scale, float) or self.scale != 1
+    """Smallest and largest native values, where others are refused here; None: any value is converted."""
+    outside: str = ""
+    """What a value outside the bounds is, and the fix."""
+    of_bytes: bool = False
+    """Whether bytes are scaled, so that native values cannot be floats, which may be scaled already."""
 
     def __call__(self, value: Tensor) -> Tensor:
         """Return the signal's values of native ones in the signal's type."""
@@ -139,8 +138,19 @@ class Conversion:
                 start=torch.from_numpy(low) if low.any() else None,
                 scale=float(sizes.max(initial=1)) if uniform else torch.from_numpy(sizes),
                 bounds=(torch.from_numpy(low), torch.from_numpy(high)) if narrow else None,
+                outside="outside the bounds of its Box, by which bytes are scaled; declare the bounds of its values, such as Box(0, 255)",
+                of_bytes=sizes.size > 0,
             )
-        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
+        if isinstance(space, spaces.MultiBinary):
+            bounds, fix = (torch.tensor(0), torch.tensor(1)), "declare a MultiDiscrete, or a Box"
+            return Conversion(dtype, bounds=bounds, outside=f"and a MultiBinary has 0 and 1; {fix}")
+        if isinstance(space, spaces.MultiDiscrete):
+            start, counts = (torch.as_tensor(np.asarray(n, np.int64)) for n in (space.start, space.nvec))
+            line = "outside its own choices in the MultiDiscrete; fix the environment"
+            # of as many choices everywhere, the signal's classes are checked
+            bounds = None if bool((counts == counts.max()).all()) else (start, start + counts - 1)
+            return Conversion(dtype, start if start.any() else None, bounds=bounds, outside=line)
+        if isinstance(space, spaces.Discrete) and space.start:
             return Conversion(dtype, torch.as_tensor(np.asarray(space.start)))
         return Conversion(dtype)
 
@@ -191,18 +201,18 @@ class Observations:
         """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats.
 
         Raises:
-            RunError: It has no numbers, or bytes outside the bounds by which they are scaled.
+            RunError: It has no numbers, or some outside its space: bytes that are scaled, and choices.
         """
         conversion, signal = self.conversions[name], self.signals[name]
         native = tensor_of(name, raw, device)
+        kind = dtype if signal.classes is None else torch.int64
+        native = native if native.dtype is kind else native.to(kind)
         if conversion.bounds is not None and native.shape[native.ndim - len(signal.shape) :] == signal.shape:
             low, high = (bound.to(device) for bound in conversion.bounds)
             outside = (native < low) | (native > high)
             if bool(outside.any()):
-                line = f"'{name}' is {native[outside][0].item():g}, outside the bounds of its Box, by which bytes are scaled"
-                raise RunError(f"env: {line}; declare the bounds of its values, such as Box(0, 255)")
-        kind = dtype if signal.classes is None else torch.int64
-        return conversion(native if native.dtype is kind else native.to(kind))
+                raise RunError(f"env: '{name}' is {native[outside][0].item():g}, {conversion.outside}")
+        return conversion(native)
 
 
 def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:

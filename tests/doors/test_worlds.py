@@ -244,14 +244,21 @@ def test_exported_modules_see_what_training_saw(name: str) -> None:
     torch.testing.assert_close(found[0]["a"][0], right["objective"])
 
 
-def test_bytes_outside_the_bounds_that_scale_them_are_refused() -> None:
-    world = Samples(SPACES["planes"])
-    world.samples[1] = np.full((2, 2), 255, BYTES)
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("planes", 255, r"255, outside the bounds of its Box, .*Box\(0, 255\)"),
+        ("choices", 7, "7, outside its own choices in the MultiDiscrete; fix the environment"),
+        ("bits", 2, "2, and a MultiBinary has 0 and 1; declare a MultiDiscrete, or a Box"),
+        ("bits", -1, "-1, and a MultiBinary has 0 and 1; declare a MultiDiscrete, or a Box"),
+    ],
+)
+def test_bytes_and_choices_outside_their_space_are_refused(name: str, value: int, line: str) -> None:
+    world = Samples(SPACES[name])
+    world.samples[1] = np.full_like(world.samples[1], value)
     env = envs.make(SyncVectorEnv([lambda: world], autoreset_mode=AutoresetMode.SAME_STEP), batch=1)
     env.reset(seed=0)
-    with pytest.raises(
-        RunError, match=r"^env: 'observation' is 255, outside the bounds of its Box, .*Box\(0, 255\)$"
-    ):
+    with pytest.raises(RunError, match=f"^env: 'observation' is {line}$"):
         env.step(None)
 
 
