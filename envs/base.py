@@ -52,6 +52,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         epoch_examples: Examples of an epoch; None: there are no epochs.
         exhausted: Whether its data have ended, so that a run ends with this step.
         stays_open: Whether the caller made what is stepped, and closes it.
+        masks_in_info: Masks of choices, by the names they would have as signals, that the newest reset has returned in `info`
+            alone, where nothing reads them.
         late_ends: Whether an end is returned a step later than its signals `terminated` and `truncated`.
         hashes_seed: Whether all that it samples is a hash of the seed, so that seeds side by side share nothing. A run passes
             its own seed to such an environment, and to any other a seed sampled from it.
@@ -62,6 +64,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     exhausted: bool = False
     stays_open: bool = False
     late_ends: bool = False
+    masks_in_info: Sequence[str] = ()
 
     def __init__(
         self,

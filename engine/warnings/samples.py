@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 import gymnasium
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from antiphon.base.call_errors import call_error
 from antiphon.base.errors import AntiphonError
+from antiphon.base.extensions import name_of
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.warnings.missing_targets import is_own_data
 from antiphon.envs.registry import ids, make
@@ -45,23 +46,29 @@ def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[Find
     Args:
         acts: Whether a few steps with random actions are taken, beside a reset.
     """
-    samples, seconds = _samples(scenario, acts=acts)
-    return [*_wild(scenario, env, samples), *_alike(scenario, env, samples), *_slow(scenario, seconds)]
+    samples, seconds, masks = _samples(scenario, acts=acts)
+    return [
+        *_wild(scenario, env, samples),
+        *_alike(scenario, env, samples),
+        *_slow(scenario, seconds),
+        *_unread(scenario, masks),
+    ]
 
 
-def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
+def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float, Sequence[str]]:
     """Observations of an environment made for them alone; of a Python object only where it holds data, and of no task of
     antiphon's own.
 
     What the environment samples from global generators is of a seed, and they are as before afterwards.
 
     Returns:
-        They, and seconds of processor time of the fastest step of one environment; infinite where none was taken.
+        They; seconds of processor time of the fastest step of one environment, infinite where none was taken; and the masks of
+        choices that are in `info` alone.
     """
     spec = scenario.env
     task = isinstance(spec, EnvSpec) and spec.id in ids() and spec.id.startswith("antiphon/")
     if not is_own_data(spec) and (task or not isinstance(spec, EnvSpec)):
-        return {}, math.inf
+        return {}, math.inf, ()
     observers = [observer for agent in scenario.agents.values() for _, observer in _observers(agent)]
     names = {name for observer in observers for name in observer.observes if name != AGE}
     values_by_signal: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -70,6 +77,7 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
         with seeded_globally(0), closing(make(spec, batch=_ROWS)) as env:
             env.request(names)
             shown, info = env.reset(seed=0)
+            masks = env.masks_in_info
             for step in range(_STEPS if acts else 1):
                 if step:
                     began = time.process_time()
@@ -83,9 +91,9 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
         if isinstance(error, AntiphonError) or call_error(
             error, "env"
         ):  # the run tells what is wrong with it
-            return {}, math.inf
+            return {}, math.inf, ()
         raise
-    return {name: torch.cat(values) for name, values in values_by_signal.items() if values}, seconds
+    return {name: torch.cat(values) for name, values in values_by_signal.items() if values}, seconds, masks
 
 
 def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[Finding]:
@@ -193,6 +201,17 @@ def _slow(scenario: Scenario, seconds: float) -> Iterator[Finding]:
         f"a step of one environment takes {1e3 * seconds:.2g} ms, and of {batch} one after the other {seconds * batch:.2g} s; "
         f"{key} takes them in other processes (docs/environments.md)",
     )
+
+
+def _unread(scenario: Scenario, masks: Sequence[str]) -> Iterator[Finding]:
+    """Warnings of policies whose environment returns a mask of their choices where nothing reads it."""
+    for name, agent in scenario.agents.items():
+        goal, part = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
+        mask = next((mask for mask in masks if mask.startswith(part)), None)
+        if agent.acts and goal is not None and goal.needs_rewards and goal.mask is None and mask is not None:
+            line = f"the environment has '{mask}' in info, which is not read, and the policy may choose what is not legal"
+            fix = f"return it in the observation too, by a wrapper, and write objective: {{kind: {name_of(goal.kind)}, mask: {mask}}}"
+            yield Finding("agent", name, f"{line}; {fix}")
 
 
 def _equal(first: list[Tensor | None], second: list[Tensor | None]) -> bool:

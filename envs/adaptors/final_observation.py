@@ -12,12 +12,12 @@ from gymnasium import spaces
 
 from antiphon.base.errors import RunError, ScenarioWarning, warn_caller
 from antiphon.base.problems import show_value
-from antiphon.envs.adaptors.spaces import leaves, part_at, signal_name
+from antiphon.envs.adaptors.spaces import leaves, masks_in, part_at, signal_name
 from antiphon.nets.isolation.global_numbers import seed_globally
 
 
 class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Copy of the last observation of each episode, and observations and rewards as they are, or a RunError; no info.
+    """Copy of the last observation of each episode, and observations and rewards as they are, or a RunError; of info the names of masks.
 
     Gymnasium's vector environments keep the array itself as `final_obs`, and then reset the environment, which may write to it.
     They write observations into arrays of the space's type, in which larger whole numbers become others: 300 in int8 is 44. Into
@@ -44,7 +44,7 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(info, dict):
             raise TypeError(f"reset() returned {show_value(info)} as info, which is no dict")
         self._check(shown)
-        return shown, {}
+        return shown, dict.fromkeys(masks_in(info), True)
 
     def _check(self, observation: Any) -> None:
         """Raise a RunError if a part is None or has not the shape of its space, or a whole number is none of its type."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
-from antiphon.envs.adaptors.spaces import ActionSpace, Observations, flags_of, tensor_of
+from antiphon.envs.adaptors.spaces import ActionSpace, Observations, flags_of, masks_in, tensor_of
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ENDS, OUTCOMES
@@ -81,9 +81,10 @@ class VectorAdaptor(Adaptor):
             seeds = rows if by_row else rows[0]
             self._numbers.seed(actions)
         with self._calling("reset"):
-            obs, _ = self._env.reset(seed=seeds, options=options)
+            obs, info = self._env.reset(seed=seeds, options=options)
         if seed is not None:
             self._env.action_space.seed(actions)
+        self.masks_in_info = [name for name in masks_in(info) if name not in self.signals]
         self._ended = np.zeros((2, self.num_envs), bool)
         self._shown = self._observe(obs)
         self._remember()

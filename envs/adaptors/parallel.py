@@ -32,7 +32,7 @@ from antiphon.envs.adaptors.checked import (
 )
 from antiphon.envs.adaptors.final_observation import reward_of
 from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
-from antiphon.envs.adaptors.spaces import ActionSpace, Observations, ids_of
+from antiphon.envs.adaptors.spaces import ActionSpace, Observations, ids_of, masks_in
 from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
 from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
@@ -250,9 +250,12 @@ class ParallelAdaptor(Adaptor):
             self._single.seed(actions)
             self._numbers.seed(actions)
         with self._calling("reset"):
-            observed = [
+            first = [
                 self._first(w, seed=s, options=options) for w, s in zip(self._worlds, seeds, strict=True)
             ]
+        observed, infos = [shown for shown, _ in first], first[0][1]
+        masks = [f"{agent}.{key}" for agent in self._agents for key in masks_in(infos.get(agent))]
+        self.masks_in_info = [name for name in masks if name not in self.signals]
         self._remember()
         self._legal = [*map(self._legal_in, observed)]
         self._over = [set() for _ in observed]
@@ -292,13 +295,13 @@ class ParallelAdaptor(Adaptor):
             observed, *(torch.from_numpy(array).to(self.device) for array in (outcomes, takes_part))
         )
 
-    def _first(self, world: Any, **how: Any) -> Any:
-        """Reset a copy and return its observations; RunError where one is missing."""
+    def _first(self, world: Any, **how: Any) -> tuple[Any, Mapping[str, Any]]:
+        """Reset a copy and return its observations, and what it tells beside them; RunError where an observation is missing."""
         result: Any = world.reset(**how)
         self._check_form("reset", result, 2, _RESET)
         observed = result[0]
         self._check_observed("reset", world.agents, observed)
-        return observed
+        return observed, result[1] if isinstance(result[1], Mapping) else {}
 
     def _check_form(self, call: str, result: Any, count: int, fix: str) -> None:
         """Raise RunError where a call did not return so many values, as environments of earlier versions of PettingZoo do not."""

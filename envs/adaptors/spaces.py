@@ -15,6 +15,7 @@ and OneOf where they are observed; two parts of one name.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ from antiphon.envs.signal import ID, OUTCOMES, Signal, channel_axis
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""
+_MASK = re.compile(r"(?!_)\w*(action_?masks?|(legal|valid|avail|available)_(actions?|moves?|masks?))")
+"""Names that environments give to masks of legal choices."""
 
 
 def leaves(space: Space[Any]) -> dict[Path, Space[Any]]:
@@ -229,6 +232,11 @@ def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
         line = " ".join(str(error).split())
         raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None
     return real(name, tensor).to(device)
+
+
+def masks_in(info: Any) -> list[str]:
+    """Return the keys of `info` that are named like masks of legal choices; none where it is no mapping."""
+    return [key for key in info if _MASK.fullmatch(str(key))] if isinstance(info, Mapping) else []
 
 
 def flags_of(name: str, values: Any) -> NDArray[np.bool_]:

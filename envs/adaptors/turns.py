@@ -56,9 +56,9 @@ class Turns:
         return self.env.action_space(agent)  # type: ignore[no-any-return]
 
     def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode; return what each agent observes, and no facts."""
+        """Begin an episode; return what each agent observes, and the facts of each."""
         self.env.reset(**how)
-        return self._observed(), {}
+        return self._observed(), getattr(self.env, "infos", {})
 
     def step(self, actions: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
         """Let the agent on turn move; return observations, rewards, terminations and truncations of the agents, and no facts."""
