@@ -145,8 +145,8 @@ class Conversion:
                 of_bytes=sizes.size > 0,
             )
         if isinstance(space, spaces.MultiBinary):
-            bounds, fix = (torch.tensor(0), torch.tensor(1)), "declare a MultiDiscrete, or a Box"
-            return Conversion(dtype, bounds=bounds, outside=f"and a MultiBinary has 0 and 1; {fix}")
+            both, fix = (torch.tensor(0), torch.tensor(1)), "declare a MultiDiscrete, or a Box"
+            return Conversion(dtype, bounds=both, outside=f"and a MultiBinary has 0 and 1; {fix}")
         if isinstance(space, spaces.MultiDiscrete):
             start, counts = (torch.as_tensor(np.asarray(n, np.int64)) for n in (space.start, space.nvec))
             line = "outside its own choices in the MultiDiscrete; fix the environment"
