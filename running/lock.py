@@ -82,7 +82,7 @@ def being_written(lock: Path) -> str:
 class DirectoryLock:
     """The right to write in a directory, held until `release`, or the end of its context or of the process.
 
-    The directory is made if need be, and removed again if it stays empty. What killed processes left half-written is removed.
+    The directory is made if need be, with those above it, and they are removed again if they stay empty. What killed processes left half-written is removed.
 
     Raises:
         RunError: Another process has it, or this one already, or the file cannot be written.
@@ -93,7 +93,8 @@ class DirectoryLock:
 
         if folder.is_file():
             raise RunError(f"{folder}: is a file, and runs are written to a folder; choose another name")
-        self._path, self._made_folder, self._process = folder / LOCK, not folder.exists(), os.getpid()
+        self._path, self._process = folder / LOCK, os.getpid()
+        self._made_folders = [path for path in (folder, *folder.parents) if not path.exists()]
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
         with writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -129,9 +130,9 @@ class DirectoryLock:
                 with suppress(OSError):  # a file that stays is no lock
                     self._path.unlink()
             self._lock.release()
-            if in_place and self._made_folder:
-                with suppress(OSError):
-                    self._path.parent.rmdir()
+            with suppress(OSError):  # of the first that is not empty
+                for made_folder in self._made_folders if in_place else ():
+                    made_folder.rmdir()
 
     def __enter__(self) -> Self:
         return self

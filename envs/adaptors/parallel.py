@@ -396,7 +396,7 @@ class ParallelAdaptor(Adaptor):
             facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
             with self._calling("reset"):
                 for row in ended.nonzero().flatten().tolist():
-                    observed[row], self._over[row] = self._first(self._worlds[row]), set()
+                    observed[row], self._over[row] = self._first(self._worlds[row])[0], set()
             values = self._observe(observed)
         self._legal = [*map(self._legal_in, observed)]
         observations, info = self._divide(values)

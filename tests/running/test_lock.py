@@ -219,3 +219,15 @@ def test_a_folder_that_another_process_fills_before_it_is_locked_is_refused(
     with one_line("run: already exists and is not empty", RunError):
         Simulation(SCENARIO, logdir=tmp_path / "run", exist="error")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_folders_that_a_refused_study_has_made_are_gone(tmp_path: Path, cli: Commands) -> None:
+    scenario = tmp_path / "lacking.yaml"
+    agents = "a: {observes: [x], objective: {kind: regression, target: x}}"
+    scenario.write_text(
+        f"scenario: lacking\nenv: {{id: antiphon/Tensors-v0, file: none.npz}}\nagents: {{{agents}}}\n"
+    )
+    (tmp_path / "kept").mkdir()
+    error = cli.refused("study", scenario, "--seeds 1 --logdir", tmp_path / "kept" / "made" / "below")
+    assert "env.file" in error
+    assert [*(tmp_path / "kept").iterdir()] == []
