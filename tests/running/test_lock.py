@@ -228,6 +228,7 @@ def test_folders_that_a_refused_study_has_made_are_gone(tmp_path: Path, cli: Com
         f"scenario: lacking\nenv: {{id: antiphon/Tensors-v0, file: none.npz}}\nagents: {{{agents}}}\n"
     )
     (tmp_path / "kept").mkdir()
-    error = cli.refused("study", scenario, "--seeds 1 --logdir", tmp_path / "kept" / "made" / "below")
-    assert "env.file" in error
+    folder = tmp_path / "kept" / "made" / "below"
+    assert cli.code("study", scenario, "--seeds 1 --logdir", folder) == 2
+    assert "env.file" in cli.err
     assert [*(tmp_path / "kept").iterdir()] == []
