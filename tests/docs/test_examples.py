@@ -37,6 +37,8 @@ import os, sys
 
 words = sys.argv[1:]
 if words and words[0] in ("run", "study"):
+    if words[0] == "study" and "--jobs" not in words:
+        words += ["--jobs", "1"]
     for option, most in (("--steps", 5), ("--seeds", 1)):
         joined = [word for word in words if word.startswith(option + "=")]
         words = [part for word in words for part in (word.split("=", 1) if word in joined else [word])]
@@ -47,7 +49,7 @@ if words and words[0] in ("run", "study"):
             words += [option, str(most)]
 os.execv({command!r}, [{command!r}, *words])
 """
-"""Stands before the real command: at most five steps and one seed."""
+"""Stands before the real command: at most five steps and one seed, and a study in one process."""
 
 
 @dataclass(frozen=True)

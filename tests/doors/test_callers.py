@@ -326,7 +326,7 @@ def test_contexts_around_any_door_change_nothing(door: str) -> None:
     check("all", door)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("door", [door for door in DOORS if door != "decoupled"])
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_a_context_around_any_door_changes_nothing(name: str, door: str) -> None:

@@ -272,6 +272,14 @@ def test_the_work_of_a_population_can_be_sent_to_its_processes(
 
 
 @pytest.mark.long
+def test_real_processes_train_a_population(here: Path, cli: Commands) -> None:
+    text = "population: it\nscenario: digits-mlp\nmembers: 2\nsteps: 2\nset: {depth: 2, width: 4, batch: 4}\n"
+    (here / "it.yaml").write_text(text + "vary: {lr: [0.001, 0.01]}\nselect: {every: 1}\n", encoding="utf-8")
+    found = cli.json("run it.yaml --logdir . --jobs 2 --name real")
+    assert [member["exit"] for member in found["members"]] == ["done", "done"]
+
+
+@pytest.mark.usefixtures("_threads")
 def test_the_scores_at_which_a_population_paused_are_dropped_as_it_goes_on(here: Path, cli: Commands) -> None:
     text = "population: it\nscenario: digits-mlp\nmembers: 2\nsteps: 6\nset: {depth: 2, width: 4, batch: 4}\n"
     (here / "it.yaml").write_text(text + "vary: {lr: [0.001, 0.01]}\nselect: {every: 4}\n", encoding="utf-8")

@@ -111,7 +111,8 @@ def test_every_way_of_running_logs_the_same(name: str, way: str, tmp_path: Path)
     one, other = logged(scenario), logged(scenario, **settings)
     assert one.keys() == other.keys()
     for metric, values in one.items():
-        assert values == pytest.approx(other[metric], rel=1e-9), metric
+        # a mean over messages is near zero where they cancel
+        assert values == pytest.approx(other[metric], rel=1e-9, abs=1e-9), metric
 
 
 def test_the_graph_keeps_a_metric_while_newer_entries_have_others_of_its_channel() -> None:
