@@ -38,7 +38,7 @@ def tied_parameters(
     _check_statistics(parts, names)
     if not tied:
         return []
-    listed = "; ".join(map(_listed, tied[:2]))
+    listed = _listed(tied[0]) + (f" (and {len(tied) - 1} more)" if len(tied) > 1 else "")
     one_key = any(len({key for _, key in group}) < len(group) for group in tied)
     if tie is None:
         why = (

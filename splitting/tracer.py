@@ -149,9 +149,22 @@ class _Carried(fx.Proxy):
 
     def __getitem__(self, key: Any) -> Any:
         value = self._value
+        if isinstance(key, slice) and type(value) in (tuple, list):
+            return _items(self)[key]
         if isinstance(value, Mapping) and isinstance(key, int) and key not in value:
             key = list(value)[key]
         return self.tracer.read(self, operator.getitem, key)
+
+    def __add__(self, operand: object) -> Any:
+        return self._sum(self, operand)
+
+    def __radd__(self, operand: object) -> Any:
+        return self._sum(operand, self)
+
+    def _sum(self, first: Any, second: Any) -> Any:
+        if _items(self) is not self:
+            return _items(first) + _items(second)
+        return self.tracer.create_proxy("call_function", operator.add, (first, second), {})
 
     def __len__(self) -> int:
         if self.tracer.facts[self.node].ragged:
@@ -191,9 +204,21 @@ def _check_of_one_trace(*tracers: _Tracer) -> None:
         )
 
 
+def _items(value: Any) -> Any:
+    """The items of a tuple or list of a trace, each of which may be of another part; all else as it is."""
+    kind = type(value._value) if type(value) is _Carried else None
+    return kind(value) if kind in (tuple, list) else value
+
+
 def _in_place(name: str) -> Callable[[_Carried, object], fx.Proxy]:
     function = getattr(operator, name)
-    return lambda self, operand: self.tracer.create_proxy("call_function", function, (self, operand), {})
+
+    def change(self: _Carried, operand: object) -> Any:
+        if type(self._value) is tuple:
+            return NotImplemented  # which Python takes as `self + operand`
+        return self.tracer.create_proxy("call_function", function, (self, operand), {})
+
+    return change
 
 
 for _name in ("iadd", "isub", "imul", "itruediv"):
@@ -472,7 +497,9 @@ def _only_sizes(node: fx.Node, value: object) -> bool:
         return False
     if node.op == "call_method":
         return node.target in _SHAPE_METHODS
-    return node.op == "call_function" and node.target is getattr and node.args[1] in _SHAPE_ATTRIBUTES
+    if node.op == "call_function" and node.target is not getattr:
+        return any(getattr(torch, name, None) is node.target for name in _SHAPE_METHODS)
+    return node.op == "call_function" and node.args[1] in _SHAPE_ATTRIBUTES
 
 
 def _selects(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -584,6 +611,7 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
     checkpoint = torch.utils.checkpoint.checkpoint
     with ExitStack() as undo:
         replaced = [(vars(torch), name, recorded(getattr(torch, name))) for name in _FACTORIES]
+        replaced += [(vars(torch), "is_tensor", lambda value: is_instance(value, Tensor))]
         replaced += [(vars(torch.utils.checkpoint), "checkpoint", run)]
         replaced += [(namespace, "isinstance", is_instance) for namespace in names]
         replaced += [

@@ -45,6 +45,9 @@ KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
     "a rounded size": lambda self, h: self.second(h) * round(h.shape[1] * 0.7) / round(h.shape[1] / 2, 1),
     "a loop over sizes": lambda self, h: self.second(sum(h.roll(i, 1) for i in range(h.shape[1]))),
     "a branch on sizes": lambda self, h: self.second(h) if any(size > 3 for size in h.shape) else h,
+    "questions of torch's": lambda self, h: (
+        self.second(h) if torch.is_tensor(h) and torch.is_floating_point(h) and torch.numel(h) > 6 else h
+    ),
     "a print": lambda self, h: (f"{h.shape} {h}", self.second(h))[1],
     "a comparison": lambda self, h: self.second(h * (h > 0)),
     "statistics of the batch": lambda self, h: self.second((h - h.mean(0)) / h.std(0)),
@@ -450,6 +453,34 @@ def test_an_own_loss_of_other_outputs_needs_a_size() -> None:
     model.third = nn.Linear(7, 8)
     with pytest.raises(ScenarioError, match=line):
         chain_split(model, objective=goal)
+
+
+class Down(nn.Linear):
+    """A block on the way down, which returns what is read on the way up beside its result, as those of diffusers do."""
+
+    def forward(self, x: Tensor) -> Any:
+        h = torch.tanh(super().forward(x))
+        return h, (h[:, :3], h * 2)
+
+
+class Skipping(Chain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Down(7, 7), Down(7, 7)
+
+    def forward(self, x: Tensor) -> Any:
+        kept: Any = (x,)
+        h, more = self.first(x)
+        kept += more
+        h, more = self.second(h)
+        more += kept[-1:]
+        return self.third(h) + (more[-2] + more[-1])[:, :5]
+
+
+def test_tensors_of_added_tuples_cross_from_where_they_are_computed() -> None:
+    scenario = assert_composed(Skipping(), ("second", "third"))
+    ends = [(channel.sender, channel.receiver, channel.size) for channel in scenario.channels]
+    assert sorted(ends) == [("part0", "part1", 7), ("part0", "part2", 7)] + [("part1", "part2", 7)] * 2
 
 
 class Positional(Chain):
