@@ -16,6 +16,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.notebook import html_table
 from antiphon.engine.costs.cost_model import FlopCounter
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.nets.modules import tensors_in
 from antiphon.splitting.cut_plan import Place, plan_parts
 from antiphon.splitting.example import call_copy, check_model, named_example, step_by_step
 from antiphon.splitting.graph import ModelGraph
@@ -299,6 +300,21 @@ def flop_of(module: nn.Module, *args: Any, **kwargs: Any) -> int:
     return int(counter.flop)
 
 
+class _Call(nn.Module):
+    """A call of a function or method, as a module."""
+
+    def __init__(self, node: fx.Node) -> None:
+        super().__init__()
+        self.target = node.target
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        function: Any = self.target
+        if isinstance(function, str):
+            function = getattr(args[0], function)
+            args = args[1:]
+        return function(*args, **kwargs)
+
+
 def _shares(traced: ModelGraph) -> dict[fx.Node, float]:
     """The share of the forward's operations that is before each node."""
     total, before = 0, {}
@@ -308,7 +324,12 @@ def _shares(traced: ModelGraph) -> dict[fx.Node, float]:
             continue
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: traced.facts[n].value)
         if node.op == "call_module":
-            # One that reads what others leave fails alone, with anything that a user's module may raise.
-            with suppress(Exception):
-                total += flop_of(traced.root.get_submodule(str(node.target)), *args, **kwargs)
+            called = traced.root.get_submodule(str(node.target))
+        elif node.op.startswith("call") and tensors_in((args, kwargs)):
+            called = _Call(node)
+        else:
+            continue
+        # One that reads what others leave fails alone, with anything that a user's module may raise.
+        with suppress(Exception):
+            total += flop_of(called, *args, **kwargs)
     return {node: cost / max(total, 1) for node, cost in before.items()}

@@ -51,6 +51,28 @@ def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
     assert not cut["c"].problem
 
 
+class Widened(nn.Module):
+    """Most of its operations are products that its own forward computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Parameter(torch.rand(7, 70))
+        self.first, self.second, self.third = nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(torch.relu(self.first(x)))
+        return self.third(nn.functional.linear((y @ self.wide).relu_(), self.wide))
+
+
+def test_what_a_forward_computes_by_functions_has_a_cost() -> None:
+    found = antiphon.cuts(Widened(), torch.rand(2, 7))
+    total = 7 * 7 * 2 + 7 * 70 * 2 + 7 * 5
+    expected = [7 * 7 / total, (total - 7 * 5) / total]
+    assert {cut.name: cut.share for cut in found} == pytest.approx(
+        dict(zip(("second", "third"), expected, strict=True))
+    )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("count", "largest"), sampled([(3, 4), (1, 8), (4, 3)], 3, "nightly"))
 def test_a_number_of_parts_makes_their_costs_about_equal(count: int, largest: int) -> None:
