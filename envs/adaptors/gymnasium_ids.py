@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Literal
 
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
+from gymnasium.error import CustomSpaceError
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import create_shared_memory
 
 from antiphon.base.errors import ScenarioError, warn_of_scenario
 from antiphon.base.imports import import_allowed, imported_by_name
@@ -93,8 +95,11 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
         else:
             row = partial(_make, name, arguments, parsed.stack, alone=mode == "async")
-            several = AsyncVectorEnv if mode == "async" else SyncVectorEnv
-            env = several([row] * batch, autoreset_mode=_AUTORESET[autoreset or "same_step"])
+            resets: dict[str, Any] = {"autoreset_mode": _AUTORESET[autoreset or "same_step"]}
+            if mode == "async":
+                env = AsyncVectorEnv([row] * batch, shared_memory=_can_be_shared(row), **resets)
+            else:
+                env = SyncVectorEnv([row] * batch, **resets)
             env.spec = gymnasium.spec(name)  # by which errors name it
     try:
         check_render_mode(name, env, arguments)
@@ -128,6 +133,16 @@ def _make(
     """Make one environment of an id; `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)."""
     env: gymnasium.Env[Any, Any] = gymnasium.make(name, **arguments)
     return FinalObservation(env if stack is None else FrameStack(env, stack), alone=alone)
+
+
+def _can_be_shared(make: Callable[[], gymnasium.Env[Any, Any]]) -> bool:
+    """Whether Gymnasium has memory that processes share for an environment's observations; for a Graph or a class of space it has none."""
+    with closing(make()) as env:
+        try:
+            create_shared_memory(env.observation_space)
+        except (CustomSpaceError, TypeError):
+            return False
+    return True
 
 
 def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: Mapping[str, Any]) -> None:

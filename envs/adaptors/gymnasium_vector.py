@@ -148,7 +148,7 @@ class VectorAdaptor(Adaptor):
         if none_over:
             return self._copies(), rewards, self.everywhere(False), self.everywhere(False), result
         ended, *ends = (self._mask(rows, torch.bool) for rows in (over, *due))
-        final = self._final(before, info, ended)
+        final = self._final(before, obs, info, ended)
         result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
         return self._copies(), rewards, ends[0], ends[1], result
 
@@ -231,7 +231,9 @@ class VectorAdaptor(Adaptor):
             values[name] = checked(name, self.signals[name], value, self.num_envs, parts[name])
         return values
 
-    def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
+    def _final(
+        self, before: dict[str, Tensor], obs: Any, info: Mapping[str, Any], ended: Tensor
+    ) -> dict[str, Tensor]:
         """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""
         if self._mode is AutoresetMode.NEXT_STEP:
             return before
@@ -258,7 +260,9 @@ class VectorAdaptor(Adaptor):
                 "(metadata['autoreset_mode'] = AutoresetMode.NEXT_STEP)"
             )
         if is_batched:  # a batch, as observations are
-            return {n: _in_rows(ended, value, final[n]) for n, value in self._observe(final_obs).items()}
+            final = {n: _in_rows(ended, value, final[n]) for n, value in self._observe(final_obs).items()}
+            self._check_kept(before, obs, final_obs, final, rows)
+            return final
         for row in rows:
             for name, value in final.items():
                 with self._failing("step"):
@@ -269,9 +273,36 @@ class VectorAdaptor(Adaptor):
                 )
                 require(tensor.shape == value.shape[1:], "env", wrong, RunError)  # torch would repeat fewer
                 value[row] = tensor
+        base: Any = self._env.unwrapped
+        as_they_are = base.single_observation_space is self._env.single_observation_space
+        by_row = isinstance(base, SyncVectorEnv) and as_they_are  # else wrappers have made others of them
+        for row in rows:
+            self._check_kept(before, base._env_obs[row] if by_row else obs, final_obs[row], final, [row])
         return {
             name: checked(name, self.signals[name], value, self.num_envs) for name, value in final.items()
         }
+
+    def _check_kept(
+        self, before: dict[str, Tensor], reset_to: Any, last: Any, final: dict[str, Tensor], rows: list[int]
+    ) -> None:
+        """Raise a RunError if the reset has overwritten the last observations of some rows.
+
+        They lie in the memory of those that it returned, and that memory changes: it is no constant.
+        """
+        for name, value in final.items():
+            last_part, new_part = (
+                _host_array(self.observations.part(name, shown)) for shown in (last, reset_to)
+            )
+            has_changed = not torch.equal(value[rows], before[name][rows])
+            if has_changed and np.shares_memory(last_part, new_part):
+                raise RunError(
+                    f"env: the reset of '{self._name}' overwrites '{name}' of the step before, which final_obs has; return a "
+                    "copy from step()"
+                )
+
+
+def _host_array(values: Any) -> NDArray[Any]:
+    return values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _state_of(sub: gymnasium.Env[Any, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from gymnasium import Space
@@ -91,4 +92,5 @@ class Turns:
         close_world(self.env, **how)
 
     def _observed(self) -> dict[str, Any]:
-        return {agent: self.env.observe(agent) for agent in self.env.agents}
+        # copies: an environment may show one array to all agents, in turn
+        return {agent: deepcopy(self.env.observe(agent)) for agent in self.env.agents}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import gymnasium
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import antiphon
 from antiphon import envs
@@ -126,3 +128,56 @@ def test_what_an_environment_puts_into_info_changes_nothing() -> None:
         assert ("final_obs" in info) == (step % 2 == 1)
         if "final_obs" in info:
             assert info["final_obs"]["observation"].tolist() == [[2.0], [2.0]]
+
+
+class Written(gymnasium.Env[Any, Any]):
+    """Counts to 2 and is truncated, in one array; `constant`: it shows zeros."""
+
+    observation_space, action_space = SPACES["dict"], spaces.Discrete(2)
+
+    def __init__(self, *, constant: bool = False) -> None:
+        self.shown, self.constant = {"place": np.zeros(1, np.float32)}, constant
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.steps, self.shown["place"][:] = 0, 0
+        return self.shown, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        self.shown["place"][:] = 0 if self.constant else self.steps
+        return self.shown, 0.0, False, self.steps == 2, {}
+
+
+class WrittenRows(Rows):
+    """Rows that show one array, whose last values are in it too."""
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        super().step(actions)
+        ended = self.at[:, 0] == 0
+        return self.at, np.zeros(3), np.zeros(3, bool), ended, {"final_obs": self.at, "_final_obs": ended}
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        super().reset(**how)
+        return self.at, {}
+
+
+def test_a_last_observation_that_the_reset_has_overwritten_is_refused() -> None:
+    in_rows, constant = (
+        SyncVectorEnv([partial(Written, constant=same)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+        for same in (False, True)
+    )
+    for vector, name in (
+        (in_rows, "place"),
+        (RecordEpisodeStatistics(in_rows), "place"),
+        (WrittenRows(""), "observation"),
+    ):
+        env = envs.make(vector, batch=vector.num_envs)
+        env.reset(seed=0)
+        env.step(None)
+        line = f"^env: the reset of '.*' overwrites '{name}' of the step before, which final_obs has; return a copy from step"
+        with pytest.raises(RunError, match=line):
+            env.step(None)
+    env = envs.make(constant, batch=2)
+    env.reset(seed=0)
+    env.step(None)
+    assert "final_obs" in env.step(None)[4]

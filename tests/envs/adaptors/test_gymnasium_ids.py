@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 import antiphon
@@ -111,6 +112,47 @@ def test_subprocesses_step_to_the_same_bits() -> None:
         )
         env.close()
     assert torch.equal(*rolls)
+
+
+class Spoken(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Beside the observation a graph, which no memory of a fixed size holds, and a mission of a space of its own, as MiniGrid's."""
+
+    class Mission(spaces.Space[str]):
+        def sample(self, mask: Any = None, probability: Any = None) -> str:
+            return "open the door"
+
+        def contains(self, x: Any) -> bool:
+            return isinstance(x, str)
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, type(self))
+
+        __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        graph = spaces.Graph(spaces.Discrete(2), None)
+        seen = {"seen": env.observation_space, "graph": graph, "mission": self.Mission()}
+        self.observation_space = spaces.Dict(seen)
+
+    def observation(self, observation: Any) -> Any:
+        return {**self.observation_space.sample(), "seen": observation}
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_parts_that_no_agent_can_observe_stop_no_process(mode: str) -> None:
+    gymnasium.register("own/Spoken-v0", lambda: Spoken(gymnasium.make("CartPole-v1")))
+    try:
+        env = envs.make({"id": "gymnasium/own/Spoken-v0", "vectorization_mode": mode}, batch=1)
+        env.request(["seen"])
+        env.reset(seed=3)
+        seen = env.step(torch.tensor([1]))[0]["seen"]
+        env.close()
+    finally:
+        gymnasium.registry.pop("own/Spoken-v0")
+    plain = envs.make({"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync"}, batch=1)
+    plain.reset(seed=3)
+    assert torch.equal(seen, plain.step(torch.tensor([1]))[0]["observation"])
 
 
 def test_a_time_limit_is_a_truncation() -> None:
