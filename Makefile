@@ -12,6 +12,8 @@ STAMP := $(VENV)/.installed
 
 # One thread per process: the tests and the studies run as several processes.
 export OMP_NUM_THREADS ?= 1
+# Images of containers often set it: each of the hundreds of processes of the tests would compile all files anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

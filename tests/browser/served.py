@@ -32,7 +32,7 @@ if sys.platform == "linux":  # prctl(PR_SET_PDEATHSIG): it ends with whoever sta
 sys.argv[0] = "tensorboard"
 runpy.run_module("tensorboard.main", run_name="__main__")
 """
-PATIENCE = 60.0
+PATIENCE = 240.0
 """Seconds after which TensorBoard and the browser count as stuck, also on a machine that does much else."""
 
 
