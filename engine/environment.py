@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.call_errors import call_error
-from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
+from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, require
 from antiphon.base.extensions import is_users
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.notebook import html_of, signals_table
@@ -33,6 +33,8 @@ from antiphon.nets.users.plain_trees import NotPlainError, to_tree
 from antiphon.scenarios.scenario import Scenario
 
 R = TypeVar("R")
+_TRIED = 4
+"""Steps in which a user's environment is tried."""
 
 
 def signals_of(agent: Agent) -> set[str]:
@@ -270,6 +272,9 @@ class EnvironmentRunner(SignalledSteps):
         seeds_itself = isinstance(env, World) and kind.step is World.step and kind.reset is World.reset
         self._is_users = is_users(kind) and not seeds_itself
         """Whether it is of a user's class, and may draw random numbers."""
+        self._trials_left = _TRIED if self._is_users else 0
+        self._returned: list[tuple[str, Tensor, int, Tensor]] = []
+        """What the newest step or reset has returned: its name, version and a copy; nothing once it has been tried."""
         fix = "let each have its own: register a function that makes it (antiphon.environment)"
         use(env.handed_over(), self, "env", fix)
         try:
@@ -286,6 +291,7 @@ class EnvironmentRunner(SignalledSteps):
             observations, info = self._of_seed("reset", reset)
         except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
             _raise_named(error, "env")
+        self._returned = self._with_copies(observations | info)
         self.step_signals = self._signals(0, observations, info)
         self.elapsed = 0
         self.episodes = None
@@ -309,13 +315,39 @@ class EnvironmentRunner(SignalledSteps):
     """The name that earlier scripts call it by."""
 
     def step_env(self, action: Any, step: int) -> StepResult:
-        return self._of_seed(str(step), partial(self.env.step, action))
+        result = self._of_seed(str(step), partial(self.env.step, action))
+        if self._trials_left:
+            self._trials_left -= 1
+            self._try(result)
+        return result
+
+    def _try(self, result: StepResult) -> None:
+        """Raise a ScenarioError if a step has written to what the one before returned, from which windows are learned later."""
+        for name, value, version, copy in self._returned:
+            # numpy, with which a tensor may share its memory, counts no versions
+            same = torch.isclose(value, copy, rtol=0, atol=0, equal_nan=True).all()
+            changes = f"step changes '{name}' in place, which it has returned and is read later; return a new tensor"
+            kept = _version(value) == version and bool(same)
+            require(kept, f"env: {type(self.env).__name__}", changes, ScenarioError)
+        observations, reward, terminated, truncated, info = result
+        outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
+        self._returned = self._with_copies(outcomes | info | observations)
+
+    def _with_copies(self, values: Mapping[str, Any]) -> list[tuple[str, Tensor, int, Tensor]]:
+        if not self._trials_left:
+            return []
+        tensors = [(name, value) for name, value in values.items() if isinstance(value, Tensor)]
+        return [(name, value, _version(value), value.clone()) for name, value in tensors]
 
     def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
         """Return what the environment does; what a user's class draws meanwhile is a function of the seed and a name."""
         if not self._is_users:
             return compute()
         return of_seed(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
+
+
+def _version(value: Tensor) -> int:
+    return 0 if value.is_inference() else value._version
 
 
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:

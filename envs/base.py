@@ -44,7 +44,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     `obs`, training-only signals under their own names in `info`: a signal known at the tick belongs to the returned
     observation, a signal known after the step to the step just taken. A reset with a seed starts the sequence of episodes
     of this seed; a reset without a seed continues the sequence, at first from a random seed. A step before the first reset
-    raises ResetNeeded, and a step with actions of the wrong shape a ScenarioError.
+    raises ResetNeeded, and a step with actions of the wrong shape a ScenarioError. A step changes nothing that was returned
+    before, from which windows are learned later: it returns new tensors.
 
     Attributes:
         hold, episode_steps, longest_episode, endless, splits, is_stream: See `Description`.

@@ -178,17 +178,20 @@ class Actions(Feature):
     def _in_space(
         self, agent: Agent, action: Tensor, space: spaces.Space[Any] | None, units: BoxUnits | None
     ) -> Tensor:
-        """A sampled choice as the space counts it and in its shape, or numbers in a Box's units; the environment clips them."""
-        if agent.name not in self._policies:
-            return action
+        """A sampled choice as the space counts it and in its shape, or numbers in a Box's units; the environment clips them.
+
+        It is a copy: an environment may change what it is given, and the policy learns from the sample.
+        """
+        if agent.name not in self._policies or space is None:
+            return action.clone()
         if units is not None:
             return units(action)
         if isinstance(space, spaces.Discrete):
-            return action + int(space.start) if space.start else action
-        if isinstance(space, spaces.MultiDiscrete):
-            shaped = action.reshape(-1, *space.shape)
-            return shaped + torch.as_tensor(space.start).to(action) if space.start.any() else shaped
-        return action if space is None else action.reshape(-1, *(space.shape or ()))
+            return action + int(space.start)
+        shaped = action.reshape(-1, *(space.shape or ()))
+        if isinstance(space, spaces.MultiDiscrete) and space.start.any():
+            return shaped + torch.as_tensor(space.start).to(action)
+        return shaped.clone()
 
     def _distribution(self, agent: Agent) -> Any:
         """The distribution of an agent's policy; None: it has another objective."""
