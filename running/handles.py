@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PREDICTED = (
-    *("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance"),
+    *("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance", "returned_norm"),
     "sg_learning_rate",
 )
 """Metrics of a prediction, and the rate that its model learns with."""

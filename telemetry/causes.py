@@ -100,13 +100,26 @@ def _stand_in(channel: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _shut(channel: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what is said of a gate that is shut, and what may open it; empty: it has no gate."""
-    opens = channel.get("predictor", {}).get("opens")
-    if opens is None:
+def _faint(channel: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is said of a faint signal, and what to try; empty: the channel predicts no gradient."""
+    predictor = channel.get("predictor")
+    if predictor is None:
         return "", ""
-    says = "its gate is 0: its sender takes no step by the synthetic gradient, as with detached"
-    return says, to_open(opens)
+    if (opens := predictor.get("opens")) is not None:
+        return (
+            "its gate is {gate}: at 0 its sender takes no step by the synthetic gradient, as with detached",
+            to_open(opens),
+        )
+    norms = "of norm {returned_norm} (median channel {returned_norm median})"
+    if (clip := predictor.get("clip")) is not None:
+        return (
+            f"of a returned gradient {norms} its gradient.clip, {clip:g}, leaves {{injection_norm}}",
+            "a larger gradient.clip, or none",
+        )
+    return (
+        f"what returns is {norms}, what is injected {{injection_norm}}",
+        "a larger loss of its receiver (objective.scale) if little returns, else a higher training.predictor.lr",
+    )
 
 
 def _downstream(
@@ -165,11 +178,12 @@ class Peers(NamedTuple):
         fast: Per channel, what is said of a predictor that learns far faster than its sender, and what to try; empty: it does not.
         slow: The same of one that hardly learns while its sender does.
         fast_if_poor: The same of one that learns many times as fast, if at least half of the channels have such a predictor.
+        faster: The same of one that learns many times as fast, if most channels have no such predictor.
         overshooting: Per channel, what is said of agents whose steps are too long, and what to try; empty: they are not.
         early: After how few steps of training it is too early for verdicts on what is learned; empty: it is not.
         losses: Per channel, what is said of many lost messages, and what to try; empty: there are none.
         stand_ins: Per channel, what is said of a synthetic input that is poor, and what to try; empty: it has none.
-        shut: Per channel, what is said of a gate that is shut, and what may open it.
+        faint: Per channel, what is said of a faint signal, and what to try.
         downstream: Per channel, the nearest fault of settings among the channels that what it learns comes from, and what to try; empty: none.
         instead: Per channel, what its learning signal can be replaced with.
         scales: [channels]: `gradient.scale`; nan: of no predictor.
@@ -184,11 +198,12 @@ class Peers(NamedTuple):
     fast: Sequence[tuple[str, str]]
     slow: Sequence[tuple[str, str]]
     fast_if_poor: Sequence[tuple[str, str]]
+    faster: Sequence[tuple[str, str]]
     overshooting: Sequence[tuple[str, str]]
     early: str
     losses: Sequence[tuple[str, str]]
     stand_ins: Sequence[tuple[str, str]]
-    shut: Sequence[tuple[str, str]]
+    faint: Sequence[tuple[str, str]]
     downstream: Sequence[tuple[str, str]]
     instead: Sequence[str]
     scales: NDArray[np.float64]
@@ -219,11 +234,12 @@ class Peers(NamedTuple):
             fast,
             slow,
             [one if 2 * counts[one] >= len(channels) else ("", "") for one in if_poor],
+            [one if 2 * counts["", ""] > len(channels) else ("", "") for one in if_poor],
             [tuple(graph.get("overshooting", ("", "")))] * len(channels),
             graph.get("early", ""),
             losses,
             [_stand_in(channel) for channel in channels],
-            [_shut(channel) for channel in channels],
+            [_faint(channel) for channel in channels],
             _downstream(
                 channels,
                 [
@@ -307,6 +323,7 @@ _FAST = Cause(
 )
 _SLOW = _FAST._replace(texts=lambda peers: peers.slow, brief="hardly learns")
 _OVERSHOOTING = Cause(0, "{text}", "{fix}", lambda peers: peers.overshooting, common=True)
+_FASTER = _FAST._replace(texts=lambda peers: peers.faster, common=False, brief="")
 _EARLY = Cause(
     0,
     "{text}",
@@ -338,17 +355,18 @@ _LOSSES = Cause(
     always=True,
 )
 _STAND_IN = Cause(0, "{text}", "{fix}", lambda peers: peers.stand_ins, ("misguessed",), alone=True)
-_SHUT = Cause(0, "{text}", "{fix}", lambda peers: peers.shut, ("shut",), alone=True)
+_FAINT = Cause(0, "{text}", "{fix}", lambda peers: peers.faint, ("faint",), alone=True)
 _VICTIM = Cause(1 << 17, "{text}", "{fix}", lambda peers: peers.downstream, always=True)
 _OF_SETTINGS = (
     _OVERSHOOTING,
     _FAST,
     _SLOW,
+    _FASTER,
     FAST_IF_POOR,
     _WITHOUT_CONTEXT,
     _STAND_IN,
     _LOSSES,
-    _SHUT,
+    _FAINT,
     Cause(0, "{text}", "{fix}", lambda peers: peers.downstream, ("misleads",)),
     _VICTIM,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
@@ -29,6 +30,7 @@ from antiphon.telemetry.tab.judgements import (
     judgements,
     median_cosine,
     run_sentences,
+    with_command,
 )
 from antiphon.telemetry.tab.page import page
 from antiphon.telemetry.tab.seeds import ALL_SEEDS, run_over_seeds, stem_of
@@ -230,19 +232,27 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
 
 
 def _document_settings(settings_by_document: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return in what each scenario file differs from the others: its settings where they are few, else the first ones and its number."""
+    """Return in what each scenario file differs from the others: a setting in which most are alike stands at the others alone; where settings are
+    many, the first ones and the file's number.
+    """
     every = settings_by_document.values()
     keys = [
         key
         for key in dict.fromkeys(chain.from_iterable(every))
         if key != "description" and len({of.get(key) for of in every}) > 1
     ]
+    counts = {key: Counter(of.get(key) for of in every).most_common(2) for key in keys}
+    usual = {key: value for key, ((value, most), (_, fewer)) in counts.items() if most > fewer}
     texts = {}
     for place, (document, settings) in enumerate(settings_by_document.items(), 1):
-        words = [f"{key}={settings.get(key, 'none')}" for key in keys]
+        words = [
+            f"{key}={settings.get(key, 'none')}"
+            for key in keys
+            if key not in usual or settings.get(key) != usual[key]
+        ]
         more = f"{len(words) - _MOST_SETTINGS} more of scenario file {place}"
         shown = words if len(words) <= _MOST_SETTINGS else [*words[:_MOST_SETTINGS], more]
-        texts[document] = ", ".join(shown) or f"scenario file {place}"
+        texts[document] = ", ".join(shown) or ("what most have" if keys else f"scenario file {place}")
     return texts
 
 
@@ -611,7 +621,10 @@ def _judged(
                 for measure in measures
             ),
             *([_number(float(f"{judgement.cosine:.3g}"))] if aligned else []),
-            *(_advice(judgement, of_run=bool(members))[place] or "–" for place in hinted),
+            *(
+                with_command(runs[name], _advice(judgement, of_run=bool(members))[place]) or "–"
+                for place in hinted
+            ),
         ]
         for name, judgement in every[:_JUDGED]
     ]
@@ -678,9 +691,9 @@ def _causes(pooled: Mapping[str, RunData], groups: Mapping[str, Sequence[ReportR
     alike = by_key(
         (_NUMBER.sub("", line), (name, line)) for name, line in said
     )  # in numbers alone they differ
-    told = []
+    told, by_name = [], {data.name: data for data in of_runs}
     for (name, line), *others in alike.values():
-        told.append(f"{name}: {line}.")
+        told.append(f"{name}: {with_command(by_name[name], line)}.")
         if others:
             names = [other for other, _ in others]
             whose = ", ".join(names) if len(names) <= _MOST_SAME else with_count(len(names), "more run")

@@ -4,7 +4,7 @@ Their thresholds and words are defined here alone, for the Channels tab, the rep
 
 Verdicts of worth follow from the 95 % interval of a measure (`MEASURES`). By its value (semantics 36) a learning signal *helps* or
 *harms*; by the loss by ablation, what the readouts lose without them, messages *matter* or *mislead*. An interval
-that contains 0 is evidence of neither: *unresolved*. *against*, *stale*, *silent* and *shut* follow from the metrics that every run logs.
+that contains 0 is evidence of neither: *unresolved*. *against*, *stale*, *silent* and *faint* follow from the metrics that every run logs.
 
 Pure functions of numbers, without torch; `graph` is everywhere the graph of the Channels tab.
 """
@@ -37,7 +37,7 @@ Verdict: TypeAlias = Literal[
     "misguessed",
     "stale",
     "silent",
-    "shut",
+    "faint",
 ]
 Measure: TypeAlias = Literal["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]
 Values: TypeAlias = NDArray[np.floating[Any]]
@@ -76,16 +76,20 @@ _SLIGHT = 0.001
 """Share of the loss with no signal below which a gain is too small to rank channels by."""
 DOUBTS = {"chance": "may be chance", "slight": "gain unresolved or tiny", "broken": "its predictor is broken"}
 """Why a verdict of worth is doubted (`doubt`), in words behind it."""
-LEARNED: tuple[Verdict, ...] = ("broken", "against")
+LEARNED: tuple[Verdict, ...] = ("broken", "against", "faint")
 """Verdicts on what a predictor has learned, which are doubted where it is `early` in a run."""
 UNFOUND = r"^[\d,]+ unresolved$"
 """What `agreement` says of a channel that no seed judges by itself: its verdict over seeds is doubted. For Python's and JavaScript's `RegExp`."""
-_RARE = ("worse", "better", "broken", "misguessed", "against", "shut")
+_RARE = ("worse", "better", "broken", "misguessed", "against", "faint")
 """Verdicts that are not counted where no channel has them."""
 LOSSY = 0.25
 """Share of lost messages from which what is read in their place is a hint."""
 _MISGUESSED = 0.5
 """Share of the loss of zeros from which a synthetic input hardly knows the message."""
+_FAINT = 0.05
+"""Share of the norm of the returned gradient below which hardly anything of it is injected."""
+_VANISHED = 0.01
+"""Share of the median channel's returned gradient below which hardly anything returns."""
 _SAME = 0.01
 """Entropy in bits below which a symbol is always the same one."""
 
@@ -160,9 +164,12 @@ VERDICTS: dict[Verdict, Definition] = {
         "silent",
         f"Its messages carry nothing: they have less than {100 * _SILENT:g} % of the median channel's energy, or never change.",
     ),
-    "shut": Definition(
-        "shut",
-        "Its gate is 0, and has been at most log entries so far: the sender takes no step by the synthetic gradient, as with detached.",
+    "faint": Definition(
+        "with hardly any signal",
+        "Its sender gets hardly any learning signal: its gate is 0, and has been at most log entries so far; or the gradient that is injected has less "
+        f"than {100 * _FAINT:g} % of the norm of the returned one; or that has less than {100 * _VANISHED:g} % of the median channel's. Adam divides "
+        "by the gradient's size, and so makes up for it down to its eps.",
+        "hardly any signal",
     ),
 }
 """Definitions, in order of display."""
@@ -177,7 +184,7 @@ FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
         "against": 1 << 18,
         "stale": 64,
         "silent": 128,
-        "shut": 256,
+        "faint": 256,
     },
     "ablation_mean": {"matters": 512, "misleads": 1024, "unresolved": 2048},
     "ablation_resample": {"matters": 4096, "misleads": 8192, "unresolved": 16384},
@@ -379,7 +386,7 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
 
     Args:
         metrics: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES` and of
-            `own_gain`, itself and `loss_zero`, `norm_ratio` and `r2`, `si_loss` (a mean over the newest log entries), `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), the upper
+            `own_gain`, itself and `loss_zero`, `norm_ratio` and `r2`, `si_loss` (a mean over the newest log entries), `age` (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `shut` (of `shut_so_far`), `injection_norm`, `returned_norm`, the upper
             ends of the intervals of `ALIGNMENT_GRADES`. A verdict is left out if its metric is missing.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in metrics.values()))
@@ -412,8 +419,7 @@ def verdict_flags(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         typical = median(np.floor(age / traits.periods))
         flags[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
     flags[np.broadcast_to(_silent(metrics, traits), shape)] += FLAGS[""]["silent"]
-    if (shut := metrics.get("shut")) is not None:
-        flags[shut == 1] += FLAGS[""]["shut"]
+    flags[np.broadcast_to(_faint(metrics), shape)] += FLAGS[""]["faint"]
     for signal in ALIGNMENT_GRADES:
         if (highest := metrics.get(bounds(signal.metric)[1])) is not None:
             flags[np.broadcast_to(highest < 0, shape)] |= FLAGS[""]["against"]
@@ -491,6 +497,20 @@ def _silent(metrics: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.
     if entropy is not None and traits.batch > 1:
         silent = silent | (entropy <= _SAME)
     return silent
+
+
+def _faint(metrics: Mapping[str, Values]) -> NDArray[np.bool_]:
+    """Return which channels give their sender hardly any learning signal, [..., channels].
+
+    A predictor that begins at 0 and has not learned yet injects 0, which is no sign of anything.
+    """
+    faint = np.equal(metrics.get("shut", np.nan), 1)
+    if (returned := metrics.get("returned_norm")) is not None:
+        returning = np.where(returned > 0, returned, np.nan)
+        faint = faint | (returned < _VANISHED * median(returning))
+        if (injected := metrics.get("injection_norm")) is not None:
+            faint = faint | ((injected > 0) & (injected < _FAINT * returned))
+    return faint
 
 
 def median(values: Values) -> Values:

@@ -47,7 +47,7 @@ from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.metrics import AS_RUN, METRICS, PROBED, SCORES, Metric
-from antiphon.telemetry.tab.judgements import judgements, run_sentences
+from antiphon.telemetry.tab.judgements import judgements, run_sentences, with_command
 from antiphon.telemetry.verdicts import (
     LEFT_OUT,
     Undefined,
@@ -446,8 +446,7 @@ def show_causes(directory: RunDirectory, measured: Measured) -> None:
     data = read_run(directory.path)
     judged = [judgement for judgement in judgements(data) if judgement.cause and judgement.channel in names]
     for sentence in run_sentences(data):
-        console().print(sentence)
+        console().print(with_command(data, sentence))
     for judgement in judged[:_ROWS]:
-        console().print(
-            f"{judgement.channel}: {judgement.cause}" + (f"; try {judgement.fix}" if judgement.fix else "")
-        )
+        fix = f"; try {judgement.fix}" if judgement.fix else ""
+        console().print(f"{judgement.channel}: {with_command(data, judgement.cause + fix)}")

@@ -141,6 +141,7 @@ def _predictor(
         "kind": name_of(gradient.kind),
         "context": list(gradient.context),
         "scale": gradient.scale,
+        **({} if gradient.clip is None else {"clip": gradient.clip}),
     }
     for key, times in (("fast", FAR_FASTER), ("fast_if_poor", FASTER_WHERE_POOR)):
         says, fix = fast_predictor(scenario, channel, times)
@@ -241,6 +242,7 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
             parts += [f"given {', '.join(gradient.context)}" if gradient.context else "no context"]
         parts += ["at every site"] if channel.at_sites(gradient) else []
         parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
+        parts += [f"clip {gradient.clip:g}"] if gradient.clip is not None else []
         parts += ["trained but not used"] if not gradient.apply else []
         parts += ["applied as far as it predicts"] if gated else []
         parts += ["in all passes of the receiver"] if channel.replayed else []

@@ -201,7 +201,7 @@ def step_metrics(
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `learning_rate`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_learning_rate`, `si_learning_rate`, `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
-    `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
+    `returned_norm`, `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
     `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), of states `outliers`
     (gradients clipped so far), where there is a gate its `skill` and `gate`, `age` (steps since the newest message was sent that is due), `traffic` (bits a step and
     environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
@@ -398,7 +398,11 @@ def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[StackM
     present = _list(update.moving_members & newest.member_mask, len(names))
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
     valid = newest.valid.tensor(len(newest.returned), newest.returned.device).view(len(names), -1)
-    for metric, values in alignment(prediction, newest.returned.view_as(prediction), valid).items():
+    returned = newest.returned.view_as(prediction)
+    yield StackMetric(
+        names, "returned_norm", _mean_where(newest.valid, returned.norm(dim=2)).tolist(), present
+    )
+    for metric, values in alignment(prediction, returned, valid).items():
         yield StackMetric(names, metric, values.tolist(), present)
 
 

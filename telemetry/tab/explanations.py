@@ -177,6 +177,11 @@ _CHANNEL: dict[str, Explanation] = {
         good="one",
         least=0.0,
     ),
+    "returned_norm": Explanation(
+        "returned norm",
+        "Mean norm, per sample of one batch, of the returned gradient; 0: nothing returns.",
+        positive=True,
+    ),
     "r2": _aligned(
         "R²",
         "Share of the returned gradients' variance that the synthetic gradient explains. Good: near 1; below 0 it predicts "
@@ -447,7 +452,17 @@ GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
         ("Alignment", ["cosine", *PROBED, "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]),
         (
             "Learning",
-            ["sg_loss", "si_loss", "skill", "gate", "injection_norm", "bias2", "variance", "outliers"],
+            [
+                "sg_loss",
+                "si_loss",
+                "skill",
+                "gate",
+                "returned_norm",
+                "injection_norm",
+                "bias2",
+                "variance",
+                "outliers",
+            ],
         ),
         ("Message", ["message_energy", "message_std", "message_mean"]),
         (
@@ -501,7 +516,7 @@ _NEEDS = {
     "against": ("cosine", "parameter_cosine"),
     "stale": ("age",),
     "silent": ("message_energy",),
-    "shut": ("gate",),
+    "faint": ("gate", "returned_norm"),
 }
 """Metrics without any of which no verdict is given."""
 

@@ -47,6 +47,7 @@ from antiphon.telemetry.verdicts import (
     worth,
 )
 
+_OVER_OWN_LINKS = "evaluate --links as_run"
 _PLACE = re.compile(r"\{(1/)?(\w+)( median)?\}")
 
 
@@ -167,6 +168,14 @@ def run_sentences(data: RunData) -> list[str]:
     # What agents whose steps are too long return is not worth following.
     first = len(told) if _medians(data)[6] == 1 else int("overshooting" in known)
     return [*told[:first], *lost, *told[first:]]
+
+
+def with_command(data: RunData, text: str) -> str:
+    """Return what is said of a run with its command in full where it advises to score the run over its own links."""
+    if _OVER_OWN_LINKS not in text:
+        return text
+    command = data.catalogue()["verdicts"]["as_run"]
+    return text.replace(_OVER_OWN_LINKS, command) if command else text
 
 
 def lost_of(data: RunData) -> list[str]:

@@ -40,6 +40,7 @@ from antiphon.telemetry.verdicts import (
 _VERDICT_INPUTS = (
     *(bound for measure in (*MEASURES, OWN_GAIN) for bound in bounds(measure)),
     *("age", "message_energy", "message_std", "symbol_entropy", "gate", "si_loss"),
+    *("injection_norm", "returned_norm"),
     *("cosine", "norm_ratio", "r2", OWN_GAIN, "loss_zero"),
     *(bound for signal in ALIGNMENT_GRADES for bound in bounds(signal.metric)),
 )
@@ -127,8 +128,8 @@ def _of_several(values: Values, traits: ChannelTraits) -> Values:
 
 
 def newest_medians(read: ReadMetric, graph: Mapping[str, Any], metric: str) -> Series | None:
-    """Return the median of a metric over the channels that learn returned gradients, as the mean over the newest log entries (`newest_mean`),
-    half its interval, and the number of entries, [entries, 3]; None: there are no entries.
+    """Return the median over the channels that learn returned gradients of a metric's means over the newest log entries (`newest_mean`), half the
+    interval of the entries' medians, and the number of entries, [entries, 3]; None: there are no entries.
 
     Entries count in which all these channels have a number that ever have one: where clocks differ, others are of the fast ones alone. Without such an entry all is nan.
     """
@@ -143,8 +144,11 @@ def newest_medians(read: ReadMetric, graph: Mapping[str, Any], metric: str) -> S
     whole = (logged | ~logged.any(0)).all(1) & logged.any(1)
     if not whole.any():  # what is derived of a logged metric is always there: the tab waits for it
         return Series(series.steps, np.full((len(values), 3), np.float32(np.nan)))
-    parts = newest_mean(median(values[whole]), ChannelTraits.of(graph), cosines=False)
-    return Series(series.steps[whole], np.concatenate([part[:, :1] for part in parts], axis=1))
+    traits = ChannelTraits.of(graph)
+    means, *_ = newest_mean(values[whole], traits, cosines=False)
+    _, *parts = newest_mean(median(values[whole]), traits, cosines=False)
+    columns = [part[:, :1] for part in (median(means), *parts)]
+    return Series(series.steps[whole], np.concatenate(columns, axis=1))
 
 
 def lost_signals(cosines: Series | None, fits: Series | None) -> Series | None:

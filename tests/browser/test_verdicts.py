@@ -113,8 +113,8 @@ def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
 def test_a_gate_that_never_opened_is_a_verdict(opened: Opened) -> None:
     gates = [0.0, 0.5, *[NAN] * 7]
     tab = opened(data({10: {**LOGGED, "gate": gates}, 20: {**LOGGED, "gate": [0.0, 0.0, *[NAN] * 7]}}))
-    assert strip(tab).endswith("1 of 9 stale 2 silent 1 shut")
-    tab.push("verdict-shut")
+    assert strip(tab).endswith("1 of 9 stale 2 silent 1 hardly any signal")
+    tab.push("verdict-faint")
     assert left(tab) == [0]
 
 
@@ -335,7 +335,7 @@ def test_two_channels_of_a_run_are_compared(opened: Opened) -> None:
     ]
     chart = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend")
     assert [name in chart.inner_text() for name in (NAMES[0], NAMES[2])] == [True, True]
-    assert "all channels: median, middle half of each entry" in chart.inner_text()
+    assert "all channels: median, middle half" in chart.inner_text()
     tab.choose("compare", NAMES[4])
     assert tab.part("number-value").inner_text() == "✓ 0.9 [0.7, 1.1]"  # the intervals do not overlap
     assert tab.number("value", beside=True) == pytest.approx(0.4)
@@ -751,7 +751,8 @@ def test_a_panel_says_why_log_entries_have_no_alignment(opened: Opened) -> None:
     tab = opened(replace(found, graph={**found.graph, "batch": 64}, timeline=timeline))
     tab.select("channel", 0)
     assert tab.part("entries").inner_text() == (
-        "Each point is of one batch of 64 samples: the newest messages whose gradients had returned. Log entries fall on 3 of the 6 "
+        "Each log entry is of one batch of 64 samples: the newest messages whose gradients had returned. Cosine, norm ratio and R² are "
+        "means over the newest entries. Log entries fall on 3 of the 6 "
         "steps of an episode in turn: neighbours may differ by that alone. None at 10, 30: the gradients that returned there were 0. "
         "None at 1: no gradient returned there."
     )
@@ -1614,7 +1615,7 @@ def test_a_median_of_an_even_count_lies_between_its_middle_two(opened: Opened) -
         "of the means of both entries"
     )
     legend = tab.frame.locator(".ap-chart[data-metric=cosine] .ap-chart-legend").inner_text()
-    assert "of each entry 0.3" in " ".join(legend.split())
+    assert "middle half 0.15" in " ".join(legend.split())
 
 
 def test_of_what_no_channel_is_resolved_on_a_side_that_is_said(opened: Opened) -> None:
@@ -1812,7 +1813,7 @@ def test_a_shut_gate_and_a_poor_stand_in_are_named_with_what_to_try(opened: Open
     fix = "gradient.passes: auto or coupling: locked, or train longer"
     shut = data({step: {**LOGGED, "gate": [0.0, *[0.5] * 8]} for step in (10, 20)})
     tab = opened(with_channels(shut, predictor=predictor))
-    assert strip(tab).endswith(f"1 shut {NAMES[0]} try {fix}")
+    assert strip(tab).endswith(f"1 hardly any signal {NAMES[0]} try {fix}")
     tab.part("worst").click()
     told = tab.part("panel-why").inner_text()
     assert "its gate is 0" in told.lower()
@@ -1994,8 +1995,8 @@ def test_where_the_worse_run_looks_better_that_is_said_and_the_strip_has_the_sam
     tab = opened(run("lost", 0.5, *lost), sound)
     tab.choose("beside", "sound")
     assert says not in tab.part("most-apart").inner_text()
-    assert "cosine 0.01 [" in tab.part("common").inner_text()
-    assert "Medians: cosine 0.01 | 0.4" in tab.part("most-apart").inner_text()
+    assert "cosine −0.095 [" in tab.part("common").inner_text()
+    assert "Medians: cosine −0.095 | 0.4" in tab.part("most-apart").inner_text()
 
 
 def test_what_is_sure_is_said_before_what_is_not_resolved(opened: Opened) -> None:

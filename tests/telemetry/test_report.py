@@ -209,7 +209,7 @@ def test_in_what_each_run_of_a_study_differs_stands_in_its_row() -> None:
 def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() -> None:
     found = some(measured((-0.4, 0.4), (-0.2, 0.6)).data)
     lossy = [channel | {"drop": 0.9} for channel in found.graph["channels"]]
-    lost = replace(found, graph={**found.graph, "channels": lossy})
+    lost = replace(found, graph={**found.graph, "channels": lossy}, path="runs/lost")
     runs = [run(name, data=lost, facts={"variant": name}) for name in "abcdefg"]
     text = page(*runs)
     _, foremost, whole, *_ = tables(text)
@@ -219,7 +219,7 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert text.index("each of 2 channels") < text.index("<table"), "the cause before all tables and curves"
     says = "90 % of its messages are lost, and the last one that arrived is read instead (what that costs is not logged)"
     assert (
-        f"<li>a: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more).</li>"
+        f"<li>a: each of 2 channels: {says}; try antiphon evaluate runs/lost --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more).</li>"
         in text
     )
     assert {len(row) for row in whole} == {5}, "no column repeats it"
@@ -227,7 +227,7 @@ def test_many_channels_are_behind_a_fold_and_what_all_have_alike_is_said_once() 
     assert "of 14 channels with a result about 0.7 lie wholly above or below 0 by chance alone" in text
     unmeasured = replace(lost, metrics={})
     assert (
-        f"<li>one: each of 2 channels: {says}; try evaluate --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more).</li>"
+        f"<li>one: each of 2 channels: {says}; try antiphon evaluate runs/lost --links as_run for the cost, or a smaller link.drop (a synthetic input that learns little may cost more).</li>"
         in page(run(data=unmeasured))
     )
 
@@ -715,3 +715,13 @@ def test_rows_of_runs_are_not_mixed_and_signals_against_the_gradient_are_in_the_
     judged = next(table for table in tables(page(*runs)) if table[0][1:2] == ["run"])
     assert [row[1] for row in judged[1:]] == ["poor"] * 3 + ["good"] * 3
     assert [row[0] for row in judged[1:]] == ["c2", "c1", "c0", "c0", "c1", "c2"]
+
+
+def test_of_many_scenario_files_each_has_its_own_changes_alone() -> None:
+    """What one of them changes is no difference of the others."""
+    changes: list[dict[str, str]] = [{}, {"lr": "0.03"}, {"drop": "0.3"}, {"clip": "1e-9", "drop": "0.5"}]
+    runs = [
+        replace(run(f"r{at}", facts={"values": None}, document=f"{at}"), settings={"size": "8", **change})
+        for at, change in enumerate(changes)
+    ]
+    assert list(grouped(runs)) == ["what most have", "lr=0.03", "drop=0.3", "drop=0.5, clip=1e-9"]

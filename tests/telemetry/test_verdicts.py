@@ -128,9 +128,20 @@ def test_silent_is_always_the_same_message() -> None:
     assert flagged(graph | {"batch": 8}, **metrics) == [{"silent"}, {"silent"}]
 
 
-def test_a_gate_that_is_shut() -> None:
-    assert flagged(document(3), shut=[1.0, 0.0, math.nan]) == [{"shut"}, set(), set()]
-    assert counts([256 + 64, 0], None) == {"stale": 1, "silent": 0, "shut": 1}
+def test_a_signal_is_faint_behind_a_shut_gate() -> None:
+    assert flagged(document(3), shut=[1.0, 0.0, math.nan]) == [{"faint"}, set(), set()]
+    assert counts([256 + 64, 0], None) == {"stale": 1, "silent": 0, "faint": 1}
+
+
+def test_a_signal_is_faint_of_which_little_is_injected_or_nothing_returns() -> None:
+    """A predictor that has not learned yet injects 0; a channel that predicts nothing has neither norm."""
+    norms = {
+        "returned_norm": [0.2, 0.3, 1e-7, 0.2, math.nan],
+        "injection_norm": [1e-9, 0.2, 0.1, 0.0, 1e-9],
+    }
+    assert flagged(document(5), **norms) == [{"faint"}, set(), {"faint"}, set(), set()]
+    assert flagged(document(2), returned_norm=[0.0, 0.3]) == [{"faint"}, set()]
+    assert flagged(document(2), returned_norm=[0.0, 0.0]) == [set(), set()]  # as in the first steps
 
 
 def test_a_signal_that_points_against_the_gradient_is_off() -> None:

@@ -242,13 +242,14 @@ def test_losses_in_training_and_evaluation_are_before_the_scale(reduction: str) 
 def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
     scenario = ring(gradient={"kind": "linear", "context": ["label"]})
     simulation = Simulation(scenario, seed=2)
-    recording, listener = simulation.channels["a1->a2"].record(["prediction"]), Listener()
+    recording, listener = simulation.channels["a1->a2"].record(["prediction", "delta"]), Listener()
     simulation.recorders.append(listener)
     simulation.run(6)
-    injected = recording.stack("prediction")[5]
-    assert injected.norm() > 0
-    mean = injected.norm(dim=1).mean().item()
-    assert listener.rows[6]["channel", "a1->a2", "injection_norm"] == pytest.approx(mean, rel=1e-5)
+    for metric, quantity in (("injection_norm", "prediction"), ("returned_norm", "delta")):
+        gradients = recording.stack(quantity)[-1]
+        mean = gradients.norm(dim=1).mean().item()
+        assert mean > 0
+        assert listener.rows[6]["channel", "a1->a2", metric] == pytest.approx(mean, rel=1e-5)
 
 
 def late_windows(**telemetry: Any) -> Scenario:

@@ -68,7 +68,8 @@ def hints(folder: Path, *entries: Mapping[str, Sequence[float]], **changes: Sequ
         [
             f"{hint.says}; try {hint.fix}".removesuffix("; try ")
             for c in causes[:-1]  # the last one stands where there is no other
-            if (hint := c["texts"][c["of"][at] if c["of"] else 0])
+            if not c["alone"]
+            and (hint := c["texts"][c["of"][at] if c["of"] else 0])
             and (int(flag) & c["flag"] or not c["flag"])
         ]
         for at, flag in enumerate(flags)
@@ -758,6 +759,37 @@ def test_a_shut_gate_has_the_advice_of_the_terminal(tmp_path: Path) -> None:
     gated = {"from": 0, "to": 0, "predictor": {**predictor, "opens": opens[0]}}
     made = [{**gated, "name": "shut"}, {**gated, "name": "open"}, {"name": "c", "from": 0, "to": 0}]
     fix = "gradient.passes: auto or coupling: locked, or train longer"
-    says = "its gate is 0: its sender takes no step by the synthetic gradient, as with detached"
+    says = "its gate is 0: at 0 its sender takes no step by the synthetic gradient, as with detached"
     assert advised(tmp_path, {"gate": [0.0, 0.5, NAN]}, made) == [(says, fix), ("", ""), ("", "")]
     assert of_shut_gates(1, opens[0]).endswith(f"set {fix}")
+
+
+def test_a_predictor_far_quicker_than_most_is_a_hint_of_its_channel_alone(tmp_path: Path) -> None:
+    """Where as many are as quick it is no difference."""
+    quick = ["its predictor's learning rate, 0.03, is 30 times its sender's, 0.001", "a lower rate"]
+    predictor = {"kind": "linear", "context": ["label"]}
+    for few, expected in ((1, tuple(quick)), (2, ("", ""))):
+        of = [{**predictor, "fast_if_poor": quick}] * few + [predictor] * 2
+        made = [{"name": f"c{at}", "from": 0, "to": 0, "predictor": one} for at, one in enumerate(of)]
+        found = advised(tmp_path / str(few), {"cosine": [0.4] * len(made)}, made)
+        assert found == [expected] * few + [("", "")] * 2
+
+
+def test_a_faint_signal_has_its_numbers_and_what_to_try(tmp_path: Path) -> None:
+    """What a clip leaves of it, or what returns; a channel with a signal has none."""
+    predictor = {"kind": "linear", "context": ["label"]}
+    clipped, plain = ({"from": 0, "to": 0, "predictor": {**predictor, **of}} for of in ({"clip": 1e-9}, {}))
+    made = [
+        {**clipped, "name": "a"},
+        {**plain, "name": "b"},
+        {**clipped, "name": "c"},
+        {**plain, "name": "d"},
+    ]
+    norms = {"returned_norm": [0.2, 1e-7, 0.2, 0.3], "injection_norm": [1e-9, 0.1, 0.2, 0.3]}
+    found = advised(tmp_path, norms, made)
+    assert found[0] == (
+        "of a returned gradient of norm 0.2 (median channel 0.2) its gradient.clip, 1e-09, leaves 1e−09",
+        "a larger gradient.clip, or none",
+    )
+    assert found[1][0] == "what returns is of norm 1e−07 (median channel 0.2), what is injected 0.1"
+    assert found[2:] == [("", ""), ("", "")]

@@ -12,8 +12,8 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
   const { name, size } = run.channels[channel];
   const { signals = [], causes = [], no_fork: noFork, one: [command, cost] = [] } = run.catalog.verdicts ?? {};
   const known = signals.map((signal) => ({ ...signal, ...run.numberAt(signal.metric, channel, step) })).filter(({ value }) => !Number.isNaN(value));
-  const [sent, lost] = arrivalOf(run, channel).split(", ");
-  const losses = lost ? [["messages", lost, sent]] : [];
+  const [sent, ...arrival] = arrivalOf(run, channel);
+  const arrivals = arrival.length ? [["messages", arrival.join(", "), sent]] : [];
   const way = wayOf(run, channel);
   const asked = causes.filter(({ flag, also, always, alone, texts, of }) => ((bad && !alone) || always || also.some((name) => names.includes(name))) && (!flag || reasons & flag) && texts[of[channel] ?? 0]);
   if (bad && (compared || asked.length > 1)) asked.pop(); // the last one stands where there is no other
@@ -21,12 +21,12 @@ export function diagnosisOf(run, channel, step, judged, bad, names, reasons, com
     const [says, fix] = texts[of[channel] ?? 0].map((clause) => filled(run, channel, step, clause));
     return { flag, says, fix };
   }).filter(({ says }, at, all) => all.findIndex((one) => one.says === says) === at);
-  if (!judged && !known.length) return { causes: told, rows: losses, more: [], ask: "" };
+  if (!judged && !known.length) return { causes: told, rows: arrivals, more: [], ask: "" };
   const rows = known.map((signal) => signalOf(run, signal, step));
   const [reached, ceiling] = ["true_cosine", "cosine_ceiling"].map((metric) => run.numberAt(metric, channel, step));
   if (reached.value + ceiling.value) rows.push([run.info("channel", "true_cosine").title, formatNumber(reached.value) + ofStep(reached.of, step), `at best ${formatNumber(ceiling.value)} from its message and context`]);
-  rows.push(...losses);
-  const more = [`${[way, lost ? "" : way ? sent : capital(sent)].filter(Boolean).join("; ")}.`].filter((clause) => clause.length > 1);
+  rows.push(...arrivals);
+  const more = [`${[way, arrival.length ? "" : way ? sent : capital(sent)].filter(Boolean).join("; ")}.`].filter((clause) => clause.length > 1);
   if (size === 1) more.push(...known.map(({ single }) => single).filter(Boolean));
   const along = known[0]?.low > 0 && known[0].value >= known[0].grades.at(-2)[0];
   if (bad && judged && along) more.push(`That ${bad} although its ${run.info("channel", known[0].metric).title} is ${formatNumber(known[0].value)} is no contradiction: its size and its noise count too.`);
@@ -42,7 +42,7 @@ export function filled(run, channel, step, says) {
   const number = (metric) => run.numberAt(metric, channel, step);
   const text = ({ value, low, high, of }) => formatInterval(value, low, high) + ofStep(of, step);
   const inverse = (metric) => formatNumber(Number((1 / number(metric).value).toPrecision(1)));
-  return says.replace(PLACE, (_, over, name, median) => (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
+  return says.replace("evaluate --links as_run", () => run.catalog.verdicts?.as_run || "evaluate --links as_run").replace(PLACE, (_, over, name, median) => (over ? inverse(name) : median ? formatNumber(medianOf(run, name, step)) : text(number(name))));
 }
 
 /** Return the reason of a missing result, and what it says of one channel alone, in brackets at its end. */
@@ -72,9 +72,9 @@ export function wayOf(run, channel) {
   return run.catalog.verdicts?.ways[channel] ?? "";
 }
 
-/** Say how often messages arrive. */
+/** Say how often messages are sent; then how many are lost, and how often they are read where that is at another rate. */
 export function arrivalOf(run, channel) {
-  const { from, drop } = run.channels[channel];
-  const { period } = run.agents[from];
-  return `a message every ${period === 1 ? "step" : `${period} steps`}${drop > 0 ? `, ${formatNumber(100 * drop)} % are lost` : ""}`;
+  const { from, to, drop } = run.channels[channel];
+  const [sent, read] = [from, to].map((agent) => run.agents[agent].period).map((period) => (period === 1 ? "every step" : `every ${period} steps`));
+  return [`a message ${sent}`, drop > 0 && `${formatNumber(100 * drop)} % are lost`, read !== sent && `read ${read}`].filter(Boolean);
 }

@@ -55,9 +55,14 @@ export class Run {
     const series = this.peek(kind, metric);
     const row = series ? rowAt(series, step) : -1;
     if (row < 0) return null;
-    const means = this.peek("mean", meansOf(kind, metric));
+    const means = this.means(kind, metric);
     const [values, halves, counts] = means ? [0, 1, 2].map((part) => valuesAt(means, step).subarray(part * series.items, (part + 1) * series.items)) : [valuesAt(series, step)];
     return { at: series.steps[row], values, ...(means && { halves, counts }) };
+  }
+
+  /** The means of a metric over the newest entries, with half their intervals and their counts, one after another; null: it is shown as it was logged. */
+  means(kind, metric) {
+    return this.peek("mean", meansOf(kind, metric));
   }
 
   /** An item's number of a metric at a step: {value, low, high: its interval, of: its step, count: of how many entries it is the mean}; NaN where there is none. */
@@ -89,13 +94,15 @@ export class Run {
     return words.map(counted).filter(([count]) => count > 0).map(([count, several, one]) => `${count} ${(count === 1 && one) || several}`).join(", ");
   }
 
-  /** An item's curve: steps, values, and the ends of its interval, where it has one; null: the metric was not fetched. */
+  /** An item's curve, of the numbers that are shown: steps, values, and the ends of its interval, where it has one; null: the metric was not fetched. */
   curve(kind, metric, item) {
     const series = this.peek(kind, metric);
     if (!series) return null;
-    const means = this.seeds.length ? this.peek("mean", meansOf(kind, metric)) : null;
+    const means = this.means(kind, metric);
     const values = columnOf(means ?? series, item);
-    const halves = means && columnOf(means, series.items + item);
+    const [sure, counts] = means ? [1, 2].map((part) => columnOf(means, part * series.items + item)) : [];
+    // The interval of two entries is so wide that beside it nothing else is seen.
+    const halves = sure?.map((half, row) => (counts[row] > 2 || this.seeds.length ? half : NaN));
     const ends = this.boundsOf(kind, metric).map((bound) => this.peek(kind, bound)).filter((end) => end?.steps.length === values.length);
     const [low, high] = halves ? [0, 1].map((end) => values.map((value, row) => endsOf(this.info(kind, metric), value, halves[row])[end])) : ends.map((end) => columnOf(end, item));
     return { steps: series.steps, values, ...(high && { low, high }) };

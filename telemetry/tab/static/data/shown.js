@@ -160,10 +160,8 @@ export function quantileOf(sorted, share) {
   return below + (place % 1) * (sorted[Math.ceil(place)] - below);
 }
 
-/** The median of all channels' numbers; of cosine and R² that of the run's learning signals, of each log entry, which is said of the run too. */
+/** The median of all channels' numbers as they are shown. */
 export function medianOf(run, metric, step) {
-  const said = itemAt(run.peek("verdict", "signals"), step, { cosine: 0, r2: 3 }[metric]);
-  if (Number.isFinite(said)) return said;
   return quantileOf(Float32Array.from(run.channels, (_, channel) => run.numberAt(metric, channel, step).value).filter(Number.isFinite).sort(), 0.5);
 }
 

@@ -144,7 +144,7 @@ export class SidePanel {
 
   /** Rows for the settings in which two that are compared differ. */
   differing() {
-    const more = ({ run, item }) => (this.kind === "agent" ? { clock: panelClock(run, item, NaN) } : { receiver: wayOf(run, item), sent: arrivalOf(run, item) });
+    const more = ({ run, item }) => (this.kind === "agent" ? { clock: panelClock(run, item, NaN) } : { receiver: wayOf(run, item), sent: arrivalOf(run, item).join(", ") });
     const [first, second] = this.runs.map((one) => ({ ...this.settings(one), ...more(one) }));
     const names = Object.keys({ ...first, ...second }).filter((name) => panelText(first[name]) !== panelText(second[name]));
     const cells = (name) => [first, second].map((found) => el("td", { class: "ap-setting", dir: "auto", text: panelText(found[name]) || "–" }));
@@ -253,8 +253,9 @@ export class SidePanel {
     if (only !== null && !losses) return this.sayConstant(slot, `always ${formatNumber(only)}`);
     const once = panelOnce(lines, lines.length > 1);
     if (once) return this.sayConstant(slot, once);
-    const ground = losses ? null : this.runs.length === 1 || this.beside ? found[0][0] && panelGround(found[0][0]) : null;
-    if (ground) lines.push({ name: `all ${this.kind}s: median, middle half of each entry`, ...ground, ground: true });
+    const alone = !losses && (this.runs.length === 1 || this.beside) && found[0][0];
+    const ground = alone ? panelGround(this.runs[0].run.means(this.kind, slot.metric) ?? alone, alone.items) : null;
+    if (ground) lines.push({ name: `all ${this.kind}s: median, middle half`, ...ground, ground: true });
     if (slot.chart) return slot.chart.setData(lines);
     clear(slot.host);
     const info = this.infoOf(slot);

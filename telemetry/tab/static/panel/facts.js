@@ -62,17 +62,17 @@ export function panelText(value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** Return what all items do together: their median and the middle half, at some 60 of the rows; null for few items. */
-export function panelGround(series) {
+/** Return what all `items` do together: their median and the middle half, at some 60 of the rows, of which each begins with their numbers; null for few items. */
+export function panelGround(series, items) {
   if (PANEL_GROUND.has(series)) return PANEL_GROUND.get(series);
-  const { steps, values, items } = series;
+  const { steps, values, items: width } = series;
   const every = Math.max(Math.ceil(steps.length / PANEL_ROWS), 1);
   const rows = [...steps.keys()].filter((row) => row % every === 0 || row === steps.length - 1);
   const ground = { steps: Float64Array.from(rows, (row) => steps[row]) };
   for (const part of ["values", "low", "high"]) ground[part] = new Float32Array(rows.length).fill(NaN);
   let most = 0;
   rows.forEach((row, at) => {
-    const sorted = values.slice(row * items, (row + 1) * items).filter(Number.isFinite).sort();
+    const sorted = values.slice(row * width, row * width + items).filter(Number.isFinite).sort();
     most = Math.max(most, sorted.length);
     if (!sorted.length) return;
     [ground.low[at], ground.values[at], ground.high[at]] = [0.25, 0.5, 0.75].map((share) => quantileOf(sorted, share));
@@ -106,7 +106,7 @@ export function panelEntries(run, channel, { start, episode_ends: [end] = [], ch
   const empty = !columnOf(cosine, channel).some(Number.isFinite);
   if (empty && !predictor && !(loss && columnOf(loss, channel).some(Number.isFinite))) return `No alignment: ${coupling} predicts no gradient.`;
   const { batch, every } = run.graph;
-  const sentences = empty ? ["No alignment at any log entry."] : batch ? [`Each point is of one batch of ${formatCount(batch, "sample")}: the newest messages whose gradients had returned.`] : [];
+  const sentences = empty ? ["No alignment at any log entry."] : batch ? [`Each log entry is of one batch of ${formatCount(batch, "sample")}: the newest messages whose gradients had returned. Cosine, norm ratio and R² are means over the newest entries.`] : [];
   const entries = [...energy.steps];
   const length = end + 1 - start;
   const phases = new Set(entries.filter((step) => step % every === 0).map((step) => step % length)).size;
