@@ -108,9 +108,22 @@ def inputs_for(
             truths = [name for name, signal in signals.items() if env.signals[signal].truths]
             refusal = _read_otherwise(model, example, truths) or _problem(model, example)
             if refusal is None:
+                _check_numbers(model, [(signals[name], env.signals[signals[name]]) for name in indices])
                 return ModelInputs(signals, example, indices)
             problem = problem or refusal
     raise ScenarioError(problem)
+
+
+def _check_numbers(model: nn.Module, read: Iterable[tuple[str, Signal]]) -> None:
+    """Refuse classes that enter as whole numbers and are more than the floats of a model distinguish: parts read those."""
+    dtype = own_type(model)
+    most = int(2 / torch.finfo(dtype).eps) + 1
+    for name, signal in read:
+        if (signal.classes or 0) > most:
+            raise ScenarioError(
+                f"'{name}' has {signal.classes:,} classes, and {dtype} can distinguish only {most:,}; number the classes without "
+                "gaps, or call double() on model"
+            )
 
 
 def named_example(model: nn.Module, example: Any) -> dict[str, Any]:

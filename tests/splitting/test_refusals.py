@@ -778,6 +778,25 @@ def test_masks_that_are_read_as_floats_are_taken(read: Callable[..., Tensor]) ->
     assert len(masked(read).agents) == 2
 
 
+class Hashed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(5, 4), nn.Linear(4, 3)
+
+    def forward(self, user: Tensor) -> Tensor:
+        return self.out(self.embed(user % 5))
+
+
+def test_numbers_that_the_type_of_the_parts_does_not_have_are_refused() -> None:
+    user = torch.arange(20) + 2**25
+    env = from_tensors(user=user, label=user % 3, training_only=["label"], test=0.0, validation=0.0)
+    with one_line(
+        "split: 'user' has 33,554,452 classes, and torch.float32 can distinguish only 16,777,217; "
+    ):
+        split(Hashed(), at=["out"], env=env)
+    assert len(split(Hashed().double(), at=["out"], env=env).agents) == 2
+
+
 def test_floats_that_are_added_to_scores_are_taken() -> None:
     assert len(masked(attended, torch.float32).agents) == 2
 
