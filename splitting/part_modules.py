@@ -140,6 +140,12 @@ class _PartGraphBuilder:
     ) -> None:
         self.trace, self.part = trace, part
         self.own_type = own_type(trace.root)
+        self.normalises_groups = any(
+            isinstance(module, nn.GroupNorm)
+            for node in part.nodes
+            if node.op == "call_module"
+            for module in trace.root.get_submodule(str(node.target)).modules()
+        )
         self.reads = tuple(wire for wire in wires if wire.receiver == number)
         sent = (wire.message for wire in wires if wire.message.sender == number)
         self.sends = tuple(dict.fromkeys(sent))
@@ -220,10 +226,14 @@ class _PartGraphBuilder:
             self.values[message.node] = _rebuilt(message.node, whole_value, by_message)
 
     def _in_memory_as(self, value: fx.Node, example: Tensor) -> fx.Node:
-        """A message with its axes in the order in memory that they have in the model: kernels round by it."""
+        """A message with its axes in the order in memory that they have in the model: kernels round by it.
+
+        Not before a group norm: on a CPU, its backward in torch 2.13 ends the process where channels are last and no gradient of
+        the message is needed.
+        """
         order = sorted(range(example.dim()), key=example.stride, reverse=True)
         dense = example.permute(order).is_contiguous()
-        if example.is_contiguous() or not dense or order[0] != 0:
+        if example.is_contiguous() or not dense or order[0] != 0 or self.normalises_groups:
             return value
         back = [order.index(axis) for axis in range(example.dim())]
         held = self.graph.call_method("contiguous", (self.graph.call_method("permute", (value, order)),))

@@ -583,3 +583,22 @@ def test_an_argument_with_a_default_is_the_observation_of_its_name(
     env = antiphon.envs.from_tensors(x=numbers(7)(20, 0), mask=numbers(7)(20, 1), label=torch.arange(20) % 5)
     scenario = antiphon.split(Masked(), at=["second"], env=env, inputs=inputs)
     assert scenario.agents["part0"].observes == observed
+
+
+class Grouped(nn.Module):
+    """Tokens that become a map with its channels last in memory, as those of a diffusion UNet's attention, and a group norm of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.norm, self.out = nn.Linear(7, 64), nn.GroupNorm(2, 4), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.tokens(x).view(-1, 16, 4).transpose(1, 2).view(-1, 4, 4, 4)
+        return self.out(self.norm(h).flatten(1))
+
+
+def test_a_group_norm_of_a_map_with_its_channels_last_learns_behind_a_cut() -> None:
+    """Without a gradient of the map, torch's backward of it ends the process."""
+    with Simulation(chain_split(Grouped(), ("norm",), coupling="detached")) as run:
+        run.run(2)
+        assert not torch.equal(antiphon.join(run).get_parameter("norm.bias"), torch.zeros(4))
