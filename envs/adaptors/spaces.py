@@ -204,11 +204,15 @@ class Observations:
         """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats.
 
         Raises:
-            RunError: It has no numbers, or some outside its space: bytes that are scaled, and choices.
+            RunError: It has no numbers, or some outside its space: bytes that are scaled, and choices; or floats for them.
         """
         conversion, signal = self.conversions[name], self.signals[name]
         native = tensor_of(name, raw, device)
+        if conversion.of_bytes and native.dtype is not torch.uint8:
+            _check_bytes(name, native)
         kind = dtype if signal.classes is None else torch.int64
+        if kind is torch.int64 and native.is_floating_point():
+            _check_whole(name, native)
         native = native if native.dtype is kind else native.to(kind)
         if conversion.bounds is not None and native.shape[native.ndim - len(signal.shape) :] == signal.shape:
             low, high = (bound.to(device) for bound in conversion.bounds)
@@ -216,6 +220,27 @@ class Observations:
             if bool(outside.any()):
                 raise RunError(f"env: '{name}' is {native[outside][0].item():g}, {conversion.outside}")
         return conversion(native)
+
+
+def _check_bytes(name: str, native: Tensor) -> None:
+    """Raise a RunError for floats where bytes are scaled, which may be scaled already, and for numbers that are no bytes."""
+    kind = str(native.dtype).removeprefix("torch.")
+    line = f"'{name}' is {kind}, and its space has bytes, which are scaled to [0, 1]; return it as uint8, or declare {kind} in its space"
+    require(not native.is_floating_point(), "env", line, RunError)
+    outside = (native < 0) | (native > 255)
+    if bool(outside.any()):
+        fix = "declare another dtype, such as numpy.int64"
+        raise RunError(
+            f"env: '{name}' is {native[outside][0].item()}, which its Box of uint8 cannot hold; {fix}"
+        )
+
+
+def _check_whole(name: str, native: Tensor) -> None:
+    """Raise a RunError for numbers that are no choices, such as 1.7."""
+    fraction = native != native.round()
+    if bool(fraction.any()):
+        number = native[fraction][0].item()
+        raise RunError(f"env: '{name}' is {number:g}, and choices are whole numbers; fix the environment")
 
 
 def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
