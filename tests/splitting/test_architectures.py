@@ -25,7 +25,7 @@ def tier(name: str) -> tuple[pytest.MarkDecorator, ...]:
 
 
 CASES = [
-    pytest.param(each, at, id=f"{name}-{'+'.join(at)}", marks=pytest.mark.long if i else tier(name))
+    pytest.param(each, at, id=f"{name}-{'+'.join(at)}", marks=pytest.mark.nightly if i else tier(name))
     for name, each in ARCHITECTURES.items()
     for i, at in enumerate(each.cuts)
 ]

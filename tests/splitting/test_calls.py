@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError, Simulation
+from tests.kit.tiers import sampled
 
 
 class Net(nn.Module):
@@ -141,7 +142,7 @@ BYPASSED = (
 @pytest.mark.parametrize(
     ("name", "coupling"),
     [(name, "locked") for name in FORWARDS]
-    + [(name, "detached") for name in FORWARDS if name not in BYPASSED],
+    + sampled([(name, "detached") for name in FORWARDS if name not in BYPASSED], 3, "nightly"),
 )
 def test_every_call_is_cut(name: str, coupling: str) -> None:
     forward, at = FORWARDS[name]
@@ -150,9 +151,9 @@ def test_every_call_is_cut(name: str, coupling: str) -> None:
     detached = coupling == "detached"
     scenario = split_net(model, at, coupling=coupling, tie="together")
     with Simulation(scenario, dtype=torch.float64) as run:
-        run.run(steps=8, progress=False)
+        run.run(steps=3, progress=False)
         joined = antiphon.join(run)
-    wanted = plain_loop(copy.deepcopy(model), at, 8, detached=detached)
+    wanted = plain_loop(copy.deepcopy(model), at, 3, detached=detached)
     for key, value in wanted.state_dict().items():
         torch.testing.assert_close(joined.state_dict()[key], value, rtol=0, atol=1e-10)
 

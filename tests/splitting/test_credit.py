@@ -43,10 +43,10 @@ def slope(layers: Any, each: Example) -> Tensor:
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("tie", [None, "copy", "together"])
 def test_a_lens_looks_through_the_model_s_last_layers_as_they_are(tie: Any) -> None:
-    run = made(split_gpt(gpt(tied=tie is not None), "lens", tie=tie), "cohort")
+    run = made(split_gpt(gpt(tied=tie is not None), "lens", ["blocks.2"], tie=tie), "cohort")
     each = example()
     found = []
-    for steps in (0, 5):
+    for steps in (0, 2):
         run.run(steps=steps)
         model = antiphon.join(run)
         model.double().eval()
@@ -57,18 +57,18 @@ def test_a_lens_looks_through_the_model_s_last_layers_as_they_are(tie: Any) -> N
 
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
-    ("layers", "channel", "chosen"),
+    ("layers", "cut", "chosen"),
     [
-        (2, "part0->part1", [2, 3]),
-        (9, "part1->part2", [2, 3]),
-        (1, "part0->part1", [3]),
+        (2, "blocks.1", [2, 3]),
+        (9, "blocks.2", [2, 3]),
+        (1, "blocks.1", [3]),
     ],
 )
 def test_a_local_net_starts_as_the_later_blocks_evenly_spaced(
-    layers: int, channel: str, chosen: list[int]
+    layers: int, cut: str, chosen: list[int]
 ) -> None:
     model = gpt(dropout=0.0)
-    run = made(split_gpt(model, {"kind": "aug_local", "layers": layers}), "cohort")
+    run = made(split_gpt(model, {"kind": "aug_local", "layers": layers}, [cut]), "cohort")
     model.double().eval()
 
     def later(x: Tensor) -> Tensor:
@@ -77,44 +77,30 @@ def test_a_local_net_starts_as_the_later_blocks_evenly_spaced(
         logits: Tensor = model.head(model.norm(x))
         return logits
 
-    own, each = predictor_of(run, channel), example()
+    own, each = predictor_of(run, "part0->part1"), example()
     torch.testing.assert_close(own.predict(each), slope(later, each), rtol=1e-5, atol=1e-8)
     before = [p.detach().clone() for p in own.parameters.values()]
-    run.run(steps=2)
+    run.run(steps=1)
     assert not any(torch.equal(p, q) for p, q in zip(before, own.parameters.values(), strict=True))
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    ("layers", "channel", "chosen"),
-    [
-        (1, "part0->part1", [2]),
-        (1, "part2->part3", [3]),
-    ],
-)
-def test_blocks_that_change_the_shape_are_always_in_a_local_net(
-    layers: int, channel: str, chosen: list[int]
-) -> None:
+@pytest.mark.long
+def test_blocks_that_change_the_shape_are_always_in_a_local_net() -> None:
     """The head reads the mean over pixels, which is no submodule: the last layers begin behind the last block."""
     torch.manual_seed(0)
     model = PlainResNet(1, 10, channels=2)
-    run = made(
-        antiphon.split(
-            model, CUTS, env=pictures(), gradient={"kind": "aug_local", "layers": layers}, batch=4
-        ),
-        "cohort",
-    )
+    gradient = {"kind": "aug_local", "layers": 1}
+    cut = antiphon.split(model, ["blocks.1", "blocks.3"], env=pictures(), gradient=gradient, batch=4)
+    run = made(cut, "cohort")
     model.double().train()
-    own = predictor_of(run, channel)
-    (shape,) = (each.size for each in run.scenario.channels if each.name == channel)
-    message = torch.randn(4, *shape, dtype=torch.float64, requires_grad=True)
-    later = message
-    for block in chosen:
-        later = model.blocks[block](later)
-    logits, labels = model.head(later.mean((2, 3))), torch.arange(4)
-    expected = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), message)[0].flatten(1)
-    each = Example(message.detach().flatten(1), None, None, target=labels)
-    torch.testing.assert_close(own.predict(each), expected, rtol=1e-5, atol=1e-8)
+    for channel, block in zip(run.scenario.channels, model.blocks[2:], strict=True):
+        message = torch.randn(4, *channel.size, dtype=torch.float64, requires_grad=True)
+        logits, labels = model.head(block(message).mean((2, 3))), torch.arange(4)
+        losses = F.cross_entropy(logits, labels, reduction="sum")
+        expected = torch.autograd.grad(losses, message)[0].flatten(1)
+        each = Example(message.detach().flatten(1), None, None, target=labels)
+        found = predictor_of(run, channel.name).predict(each)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +144,7 @@ def test_a_local_head_of_maps_has_a_convolution_and_pools() -> None:
 
 @pytest.mark.long
 def test_where_the_last_layers_begin_can_be_named() -> None:
-    run = made(split_gpt(gpt(dropout=0.0), {"kind": "lens", "at": "blocks.3"}), "cohort")
+    run = made(split_gpt(gpt(dropout=0.0), {"kind": "lens", "at": "blocks.3"}, ["blocks.2"]), "cohort")
     model = antiphon.join(run).double().eval()
     each = example()
     expected = slope(lambda x: model.head(model.norm(model.blocks[3](x))), each)
@@ -197,7 +183,7 @@ def test_layers_whose_classes_come_first_read_the_target_s_pixels() -> None:
 
 @pytest.mark.long
 def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smaller() -> None:
-    found = [channel.gradient for channel in split_gpt(gpt(), None).channels]
+    found = [channel.gradient for channel in split_gpt(gpt(), None, ["blocks.2"]).channels]
     assert {gradient.kind for gradient in found} == {"local"}
     block = sum(p.numel() for p in gpt().blocks[3].parameters())
     assert all(
@@ -205,7 +191,7 @@ def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smalle
     )  # a copy is in the head
     wide = gpt()
     wide.head = nn.Sequential(nn.Linear(8, 200), nn.Linear(200, 7))
-    assert {channel.gradient.kind for channel in split_gpt(wide, None).channels} == {"lens"}
+    assert {channel.gradient.kind for channel in split_gpt(wide, None, ["blocks.2"]).channels} == {"lens"}
     narrow = nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 8), nn.Linear(8, 7))
     other = split_gpt(narrow, None, [1, 2], inputs={"input": "tokens"})
     assert {channel.gradient.kind for channel in other.channels} == {"local"}
@@ -256,14 +242,17 @@ def test_a_loss_of_the_users_has_the_default_of_its_target() -> None:
     kinds = {
         channel.gradient.kind
         for objective in (own_cross_entropy, "classification")
-        for channel in split_gpt(gpt(), None, objective={"kind": objective, "target": "following"}).channels
+        for channel in split_gpt(
+            gpt(), None, ["blocks.2"], objective={"kind": objective, "target": "following"}
+        ).channels
     }
     assert kinds == {"local"}
 
 
 @pytest.mark.long
 def test_a_loss_that_fails_with_flat_outputs_names_how_they_get_the_axes_of_the_target() -> None:
-    scenario = split_gpt(gpt(), None, objective={"kind": unflattened, "target": "following"})
+    objective = {"kind": unflattened, "target": "following"}
+    scenario = split_gpt(gpt(), None, ["blocks.2"], objective=objective)
     with one_line(r"target \[4, \d+\]; outputs are flat: output.unflatten\(1, \(\d+, 7\)\)", error=RunError):
         Simulation(scenario).run(2, progress=False)
 
