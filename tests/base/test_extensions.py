@@ -250,7 +250,9 @@ ALONE = {
     "alone branching": "its synthetic gradient: vmap fails",
 }
 """Why some of them are computed one after another."""
-FURTHER = {*(f"optimiser {name}" for name in LIBRARY), "objective an object", "aggregation two heads"}
+FURTHER = dict.fromkeys(("objective an object", "aggregation two heads"), pytest.mark.long) | {
+    f"optimiser {name}": pytest.mark.nightly if i else pytest.mark.long for i, name in enumerate(LIBRARY)
+}
 """Further cases of what others try."""
 
 
@@ -262,7 +264,7 @@ def scenario(name: str = "") -> Scenario:
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.long if n in FURTHER else ()) for n in SCENES],
+    [pytest.param(n, marks=FURTHER.get(n, ())) for n in SCENES],
 )
 def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> None:
     planned = cli.json(["show", "tests.base.test_extensions:scenario", "--set", f"name={name}"])["plan"]
@@ -270,7 +272,7 @@ def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> 
     ends = "channels" if name.endswith("branching") else "agents"
     everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]
     assert reasons == ({ALONE[name]: everyone} if name in ALONE else {})
-    hold(SCENES[name], steps=5)
+    hold(SCENES[name], steps=4)
 
 
 class Untitled(Focal):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import gymnasium
 import pytest
 
 import antiphon
+from tests.kit import seams
 from tests.kit.commands import Commands
 
 MODULE = """
@@ -131,10 +132,14 @@ def build():
 
 
 @pytest.mark.long
-def test_a_run_whose_module_registers_its_environment_names_the_module(here: Path, cli: Commands) -> None:
+def test_a_run_whose_module_registers_its_environment_names_the_module(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "beacon.py").write_text(REGISTERING)
-    command = [sys.executable, "-m", "antiphon", "run", "beacon:build", "--name", "a", "--logdir", "."]
-    subprocess.run(command, check=True, capture_output=True)
+    with monkeypatch.context() as in_the_run:
+        in_the_run.setattr(seams.ENVIRONMENTS, dict(resolve_name(seams.ENVIRONMENTS)))
+        cli("run beacon:build --name a --logdir .")
+    monkeypatch.delitem(sys.modules, "beacon")
     for words in ("evaluate a", "show a", "export a a.safetensors"):
         line = (
             "no environment 'own/Harbour-v0'; this run was made by beacon:build; add --scenario beacon:build"

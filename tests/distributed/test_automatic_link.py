@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from tests.splitting.models import UNet
 from tests.splitting.parts import pictures
 
 
+@cache
 def split(**settings: Any) -> Scenario:
+    """A chain of four layers in as many parts, which a run leaves as it is."""
     torch.manual_seed(0)
     layers = [
         nn.Sequential(nn.Flatten(), nn.Linear(64, 16)),

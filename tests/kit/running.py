@@ -45,16 +45,16 @@ def check_later(simulation: Simulation) -> Simulation:
 
 
 class _Blind:
-    """Reads nothing of the steps."""
+    """Reads nothing of the steps before the tenth."""
 
     log_steps, stopping = LogSteps(0, 0), staticmethod(lambda: False)
 
     def observes(self, step: int) -> bool:
-        return False
+        return step >= 9
 
 
 def step_unread(simulation: Simulation) -> None:
-    """Take a step that nothing reads, as parts take many at once."""
+    """Take a step that nothing reads, one of the first ten, which parts take at once."""
     simulation.running.advance(_Blind(), keep_messages=False)
 
 

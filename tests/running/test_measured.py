@@ -200,12 +200,12 @@ def test_run_and_show_tell_the_same_verdicts_of_the_same_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = antiphon.load("digits-mlp").text + "\ntelemetry: {value: {period: 4, horizon: 8}}\n"
+    text = antiphon.load("digits-mlp").text + "\ntelemetry: {value: {period: 4, horizon: 4}}\n"
     Path("valued.yaml").write_text(text, encoding="utf-8")
     values = "--set depth=2 --set width=16 --set batch=32 --set lr=0.01"
-    told = cli(f"run valued.yaml {values} --steps 8 --logdir . --name run")
+    told = cli(f"run valued.yaml {values} --steps 4 --logdir . --name run")
     (line,) = (line for line in told.splitlines() if line.startswith("channels "))
-    assert line.split()[1:6] == ["by", "value", "at", "step", "8,"]
+    assert line.split()[1:6] == ["by", "value", "at", "step", "4,"]
     assert f"channels: {line.removeprefix('channels').strip()}" in cli("show run")
     flat = "--set depth=3 --set width=8 --set batch=8 --set lr=1e-9"
     told = cli(f"run valued.yaml {flat} --steps 4 --seeds 2 --logdir . --name flat")
@@ -220,7 +220,7 @@ def test_run_and_show_tell_the_same_verdicts_of_the_same_step(
         raise RunError("its event file is damaged")
 
     monkeypatch.setattr("antiphon.terminal.explain.read_run", unread)
-    told = cli(f"run valued.yaml {values} --steps 8 --logdir . --name damaged")
+    told = cli(f"run valued.yaml {values} --steps 4 --logdir . --name damaged")
     worth = json.loads(Path("damaged/result.json").read_text())["channels"]["n0->n1"]["value"]
     (shown,) = re.findall(r"mean cosine [\d.]+, mean value ([\d.]+)\n", told)
     assert float(shown) == pytest.approx(worth, rel=0.01)
@@ -248,9 +248,14 @@ def test_a_measurement_of_some_channels_leaves_the_results_of_others(run: Path, 
 
 
 @pytest.mark.long
-def test_values_of_some_channels_leave_those_of_others_of_the_same_horizon(run: Path, cli: Commands) -> None:
+def test_values_of_some_channels_leave_those_of_others_of_the_same_horizon(
+    tmp_path: Path, cli: Commands
+) -> None:
+    run = tmp_path / "run"
+    with Simulation(antiphon.load("digits-mlp").resolve(values={"width": 4}), logdir=run) as simulation:
+        simulation.run(steps=4)
     for name in ("n0->n1", "n1->n2"):
-        cli("evaluate", run, "--value --horizon 4 --repeats 2 --channels", name)
+        cli("evaluate", run, "--value --horizon 2 --repeats 2 --channels", name)
     value = kept_value(run)
     assert [row["name"] for row in value["rows"]] == ["all channels", "n1->n2", "n0->n1"]
     metrics = read_run(run).metrics
@@ -260,7 +265,7 @@ def test_values_of_some_channels_leave_those_of_others_of_the_same_horizon(run: 
     for metric, key in (("true_cosine", "cosine"), ("cosine_ceiling", "cosine_ceiling")):
         shown = metrics["channel", metric].values[-1][:2]
         np.testing.assert_allclose(shown, [of[key] for of in alignment], rtol=1e-6)
-    for name, settings in (("n0->n1", "--horizon 6 --repeats 2"), ("n1->n2", "--horizon 6 --repeats 3")):
+    for name, settings in (("n0->n1", "--horizon 3 --repeats 2"), ("n1->n2", "--horizon 3 --repeats 3")):
         cli("evaluate", run, f"--value {settings} --channels", name)
         assert [row["name"] for row in kept_value(run)["rows"]] == ["all channels", name]
 

@@ -27,7 +27,12 @@ def split(gradient: Any, delay: int, *, sweep: bool = True, drop: float = 0.1) -
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("gradient", "delay"), [pytest.param(AUGMENTED, 2, marks=pytest.mark.nightly), (LINEAR, 2), ("local", 1)]
+    ("gradient", "delay"),
+    [
+        ("local", 2),
+        pytest.param(LINEAR, 1, marks=pytest.mark.nightly),
+        pytest.param(AUGMENTED, 2, marks=pytest.mark.nightly),
+    ],
 )
 def test_swept_parts_compute_the_bits_of_one_process(gradient: Any, delay: int) -> None:
     """With the sweep or without, and again from a state that they have handed over."""
@@ -48,13 +53,13 @@ def test_swept_parts_compute_the_bits_of_one_process(gradient: Any, delay: int) 
 @pytest.mark.long
 def test_a_part_gets_and_keeps_the_parameters_of_its_own_agents_only() -> None:
     """It is built of what crosses a network, takes its share of a state, and goes on to the bits of one process."""
-    scenario, placement = split(AUGMENTED, 1), {"part0": 0, "part1": 1, "part2": 2}
+    scenario, placement = split(AUGMENTED, 1), {"part0": 0, "part1": 1, "part2": 1}
     parts = []
     with Simulation(scenario) as whole:
         for _ in range(3):
             whole.step()
         state = whole.running.state_dict()
-        for index in placement.values():
+        for index in (0, 1):
             own = pickle.loads(pickle.dumps(scenario_of_part(scenario, placement, -1)))
             for agent in own.agents.values():
                 assert {p.is_meta for p in agent.network.parameters()} == {True}

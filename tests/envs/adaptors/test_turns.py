@@ -229,7 +229,7 @@ def test_an_agent_that_ticks_at_some_steps_alone_is_refused() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.long
-@pytest.mark.parametrize("game", ["tictactoe_v3", "connect_four_v3"])
+@pytest.mark.parametrize("game", ["tictactoe_v3", pytest.param("connect_four_v3", marks=pytest.mark.nightly)])
 def test_games_are_learned_against_a_random_opponent(game: str) -> None:
     pytest.importorskip("pettingzoo.classic")
     player = {
@@ -238,7 +238,7 @@ def test_games_are_learned_against_a_random_opponent(game: str) -> None:
         "objective": {"kind": "ppo", "mask": "player_1.action_mask"},
     }
     env = {"id": f"pettingzoo/pettingzoo.classic.{game}"}
-    scenario = Scenario(scenario="game", env=env, agents={"player": player}, training={"steps": 300})
+    scenario = Scenario(scenario="game", env=env, agents={"player": player}, training={"steps": 100})
     with Simulation(scenario) as simulation:
         simulation.run(progress=False)
         assert simulation.evaluate(episodes=4).return_ > 0.6
