@@ -136,7 +136,7 @@ class ReadKind(Enum):
 class Coupling(DeclaredCoupling):
     """How gradients cross a channel; the base class lets none cross between windows.
 
-    A coupling keeps no state: channels share one object.
+    A coupling keeps no state: channels share one object of antiphon's own classes, and each has one of a user's.
     """
 
     def __init_subclass__(cls) -> None:

@@ -67,7 +67,11 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
 
     @cached_property
     def made(self) -> Coupling:
-        """The coupling."""
+        """The coupling, of which scenarios, checks and `show` ask what it declares."""
+        return self.make()
+
+    def make(self) -> Coupling:
+        """Return a coupling that no other run has: a user's may keep something."""
         if self.built_in:
             return COUPLINGS[name_of(self.kind)]
         return coupling_of(self.kind, self.source, self.options)

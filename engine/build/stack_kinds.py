@@ -201,9 +201,11 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
 
 
 def channels_alone(system: System) -> dict[str, str]:
-    """By channel, why the predictors of some cannot be stacked; the others' can."""
+    """By channel, why the predictors or the coupling of some cannot be stacked; the others' can."""
     reasons: dict[str, str] = {}
     for name, channel in system.channels.items():
+        if (obstacle := _credit_obstacle(channel)) is not None:
+            reasons[name] = obstacle
         for model, key in (
             (channel.synthetic_gradient.model, "gradient"),
             (channel.synthetic_input.model, "input"),
@@ -212,6 +214,12 @@ def channels_alone(system: System) -> dict[str, str]:
             if reason is not None:
                 reasons.setdefault(name, f"its synthetic {key}: {reason}")
     return reasons
+
+
+def _credit_obstacle(channel: Channel) -> str | None:
+    """Return why a user's coupling must be called for each channel by itself; None: it need not."""
+    credit = channel.users_credit
+    return None if credit is None else credit.stacking_obstacle()
 
 
 def reason_apart(*bases: System) -> str | None:
@@ -423,7 +431,8 @@ def channel_stacks_of(
     kinds: dict[Hashable, list[Channel]] = {}
     for name, channel in system.channels.items():
         kind: Hashable = name
-        if channel.receiver not in alone and not channel.coupling.waits:
+        can_be_stacked = channel.receiver not in alone and not channel.coupling.waits
+        if can_be_stacked and _credit_obstacle(channel) is None:
             ends = stack_of[channel.sender], stack_of[channel.receiver]
             kind = *ends, channel_kind(system, channel), _hyperparameters((system, *other_seeds), channel)
         kinds.setdefault(kind, []).append(channel)

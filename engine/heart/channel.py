@@ -64,9 +64,9 @@ class Channel:
         """How its coupling's credit is called, if that is a user's; None: as it is."""
         if self.members[0] is not self:
             return self.members[0].users_credit
-        return (
-            UsersCredit(self.coupling, f"channels[{self.name}].coupling") if self.coupling.is_users else None
-        )
+        if not self.coupling.is_users:
+            return None
+        return UsersCredit(self.coupling, f"channels[{self.name}].coupling", self.content.zeros)
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:

@@ -486,9 +486,10 @@ class Aged(Coupling):
 
 @pytest.mark.parametrize("link", [{}, {"rate": 0.5}])
 def test_a_credit_may_be_weighed_by_the_age_of_its_message_in_ticks(link: Document) -> None:
-    Aged.ages.clear()
     clock = {"period": 3, "unroll": 4}
-    simulated(Aged, steps=20, agent={"clock": clock}, channel={"link": link}).close()
+    with simulated(Aged, steps=0, agent={"clock": clock}, channel={"link": link}) as simulation:
+        Aged.ages.clear()  # of trial calls
+        simulation.run(20)
     assert Aged.ages == ({1, 3} if link else {0, 1, 2, 3})
 
 
@@ -1026,6 +1027,54 @@ def test_couplings_that_have_tensors_are_compared_by_their_numbers() -> None:
     first, second = (of_agents(simulated(Table, stacked=stacked)) for stacked in (True, False))
     for name, parameter in first.items():
         torch.testing.assert_close(parameter, second[name], rtol=1e-12, atol=1e-12)
+
+
+class Normed(Predicting):
+    """Predictions of a batch with the norm 1, but very small ones."""
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        prediction = message.applied_prediction
+        return None if prediction is None else prediction / prediction.norm().clamp_min(1e-6)
+
+
+class Slower(Normed):
+    """The same, and less at every call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        self.calls += 1
+        credit = super().credit(message, step)
+        return None if credit is None else credit / self.calls
+
+
+@pytest.mark.parametrize("own", [Normed, Slower])
+def test_a_credit_of_a_whole_batch_is_of_its_own_channel_alone(own: type[Coupling]) -> None:
+    together, apart = (of_agents(simulated(own, stacked=stacked)) for stacked in (True, False))
+    for name, parameter in together.items():
+        torch.testing.assert_close(parameter, apart[name], rtol=1e-12, atol=1e-12)
+
+
+def test_a_credit_of_a_whole_batch_is_of_its_own_seed_alone() -> None:
+    scenario = Scenario.model_validate(ring(2, channel={"coupling": Normed, **LINK}, **SOON))
+    with Simulation(scenario, seed=1, dtype=torch.float64) as one:
+        one.run(6)
+        population = Population(scenario, [0, 1], dtype=torch.float64)
+        population.run(steps=6)
+        assert population.sequential_reason == (
+            "'n0->n1' runs unstacked: its credit for a sample depends on the others in its batch"
+        )
+        assert same(of_agents(one), of_agents(population.simulations[1]))
+        population.close()
+
+
+def test_runs_of_one_scenario_share_no_coupling() -> None:
+    scenario = Scenario.model_validate(ring(2, channel={"coupling": Slower, **LINK}, **SOON))
+    with Simulation(scenario) as first, Simulation(scenario) as second:
+        first.run(4)
+        second.run(4)
+        assert same(of_agents(first), of_agents(second))
 
 
 def test_runs_of_one_scenario_are_compared_until_a_credit_of_each_class_was_called(

@@ -27,6 +27,20 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_own_couplings.py::test_a_run_whose_coupling_keeps_a_state_does_not_go_on",
     ),
     Fault(
+        "couplings-stacked-channels-are-one-batch-of-a-credit",
+        "comms/users_credit.py",
+        "if not torch.allclose(together",
+        "if False and not torch.allclose(together",
+        "tests/comms/test_own_couplings.py::test_a_credit_of_a_whole_batch_is_of_its_own_channel_alone",
+    ),
+    Fault(
+        "couplings-runs-of-one-scenario-share-one",
+        "engine/build/channels.py",
+        "coupling=spec.written_coupling.make(),",
+        "coupling=spec.coupling,",
+        "tests/comms/test_own_couplings.py::test_runs_of_one_scenario_share_no_coupling",
+    ),
+    Fault(
         "couplings-problems-are-unpacked-as-they-are",
         "scenarios/checks.py",
         "            case str(), str():\n",
