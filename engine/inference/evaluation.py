@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.argument_checks import check_counts, check_flags
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError, ScenarioError, warn_of_scenario
 from antiphon.base.notebook import MetricsByName, html_of
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
@@ -34,7 +34,7 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.objects import kept_between_calls
+from antiphon.engine.state.objects import changed_by_evaluation, kept_between_calls
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
 from antiphon.nets.torch_optimisers import for_evaluation
@@ -169,6 +169,8 @@ def as_evaluated(system: System) -> Iterator[None]:
         finally:
             for holder, state in states:
                 holder.load_state_dict(state)
+        if (line := changed_by_evaluation(system)) is not None:
+            warn_of_scenario(line)
 
 
 Scored = tuple[int, dict[str, Score]]

@@ -139,6 +139,21 @@ def lost_state(system: System) -> str | None:
     return None
 
 
+def changed_by_evaluation(system: System) -> str | None:
+    """Return whose object keeps what no evaluation puts back, in one line; None: no object that evaluations call does."""
+    for name, by_term in _objectives(system).items():
+        if any(state.is_lost for state in by_term.values()):
+            fix = "give its class, with plain data in attributes, or a module with buffers"
+            return f"the objective of {name} keeps a state, which this evaluation has changed too; {fix}"
+    for name, agent in system.agents.items():
+        if isinstance(network := agent.learner.network, Aggregated) and network.kept_state.is_lost:
+            line = (
+                "keeps a state in attributes, which this evaluation has changed too; register a buffer for it"
+            )
+            return f"the aggregation of {name} {line}"
+    return None
+
+
 def changed_by_replay(system: System) -> str | None:
     """Return which network changes its trained parameters where open or kept windows are computed again; None: none does."""
     kept_windows = [window for group in system.groups for window in chain(*group.kept_windows.values())]

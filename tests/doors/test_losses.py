@@ -536,6 +536,19 @@ def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
             assert all(map(torch.equal, parameters(whole), parameters(other)))
 
 
+@pytest.mark.parametrize(
+    ("kept", "line"),
+    [
+        ({"objective": Running()}, "the objective of b keeps a state, which this evaluation has changed too; give its class"),
+        ({"objective": in_closure()}, "the objective of b keeps a state, which this evaluation has changed too; give its"),
+        ({"fan_in": WornSum}, "the aggregation of b keeps a state in attributes, which this evaluation has changed too; "),
+    ],
+)  # fmt: skip
+def test_what_an_evaluation_cannot_put_back_is_warned_of(kept: dict[str, Any], line: str) -> None:
+    with Simulation(keeping(**kept)) as simulation, pytest.warns(antiphon.ScenarioWarning, match=f"^{line}"):
+        simulation.evaluate("test")
+
+
 @pytest.mark.long
 def test_what_a_loss_keeps_in_a_part_is_saved() -> None:
     link = [{"from": "a", "to": "b", "size": 6, "link": {"delay": 1}}]
