@@ -585,7 +585,7 @@ def _judged(
     folded: bool = False,
     members: Mapping[str, Sequence[RunData]] = MappingProxyType({}),
 ) -> str:
-    """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where no metric allows a verdict.
+    """Return the channels of all runs with their verdicts, and of a bad one what to try; nothing where none has a verdict or a hint.
 
     Of a result of one of several seeds, its `members`, there is no interval over seeds: it has its own.
 
@@ -593,7 +593,7 @@ def _judged(
     """
     judged = {name: judgements(data) for name, data in runs.items()}
     judged = {
-        name: of_run for name, of_run in judged.items() if any(judgement.verdicts for judgement in of_run)
+        name: of_run for name, of_run in judged.items() if any(one.verdicts or one.cause for one in of_run)
     }
     told = {name: run_sentences(data) for name, data in runs.items()}
     alone = _of_one_seed(judged, members)

@@ -423,6 +423,17 @@ def test_runs_of_a_scenario_stand_side_by_side_and_others_apart() -> None:
     assert {title.partition(": ")[2] for title in charts(text)} <= {str(first.facts["scenario"]), "elsewhere"}
 
 
+def test_a_hint_is_a_row_though_no_channel_has_a_verdict() -> None:
+    found = data()
+    channels = [{**found.graph["channels"][0], "name": f"c{at}"} for at in range(5)]
+    channels[3] = {**channels[3], "drop": 0.3}
+    graph = {**found.graph, "channels": channels}
+    text = page(run(data=replace(found, graph=graph, metrics=at_30({"cosine": (0.5,) * 5}), messages={})))
+    _, first, *_ = tables(text)[1]
+    assert first[:3] == ["c3", "one", "–"]
+    assert first[-2].startswith("30 % of its messages are lost")
+
+
 def test_what_the_run_is_warned_of_by_name_is_the_first_row_though_nothing_is_measured() -> None:
     """Before what is bad; with what to try."""
     found = data()
