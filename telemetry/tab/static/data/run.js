@@ -161,8 +161,7 @@ export class Run {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
     const fetched = async () => {
-      const means = meansOf(kind, metric);
-      if (means) await this.series("mean", means);
+      await this.series("mean", meansOf(kind, metric));
       this.#series.set(key, await this.#source.series(this.name, kind, metric));
       return this.#series.get(key);
     };

@@ -75,11 +75,6 @@ export class SidePanel {
     return [...new Set(this.runs.flatMap(({ run }) => run.metrics(this.kind)))];
   }
 
-  /** The metrics of the ends of an interval, of those that have one. */
-  edges(metric) {
-    return this.runs[0].run.boundsOf(this.kind, metric);
-  }
-
   info(metric) {
     const { run } = this.runs.find((one) => one.run.metrics(this.kind).includes(metric)) ?? this.runs[0];
     return run.info(this.kind, metric);
@@ -241,7 +236,7 @@ export class SidePanel {
 
   async fill(slot, stale) {
     const losses = slot.metric === PANEL_LOSSES[0];
-    const parts = losses ? PANEL_LOSSES : [slot.metric, ...this.edges(slot.metric)];
+    const parts = losses ? PANEL_LOSSES : [slot.metric, ...this.runs[0].run.boundsOf(this.kind, slot.metric)];
     const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.series(this.kind, metric)))));
     if (stale()) return;
     const lines = [];
