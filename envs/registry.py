@@ -10,6 +10,7 @@ import copy
 import functools
 import inspect
 import re
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -191,7 +192,9 @@ def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
             kind = bool if is_flag(parameter) else Any
             keys[key] = kind, ... if default is parameter.empty else default
     config = {"extra": extra, "use_attribute_docstrings": False}  # there is no source to search for them
-    return create_model("Options", __base__=EnvOptions, __cls_kwargs__=config, **keys)
+    with warnings.catch_warnings():  # of `rows`, which is a method here too, an instance has the argument
+        warnings.filterwarnings("ignore", "Field name .* shadows an attribute")
+        return create_model("Options", __base__=EnvOptions, __cls_kwargs__=config, **keys)
 
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:

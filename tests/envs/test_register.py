@@ -187,3 +187,15 @@ def test_a_factory_that_fails_is_one_line(words: list[str], line: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         envs.make("own", batch=2)
     assert str(caught.value) == f"env.id: 'own' cannot be made: {line}"
+
+
+def test_an_argument_may_have_the_name_of_a_method_of_options() -> None:
+    def grid(rows: int = 2, copy: int = 1, json: int = 0) -> gymnasium.Env[Any, int]:
+        return Walk(100 * rows + 10 * copy + json)
+
+    envs.register("own/Grid-v0", grid)  # a warning would be an error here
+    with closing(envs.make({"id": "own/Grid-v0", "rows": 4, "copy": 2}, batch=1)) as env:
+        assert env.signals["observation"].high == 420
+    with pytest.raises(ScenarioError, match=r"^env\.row: unknown key 'row'; did you mean 'rows'\?$"):
+        envs.make({"id": "own/Grid-v0", "row": 4}, batch=1)
+    assert [row[0] for row in registry.options_of("own/Grid-v0").rows()] == ["rows", "copy", "json"]
