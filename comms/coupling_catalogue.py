@@ -30,7 +30,7 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
         raise ScenarioError(
             f"{name_of(kind)} makes a {type_name}; make it a subclass of antiphon.comms.Coupling"
         )
-    coupling.name = name_of(kind)
+    object.__setattr__(coupling, "name", name_of(kind))  # also of a frozen dataclass
     return coupling
 
 

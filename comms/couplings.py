@@ -143,10 +143,6 @@ class Coupling(DeclaredCoupling):
         """Refuse attributes of the class that would have no effect or cannot be called (coupling_attributes.py)."""
         super().__init_subclass__()
         check_attributes(cls, Coupling)
-        if (
-            vars(cls).get("__hash__") is None
-        ):  # Python sets it to None beside an `__eq__`, such as a dataclass's
-            cls.__hash__ = super(cls, cls).__hash__  # type: ignore[method-assign]
 
     def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
         """Return how a receiver differentiates a message that it reads.

@@ -6,7 +6,7 @@ coupling too. A channel is read as its scenario declares it (declared_channel.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, ClassVar
 
 from antiphon.comms.declared_channel import DeclaredChannel
@@ -24,6 +24,27 @@ def _is_same(first: Any, second: Any) -> bool:
         return bool(equal.all() if hasattr(equal, "all") else equal)
     except Exception:  # noqa: BLE001  (what a user's object, or tensors of two shapes, may raise)
         return False
+
+
+class _StackingKey:
+    def __init__(self, kind: type, options: dict[str, Any]) -> None:
+        self._kind, self._options = kind, options
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _StackingKey) or self._kind is not other._kind:
+            return False
+        others = other._options
+        return self._options.keys() == others.keys() and all(
+            _is_same(value, others[key]) for key, value in self._options.items()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._kind, self._options["name"]))
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 class DeclaredCoupling:
@@ -46,18 +67,13 @@ class DeclaredCoupling:
     allows_states: ClassVar[bool] = False
     """Whether a state channel may have it."""
 
-    def __eq__(self, other: object) -> bool:
+    @property
+    def stacking_key(self) -> Hashable:
+        """A key that is equal for couplings of one class, name and attributes, whatever equality and hash the class has."""
+        slots = [name for kind in type(self).__mro__ for name in _slots_of(kind) if hasattr(self, name)]
         # the name may be the class's or the object's (`coupling_of`)
-        if type(self) is not type(other):
-            return False
-        own, others = self._options(), other._options()
-        return own.keys() == others.keys() and all(_is_same(value, others[key]) for key, value in own.items())
-
-    def _options(self) -> dict[str, Any]:
-        return {**vars(self), "name": self.name}
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.name))
+        options = {**{name: getattr(self, name) for name in slots}, **vars(self), "name": self.name}
+        return _StackingKey(type(self), options)
 
     @property
     def can_credit_sender(self) -> bool:

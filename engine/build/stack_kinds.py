@@ -113,7 +113,13 @@ _CHANNEL = _compared(
         # what steps change
         "synthetic_input.examples",
         # by other rules (`channel_kind`), or by the receivers' kind
-        *("content.port_name", "content.sampler", "synthetic_gradient.model", "synthetic_input.model"),
+        *(
+            "coupling",
+            "content.port_name",
+            "content.sampler",
+            "synthetic_gradient.model",
+            "synthetic_input.model",
+        ),
         *("synthetic_gradient.gate", "synthetic_gradient.state_settings.outliers"),
         *("synthetic_gradient.context.endpoint_values", "synthetic_input.context.endpoint_values"),
         *("ledger.timetable.receiver_clock", "ledger.timetable.receiver_grid"),
@@ -343,6 +349,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         head_of(channel.content.port_name, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
+        channel.coupling.stacking_key,
         (
             tuple(channel.synthetic_gradient.context.endpoint_values),
             tuple(channel.synthetic_input.context.endpoint_values),

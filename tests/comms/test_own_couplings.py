@@ -824,7 +824,36 @@ class Fields(Waiting):
     share: float = 0.5
 
 
-@pytest.mark.parametrize("own", [Equal, Fields])
+@dataclass(unsafe_hash=True)
+class Hashed(Fields):
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen(Waiting):
+    share: float = 0.5
+
+
+def test_couplings_differ_by_options_in_slots_and_by_those_that_their_equality_leaves_out() -> None:
+    class Slotted(Waiting):
+        __slots__ = ("share",)
+
+        def __init__(self, share: float) -> None:
+            self.share = share
+
+    @dataclass(eq=False)
+    class Apart(Waiting):
+        share: float = 0.5
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    for kind in (Slotted, Apart, Frozen, Hashed):
+        keys = [kind(share).stacking_key for share in (0.5, 0.5, 0.25)]
+        assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("own", [Equal, Fields, Hashed, Frozen])
 def test_couplings_with_an_equality_of_their_own_are_stacked(own: type[Coupling]) -> None:
     with simulated(own, steps=3, channel=LINK) as one, simulated(Waiting, steps=3, channel=LINK) as other:
         assert not different(learned(one), learned(other))
