@@ -16,11 +16,13 @@ is in its base class (declared_coupling.py). No other file compares the name of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 from antiphon.base import extensions
 from antiphon.base.deferred import Deferred
+from antiphon.base.errors import ScenarioError
 from antiphon.base.spellings import add_words
 from antiphon.comms.coupling_attributes import check_attributes
 from antiphon.comms.declared_channel import DeclaredChannel
@@ -204,6 +206,24 @@ class Coupling(DeclaredCoupling):
                 then, if it waits for none. Timelines and warnings ask of steps to come.
         """
         return True
+
+    def has_to_wait(self, stamp: int, step: int) -> bool:
+        """Return what `waits_for` returns, as True or False.
+
+        Raises:
+            ScenarioError: It is neither, nor a number that stands for one.
+        """
+        answer = self.waits_for(stamp, step)
+        if isinstance(answer, bool):
+            return answer
+        with suppress(Exception):  # of a tensor with several components
+            if answer is not None and not isinstance(answer, str):
+                return bool(answer)
+        shape = f" of shape {list(answer.shape)}" if hasattr(answer, "shape") else ""
+        shown = "None" if answer is None else f"{type(answer).__name__}{shape}"
+        raise ScenarioError(
+            f"{type(self).__name__}.waits_for returns {shown}; return True or False, for the whole channel"
+        )
 
 
 COUPLINGS: dict[str, Coupling] = {}

@@ -67,6 +67,12 @@ class DeclaredCoupling:
     allows_states: ClassVar[bool] = False
     """Whether a state channel may have it."""
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DeclaredCoupling) and self.stacking_key == other.stacking_key
+
+    def __hash__(self) -> int:
+        return hash(self.stacking_key)
+
     @property
     def stacking_key(self) -> Hashable:
         """A key that is equal for couplings of one class, name and attributes, whatever equality and hash the class has."""

@@ -259,7 +259,7 @@ class _Times:
 
     def _waits_for(self, channel: Channel, stamp: int, end: int) -> bool:
         with naming(f"channels.{channel.name}"):
-            return channel.coupling.waits_for(stamp, end)
+            return channel.coupling.has_to_wait(stamp, end)
 
     def _sent_until(self, channel: Channel, stamp: int) -> int:
         """The step at which the sender's window ends that sent a message."""

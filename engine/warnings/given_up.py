@@ -63,7 +63,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
                     link.back,
                     channel.read,
                     channel.horizon,
-                    channel.coupling.waits_for,
+                    channel.coupling.has_to_wait,
                 )
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
             late = sum(ended > channel.horizon for ended in needed)

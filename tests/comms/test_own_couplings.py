@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from antiphon import Population, Scenario, Simulation
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
 from antiphon.engine.state.objects import check_apart
-from antiphon.errors import RunError, ScenarioWarning
+from antiphon.errors import RunError, ScenarioError, ScenarioWarning
 from antiphon.scenarios import ChannelSpec, Template
 from antiphon.testing import check
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
@@ -1131,3 +1132,25 @@ def test_a_class_is_no_word_of_a_scenario_file() -> None:
     line = "channels[0].coupling: a Python Mixed cannot be written as YAML; give it a name with antiphon.register"
     with one_line(re.escape(line)):
         scenario.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (torch.tensor([True, False]), r"Tensor of shape \[2\]"),
+        (np.zeros((2, 2), bool), r"ndarray of shape \[2, 2\]"),
+        (None, "None"),
+        ("no", "str"),
+    ],
+)
+def test_what_is_no_answer_to_waits_for_is_refused(answer: Any, shown: str) -> None:
+    class Asked(Waiting):
+        def waits_for(self, stamp: int, step: int) -> bool:
+            return answer  # type: ignore[no-any-return]
+
+    with pytest.raises(ScenarioError, match=f"Asked.waits_for returns {shown}; return True or False"):
+        Asked().has_to_wait(0, 1)
+    answer = torch.tensor([True])
+    assert Asked().has_to_wait(0, 1) is True
+    answer = np.bool_(False)
+    assert Asked().has_to_wait(0, 1) is False

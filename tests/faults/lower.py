@@ -1395,8 +1395,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "couplings-named-by-a-scenario-differ",
         "comms/declared_coupling.py",
-        'return {**vars(self), "name": self.name}',
-        "return vars(self)",
+        'options = {**{name: getattr(self, name) for name in slots}, **vars(self), "name": self.name}',
+        "options = {**{name: getattr(self, name) for name in slots}, **vars(self)}",
         "tests/comms/test_couplings.py::test_a_coupling_of_a_scenario_equals_antiphons_own[locked]",
     ),
     Fault(
