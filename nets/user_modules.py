@@ -57,7 +57,7 @@ _HOOK_SETTINGS = (
 """Attributes of a module that have keys of its hooks."""
 
 
-def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
+def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, /, **arguments: Any) -> nn.Module:
     """Return a copy of a module, or a factory's result, on the CPU.
 
     Args:

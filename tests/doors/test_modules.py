@@ -1584,3 +1584,20 @@ def test_a_target_network_is_called_with_the_attributes_of_the_agents_own_call_a
         seen.clear()
         run.run(steps=_STEPS, progress=False)
     assert seen == [(training, call) for call in range(_STEPS) for training in (True, False)]
+
+
+def test_a_factory_may_have_a_seed_of_its_own(env: Any) -> None:
+    given: list[int] = []
+
+    def made(inputs: int, outputs: int, seed: int = 3) -> nn.Module:
+        given.append(seed)
+        return nn.Linear(inputs, outputs)
+
+    goal = {"kind": "classification", "target": "label"}
+    for network, seed in (({"kind": made}, 3), ({"kind": made, "seed": 5}, 5)):
+        agents = {"a": {"observes": ["x"], "network": network, "objective": goal}}
+        antiphon.Simulation(
+            Scenario.model_validate({"scenario": "own", "env": env, "agents": agents})
+        ).close()
+        assert set(given) == {seed}
+        given.clear()
