@@ -241,4 +241,4 @@ def test_games_are_learned_against_a_random_opponent(game: str) -> None:
     scenario = Scenario(scenario="game", env=env, agents={"player": player}, training={"steps": 100})
     with Simulation(scenario) as simulation:
         simulation.run(progress=False)
-        assert simulation.evaluate(episodes=4).return_ > 0.6
+        assert simulation.evaluate(episodes=4).return_ > 0.55  # without learning 0.43
