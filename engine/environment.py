@@ -306,6 +306,11 @@ class EnvironmentRunner(SignalledSteps):
         present = runner.step_signals
         self.step_signals = StepSignals(present.step, dict(present.signals))
         self.elapsed = runner.elapsed
+        self._returned = []
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._returned = []  # the environment may have loaded its state into it
 
     def metrics(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
@@ -336,7 +341,10 @@ class EnvironmentRunner(SignalledSteps):
     def _with_copies(self, values: Mapping[str, Any]) -> list[tuple[str, Tensor, int, Tensor]]:
         if not self._trials_left:
             return []
-        tensors = [(name, value) for name, value in values.items() if isinstance(value, Tensor)]
+        read = {*self.names, *(f"_{name}" for name in self.names)}
+        tensors = [
+            (name, value) for name, value in values.items() if isinstance(value, Tensor) and name in read
+        ]
         return [(name, value, _version(value), value.clone()) for name, value in tensors]
 
     def _of_seed(self, name: str, compute: Callable[[], R]) -> R:

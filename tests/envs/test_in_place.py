@@ -30,7 +30,7 @@ class Writing(envs.TorchVectorEnv):
         super().__init__(num_envs, Description(signals=signals, action_space=SPACES[space]), SPACES[space])
         self.writes, self.arrays = writes, np.zeros((num_envs, 2), np.float32)
         self.buffers = {"observation": torch.zeros(num_envs, 2), "reward": torch.zeros(num_envs)}
-        self.buffers["array"] = torch.from_numpy(self.arrays)
+        self.buffers["array"], self.total = torch.from_numpy(self.arrays), torch.zeros(())
 
     def _in(self, name: str, values: Tensor) -> Tensor:
         if self.writes == "array" and name == "observation":
@@ -40,6 +40,8 @@ class Writing(envs.TorchVectorEnv):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         self.count = 0
+        if self.writes == "restored":
+            return {"observation": self.buffers["observation"]}, {}
         return {"observation": self._in("observation", torch.zeros(self.num_envs, 2))}, {}
 
     def step(self, actions: Any = None) -> Any:
@@ -52,6 +54,7 @@ class Writing(envs.TorchVectorEnv):
         reward = self._in("reward", total if self.count > 8 else torch.zeros_like(total))
         ends = (self.everywhere(self.count % 5 == 0), self.everywhere(False))
         final = {"final_obs": {"observation": shown}, "_final_obs": ends[0]} if self.count % 5 == 0 else {}
+        final["steps in all"] = self.total.add_(1)  # which no agent reads
         return {"observation": self._in("observation", shown)}, reward, *ends, final
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,12 +62,13 @@ class Writing(envs.TorchVectorEnv):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
+        self.buffers["observation"].fill_(self.count)
 
 
 envs.register("tests/Writing-v0", Writing)
 
 
-def learned(space: str, writes: str, period: int = 1) -> Tensor:
+def scenario(space: str, writes: str, period: int = 1) -> Scenario:
     player = {
         "acts": True,
         "observes": ["observation"],
@@ -72,13 +76,16 @@ def learned(space: str, writes: str, period: int = 1) -> Tensor:
         "clock": {"period": period, "unroll": 4},
         "network": {"hidden": [4]},
     }
-    scenario = Scenario(
+    return Scenario(
         scenario="writing",
         env={"id": "tests/Writing-v0", "space": space, "writes": writes},
         agents={"player": player},
         training={"batch": 3, "steps": 16},
     )
-    with Simulation(scenario) as simulation:
+
+
+def learned(space: str, writes: str, period: int = 1) -> Tensor:
+    with Simulation(scenario(space, writes, period)) as simulation:
         simulation.run(progress=False)
         return torch.cat([value.flatten() for value in simulation.agents["player"].parameters.values()])
 
@@ -99,3 +106,12 @@ def test_what_an_environment_has_returned_it_must_not_change(writes: str, name: 
     line = f"^env: Writing: step changes '{name}' in place, which it has returned and is read later; return a new tensor$"
     with pytest.raises(ScenarioError, match=line):
         learned("choice", writes)
+
+
+def test_a_state_may_be_loaded_into_what_a_reset_has_returned() -> None:
+    with Simulation(scenario("choice", "restored")) as simulation:
+        simulation.run(steps=2, progress=False)
+        with simulation.fork() as twin:
+            twin.run(steps=3, progress=False)
+            simulation.run(steps=3, progress=False)
+            assert torch.equal(twin.signals["observation"], simulation.signals["observation"])
