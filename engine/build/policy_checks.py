@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.agents.distributions import Categorical, MultiCategorical
+from antiphon.agents.distributions import Categorical, Joint, MultiCategorical
 from antiphon.agents.network import Network, features_of
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import COSINE, Direction, Rewards
@@ -63,6 +63,10 @@ def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
     assert goal.mask is not None
     assert isinstance(objective, PolicyObjective)
     distribution, signal = objective.distribution, env.signals[goal.mask]
+    if isinstance(distribution, Joint):
+        parts = ", ".join(name for name, _ in distribution.parts)
+        message = f"masks the choices of one part of the action, and this agent acts for several ({parts})"
+        raise DocumentError(path, f"{message}; give each an agent with `acts: PART` and its own mask")
     if not isinstance(distribution, Categorical | MultiCategorical):
         message = "masks choices (Discrete, MultiDiscrete, MultiBinary), which this agent does not have; leave it out"
         raise DocumentError(path, message)

@@ -51,7 +51,7 @@ def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[Find
         *_wild(scenario, env, samples),
         *_alike(scenario, env, samples),
         *_slow(scenario, seconds),
-        *_unread(scenario, masks),
+        *_unread(scenario, env, masks),
     ]
 
 
@@ -203,9 +203,11 @@ def _slow(scenario: Scenario, seconds: float) -> Iterator[Finding]:
     )
 
 
-def _unread(scenario: Scenario, masks: Sequence[str]) -> Iterator[Finding]:
+def _unread(scenario: Scenario, env: Description, masks: Sequence[str]) -> Iterator[Finding]:
     """Warnings of policies whose environment returns a mask of their choices where nothing reads it."""
     for name, agent in scenario.agents.items():
+        if agent.acts is True and isinstance(env.action_space, gymnasium.spaces.Dict):
+            continue  # one mask of several parts is refused
         goal, part = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
         mask = next((mask for mask in masks if mask.startswith(part)), None)
         if agent.acts and goal is not None and goal.needs_rewards and goal.mask is None and mask is not None:

@@ -40,6 +40,7 @@ class Board(gymnasium.Env[Any, Any]):
             "one": spaces.Discrete(CHOICES),
             "two": spaces.MultiDiscrete([2, 3]),
             "number": spaces.Box(-1, 1, (1,), np.float32),
+            "parts": spaces.Dict({"arm": spaces.Discrete(CHOICES), "leg": spaces.Discrete(2)}),
         }
         self.action_space = every[kind]
 
@@ -195,6 +196,7 @@ def test_no_uniform_number_leads_to_a_choice_without_probability(uniform: float)
 
 REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "numbers": ({}, {}, {"kind": "number"}, "objective.mask: masks choices .* which this agent does not have"),
+    "parts": ({}, {}, {"kind": "parts"}, r"objective.mask: masks .* acts for several \(arm, leg\); give each an agent"),
     "unknown": ({}, {"mask": "action_msk"}, {}, "objective.mask: no signal 'action_msk'; did you mean 'action_mask'"),
     "another size": ({}, {"mask": "narrow"}, {}, r"'narrow' has shape \[3\]; a mask has 5 numbers, one for each"),
     "classes": ({}, {"mask": "of_classes"}, {}, "'of_classes' has 2 classes; a mask has 5 numbers"),
@@ -226,6 +228,7 @@ def test_check_names_a_mask_that_is_not_used() -> None:
     line = "agent player: the environment has 'action_mask', and the policy may choose what is not legal; write obj"
     assert any(line in one for one in warned(board(objective={"mask": None}), acts=False))
     assert not any(line in one for one in warned(board(), acts=False))
+    assert not any(line in one for one in warned(board(objective={"mask": None}, kind="parts"), acts=False))
 
 
 class Told(Board):
