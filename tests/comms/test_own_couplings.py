@@ -979,6 +979,17 @@ class Fading(Halved):
         return gradient / self.calls
 
 
+class CountingFirst(Halved):
+    """Counts at a step at which no coupling is tried: members are stepped together at first."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        self.calls += step == 0
+        return super().credit(message, step)
+
+
 def test_a_run_whose_coupling_keeps_a_state_does_not_go_on() -> None:
     scenario = Scenario.model_validate(ring(channel={"coupling": Fading}))
     line = (
@@ -988,8 +999,10 @@ def test_a_run_whose_coupling_keeps_a_state_does_not_go_on() -> None:
         simulation.run(2)
         with one_line(line.format("no checkpoint has"), error=RunError):
             simulation.fork()
-    with one_line(line.format("several runs would share"), error=RunError):
-        Population(scenario, [0, 1]).run(steps=4)
+    later = Scenario.model_validate(ring(channel={"coupling": CountingFirst}))
+    for several in (scenario, later):
+        with one_line(line.format("several runs would share"), error=RunError):
+            Population(several, [0, 1]).run(steps=4)
 
 
 def test_the_first_checkpoint_says_that_no_run_can_go_on_from_it(tmp_path: Path) -> None:
