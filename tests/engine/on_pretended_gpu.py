@@ -167,7 +167,7 @@ def replayed(scenario: Scenario, gpu: PretendGpu, periods: int) -> tuple[Any, Co
 @pytest.mark.usefixtures("records")
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_step_mixes_no_devices_and_has_the_bits_of_the_cpu(name: str, gpu: PretendGpu) -> None:
-    loop, counts = replayed(small(name, agents=4), gpu, 8)
+    loop, counts = replayed(small(name, agents=6), gpu, 8)
     assert loop.obstacle is None
     assert loop.replayed >= 2
     assert not counts.mismatches
