@@ -211,7 +211,8 @@ class Observations:
         if conversion.of_bytes and native.dtype is not torch.uint8:
             _check_bytes(name, native)
         kind = dtype if signal.classes is None else torch.int64
-        if kind is torch.int64 and native.is_floating_point():
+        of_choices = kind is torch.int64 or (conversion.bounds is not None and not conversion.of_bytes)
+        if of_choices and native.is_floating_point():
             _check_whole(name, native)
         native = native if native.dtype is kind else native.to(kind)
         if conversion.bounds is not None and native.shape[native.ndim - len(signal.shape) :] == signal.shape:

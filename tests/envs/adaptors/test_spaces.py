@@ -170,6 +170,8 @@ PIXELS = spaces.Box(0, 255, (2,), np.uint8)
         (PIXELS, [0, 300], "is 300, which its Box of uint8 cannot hold; declare another dtype"),
         (spaces.Discrete(4), 1.7, "is 1.7, and choices are whole numbers"),
         (spaces.MultiDiscrete([3, 3]), [1.0, 0.5], "is 0.5, and choices are whole numbers"),
+        (spaces.MultiDiscrete([2, 3]), [1.0, 1.5], "is 1.5, and choices are whole numbers"),
+        (spaces.MultiBinary(2), [1.0, 0.5], "is 0.5, and choices are whole numbers"),
     ],
 )
 def test_numbers_that_the_space_does_not_have_are_refused_where_no_array_of_its_type_holds_them(
