@@ -89,10 +89,6 @@ COMMANDS: Mapping[str, Command] = {
         "Write runs to one self-contained HTML file: results, training curves, rankings and the Channels tab.",
         ("antiphon report runs/exp1 runs/exp2 --output report.html",),
     ),
-    "diff": Command(
-        "Compare two runs: settings, the first log entry and the first tensor that differ (exit code 1 if any does).",
-        ("antiphon diff runs/exp1 runs/exp2",),
-    ),
     "export": Command(
         "Export a run's system, its weights, or a GIF of episodes to a file that can be read without antiphon.",
         (

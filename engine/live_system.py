@@ -19,12 +19,10 @@ from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, check_flags, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning, noted_warnings
-from antiphon.base.extensions import POINTS, registered
 from antiphon.base.files import fitting, given_path
-from antiphon.base.kind_code import Codes, codes_of, replaced
 from antiphon.base.mask import Mask
 from antiphon.base.memory import refusals_named, uncollected
-from antiphon.base.spec import frozen_data, plain
+from antiphon.base.spec import frozen_data
 from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import (
@@ -335,7 +333,6 @@ class LiveSystem:
         """Begin at step 0 with settings of another seed or backend; the environment is reset."""
         self.settings = settings
         self.now = 0
-        self._kinds = _registered_kinds(self.scenario)
         system = build(
             self.scenario,
             self.env.description,
@@ -564,8 +561,6 @@ class LiveSystem:
         self.executor.check_change(self, scenario, f"set: {changes[0][0]}" if changes else "set")
         with refusals_named():
             self.executor.continue_as(self, scenario, self._built(scenario), event)
-        before, self._kinds = self._kinds, _registered_kinds(self.scenario)
-        self._remark_on_newer_kinds(before)
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
@@ -613,12 +608,6 @@ class LiveSystem:
         }
         return build(without_weights(scenario), self.world.env.description, **build_arguments)
 
-    def _remark_on_newer_kinds(self, before: Codes) -> None:
-        """Warn of the registered kinds whose code is another one than before."""
-        for kind in replaced(before, self._kinds):
-            line = f"{kind} was registered again with other code: the newer one is used from here on"
-            warnings.warn(line, ScenarioWarning, stacklevel=2)
-
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""
         self.now, self.diverged = now, None
@@ -639,8 +628,7 @@ class LiveSystem:
         """
         self.check_whole()
         self.synchronize()
-        state = self.executor.state_dict(self, complete=complete)
-        return {**state, "kinds": dict(self._kinds)} if self._kinds else state
+        return self.executor.state_dict(self, complete=complete)
 
     def own_state(self, *, complete: bool) -> dict[str, Any]:
         """Return the state as it is here; see `state_dict`."""
@@ -670,7 +658,6 @@ class LiveSystem:
             ResourceError: There is not enough memory for it.
         """
         self.executor.load_state_dict(self, state)
-        self._remark_on_newer_kinds(state.get("kinds", {}))
 
     def load_own_state(self, state: dict[str, Any]) -> None:
         """Take over a state here; see `load_state_dict`."""
@@ -809,22 +796,6 @@ class LiveSystem:
 
     def __exit__(self, *failure: object) -> None:
         self.close()
-
-
-def _registered_kinds(scenario: Scenario) -> Codes:
-    if not any(map(registered, POINTS)):
-        return {}
-    parts: list[Any] = [plain(scenario)]
-    names: set[object] = set()
-    while parts:
-        part = parts.pop()
-        if isinstance(part, Mapping):
-            parts += part.values()
-        elif isinstance(part, list | tuple):
-            parts += part
-        elif isinstance(part, str):
-            names.add(part)
-    return codes_of(names)
 
 
 def running_of_saved(saved: Saved, settings: Settings, executor: Executor | None = None) -> LiveSystem:

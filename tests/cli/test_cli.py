@@ -19,7 +19,7 @@ from tests.kit.commands import Commands
 from tests.kit.resigned import resign
 from tests.telemetry.tab.writing import graph, write
 
-VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "tb"]
+VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "export", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 

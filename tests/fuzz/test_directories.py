@@ -158,11 +158,6 @@ class Place(NamedTuple):
     original: Path
 
 
-def compared(case: Case, at: Place) -> list[str | Path]:
-    runs = (at.run, at.original) if case.random() < 0.5 else (at.original, at.run)
-    return ["diff", *runs, *case.choice(((), ("--json",)))]
-
-
 def once_more(case: Case, at: Place) -> list[str | Path]:
     """Ask for the same runs once more: those that are there are kept, or resumed."""
     name, logdir = at.original.parent.name, at.run.parent
@@ -182,7 +177,6 @@ ACTIONS: dict[str, Callable[[Case, Place], list[str | Path]]] = {
         *case.choice(((), ("--split", "train"), ("--links", "as_run"))),
     ],
     "export": lambda case, at: ["export", at.run, at.folder / "weights.safetensors"],
-    "diff": compared,
     "resume": lambda case, at: ["resume", at.run, *case.choice(((), ("--steps", str(STEPS + 2))))],
     "begin": once_more,
 }
@@ -206,7 +200,6 @@ def read(case: Case, run: Path) -> Ended:
 
 TRUSTING = ("show", "check", "report", "evaluate", "export", "read")
 """What is done with files that somebody wrote by hand: what goes on from them is theirs."""
-READING = (*TRUSTING, "diff")
 WRITING = ("resume", "begin")
 _DAMAGED = re.compile(r"damaged|is missing|cannot be read|restore")
 
@@ -222,7 +215,7 @@ def try_one(case: Case, name: str, originals: Originals, folder: Path) -> None:
         damaged += forge(case, run)
     for _ in range(0 if forged else case.choice((0, 1, 1, 1, 1, 1, 1, 2, 3))):
         damaged += damage(case, run)
-    do = case.choice(TRUSTING if forged else (*READING, *WRITING, "resume", "resume"))
+    do = case.choice(TRUSTING if forged else (*TRUSTING, *WRITING, "resume", "resume"))
     case.log.append(f"{do} {name}/{run.name}")
     before = contents(runs)
     with WATCH.on(folder):
@@ -231,7 +224,7 @@ def try_one(case: Case, name: str, originals: Originals, folder: Path) -> None:
         else:
             ended = command(*ACTIONS[do](case, Place(run, folder, source / run.name)))
     check_answer(ended, do)
-    if not damaged and do not in ("evaluate", "export") and not (do == "diff" and ended.code == 1):
+    if not damaged and do not in ("evaluate", "export"):
         assert ended.code == 0, ended.lines
     blamed = [path for path in (source / run.name).rglob("*") if path.is_file()]
     names = {str(path.relative_to(runs)) for path in damaged}
@@ -245,7 +238,7 @@ def try_one(case: Case, name: str, originals: Originals, folder: Path) -> None:
                 & names
                 for path in intact
             ), line
-    if do in READING or ended.code == 2:
+    if do in TRUSTING or ended.code == 2:
         after = contents(runs)
         changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         assert not changed, (changed, ended.lines, [(before.get(key), after.get(key)) for key in changed])
@@ -254,7 +247,7 @@ def try_one(case: Case, name: str, originals: Originals, folder: Path) -> None:
 def check_answer(ended: Ended, do: str) -> None:
     """Check that an answer is a result, or one line that says what is wrong."""
     errors = [line for line in ended.lines if line.startswith("error: ")]
-    assert ended.code in ((0, 1, 2, 3, 4) if do == "diff" else (0, 2, 3, 4)), ended
+    assert ended.code in (0, 2, 3, 4), ended
     assert not any("Traceback" in line for line in ended.lines), ended
     if ended.code in (2, 4):
         assert errors == ended.lines[-len(errors) :], ended

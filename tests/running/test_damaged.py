@@ -113,13 +113,12 @@ def test_a_damaged_result_is_written_anew_without_it(run: Path, cli: Commands) -
 
 
 def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows(
-    run: Path, original: Path, cli: Commands
+    run: Path, cli: Commands
 ) -> None:
     """Of a run that goes on, or was killed, rows after the newest checkpoint are read as they are."""
     table, report = run / "metrics.csv", run.parent / "report.html"
     before = table.read_bytes()
     table.write_bytes(before.replace(b"n1", b"n9", 1))
-    assert "metrics.csv: is damaged" in cli.refused("diff", run, original)
     cli("report", run, "-o", report)
     assert "metrics.csv: is damaged (checksum mismatch)" in cli.err
     table.write_bytes(before + b"5,agent,n2,loss,0.5\n6,agent,n2,lo")
@@ -130,8 +129,6 @@ def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows
     assert cli.err == ""
     gone_on_with(run)
     assert b"5,agent,n2,loss,0.5" not in table.read_bytes()
-    (run / "scenario.yaml").write_bytes((run / "scenario.yaml").read_bytes() + b"#")
-    assert "scenario.yaml: is damaged" in cli.refused("diff", original, run)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_says_that_it_begins_anew(
