@@ -44,12 +44,6 @@ ROTATION = 6
 TOLERANCE = 1e-4
 _CHECKED = 12
 _BATCHES = 64
-_GROWTH_FROM = 256
-"""Agents from which on an agent's cost should hardly grow, and ratios are held to the demands."""
-DEMANDS = {"ratio_plain_loop": 6.0, "ratio_plain_loop_fused": 5.0, "ratio_stacked": 0.87}
-"""At least so much is demanded of a ratio on the CPU."""
-GROWTH = 1.3
-"""At most so much is demanded of the time per agent among many over that among 256."""
 
 
 def fed_batches(device: str) -> list[tuple[Tensor, Tensor]]:
@@ -161,10 +155,8 @@ def stacked(
     return Fed(RingStacked(weights, BATCH, best, written=written), device), best
 
 
-def row(
-    agents: int, backend: str, device: str, against: Sequence[str], rounds: int
-) -> tuple[dict[str, Any], Contestant]:
-    """Return the numbers of N agents, and what takes a step of them on the backend."""
+def row(agents: int, backend: str, device: str, against: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Return the numbers of N agents."""
     clock = clock_of(device)
     scenario = ring(agents)
     simulation = simulate(scenario, backend, device=device, capture=device != "cpu" and backend == "cohort")
@@ -190,33 +182,6 @@ def row(
         found[f"ratio_{name}"] = found[f"interval_{name}"] = None
         if name in contestants and name != backend:
             found[f"ratio_{name}"], found[f"interval_{name}"] = ratio(times, name, backend)
-    return found, ours
-
-
-def growth(steps: dict[int, Contestant], device: str, rounds: int) -> dict[str, Any]:
-    """Return how much more an agent's step costs among many than among 256 (or among the fewest there are)."""
-    large = [n for n in steps if n >= _GROWTH_FROM]
-    first = min(large if len(large) > 1 else steps)
-    named = {str(agents): step for agents, step in steps.items() if agents >= first}
-    times = timed(named, rounds, clock=clock_of(device))
-    found: dict[str, Any] = {"from": first}
-    for name in named:
-        if name != str(first):
-            value, edges = ratio({k: t / int(k) for k, t in times.items()}, name, str(first))
-            found[name] = {"time_per_agent": value, "interval_95": edges}
-    return found
-
-
-def missed(rows: list[dict[str, Any]], grown: dict[str, Any]) -> list[str]:
-    """Return the demands that are missed, in words."""
-    found = []
-    for numbers in rows:
-        for name, least in DEMANDS.items():
-            if numbers["agents"] >= _GROWTH_FROM and (numbers[name] or least) < least:
-                found.append(f"{numbers['agents']} agents: {name} {numbers[name]} < {least}")
-    for size, numbers in grown.items():
-        if size != "from" and grown["from"] >= _GROWTH_FROM and numbers["time_per_agent"] > GROWTH:
-            found.append(f"{size} agents: time per agent {numbers['time_per_agent']} > {GROWTH} x")
     return found
 
 
@@ -240,20 +205,13 @@ def main() -> None:
         result["deviation"] = check(min([*sizes, 16]), backend, device, against)
         if not max(result["deviation"].values()) <= TOLERANCE:
             sys.exit(f"contestants do not compute the same: {result['deviation']}")
-    rows, steps = [], {}
+    rows = []
     for agents in sizes:
-        numbers, steps[agents] = row(agents, backend, device, against, arguments.rounds)
-        rows.append(numbers)
-        print(json.dumps(numbers), file=sys.stderr)
-    grown = growth(steps, device, arguments.rounds) if len(steps) > 1 else {}
-    result |= {"rounds": arguments.rounds, "rows": rows, "growth": grown}
-    result["missed"] = missed(rows, grown) if device == "cpu" else []
+        rows.append(row(agents, backend, device, against, arguments.rounds))
+        print(json.dumps(rows[-1]), file=sys.stderr)
+    result |= {"rounds": arguments.rounds, "rows": rows}
     columns = ["agents", "ms_per_step", "us_per_agent", *(f"ratio_{name}" for name in CONTESTANTS)]
-    said = [
-        f"growth of the time per agent: {grown or '-'}",
-        f"missed: {'; '.join(result['missed']) or 'nothing'}",
-    ]
-    finish(result, arguments, [*table(rows, columns), "", *said])
+    finish(result, arguments, table(rows, columns))
 
 
 if __name__ == "__main__":

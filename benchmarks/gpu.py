@@ -111,7 +111,7 @@ def measure(device: str, sizes: Sequence[int], names: Sequence[str], rounds: int
     """Return all numbers of a device: rings of these sizes, library scenarios of these names."""
     deadline = time.monotonic() + SECONDS
     deviation = check(min(sizes), "cohort", device, AGAINST)
-    rings = {size: row(size, "cohort", device, AGAINST, rounds)[0] for size in sizes}
+    rings = {size: row(size, "cohort", device, AGAINST, rounds) for size in sizes}
     library: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     for name in names:

@@ -1,10 +1,9 @@
 """Gymnasium's classic control by documents that name the environment alone: returns of greedy policies over five seeds.
 
-    python benchmarks/gymnasium_defaults.py [--seeds 5] [--steps N | --few] [ENVIRONMENT …]
+    python benchmarks/gymnasium_defaults.py [--seeds 5] [--steps N] [ENVIRONMENT …]
 
 The seeds of an environment are trained together, and each is evaluated on the first whole episode of 64 environments. The
-results are written to benchmarks/results/gymnasium_defaults.json after each environment; those of others are kept. With --few,
-there are few environment steps, and the keys that suit these are compared with the defaults; nothing is written.
+results are written to benchmarks/results/gymnasium_defaults.json after each environment; those of others are kept.
 """
 
 from __future__ import annotations
@@ -22,24 +21,21 @@ from antiphon.jobs.populations.population import Population
 
 SOLVED = {"CartPole-v1": 475, "Acrobot-v1": -100, "Pendulum-v1": -250}
 """By environment: the mean return of a policy that has solved it."""
-FEW = {"CartPole-v1": 50_000, "Pendulum-v1": 61_440, "LunarLander-v3": 100_000}
-"""By environment: few environment steps."""
 RESULTS = Path(__file__).parent / "results" / "gymnasium_defaults.json"
 
 
-def scenario_of(environment: str, *, few: bool = False) -> Scenario:
-    """Return the shortest document of a policy in one of Gymnasium's environments; `few`: with keys for few environment steps."""
-    player: dict[str, Any] = {"observes": ["observation"], "acts": True, "objective": "ppo"}
-    training: dict[str, Any] = {}
-    if few:
-        player |= {"objective": {"kind": "ppo", "epochs": 10}, "clock": {"unroll": 64}}
-        training = {"batch": 16}
-    env = {"id": f"gymnasium/{environment}"}
-    document = {"scenario": "defaults", "env": env, "agents": {"player": player}, "training": training}
+def scenario_of(environment: str) -> Scenario:
+    """Return the shortest document of a policy in one of Gymnasium's environments."""
+    player = {"observes": ["observation"], "acts": True, "objective": "ppo"}
+    document = {
+        "scenario": "defaults",
+        "env": {"id": f"gymnasium/{environment}"},
+        "agents": {"player": player},
+    }
     return Scenario.model_validate(document)
 
 
-def measured(scenario: Scenario, seeds: int, steps: int | None, solved: float = 0.0) -> dict[str, Any]:
+def measured(scenario: Scenario, seeds: int, steps: int | None, solved: float) -> dict[str, Any]:
     """Train some seeds and return what their greedy policies reach."""
     if steps is not None:
         scenario = scenario.with_training(steps=steps)
@@ -64,16 +60,7 @@ def main() -> None:
     parser.add_argument("environments", nargs="*", metavar="ENVIRONMENT", help="default: all three")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="`training.steps`; default: not named")
-    parser.add_argument("--few", action="store_true", help="few environment steps")
     options = parser.parse_args()
-    for environment in options.environments or FEW if options.few else ():
-        for few in (False, True):
-            scenario = scenario_of(environment, few=few)
-            found = measured(scenario, options.seeds, FEW[environment] // scenario.training.batch)
-            keys = "keys for few steps" if few else "defaults"
-            print(f"{environment}, {keys}: {found['mean']:.1f} +- {found['deviation']:.1f}", flush=True)
-    if options.few:
-        return
     for environment in options.environments or SOLVED:
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         found = results[environment] = measured(

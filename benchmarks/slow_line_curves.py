@@ -16,26 +16,8 @@ The table of six lines, in 35 minutes of an idle machine and three hours of any:
     python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain,plain-heads
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
 
-The table with Muon, which needs a processor with AVX-512 (`instructions` of records), without which bfloat16 is slow:
-
-    ways=streaming:64+muon,antiphon-muon,antiphon+muon
-    into=benchmarks/results/slow-line-muon.jsonl
-    python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into $lines --ways $ways
-    python benchmarks/slow_line.py --seconds 20 --seeds 1 --out $into --line 1000:25 --ways plain+muon
-    python benchmarks/slow_line_curves.py --steps $into --seconds 45 --seeds 3 --rates-over 100:25
-
-Four parts on two cores, and two parts that are timed in the same way, to be compared with the records above:
-
-    ways=ddp16,1f1b,diloco:64,streaming:64,antiphon
-    slower="--dilation 4 --seconds 12 --seeds 1 --ways $ways --line 10:25 --line 100:25"
-    python benchmarks/slow_line.py --parts 4 $slower --out benchmarks/results/slow-line-four.jsonl
-    python benchmarks/slow_line.py --parts 2 $slower --out benchmarks/results/slow-line-dilated.jsonl
-    python benchmarks/slow_line_curves.py --steps benchmarks/results/slow-line-four.jsonl --seeds 3 --rates-of benchmarks/results/slow-line-steps.jsonl
-
-Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` (with Muon:
-`MUONS_GRID`) and, where the best is at an end, beyond it; with `--lr` all have that one, with `--rates-of` those of two parts, with `--rates-over` of one line. A curve is kept when it is
-trained, and not trained again. Bits that records have after as many seconds and with the same rate stand beside those that are
-joined (`clock`): `--steps benchmarks/results/slow_line.jsonl --lr 1e-3`.
+Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` and, where the
+best is at an end, beyond it; with `--lr` all have that one. A curve is kept when it is trained, and not trained again.
 """
 
 from __future__ import annotations
@@ -48,9 +30,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -65,12 +46,9 @@ sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
 from clock import WARM
 from interleaved import table
 from machine import machine
-from task import STANDARD
-from tuning import TUNED, best_rate, compared
 
-GRID, MUONS_GRID = (5e-4, 1e-3, 2e-3), (2e-3, 4e-3, 8e-3)
-FLOATS = {"delay": 2, "bits": None}
-"""The link of older records of antiphon, which lack it."""
+GRID, TUNED = (5e-4, 1e-3, 2e-3), 1000
+"""Learning rates that are compared, and the seed with which."""
 Place = tuple[str, str, int]
 """A line, a way and its parts."""
 Run = tuple[str, int, str, float, int]
@@ -112,88 +90,68 @@ class Curves:
         return float(np.interp(steps, *zip(*each, strict=True)))
 
 
+def compared(measured: Callable[[float], float | None]) -> tuple[list[float], float | None]:
+    """Return the rates that are compared, and the best.
+
+    The rates are `GRID`, then half the lowest or twice the highest while it is the best.
+
+    Args:
+        measured: What is to be small, by rate; None: it is not known yet, nor is the best.
+    """
+    rates = [*GRID]
+    while True:
+        known = {rate: found for rate in rates if (found := measured(rate)) is not None}
+        best = min(known, key=known.__getitem__) if len(known) == len(rates) else None
+        if best == rates[0]:
+            rates.insert(0, rates[0] / 2)
+        elif best == rates[-1]:
+            rates.append(rates[-1] * 2)
+        else:
+            return rates, best
+
+
 class Steps:
-    """What is known of a way over a line: by each record of the longest time, the steps in some seconds, and the link.
+    """What is known of a way over a line: by each record, the steps in some seconds, and the link.
 
     Args:
         records: Of the place.
         seconds: Of training.
-        tuned: The place whose rates are compared; None: this one.
-
-    Attributes:
-        has_own_rate: Whether rates are compared for this place.
     """
 
-    def __init__(
-        self, records: Sequence[Mapping[str, Any]], seconds: float, tuned: Steps | None = None
-    ) -> None:
-        self._tuned = self if tuned is None else tuned
-        self.has_own_rate = tuned is None
-        longest = max(record["seconds"] for record in records)
-        self._timed = [record for record in records if record["seconds"] == longest]
+    def __init__(self, records: Sequence[Mapping[str, Any]], seconds: float) -> None:
         self._records, self._seconds = records, seconds
-        self._grid = MUONS_GRID if records[0]["way"].endswith("muon") else GRID
-        self.ms = fmean(record["ms"] for record in self._timed)
+        self.ms = fmean(record["ms"] for record in records)
 
     def runs(self, rate: float, seed: int) -> Iterator[tuple[Run, float]]:
         """Yield the curve that each record needs, and the step at which it is read."""
-        for record in self._timed:
-            way, parts = record["way"], record.get("parts", 2)
-            link = record.get("link", FLOATS if way.startswith("antiphon") else None)
-            yield (way, parts, json.dumps(link), rate, seed), WARM + 1e3 * self._seconds / record["ms"]
+        for record in self._records:
+            run = (record["way"], record["parts"], json.dumps(record.get("link")), rate, seed)
+            yield run, WARM + 1e3 * self._seconds / record["ms"]
 
     def bits(self, curves: Curves, rate: float, seed: int) -> float | None:
         """Return the bits after the seconds, the mean over the records; None: a curve is missing."""
         each = [curves.at(run, steps) for run, steps in self.runs(rate, seed)]
         return None if None in each else fmean(bits for bits in each if bits is not None)
 
-    def rates(self, curves: Curves) -> list[float]:
-        """Return the rates that are compared."""
-        return compared(self._grid, lambda rate: self.bits(curves, rate, TUNED))
-
-    def rate(self, curves: Curves) -> float | None:
-        """Return the rate with the fewest bits; None: a curve is missing."""
-        return best_rate(self._grid, lambda rate: self._tuned.bits(curves, rate, TUNED))
-
-    def clock(self, rate: float) -> list[float]:
-        """Return the bits that records have after as many seconds, with a rate."""
-        same = (
-            record for record in self._records if (record["seconds"], record["lr"]) == (self._seconds, rate)
-        )
-        return [record["bits"] for record in same if record["bits"] is not None]
+    def rates(self, curves: Curves) -> tuple[list[float], float | None]:
+        """Return the rates that are compared, and that with the fewest bits; None: a curve is missing."""
+        return compared(lambda rate: self.bits(curves, rate, TUNED))
 
 
-def steps_of(
-    path: Path, seconds: float, tuned: Mapping[Place, Steps] | None = None, rates_over: str | None = None
-) -> dict[Place, Steps]:
-    """Return what is known, by place.
-
-    Args:
-        path: Records.
-        seconds: Of training.
-        tuned: Places of two parts whose rates are taken.
-        rates_over: The line whose rates are taken, of ways that have records over it.
-    """
+def steps_of(path: Path, seconds: float) -> dict[Place, Steps]:
+    """Return what is known by the records of a file, by place."""
     found = defaultdict(list)
     for text in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(text)
-        if not record.get("pause") and record["way"] not in ("antiphon-free", "antiphon-asleep"):
-            found[record["line"], record["way"], record.get("parts", 2)].append(record)
-    first = {place: Steps(records, seconds) for place, records in found.items() if place[0] == rates_over}
-    return first | {
-        (line, way, parts): Steps(
-            records, seconds, (tuned or {}).get((line, way, 2)) or first.get((rates_over or "", way, parts))
-        )
-        for (line, way, parts), records in found.items()
-        if line != rates_over
-    }
+        found[record["line"], record["way"], record["parts"]].append(record)
+    return {place: Steps(records, seconds) for place, records in found.items()}
 
 
 def trained(run: Run, steps: int) -> list[tuple[int, float]]:
     """Train a way without a line, and return its bits by step; RuntimeError: it has failed."""
     way, parts, link, rate, seed = run
     settings = {"way": way, "machines": parts, "link": json.loads(link), "lr": rate, "seed": seed}
-    settings |= {"shape": asdict(STANDARD), "flops": 0, "threads": 1, "steps": steps}
+    settings["steps"] = steps
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     alone = way.startswith(("plain", "antiphon"))
     with tempfile.TemporaryDirectory() as folder:
@@ -225,8 +183,8 @@ def missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: i
     """
     longest: dict[Run, int] = {}
     for place in places:
-        best = place.rate(curves) if rate is None and seed != TUNED else rate
-        for each in place.rates(curves) if best is None else (best,):
+        rates, best = place.rates(curves) if rate is None else ([], rate)
+        for each in rates if best is None or seed == TUNED else (best,):
             for run, steps in place.runs(each, seed):
                 if curves.at(run, steps) is None:
                     # a little longer, should it be timed as shorter
@@ -259,21 +217,19 @@ def train_missing(places: Sequence[Steps], curves: Curves, rate: float | None, s
 
 def row_of(place: Place, steps: Steps, curves: Curves, rate: float | None, seeds: int) -> dict[str, Any]:
     """Return the row of a way over a line; its interval is Student's t over seeds."""
-    best = steps.rate(curves) if rate is None else rate
+    best = steps.rates(curves)[1] if rate is None else rate
     row = {**dict(zip(("line", "way", "parts"), place, strict=True)), "lr": best, "ms": round(steps.ms, 1)}
     each = [steps.bits(curves, best, seed) for seed in range(seeds)] if best is not None else []
     known = [bits for bits in each if bits is not None]
     if known:
         links = {run[2] for run, _ in steps.runs(best or 0.0, 0)} - {"null"}
         row |= {"link": " or ".join(sorted(links)) or None, "seeds": len(known)}
-        row |= {"bits": shown(known), "clock": shown(steps.clock(best or 0.0))}
+        row["bits"] = shown(known)
     return row
 
 
-def shown(each: Sequence[float]) -> str | None:
+def shown(each: Sequence[float]) -> str:
     """Return a mean and the half of its interval."""
-    if not each:
-        return None
     whole = mean(each, share=False)
     return f"{whole.value:.3f}" + ("" if whole.high is None else f" ± {whole.high - whole.value:.3f}")
 
@@ -291,14 +247,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--seeds", type=int, default=5)
-    rates = parser.add_mutually_exclusive_group()
-    rates.add_argument("--lr", type=float, help="of all ways, in place of the tuned")
-    rates.add_argument(
-        "--rates-of", type=Path, help="records of two parts: the rates tuned for them are taken"
-    )
-    rates.add_argument(
-        "--rates-over", metavar="LINE", help="the line over which rates are compared, for all lines"
-    )
+    parser.add_argument("--lr", type=float, help="of all ways, in place of the tuned")
     parser.add_argument("--jobs", type=int, default=1, help="curves that are trained at the same time")
     parser.add_argument("--table", action="store_true", help="train nothing")
     arguments = parser.parse_args()
@@ -306,17 +255,13 @@ def main() -> None:
         parser.error(
             f"--steps: no file {arguments.steps}; measure steps with slow_line.py --out {arguments.steps}"
         )
-    tuned = steps_of(arguments.rates_of, arguments.seconds) if arguments.rates_of else None
-    places = steps_of(arguments.steps, arguments.seconds, tuned, arguments.rates_over)
+    places = steps_of(arguments.steps, arguments.seconds)
     curves = Curves(arguments.curves)
-    if tuned is not None and (unknown := {place[:2] for place in places} - {place[:2] for place in tuned}):
-        parser.error(f"--rates-of: {arguments.rates_of} has no records of {sorted(unknown)}")
     if not arguments.table:
-        for seed in (*(() if arguments.lr or tuned else (TUNED,)), *range(arguments.seeds)):
-            wanted = [steps for steps in places.values() if seed != TUNED or steps.has_own_rate]
-            train_missing(wanted, curves, arguments.lr, seed, arguments.jobs)
+        for seed in (*(() if arguments.lr else (TUNED,)), *range(arguments.seeds)):
+            train_missing([*places.values()], curves, arguments.lr, seed, arguments.jobs)
     rows = [row_of(*pair, curves, arguments.lr, arguments.seeds) for pair in places.items()]
-    print("\n".join(table(rows, ["line", "way", "parts", "link", "lr", "ms", "seeds", "bits", "clock"])))
+    print("\n".join(table(rows, ["line", "way", "parts", "link", "lr", "ms", "seeds", "bits"])))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,17 @@
 """The cost of a step of a split GPT, one block an agent, beside the plain training loop of the same model.
 
 Turns of the ways of training are interleaved in one process (`interleaved.py`): ratios of CPU times round by round, medians with
-bootstrap intervals. Demanded is at most 1.10 of the plain loop's time for a locked split, and at most 1.25 for a decoupled one
-with local losses, whose heads are more work than the loop has. `kept_mb` is the most that autograd keeps for backward at a time
+bootstrap intervals. `kept_mb` is the most that autograd keeps for backward at a time
 during a step: the bytes of `saved_tensors_hooks`, each storage once, parameters left out.
 Run: `python benchmarks/split.py --json`, `python benchmarks/split.py --blocks 16 --rounds 3 --json`.
-
-With `--parts N` nothing is timed: the peak memory of the plain loop's process after its imports, and that of each part's process
-on Ray after `import torch`, the least first, with the states that the parts hand over at the end of the run:
-`python benchmarks/split.py --parts 4 --blocks 16 --width 512 --length 64 --batch 16 --json`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +23,10 @@ from antiphon.base.memory import keep_memory
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.envs import from_tensors, make
 from antiphon.running.simulation import Simulation
-from antiphon.scenarios import Scenario
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "slow_line")]
+sys.path.insert(0, str(Path(__file__).parent))
 from baselines.gpt_by_hand import VOCABULARY, Gpt, GptByHand
 from interleaved import finish, parsed, ratio, table, timed
-from training import megabytes_after_import, peak
 
 PLAIN, CHECKPOINTED = "plain loop", "plain loop, checkpointed"
 LOCAL = {"kind": "local", "target": "following"}
@@ -48,9 +38,6 @@ WAYS: dict[str, dict[str, Any]] = {
     CHECKPOINTED: {},
 }
 """Ways of training; of a split, what is given to `antiphon.split`."""
-STEPS = 8
-WORKER = b"ray::PartWorker"
-DEMANDS = {"locked": 1.10, "decoupled, sweep": 1.25}
 
 
 def data(length: int, batch: int) -> Any:
@@ -85,7 +72,16 @@ def prepared(
             return loss
 
         return step, list(model.parameters())
-    simulation = Simulation(_split(model, [f"blocks.{i}" for i in range(1, blocks)], env, batch, **WAYS[way]))
+    scenario = antiphon.split(
+        model,
+        [f"blocks.{i}" for i in range(1, blocks)],
+        env=env,
+        objective={"kind": "classification", "target": "following"},
+        batch=batch,
+        optimiser={"kind": "adam", "lr": 1e-3},
+        **WAYS[way],
+    )
+    simulation = Simulation(scenario)
 
     def simulated() -> object:
         simulation.running.advance(
@@ -97,12 +93,6 @@ def prepared(
     learners = [agent.learner for agent in system.agents.values()]
     models = [m for channel in system.channels.values() for m in channel.models]
     return simulated, [p for one in (*learners, *models) for p in one.parameters.values()]
-
-
-def _split(model: Gpt, at: int | list[str], env: Any, batch: int, **how: Any) -> Scenario:
-    objective = {"kind": "classification", "target": "following"}
-    adam = {"kind": "adam", "lr": 1e-3}
-    return antiphon.split(model, at, env=env, objective=objective, batch=batch, optimiser=adam, **how)
 
 
 class _Box:
@@ -162,42 +152,8 @@ def measure(blocks: int, rounds: int, **sizes: int) -> list[dict[str, Any]]:
         median, low_high = ratio(times, way, PLAIN)
         row = {"way": way, "ms_per_step": round(float(1e3 * sorted(times[way])[rounds // 2]), 1)}
         row |= {"ratio": median, "interval_95": low_high, "kept_mb": round(kept[way] / (1 << 20), 1)}
-        if way in DEMANDS:
-            row |= {"demand": DEMANDS[way], "met": median <= DEMANDS[way]}
         rows.append(row)
     return rows
-
-
-def plain_peak(blocks: int, **sizes: int) -> float:
-    """Return the most megabytes that the plain loop adds to this process."""
-    torch.set_num_threads(1)
-    before = peak(os.getpid())
-    step, _ = prepared(PLAIN, blocks, **sizes)
-    for _ in range(STEPS):
-        step()
-    return peak(os.getpid()) - before
-
-
-def memory(parts: int, blocks: int, **sizes: int) -> list[dict[str, Any]]:
-    """Return a row for the plain loop and for each part of a split, with its peak memory."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as other:
-        plain = other.submit(plain_peak, blocks, **sizes).result()
-    scenario = _split(
-        Gpt(blocks, sizes["width"], sizes["length"]),
-        parts,
-        data(sizes["length"], sizes["batch"]),
-        sizes["batch"],
-    )
-    with Simulation(scenario, parts={"count": parts, "ray": "local", "delay": 1}) as simulation:
-        simulation.run(STEPS, progress=False)
-        commands = Path("/proc").glob("[0-9]*/cmdline")
-        workers = sorted(int(one.parent.name) for one in commands if one.read_bytes().startswith(WORKER))
-        peaks = [peak(worker) - megabytes_after_import() for worker in workers]
-    found = {PLAIN: plain, **{f"part {i}": one for i, one in enumerate(sorted(peaks))}}
-    return [
-        {"process": name, "peak_mb": round(one), "share": round(one / plain, 3)}
-        for name, one in found.items()
-    ]
 
 
 def main() -> None:
@@ -209,17 +165,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--parts", type=int, default=0, help="measure the memory of so many parts instead")
     arguments = parsed(parser, rounds=15)
     sizes = {name: getattr(arguments, name) for name in ("width", "length", "batch")}
-    if arguments.parts:
-        rows = memory(arguments.parts, arguments.blocks, **sizes)
-        result = {"benchmark": "split_parts", "blocks": arguments.blocks, **sizes, "rows": rows}
-        return finish(result, arguments, table(rows, ["process", "peak_mb", "share"]))
     rows = measure(arguments.blocks, arguments.rounds, **sizes)
-    met = all(row.get("met", True) for row in rows)
-    columns = ["way", "ms_per_step", "ratio", "interval_95", "kept_mb", "demand", "met"]
-    result = {"benchmark": "split", "blocks": arguments.blocks, **sizes, "rows": rows, "met": met}
+    columns = ["way", "ms_per_step", "ratio", "interval_95", "kept_mb"]
+    result = {"benchmark": "split", "blocks": arguments.blocks, **sizes, "rows": rows}
     finish(result, arguments, table(rows, columns))
 
 

@@ -47,16 +47,27 @@ suppress_warnings = [
 
 FOR_THE_SITE = re.compile(r"<!-- (\{[\w-]+\}\n.*?)\n-->", re.DOTALL)
 """A directive that a page has in a comment, which code hosts do not show."""
-FOR_CODE_HOSTS = re.compile(r"<!-- generated: api .*?<!-- end -->\n?", re.DOTALL)
-"""The short list of names that stands there in place of the directive."""
+PROGRAM = re.compile(
+    r"^\[[\w.]+\.py\]\(([\w/.]+\.py)\)(?:, \[output\]\(([\w/.]+\.txt)\))?$",
+    re.MULTILINE,
+)
+"""A program and its output as links, which the site shows in full."""
+RECORD = re.compile(r"\[([\w-]+)\]\((\.\./\.\./benchmarks/results/[\w-]+\.md)\)")
+"""A link to the record of a result, which is a download on the site."""
 CODE = re.compile(r"(?<![`:])`([^`]+)`(?!`)")
 EMPHASIS = re.compile(r"\*\w(?:[^*`|]*\w)?\*")
 
 
 def with_directives(app: Any, name: str, source: list[str]) -> None:
     """Replace, in the text of a page, what is for code hosts by what is for the site."""
-    text = FOR_CODE_HOSTS.sub("", source[0])
-    source[0] = FOR_THE_SITE.sub(lambda found: f"```{found[1]}\n```", text)
+    text = FOR_THE_SITE.sub(lambda found: f"```{found[1]}\n```", source[0])
+    text = RECORD.sub(r"{download}`\1 <\2>`", text)
+    source[0] = PROGRAM.sub(
+        lambda found: "\n\n".join(
+            f"```{{literalinclude}} {file}\n```" for file in found.groups() if file
+        ),
+        text,
+    )
 
 
 def as_restructured_text(

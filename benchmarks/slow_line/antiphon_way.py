@@ -15,23 +15,17 @@ from typing import Any
 
 import torch
 from clock import Clock
-from costs import Shape
-from task import STANDARD, new_model, save, text_name
+from task import BATCH, LENGTH, new_model, save, text_name
 from timed_windows import TimedWindows
-from torch import nn
 
 import antiphon
 from antiphon import Simulation
-from antiphon.envs.datasets import texts
 from antiphon.scenarios import Scenario
 
 WAYS: dict[str, dict[str, Any]] = {
     "antiphon": {},
-    "antiphon+muon": {},
     "antiphon-local": {"gradient": {"kind": "local", "target": "following"}},
-    "antiphon-free": {},
     "antiphon-nadam": {"coupling": "delayed"},
-    "antiphon-muon": {"coupling": "delayed"},
 }
 """Arguments of `split`, by way."""
 _ENDLESS = 10**7
@@ -39,51 +33,32 @@ _WARM_UP = {"kind": "constant", "warmup": 50 / _ENDLESS}
 """The rate rises over the first 50 steps, as gradients that come late ask for."""
 
 
-def optimisers(rate: float) -> dict[str, dict[str, Any]]:
-    """Return by way the optimiser that is not Adam; of an asynchronous pipeline with what its paper says of it.
+def nadam(rate: float) -> dict[str, Any]:
+    """Return the optimiser of an asynchronous pipeline, momentum .99 (Ajanthan et al. 2025, 2505.01099).
 
-    `NAdam`: momentum .99 (Ajanthan et al. 2025, 2505.01099; their weights of the forward pass are kept for the backward pass, ours are
-    replayed with the present ones). `Muon`: matrices by the root mean square of Adam's changes (Zmushko et al. 2026, 2606.30634).
+    Their weights of the forward pass are kept for the backward pass, ours are replayed with the present ones.
     """
-    nadam = {"kind": "NAdam", "betas": [0.99, 0.999], "decoupled_weight_decay": True, "weight_decay": 0.01}
-    muon = {"kind": "Muon", "adjust_lr_fn": "match_rms_adamw", "weight_decay": 0.01}
-    adam = {"axes": 1, "kind": "AdamW", "lr": rate, "weight_decay": 0.01}
-    own = {"lr": rate, "clip": 10.0, "schedule": _WARM_UP}
-    by_muon = {**muon, "lr": rate, "groups": [adam]}
-    return {"antiphon-nadam": {**nadam, **own}, "antiphon-muon": {**by_muon, **own}, "antiphon+muon": by_muon}
-
-
-def without_blocks(width: int, parts: int) -> dict[str, Any]:
-    """Return a model whose messages are as large as those of `new_model`, which takes no time, and its cuts, for `split`."""
-    classes = texts.load(text_name()).classes
-    between = (nn.Linear(width, width) for _ in range(parts - 2))
-    layers = nn.Sequential(nn.Embedding(classes, width), *between, nn.Linear(width, classes))
-    return {"model": layers, "at": list(range(1, parts))}
+    kind = {"kind": "NAdam", "betas": [0.99, 0.999], "decoupled_weight_decay": True, "weight_decay": 0.01}
+    return {**kind, "lr": rate, "clip": 10.0, "schedule": _WARM_UP}
 
 
 def scenario(
-    way: str,
-    seed: int,
-    rate: float,
-    shape: Shape = STANDARD,
-    *,
-    parts: int = 2,
-    asleep: bool = False,
-    link: Mapping[str, Any] | None = None,
+    way: str, seed: int, rate: float, *, parts: int = 2, link: Mapping[str, Any] | None = None
 ) -> Scenario:
-    """Return the model cut in parts; asleep: its blocks left out; link: a delay and bits, in place of `auto`."""
+    """Return the model cut in parts; link: a delay and bits, in place of `auto`."""
     adam = {"kind": "adam", "lr": rate}
-    model = without_blocks(shape.width, parts) if asleep else {"model": new_model(seed, shape), "at": parts}
-    given = {**model, **WAYS[way], **(link or {})}
     return antiphon.split(
-        # {"id": "antiphon/TextWindows-v0", "text": text_name(), "length": shape.length}
-        env=TimedWindows(text_name(), shape.length),
+        new_model(seed),
+        parts,
+        # {"id": "antiphon/TextWindows-v0", "text": text_name(), "length": LENGTH}
+        env=TimedWindows(text_name(), LENGTH),
         objective={"kind": "coding", "target": "following"},
-        batch=shape.batch,
+        batch=BATCH,
         steps=_ENDLESS,
-        optimiser=optimisers(rate).get(way, adam),
-        predictor=optimisers(rate)[way] if way == "antiphon+muon" else adam,
-        **given,
+        optimiser=nadam(rate) if way == "antiphon-nadam" else adam,
+        predictor=adam,
+        **WAYS[way],
+        **(link or {}),
     )
 
 
@@ -94,11 +69,8 @@ def main() -> None:
     torch.set_num_threads(1)
     way, seed = settings["way"], settings["seed"]
     count = settings["machines"]
-    parts = {"count": count, "ray": settings["address"]}
-    parts |= {"mode": "free"} if way == "antiphon-free" else {}
-    shape, asleep = Shape(**settings["shape"]), bool(settings["flops"])
-    given = scenario(way, seed, settings["lr"], shape, parts=count, asleep=asleep)
-    with Simulation(given, seed=seed, parts=parts) as simulation:
+    given = scenario(way, seed, settings["lr"], parts=count)
+    with Simulation(given, seed=seed, parts={"count": count, "ray": settings["address"]}) as simulation:
         Clock(settings["clock"]).open()  # the steps before have measured the line
         with suppress(KeyboardInterrupt):
             simulation.run(progress=False)

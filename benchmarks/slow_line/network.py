@@ -20,14 +20,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from slower import ShareOfCore
-
 _NETWORK, _MOST = "10.99.0.0/24", 8
 """The network, and the most machines that `forwarder.c` knows."""
+_MTU = 16_000
+"""Bytes of a packet, at most."""
 INTERFACE = "line0"
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001
@@ -73,10 +73,6 @@ class Setting:
             raise ValueError(f"{text!r} is no MBIT:MS or MBIT:MS:LOSS")
         return cls(*numbers)
 
-    def dilated(self, factor: float) -> Self:
-        """Return the line on which everything takes so many times as long."""
-        return replace(self, mbit=self.mbit / factor, ms=self.ms * factor)
-
     def __str__(self) -> str:
         return f"{self.mbit:g}:{self.ms:g}" + (f":{self.loss:g}" if self.loss else "")
 
@@ -86,8 +82,6 @@ class Namespace:
 
     Args:
         address: Of the device, in a network of 24 bits.
-        mtu: Bytes of a packet, at most.
-        core: The processor time of its processes; None: as much as any process.
 
     Attributes:
         address: As given.
@@ -98,14 +92,14 @@ class Namespace:
         subprocess.CalledProcessError: The device cannot be set up.
     """
 
-    def __init__(self, address: str, mtu: int, core: ShareOfCore | None) -> None:
-        self.address, self._core = address, core
+    def __init__(self, address: str) -> None:
+        self.address = address
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
             _system_call("unshare", _CLONE_NEWNET)
             try:
                 self._file = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-                self.tun = _device(address, mtu)
+                self.tun = _device(address)
             finally:
                 _system_call("setns", home, _CLONE_NEWNET)
         finally:
@@ -117,8 +111,6 @@ class Namespace:
 
     def _enter(self) -> None:
         _system_call("setns", self._file, _CLONE_NEWNET)
-        if self._core is not None:
-            self._core.join()
         _LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
     def kill(self) -> None:
@@ -187,18 +179,12 @@ class Network:
 
     Args:
         count: Namespaces.
-        mtu: Bytes of a packet, at most.
-        dilation: By how much machines can be slowed down (`slow`); 1: they share the cores as processes do.
-
-    Attributes:
-        dilation: As given.
 
     Raises:
         NetworkError: They cannot be had here.
     """
 
-    def __init__(self, count: int, mtu: int, dilation: float = 1.0) -> None:
-        self.dilation, self._cores = dilation, list[ShareOfCore]()
+    def __init__(self, count: int) -> None:
         if not 2 <= count <= _MOST:
             raise NetworkError(f"{count} machines; a network has 2 to {_MOST}")
         if sys.platform != "linux":
@@ -210,14 +196,13 @@ class Network:
                 self._program = self._compiled()
                 self.ends = list[Namespace]()
                 for number in range(1, count + 1):
-                    core = None if dilation == 1 else ShareOfCore(f"{self.folder.name}-{number}")
-                    if core is not None:
-                        self._cores.append(_closed_by(resources, core))
-                    self.ends.append(_closed_by(resources, Namespace(f"10.99.0.{number}", mtu, core)))
+                    end = Namespace(f"10.99.0.{number}")
+                    resources.callback(end.close)
+                    self.ends.append(end)
                 self.lines = Lines(self.ends, self._program, Setting(0, 0))
             except (OSError, subprocess.CalledProcessError) as error:
                 reason = getattr(error, "stderr", None) or error
-                needs = "root, /dev/net/tun, ip and cc, and cgroups of version 1 for machines that are slowed"
+                needs = "root, /dev/net/tun, ip and cc"
                 raise NetworkError(f"no line can be emulated here ({reason}); it takes {needs}") from None
             self._resources = resources.pop_all()
 
@@ -238,17 +223,8 @@ class Network:
         """Kill all processes in the namespaces, drop what is on its way, and begin with idle lines."""
         for end in self.ends:
             end.kill()
-        self._limit(None)
         self.lines.close()
         self.lines = Lines(self.ends, self._program, setting)
-
-    def slow(self) -> None:
-        """Let the processes of each machine compute as slowly as the dilation says, until `renew`."""
-        self._limit(1 / self.dilation)
-
-    def _limit(self, share: float | None) -> None:
-        for core in self._cores:
-            core.limit(share)
 
     @contextmanager
     def ray(self, environment: dict[str, str], own: Mapping[str, str]) -> Iterator[str]:
@@ -309,25 +285,20 @@ class Network:
             time.sleep(0.1)
 
 
-def _closed_by(resources: ExitStack, resource: Any) -> Any:
-    resources.callback(resource.close)
-    return resource
-
-
 def _system_call(name: str, *arguments: int) -> None:
     if getattr(_LIBC, name)(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def _device(address: str, mtu: int) -> int:
+def _device(address: str) -> int:
     """Return the file of a new TUN device in the namespace of this thread."""
     file = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(file, _TUNSETIFF, struct.pack("16sH", INTERFACE.encode(), _TUN_WITHOUT_HEADER))
     commands = (
         "link set lo up",
         f"addr add {address}/24 dev {INTERFACE}",
-        f"link set {INTERFACE} up mtu {mtu} txqueuelen 20000",
+        f"link set {INTERFACE} up mtu {_MTU} txqueuelen 20000",
         f"route replace {_NETWORK} dev {INTERFACE} src {address} congctl cubic",  # whatever the machine's default is
     )
     for command in commands:

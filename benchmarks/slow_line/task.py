@@ -7,14 +7,15 @@ import os
 from collections.abc import Mapping, Sequence
 
 import torch
-from costs import Shape
 from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.agents.models import GPT
 from antiphon.envs.datasets import texts
 
-STANDARD, HEADS = Shape(), 4
+BLOCKS, WIDTH, HEADS = 8, 96, 4
+LENGTH, BATCH = 64, 16
+"""Characters of a window, and windows of a step, of all machines together."""
 _HELD_OUT, _AT_ONCE = 384, 64
 """Windows of a split, evenly spaced, and how many are evaluated at a time."""
 
@@ -24,11 +25,10 @@ def text_name() -> str:
     return "moby_dick" if os.environ.get("ANTIPHON_DATA") else texts.EMBEDDED
 
 
-def new_model(seed: int, shape: Shape = STANDARD) -> GPT:
-    """Return a model of a shape with its initial parameters."""
+def new_model(seed: int) -> GPT:
+    """Return the model with its initial parameters."""
     torch.manual_seed(seed)
-    classes = texts.load(text_name()).classes
-    return GPT(classes, shape.length, blocks=shape.blocks, width=shape.width, heads=HEADS)
+    return GPT(texts.load(text_name()).classes, LENGTH, blocks=BLOCKS, width=WIDTH, heads=HEADS)
 
 
 def _codes(split: str) -> Tensor:
@@ -41,18 +41,17 @@ class Windows:
     Args:
         count: Windows of a batch.
         seed: Of the places.
-        length: Characters of a window.
     """
 
-    def __init__(self, count: int, seed: int, length: int = STANDARD.length) -> None:
-        self._codes, self._count, self._length = _codes("train"), count, length
+    def __init__(self, count: int, seed: int) -> None:
+        self._codes, self._count = _codes("train"), count
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """Return the next batch's characters [count, length], and those that follow each."""
-        last = len(self._codes) - self._length - 1
+        """Return the next batch's characters [count, LENGTH], and those that follow each."""
+        last = len(self._codes) - LENGTH - 1
         begins = torch.randint(last, (self._count, 1), generator=self._generator)
-        places = begins + torch.arange(self._length)
+        places = begins + torch.arange(LENGTH)
         return self._codes[places], self._codes[places + 1]
 
 
@@ -69,14 +68,14 @@ def save(state: Mapping[str, Tensor], path: str) -> None:
 
 
 @torch.no_grad()
-def bits(state: dict[str, Tensor], split: str = "validation", shape: Shape = STANDARD) -> float:
-    """Return the bits per character of a split's text that a model with these parameters needs."""
-    model, codes, length = new_model(0, shape), _codes(split), shape.length
+def bits(state: dict[str, Tensor]) -> float:
+    """Return the bits per character of the validation text that a model with these parameters needs."""
+    model, codes = new_model(0), _codes("validation")
     model.load_state_dict(state)
-    chosen = sorted({*torch.linspace(0, (len(codes) - 1) // length - 1, _HELD_OUT).long().tolist()})
+    chosen = sorted({*torch.linspace(0, (len(codes) - 1) // LENGTH - 1, _HELD_OUT).long().tolist()})
     total = 0.0
     for start in range(0, len(chosen), _AT_ONCE):
-        places = torch.tensor(chosen[start : start + _AT_ONCE])[:, None] * length + torch.arange(length)
+        places = torch.tensor(chosen[start : start + _AT_ONCE])[:, None] * LENGTH + torch.arange(LENGTH)
         logits = model(codes[places]).flatten(0, 1)
         total += F.cross_entropy(logits, codes[places + 1].flatten(), reduction="sum").item()
-    return total / (len(chosen) * length) / math.log(2)
+    return total / (len(chosen) * LENGTH) / math.log(2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +13,15 @@ from antiphon.envs.text_envs import TextWindows
 
 CLOCK = "SLOW_LINE_CLOCK"
 """The variable that names the clock's file, in the processes of parts."""
-SLEEP = "SLOW_LINE_SLEEP"
-"""The variable with the seconds that each step sleeps, in the same processes."""
 
 
 class _Timed(TextWindows):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         self._clock = Clock(os.environ[CLOCK]) if CLOCK in os.environ else None
-        self._sleep = float(os.environ.get(SLEEP, "0"))
         super().__init__(*arguments, **settings)
 
     def _open(self) -> None:
         super()._open()
-        time.sleep(self._sleep)
         if self._clock is not None and self.split == "train":
             self._clock.step(self._number)
 

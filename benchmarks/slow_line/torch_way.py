@@ -8,25 +8,23 @@ averaging:H    the batch divided among all; parameters are averaged every H step
 diloco:H       the same, and an outer optimiser with Nesterov momentum takes the mean (Douillard et al. 2023)
 streaming:H    the same with a part of the parameters at a time, in four bits, while training goes on (Douillard et al. 2025)
 
-Each takes Adam, and with `+muon` behind its name Muon.
+Each takes Adam.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import torch
-from asleep import put_to_sleep
 from clock import Clock
-from costs import Shape
-from heads import WithHeads
-from task import Windows, new_model, save
+from task import BATCH, Windows, new_model, save
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -35,46 +33,9 @@ from antiphon.agents.models import GPT
 
 MICRO_BATCHES = 4
 OUTER_RATE, OUTER_MOMENTUM = 0.7, 0.9
-DECAY = 0.01
 PARTS, OVERLAP, MIXED = 4, 5, 0.5
 """Of Streaming DiLoCo: parts of the parameters, steps that an exchange may take, and the share of what comes of it."""
-MUON = "+muon"
 Step = Callable[[], None]
-NewOptimiser = Callable[[Iterable[nn.Parameter]], "Optimiser"]
-
-
-class Optimiser:
-    """One or several of torch's optimisers.
-
-    Args:
-        each: Each has some of the parameters.
-    """
-
-    def __init__(self, *each: torch.optim.Optimizer) -> None:
-        self._each = each
-
-    def zero_grad(self) -> None:
-        """Forget gradients."""
-        for optimiser in self._each:
-            optimiser.zero_grad()
-
-    def step(self) -> None:
-        """Move the parameters."""
-        for optimiser in self._each:
-            optimiser.step()
-
-
-def adam(rate: float, parameters: Iterable[nn.Parameter]) -> Optimiser:
-    """Return Adam."""
-    return Optimiser(torch.optim.Adam(parameters, rate))
-
-
-def muon(rate: float, parameters: Iterable[nn.Parameter]) -> Optimiser:
-    """Return Muon of matrices, which change as much as with Adam, and AdamW of other parameters."""
-    given = [*parameters]
-    matrices, others = [p for p in given if p.ndim == 2], [p for p in given if p.ndim != 2]
-    by_muon = torch.optim.Muon(matrices, rate, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
-    return Optimiser(by_muon, torch.optim.AdamW(others, rate, weight_decay=DECAY))
 
 
 def loss_of(logits: Tensor, following: Tensor) -> Tensor:
@@ -82,9 +43,9 @@ def loss_of(logits: Tensor, following: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), following.flatten())
 
 
-def loop(net: nn.Module, windows: Windows, new: NewOptimiser) -> Step:
+def loop(net: nn.Module, windows: Windows, rate: float) -> Step:
     """Return a step of the training loop of a model."""
-    optimiser = new(net.parameters())
+    optimiser = torch.optim.Adam(net.parameters(), rate)
 
     def step() -> None:
         tokens, following = windows()
@@ -95,9 +56,34 @@ def loop(net: nn.Module, windows: Windows, new: NewOptimiser) -> Step:
     return step
 
 
-def with_heads(net: WithHeads, windows: Windows, new: NewOptimiser) -> Step:
+class WithHeads(nn.Module):
+    """The model, and at each cut a head of the kind of `aug_local`: copies of the next block and of the last layers.
+
+    Args:
+        model: The model.
+        cuts: The blocks before which it would be cut.
+    """
+
+    def __init__(self, model: GPT, cuts: Sequence[int]) -> None:
+        super().__init__()
+        self.model, self.cuts = model, cuts
+        layers = ([model.blocks[cut], model.norm, model.head] for cut in cuts)
+        self.heads = nn.ModuleList(nn.Sequential(*map(copy.deepcopy, each)) for each in layers)
+
+    def losses(self, tokens: Tensor, following: Tensor) -> Iterator[Tensor]:
+        """Yield the loss of each head, then of the model, in nats: the mean over [batch, length] characters."""
+        model = self.model
+        x = model.drop(model.tokens(tokens) + model.positions(torch.arange(tokens.shape[1])))
+        for number, block in enumerate(model.blocks):
+            if number in self.cuts:
+                yield loss_of(self.heads[self.cuts.index(number)](x), following)
+            x = block(x)
+        yield loss_of(model.head(model.norm(x)), following)
+
+
+def with_heads(net: WithHeads, windows: Windows, rate: float) -> Step:
     """Return a step of the training loop with auxiliary losses."""
-    optimiser = new(net.parameters())
+    optimiser = torch.optim.Adam(net.parameters(), rate)
 
     def step() -> None:
         optimiser.zero_grad()
@@ -107,19 +93,19 @@ def with_heads(net: WithHeads, windows: Windows, new: NewOptimiser) -> Step:
     return step
 
 
-def replicated(model: GPT, windows: Windows, new: NewOptimiser, *, half_precision: bool) -> Step:
+def replicated(model: GPT, windows: Windows, rate: float, *, half_precision: bool) -> Step:
     """Return a step of DistributedDataParallel."""
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
     net = nn.parallel.DistributedDataParallel(model)
     if half_precision:
         net.register_comm_hook(None, fp16_compress_hook)
-    return loop(net, windows, new)
+    return loop(net, windows, rate)
 
 
-def averaged(model: GPT, windows: Windows, new: NewOptimiser, every: int, *, outer: bool) -> Step:
+def averaged(model: GPT, windows: Windows, rate: float, every: int, *, outer: bool) -> Step:
     """Return a step of a process that meets the others every so many steps."""
-    step, taken = loop(model, windows, new), 0
+    step, taken = loop(model, windows, rate), 0
     whole = nn.Parameter(parameters_to_vector(model.parameters()).detach())
     optimiser = torch.optim.SGD([whole], OUTER_RATE, momentum=OUTER_MOMENTUM, nesterov=True)
 
@@ -194,9 +180,9 @@ def of_four_bits(sent: Tensor, like: Tensor) -> Tensor:
     return torch.where(code > 7, -magnitude, magnitude)
 
 
-def streamed(model: GPT, windows: Windows, new: NewOptimiser, every: int) -> Step:
+def streamed(model: GPT, windows: Windows, rate: float, every: int) -> Step:
     """Return a step of a process that meets the others with each part of the parameters every so many steps."""
-    step, taken = loop(model, windows, new), 0
+    step, taken = loop(model, windows, rate), 0
     kept = {id(p) for block in model.blocks for p in block.parameters()}
     sets = [[p for block in model.blocks[part::PARTS] for p in block.parameters()] for part in range(PARTS)]
     sets[-1] += [p for p in model.parameters() if id(p) not in kept]
@@ -244,11 +230,11 @@ class Stage(nn.Module):
         return self.head(self.norm(x)) if self.last else x
 
 
-def pipelined(net: Stage, windows: Windows, new: NewOptimiser) -> Step:
+def pipelined(net: Stage, windows: Windows, rate: float) -> Step:
     """Return a step of a stage in a synchronous pipeline."""
     from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
-    optimiser = new(net.parameters())
+    optimiser = torch.optim.Adam(net.parameters(), rate)
     stage = PipelineStage(net, net.index, distributed.get_world_size(), torch.device("cpu"))
     schedule = Schedule1F1B(stage, MICRO_BATCHES, loss_fn=loss_of)
 
@@ -264,23 +250,19 @@ def pipelined(net: Stage, windows: Windows, new: NewOptimiser) -> Step:
 
 def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
     """Return what a process trains of a model, and what takes a step."""
-    seed, index = 1000 * settings["seed"], settings["index"]
-    machines, shape = settings["machines"], Shape(**settings["shape"])
-    if settings["flops"]:
-        put_to_sleep(model, shape, settings["flops"])
-    whole = Windows(shape.batch, seed, shape.length)
-    way, by_muon, _ = settings["way"].partition(MUON)
-    new = partial(muon if by_muon else adam, settings["lr"])
-    kind, _, every = way.partition(":")
+    seed, index, machines = 1000 * settings["seed"], settings["index"], settings["machines"]
+    whole, rate = Windows(BATCH, seed), settings["lr"]
+    kind, _, every = settings["way"].partition(":")
     if kind == "1f1b":
         stage = Stage(model, index, machines)
-        return stage, pipelined(stage, whole, new)
+        return stage, pipelined(stage, whole, rate)
     if kind == "plain-heads":
-        headed = WithHeads(model, [shape.blocks * part // machines for part in range(1, machines)])
-        return headed, with_heads(headed, whole, new)
-    if kind.startswith("plain"):
-        return model, loop(model, whole, new)
-    windows = Windows(shape.batch // machines, seed + index, shape.length)
+        blocks = len(model.blocks)
+        headed = WithHeads(model, [blocks * part // machines for part in range(1, machines)])
+        return headed, with_heads(headed, whole, rate)
+    if kind == "plain":
+        return model, loop(model, whole, rate)
+    windows = Windows(BATCH // machines, seed + index)
     ways = {
         "ddp": partial(replicated, half_precision=False),
         "ddp16": partial(replicated, half_precision=True),
@@ -288,12 +270,12 @@ def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
         "diloco": partial(averaged, every=int(every or 0), outer=True),
         "streaming": partial(streamed, every=int(every or 0)),
     }
-    return model, ways[kind](model, windows, new)
+    return model, ways[kind](model, windows, rate)
 
 
 def started(settings: Mapping[str, Any]) -> tuple[Step, Callable[[], dict[str, Tensor]]]:
     """Return a step of this process, when it has met the others, and what returns the parameters that it trains."""
-    torch.set_num_threads(settings["threads"])
+    torch.set_num_threads(1)
     if not settings["way"].startswith("plain"):
         distributed.init_process_group(
             "gloo",
@@ -302,7 +284,7 @@ def started(settings: Mapping[str, Any]) -> tuple[Step, Callable[[], dict[str, T
             world_size=settings["machines"],
             timeout=timedelta(minutes=20),
         )
-    model = new_model(settings["seed"], Shape(**settings["shape"]))
+    model = new_model(settings["seed"])
     net, step = prepared(settings, model)
     trained = {id(value) for value in net.parameters()}
     return step, lambda: {name: value for name, value in model.named_parameters() if id(value) in trained}

@@ -12,16 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from clock import WARM, Clock
-from costs import Parts, Setup, Shape
 from network import INTERFACE, Network, Setting
-from task import STANDARD, bits, mean_state
-from timed_windows import CLOCK, SLEEP
+from task import bits, mean_state
+from timed_windows import CLOCK
 
 HERE = Path(__file__).resolve().parent
 _PORT = 29500
@@ -38,38 +36,21 @@ class Training:
     """The processes of a way, from their start to the parameters that they have learned; a context manager.
 
     Args:
-        network: They are in its namespaces, one in each, and are killed at the end. With a dilation, the line, computing and the
-            time are so much slower, and results are divided by it.
+        network: They are in its namespaces, one in each, and are killed at the end.
         setting: The lines between them.
         way: The way.
         seed: Of the model and its data.
         rate: The learning rate.
         seconds: Of training.
-        shape: Of the model.
-        flops: The processes sleep in place of computing, as long as machines of so many FLOP per second compute; 0: they compute.
 
     Raises:
         NetworkError: There is no Ray cluster.
     """
 
     def __init__(
-        self,
-        network: Network,
-        setting: Setting,
-        way: str,
-        seed: int,
-        rate: float,
-        seconds: float,
-        *,
-        shape: Shape = STANDARD,
-        flops: float = 0.0,
+        self, network: Network, setting: Setting, way: str, seed: int, rate: float, seconds: float
     ) -> None:
-        setting, flops, seconds = (
-            setting.dilated(network.dilation),
-            flops / network.dilation,
-            seconds * network.dilation,
-        )
-        self.network, self._seconds, self._asleep = network, seconds, flops > 0
+        self.network, self._seconds = network, seconds
         with ExitStack() as resources:
             self._folder = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=network.folder)))
             resources.callback(network.renew, Setting(0, 0))
@@ -77,18 +58,15 @@ class Training:
             machines = len(network.ends)
             self._workers = workers = 1 if way.startswith("plain") else machines
             self.clock = Clock(self._folder / "clock", workers, seconds, measuring=self._antiphon)
-            settings = {"way": way, "seed": seed, "lr": rate, "threads": 2 if way == "plain2" else 1}
-            settings |= {"clock": str(self._folder / "clock"), "shape": asdict(shape), "flops": flops}
-            settings["machines"] = machines
-            environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
+            settings = {"way": way, "seed": seed, "lr": rate, "machines": machines}
+            settings |= {"clock": str(self._folder / "clock")}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             environment["GLOO_SOCKET_IFNAME"] = INTERFACE
             paths = [str(HERE), os.environ.get("PYTHONPATH")]
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
             network.renew(Setting(0, 0) if self._antiphon else setting)
             if self._antiphon:  # the cluster starts over idle lines without delay
                 timed = {CLOCK: str(self._folder / "clock")}
-                if flops:
-                    timed[SLEEP] = str(Parts(machines).computing(Setup(shape, setting, flops)))
                 address = resources.enter_context(network.ray(environment, timed))
                 network.lines.set(setting)
                 starts = [("antiphon_way.py", {**settings, "address": address})]
@@ -127,28 +105,20 @@ class Training:
                 raise WayError(f"{what} within {within:g} s")
             time.sleep(_POLL)
 
-    def measured(self, after_import: float, pause: float = 0.0) -> dict[str, Any]:
+    def measured(self, after_import: float) -> dict[str, Any]:
         """Return the results of the way in its time.
 
         Args:
             after_import: Megabytes of a process that has imported torch.
-            pause: Seconds for which the first process that trains is stopped, in the middle of the time.
 
         Raises:
             WayError: It fails.
         """
-        clock, lines, dilation = self.clock, self.network.lines, self.network.dilation
-        pause *= dilation
+        clock, lines = self.clock, self.network.lines
         self._wait(lambda: len(clock.processes) == self._workers, _BEGUN_WITHIN, "has not begun")
-        self.network.slow()
         self._wait(lambda: clock.began is not None, _BEGUN_WITHIN, f"has not taken {WARM} steps")
         before = clock.steps, lines.bytes, lines.cpu, time.monotonic()
-        if pause:
-            time.sleep(max(0.0, (clock.began or 0.0) + (self._seconds - pause) / 2 - time.monotonic()))
-            os.kill(clock.processes[0], signal.SIGSTOP)
-            time.sleep(pause)
-            os.kill(clock.processes[0], signal.SIGCONT)
-        self._wait(lambda: clock.over, self._seconds + 60 * dilation, "the clock has stopped")
+        self._wait(lambda: clock.over, self._seconds + 60, "the clock has stopped")
         steps, now = clock.steps - before[0], time.monotonic()
         sent = [round((new - old) / max(1, steps)) for new, old in zip(lines.bytes, before[1], strict=True)]
         share = (lines.cpu - before[2]) / (now - before[3])
@@ -159,8 +129,8 @@ class Training:
         states = [self._folder / f"{index}.pt" for index in range(len(self._processes))]
         self._wait(lambda: all(state.exists() for state in states), _ENDED_WITHIN, "has not ended")
         learned = mean_state([torch.load(state, weights_only=True) for state in states])
-        found, link = math.nan if self._asleep else bits(learned), self._folder / "0.json"
-        trained = max(clock.seconds, self._seconds) / dilation  # parts may have waited at the end
+        found, link = bits(learned), self._folder / "0.json"
+        trained = max(clock.seconds, self._seconds)  # parts may have waited at the end
         return {
             "ms": round(1e3 * trained / max(1, clock.steps - WARM), 2),
             "bits": round(found, 4) if math.isfinite(found) else None,

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import couplings
 import slow_line
-import slow_line_sizes
 import waits
 import worlds
 
@@ -12,12 +11,10 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Draw what a sender waits for, the couplings' truth table, the slow line's results, its reach, and the worlds."""
+    """Draw what a sender waits for, the couplings' truth table, the slow line's results, and the worlds."""
     waits.draw(HERE / "waits.png")
     couplings.draw(HERE / "couplings.png")
     slow_line.draw(HERE / "slow-line.png")
-    slow_line.draw_curves(HERE / "slow-line-curves.png")
-    slow_line_sizes.draw(HERE / "slow-line-sizes.png")
     worlds.draw(HERE / "worlds.png")
 
 

@@ -73,5 +73,4 @@ def test_a_script_is_short_asserts_something_and_is_on_the_page(script: Path) ->
     assert own_lines(text) <= LONGEST
     assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(text)))
     page = (GALLERY / "index.md").read_text(encoding="utf-8")
-    for file in (script.name, script.with_suffix(".txt").name):
-        assert f"<!-- generated: file {file} -->\n" in page
+    assert f"\n[{script.name}]({script.name}), [output]({script.stem}.txt)\n" in page

@@ -19,7 +19,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 FOLDERS = (*LAYERS, "benchmarks", "docs", "tests")
-FILE = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|js|css))`")
+FILE = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|js|css))`(?!\s+of\s+commit)")
 PATH = re.compile(rf"(?<![\w/.:-])((?:{'|'.join(FOLDERS)})/[\w./-]*\.(?:py|ya?ml|md|json|svg|css|js))\b")
 """A path from the repository's root, in a command too; what a result was measured with may have gone: it names its commit."""
 
