@@ -22,7 +22,6 @@ from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.in_use import release, use
 from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv, real
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
@@ -260,9 +259,6 @@ class EnvironmentRunner(SignalledSteps):
 
     Args:
         env: The environment; the runner owns it.
-
-    Raises:
-        ScenarioError: Another run steps this environment.
     """
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
@@ -275,13 +271,7 @@ class EnvironmentRunner(SignalledSteps):
         self._trials_left = _TRIED if self._is_users else 0
         self._returned: list[tuple[str, Tensor, int, Tensor]] = []
         """What the newest step or reset has returned: its name, version and a copy; nothing once it has been tried."""
-        fix = "let each have its own: register a function that makes it (antiphon.environment)"
-        use(env.handed_over(), self, "env", fix)
-        try:
-            self.reset(seed)
-        except BaseException:
-            release(self)
-            raise
+        self.reset(seed)
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""

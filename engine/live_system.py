@@ -35,7 +35,6 @@ from antiphon.engine.environment import (
 )
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
-from antiphon.engine.in_use import release
 from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import NewestMetrics
@@ -48,7 +47,6 @@ from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import take_values
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.turns import Turn, in_turn
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.isolation.own_context import in_own_context, matmul_precision, own_context
@@ -296,7 +294,6 @@ class LiveSystem:
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
         broken_off: Why neither a step nor a checkpoint follows from an error within a step; None: there was none.
         closed: Whether it has been closed, and takes no more steps.
-        turn: Held by the thread that steps, changes or reads it.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not be computed like this; the message names the place.
@@ -317,7 +314,6 @@ class LiveSystem:
         self.changes: list[tuple[int, str, Any]] = []
         self._warned_of_lost = False
         self.closed = False
-        self.turn = Turn()
         self._world: EnvironmentRunner | None = None
         with settings.context(), noted_warnings() as self.build_warnings:
             how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
@@ -343,8 +339,6 @@ class LiveSystem:
         stacked = settings.stacked and self.executor.stacks
         self.backend: Backend = backend_of(settings.backend, system, stacked=stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
-        if self._world is not None:  # of another seed, whose environment this one goes on with
-            release(self._world)
         self._world = EnvironmentRunner(self.env, signals_read(system), settings.seed)
         system.schedule.begin_episode(0, self.env.episode_length)
         self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
@@ -551,7 +545,6 @@ class LiveSystem:
 
     # --- changing ----------------------------------------------------------------------------------------
 
-    @in_turn
     @in_own_context
     def set(self, changes: Sequence[tuple[str, Any]], event: str) -> None:
         """Change settings of the scenario at once, with `event` as the line of its events. See `Simulation.set`."""
@@ -746,7 +739,6 @@ class LiveSystem:
             raise
         return running
 
-    @in_turn
     @in_own_context
     def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return an independent copy: see `Simulation.fork`."""
@@ -763,7 +755,6 @@ class LiveSystem:
             scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
         )
 
-    @in_turn
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder: see `Simulation.save`. A ScenarioWarning says of the first one why no run can go on from it."""
         with uncollected():
@@ -785,8 +776,6 @@ class LiveSystem:
     def close(self) -> None:
         """Close what computes the steps, and the environment unless the caller made it; a second call does nothing."""
         self.closed = True
-        if self._world is not None:  # none where the scenario was refused
-            release(self._world)
         with ExitStack() as closing:
             closing.callback(self.env.let_go)
             closing.callback(self.executor.close)

@@ -191,10 +191,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         if not self.stays_open:
             self.close()
 
-    def handed_over(self) -> list[object]:
-        """Return the objects that hold its state, none of which two runs may step at once."""
-        return [self]
-
     def check_own_loop(self, make: Callable[[], TorchVectorEnv]) -> None:
         """Raise ScenarioError where a loop of the user's own sees other observations; `make` makes an equal environment."""
 

@@ -14,14 +14,12 @@ from antiphon.base.errors import AntiphonError, DivergenceError, RunError, Scena
 from antiphon.base.extensions import Catalogue, made, name_of
 from antiphon.base.files import display_path, finite
 from antiphon.base.manifests import read_cache, write_checked
-from antiphon.engine.in_use import use
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_metrics, step_metrics
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.turns import Turn, in_turn
 from antiphon.engine.warnings.advice import advice
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.running.lock import file_lock
@@ -238,7 +236,6 @@ class DirectoryWriter(Observer):
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
         own_recorders = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        use(own_recorders, run, "telemetry.recorders", "pass its class, of which each run makes one")
         recorders = [*tables, board, *own_recorders]
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
@@ -253,11 +250,6 @@ class DirectoryWriter(Observer):
             if has_objects and running.now == 0:
                 directory.checkpoint(running, self.recorders)
             begun.pop_all()
-
-    @property
-    def turn(self) -> Turn:
-        """Held by the thread that steps, changes or reads what runs."""
-        return self._live.turn
 
     def _seconds(self) -> float:
         return self._seconds_before + self._clock()
@@ -302,7 +294,6 @@ class DirectoryWriter(Observer):
         """Count the time of a step that is taken by hand, until `follow`: between such steps a caller may do anything else."""
         self._clock.divide(1)
 
-    @in_turn
     def follow(self) -> None:
         """Write a checkpoint if one is due, and the best so far; that of the training loop's last step is written by `end`."""
         running, run = self._live, self._run
@@ -327,7 +318,6 @@ class DirectoryWriter(Observer):
     def _checkpoint_every(self) -> int:
         return self._given_every or max(_FEWEST_STEPS, -(-self._live.until // _CHECKPOINTS))
 
-    @in_turn
     def end(self, run: Run, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if run is not self._run or not self.is_open:

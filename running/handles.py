@@ -27,7 +27,6 @@ from antiphon.engine.inference.composition import agent_module
 from antiphon.engine.metrics.channel_metrics import ChannelMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
-from antiphon.engine.turns import Turn
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History
 
@@ -56,24 +55,22 @@ class ModelHandle:
 
     Args:
         watch: Watches parameters that are handed out.
-        turn: Held while it is read.
     """
 
     _present: Callable[[], TrainedParameters]
     _watch: Callable[[TrainedParameters], None]
-    _turn: Turn
 
     def __init__(
-        self, model: Callable[[], TrainedParameters], watch: Callable[[TrainedParameters], None], turn: Turn
+        self, model: Callable[[], TrainedParameters], watch: Callable[[TrainedParameters], None]
     ) -> None:
-        vars(self).update(_present=model, _watch=watch, _turn=turn)
+        vars(self).update(_present=model, _watch=watch)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise _no_copy("model")
 
     @property
     def _model(self) -> TrainedParameters:
-        return self._turn.take(self._present)
+        return self._present()
 
     def __repr__(self) -> str:
         shapes = ", ".join(
@@ -102,11 +99,7 @@ class ModelHandle:
     @property
     def optimiser(self) -> dict[str, tuple[Tensor, ...]]:
         """State of the optimiser, a tensor for each parameter, by name, such as the moments of Adam (`mean`, `square`)."""
-
-        def state() -> dict[str, tuple[Tensor, ...]]:
-            return {name: tuple(tensors) for name, tensors in self._model.optimiser.state.items()}
-
-        return self._turn.take(state)
+        return {name: tuple(tensors) for name, tensors in self._model.optimiser.state.items()}
 
     @property
     def updates(self) -> int:
@@ -122,13 +115,11 @@ class AgentHandle(ModelHandle):
     _learner: Callable[[], Learner]
     _keep: Keep
 
-    def __init__(
-        self, name: str, system: Callable[[], System], keep: Keep, in_place: InPlaceChanges, turn: Turn
-    ) -> None:
+    def __init__(self, name: str, system: Callable[[], System], keep: Keep, in_place: InPlaceChanges) -> None:
         def learner() -> Learner:
             return system().agents[name].learner
 
-        super().__init__(learner, partial(in_place.watch, f"agents['{name}']"), turn)
+        super().__init__(learner, partial(in_place.watch, f"agents['{name}']"))
         vars(self).update(name=name, _learner=learner, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -156,12 +147,8 @@ class AgentHandle(ModelHandle):
 
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
-
-        def module() -> nn.Module:
-            learner = self._learner()
-            return agent_module(learner.network, learner.parameters, learner.buffers)
-
-        return self._turn.take(module)
+        learner = self._learner()
+        return agent_module(learner.network, learner.parameters, learner.buffers)
 
     @either_spelling
     def record(self, parameters: Sequence[str], period: int = 1) -> Recording:
@@ -256,7 +243,6 @@ class ChannelHandle:
         measured: Measures the metrics of all channels, in a fork if there can be one.
         keep: Starts a recording.
         in_place: Watches parameters that are handed out.
-        turn: Held while it is read.
     """
 
     def __init__(
@@ -267,9 +253,8 @@ class ChannelHandle:
         keep: Keep,
         in_place: InPlaceChanges,
         history: Callable[[], History],
-        turn: Turn,
     ) -> None:
-        self.name, self._system, self._turn = name, system, turn
+        self.name, self._system = name, system
         self._measured, self._keep, self._in_place, self._history = measured, keep, in_place, history
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -277,7 +262,7 @@ class ChannelHandle:
 
     @property
     def _channel(self) -> Channel:
-        return self._turn.take(self._system).channels[self.name]
+        return self._system().channels[self.name]
 
     def __repr__(self) -> str:
         about, held = self.described(), len(self._channel.ledger.messages)
@@ -326,7 +311,7 @@ class ChannelHandle:
             return present
 
         watch = partial(self._in_place.watch, f"channels['{self.name}'].{attribute}")
-        return None if of(self._channel) is None else ModelHandle(model, watch, self._turn)
+        return None if of(self._channel) is None else ModelHandle(model, watch)
 
     @property
     def feedback(self) -> dict[str, Tensor]:
@@ -340,12 +325,8 @@ class ChannelHandle:
     @property
     def messages(self) -> ChannelMessages:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
-
-        def messages() -> ChannelMessages:
-            held = self._channel.ledger.messages
-            return ChannelMessages({stamp: ChannelMessage.of(message) for stamp, message in held.items()})
-
-        return self._turn.take(messages)
+        held = self._channel.ledger.messages
+        return ChannelMessages({stamp: ChannelMessage.of(message) for stamp, message in held.items()})
 
     def metrics(self) -> MeasuredMetrics:
         """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.
@@ -353,7 +334,7 @@ class ChannelHandle:
         A channel with a synthetic gradient always has the metrics of the prediction. If the run cannot be forked, as in a
         Gymnasium environment without `state_dict`, they are the newest that a log entry would have; `no_fork` says why.
         """
-        by_channel, no_fork = self._turn.take(self._measured)
+        by_channel, no_fork = self._measured()
         always = _PREDICTED if self._channel.predicts and not no_fork else ()
         cause = "" if self._channel.predicts else f"channel {self.name} predicts no gradient"
         return MeasuredMetrics({**dict.fromkeys(always), **by_channel[self.name]}, no_fork, cause)

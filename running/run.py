@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.problems import show_refused, show_value
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.in_use import release
 from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.inference.evaluation import FEWEST, Evaluation
 from antiphon.engine.inference.live_inference import evaluation_of
@@ -29,7 +28,6 @@ from antiphon.engine.metrics.step_metrics import (
     training_means,
 )
 from antiphon.engine.state.changes import full_key
-from antiphon.engine.turns import in_turn
 from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
@@ -174,7 +172,6 @@ class Run:
 
     # --- stepping ----------------------------------------------------------------------------------------
 
-    @in_turn
     @in_own_context
     def step(self) -> StepInfo:
         """Take one step, record its metrics, and return what happened: see `StepInfo`.
@@ -280,7 +277,6 @@ class Run:
         self.stop_reason = self.stop_reason or validation.reason_to_stop
         self.notify("on_evaluate", evaluation)
 
-    @in_turn
     def set(self, changes: Mapping[str, object]) -> None:
         """Change settings from the next step on, all or none of them, and write a checkpoint: see `Simulation.set`."""
         changes = {full_key(key): value for key, value in changes.items()}
@@ -357,7 +353,6 @@ class Run:
         """Whether metrics are kept, in a directory or in memory."""
         return self.writer is not None or self._history is not None
 
-    @in_turn
     def history(self) -> History:
         """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
         if self.writer is not None:
@@ -402,7 +397,6 @@ class Run:
         """The object of result.json; empty without a directory, or until the run has ended."""
         return {} if self.writer is None else self.writer.result
 
-    @in_turn
     def checkpoint(self) -> None:
         """Write a checkpoint of what was changed into the run directory, if there is one."""
         if self.writer is not None:
@@ -434,7 +428,6 @@ class Run:
             until=running.until,
         )
 
-    @in_turn
     def close(self, failure: BaseException | None = None) -> None:
         """Close the run directory, recorders and environment; a second call does nothing.
 
@@ -446,7 +439,6 @@ class Run:
                 closing.callback(self.writer.directory.release)
             closing.callback(self.recorders.clear)
             closing.callback(self.running.close)
-            closing.callback(release, self)
             for recorder in reversed(self.recorders):
                 closing.callback(call_each, [recorder], "close")
             if self.writer is not None:

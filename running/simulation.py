@@ -41,7 +41,6 @@ from antiphon.engine.metrics.channel_metrics import channel_metrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.state.weights import TakenWeights, load_weights
-from antiphon.engine.turns import in_turn
 from antiphon.engine.warnings.advice import advice_on_a_run
 from antiphon.engine.warnings.ended_schedules import ended_schedules
 from antiphon.engine.warnings.missing_targets import missing_in_run
@@ -273,13 +272,11 @@ class Simulation:
         return self.running.changes
 
     @property
-    @in_turn
     def events(self) -> Events:
         """Events as (step, one line): the first clipping of an agent or channel, and changes by `set`."""
         return Events(self.running.events)
 
     @property
-    @in_turn
     def signals(self) -> Signals:
         """Copies of the environment's signals at the present step by name, [batch, …]: observations and targets."""
         return Signals({name: value.clone() for name, value in self.running.signals.items()})
@@ -290,7 +287,6 @@ class Simulation:
         return self.running.epoch
 
     @property
-    @in_turn
     def world(self) -> EnvironmentRunner:
         """Its environment, as it is stepped."""
         return self.running.world
@@ -301,7 +297,6 @@ class Simulation:
         return self.running.learned
 
     @property
-    @in_turn
     def train_means(self) -> MeanAccumulator:
         """Means of losses and metrics since the last log entry."""
         return self.running.train_means
@@ -350,14 +345,12 @@ class Simulation:
             "simulation: cannot be copied or pickled; use fork(), or save() and, in another process, load()"
         )
 
-    @in_turn
     def _repr_html_(self) -> str:
         handles = self.agents._repr_html_(), self.channels._repr_html_()
         return html_of(repr(self), drawing(self.scenario), *handles)
 
     # --- running -----------------------------------------------------------------------------------------
 
-    @in_turn
     def step(self) -> StepInfo:
         """Take one environment step (semantics 13), record its metrics, and return what happened.
 
@@ -405,7 +398,6 @@ class Simulation:
         """
         self._run.set({key: value})
 
-    @in_turn
     @in_own_context
     def load_weights(
         self,
@@ -568,7 +560,6 @@ class Simulation:
 
     # --- evaluating and playing --------------------------------------------------------------------------
 
-    @in_turn
     @either_spelling
     def evaluate(
         self,
@@ -600,7 +591,6 @@ class Simulation:
         """
         return evaluation_of(self.running, split, links, episodes=episodes, sampled=sampled)
 
-    @in_turn
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.
 
@@ -613,7 +603,6 @@ class Simulation:
         """
         return composed(self.running, agents)
 
-    @in_turn
     def export(
         self,
         path: str | Path,
@@ -646,7 +635,6 @@ class Simulation:
         """
         return exported(self.running, path, agents, episodes=episodes, actions=actions)
 
-    @in_turn
     def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
         """Return the present agents as a policy for an environment's own loop: `act(observation)` and `reset()`.
 
@@ -663,7 +651,6 @@ class Simulation:
     # --- metrics -----------------------------------------------------------------------------------------
 
     @property
-    @in_turn
     def agents(self) -> Named[AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
         running = self.running
@@ -672,7 +659,6 @@ class Simulation:
             system=lambda: running.system,
             keep=self._keep,
             in_place=running.backend.in_place,
-            turn=running.turn,
         )
         handles = {name: make(name) for name in running.system.agents}
 
@@ -683,7 +669,6 @@ class Simulation:
         return Named("agent", handles, CURVES, newest)
 
     @property
-    @in_turn
     def channels(self) -> Named[ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
         running = self.running
@@ -694,7 +679,6 @@ class Simulation:
             keep=self._keep,
             in_place=running.backend.in_place,
             history=self._run.history,
-            turn=running.turn,
         )
 
         def newest() -> dict[str, Mapping[str, object]]:
@@ -712,7 +696,6 @@ class Simulation:
         return None if self._run.writer is None else self._run.writer.directory.path
 
     @property
-    @in_turn
     def graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
         """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
         return SimulationGraph(live_graph(self.running, self._run.logged_before))
@@ -743,7 +726,6 @@ class Simulation:
     figures = metrics
     """The name that earlier scripts call it by."""
 
-    @in_turn
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
         check_names("record", quantities=quantities)
@@ -754,7 +736,6 @@ class Simulation:
 
     # --- probes ------------------------------------------------------------------------------------------
 
-    @in_turn
     @in_own_context
     def probe(self, horizon: int = 0) -> Named[Probe]:
         """Return, per channel, the gradient of all losses by the messages of the next step, computed in a fork.
@@ -769,7 +750,6 @@ class Simulation:
         """
         return Named("channel", true_gradients(self.running, horizon))
 
-    @in_turn
     def value(
         self,
         channels: Sequence[str] | None = None,

@@ -85,12 +85,6 @@ class Adaptor(TorchVectorEnv):
         self.metadata |= {key: metadata[key] for key in ("render_modes", "render_fps") if key in metadata}
         self.render_mode = getattr(worlds[0], "render_mode", None)
 
-    def handed_over(self) -> list[object]:
-        return [
-            *self._worlds,
-            *(getattr(world, "unwrapped", world) for world in (*self._worlds, *self._rows)),
-        ]
-
     def close_extras(self, **kwargs: Any) -> None:
         for world in self._worlds:
             close_world(world, **kwargs)

@@ -31,10 +31,6 @@ exclusive = threading.RLock()
 """Held while users' code may draw: one thread at a time seeds what all share."""
 
 
-def is_exclusive() -> bool:
-    return bool(exclusive._is_owned())  # type: ignore[attr-defined]
-
-
 @contextmanager
 def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch's generator within the block, and restore it after; runs in other threads wait for it.

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 import antiphon
-from tests.doors.test_one_simulation_in_threads import made
 
 
 def test_a_resume_waits_for_the_disk_as_often_after_many_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with antiphon.Simulation(made().scenario, logdir=tmp_path / "run") as simulation:
+    with antiphon.Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
         simulation.run(2, progress=False)
     waits: list[int] = []
     synced = os.fsync

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import re
 from enum import Enum
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 import antiphon
 from antiphon import envs
 from antiphon.errors import AntiphonError, RunError, ScenarioError
-from antiphon.telemetry import Recorder
 from tests.kit.commands import Commands
 from tests.kit.spaces import leaves, part_at
 from tests.kit.worlds import batch_of
@@ -369,27 +367,6 @@ def refused(make: Any, match: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.long
-def test_one_world_in_two_runs_at_once_is_refused() -> None:
-    world, inner = samples_of("float32"), Samples(SPACES["float32"])
-    rewrapped = [
-        SyncVectorEnv([lambda: wrappers.TimeLimit(inner, 9), lambda: Samples(SPACES["float32"])])
-        for _ in range(2)
-    ]
-    for first, second in ((world, world), rewrapped):
-        simulation = antiphon.Simulation(scenario(first))
-        refused(
-            lambda other=second: antiphon.Simulation(scenario(other)), r"^env: another simulation uses this "
-        )
-        simulation.run(progress=False)  # it goes on as if nothing had happened
-        simulation.evaluate(episodes=2)
-        simulation.close()
-        antiphon.Simulation(scenario(second)).step()  # dropped without being closed
-        gc.collect()
-        with antiphon.Simulation(scenario(second)) as simulation:
-            simulation.run(progress=False)
-
-
 def test_factories_that_return_one_world_are_refused() -> None:
     world = Samples(SPACES["float32"])
     refused(
@@ -398,18 +375,6 @@ def test_factories_that_return_one_world_are_refused() -> None:
     )
     pair = Two(SPACES["float32"])
     refused(lambda: envs.make(named(lambda: pair), batch=2), "^env: 'two' is one object in several rows")
-
-
-@pytest.mark.long
-def test_one_recorder_in_two_runs_at_once_is_refused(here: Any) -> None:
-    recorder, env = Recorder(), named(lambda: Samples(SPACES["float32"]))
-    recorded = scenario(env, telemetry={"recorders": [lambda directory: recorder]})
-    with antiphon.Simulation(recorded, logdir="one") as simulation:
-        simulation.run(progress=False)
-        line = r"^telemetry.recorders: another simulation uses this Recorder; .* pass its class"
-        refused(lambda: antiphon.Simulation(recorded, logdir="two").run(progress=False), line)
-    with antiphon.Simulation(recorded, logdir="three") as simulation:
-        simulation.run(progress=False)
 
 
 class Held(envs.TorchVectorEnv):

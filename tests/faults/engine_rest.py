@@ -103,7 +103,7 @@ REST: tuple[Fault, ...] = (
         "engine/heart/backward.py",
         "if not self._users_groups and not self._tried_groups:",
         "if True:",
-        "tests/doors/test_threads.py::test_what_users_code_draws_is_of_the_runs_seed[backward-numpy]",
+        "tests/doors/test_drawn.py::test_what_users_code_draws_is_of_the_runs_seed[backward-numpy]",
     ),
     Fault(
         "draws-after-all-stay-in-torchs-generator",
@@ -124,7 +124,7 @@ REST: tuple[Fault, ...] = (
         "agents/objectives.py",
         "                if not drew:\n",
         "                if True:\n",
-        "tests/doors/test_threads.py::test_what_a_loss_draws_late_is_its_own_in_a_stack",
+        "tests/doors/test_drawn.py::test_what_a_loss_draws_late_is_its_own_in_a_stack",
     ),
     Fault(
         "population-a-failure-is-not-noted",

@@ -332,7 +332,7 @@ LOWER: tuple[Fault, ...] = (
         "nets/torch_optimisers.py",
         "        if self._is_users:",
         "        if False:",
-        "tests/doors/test_threads.py::test_what_users_code_draws_is_of_the_runs_seed[optimiser-torch]",
+        "tests/doors/test_drawn.py::test_what_users_code_draws_is_of_the_runs_seed[optimiser-torch]",
     ),
     Fault(
         "nets-dropout-draws-from-the-generator-of-all-threads",
