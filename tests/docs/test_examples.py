@@ -23,7 +23,8 @@ pytestmark = pytest.mark.filterwarnings("error::antiphon.base.errors.ScenarioWar
 """No example is one that `check` would warn of."""
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if "_build" not in page.parts]
+DOCUMENTS = [ROOT / "README.md", *PAGES]
 SHELLS = {"bash", "console", "sh", "shell", "zsh"}
 REASON = re.compile(r"<!--\s*no-run:\s*(.*?)\s*-->")
 """Why a block is not run."""
