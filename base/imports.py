@@ -63,7 +63,7 @@ def allow_import(package: str) -> None:
     """
     if not package.isidentifier():
         fix = "give an import name, such as my_envs"
-        if package.startswith(("antiphon/", "gymnasium/", "pettingzoo/", "vmas/")):
+        if package.startswith(("antiphon/", "gymnasium/", "pettingzoo/")):
             fix = f"ids of {package.partition('/')[0]} need no permission; {fix}, of the package that registers the environment"
         raise ScenarioError(f"--allow-import: {package!r} is not a package; {fix}")
     os.environ[_ALLOWED] = ",".join(dict.fromkeys([*allowed_imports(), package]))

@@ -63,6 +63,13 @@ class EnvOptions(Options):
         return rows
 
 
+class StackOptions(EnvOptions):
+    """Options of environments of Gymnasium that are made one by one."""
+
+    stack: int | None = Field(None, ge=2)
+    """Number of newest observations that are seen side by side; none: the newest alone."""
+
+
 class HeldOptions(EnvOptions):
     """Options of a stream of examples."""
 

@@ -73,7 +73,7 @@ class Digits(ExampleStream):
         """Options of a stream of labelled images."""
 
         data: DataName = "digits"
-        """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
+        """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
         split: Split = "train"
         """Split used in training: `train`, `validation` or `test`."""
         patches: int | None = Field(None, ge=1, le=1024)
@@ -151,7 +151,7 @@ class Mnist(Digits):
         """Options of `Digits`, with another default of `data`."""
 
         data: DataName = "mnist"
-        """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
+        """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
 
 
 class Cifar10(Digits):
@@ -161,7 +161,7 @@ class Cifar10(Digits):
         """Options of `Digits`, with another default of `data`."""
 
         data: DataName = "cifar10"
-        """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
+        """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
 
 
 def picture_table(data: DataName, device: torch.device | str) -> Table:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from pydantic import create_model
 
 from antiphon.base.deferred import Deferred
@@ -28,7 +28,7 @@ from antiphon.base.extensions import is_users
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, UnknownKey, as_whole, show_value
-from antiphon.envs.env_keys import EnvOptions, is_flag
+from antiphon.envs.env_keys import EnvOptions, StackOptions, is_flag
 from antiphon.envs.signal import Description
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
     "antiphon/CaptureFlag-v0": "antiphon.envs.worlds.captureflag:CaptureFlag",
-    "antiphon/SwitchRiddle-v0": "antiphon.envs.worlds.switchriddle:SwitchRiddle",
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
     **_FILES,
 }
@@ -64,13 +63,10 @@ _environments: dict[str, Callable[..., Any] | str] = {
 _ADAPTORS = {
     "gymnasium": "antiphon.envs.adaptors.gymnasium_ids:open_vector",
     "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
-    "vmas": "antiphon.envs.adaptors.vmas_worlds:VmasScenario",
 }
 """Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
 _copies: dict[int, weakref.ref[object]] = {}
 """Environments that `copied` has made, by their ids."""
-_OF_ROWS = ("stack", "workers")
-"""Keys of all factories of one row that have no argument of this name."""
 _LENGTHS = ("max_episode_steps", "max_steps", "max_cycles")
 """Lengths of episodes: of Gymnasium, where -1 is no limit, and of environments of other packages."""
 _SETTINGS = ("num_envs", "device", "dtype")
@@ -280,12 +276,6 @@ def _is_handed_over(spec: Any) -> bool:
     return isinstance(spec, VectorEnv) and (reference is None or reference() is not spec)
 
 
-def rows_to_try(spec: Any, batch: int) -> int:
-    """Return how many environments of a specification are made to try it: `batch`, or as many as it has processes for (`workers`)."""
-    workers = _declared(spec)[2].get("workers")
-    return min(batch, workers) if type(workers) is int and workers > 0 else batch
-
-
 def obstacle_to_copies(spec: Any) -> str | None:
     """Return why two environments of a specification, reset to one seed, may differ; None: they are equal.
 
@@ -424,53 +414,26 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
 
 
 def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call a factory; ScenarioError where it fails, or makes an environment that has other render modes."""
-    from antiphon.envs.adaptors.checked import (  # it loads torch, which names and options do not need
-        check_render_mode,
-        making,
-    )
+    """Call a factory; ScenarioError where it fails."""
+    from antiphon.envs.adaptors.checked import making  # it loads torch, which names and options do not need
 
     with making(name):
-        made = factory(**arguments)
-    if (getattr(made, "metadata", None) or {}).get("render_modes"):
-        check_render_mode(name, made, arguments)
-    return made
+        return factory(**arguments)
 
 
 def _in_rows(
-    name: str, make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str, Any]
+    name: str, make: Callable[[], Any], first: Any, batch: int, stack: int | None
 ) -> VectorEnv[Any, Any, Any]:
-    """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ.
-
-    `keys`: `stack`, how many of the newest observations are seen (see `FrameStack`), and `workers`, the processes.
-    """
+    """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ."""
     from antiphon.envs.adaptors.checked import making
-    from antiphon.envs.adaptors.final_observation import FinalObservation
-    from antiphon.envs.adaptors.frame_stack import FrameStack
-
-    layers: list[Callable[..., Any]] = [functools.partial(FinalObservation, alone="workers" in keys)]
-    if "stack" in keys:
-        layers.insert(0, functools.partial(FrameStack, counts=keys["stack"]))
-
-    def row(env: Any = None) -> Any:
-        env = make() if env is None else env
-        for layer in layers:
-            env = layer(env)
-        return env
+    from antiphon.envs.adaptors.gymnasium_ids import row_of
 
     for member in ("observation_space", "action_space"):
         line = f"'{name}' has no {member}; set it in its __init__"
         require(hasattr(first, member), "env.id", line, ScenarioError)
     with making(name, "let every call make the same spaces"):
-        if "workers" in keys:
-            count = keys["workers"]
-            one_each = f"{count!r}, but each of the {batch} environments has a process of its own"
-            fits = type(count) is int and count >= batch
-            require(fits, "env.workers", f"{one_each}; write {batch}, or leave it out", ScenarioError)
-            first.close()
-            return AsyncVectorEnv([row] * batch, autoreset_mode=AutoresetMode.SAME_STEP)
         envs = [first, *(make() for _ in range(batch - 1))]
-        rows = [functools.partial(row, env) for env in envs]
+        rows = [functools.partial(row_of, env, stack) for env in envs]
         return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
@@ -480,37 +443,31 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     parameters = inspect.signature(factory).parameters
     takes_split = split is not None and "split" in model.model_fields
     chosen = {"split": split} if takes_split else {}
-    keys: dict[str, Any] = {}
+    stack = None
     if hasattr(factory, "Options"):
         arguments: dict[str, Any] = {"options": model(**{**values, **chosen})}
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     else:
-        keys = {key: values[key] for key in _OF_ROWS if key in values and key not in model.model_fields}
-        of_factory = {key: value for key, value in values.items() if key not in keys}
-        options = model(**{**of_factory, **chosen})
+        if "stack" in values and "stack" not in model.model_fields:
+            stack = StackOptions(stack=values["stack"]).stack
+            values = {key: value for key, value in values.items() if key != "stack"}
+        options = model(**{**values, **chosen})
         arguments = {key: getattr(options, key) for key in options.model_fields_set}
         takes_all = False
     arguments |= {key: settings[key] for key in settings if key in parameters or takes_all}
     built = _called(name, factory, arguments)
     make, batch = functools.partial(_called, name, factory, arguments), settings["num_envs"]
     if isinstance(built, gymnasium.Env):
-        return _in_rows(name, make, built, batch, keys)
+        return _in_rows(name, make, built, batch, stack)
+    if stack is not None:
+        fix = "stack its observations itself"
+        raise ScenarioError(f"env.stack: '{name}' makes {type(built).__name__}, and no gymnasium.Env; {fix}")
     if all(hasattr(built, name) for name in ("possible_agents", "observation_space", "step")):
-        from antiphon.envs.adaptors.parallel import copies_of
-
-        return copies_of(make, built, batch, keys)
+        return [built, *(make() for _ in range(batch - 1))]
     if callable(getattr(built, "observation_space", None)) and not hasattr(built, "possible_agents"):
         fix = "name in it all agents that may take part, as PettingZoo's environments do"
         raise ScenarioError(
             f"env: '{name}' returned {type(built).__name__}, which has no possible_agents; {fix}"
-        )
-    if "stack" in keys:
-        fix = "stack its observations itself"
-        raise ScenarioError(f"env.stack: '{name}' makes {type(built).__name__}, which steps all rows; {fix}")
-    if "workers" in keys:
-        fix = "leave it out, or have it make one for each row"
-        raise ScenarioError(
-            f"env.workers: '{name}' makes {type(built).__name__}, which steps all rows; {fix}"
         )
     if callable(getattr(built, "make", None)):
         return built

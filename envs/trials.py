@@ -7,7 +7,7 @@ from typing import Any
 
 from antiphon.base.call_errors import call_error
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.envs.registry import is_users_own, make, rows_to_try
+from antiphon.envs.registry import is_users_own, make
 
 _STEPS = 10
 
@@ -23,7 +23,7 @@ def trial_problem(spec: Any) -> str | None:
     from antiphon.nets.isolation.global_numbers import seeded_globally
 
     try:
-        with seeded_globally(0), closing(make(spec, batch=rows_to_try(spec, 2))) as env:
+        with seeded_globally(0), closing(make(spec, batch=2)) as env:
             env.reset(seed=0)
             env.action_space.seed(0)
             for _ in range(_STEPS):

@@ -98,7 +98,7 @@ def resnet(
     """A small residual network classifies pictures. Each block is an agent.
 
     Args:
-        data: digits, mnist, cluttered_mnist, cifar10 or shapes.
+        data: digits, mnist, cifar10 or shapes.
         channels: Channels of the first stage; each later stage has twice as many.
         stages: Residual blocks per stage, each an agent.
         coupling: Coupling of the blocks: locked, detached or decoupled.

@@ -108,7 +108,7 @@ def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
     spec = registry.copied(scenario.env, "a film needs one of its own")
     batch = scenario.training.batch
     if isinstance(spec, EnvSpec):  # the first row is filmed; others of ours may be its opponent
-        batch = 1 if spec.id.startswith(_EXTERNAL) else registry.rows_to_try(spec, 2)
+        batch = 1 if spec.id.startswith(_EXTERNAL) else 2
     how: dict[str, Any] = {"batch": batch, "device": system.device, "dtype": system.dtype}
     env = registry.make(spec, **how)
     modes = env.metadata.get("render_modes") or []

@@ -46,7 +46,7 @@ _LONG_STEP = 1.0
 """A step of a parameter that is long: networks begin with smaller parameters."""
 _STAMPS, _LONGEST_FIX = 64, 16
 """First messages of a channel whose way back is followed, and the longest unroll that is advised for it, in ticks."""
-_OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")
+_OF_OTHERS = ("gymnasium", "pettingzoo")
 """Prefixes of the ids of environments of other packages."""
 _FEWEST_STEPS, _FEW_STEPS = 20_000, 100_000
 """Environment steps of a training, at least and at most, in which a policy is advised to learn more from each."""

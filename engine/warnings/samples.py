@@ -1,10 +1,7 @@
-"""Warnings from a few observations of an environment: numbers of wild sizes, and tied agents that observe the same, long steps."""
+"""Warnings from a few observations of an environment: numbers of wild sizes, and tied agents that observe the same."""
 
 from __future__ import annotations
 
-import math
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
@@ -30,11 +27,6 @@ _LARGE, _SMALL = 100.0, 1e-3
 _RATIO = 1e3
 """Ratio of the sizes of the largest and the smallest number that a network observes, beyond which it is warned of."""
 _STEPS, _ROWS = 8, 2
-_LONG = 1e-3
-"""Seconds of a step of an environment, from which other processes are advised; they pay from about a tenth of it.
-
-A processor's time is measured once and differs between machines, so it decides of advice and not of a run.
-"""
 
 Samples = Mapping[str, Tensor]
 """By signal, a few observations, [samples, components]."""
@@ -46,33 +38,30 @@ def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[Find
     Args:
         acts: Whether a few steps with random actions are taken, beside a reset.
     """
-    samples, seconds, masks = _samples(scenario, acts=acts)
+    samples, masks = _samples(scenario, acts=acts)
     return [
         *_wild(scenario, env, samples),
         *_alike(scenario, env, samples),
-        *_slow(scenario, seconds),
         *_unread(scenario, env, masks),
     ]
 
 
-def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float, Sequence[str]]:
+def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, Sequence[str]]:
     """Observations of an environment made for them alone; of a Python object only where it holds data, and of no task of
     antiphon's own.
 
     What the environment samples from global generators is of a seed, and they are as before afterwards.
 
     Returns:
-        They; seconds of processor time of the fastest step of one environment, infinite where none was taken; and the masks of
-        choices that are in `info` alone.
+        They, and the masks of choices that are in `info` alone.
     """
     spec = scenario.env
     task = isinstance(spec, EnvSpec) and spec.id in ids() and spec.id.startswith("antiphon/")
     if not is_own_data(spec) and (task or not isinstance(spec, EnvSpec)):
-        return {}, math.inf, ()
+        return {}, ()
     observers = [observer for agent in scenario.agents.values() for _, observer in _observers(agent)]
     names = {name for observer in observers for name in observer.observes if name != AGE}
     values_by_signal: dict[str, list[Tensor]] = {name: [] for name in names}
-    seconds = math.inf
     try:
         with seeded_globally(0), closing(make(spec, batch=_ROWS)) as env:
             env.request(names)
@@ -80,9 +69,7 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float, Sequenc
             masks = env.masks_in_info
             for step in range(_STEPS if acts else 1):
                 if step:
-                    began = time.process_time()
                     shown, *_, info = env.step(None)
-                    seconds = min(seconds, (time.process_time() - began) / _ROWS)
                 for name in names:
                     value = shown.get(name, info.get(name))
                     if value is not None:
@@ -91,9 +78,9 @@ def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float, Sequenc
         if isinstance(error, AntiphonError) or call_error(
             error, "env"
         ):  # the run tells what is wrong with it
-            return {}, math.inf, ()
+            return {}, ()
         raise
-    return {name: torch.cat(values) for name, values in values_by_signal.items() if values}, seconds, masks
+    return {name: torch.cat(values) for name, values in values_by_signal.items() if values}, masks
 
 
 def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[Finding]:
@@ -179,28 +166,6 @@ def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[F
                 f"share parameters ({share}) and observe the same, so that they do the same; let each "
                 f"observe something of its own{number}",
             )
-
-
-def _slow(scenario: Scenario, seconds: float) -> Iterator[Finding]:
-    """Advise other processes where a step of an environment that is not in them is long."""
-    spec, batch, cores = scenario.env, scenario.training.batch, os.cpu_count() or 1
-    if not isinstance(spec, EnvSpec) or not _LONG < seconds < math.inf or cores == 1 or batch == 1:
-        return
-    kind, _, name = spec.id.partition("/")
-    key = ""
-    if kind == "pettingzoo" and "workers" not in spec.kwargs:
-        key = f"workers: {min(cores, batch)}"
-    elif kind == "gymnasium" and "vectorization_mode" not in spec.kwargs:
-        alone = gymnasium.spec(name.rpartition(":")[2]).vector_entry_point is None
-        key = "vectorization_mode: async" if alone else ""
-    if not key:
-        return
-    yield Finding(
-        "setting",
-        "env",
-        f"a step of one environment takes {1e3 * seconds:.2g} ms, and of {batch} one after the other {seconds * batch:.2g} s; "
-        f"{key} takes them in other processes (docs/environments.md)",
-    )
 
 
 def _unread(scenario: Scenario, env: Description, masks: Sequence[str]) -> Iterator[Finding]:

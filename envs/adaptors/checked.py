@@ -19,7 +19,7 @@ from torch import Tensor
 
 from antiphon.base.call_errors import users_place
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
-from antiphon.base.nearest_names import nearest, suggest
+from antiphon.base.nearest_names import nearest
 from antiphon.base.problems import DocumentError, Problems, show_refused
 from antiphon.envs.adaptors.final_observation import close_world
 from antiphon.envs.adaptors.spaces import ActionSpace, leaves, signal_name
@@ -321,12 +321,6 @@ def making(
         with_values = f" with {values}" if keys else ""
         ending = "; write other values, or leave them out" if keys and not fix else ""
         raise ScenarioError(f"env.id: '{name}' cannot be made{with_values}: {line}{ending}") from None
-
-
-def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:
-    modes, mode = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
-    if mode is not None and mode not in modes:
-        raise ScenarioError(f"env.render_mode: '{name}' has no '{mode}'{suggest(str(mode), modes)}")
 
 
 def checked(

@@ -9,37 +9,34 @@ from functools import partial
 from typing import Any, Literal
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.error import CustomSpaceError
+from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import create_shared_memory
+from gymnasium.wrappers import FrameStackObservation, TransformObservation
 
-from antiphon.base.errors import ScenarioError, warn_of_scenario
+from antiphon.base.errors import ScenarioError
 from antiphon.base.imports import import_allowed, imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.envs.adaptors.checked import arguments_of, check_render_mode, making
+from antiphon.envs.adaptors.checked import arguments_of, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.adaptors.frame_stack import FrameStack, check_stack
-from antiphon.envs.env_keys import EnvOptions
+from antiphon.envs.env_keys import StackOptions
+from antiphon.envs.signal import channel_axis
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
 """Arguments of `make_vec` that a scenario file cannot set."""
 _LIMIT = "max_episode_steps"
-_AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
 
-_INSTEAD = {
-    "workers": "write vectorization_mode: async, which has a process for each environment",
-    "max_steps": "write max_episode_steps and vectorization_mode: sync",
-}
+_INSTEAD = {"max_steps": "write max_episode_steps and vectorization_mode: sync"}
 """Keys of other environments, and what Gymnasium's have instead."""
 
 
-class _VectorOptions(EnvOptions, extra="allow"):
+class _VectorOptions(StackOptions, extra="allow"):
     """How a vector environment is made; all other keys are arguments of the environment."""
 
     vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
-    autoreset: Literal["same_step", "next_step", "disabled"] | None = None
-    stack: Any = None  # checked by `FrameStack`
 
 
 def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
@@ -48,9 +45,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     Args:
         name: The id, optionally after the module that registers it and a colon, if it may be imported (`allow_import`).
         options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
-            if it has one and `autoreset` is left out, else `sync`), `autoreset` (`same_step`, `next_step` or `disabled`;
-            left out: `same_step`, or the mode of the id's own vector environment), `stack` (see `FrameStack`), and arguments
-            of the environment.
+            if it has one, else `sync`), `stack`, and arguments of the environment.
 
     Raises:
         ScenarioError: There is no such id, mode or option, or the environment cannot be made.
@@ -63,21 +58,18 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
         raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
     parsed = _VectorOptions(**options)
-    mode, autoreset, arguments = parsed.vectorization_mode, parsed.autoreset, dict(parsed.model_extra or {})
+    mode, arguments = parsed.vectorization_mode, dict(parsed.model_extra or {})
     if arguments.get(_LIMIT, 0) is None:  # the registration's, to `gymnasium.make`; vector classes compare it
         del arguments[_LIMIT]
     for key in arguments.keys() & _OWN:
         meaning = "use training.batch" if key == "num_envs" else "a scenario file has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be set, {meaning}; leave it out")
-    has_own = gymnasium.spec(name).vector_entry_point is not None
-    chosen = mode is None and has_own and autoreset is None
+    chosen = mode is None and gymnasium.spec(name).vector_entry_point is not None
     if mode is None:
         mode = "vector_entry_point" if chosen else "sync"
     if mode == "vector_entry_point" and arguments.get(_LIMIT) == -1:
         fix = "write vectorization_mode: sync"
         raise ScenarioError(f"env.{_LIMIT}: the vector environment of '{name}' has a limit; {fix}")
-    if parsed.stack is not None:
-        check_stack(parsed.stack)
     if mode == "vector_entry_point" and parsed.stack is not None:
         fix = "write vectorization_mode: sync, or use an option of its own"
         raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")
@@ -95,26 +87,12 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
             env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
         else:
             row = partial(_make, name, arguments, parsed.stack, alone=mode == "async")
-            resets: dict[str, Any] = {"autoreset_mode": _AUTORESET[autoreset or "same_step"]}
+            resets: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
             if mode == "async":
                 env = AsyncVectorEnv([row] * batch, shared_memory=_can_be_shared(row), **resets)
             else:
                 env = SyncVectorEnv([row] * batch, **resets)
             env.spec = gymnasium.spec(name)  # by which errors name it
-    try:
-        check_render_mode(name, env, arguments)
-        mode_of_env = env.metadata.get("autoreset_mode")
-        if autoreset is not None and mode_of_env is not _AUTORESET[autoreset]:
-            has = mode_of_env.name.lower() if isinstance(mode_of_env, AutoresetMode) else mode_of_env
-            difference = f"{autoreset}, but the vector environment of '{name}' has {has}"
-            raise ScenarioError(
-                f"env.autoreset: {difference}; leave autoreset out, or use vectorization_mode: sync"
-            )
-    except ScenarioError:
-        env.close()
-        raise
-    if has_own and not chosen and parsed.vectorization_mode is None:
-        _warn_of_another_task(name, env, arguments)
     return env
 
 
@@ -128,11 +106,32 @@ def _arguments_of(name: str) -> dict[str, bool]:
 
 
 def _make(
-    name: str, arguments: Mapping[str, Any], stack: int | Mapping[str, int] | None, *, alone: bool
+    name: str, arguments: Mapping[str, Any], stack: int | None, *, alone: bool
 ) -> gymnasium.Env[Any, Any]:
     """Make one environment of an id; `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)."""
-    env: gymnasium.Env[Any, Any] = gymnasium.make(name, **arguments)
-    return FinalObservation(env if stack is None else FrameStack(env, stack), alone=alone)
+    return row_of(gymnasium.make(name, **arguments), stack, alone=alone)
+
+
+def row_of(
+    env: gymnasium.Env[Any, Any], stack: int | None = None, *, alone: bool = False
+) -> gymnasium.Env[Any, Any]:
+    """Return an environment as a row of a vector environment; `stack`: how many of the newest observations are seen at once."""
+    return FinalObservation(env if stack is None else _stacked(env, stack), alone=alone)
+
+
+def _stacked(env: gymnasium.Env[Any, Any], count: int) -> gymnasium.Env[Any, Any]:
+    """Show the newest observations, the oldest first: images joined along their channels, vectors along their only axis."""
+    single = env.observation_space
+    if not isinstance(single, Box):
+        fix = "leave it out, or stack its parts in the environment"
+        raise ScenarioError(f"env.stack: the observation is a {type(single).__name__}, and no Box; {fix}")
+    stacked = FrameStackObservation(env, count)
+    if len(single.shape) not in (1, 3):
+        return stacked
+    last = len(single.shape) == 3 and channel_axis(single.shape) == "last"
+    join = partial(np.concatenate, axis=-1 if last else 0)
+    low, high = (join([bound] * count) for bound in (single.low, single.high))
+    return TransformObservation(stacked, join, Box(low, high, dtype=single.dtype.type))
 
 
 def _can_be_shared(make: Callable[[], gymnasium.Env[Any, Any]]) -> bool:
@@ -143,25 +142,6 @@ def _can_be_shared(make: Callable[[], gymnasium.Env[Any, Any]]) -> bool:
         except (CustomSpaceError, TypeError):
             return False
     return True
-
-
-def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: Mapping[str, Any]) -> None:
-    """Warn where the id's own vector environment, which `autoreset` replaces, has other observations or actions."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            entry_point_env = gymnasium.make_vec(
-                name, 1, vectorization_mode="vector_entry_point", **arguments
-            )
-    except Exception:  # noqa: BLE001  (it is not asked for)
-        return
-    spaces = [
-        (vector.single_observation_space, vector.single_action_space) for vector in (env, entry_point_env)
-    ]
-    entry_point_env.close()
-    if spaces[0] != spaces[1]:
-        line = f"env.autoreset: replaces the vector environment of '{name}', whose observations, actions or rewards differ"
-        warn_of_scenario(f"{line}; write vectorization_mode: sync, or leave autoreset out")
 
 
 def _nearest(name: str) -> str:

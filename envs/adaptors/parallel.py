@@ -23,7 +23,6 @@ from antiphon.base.imports import imported_by_name
 from antiphon.envs.adaptors.checked import (
     Adaptor,
     arguments_of,
-    check_render_mode,
     checked,
     has_state,
     load_random_state,
@@ -31,10 +30,8 @@ from antiphon.envs.adaptors.checked import (
     random_state,
 )
 from antiphon.envs.adaptors.final_observation import reward_of
-from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
 from antiphon.envs.adaptors.spaces import ActionSpace, Observations, ids_of, masks_in
-from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
-from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
+from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Signal
 from antiphon.nets.isolation.own_context import in_own_context
@@ -42,8 +39,6 @@ from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
 _SPACES = "observation_space", "action_space"
-_OF_COPIES = ("stack", "workers")
-"""Keys of a scenario's `env` that are no arguments of an environment."""
 _MASK = "action_mask"
 """The part of an agent's observation that says which of its choices are legal, in PettingZoo's own games."""
 _RESET = (
@@ -64,8 +59,6 @@ def legal_choices(shown: Any, space: spaces.Space[Any]) -> NDArray[np.int8] | No
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     """Make copies of a module's environment with `options`, the parallel one if it has both; it must be allowed (`allow_import`).
 
-    The options `stack` and `workers` are those of `copies_of`.
-
     Raises:
         ScenarioError: There is no such module, it has no environment, or the options do not fit.
     """
@@ -73,65 +66,24 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
-    arguments = {key: value for key, value in options.items() if key not in _OF_COPIES}
-    make = partial(factory, **arguments)
+    make = partial(factory, **options)
     accepted = arguments_of(getattr(module, "raw_env", factory))
-    with making(name, keys=arguments, make=factory, accepted=accepted):
-        first = make()
-        check_render_mode(name, first, options)
-        return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
+    with making(name, keys=options, make=factory, accepted=accepted):
+        return [make() for _ in range(batch)]
 
 
-def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str, Any]) -> list[Any]:
-    """Return environments of PettingZoo as they are declared.
+def parallel(world: Any) -> Any:
+    """Return an environment of PettingZoo in its parallel interface; where agents take turns (AEC), a step is one move."""
+    if not hasattr(world, "agent_iter"):
+        return world
+    from pettingzoo.utils import turn_based_aec_to_parallel  # type: ignore[import-untyped]
 
-    Args:
-        keys: `stack`, how many of the newest observations each agent sees (see `AgentsFrameStack`), and `workers`, the processes
-            (see `open_workers`).
-
-    Raises:
-        ScenarioError: `stack` or `workers` does not fit the environment.
-    """
-    if "stack" in keys:
-        stacked = partial(_stacked, make, keys["stack"])
-        make, first = stacked, AgentsFrameStack(parallel(first), keys["stack"])
-    if "workers" in keys:
-        return open_workers(make, first, batch, keys["workers"])
-    return [first, *(make() for _ in range(batch - 1))]
+    return turn_based_aec_to_parallel(world)
 
 
-def _stacked(make: Callable[[], Any], counts: int | Mapping[str, int]) -> AgentsFrameStack:
-    return AgentsFrameStack(parallel(make()), counts)
-
-
-def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) -> list[Any]:
-    """Make environments of PettingZoo in other processes.
-
-    Args:
-        first: One of this process, for what never changes.
-        workers: Processes, among which they are divided; each has one at least.
-
-    Raises:
-        ScenarioError: There is no such number, or a wrapper has statistics, which evaluations could not take over.
-    """
-    if type(workers) is not int or workers < 1:
-        raise ScenarioError(
-            f"env.workers: {workers!r}; must be a number of processes, from 1, or leave it out"
-        )
-    trial = ParallelAdaptor([first])
-    if trial.carried() is not None:  # its wrappers may have statistics
-        trial.reset(seed=0)
-        for _ in range(TRIAL):
-            trial.step()
-    if names := trial.surviving(lambda: ParallelAdaptor([make()])):
-        message = f"the statistics of the wrapper {names[0]} would stay in other processes"
-        raise ScenarioError(f"env.workers: {message}; leave workers out")
-    workers, remotes = min(workers, batch), list[Any]()
-    for offset in range(workers):
-        rows = len(range(offset, batch, workers))
-        worker = Worker([make] * rows)
-        remotes += [Remote(row, worker, parallel(first)) for row in range(rows)]
-    return remotes
+def _on_turn(world: Any) -> str:
+    """Return the agent that moves next in an environment of turns; empty after the end."""
+    return str(world.aec_env.agent_selection) if world.agents else ""
 
 
 def _space(name: str, world: Any, kind: str, agent: str) -> Any:
@@ -167,7 +119,7 @@ class ParallelAdaptor(Adaptor):
     Training-only signals are `reward.AGENT` of each agent, `reward` (the mean over the agents that are alive), `terminated`
     and `truncated` of the whole episode, `alive.AGENT`, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` if
     the environment has a `state_space`. Where agents take turns, a step is one move, and `turn.AGENT` is 1 where it is the
-    agent's; see `antiphon.envs.adaptors.turns`. `id.AGENT` is the agent's number, a constant.
+    agent's. `id.AGENT` is the agent's number, a constant.
 
     An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. In the
     step after its death it observes the last observation of its life. It may return, also in the step in which it dies. An agent
@@ -191,10 +143,10 @@ class ParallelAdaptor(Adaptor):
         missing = _not_taken(worlds[0].reset)
         problem = f"'{name}': reset() takes no {' and no '.join(missing)}; {_RESET}"
         require(not missing, "env", problem, ScenarioError)
-        layers = LayersOfBatch(None, [] if isinstance(worlds[0], Remote) else worlds)
+        turn_based = hasattr(worlds[0], "agent_iter")
+        layers = LayersOfBatch(None, worlds)
         worlds = [parallel(world) for world in worlds]
         first = worlds[0]
-        turn_based = getattr(first, "turn_based", False)
         if turn_based:
             self.interface = "PettingZoo's interface of turns", "api_test(env) of pettingzoo.test"
         agents = self._agents = tuple(first.possible_agents)
@@ -268,7 +220,6 @@ class ParallelAdaptor(Adaptor):
         native = iterate(self._native, self.actions.translated(choices, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         takes_part = np.zeros((1 + len(self._agents), self.num_envs), bool)
-        moves, living = [], []
         with self._calling("step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 present = world.agents  # read once: wrappers look it up in one another
@@ -277,10 +228,7 @@ class ParallelAdaptor(Adaptor):
                 random = {
                     agent: self._single[agent].sample(legal[agent]) for agent in alive if agent in legal
                 }
-                moves.append({agent: action[agent] for agent in alive} | random)
-                living.append(alive)
-            results = zip(self._worlds, living, stepped(self._worlds, moves), strict=True)
-            for row, (world, alive, result) in enumerate(results):
+                result = world.step({agent: action[agent] for agent in alive} | random)
                 remaining = world.agents
                 self._check_form("step", result, 5, _STEP)
                 over = self._check_complete(remaining, alive, result)
@@ -428,7 +376,7 @@ class ParallelAdaptor(Adaptor):
                 alive = [agent in world.agents for world in self._worlds]
                 values[f"{ALIVE}.{agent}"] = torch.tensor(alive, dtype=self.dtype, device=self.device)
             if (name := f"{TURN}.{agent}") in self.requested:
-                moves = [world.on_turn == agent for world in self._worlds]
+                moves = [_on_turn(world) == agent for world in self._worlds]
                 values[name] = torch.tensor(moves, dtype=self.dtype, device=self.device)
         for index, name in enumerate(self.ids):
             if name in self.requested:
@@ -472,6 +420,11 @@ class ParallelAdaptor(Adaptor):
         with self._calling("load_state_dict"):
             for world, world_state in zip(self._stateful, state["worlds"], strict=True):
                 world.load_state_dict(world_state)
+        for world in self._worlds:
+            if hasattr(
+                world, "aec_env"
+            ):  # PettingZoo's conversion, which keeps the agents of its newest step
+                world.agents = list(world.aec_env.agents)
         load_random_state(self._native, state["random"])
         load_random_state(self._single, state["choices"])
         self._legal = [{agent: mask.numpy() for agent, mask in masks.items()} for masks in state["legal"]]

@@ -20,12 +20,10 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.envs.adaptors.cycles import Cycle
 from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.adaptors.plain_state import MADE_EARLY, Capture, NotPlain, Restore, equal_trees
 
 _WATCHING: tuple[type, ...] = (
-    Cycle,
     FinalObservation,
     wrappers.PassiveEnvChecker,
     *(wrappers.HumanRendering, wrappers.RecordVideo, wrappers.RenderCollection),

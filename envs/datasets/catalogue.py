@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from antiphon.base.errors import DataError
 from antiphon.base.nearest_names import suggest
-from antiphon.envs.datasets import cifar10, cluttered, coloured_shapes, digits, mnist
+from antiphon.envs.datasets import cifar10, coloured_shapes, digits, mnist
 from antiphon.envs.datasets.dataset_files import Pictures
 
-DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
+DataName = Literal["digits", "mnist", "cifar10", "shapes"]
 """Name of an image data set."""
 DigitsName = Literal["digits", "mnist"]
 """Name of one whose images are single digits in grey."""
@@ -45,7 +45,6 @@ def _of(module: Any, colours: int = 1, patch_size: int = 8) -> DataSet:
 DATA_SETS: dict[DataName, DataSet] = {
     "digits": _of(digits, patch_size=3),
     "mnist": _of(mnist),
-    "cluttered_mnist": _of(cluttered),
     "cifar10": _of(cifar10, colours=3),
     "shapes": _of(coloured_shapes, colours=3),
 }

@@ -32,7 +32,6 @@ ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
     ("SpeakerListener", {"limit": 9, "noise": 2}),
     ("KeyDoor", {"limit": 15, "size": 5}),
     ("CaptureFlag", {"limit": 11, "size": 8}),
-    ("SwitchRiddle", {"prisoners": 4, "limit": 5}),
 ]
 every_environment = pytest.mark.parametrize(("name", "options"), ENVIRONMENTS)
 

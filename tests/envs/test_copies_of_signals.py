@@ -13,15 +13,14 @@ from antiphon import envs
 SPECS = [
     {"id": "antiphon/CartPole-v0", "limit": 5},
     {"id": "antiphon/SpeakerListener-v0", "limit": 5},
-    {"id": "antiphon/SwitchRiddle-v0"},
     {"id": "antiphon/Referential-v0"},
     {"id": "antiphon/Digits-v0", "hold": 3},
     {"id": "antiphon/Digits-v0", "hold": 3, "episode": "example"},
     {"id": "antiphon/CountDigits-v0"},
     {"id": "antiphon/Copy-v0"},
-    {"id": "gymnasium/CartPole-v1", "autoreset": "next_step"},
-    {"id": "gymnasium/CartPole-v1", "autoreset": "same_step"},
-    {"id": "gymnasium/CartPole-v1", "autoreset": "disabled"},
+    {"id": "tests/Rows-v0", "name": "CartPole-v1", "autoreset": "next_step"},
+    {"id": "tests/Rows-v0", "name": "CartPole-v1", "autoreset": "same_step"},
+    {"id": "tests/Rows-v0", "name": "CartPole-v1", "autoreset": "disabled"},
 ]
 
 

@@ -13,7 +13,6 @@ from tests.envs.made import message
 
 SHAPES = {
     "cifar10": ((3, 32, 32), 8),
-    "cluttered_mnist": ((1, 40, 40), 8),
     "digits": ((1, 8, 8), 3),
     "mnist": ((1, 28, 28), 8),
     "shapes": ((3, 32, 32), 8),

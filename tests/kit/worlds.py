@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+import antiphon
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.adaptors import gymnasium_ids
 from antiphon.envs.adaptors.final_observation import FinalObservation
@@ -21,6 +23,16 @@ def batch_of(*worlds: Any, **settings: Any) -> TorchVectorEnv:
 def row_of(world: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     """A world of Gymnasium as one of the rows."""
     return FinalObservation(world)
+
+
+ROWS = "tests/Rows-v0"
+
+
+@antiphon.environment(ROWS)
+def rows(num_envs: int, name: str, autoreset: str = "same_step", **keys: Any) -> VectorEnv[Any, Any, Any]:
+    """Rows of one of Gymnasium's worlds, which are reset in one of its modes."""
+    mode = AutoresetMode[autoreset.upper()]
+    return SyncVectorEnv([partial(gymnasium.make, name, **keys)] * num_envs, autoreset_mode=mode)
 
 
 def open_vector(name: str, batch: int, options: dict[str, Any]) -> VectorEnv[Any, Any, Any]:

@@ -20,6 +20,7 @@ from antiphon.agents.policy_gradients import PolicyGradient
 from tests.contracts.builders import Document
 from tests.contracts.games import Game
 from tests.contracts.twins import made
+from tests.kit.worlds import ROWS
 from tests.numerics.linear import assert_close
 from tests.numerics.loops import Hand
 from tests.numerics.test_policies import (
@@ -126,7 +127,7 @@ def counting(
         "clock": {"unroll": unroll},
         **keys,
     }
-    env = {"id": "gymnasium/FinalCount-v0", "autoreset": autoreset, "ends": ends}
+    env = {"id": ROWS, "name": "FinalCount-v0", "autoreset": autoreset, "ends": ends}
     return made(
         Scenario.model_validate(
             {"scenario": "count", "env": env, "agents": {"p": agent}, "training": {"batch": 3}}

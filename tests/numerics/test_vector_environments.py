@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tests.contracts.builders import Document
 from tests.contracts.twins import made
+from tests.kit.worlds import ROWS
 from tests.numerics.linear import assert_close
 from tests.numerics.loops import Hand
 from tests.numerics.test_policies import (
@@ -90,7 +91,7 @@ def test_a_recurrent_actor_at_time_limits(autoreset: str, normalise: bool, objec
         "objective": Q if objective == "q" else objective,
         "clock": {"unroll": TICKS},
     }
-    env: Document = {"id": "gymnasium/Walk-v0", "autoreset": autoreset}
+    env: Document = {"id": ROWS, "name": "Walk-v0", "autoreset": autoreset}
     training: Document = {"batch": BATCH, "optimiser": {"kind": "sgd", "lr": 0.3, "momentum": 0.5}}
     SEEDS.clear()
     simulation = made(

@@ -37,7 +37,6 @@ OTHERS: dict[str, dict[str, list[Any]]] = {
     "SpeakerListener": {**_LIMITED, "message": ["channel"], "noise": [4]},
     "KeyDoor": {**_LIMITED, "size": [9]},
     "CaptureFlag": {**_LIMITED, "size": [8]},
-    "SwitchRiddle": {**_LIMITED, "prisoners": [4]},
     "Referential": {
         "data": ["shapes"],
         "candidates": [4],

@@ -120,26 +120,10 @@ def test_a_mask_that_is_none_is_refused(given: Document, line: str) -> None:
 
 
 def test_symbols_that_a_policy_learns_have_no_mask() -> None:
-    names = ("prisoner_0", "prisoner_1")
-    riddle = {
-        "scenario": "riddle",
-        "env": {"id": "antiphon/SwitchRiddle-v0", "prisoners": 2},
-        "agents": {
-            name: {"observes": [f"{name}.in_room"], "acts": name, "objective": "a2c"} for name in names
-        },
-        "channels": [
-            {
-                "from": names[0],
-                "to": names[1],
-                "link": {"delay": 1},
-                "coupling": "detached",
-                "sample": {"kind": "reinforce", "vocabulary": 3},
-                "mask": "switch.prisoner_0.prisoner_1",
-            }
-        ],
-    }
     with pytest.raises(ScenarioError, match="mask: a policy would learn from samples that are not sent"):
-        Scenario.model_validate(riddle)
+        Scenario.model_validate(
+            heard(sample={"kind": "reinforce", "vocabulary": 3}, coupling="detached", size=None)
+        )
 
 
 def test_the_graph_says_where_messages_are_sent() -> None:
@@ -155,67 +139,60 @@ def test_a_state_has_no_mask() -> None:
         Scenario.model_validate(scene)
 
 
-def riddle(mask: bool = True) -> Simulation:
-    names = ("prisoner_0", "prisoner_1")
+@antiphon.environment("masked/Heard-v0")
+class Heard(antiphon.envs.World):
+    """What `a` sees is said while it is near; `b` sees nothing."""
+
+    randoms = 2
+
+    class Options(antiphon.envs.World.Options):
+        hidden: bool = False
+
+    @staticmethod
+    def describe(options: Any) -> antiphon.envs.Description:
+        signal = antiphon.envs.Signal
+        near = signal(training_only=options.hidden)
+        signals = {"seen": signal(shape=(1,)), "near": near, "nothing": signal(shape=(1,))}
+        return antiphon.envs.Description(signals=signals, action_space=Discrete(2))
+
+    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"seen": 2 * uniforms[:, :1].round() - 1, "near": uniforms[:, 1].round()}
+
+    def transition(self, state: Any, actions: Any) -> Any:
+        return {}, torch.zeros(self.num_envs), torch.ones(self.num_envs, dtype=torch.bool)
+
+    def observe(self, state: Any) -> Any:
+        return {**state, "nothing": torch.zeros(self.num_envs, 1)}
+
+
+def heard(hidden: bool = False, mask: str | None = "near", **channel: Any) -> Document:
+    """A listener without eyes acts on what is said."""
+    clock = {"clock": {"unroll": 2}}
     agents = {
-        name: {"observes": [f"{name}.in_room"], "acts": name, "objective": "ppo", "clock": {"unroll": 2}}
-        for name in names
+        "a": {"observes": ["seen"], **LINEAR, **clock},
+        "b": {"observes": ["nothing"], **LINEAR, "acts": True, "objective": "ppo", **clock},
     }
-    told: Document = {"from": "prisoner_0", "to": "prisoner_1", "size": 1, "link": {"delay": 1}}
-    if mask:
-        told["mask"] = "switch.prisoner_0.prisoner_1"
-    env = {"id": "antiphon/SwitchRiddle-v0", "prisoners": 2}
-    scene = {"scenario": "riddle", "env": env, "agents": agents, "channels": [told], "training": {"batch": 4}}
-    return Simulation(Scenario.model_validate(scene))
+    told = {"from": "a", "to": "b", "size": 1, "norm": "none", "mask": mask, **channel}
+    told = {key: value for key, value in told.items() if value is not None}
+    env = {"id": "masked/Heard-v0", "hidden": hidden}
+    return {"scenario": "heard", "env": env, "agents": agents, "channels": [told]}
 
 
 def test_a_policy_and_a_file_refuse_a_mask_that_they_do_not_see() -> None:
-    with riddle() as simulation:
-        with pytest.raises(ScenarioError, match=r"policy: 'switch.prisoner_0.prisoner_1', the mask of"):
+    late = {"link": {"delay": 1}}
+    with Simulation(Scenario.model_validate(heard(hidden=True, **late))) as simulation:
+        with pytest.raises(ScenarioError, match="policy: 'near', the mask of"):
             simulation.policy()
-        with pytest.raises(ScenarioError, match="compose: prisoner_0->prisoner_1 has the mask"):
+        with pytest.raises(ScenarioError, match="compose: a->b has the mask"):
             simulation.compose()
         simulation.evaluate(episodes=1)
-    with riddle(mask=False) as simulation:
+    with Simulation(Scenario.model_validate(heard(mask=None, **late))) as simulation:
         simulation.policy()
         simulation.compose()
 
 
 def test_a_policy_reads_a_mask_that_the_environment_shows() -> None:
-    """A listener without eyes acts on what is said; said is what the speaker sees, while it is near."""
-
-    class Heard(antiphon.envs.World):
-        randoms = 2
-
-        @staticmethod
-        def describe(options: Any) -> antiphon.envs.Description:
-            signal = antiphon.envs.Signal
-            signals = {"seen": signal(shape=(1,)), "near": signal(), "nothing": signal(shape=(1,))}
-            return antiphon.envs.Description(signals=signals, action_space=Discrete(2))
-
-        def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"seen": 2 * uniforms[:, :1].round() - 1, "near": uniforms[:, 1].round()}
-
-        def transition(self, state: Any, actions: Any) -> Any:
-            return {}, torch.zeros(self.num_envs), torch.ones(self.num_envs, dtype=torch.bool)
-
-        def observe(self, state: Any) -> Any:
-            return {**state, "nothing": torch.zeros(self.num_envs, 1)}
-
-    agents = {
-        "a": {"observes": ["seen"], **LINEAR, "clock": {"unroll": 2}},
-        "b": {
-            "observes": ["nothing"],
-            **LINEAR,
-            "acts": True,
-            "objective": "ppo",
-            "clock": {"unroll": 2},
-        },
-    }
-    told = {"from": "a", "to": "b", "size": 1, "norm": "none", "mask": "near"}
-    antiphon.envs.register("masked/Heard-v0", Heard)
-    scene = {"scenario": "heard", "env": {"id": "masked/Heard-v0"}, "agents": agents, "channels": [told]}
-    with Simulation(Scenario.model_validate(scene)) as simulation:
+    with Simulation(Scenario.model_validate(heard())) as simulation:
         for name, head in (("a", "to_b"), ("b", "objective")):
             simulation.agents[name].parameters[f"{head}.weight"].data.fill_(1.0)
             simulation.agents[name].parameters[f"{head}.bias"].data.zero_()

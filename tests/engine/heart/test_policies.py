@@ -24,6 +24,7 @@ from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made
 from tests.envs.adaptors import parallel_worlds
 from tests.kit import seams
+from tests.kit.worlds import ROWS
 from tests.reference.backend import Chosen, reference
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none", "activation": "tanh"}
@@ -51,7 +52,7 @@ training: {batch: 4, optimiser: {lr: 0.01}}
 """
 POLE = """\
 scenario: pole
-env: {id: gymnasium/CartPole-v1, max_episode_steps: 7, AUTORESET}
+env: {id: ROWS, name: CartPole-v1, max_episode_steps: 7, autoreset: AUTORESET}
 agents:
   player: {observes: [observation], acts: true, clock: {unroll: 24}, objective: {kind: a2c}}
 training: {batch: 2}
@@ -519,7 +520,7 @@ def test_a_dead_agent_learns_nothing_and_its_death_is_an_end(
 def test_a_step_that_only_resets_is_no_experience(
     autoreset: str, backend: Chosen, trajectories: list[Trajectory]
 ) -> None:
-    text = POLE.replace("AUTORESET", f"autoreset: {autoreset}")
+    text = POLE.replace("ROWS", ROWS).replace("AUTORESET", autoreset)
     with Simulation(Scenario.from_yaml(text), backend=backend) as simulation:
         simulation.run(steps=24)
     (found,) = trajectories

@@ -20,7 +20,7 @@ from tests.engine.numbers import one_line
 from tests.envs.adaptors import parallel_worlds
 
 WORLDS = {
-    "gymnasium": "{id: gymnasium/CartPole-v1, autoreset: same_step, max_episode_steps: 9}",
+    "gymnasium": "{id: gymnasium/CartPole-v1, vectorization_mode: sync, max_episode_steps: 9}",
     "ours": "{id: antiphon/CartPole-v0, limit: 60}",
 }
 

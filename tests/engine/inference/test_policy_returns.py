@@ -10,11 +10,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from antiphon import Simulation
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.scenarios import Scenario
+from tests.kit.worlds import ROWS
 
 BATCH, EPISODES = 3, 4
 POLE = """\
 scenario: pole
-env: {id: gymnasium/CartPole-v1, max_episode_steps: 60, AUTORESET}
+env: {ENV, max_episode_steps: 60}
 agents:
   eye: {observes: [observation], network: {kind: gru, size: 6}}
   hand: {network: {kind: mlp, hidden: [16]}, objective: {kind: ppo, minibatches: 3}, acts: true, clock: {unroll: 8}}
@@ -46,16 +47,16 @@ def played(policy: Any, env: VectorEnv[Any, Any, Any], seed: Any, *, late: bool)
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("mode", "sampled"),
+    ("env", "sampled"),
     [
-        ("autoreset: same_step", True),
-        ("autoreset: disabled", False),
-        ("vectorization_mode: vector_entry_point", False),
+        (f"id: {ROWS}, name: CartPole-v1", True),
+        (f"id: {ROWS}, name: CartPole-v1, autoreset: disabled", False),
+        ("id: gymnasium/CartPole-v1", False),
     ],
 )
-def test_its_return_is_that_of_an_evaluation(mode: str, sampled: bool) -> None:
-    late = "vectorization" in mode  # a step of it only resets
-    with Simulation(Scenario.from_yaml(POLE.replace("AUTORESET", mode)), seed=2) as simulation:
+def test_its_return_is_that_of_an_evaluation(env: str, sampled: bool) -> None:
+    late = "gymnasium" in env  # a step of it only resets
+    with Simulation(Scenario.from_yaml(POLE.replace("ENV", env)), seed=2) as simulation:
         simulation.run()
         expected = simulation.evaluate(episodes=EPISODES, sampled=sampled).return_
         seed = seed_for(2, "evaluation", "test", "0")

@@ -16,7 +16,7 @@ from tests.kit.commands import Commands
 
 STATELESS = """\
 scenario: pole
-env: {id: gymnasium/CartPole-v1, autoreset: same_step}
+env: {id: gymnasium/CartPole-v1, vectorization_mode: sync}
 agents:
   eye: {observes: [observation]}
   player: {objective: {kind: regression, target: reward}, acts: true}
@@ -26,10 +26,10 @@ training: {batch: 2, steps: 20}
 """
 STATEFUL = (
     STATELESS.replace(
-        "CartPole-v1, autoreset: same_step", "antiphon-test/Saved-v0, max_episode_steps: 2"
+        "CartPole-v1, vectorization_mode: sync", "antiphon-test/Saved-v0, max_episode_steps: 2"
     ).replace("[observation]", "[count, bits]"),
     STATELESS.replace(
-        "id: gymnasium/CartPole-v1, autoreset: same_step", "id: pettingzoo/saved_worlds_of_a_test"
+        "id: gymnasium/CartPole-v1, vectorization_mode: sync", "id: pettingzoo/saved_worlds_of_a_test"
     )
     .replace("[observation]", "[high.place]")
     .replace("acts: true", "observes: [low.observation]"),

@@ -1,7 +1,6 @@
 """Worlds that fail, return NaN or change shape: one line, from Python and on the command line, and nothing half-written."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,19 +83,6 @@ def test_a_world_that_cannot_be_closed_costs_no_result() -> None:
     envs.register("tests/Open-v0", lambda: Open("none"))
     with pytest.warns(ScenarioWarning, match=r"env: 'Open' failed in close\(\): OSError: the door is stuck$"):
         antiphon.envs.make({"id": "tests/Open-v0"}, batch=2).close()
-
-
-def test_a_process_that_has_ended_is_one_line() -> None:
-    class Killed(Broken):
-        def step(self, action: Any) -> Any:
-            os._exit(1)
-
-    envs.register("tests/Killed-v0", Killed)
-    env = envs.make({"id": "tests/Killed-v0", "workers": 1}, batch=1)
-    env.reset(seed=0)
-    with pytest.raises(RunError, match=r"failed in step\(\): one of its processes has ended$"):
-        env.step(None)
-    env.close()
 
 
 class Turned(SyncVectorEnv):

@@ -124,8 +124,6 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
         ("Bandit", {"draws": "python"}),
         ("Bandits", {}),
         ("Bandits", {"draws": "torch"}),
-        pytest.param("Bandit", {"workers": 2}, marks=pytest.mark.long),
-        pytest.param("Bandits", {"workers": 1, "draws": "python"}, marks=pytest.mark.long),
     ],
 )
 def test_a_run_is_a_function_of_its_seed_and_draws_nothing_of_the_callers(

@@ -11,14 +11,12 @@ import gymnasium
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
 
 import antiphon
 from antiphon import envs
 from antiphon.envs import registry
-from antiphon.errors import ScenarioError, ScenarioWarning
+from antiphon.errors import ScenarioError
 from tests.kit.commands import Commands
-from tests.kit.worlds import open_vector
 
 DOCUMENT = """\
 scenario: pole
@@ -33,25 +31,6 @@ training: {batch: 3, steps: 12}
 def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No package is allowed but those of antiphon's own list; what a test allows is forgotten."""
     monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    ("options", "kind", "mode"),
-    [
-        ({}, "CartPoleVectorEnv", AutoresetMode.NEXT_STEP),
-        ({"autoreset": "disabled"}, "SyncVectorEnv", AutoresetMode.DISABLED),
-        ({"vectorization_mode": "sync", "autoreset": "next_step"}, "SyncVectorEnv", AutoresetMode.NEXT_STEP),
-    ],
-)
-def test_the_way_of_vectorising_and_resetting_can_be_chosen(
-    options: dict[str, str], kind: str, mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    envs.check_vector_env(lambda: envs.make({"id": "gymnasium/CartPole-v1", **options}, batch=2), steps=30)
-    made = open_vector("CartPole-v1", 2, options)
-    assert type(made).__name__ == kind
-    assert made.metadata["autoreset_mode"] is mode
-    made.close()
 
 
 class Foraging(gymnasium.Env[Any, Any]):
@@ -199,7 +178,6 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
 @pytest.mark.parametrize(
     ("name", "key", "value", "line"),
     [
-        ("gymnasium/CartPole-v1", "stack", 0, "env.stack: 0; must be a whole number from 2"),
         (
             "gymnasium/CartPole-v1",
             "max_episode_steps",
@@ -214,18 +192,6 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
         ),
         ("gymnasium/CartPole-v1", "max_steps", 5, "write max_episode_steps and vectorization_mode: sync"),
         (
-            "gymnasium/CartPole-v1",
-            "workers",
-            2,
-            "write vectorization_mode: async, which has a process for each environment",
-        ),
-        (
-            "vmas/balance",
-            "max_steps",
-            "many",
-            "env.max_steps: 'many'; must be a whole number of steps from 1",
-        ),
-        (
             "pettingzoo/mpe2.simple_v3",
             "max_cycles",
             0,
@@ -236,9 +202,6 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
 def test_a_number_that_cannot_be_meant_is_refused(name: str, key: str, value: object, line: str) -> None:
     with pytest.raises(ScenarioError, match=re.escape(line)):
         envs.describe({"id": name, key: value})
-    modes = {"workers": {"vectorization_mode": "async"}, "max_steps": {"max_episode_steps": 5}}
-    if key in modes and name.startswith("gymnasium"):  # the fix
-        envs.make({"id": name, **modes[key]}, batch=2).close()
 
 
 @pytest.mark.parametrize(
@@ -249,23 +212,7 @@ def test_a_number_that_cannot_be_meant_is_refused(name: str, key: str, value: ob
             {"id": "gymnasium/ALE/Pong-v5"},
             "if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)",
         ),
-        (
-            {"id": "gymnasium/CartPole-v1", "autoreset": "same"},
-            "env.autoreset: unknown autoreset 'same'; did you",
-        ),
         ({"id": "gymnasium/CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: unknown"),
-        (
-            {
-                "id": "gymnasium/CartPole-v1",
-                "vectorization_mode": "vector_entry_point",
-                "autoreset": "disabled",
-            },
-            "env.autoreset: disabled, but the vector environment of 'CartPole-v1' has next_step; leave",
-        ),
-        (
-            {"id": "gymnasium/Pendulum-v1", "render_mode": "png"},
-            "env.render_mode: 'Pendulum-v1' has no 'png';",
-        ),
         (
             {"id": "gymnasium/CartPole-v1", "num_envs": 3},
             "env.num_envs: cannot be set, use training.batch",
@@ -434,25 +381,6 @@ def test_an_argument_that_the_vector_class_lacks_names_the_way_out() -> None:
     with pytest.raises(ScenarioError, match=r"env\.disable_env_checker: .*write vectorization_mode: sync$"):
         envs.make(keys, batch=2)
     envs.make({**keys, "vectorization_mode": "sync"}, batch=2).close()
-
-
-def test_a_key_that_replaces_a_vector_class_of_other_observations_warns(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    make_vec = gymnasium.make_vec
-
-    def cropped(name: str, batch: int, *, vectorization_mode: str, **settings: Any) -> Any:
-        env = make_vec(name, batch, vectorization_mode=vectorization_mode, **settings)
-        if vectorization_mode == "vector_entry_point":
-            env.single_observation_space = gymnasium.spaces.Box(0, 1, (2,))
-        return env
-
-    monkeypatch.setattr(gymnasium, "make_vec", cropped)
-    keys = {"id": "gymnasium/CartPole-v1", "autoreset": "same_step"}
-    with pytest.warns(
-        ScenarioWarning, match=r"replaces the vector environment of 'CartPole-v1', .* leave autoreset out"
-    ):
-        envs.make(keys, batch=2).close()
 
 
 def test_one_environment_of_python_is_refused_with_what_to_pass() -> None:

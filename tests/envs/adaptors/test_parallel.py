@@ -180,10 +180,6 @@ class Odd(Mines):
             {"id": "pettingzoo/nothing_here.world_v0"},
             "a scenario file may not import 'nothing_here'; allow it with",
         ),
-        (
-            {"id": "pettingzoo/parallel_worlds_of_a_test", "render_mode": "human"},
-            "env.render_mode: 'parallel_worlds_of_a_test' has no 'human'; known: rgb_array",
-        ),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(spec: dict[str, Any], expected: str, named: None) -> None:

@@ -50,30 +50,6 @@ def race(
     )
 
 
-class OneArray(Race):
-    """Shows every agent the same array, in turn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shown = np.zeros(3, np.float32)
-
-    def observe(self, agent: str) -> dict[str, Any]:
-        seen = super().observe(agent)
-        self.shown[:] = seen["observation"]
-        return {**seen, "observation": self.shown}
-
-
-def test_what_an_agent_sees_is_its_own_where_all_are_shown_one_array() -> None:
-    antiphon.envs.register("tests/OneArray-v0", OneArray)
-    shown = []
-    for name in ("tests/SavedRace-v0", "tests/OneArray-v0"):
-        env = envs.make({"id": name}, batch=2)
-        shown.append([env.reset(seed=0)[0], *(env.step(None)[0] for _ in range(6))])
-    for whole, written in zip(*shown, strict=True):
-        for runner in ("red", "blue"):
-            assert torch.equal(whole[f"{runner}.observation"], written[f"{runner}.observation"])
-
-
 def test_in_a_loop_of_ones_own_an_agent_without_an_actor_moves_legally_too_whoever_is_shown() -> None:
     with antiphon.Simulation(race(batch=1)) as simulation:
         policy = simulation.policy()

@@ -1,4 +1,4 @@
-"""A turn-based world, as `pettingzoo.AECEnv` has it, without the package, and without `close`."""
+"""A turn-based world, as `pettingzoo.AECEnv` has it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ class Race:
     """
 
     metadata = {"name": "race_v0", "render_modes": []}  # noqa: RUF012
+    render_mode = None
     possible_agents = ["red", "blue"]  # noqa: RUF012
 
     def __init__(self, length: int = 6, limit: int = 99, strict: bool = True) -> None:
         self.length, self.limit, self.strict = length, limit, strict
         self.agents: list[str] = []
         self.log: list[dict[str, Any]] = []
+
+    @property
+    def unwrapped(self) -> Race:
+        return self
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         mask = spaces.Box(0, 1, (CHOICES,), np.int8)
@@ -42,7 +47,8 @@ class Race:
         self.before = dict.fromkeys(self.agents, -1)
         self.terminations = dict.fromkeys(self.agents, False)
         self.truncations = dict.fromkeys(self.agents, False)
-        self.since = dict.fromkeys(self.agents, 0.0)
+        self.rewards = dict.fromkeys(self.agents, 0.0)
+        self.infos: dict[str, Any] = {agent: {} for agent in self.agents}
         self.agent_selection = str(self.np_random.choice(self.agents))
 
     def agent_iter(self) -> Iterator[str]:
@@ -57,11 +63,6 @@ class Race:
             legal[:] = np.arange(CHOICES) != self.before[agent]
         return {"observation": np.array(seen, np.float32) / 4, "action_mask": legal}
 
-    def last(self, observe: bool = True) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        agent = self.agent_selection
-        ends = self.terminations[agent], self.truncations[agent]
-        return self.observe(agent) if observe else None, self.since[agent], *ends, {}
-
     def step(self, action: Any) -> None:
         agent = self.agent_selection
         if self.terminations[agent] or self.truncations[agent]:
@@ -71,12 +72,10 @@ class Race:
             return
         shown, other = self.observe(agent), next(one for one in self.agents if one != agent)
         assert shown["action_mask"][action] or not self.strict, f"{action} is not legal"
-        self.since[agent] = 0.0
         self.cells[agent] += int(action)
         self.before[agent] = int(action)
         self.moves += 1
-        self.since[agent] += float(action)
-        self.since[other] -= float(action) / 2
+        self.rewards = {agent: float(action), other: -float(action) / 2}
         over = self.cells[agent] >= self.length
         late = self.moves >= self.limit and not over
         self.terminations = dict.fromkeys(self.agents, over)

@@ -11,7 +11,6 @@ WORLDS: dict[str, dict[str, Any]] = {
     "antiphon/SpeakerListener-v0": {"limit": 9},
     "antiphon/KeyDoor-v0": {"limit": 15, "size": 5},
     "antiphon/CaptureFlag-v0": {"limit": 11},
-    "antiphon/SwitchRiddle-v0": {"limit": 5},
 }
 
 
