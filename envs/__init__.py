@@ -11,10 +11,10 @@ from antiphon.envs.signal import Description, Signal
 if TYPE_CHECKING:
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
-    from antiphon.envs.datasets.catalogue import download
-    from antiphon.envs.sources.loaders import from_loader
-    from antiphon.envs.sources.sequences import from_sequences
-    from antiphon.envs.sources.tensors import Source, from_dataset, from_file, from_tensors
+    from antiphon.envs.data import Source, from_dataset, from_file, from_tensors
+    from antiphon.envs.datasets import download
+    from antiphon.envs.loaders import from_loader
+    from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream
     from antiphon.envs.worlds.arena import Arena
     from antiphon.envs.worlds.world import World
@@ -46,16 +46,16 @@ __all__ = [
 _LAZY = {
     "Arena": "worlds.arena",
     "ExampleStream": "stream",
-    "Source": "sources.tensors",
+    "Source": "data",
     "TorchVectorEnv": "base",
     "World": "worlds.world",
     "check_vector_env": "conformance",
-    "download": "datasets.catalogue",
-    "from_dataset": "sources.tensors",
-    "from_file": "sources.tensors",
-    "from_loader": "sources.loaders",
-    "from_sequences": "sources.sequences",
-    "from_tensors": "sources.tensors",
+    "download": "datasets",
+    "from_dataset": "data",
+    "from_file": "data",
+    "from_loader": "loaders",
+    "from_sequences": "sequences",
+    "from_tensors": "data",
 }
 
 

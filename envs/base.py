@@ -51,7 +51,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         hold, episode_steps, longest_episode, endless, splits, is_stream: See `Description`.
         requested: Names of the signals that are computed, in the order of `signals`.
         epoch_examples: Examples of an epoch; None: there are no epochs.
-        exhausted: Whether its data have ended, so that a run ends with this step.
         stays_open: Whether the caller made what is stepped, and closes it.
         masks_in_info: Masks of choices, by the names they would have as signals, that the newest reset has returned in `info`
             alone, where nothing reads them.
@@ -62,7 +61,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     hashes_seed: ClassVar[bool] = False
     epoch_examples: int | None = None
-    exhausted: bool = False
     stays_open: bool = False
     late_ends: bool = False
     masks_in_info: Sequence[str] = ()

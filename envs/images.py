@@ -16,8 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.envs.datasets.catalogue import DATA_SETS, DataName, DataSet
-from antiphon.envs.datasets.dataset_files import Identity, identity
+from antiphon.envs.datasets import DATA_SETS, DataName, DataSet, Identity, identity
 from antiphon.envs.env_keys import HeldOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table

@@ -38,10 +38,8 @@ if TYPE_CHECKING:
 else:
     torch, base = Deferred("torch"), Deferred("antiphon.envs.base")
 
-_FILES = {
-    "antiphon/Tensors-v0": "antiphon.envs.sources.tensors:Tensors",
-    "antiphon/Sequences-v0": "antiphon.envs.sources.sequences:Sequences",
-}
+_FILES = "antiphon/Tensors-v0"
+"""The id of an environment whose data are in files."""
 _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Digits-v0": "antiphon.envs.images:Digits",
     "antiphon/Mnist-v0": "antiphon.envs.images:Mnist",
@@ -50,14 +48,14 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/CountDigits-v0": "antiphon.envs.counting:CountDigits",
     "antiphon/Copy-v0": "antiphon.envs.copying:Copy",
     "antiphon/RepeatCopy-v0": "antiphon.envs.copying:RepeatCopy",
-    "antiphon/CharText-v0": "antiphon.envs.text_envs:CharText",
-    "antiphon/TextWindows-v0": "antiphon.envs.text_envs:TextWindows",
+    "antiphon/CharText-v0": "antiphon.envs.text:CharText",
+    "antiphon/TextWindows-v0": "antiphon.envs.text:TextWindows",
     "antiphon/CartPole-v0": "antiphon.envs.worlds.cartpole:CartPole",
     "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
     "antiphon/CaptureFlag-v0": "antiphon.envs.worlds.captureflag:CaptureFlag",
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
-    **_FILES,
+    _FILES: "antiphon.envs.data:Tensors",
 }
 """Factories by id, or the module and name of each."""
 _ADAPTORS = {
@@ -195,7 +193,7 @@ def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return a declared environment with the names of its files, if any, resolved in a folder."""
-    if env.get("id") not in _FILES:
+    if env.get("id") != _FILES:
         return dict(env)
     files = {key for key in ("file", "test", "validation") if isinstance(env.get(key), str)}
     return {key: str((folder / value).absolute()) if key in files else value for key, value in env.items()}

@@ -1,8 +1,8 @@
-"""What a notebook shows of environments and of their sources: the signals as a table."""
+"""What a notebook shows of environments: the signals as a table."""
 
 from __future__ import annotations
 
-from antiphon.base.notebook import html_of, html_table
+from antiphon.base.notebook import html_table
 from antiphon.envs.signal import Description
 
 
@@ -18,17 +18,3 @@ def description_table(description: Description) -> str:
         for name, signal in description.signals.items()
     ]
     return html_table(("signal", "shape", "kind", "seen by"), rows, names=4)
-
-
-class ShownSource:
-    """A source of examples, whose repr and table name its signals."""
-
-    description: Description
-    """Signals, hold and splits of every environment made from it."""
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{split} {count:,}" for split, count in self.description.example_counts.items())
-        return f"<{type(self).__name__} of {', '.join(self.description.signals)}{f': {counts}' if counts else ''}>"
-
-    def _repr_html_(self) -> str:
-        return html_of(repr(self), description_table(self.description))

@@ -7,7 +7,8 @@ generators") evaluated at a counter, in wrapping int64 arithmetic, on any device
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar, TypeVar
 
@@ -65,6 +66,17 @@ def sampled_seeds(root: int, count: int, largest: int = LARGEST_SEED) -> list[in
 def generator(root: int, *names: str) -> torch.Generator:
     """Return a CPU generator seeded by `seed_for`, for initial parameters only."""
     return torch.Generator().manual_seed(seed_for(root, *names))
+
+
+@contextmanager
+def torch_seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generator within the block, and restore it after it."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 def _logical_shift(x: Bits, bits: int) -> Bits:

@@ -225,8 +225,6 @@ class Run:
             self.log(step + 1, values)
         if running.early_stopping is not None and self._evaluates(step):
             self._evaluate(step, running.early_stopping)
-        if running.env.exhausted:
-            self.stop_reason = self.stop_reason or "the examples of the loader have ended"
         for recording in self.recordings:
             recording.add(running.backend, running.learned, step)
         if due and (metrics := executor.metrics()):

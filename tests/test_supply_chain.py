@@ -70,7 +70,7 @@ def test_the_bill_has_every_required_distribution_the_extras_and_what_the_reposi
     assert set.union(*needs.values()) == refs - {bill["metadata"]["component"]["bom-ref"]}
     head = (ROOT / "telemetry/tab/static/vendor/uPlot.iife.min.js").read_text(encoding="utf-8")[:200]
     assert f"(v{components['uplot']['version']})" in head
-    data = {path.name for path in (ROOT / "envs/data").glob("LICENSE-*")}
+    data = {path.name for path in (ROOT / "envs/files").glob("LICENSE-*")}
     assert (
         len([component for component in bill["components"] if component["type"] == "data"]) == len(data) == 2
     )

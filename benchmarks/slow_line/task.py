@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.agents.models import GPT
-from antiphon.envs.datasets import texts
+from antiphon.envs import text as texts
 
 BLOCKS, WIDTH, HEADS = 8, 96, 4
 LENGTH, BATCH = 64, 16

@@ -9,7 +9,7 @@ from typing import Any
 from clock import Clock
 
 from antiphon.envs.signal import Description
-from antiphon.envs.text_envs import TextWindows
+from antiphon.envs.text import TextWindows
 
 CLOCK = "SLOW_LINE_CLOCK"
 """The variable that names the clock's file, in the processes of parts."""

@@ -20,7 +20,7 @@ from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
 from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.heart.agent import AGE
-from antiphon.envs.shown_signals import ShownSource
+from antiphon.envs.data import Source
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.nets.recurrent_cells import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
@@ -247,9 +247,7 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
             )
             if not env.observations:
                 fix = f"the environment has no observation; in your own data, {own}"
-            elif isinstance(
-                scenario.env, ShownSource
-            ):  # classes with one axis, such as lengths, pass for labels
+            elif isinstance(scenario.env, Source):  # classes with one axis, such as lengths, pass for labels
                 fix += f"; if it is no target, {own}"
             yield DocumentError(path, f"{message}; {fix}")
         elif name in OUTCOMES and reader == "agent":

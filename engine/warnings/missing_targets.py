@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import AntiphonError
+from antiphon.envs.data import Source
 from antiphon.envs.registry import make
 from antiphon.envs.signal import Description
-from antiphon.envs.sources.tensors import Source
 from antiphon.envs.stream import ExampleStream
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.env_spec import EnvSpec

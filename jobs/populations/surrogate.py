@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antiphon.envs.sources.tensors import from_tensors
+from antiphon.envs.data import from_tensors
 from antiphon.scenarios import Scenario
 
 

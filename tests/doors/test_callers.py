@@ -232,7 +232,7 @@ def played() -> list[Tensor]:
     sources = (
         antiphon.envs.from_tensors(x=x, y=[1, 2] * 10),
         antiphon.envs.from_dataset([(row, 1) for row in x], ("x", "y")),
-        antiphon.envs.from_loader([(x, x)], ("x", "y")),
+        antiphon.envs.from_loader([(x[:2], x[:2])], ("x", "y")),
         antiphon.envs.from_sequences(x=[x] * 9),
     )
     worlds = [antiphon.envs.make(spec, batch=2) for spec in (DIGITS, {"id": "gymnasium/CartPole-v1"})]

@@ -8,7 +8,7 @@ import torch
 from gymnasium.spaces import Discrete
 
 from antiphon import envs
-from antiphon.envs.datasets import digits
+from antiphon.envs.datasets import DATA_SETS
 from antiphon.envs.images import Digits, patch_pixels
 from antiphon.errors import ScenarioError
 
@@ -22,7 +22,7 @@ def make(batch: int = 4, **options: Any) -> Digits:
 
 
 def test_pictures_are_those_of_the_split_and_their_labels_fit() -> None:
-    found = digits.load()
+    found = DATA_SETS["digits"].load()
     rows = found.splits["validation"]
     known = {found.pixels[row].tobytes(): int(found.labels[row]) for row in rows}
     env = envs.make({"id": DIGITS}, batch=64, split="validation")
@@ -105,7 +105,7 @@ def test_batches_are_the_split_in_order() -> None:
     sizes = [len(batch["label"]) for batch in env.batches("test", 100)]
     assert sizes == [100, 100, 100, 60]
     assert env.example_count("test") == 360
-    found = digits.load()
+    found = DATA_SETS["digits"].load()
     labels = torch.cat([batch["label"] for batch in env.batches("test", 100)])
     assert labels.tolist() == found.labels[found.splits["test"]].tolist()
     with pytest.raises(ScenarioError, match="no split 'tset'; did you mean 'test'"):

@@ -141,14 +141,6 @@ class Nameless:
         return ({}, {}, {}, {}, {})
 
 
-class Drawn(Walk):
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
-
-    def __init__(self, render_mode: str | None = None) -> None:
-        super().__init__()
-        self.render_mode = render_mode
-
-
 def two() -> SyncVectorEnv:
     return walks(2)
 
@@ -160,7 +152,6 @@ def two() -> SyncVectorEnv:
         (walks, {"num_envs": 3}, "env.num_envs: unknown key 'num_envs'; known: size"),
         (two, {"size": 3}, "env.size: unknown key 'size'; leave it out: there are no keys"),
         (Nameless, {}, "env: 'own' returned Nameless, which has no possible_agents; name in it all agents"),
-        (Drawn, {"render_mode": "rgb"}, "env.render_mode: 'own' has no 'rgb'; "),
         (lambda: 3, {}, "env: 'own' returned int; its factory must return a gymnasium.Env,"),
         (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
     ],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -121,41 +119,21 @@ def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
 @pytest.mark.parametrize(
     ("sequences", "expected"),
     [
-        ({}, "from_sequences: no sequences given; pass some, such as x=[…]"),
+        ({}, "from_sequences: numbers of sequences disagree: none"),
         ({"x": X, "y": Y[1:]}, "numbers of sequences disagree: x 20, y 19"),
-        ({"x": X, "y": [y[:-1] for y in Y]}, "y[0]: [0]; a sequence needs at least one step"),
-        (
-            {"x": X, "y": [y.repeat(2) for y in Y]},
-            "y[0] has 2 steps, but x[0] has 1; make them equal, or list",
-        ),
+        ({"x": X, "y": [y.repeat(2) for y in Y]}, "y has sequences of other lengths than x, or an empty one"),
         ({"label": LABEL}, "no signal has a value per step; pass one"),
-        ({"x": [*X[1:], torch.zeros(2, 3)]}, "x: some values are (2,) and some (3,); make them equal"),
-        ({"x": [*X[1:], X[0].double()]}, "x: some values are torch.float32 and some torch.float64; make"),
         (
             {"x": X, "_y": [torch.ones(n).bool() for n in LENGTHS]},
-            "_y: a name that begins with _ is the mask of a",
+            "_y: a name that begins with _ is the mask",
         ),
-        ({"x": X, "_x": X}, "_x: a mask has True where 'x' counts, or 1; pass no other numbers"),
-        (
-            {"x": X, "_x": LABEL > 0},
-            "_x: a mask with a value per sequence for a signal with a value per step",
-        ),
-        (
-            {"x": torch.zeros(20, 7, 2), "lengths": LENGTHS},
-            "lengths[0] is 1, but x[0] has 7 steps; cut each to its length, x=[row[:n] for row, n in zip(x, lengths)]",
-        ),
-        ({"x": X, "test": [1]}, "from_sequences: test: list; pass a share of the sequences, or a mapping"),
+        ({"x": X, "_x": LABEL > 0}, "_x: a mask of 'x' is"),
+        ({"x": X, "per_sequence": ["z"]}, "per_sequence: no signal 'z'"),
     ],
 )
 def test_bad_sequences_are_named(sequences: dict[str, Any], expected: str) -> None:
     assert expected in message(lambda: envs.from_sequences(**sequences))
 
-
-def test_lengths_that_are_those_of_the_sequences_are_a_signal() -> None:
-    assert "lengths" in source(lengths=LENGTHS).description.signals
-
-
-# --- trained on --------------------------------------------------------------------------------------------
 
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
 
@@ -227,12 +205,3 @@ def test_synthetic_gradients_are_of_padding_too_unless_the_channels_mask_leaves_
             one.run(episodes=3)
             after.append(torch.cat([p.data.flatten() for p in one.agents["a"].parameters.values()]))
     assert torch.equal(*after) == (mask is not None)
-
-
-@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "uint64"])
-def test_lengths_of_any_whole_type_cut_the_sequences_of_a_file(kind: str, tmp_path: Path) -> None:
-    steps = sum(LENGTHS)
-    columns = {"x": np.zeros((steps, 2), "float32"), "y": np.zeros(steps, "float32"), "label": LABEL.numpy()}
-    np.savez(tmp_path / "sequences.npz", lengths=np.array(LENGTHS, kind), **columns)
-    env = envs.make({"id": "antiphon/Sequences-v0", "file": str(tmp_path / "sequences.npz")}, batch=2)
-    assert env.description.longest_episode == max(LENGTHS)

@@ -31,7 +31,7 @@ REST: tuple[Fault, ...] = (
         "running/simulation.py",
         "{name: value.clone() for name, value in self.running.signals.items()}",
         "self.running.signals",
-        "tests/doors/test_data.py::test_signals_that_the_caller_changes_change_no_run",
+        "tests/envs/test_data.py::test_signals_that_the_caller_changes_change_no_run",
     ),
     Fault(
         "means-of-channels-are-of-the-newest-step",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from antiphon import Scenario, Simulation, envs, join, split
 from antiphon.envs import registry
-from antiphon.errors import AntiphonError, ScenarioError, ScenarioWarning
+from antiphon.errors import AntiphonError, ScenarioError
 from tests.reference.backend import reference
 
 ROWS, SITES, CLASSES, BATCH = 48, 5, 4, 8
@@ -56,7 +55,7 @@ def sources(data: dict[str, Tensor], folder: Path) -> dict[str, Callable[[], Any
         "arrays": lambda: envs.from_tensors(**{n: c.numpy() for n, c in data.items()}, **keys, **no_splits),
         "dataset": lambda: envs.from_dataset(rows, list(data), **keys, **no_splits),
         "file": lambda: envs.from_file(folder / "data.npz", **keys, **no_splits),
-        "loader": lambda: envs.from_loader(batches(data, 10), list(data), **keys),
+        "loader": lambda: envs.from_loader(batches(data, BATCH), list(data), **keys),
         "sequences": lambda: envs.from_sequences(
             **{name: [row[None] for row in column] for name, column in data.items()}, **keys, **no_splits
         ),
@@ -371,27 +370,6 @@ def test_an_objective_of_ones_own_leaves_out_numbers_of_whole_rows(source: str, 
             assert float(losses["mind"] if losses else 0.0) == pytest.approx(right.item(), rel=1e-12)
     with Simulation(made(MASK)) as run, pytest.raises(ScenarioError, match="components of its target"):
         run.run(steps=2, progress=False)
-
-
-def test_a_mask_that_the_names_leave_out_is_warned_of() -> None:
-    rows = [{"x": X[row], "y": NUMBERS[row], "_y": MASK[row], "_other": 1} for row in range(ROWS)]
-    line = (
-        "from_{}: names leave out _y, so what is masked counts in y; add it to names, or give it another key"
-    )
-    with pytest.warns(ScenarioWarning, match=line.format("dataset")) as said:
-        envs.from_dataset(rows, ["x", "y"])
-    assert [warning.filename for warning in said] == [__file__]
-    loaded = {name: torch.stack([row[name] for row in rows]) for name in ("x", "y", "_y")}
-    with pytest.warns(ScenarioWarning, match=line.format("loader")):
-        envs.from_loader([loaded], ["x", "y"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        envs.from_dataset(rows, ["x", "y", "_y"])
-        envs.from_dataset(rows, ["x"])
-        envs.from_loader([loaded], ["x"])
-        envs.from_loader([loaded])
-        for no_mask in (3, "file.png", torch.rand(2)):
-            envs.from_dataset([{**row, "_y": no_mask} for row in rows], ["x", "y"])
 
 
 class Words(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from antiphon import envs
-from antiphon.envs.datasets import digits
+from antiphon.envs.datasets import DATA_SETS
 
 GAME = "antiphon/Referential-v0"
 
@@ -22,7 +22,7 @@ def keys(images: Tensor) -> list[list[bytes]]:
 
 
 def known(split: str) -> dict[bytes, int]:
-    found = digits.load()
+    found = DATA_SETS["digits"].load()
     return {found.pixels[row].tobytes(): int(found.labels[row]) for row in found.splits[split]}
 
 

@@ -11,14 +11,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.dataset_files import Pictures, in_order
 from antiphon.nets.random import integers, seed_for, uniform
 
 SIDE = 32
 """Height and width of an image, in pixels."""
 COUNTS = {"train": 2000, "validation": 500, "test": 500}
-"""Images per split."""
-counts = COUNTS.copy
+"""Images per split, in their order."""
 
 _Array = NDArray[np.float64]
 
@@ -51,8 +49,8 @@ CLASSES = tuple(_FORMS)
 """The shapes, in the order of the labels; neighbours (0 and 1, 2 and 3, …) share a hue."""
 
 
-def load() -> Pictures:
-    """Generate the images; they are the same on every machine, with the same number of each class in each split."""
+def pictures() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Generate the images, `[count, 3, height, width]`, and their labels: the same on every machine, as many of each class."""
     count = sum(COUNTS.values())
     labels = (np.arange(count) % len(CLASSES)).astype(np.uint8)
     inside = _inside(labels)
@@ -62,8 +60,7 @@ def load() -> Pictures:
     sampled = integers(seed_for(0, "shapes", "noise"), 0, -(-pixels.size // 6), 1 << 48).numpy().astype("<i8")
     levels = sampled.view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)[: pixels.size].astype(np.int16)
     pixels += (levels * 9 // 16 - 72).reshape(pixels.shape)
-    bytes_ = np.clip(pixels, 0, 255).astype(np.uint8)
-    return Pictures(pixels=bytes_, labels=labels, splits=in_order(COUNTS), white=255)
+    return np.clip(pixels, 0, 255).astype(np.uint8), labels
 
 
 def _inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,29 +17,9 @@ from torch import Tensor
 from antiphon.base.errors import require
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import SeededEnv, Values, check_split
-from antiphon.envs.datasets.columns import read
+from antiphon.envs.data import ColumnOptions, Names, Part, Source, assembled, signals_of, tensor_of
 from antiphon.envs.signal import Description
-from antiphon.envs.sources.tensors import (
-    ColumnOptions,
-    Columns,
-    FileOptions,
-    Names,
-    Source,
-    Tensors,
-    assembled,
-    is_whole,
-    signals_of,
-)
-from antiphon.envs.sources.values import (
-    WIDE,
-    TensorValue,
-    join_values,
-    read_value,
-    refuse_packed,
-    stack_values,
-)
 from antiphon.envs.stream import Table, shuffled
-from antiphon.nets.isolation.own_context import in_own_context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +39,12 @@ class SequenceTable(Table):
 class SequenceOptions(ColumnOptions):
     """Options of your own sequences."""
 
-    training_only: Names | None = None
-    """Names that no agent may observe; none: signals with a value per sequence."""
     per_sequence: Names = ()
     """Names of signals with a value per sequence."""
     pad_to_multiple: int = Field(1, ge=1)
     """Sequences are padded to a multiple of this number of steps."""
 
 
-@in_own_context
 def from_sequences(
     *,
     test: float | Mapping[str, Any] = 0.2,
@@ -101,80 +77,17 @@ def from_sequences(
         The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the sequences.
 
     Raises:
-        DataError: Numbers or lengths of sequences disagree, a sequence is empty, or an error of `from_tensors`.
+        DataError: Numbers or lengths of sequences disagree, or an error of `from_tensors`.
         ScenarioError: An invalid multiple.
     """
     names: dict[str, Any] = {"training_only": training_only, "per_sequence": per_sequence, "classes": classes}
     options = SequenceOptions(**names, pad_to_multiple=pad_to_multiple)
-    return _source(_packed, "from_sequences", (sequences, test, validation), options)
-
-
-class Sequences(Tensors):
-    """Environments of the sequences in a file, which is read again only if it has changed: `antiphon/Sequences-v0`.
-
-    The file has `lengths`, the steps of each sequence. Other columns have a row per step, with the sequences concatenated, or
-    a row per sequence.
-    """
-
-    class Options(FileOptions, SequenceOptions):
-        """Options of sequences in a file."""
-
-    @staticmethod
-    def read(options: Any) -> Source:
-        """Read the files of some options without a cache."""
-        return _source(_packed_file, str(options.file), options.data, options, named_in_state=True)
-
-
-def _packed_file(file: str, where: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
-    """Return the columns of a file, of which `lengths` says how many rows are a sequence."""
-    del where  # the file's own name says where
-    columns = {name: read_value(name, value, file).numbers for name, value in read(Path(file)).items()}
-    require("lengths" in columns, file, "has no 'lengths', the steps of each sequence; save them too")
-    lengths = columns.pop("lengths")
-    lengths = lengths.long() if lengths.dtype in WIDE else lengths
-    counts = lengths.dim() == 1 and is_whole(lengths) and bool((lengths > 0).all())
-    require(counts, file, "lengths: must be whole numbers from 1, one for each sequence")
-    steps, sequences = int(lengths.sum()), len(lengths)
-    values_by_name: dict[str, Any] = {}
-    sequence_columns = set(per_sequence)
-    for name, column in columns.items():
-        rows = len(column) if column.dim() else 0
-        wrong = f"{name} has {rows} rows; save one per step ({steps}) or one per sequence ({sequences})"
-        require(rows in (steps, sequences), file, wrong)
-        if rows != steps:
-            sequence_columns.add(name)
-        values_by_name[name] = (
-            column.unbind() if name in sequence_columns else torch.split(column, lengths.tolist())
-        )
-    return _packed(values_by_name, file, sequence_columns, classes)
-
-
-def _source(
-    reader: Callable[..., _Packed],
-    where: str,
-    data: tuple[Any, Any, Any],
-    options: Any,
-    *,
-    named_in_state: bool = False,
-) -> Source:
-    """Return the source of the sequences that `reader` packs of the data of each split: train, test and validation."""
-    reader = partial(reader, per_sequence=options.per_sequence, classes=options.classes or ())
-    joined, splits, packed = assembled(reader, where, data)
-    lengths, sequence_columns = (
-        torch.cat([split_data.lengths for split_data in packed]),
-        packed[0].sequence_columns,
-    )
-    for name in [name for name in joined if name.startswith("_") and name[1:] in joined]:
-        rows = [
-            f"with a value per {'sequence' if column_name in sequence_columns else 'step'}"
-            for column_name in (name, name[1:])
-        ]
-        require(
-            rows[0] == rows[1], where, f"{name}: a mask {rows[0]} for a signal {rows[1]}; make them alike"
-        )
-    signals, columns, divisors = signals_of(
-        joined, options, [n for n in joined if n in sequence_columns], where
-    )
+    reader = partial(_packed, per_sequence=options.per_sequence)
+    joined, splits, parts = assembled(reader, "from_sequences", (sequences, test, validation))
+    lengths = torch.cat([part.lengths for part in parts])
+    sequence_columns = parts[0].sequence_columns
+    hidden = [name for name in joined if name in sequence_columns and name[0] != "_"]
+    signals, columns, divisors = signals_of(joined, options, hidden, "from_sequences")
     padded = -(-lengths // options.pad_to_multiple) * options.pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(
@@ -192,95 +105,42 @@ def _source(
         starts=lengths.cumsum(0) - lengths,
         sequence_columns=sequence_columns,
     )
-    digest = (lambda: table.digest) if named_in_state else None
-    return Source(table, description, partial(SequenceStream, digest=digest))
+    return Source(table, description, SequenceStream)
 
 
-class _Packed(Columns):
+@dataclass
+class _Packed(Part):
     """Columns of sequences laid end to end; `sequence_columns` have a row per sequence, the others one per step."""
 
-    def __init__(self, lengths: Tensor, sequence_columns: frozenset[str]) -> None:
-        super().__init__()
-        self.lengths, self.sequence_columns = lengths, sequence_columns
-
-    @property
-    def rows(self) -> int:
-        return len(self.lengths)
+    lengths: Tensor
+    sequence_columns: frozenset[str]
 
 
-def _packed(sequences: Any, where: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
+def _packed(sequences: Mapping[str, Any], where: str, per_sequence: Iterable[str]) -> _Packed:
     """Return the columns of sequences laid end to end."""
-    mapping = f"{type(sequences).__name__}; pass a share of the sequences, or a mapping of sequences"
-    require(isinstance(sequences, Mapping), where, mapping)
-    require(len(sequences) > 0, where, "no sequences given; pass some, such as x=[…]")
     for name in per_sequence:
         require(name in sequences, where, f"per_sequence: no signal '{name}'{suggest(name, sequences)}")
-    values_by_name = {
-        name: _parts(name, values, where, name in classes) for name, values in sequences.items()
-    }
-    listed = ", ".join(f"{name} {len(parts)}" for name, parts in values_by_name.items())
-    counts = {len(parts) for parts in values_by_name.values()}
-    disagree = f"numbers of sequences disagree: {listed}; pass the same number of each, at least one"
-    require(len(counts) == 1 and all(counts), where, disagree)
-    single = {
-        name for name, parts in values_by_name.items() if all(value.numbers.dim() == 0 for value in parts)
-    }
+    values = {name: [tensor_of(value) for value in listed] for name, listed in sequences.items()}
+    counts = ", ".join(f"{name} {len(listed)}" for name, listed in values.items())
+    disagree = f"numbers of sequences disagree: {counts or 'none'}; pass as many of each, at least one"
+    require(len({len(listed) for listed in values.values()}) == 1, where, disagree)
+    single = {name for name, listed in values.items() if not any(value.dim() for value in listed)}
     named = {*per_sequence, *(f"_{name}" for name in per_sequence)}
-    sequence_columns = frozenset(name for name in values_by_name if name in single or name in named)
-    steps = [name for name in values_by_name if name not in sequence_columns]
+    sequence_columns = frozenset(values.keys() & (single | named))
+    steps = [name for name in values if name not in sequence_columns]
     require(
         bool(steps), where, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
     )
-    packed = _Packed(_lengths({name: values_by_name[name] for name in steps}, where), sequence_columns)
-    if "lengths" in sequence_columns and all(is_whole(value.numbers) for value in values_by_name["lengths"]):
-        _check_cut(steps[0], packed.lengths, values_by_name["lengths"], where)
-    for name, parts in values_by_name.items():
-        typed = [value.numbers for value in parts if not value.blank]
-        shapes = {
-            tuple(numbers.shape if name in sequence_columns else numbers.shape[1:]) for numbers in typed
-        }
-        kinds = {numbers.dtype for numbers in typed}
-        differing = sorted(map(str, shapes if len(shapes) > 1 else kinds))
-        ends = f"{''.join(differing[:1])} and some {''.join(differing[-1:])}"
-        unequal = f"{name}: some values are {ends}; make them equal"
-        require(len(shapes) < 2 and len(kinds) < 2, where, unequal)
-        packed.add(name, (stack_values if name in sequence_columns else join_values)(name, parts, where))
-    return packed
-
-
-def _parts(name: str, sequences: Any, where: str, indices: bool) -> list[TensorValue]:
-    """Return the values of each sequence: of a list one by one, of an array or table by its first axis."""
-    refuse_packed(name, sequences, where)
-    listed = f"{name}: {type(sequences).__name__}; pass a list of tensors, one per sequence"
-    require(isinstance(sequences, Iterable) and getattr(sequences, "ndim", 1) > 0, where, listed)
-    if hasattr(sequences, "ndim") and getattr(sequences, "dtype", None) != object:
-        return read_value(name, sequences, where, indices=indices).unbind()
-    return [
-        read_value(f"{name}[{i}]", sequence, where, indices=indices) for i, sequence in enumerate(sequences)
-    ]
-
-
-def _lengths(values_by_name: Mapping[str, list[TensorValue]], where: str) -> Tensor:
-    """Return the steps of each sequence, the same in all signals that have a value per step."""
-    first, parts = next(iter(values_by_name.items()))
-    for name, values in values_by_name.items():
-        for index, (first_numbers, numbers) in enumerate(
-            (a.numbers, b.numbers) for a, b in zip(parts, values, strict=True)
-        ):
-            empty = f"{name}[{index}]: {list(numbers.shape)}; a sequence needs at least one step"
-            require(numbers.dim() > 0 and len(numbers) > 0, where, empty)
-            named = "make them equal, or list signals with one value per sequence in per_sequence"
-            unequal = f"{name}[{index}] has {len(numbers)} steps, but {first}[{index}] has {len(first_numbers)}; {named}"
-            require(len(first_numbers) == len(numbers), where, unequal)
-    return torch.tensor([len(value.numbers) for value in parts])
-
-
-def _check_cut(name: str, steps: Tensor, lengths: list[TensorValue], where: str) -> None:
-    """Raise DataError where `lengths` are others than the steps of the signal `name`: its padding would count."""
-    for index, (count, length) in enumerate(zip(steps.tolist(), lengths, strict=True)):
-        differ = f"lengths[{index}] is {int(length.numbers)}, but {name}[{index}] has {count} steps"
-        cut = f"cut each to its length, {name}=[row[:n] for row, n in zip({name}, lengths)], and leave lengths out"
-        require(count == int(length.numbers), where, f"{differ}; {cut}")
+    lengths = [len(value) for value in values[steps[0]]]
+    for name in steps:
+        fix = "make them equal, or list signals with one value per sequence in per_sequence"
+        unequal = f"{name} has sequences of other lengths than {steps[0]}, or an empty one; {fix}"
+        require([len(value) for value in values[name]] == lengths and min(lengths) > 0, where, unequal)
+    columns = {
+        name: torch.stack(listed) if name in sequence_columns else torch.cat(listed)
+        for name, listed in values.items()
+    }
+    return _Packed(columns, len(lengths), torch.tensor(lengths), sequence_columns)
 
 
 class SequenceStream(SeededEnv):
@@ -309,13 +169,12 @@ class SequenceStream(SeededEnv):
         description: Description,
         *,
         split: str = "train",
-        digest: Callable[[], str] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(num_envs, description, Discrete(1), **settings)
         check_split(split, self.splits)
         self.split = split
-        self._table, self._digest = table, digest
+        self._table = table
         self._ends = [0]
         """Steps from the first to the start of each epoch, for the epochs counted so far."""
         self._ends_of: int | None = None  # the seed of which they are

@@ -3,20 +3,104 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, require
+from antiphon.base.errors import DataError, ScenarioError, require
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import SeededEnv, Values
-from antiphon.envs.datasets import texts
+from antiphon.envs.datasets import SPLITS, Identity, find_folder, identity, reading
 from antiphon.envs.env_keys import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.random import integers, seed_for
+
+EMBEDDED = "embedded"
+"""Name of the text that ships with antiphon."""
+_EMBEDDED_FILE = Path(__file__).parent / "files" / "moby-dick-beginning.txt.gz"
+_SHARES = (90, 95)
+"""Start of validation and test, in per cent of the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A text in three splits; each character is a class."""
+
+    vocabulary: str
+    """The distinct characters of the train split, sorted: class k is its character k."""
+    splits: dict[str, NDArray[np.int64]]
+    """The classes of train, validation and test, in the order of the text."""
+    digest: str
+    """Digest of the file, compared when a run is resumed."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; the last one is for characters that are not in the train split."""
+        return len(self.vocabulary) + 1
+
+
+def load(name: str) -> Text:
+    """Return a text; the file is read again only if it has changed.
+
+    Args:
+        name: `embedded`, the name without `.txt` of a file in `$ANTIPHON_DATA/text`, or the absolute path of a file.
+
+    Raises:
+        DataError: There is no such file, it is not UTF-8, or it is too short to split.
+    """
+    path = _EMBEDDED_FILE if name == EMBEDDED else Path(name) if Path(name).is_absolute() else _find(name)
+    require(path.is_file(), "env.text", f"no file {name}; use the path of a text")
+    return _read(*identity([path]))
+
+
+def _find(name: str) -> Path:
+    """Return the file of a text in the user's folder."""
+    folder = find_folder("text")
+    fix = f"set ANTIPHON_DATA to a folder with text/{name}.txt, or use an absolute path or {EMBEDDED}"
+    if folder is None:
+        data = os.environ.get("ANTIPHON_DATA")
+        fix = f"ANTIPHON_DATA is '{data}', which has no folder text; {fix}" if data else fix
+        raise DataError(f"env.text: no text '{name}'; {fix}")
+    stems = {path.stem: path for path in sorted(folder.glob("*.txt"))}
+    near = suggest(name, [EMBEDDED, *stems])
+    require(name in stems, "env.text", f"no text '{name}' in {folder} (of ANTIPHON_DATA){near}")
+    return stems[name]
+
+
+@functools.lru_cache(maxsize=4)
+def _read(file: Identity) -> Text:
+    path = Path(file[0])
+    with reading(path):
+        raw = gzip.decompress(path.read_bytes()) if path == _EMBEDDED_FILE else path.read_bytes()
+        text = raw.decode("utf-8")
+    points = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64)
+    bounds = [len(text) * share // 100 for share in _SHARES]
+    parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
+    for name, split_points in parts.items():
+        short = f"{len(text)} characters leave {len(split_points)} for the {name} split, which needs 2"
+        require(len(split_points) >= 2, path, f"{short}; use a longer text")
+    vocabulary = np.unique(parts["train"])
+    codes = {name: _codes(vocabulary, split_points) for name, split_points in parts.items()}
+    digest = hashlib.sha256(raw).hexdigest()
+    return Text(vocabulary="".join(map(chr, vocabulary)), splits=codes, digest=digest)
+
+
+def _codes(vocabulary: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the index of each code point among the known ones, or their number where it is unknown."""
+    index = np.searchsorted(vocabulary, points)
+    is_known = vocabulary[np.minimum(index, len(vocabulary) - 1)] == points
+    return np.where(is_known, index, len(vocabulary))
 
 
 class CharText(SeededEnv):
@@ -47,7 +131,7 @@ class CharText(SeededEnv):
     class Options(EnvOptions):
         """Options of the character stream of a text."""
 
-        text: str = texts.EMBEDDED
+        text: str = EMBEDDED
         """`embedded` (chapters 1 to 8 of *Moby-Dick*, public domain), the name (without `.txt`) of a UTF-8 file in
         `$ANTIPHON_DATA/text`, or the absolute path of a file."""
         split: Split = "train"
@@ -56,7 +140,7 @@ class CharText(SeededEnv):
     @staticmethod
     def describe(options: Options) -> Description:
         """Return signals and splits; reads the text, once while it does not change."""
-        text = texts.load(options.text)
+        text = load(options.text)
         signals = {
             "char": Signal(shape=(text.classes,), low=0.0, high=1.0),
             "next": Signal(classes=text.classes, training_only=True),
@@ -69,7 +153,7 @@ class CharText(SeededEnv):
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split, self._text = options.split, options.text
-        read = texts.load(self._text)
+        read = load(self._text)
         self._digest = lambda: read.digest
         self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
@@ -138,7 +222,7 @@ class TextWindows(ExampleStream):
     def describe(options: Options) -> Description:
         """Return signals and splits; reads the text, once while it does not change."""
         counts = {name: len(begins) for name, begins in _window_begins(options.text, options.length).items()}
-        shape, classes = (options.length,), texts.load(options.text).classes
+        shape, classes = (options.length,), load(options.text).classes
         return Description(
             signals={
                 "tokens": Signal(shape=shape, classes=classes),
@@ -151,7 +235,7 @@ class TextWindows(ExampleStream):
         )
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
-        text, device = texts.load(options.text), torch.device(settings.get("device", "cpu"))
+        text, device = load(options.text), torch.device(settings.get("device", "cpu"))
         super().__init__(
             num_envs,
             _windows(options.text, options.length, text.digest, device),
@@ -172,7 +256,7 @@ class TextWindows(ExampleStream):
 def _window_begins(text: str, length: int) -> dict[str, range]:
     """Return where windows begin in each split: in `train` everywhere, in others end to end; DataError if none fits."""
     begins = {}
-    for name, codes in texts.load(text).splits.items():
+    for name, codes in load(text).splits.items():
         last = len(codes) - 1 - length
         short = f"{length}, but the {name} split of '{text}' has {len(codes)} characters"
         require(last >= 0, "env.length", f"{short}; use at most {len(codes) - 1}, or a longer text")
@@ -184,7 +268,7 @@ def _window_begins(text: str, length: int) -> dict[str, range]:
 def _windows(source: str, length: int, digest: str, device: torch.device) -> Table:
     """Return the text of a digest on a device, its splits end to end, and where the windows of each begin."""
     del digest  # another text has another table
-    splits = texts.load(source).splits
+    splits = load(source).splits
     begins, first = {}, 0
     for name, starts in _window_begins(source, length).items():
         begins[name] = torch.tensor(starts, dtype=torch.int64) + first

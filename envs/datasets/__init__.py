@@ -1,1 +1,0 @@
-"""Readers of data sets: embedded, downloaded with checksums, or in the user's folder."""

@@ -1,0 +1,270 @@
+"""Environments from loaders: batches of a `torch.utils.data.DataLoader`, each a batch of the run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from antiphon.base.errors import DataError, require
+from antiphon.envs.base import SeededEnv, Values, check_split
+from antiphon.envs.data import ExampleOptions, is_whole, named_parts, signals_of
+from antiphon.envs.env_keys import Episode
+from antiphon.nets.random import seed_for, torch_seeded
+
+Rows = dict[str, Tensor]
+"""The examples of a batch, by name of their part."""
+
+
+def from_loader(
+    loader: Iterable[Any],
+    names: Sequence[str] | None = None,
+    *,
+    test: Iterable[Any] | None = None,
+    validation: Iterable[Any] | None = None,
+    training_only: Iterable[str] | None = None,
+    classes: Mapping[str, int] | None = None,
+    hold: int = 1,
+    episode: Episode = "stream",
+) -> LoaderSource:
+    """Make an environment from a loader: a `torch.utils.data.DataLoader`, or another iterable of batches.
+
+    **A loader's batch is the run's batch**: give it `batch_size` equal to `training.batch`, and `drop_last=True`. Torch's generator
+    is seeded by run, epoch and batch around each batch, and restored after it; a `generator` of the loader or its sampler is
+    seeded with each epoch, and `set_epoch` is called where there is one. A loader with `state_dict` and `load_state_dict`
+    (torchdata's `StatefulDataLoader`) is resumed by these; any other is iterated to its place, so its batches must be the same
+    for the same seed.
+
+    Args:
+        loader: Its batches are tuples in the order of `names`, or dicts with these keys.
+        names: Names of a batch's parts, and of the signals; None: its keys, or else image and label.
+        test: A loader for testing.
+        validation: A loader for validation.
+        training_only: Names that no agent may observe; by default the classes with a single axis (labels).
+        classes: Number of classes of each part of whole numbers: a loader is not read in advance.
+        hold: Number of steps for which each example is shown.
+        episode: stream (never ends) or example (each example is an episode).
+
+    Returns:
+        The `env` of an `antiphon.Scenario`.
+
+    Raises:
+        DataError: A loader is empty, its batches do not have the parts `names`, or an error of `from_tensors`.
+        ScenarioError: An invalid hold or kind of episode.
+    """
+    settings: dict[str, Any] = {"training_only": training_only, "classes": classes}
+    given = {"train": loader, "validation": validation, "test": test}
+    loaders = {split: one for split, one in given.items() if one is not None}
+    return LoaderSource(loaders, names, ExampleOptions(**settings, hold=hold, episode=episode))
+
+
+class LoaderSource:
+    """Factory of environments from loaders: the `env` of a scenario written in Python, see `from_loader`."""
+
+    obstacle_to_copies = "a loader may return different batches in different processes"
+
+    def __init__(
+        self, loaders: Mapping[str, Iterable[Any]], names: Sequence[str] | None, options: ExampleOptions
+    ) -> None:
+        self._loaders, self._names, self._options = dict(loaders), names, options
+        columns = next(self.passes("train", 0, 0), None)
+        require(columns is not None, "from_loader", "the loader has no batches; add examples")
+        assert columns is not None
+        labels = [
+            name for name, one in columns.items() if one.dim() == 1 and is_whole(one) and name[0] != "_"
+        ]
+        signals, _, self._divisors = signals_of(columns, options, labels, "from_loader")
+        for name, signal in signals.items():
+            fix = f"pass their number, classes={{'{name}': …}}: a loader is not read in advance"
+            counted = signal.classes is None or name in (options.classes or {})
+            require(counted, "from_loader", f"{name}: whole numbers are classes; {fix}")
+        hidden = tuple(name for name, signal in signals.items() if signal.training_only)
+        self._options = options.model_copy(update={"training_only": hidden})  # of all batches
+        counts = {split: rows for split in loaders if (rows := self._count(split)) is not None}
+        self.description = options.described(signals, counts)
+
+    def __repr__(self) -> str:
+        return f"<LoaderSource of {', '.join(self.description.signals)}>"
+
+    def make(
+        self,
+        *,
+        batch: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        split: str = "train",
+    ) -> LoaderStream:
+        """Return an environment of one split; ScenarioError if there is no such loader."""
+        check_split(split, tuple(self._loaders))
+        return LoaderStream(batch, self, split, device=device, dtype=dtype)
+
+    def loader(self, split: str) -> Any:
+        """Return the loader of a split; a DataLoader is copied, so that its persistent workers have one reader."""
+        loader: Any = self._loaders[split]
+        if isinstance(loader, DataLoader):
+            loader = copy.copy(loader)
+            loader._iterator = None
+        return loader
+
+    def passes(
+        self, split: str, seed: int, epoch: int, loader: Any = None, number: int = 0
+    ) -> Iterator[Rows]:
+        """Yield the batches of an epoch, each a function of seed, epoch and its number; `number`: of the first that follows."""
+        root = seed_for(seed, "loader", split, str(epoch))
+        loader = self.loader(split) if loader is None else loader
+        sources = [loader, *(getattr(loader, name, None) for name in ("sampler", "batch_sampler", "dataset"))]
+        for source in sources:
+            if hasattr(source, "set_epoch"):
+                source.set_epoch(epoch)
+            if isinstance(getattr(source, "generator", None), torch.Generator):
+                source.generator.manual_seed(seed_for(root, "generator", "0"))
+        if getattr(loader, "persistent_workers", False):
+            # where its workers are started torch draws a number more than in epochs that follow
+            if not epoch:
+                loader._iterator = None
+            elif loader._iterator is None:
+                with torch_seeded(root):
+                    iter(loader)
+        with torch_seeded(root):
+            iterator = iter(loader)
+        while True:
+            with torch_seeded(seed_for(root, str(number))):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield named_parts(batch, self._names, f"from_loader: {split}, batch {number}")
+            number += 1
+
+    def signals(self, rows: Rows, dtype: torch.dtype, device: torch.device, split: str) -> Rows:
+        """Return the values of the signals of a batch, with their masks."""
+        _, columns, _ = signals_of(rows, self._options, (), f"from_loader: {split}")
+        values = {}
+        for name, column in columns.items():
+            value = column.to(device)
+            if name in self.description.signals and not self.description.signals[name].classes:
+                value = value.to(dtype)
+            values[name] = value / self._divisors[name] if name in self._divisors else value
+        return values
+
+    def _count(self, split: str) -> int | None:
+        """Return the examples of a pass; None: a training loader does not say how many there are."""
+        loader = self._loaders[split]
+        if isinstance(loader, DataLoader) and loader.batch_size:
+            try:
+                return len(loader) * loader.batch_size if loader.drop_last else len(loader.sampler)  # type: ignore[arg-type]
+            except TypeError:  # of an IterableDataset
+                pass
+        if split == "train":
+            return None
+        return sum(map(_size, self.passes(split, 0, 0)))
+
+
+class LoaderStream(SeededEnv):
+    """A stream of a loader's examples, each repeated for `hold` steps.
+
+    Description:
+        The batches of the loader, one epoch after the other.
+    Action space:
+        One action, without effect.
+    Observation space:
+        The requested signals that are not training-only; the others are in `info`.
+    Rewards:
+        None: 0.0.
+    Episode end:
+        Never; where `episode_steps` is the hold, every environment terminates with its example.
+    """
+
+    def __init__(self, num_envs: int, source: LoaderSource, split: str, **settings: Any) -> None:
+        super().__init__(num_envs, source.description, Discrete(1), **settings)
+        self.split, self._source, self._loader = split, source, source.loader(split)
+        self.epoch_examples = source.description.example_counts.get(split)
+        self._batches: Iterator[Rows] | None = None
+        self._epoch = self._taken = 0
+        """The present epoch, and the number of batches taken from it."""
+        self._rows: Rows = {}
+        self._shown: Values = {}, {}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Start the first epoch of a seed, or without a seed continue with the next examples."""
+        if seed is not None:
+            self._epoch, self._taken, self._batches = 0, 0, None
+        return super().reset(seed=seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the loader, and the batch taken from it; the loader's own state if it has one."""
+        own = {"loader": self._loader.state_dict()} if self._is_stateful else {}
+        rows = {name: column.clone() for name, column in self._rows.items()}
+        return super().state_dict() | {"epoch": self._epoch, "taken": self._taken, "rows": rows} | own
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a place; a loader without a state is iterated up to it."""
+        self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
+        self._epoch, self._taken = int(state["epoch"]), int(state["taken"])
+        assert self._seed is not None
+        if self._is_stateful:
+            self._loader.load_state_dict(state["loader"])
+        number = self._taken if self._is_stateful else 0
+        self._batches = self._source.passes(self.split, self._seed, self._epoch, self._loader, number)
+        for _ in range(self._taken - number):
+            next(self._batches)
+        self._show({name: column.cpu() for name, column in state["rows"].items()})
+        self._present = self._shown
+
+    @property
+    def _is_stateful(self) -> bool:
+        return hasattr(self._loader, "state_dict") and hasattr(self._loader, "load_state_dict")
+
+    def batches(self, split: str, size: int) -> Iterator[Rows]:
+        """Yield every example of a split once, in the loader's order: the requested signals; the last batch may be smaller."""
+        check_split(split, self.splits)
+        rest: Rows = {}
+        for rows in self._source.passes(split, 0, 0):
+            rest = {name: torch.cat([rest[name], rows[name]]) for name in rows} if rest else rows
+            while _size(rest) >= size:
+                yield self._signals({name: column[:size] for name, column in rest.items()}, split)
+                rest = {name: column[size:] for name, column in rest.items()}
+        if rest and _size(rest):
+            yield self._signals(rest, split)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Stop the loader's processes: no reference to its iterator is left."""
+        self._batches = self._loader = None
+
+    def _open(self) -> None:
+        assert self._seed is not None
+        if self._batches is None:
+            self._batches = self._source.passes(self.split, self._seed, self._epoch, self._loader)
+        rows = next(self._batches, None)
+        if rows is None:
+            self._epoch, self._taken = self._epoch + 1, 0
+            self._batches = self._source.passes(self.split, self._seed, self._epoch, self._loader)
+            rows = next(self._batches, None)
+        if rows is None:
+            raise DataError("env: the loader has ended; pass a DataLoader or a list of batches")
+        self._taken += 1
+        fix = f"give the DataLoader batch_size={self.num_envs} and drop_last=True"
+        other = f"{self.num_envs}, but the loader's batch has {_size(rows)}; {fix}"
+        require(_size(rows) == self.num_envs, "training.batch", other)
+        self._show(rows)
+
+    def _show(self, rows: Rows) -> None:
+        self._rows = rows
+        self._shown = self._divide(self._signals(rows, self.split))
+
+    def _signals(self, rows: Rows, split: str) -> Rows:
+        """Return the requested signals of a batch, with their masks."""
+        values = self._source.signals(rows, self.dtype, self.device, split)
+        names = {*self.requested, *(f"_{name}" for name in self.requested)}
+        return {name: value for name, value in values.items() if name in names}
+
+    def _values(self) -> Values:
+        return self._shown  # the same tensors while an example is held
+
+
+def _size(rows: Rows) -> int:
+    return len(next(iter(rows.values())))
