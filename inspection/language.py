@@ -7,9 +7,6 @@
     positive signalling       information of a symbol about what its sender read (Eccles et al. 2019, 1912.05676)
     positive listening        causal influence of messages on the receiver's decisions (Lowe et al. 2019, 1903.05168)
 
-Each of the last two, and the information, has a share beside it: 0 as by chance, of messages that say nothing or that nobody
-listens to, and 1 as of the signal itself, of messages that tell the label or all of what a symbol can, or decide alone.
-
 Entropies are computed from observed frequencies. With n samples of k values they are too small by about
 (k - 1) / (2 n ln 2) bits, and the information is too large by as much (Miller 1955): measure many more messages than there
 are different ones.
@@ -21,6 +18,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -55,8 +53,6 @@ _ENVS = 64
 """Environments side by side, where there are no examples."""
 _PAIRED = 400
 """Messages of which all pairs are compared, at most."""
-_NONE = 1e-9
-"""Bits that are none: entropies are rounded."""
 _SHUFFLED = 10
 """Orders of the labels by which the information that frequencies show by chance is estimated."""
 _MESSAGES = 64
@@ -95,16 +91,12 @@ def information_share(values: Tensor, labels: Tensor) -> float:
     orders = [uniform(seed_for(0, "shuffled", str(k)), 0, len(labels)).argsort() for k in range(_SHUFFLED)]
     shuffled = [mutual_information(values, labels[order.to(labels.device)]) for order in orders]
     chance = sum(shuffled) / len(shuffled)
-    return _share(mutual_information(values, labels) - chance, entropy(labels) - chance)
-
-
-def _share(bits: float, most: float) -> float:
-    """A share of the most bits that there could be, in [0, 1]; 0 where there could be none."""
-    return min(max(0.0, bits / most), 1.0) if most > _NONE else 0.0
+    bits, most = mutual_information(values, labels) - chance, entropy(labels) - chance
+    return min(max(0.0, bits / most), 1.0) if most > 1e-9 else 0.0  # entropies are rounded
 
 
 def _entropies(probabilities: Tensor) -> Tensor:
-    """The entropy in bits of distributions along the last axis."""
+    """[…] bits of distributions […, values]."""
     entropies: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
     return entropies
 
@@ -115,7 +107,6 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 0, float64 [n]; of equal values their mean."""
     _, rank_index, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     ranks: Tensor = (last - (counts + 1) / 2)[rank_index]
@@ -169,34 +160,21 @@ def signalling(probabilities: Tensor) -> float:
     return max(0.0, float((_entropies(distributions.mean(0)) - _entropies(distributions).mean(0)).sum()))
 
 
-def signalling_share(probabilities: Tensor) -> float:
-    """Return `signalling` as a share of the entropy of the symbols: 1 where what was read decides each of them."""
-    mean = probabilities.double().mean(0)
-    return _share(signalling(probabilities), float(_entropies(mean).sum()))
-
-
 def causal_influence(probabilities: Tensor, weights: Tensor) -> float:
     """Return the information between messages and decisions, in bits, where each receiver is given every message.
 
     It is the mean over receivers of the entropy of the mean decision less the mean entropy (Lowe et al. 2019, causal
-    influence of communication): zero for a receiver that does not listen.
+    influence of communication): zero for a receiver that ignores messages.
 
     Args:
         probabilities: [messages, n, decisions] of each receiver given each message.
         weights: [messages], how often each is sent.
     """
     share = (weights.double() / weights.sum()).view(-1, 1)
-    conditional = (share * _entropies(probabilities.double())).sum(0)
-    return max(0.0, decision_entropy(probabilities, weights) - float(conditional.mean()))
-
-
-def decision_entropy(probabilities: Tensor, weights: Tensor) -> float:
-    """Return the entropy in bits of each receiver's mean decision over all messages, a mean over receivers.
-
-    It is the most that their influence can be; for the arguments see `causal_influence`.
-    """
-    share = (weights.double() / weights.sum()).view(-1, 1, 1)
-    return float(_entropies((share * probabilities.double()).sum(0)).mean())
+    decisions = probabilities.double()
+    mean = _entropies((share.unsqueeze(-1) * decisions).sum(0)).mean()
+    conditional = (share * _entropies(decisions)).sum(0).mean()
+    return max(0.0, float(mean) - float(conditional))
 
 
 # --- of a system -------------------------------------------------------------------------------------------
@@ -215,8 +193,6 @@ class Language:
         signalling: Bits of the symbols about the sender's inputs.
         listening: Bits of the receiver's decisions that messages determine; None: its objective has no classes or actions.
         information_share: By signal: 0 where messages tell as much of it as by chance, 1 where they tell all of it.
-        signalling_share: 0 where symbols do not depend on what was read, 1 where it decides each of them.
-        listening_share: 0 where decisions do not depend on messages, 1 where messages alone decide; None: as `listening`.
     """
 
     messages: int
@@ -228,10 +204,9 @@ class Language:
     signalling: float
     listening: float | None
     information_share: dict[str, float]
-    signalling_share: float
-    listening_share: float | None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as plain data."""
         return asdict(self)
 
 
@@ -243,8 +218,7 @@ class _Sample:
     probabilities: list[Tensor] = field(default_factory=list)
     observations: list[Tensor] = field(default_factory=list)
     labels: dict[str, list[Tensor]] = field(default_factory=dict)
-    listening: list[tuple[float, float]] = field(default_factory=list)
-    """Bits of decisions that messages determine, and the most that they could."""
+    listening: list[float] = field(default_factory=list)
 
 
 @in_own_context
@@ -371,11 +345,8 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
             )
 
 
-def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] | None:
-    """The causal influence of the messages of a channel on a receiver's tick, and the most that it could be.
-
-    None: the receiver decides nothing, or has read none.
-    """
+def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
+    """The causal influence of a channel's messages on a tick; None: its agent decides nothing, or has read none."""
     agent = rollout.system.agents[tick.agent_name]
     names = [channel.name for channel in agent.connections.incoming]
     read = tick.reads_by_channel[names.index(name)][-1] if name in names else None
@@ -402,8 +373,7 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
         reads_by_channel[names.index(name)] = [*earlier, imagined]
         ports = rollout.evaluated(replace(tick, reads_by_channel=reads_by_channel, ports={}))
         decisions.append(torch.softmax(ports[OBJECTIVE], -1))
-    decisions_and_counts = torch.stack(decisions), counts[often]
-    return causal_influence(*decisions_and_counts), decision_entropy(*decisions_and_counts)
+    return causal_influence(torch.stack(decisions), counts[often])
 
 
 def _measured(sample: _Sample) -> Language:
@@ -420,10 +390,6 @@ def _measured(sample: _Sample) -> Language:
         if bool(labelled.any()):
             information[label] = mutual_information(symbols[labelled], values[labelled])
             shares[label] = information_share(symbols[labelled], values[labelled])
-    probabilities, heard = torch.cat(sample.probabilities), len(sample.listening)
-    listening, most = (
-        (sum(amounts) / heard for amounts in zip(*sample.listening, strict=True)) if heard else (0.0, 0.0)
-    )
     return Language(
         messages=len(symbols),
         different=len(torch.unique(symbols, dim=0)),
@@ -431,17 +397,15 @@ def _measured(sample: _Sample) -> Language:
         message_entropy=entropy(symbols),
         information=information,
         topographic_similarity=None if similarity is None or math.isnan(similarity) else similarity,
-        signalling=signalling(probabilities),
-        listening=listening if heard else None,
+        signalling=signalling(torch.cat(sample.probabilities)),
+        listening=fmean(sample.listening) if sample.listening else None,
         information_share=shares,
-        signalling_share=signalling_share(probabilities),
-        listening_share=_share(listening, most) if heard else None,
     )
 
 
 def language_rows(languages: Mapping[str, Language]) -> list[Metric]:
-    bits = ("message_entropy", "signalling", "listening")
-    metrics = (*bits, "topographic_similarity", "signalling_share", "listening_share")
+    """Return the measures of whole channels as metrics."""
+    metrics = ("message_entropy", "signalling", "listening", "topographic_similarity")
     rows = (
         (name, metric, getattr(measured, metric))
         for name, measured in languages.items()

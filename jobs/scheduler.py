@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.live_system import LiveSystem
-from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.engine.state.changes import differences_of
 from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason

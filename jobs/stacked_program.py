@@ -15,7 +15,7 @@ from antiphon.engine.joint_environment import JointSteps
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.stacked import Stacked
-from antiphon.engine.state.hyperparameters import differences_of, read_members
+from antiphon.engine.state.changes import differences_of, read_members
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.state.trees import split_rows

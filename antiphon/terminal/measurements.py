@@ -309,8 +309,8 @@ def _show_language(languages: Mapping[str, Language]) -> None:
                 _with_share(spoken.information.get(label), spoken.information_share.get(label))
                 for label in labels
             ),
-            _with_share(spoken.signalling, spoken.signalling_share),
-            _with_share(spoken.listening, spoken.listening_share),
+            decimal(spoken.signalling, 2),
+            decimal(spoken.listening, 2),
             decimal(spoken.topographic_similarity, 2),
         ]
         for name, spoken in languages.items()

@@ -23,7 +23,7 @@ from antiphon.engine.heart.channel_settings import Endpoints
 from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.system import System
-from antiphon.engine.state.hyperparameters import read_members
+from antiphon.engine.state.changes import read_members
 
 
 @dataclass(frozen=True, slots=True)

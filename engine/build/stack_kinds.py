@@ -31,7 +31,7 @@ from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.policies.resting_heads import places_at_rest
 from antiphon.engine.policies.windows_at_once import evaluated_at_once
-from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, values_of
+from antiphon.engine.state.changes import HYPERPARAMETERS, values_of
 from antiphon.nets.schedules import Rate
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -51,7 +51,7 @@ def _compared(
     Args:
         records: The classes of records that are compared field by field, by their places; "": of what is read.
         may_differ: The places of other fields: of each member, or compared by other rules.
-        hyperparameters: The places of hyperparameters (engine/state/hyperparameters.py).
+        hyperparameters: The places of hyperparameters (engine/state/changes.py).
     """
     places = [
         f"{place}.{entry.name}".lstrip(".")
@@ -81,7 +81,7 @@ _AGENT = _compared(
         *("learner", "goal", "participation", "body.acts", "inputs.fan_in", "inputs.align_channel_name"),
         *("inputs.observed.signal_names", "inputs.critic_observed.signal_names"),
     },
-    [hyperparameter.attribute for hyperparameter in OF_AGENTS.values()],
+    HYPERPARAMETERS[Agent],
 )
 _GOAL = _compared({"": Goal}, {"objective", "rewards", "summands", "weight", "output_slice"})
 _GROUP = _compared(
@@ -124,7 +124,7 @@ _CHANNEL = _compared(
         *("synthetic_gradient.context.endpoint_values", "synthetic_input.context.endpoint_values"),
         *("ledger.timetable.receiver_clock", "ledger.timetable.receiver_grid"),
     },
-    [hyperparameter.attribute for hyperparameter in OF_CHANNELS.values()],
+    HYPERPARAMETERS[Channel],
 )
 _OF_EACH_MODEL = {"owner", "seed", "updates", "members"}
 """Attributes in which the predictors of a stack may differ, among those that are plain values; they are equal in all others."""

@@ -19,7 +19,7 @@ from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup, Window
-from antiphon.engine.state.hyperparameters import read_members
+from antiphon.engine.state.changes import read_members
 
 
 def stack(base: System, *other_seeds: System, part: System | None = None) -> System:

@@ -31,7 +31,7 @@ Any setting of a channel or an agent
     channel_settings.py, timetable.py, ledger.py or agent.py, whose it is
     also: its spec in scenarios/, engine/build/channels.py or engine/build/builder.py, engine/inference/rollout.py
         (`_silent`)
-    members of a stack have it alike; to let them differ: engine/state/hyperparameters.py, if a number, or
+    members of a stack have it alike; to let them differ: engine/state/changes.py, if a number, or
         `may_differ` in engine/build/{stack_kinds, channel_stacking}.py
 Anything that looks at a step's number, or at a tensor, on the host
     also: engine/capture/conditions.py has it as an obstacle to recorded periods, or it asks nets/step_numbers.py
@@ -278,7 +278,7 @@ How many steps a predictor's optimiser takes
         engine/features/sweep.py, which may have freed them
 Channels that share a predictor
     predictors.py: `PredictorTrainer.differentiate_predictors`, which would join their examples
-    also: engine/build/channels.py, engine/metrics/step_metrics.py, engine/state/hyperparameters.py;
+    also: engine/build/channels.py, engine/metrics/step_metrics.py, engine/state/changes.py;
         engine/build/stack_kinds.py has them apart: `Model.stacked` refuses one model twice
 
 Losses and windows
@@ -383,7 +383,7 @@ What a feature keeps
 In which order features are called
     engine/feature_table.py: `TABLE`, where they have a point in common
 A setting that changes in mid-run
-    engine/state/hyperparameters.py, if a number. A coupling, a clock or a delay decides what is built (groups, turns,
+    engine/state/changes.py, if a number. A coupling, a clock or a delay decides what is built (groups, turns,
         features): build anew, and load the state, which must have the same predictors
 How rows are laid out in a stack
     layout.py: `Layout`

@@ -1,38 +1,98 @@
-"""Changes in mid-run: which settings of a scenario a running simulation can change, by the names of `Simulation.set`."""
+"""Settings that change in mid-run, and the numbers in which the members of a stack may differ.
+
+A number that all members of a stack share is a float there; one in which they differ is a tensor with one for each
+(nets/per_member.py).
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+
+from antiphon.agents.objectives import Weighted
 from antiphon.base.errors import ScenarioError
+from antiphon.base.kinds import KindSpec
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path
-from antiphon.base.spec import AUTO, accepted_keys, frozen_data, plain
+from antiphon.base.problems import DocumentError, Path, show_path, show_value
+from antiphon.base.spec import AUTO, Spec, frozen_data, plain, written_key
 from antiphon.base.spellings import spelled
-from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, path_of
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.state.described_scenario import described
 from antiphon.scenarios.agent_specs import AgentSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
 from antiphon.scenarios.training import OptimiserSpec, TrainingSpec
 
-_AGENT_KEYS: Mapping[str, Path] = {
-    **{key: hyperparameter.path for key, hyperparameter in OF_AGENTS.items()},
-    "schedule": ("optimiser", "schedule"),
-    "learn": ("learn",),
+ELSEWHERE = "vary it in the `grid` of a study, or run separate populations"
+"""The fix where structure varies."""
+
+
+class Setting(NamedTuple):
+    """What can change in mid-run."""
+
+    path: Path
+    """Its place in an agent or channel of a scenario file; `*`: any key."""
+    attribute: str = ""
+    """Of a hyperparameter, its place in the built agent or channel: a number, None, or where the path has a `*` a tuple of numbers."""
+    apart: tuple[float | None, ...] = ()
+    """Values with which the step is computed in another way, and which are therefore not changed in place."""
+
+
+_NOT_0 = (None, 0.0)
+
+
+def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Setting]:
+    settings = {
+        "learning_rate": Setting((*path, "lr"), f"{attribute}.rate.base"),
+        "schedule": Setting((*path, "schedule")),
+    }
+    for key in ("clip", "weight_decay"):
+        settings[f"optimiser.{key}"] = Setting((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
+    return {prefix + key: setting for key, setting in settings.items()}
+
+
+OF_AGENTS: Mapping[str, Setting] = {
+    **_trained(("optimiser",), "learner"),
+    "scale": Setting(("objective", "scale"), "goal.weight"),
+    "scale.*": Setting(("objective", "*", "scale"), "goal.objective.weights"),
+    "reward.*": Setting(("objective", "reward", "*"), "goal.rewards.weights"),
+    **{
+        key: Setting(("objective", key), f"goal.objective.{key}")
+        for key in ("discount", "trace", "entropy", "value", "clip", "epsilon")
+    },
+    "p_update": Setting(("learn",), "participation.probability", (0.0, 1.0)),
+    "learn": Setting(("learn",)),
 }
-"""What can change of an agent, and where it is in the scenario file."""
-_CHANNEL_KEYS: Mapping[str, Path] = {
-    **{key: hyperparameter.path for key, hyperparameter in OF_CHANNELS.items()},
-    "schedule": ("gradient", "optimiser", "schedule"),
-    "learn": ("gradient", "learn"),
-    "input.schedule": ("input", "optimiser", "schedule"),
-    "input.learn": ("input", "learn"),
-    "bits": ("link", "bits"),
+"""Settings of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
+OF_CHANNELS: Mapping[str, Setting] = {
+    **_trained(("gradient", "optimiser"), "synthetic_gradient.model"),
+    "scale": Setting(("gradient", "scale"), "synthetic_gradient.injection.scale.base", _NOT_0),
+    **{
+        key: Setting(("gradient", key), f"synthetic_gradient.injection.{key}", _NOT_0)
+        for key in ("discount", "clip")
+    },
+    "learn": Setting(("gradient", "learn")),
+    **_trained(("input", "optimiser"), "synthetic_input.model", "input."),
+    "input.learn": Setting(("input", "learn")),
+    **{key: Setting(("link", key), f"ledger.link.{key}", _NOT_0) for key in ("drop", "noise")},
+    "bits": Setting(("link", "bits")),
 }
-"""What can change of a channel, and where it is in the scenario file."""
+"""Settings of channels; without a prefix they are the synthetic gradient's."""
+HYPERPARAMETERS: Mapping[type, tuple[str, ...]] = {
+    owner: tuple(setting.attribute for setting in settings.values() if setting.attribute)
+    for owner, settings in ((Agent, OF_AGENTS), (Channel, OF_CHANNELS))
+}
+"""The places of hyperparameters in what is built, in order."""
+
+
+# --- changes of a scenario -----------------------------------------------------------------------------------
 
 
 def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
@@ -41,7 +101,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     Args:
         scenario: Not changed itself.
         changes: `NAME.KEY` and the new value, in order. NAME is an agent or a channel; `*` in it stands for any
-            characters: `n*.learning_rate`, `a->*.scale`.
+            characters: `n*.learning_rate`, `a->*.scale`. Of several names, those that lack the setting are left out.
 
     Raises:
         ScenarioError: There is no such name, the setting cannot change in mid-run, or not to this value.
@@ -49,55 +109,45 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     agents, channels = dict(scenario.agents), {channel.name: channel for channel in scenario.channels}
     for key, value in changes:
         pattern, _, setting = full_key(key).partition(".")
-        of_agents = "->" not in pattern
-        keys = _AGENT_KEYS if of_agents else _CHANNEL_KEYS
-        path = path_of(setting, keys)
-        names = [name for name in (agents if of_agents else channels) if fnmatchcase(name, pattern)]
-        if not names and not setting:
-            raise ScenarioError(
-                f"set: '{key}' has no agent or channel; write '*.{key}' for all, or NAME.{key}"
-            )
+        of_channels = "->" in pattern
+        specs: dict[str, Any] = channels if of_channels else agents
+        settings = OF_CHANNELS if of_channels else OF_AGENTS
+        names = [name for name in specs if fnmatchcase(name, pattern)]
         if not names:
-            kind = "agent" if of_agents else "channel"
-            raise ScenarioError(
-                f"set: no {kind} '{pattern}'{suggest(pattern, agents if of_agents else channels)}"
-            )
+            if not setting:
+                raise ScenarioError(f"set: '{key}' has no agent or channel; write '*.{key}' for all")
+            kind = "channel" if of_channels else "agent"
+            raise ScenarioError(f"set: no {kind} '{pattern}'{suggest(pattern, specs)}")
+        path = _path_of(setting, settings)
         if path is None:
-            known = {
-                key for name in names for key in _changeable(agents[name] if of_agents else channels[name])
-            }
-            fix = suggest(setting, known, listed="these can")
-            raise ScenarioError(f"set: '{setting}' of '{pattern}' cannot change during a run{fix}")
-        refused = {
-            name: why
-            for name in names
-            if (
-                why := (_lacks(agents[name], path) if of_agents else _refusal(channels[name], path, value))
-                or _made_with(agents[name] if of_agents else channels[name], path, scenario.training)
-            )
-        }
-        names = [name for name in names if name not in refused]
-        if not names:
-            name, why = next(iter(refused.items()))
-            raise ScenarioError(f"set: {setting} of {name}: {why}")
+            line = f"set: '{setting}' of '{pattern}' cannot change during a run"
+            raise ScenarioError(line + suggest(setting, settings, listed="these can"))
+        refused = {name: _refusal(specs[name], path, value, scenario.training) for name in names}
+        if all(refused.values()):
+            raise ScenarioError(f"set: {setting} of {names[0]}: {refused[names[0]]}")
         try:
             new = frozen_data(value)
             for name in names:
-                if not of_agents:
-                    channels[name] = _with(channels[name], path, new, scenario)
-                    continue
-                for agent in (name,) if path[0] == "objective" else _learning_as_one(scenario, name):
-                    agents[agent] = _with(agents[agent], path, new, scenario)
+                if not refused[name]:
+                    alone = of_channels or path[0] == "objective"
+                    for each in (name,) if alone else _learning_as_one(scenario, name):
+                        specs[each] = _with(specs[each], path, new, scenario.training)
         except DocumentError as error:
             within = error.path[len(path) :]  # of a value with keys of its own, such as a schedule
-            key_path = ".".join(map(str, (key, *within)))
-            raise ScenarioError(f"set: {key_path}: {error.message}") from None
+            raise ScenarioError(f"set: {'.'.join(map(str, (key, *within)))}: {error.message}") from None
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     try:
         new_scenario = Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
     except DocumentError as error:
         raise ScenarioError(f"set: {error}") from None
-    _check_defaults(scenario, new_scenario)
+    for before, now in zip(scenario.channels, new_scenario.channels, strict=True):
+        by_default = [
+            (each.gradient.passes, each.gradient.context, whole.relations.gated(each))
+            for each, whole in ((before, scenario), (now, new_scenario))
+        ]
+        if by_default[0] != by_default[1]:
+            line = f"set: channel {now.name}: by default it has what this run has no state for"
+            raise ScenarioError(f"{line}; begin the run with its passes, context and gate written out")
     return new_scenario
 
 
@@ -106,7 +156,18 @@ def full_key(key: str) -> str:
     if not isinstance(key, str):
         raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
     name, dot, setting = key.partition(".")
-    return f"{name}{dot}{spelled(setting, _CHANNEL_KEYS if '->' in name else _AGENT_KEYS)}"
+    return f"{name}{dot}{spelled(setting, OF_CHANNELS if '->' in name else OF_AGENTS)}"
+
+
+def _path_of(key: str, settings: Mapping[str, Setting]) -> Path | None:
+    """Return the place of a key, with what stands for its `*`; None: it is not among the known ones."""
+    if key in settings:
+        return None if "*" in key else settings[key].path
+    prefix, _, name = key.partition(".")
+    if f"{prefix}.*" not in settings:
+        return None
+    star: Any = int(name) if name.isdecimal() else name
+    return tuple(star if step == "*" else step for step in settings[f"{prefix}.*"].path)
 
 
 def _learning_as_one(scenario: Scenario, agent: str) -> Sequence[str]:
@@ -117,92 +178,36 @@ def _learning_as_one(scenario: Scenario, agent: str) -> Sequence[str]:
     return tied_agents(scenario.share).get(agent, (agent,))
 
 
-def _check_defaults(scenario: Scenario, changed: Scenario) -> None:
-    """Refuse a change by which a default becomes another whose state the run lacks: a predictor's passes or inputs, or a gate."""
-    for before, now in zip(scenario.channels, changed.channels, strict=True):
-        fixes = []
-        if before.gradient.passes != now.gradient.passes:
-            fixes.append("passes: first")
-        elif before.gradient.context != now.gradient.context:
-            fixes.append(f"context: [{', '.join(before.gradient.context)}]")
-        if scenario.relations.gated(before) != changed.relations.gated(now):
-            fixes.append("gate: none")
-        if fixes:
-            fix = f"begin the run with gradient: {{{', '.join(fixes)}}}"
-            raise ScenarioError(
-                f"set: channel {now.name}: by default it has what this run has no state for; {fix}"
+def _refusal(part: AgentSpec | ChannelSpec, path: Path, value: object, training: TrainingSpec) -> str:
+    """Return why a setting of an agent or a channel cannot change, with the fix; empty: it can."""
+    section, key, *_ = (*path, "")
+    if path[-2:] == ("optimiser", "weight_decay"):
+        own = part.optimiser if isinstance(part, AgentSpec) else getattr(part, str(section)).optimiser
+        if (own or _default_optimiser(part, training)).is_torchs:
+            return "an optimiser of torch's is made with it; begin with it, or use sgd, adam or adamw without groups"
+    if isinstance(part, AgentSpec):
+        if section != "objective":
+            return ""
+        if part.objective is None or isinstance(key, int):
+            count = len(part.objectives)
+            known = part.objective is None and key in range(count)
+            return (
+                ""
+                if known
+                else f"it has {count} objectives; write scale for one, scale.0 for the first of several"
             )
-
-
-def _changeable(part: AgentSpec | ChannelSpec) -> Iterator[str]:
-    """Yield the keys that can change of an agent or a channel that a document declares so."""
-    if isinstance(part, ChannelSpec):
-        yield from (key for key, path in _CHANNEL_KEYS.items() if _refusal(part, path, value=1) is None)
-        return
-    objective = part.objective
-    for key, path in _AGENT_KEYS.items():
-        stars: Iterable[str] = ("",)
-        if key == "scale.*":
-            stars = map(str, range(0 if objective is not None else len(part.objectives)))
-        elif key == "reward.*":
-            weights = None if objective is None else objective.reward
-            stars = weights if isinstance(weights, Mapping) else ()
-        for star in stars:
-            own = tuple((int(star) if star.isdecimal() else star) if step == "*" else step for step in path)
-            if _lacks(part, own) is not None:
-                continue
-            if own[0] != "objective" or len(own) > 2 or own[1] in accepted_keys(type(objective)):  # type: ignore[arg-type]
-                yield key.replace("*", star)
-
-
-def _lacks(agent: AgentSpec, path: Path) -> str | None:
-    """Return why a setting of an agent's objective cannot change, with the fix; None: it can."""
-    section, *keys = path
-    if section != "objective":
-        return None
-    if not agent.objectives:
-        return "it has no objective; choose another agent"
-    if isinstance(keys[0], int):
-        if agent.objective is not None:
-            return "it has one objective, not a list; leave out the number"
-        if keys[0] not in range(len(agent.objectives)):
-            return f"it has {len(agent.objectives)} objectives in a list, counted from 0; choose another"
-    elif agent.objective is None:
-        return f"it has {len(agent.objectives)} objectives in a list, of which only scales can change; write scale.0"
-    elif keys[0] == "reward" and keys[1] not in (agent.objective.reward or ()):
-        return f"{keys[1]!r} is not among its rewards; name it in objective.reward"
-    return None
-
-
-def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
-    """Return why a setting of a channel cannot change, with the fix; None: it can."""
-    section, key, *_ = path
+        if key == "reward" and path[2] not in (part.objective.reward or ()):
+            return f"{path[2]!r} is not among its rewards; name it in objective.reward"
+        return ""
     if section == "link":
-        if channel.state:
+        if part.state:
             return "a state crosses no link; leave it out"
-        if key == "drop" and not (channel.link.drop and value):
+        if key == "drop" and not (part.link.drop and value):
             return "changes only between values above 0, since a link without loss keeps no messages; begin above 0"
-        if key == "bits" and value == AUTO:
-            return "auto is chosen before the run; give a number, or None"
-        return None
-    if not channel.coupling.predicts:
-        return f"it is {channel.coupling.name} and has no synthetic {section}; choose a decoupled or unlocked channel"
-    return (
-        "it has no synthetic input; choose another channel"
-        if section == "input" and channel.input is None
-        else None
-    )
-
-
-def _made_with(part: AgentSpec | ChannelSpec, path: Path, training: TrainingSpec) -> str | None:
-    """Return why the weight decay of an optimiser cannot change, with the fix; None: it can."""
-    if path[-2:] != ("optimiser", "weight_decay"):
-        return None
-    own = part.optimiser if isinstance(part, AgentSpec) else getattr(part, str(path[0])).optimiser
-    optimiser = own or _default_optimiser(part, training)
-    if not optimiser.is_torchs:
-        return None
-    return "an optimiser of torch's is made with it; begin with it, or use sgd, adam or adamw without groups"
+        return "auto is chosen before the run; give a number, or None" if value == AUTO else ""
+    if not part.coupling.predicts or (section == "input" and part.input is None):
+        return f"it has no synthetic {section}; choose another channel"
+    return ""
 
 
 def _default_optimiser(part: AgentSpec | ChannelSpec, training: TrainingSpec) -> OptimiserSpec:
@@ -210,13 +215,159 @@ def _default_optimiser(part: AgentSpec | ChannelSpec, training: TrainingSpec) ->
     return training.optimiser if isinstance(part, AgentSpec) else training.predictor or training.optimiser
 
 
-def _with(spec: Any, path: Path, value: object, scenario: Scenario) -> Any:
+def _with(spec: Any, path: Path, value: object, training: TrainingSpec) -> Any:
     """Return an agent's or a channel's part of a document with the value at `path` changed."""
     document = plain(spec)
     at: Any = document
     for key in path[:-1]:
         if key == "optimiser" and key not in at:
-            at[key] = plain(_default_optimiser(spec, scenario.training))
+            at[key] = plain(_default_optimiser(spec, training))
         at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
     at[path[-1]] = value
     return type(spec)(**document)
+
+
+# --- hyperparameters of what is built ------------------------------------------------------------------------
+
+
+def _get(value: Any, attribute: str) -> Any:
+    for name in attribute.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
+def _put(owner: Any, attribute: str, value: Any) -> Any:
+    """Return a part with another value at a place in it; it is changed itself, unless it is shared or frozen."""
+    name, _, rest = attribute.partition(".")
+    value = _put(getattr(owner, name), rest, value) if rest else value
+    if getattr(owner, "__dataclass_params__", None) and owner.__dataclass_params__.frozen:
+        return replace(owner, **{name: value})
+    owner = copy.copy(owner) if isinstance(owner, Weighted) else owner
+    setattr(owner, name, value)
+    return owner
+
+
+def values_of(owner: Agent | Channel) -> tuple[Any, ...]:
+    """Return the hyperparameters of a single agent or channel, in order; None: it does not have one."""
+    values = (_get(owner, attribute) for attribute in HYPERPARAMETERS[type(owner)])
+    return tuple(value if isinstance(value, float | int | tuple) else None for value in values)
+
+
+def take_values(owner: Agent | Channel, source: Agent | Channel) -> None:
+    """Give an agent or channel the hyperparameters of another of the same structure."""
+    for attribute, value in zip(HYPERPARAMETERS[type(owner)], values_of(source), strict=True):
+        if value is not None:
+            _put(owner, attribute, value)
+
+
+def read_members(stack: Agent | Channel) -> None:
+    """Give a stack the hyperparameters of its members: a number where they are equal, and else one for each."""
+    values_by_attribute = zip(*map(values_of, stack.members), strict=True)
+    for attribute, values in zip(HYPERPARAMETERS[type(stack)], values_by_attribute, strict=True):
+        if values[0] is not None and _get(stack, attribute) is not None:
+            _put(stack, attribute, _merged(values))
+
+
+def _merged(values: Sequence[Any]) -> Any:
+    if all(value == values[0] for value in values):
+        return values[0]
+    if isinstance(values[0], tuple):
+        return tuple(map(_merged, zip(*values, strict=True)))
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# --- hyperparameters of scenarios ----------------------------------------------------------------------------
+
+
+def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
+    """Return the hyperparameters in which a scenario differs from another: the keys and values of `Simulation.set`.
+
+    Optimisers that are left out count as those of `training`, and what a channel's coupling makes no use of not at all.
+
+    Raises:
+        ScenarioError: Anything else differs; the line names the place, both values and the fix. A value that varies only in a
+            range comes first, since defaults may follow from it.
+    """
+    changes: list[tuple[str, float]] = []
+    structure: list[str] = []
+    if old is new:
+        return changes
+    for path, before, after, is_read in _differing((), _comparable(old), _comparable(new)):
+        kind, *of_part = path
+        settings = {"agents": OF_AGENTS, "channels": OF_CHANNELS}.get(str(kind), {}) if is_read else {}
+        found = ((_key(key, setting, of_part[1:]), setting) for key, setting in settings.items())
+        key, setting = next(((key, setting) for key, setting in found if key), ("", None))
+        difference = f"{show_path(path)}: {show_value(before)} and {show_value(after)}"
+        if setting is None:
+            structure.append(difference)
+        elif (before in setting.apart or after in setting.apart) and before != after:
+            within = "between 0 and 1" if key == "p_update" else "above 0"
+            raise ScenarioError(f"{difference}: {of_part[0]}.{key} varies only {within}; begin {within}")
+        else:
+            changes.append((f"{of_part[0]}.{key}", after))
+    if structure:
+        line = f"{structure[0]}: this is structure, which cannot vary within a population"
+        raise ScenarioError(f"{line}; {ELSEWHERE}")
+    return changes
+
+
+def _key(key: str, setting: Setting, path: Sequence[str | int]) -> str | None:
+    """The key of a path, if it is that of a hyperparameter."""
+    if not setting.attribute or len(path) != len(setting.path):
+        return None
+    pairs = list(zip(setting.path, path, strict=True))
+    if any(expected not in ("*", actual) for expected, actual in pairs):
+        return None
+    return key.replace("*", next((str(actual) for expected, actual in pairs if expected == "*"), ""))
+
+
+def _comparable(scenario: Scenario) -> dict[str, Any]:
+    """The fields of a scenario, with the optimisers of agents and predictors, and without what has no effect."""
+    training = scenario.training
+    optimiser = training.optimiser
+    predictor = training.predictor or optimiser
+    agents = {
+        name: spec.model_copy(update={"optimiser": spec.optimiser or optimiser})
+        for name, spec in scenario.agents.items()
+    }
+    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    channels: dict[str, ChannelSpec] = {}
+    for channel in scenario.channels:
+        update: dict[str, Any] = {"gradient": GradientSpec(), "input": None}
+        if channel.coupling.predicts:
+            parts = {key: getattr(channel, key) for key in update}
+            update = {
+                key: spec.model_copy(update={"optimiser": predictor})
+                for key, spec in parts.items()
+                if spec is not None and spec.optimiser is None
+            }
+        channels[channel.name] = channel.model_copy(update=update)
+    same = training.model_copy(update={"optimiser": OptimiserSpec(), "predictor": None})
+    return {**fields, "agents": agents, "channels": channels, "training": same}
+
+
+def _differing(path: Path, old: Any, new: Any, is_read: bool = True) -> Iterator[tuple[Path, Any, Any, bool]]:
+    """Yield the places of two trees that differ, both values, and whether numbers there are read at every step (`_is_read`)."""
+    if old == new:
+        return
+    if isinstance(old, Spec) and type(old) is type(new):
+        made_with = set(old.own_keys) if isinstance(old, KindSpec) and not _is_read(old) else set()
+        for name in type(old).model_fields:
+            at = (*path, written_key(type(old), name))
+            yield from _differing(at, getattr(old, name), getattr(new, name), name not in made_with)
+        yield from _differing(path, old.model_extra or {}, new.model_extra or {}, False)
+    elif isinstance(old, KindSpec) and isinstance(new, KindSpec):
+        yield (*path, "kind"), getattr(old, "kind", None), getattr(new, "kind", None), False
+    elif isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys():
+        for key in old:
+            yield from _differing((*path, key), old[key], new[key], is_read)
+    elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differing((*path, index), before, after, is_read)
+    elif described(old) != described(new):  # else objects made alike
+        yield path, old, new, is_read
+
+
+def _is_read(spec: KindSpec) -> bool:
+    """Whether the numbers of a kind's own keys are read at every step, and not where an object of torch's or a user's is made."""
+    return not spec.is_torchs if isinstance(spec, OptimiserSpec) else spec.built_in

@@ -20,8 +20,8 @@ from antiphon.engine.build.stack_kinds import reason_apart
 from antiphon.engine.environment import with_own_env
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
+from antiphon.engine.state.changes import differences_of
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart, check_kept
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena

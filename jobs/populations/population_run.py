@@ -24,8 +24,7 @@ from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.state.changes import changed
-from antiphon.engine.state.hyperparameters import ELSEWHERE, differences_of
+from antiphon.engine.state.changes import ELSEWHERE, changed, differences_of
 from antiphon.engine.warnings.advice import advice
 from antiphon.engine.warnings.ended_schedules import ended_schedules, with_ended_schedules
 from antiphon.envs import describe

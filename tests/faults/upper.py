@@ -135,7 +135,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "runs-a-shadow-has-other-passes-where-it-is-applied",
         "engine/state/changes.py",
-        "if before.gradient.passes != now.gradient.passes:",
+        "if by_default[0] != by_default[1]:",
         "if False:",
         "tests/engine/heart/test_replayed_senders.py::test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_keeps_its_own[given1-passes: first]",
     ),

@@ -57,21 +57,15 @@ def test_a_language_that_names_every_class() -> None:
     assert found.topographic_similarity == pytest.approx(1.0)
     assert found.listening == pytest.approx(2.0, abs=1e-4)
     assert found.information_share == {"label": pytest.approx(1.0), "half": pytest.approx(1.0)}
-    assert (found.signalling_share, found.listening_share) == (
-        pytest.approx(1.0),
-        pytest.approx(1.0, abs=1e-4),
-    )
 
 
 def test_nobody_listens_or_the_same_symbol_always() -> None:
     (found,) = language(talking(deaf=True), split="train").values()
     assert found.signalling == pytest.approx(2.0)
     assert found.listening == pytest.approx(0.0)
-    assert found.listening_share == pytest.approx(0.0)
     (found,) = language(talking(mute=True), split="train").values()
     assert found.different == 1
     assert found.information_share == {"label": 0.0, "half": 0.0}
-    assert found.signalling_share == found.listening_share == pytest.approx(0.0)
     assert found.message_entropy == found.signalling == found.information["label"] == 0.0
     assert found.topographic_similarity is None
     assert found.listening == pytest.approx(0.0)

@@ -290,7 +290,7 @@ def test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_kee
     shadow = {**given, "scale": 0, "discount": 0}
     with Simulation(team(gradient=shadow), seed=1) as simulation:
         simulation.run(4)
-        with pytest.raises(ScenarioError, match=rf"has no state for; .* gradient: \{{{re.escape(fix)}\}}"):
+        with pytest.raises(ScenarioError, match="has no state for; begin the run with its passes"):
             simulation.set("sensor->motor.scale", 0.5)
         simulation.run(4)
     with Simulation(team(gradient={**shadow, **yaml.safe_load(f"{{{fix}}}")}), seed=1) as simulation:
