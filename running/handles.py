@@ -24,7 +24,6 @@ from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import agent_module
-from antiphon.engine.metrics.channel_metrics import ChannelMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -33,11 +32,6 @@ from antiphon.telemetry.history import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PREDICTED = (
-    *("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance", "returned_norm"),
-    "sg_learning_rate",
-)
-"""Metrics of a prediction, and the rate that its model learns with."""
 _CHANNEL = ("message", "delta", "prediction")
 Keep = Callable[[str, Sequence[str], int], "Recording"]
 """Starts a recording of an agent or channel: its name, the quantities, and the steps between entries."""
@@ -240,7 +234,6 @@ class ChannelHandle:
 
     Args:
         system: Returns the agents and channels as they are now.
-        measured: Measures the metrics of all channels, in a fork if there can be one.
         keep: Starts a recording.
         in_place: Watches parameters that are handed out.
     """
@@ -249,13 +242,12 @@ class ChannelHandle:
         self,
         name: str,
         system: Callable[[], System],
-        measured: Callable[[], ChannelMetrics],
         keep: Keep,
         in_place: InPlaceChanges,
         history: Callable[[], History],
     ) -> None:
         self.name, self._system = name, system
-        self._measured, self._keep, self._in_place, self._history = measured, keep, in_place, history
+        self._keep, self._in_place, self._history = keep, in_place, history
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise _no_copy(f"channels['{self.name}']")
@@ -328,19 +320,9 @@ class ChannelHandle:
         held = self._channel.ledger.messages
         return ChannelMessages({stamp: ChannelMessage.of(message) for stamp, message in held.items()})
 
-    def metrics(self) -> MeasuredMetrics:
-        """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.
-
-        A channel with a synthetic gradient always has the metrics of the prediction. If the run cannot be forked, as in a
-        Gymnasium environment without `state_dict`, they are the newest that a log entry would have; `no_fork` says why.
-        """
-        by_channel, no_fork = self._measured()
-        always = _PREDICTED if self._channel.predicts and not no_fork else ()
-        cause = "" if self._channel.predicts else f"channel {self.name} predicts no gradient"
-        return MeasuredMetrics({**dict.fromkeys(always), **by_channel[self.name]}, no_fork, cause)
-
-    figures = metrics
-    """The name that earlier scripts call it by."""
+    def metrics(self) -> dict[str, float]:
+        """Return its newest logged metrics by name (docs/telemetry.md)."""
+        return {row.metric: row.value for row in self._history() if row.name == self.name}
 
     @either_spelling
     def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
@@ -354,47 +336,6 @@ class ChannelHandle:
             ScenarioError: There is no such quantity, or `period` is less than 1.
         """
         return self._keep(self.name, quantities, period)
-
-
-class MeasuredMetrics(dict[str, float | None]):
-    """Metrics of a channel by name; None: not measured. Printed as a table.
-
-    Attributes:
-        no_fork: Why no fork could measure what a later step shows: such metrics are left out. Empty: they were measured in a fork.
-        unpredicted: Why there are no metrics of a prediction; empty: there are.
-
-    Raises:
-        RunError: When a metric is asked for that is not there; the line has the reason.
-    """
-
-    def __init__(self, values: Mapping[str, float | None], no_fork: str = "", unpredicted: str = "") -> None:
-        super().__init__(values)
-        self.no_fork, self.unpredicted = no_fork, unpredicted
-
-    def __missing__(self, metric: str) -> float | None:
-        if metric in _PREDICTED and self.unpredicted:
-            raise RunError(f"metrics: no '{metric}', as {self.unpredicted}; there are {', '.join(self)}")
-        if not self.no_fork:
-            raise RunError(f"metrics: no '{metric}'{suggest(metric, self)}")
-        raise RunError(
-            f"metrics: '{metric}' is not measured yet, and a fork cannot measure it: {self.no_fork}"
-        )
-
-    def _repr_html_(self) -> str:
-        table = html_table(("metric", "value"), [[name, number(value, name)] for name, value in self.items()])
-        return html_of(self._note, table) if self.no_fork else table
-
-    @property
-    def _note(self) -> str:
-        return f"(not measured in a fork: {self.no_fork})"
-
-    def __repr__(self) -> str:
-        width = max(map(len, self), default=0)
-        values = {name: "–" if value is None else f"{value:.4g}" for name, value in self.items()}
-        lines = [f"{name:<{width}}  {value}" for name, value in values.items()]
-        if self.no_fork:
-            lines.append(self._note)
-        return "\n".join(lines)
 
 
 class _HasDescription(Protocol):

@@ -37,7 +37,6 @@ from antiphon.engine.inference.live_inference import composed, evaluation_of, ex
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
-from antiphon.engine.metrics.channel_metrics import channel_metrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.state.weights import TakenWeights, load_weights
@@ -675,7 +674,6 @@ class Simulation:
         make = partial(
             ChannelHandle,
             system=lambda: running.system,
-            measured=partial(channel_metrics, running),
             keep=self._keep,
             in_place=running.backend.in_place,
             history=self._run.history,

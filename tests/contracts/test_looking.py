@@ -11,6 +11,7 @@ import torch
 from antiphon import Simulation
 from tests.contracts.builders import Document, ring
 from tests.contracts.twins import differences, facts, twins
+from tests.kit.running import newest_metrics
 from tests.kit.tiers import sampled
 
 MLP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
@@ -45,7 +46,7 @@ LOOKS: dict[str, tuple[Callable[[Simulation], Any], float]] = {
     "module": (lambda s: str(s.agents["n1"].module), 0.0),
     "probes": (probed, 1e-9),
     "value": (valued, 1e-6),
-    "metrics": (lambda s: s.channels["n0->n1"].metrics(), 1e-6),
+    "metrics": (lambda s: newest_metrics(s, "n0->n1"), 1e-6),
     "graph": (lambda s: list(s.graph.nodes), 0.0),
 }
 """What is looked at, and how far the backends may be apart in it."""

@@ -19,6 +19,7 @@ from antiphon.engine.costs.memory_estimate import slots
 from antiphon.engine.inference.evaluation import Evaluation, Evaluator
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
+from antiphon.engine.metrics.step_metrics import step_metrics
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
@@ -31,6 +32,13 @@ from tests.engine.capture.dispatch_recorder import DispatchRecorder
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
     return any(size > 1 for size in stack_sizes(simulation))
+
+
+def newest_metrics(simulation: Simulation, channel: str) -> dict[str, float]:
+    """The metrics of a channel as a log entry would have them now."""
+    running = simulation.running
+    rows = running.newest.latest(step_metrics(running, running.now - 1))
+    return {row.metric: row.value for row in rows if row.name == channel}
 
 
 def matmul_precision() -> str:

@@ -13,6 +13,7 @@ from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.envs import from_tensors
 from tests.contracts.documents import PPO, WORDS, pairs
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
+from tests.kit.running import newest_metrics
 
 NAME = "eye->mind"
 SIZE = 4
@@ -44,7 +45,7 @@ def test_the_metrics_say_what_the_link_does() -> None:
     link = {"drop": 0.4, "bits": 3, "rate": 0.5, "delay": 1}
     with pair({"period": 2}, link=link) as simulation:
         simulation.run(20)
-        metrics = simulation.channels[NAME].metrics()
+        metrics = newest_metrics(simulation, NAME)
         assert 0 < metrics["lost"] < 1
         assert metrics["stand_in"] == metrics["lost"]
         assert metrics["si_loss"] > 0
@@ -55,11 +56,11 @@ def test_the_metrics_say_what_the_link_does() -> None:
         assert 0 < metrics["distortion"] < 1
     with pair(coupling="unlocked") as simulation:
         simulation.run(5)
-        metrics = simulation.channels[NAME].metrics()
+        metrics = newest_metrics(simulation, NAME)
         assert (metrics["lost"], metrics["stand_in"], metrics["traffic"]) == (0.0, 1.0, SIZE * 32)
     with pair(input=None, link={"drop": 0.4}) as simulation:
         simulation.run(5)
-        assert not {"stand_in", "si_loss", "distortion"} & simulation.channels[NAME].metrics().keys()
+        assert not {"stand_in", "si_loss", "distortion"} & newest_metrics(simulation, NAME).keys()
 
 
 def test_the_most_probable_symbols_are_sent_where_nothing_is_sampled() -> None:

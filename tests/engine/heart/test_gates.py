@@ -10,6 +10,7 @@ import torch
 
 from antiphon import Scenario, ScenarioError, Simulation
 from tests.contracts.builders import levels
+from tests.kit.running import newest_metrics
 
 WINDOWS = 6
 
@@ -42,7 +43,7 @@ def moved(simulation: Simulation, agent: str) -> bool:
 
 def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
     with trained(team(context=["observation"])) as simulation:
-        metrics = simulation.channels["sensor->motor"].metrics()
+        metrics = newest_metrics(simulation, "sensor->motor")
         assert metrics["gate"] == 0
         assert "injection_norm" not in metrics
         assert simulation.agents["sensor"].updates == 0
@@ -53,7 +54,7 @@ def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
 
 def test_without_a_gate_it_takes_one_at_each_window() -> None:
     with trained(team(context=["observation"], gate="none")) as simulation:
-        assert "gate" not in simulation.channels["sensor->motor"].metrics()
+        assert "gate" not in newest_metrics(simulation, "sensor->motor")
         assert simulation.agents["sensor"].updates == WINDOWS
 
 

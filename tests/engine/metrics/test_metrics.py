@@ -18,13 +18,13 @@ from antiphon.engine.heart.signals import EpisodeEnds
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.metrics.description import describe_run
 from antiphon.envs import from_tensors
-from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Metric, Recorder
 from tests.contracts.builders import Play, levels
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 from tests.kit import seams
+from tests.kit.running import newest_metrics
 from tests.numerics.recurring import played
 
 
@@ -427,36 +427,20 @@ def eyes(**values: Any) -> Simulation:
     return Simulation(load("eyes").resolve(values={"width": 5, "size": 3, "batch": 4, **values}))
 
 
-def test_metrics_of_a_channel_keep_their_keys_and_are_a_table() -> None:
+def test_metrics_of_a_channel_are_the_newest_that_were_logged() -> None:
     with eyes() as simulation:
-        simulation.set("left->mind.learn", False)
-        simulation.set("mind.learn", False)
-        found = simulation.channels["left->mind"].metrics()
-        assert found["sg_loss"] is None
-        assert simulation.channels["right->mind"].metrics().keys() == found.keys()
-        lines = str(found).splitlines()
-    assert lines[0].split() == ["sg_loss", "–"]
-    assert len(lines) == len(found)
+        assert simulation.channels["left->mind"].metrics() == {}
+        simulation.run(2)
+        logged = [row for row in simulation.history if row.name == "left->mind"]
+        assert simulation.channels["left->mind"].metrics() == {row.metric: row.value for row in logged}
 
 
-def test_a_metric_that_is_not_there_says_why() -> None:
-    with eyes(coupling="detached") as simulation:
-        found = simulation.channels["left->mind"].metrics()
-    assert "cosine" not in found
-    assert found.get("cosine") is None
-    line = "no 'cosine', as channel left->mind predicts no gradient; there are message_mean, .*age"
-    with pytest.raises(RunError, match=line):
-        found["cosine"]
-    with pytest.raises(RunError, match="no 'agee'; did you mean 'age'"):
-        found["agee"]
-
-
-def test_the_graph_and_the_metrics_of_a_channel_are_taken_in_a_fork() -> None:
+def test_the_graph_has_the_metrics_of_now() -> None:
     simulation = eyes()
     simulation.run(3)
     with unchanged(simulation):
         graph = simulation.graph
-        found = simulation.channels["left->mind"].metrics()
+        found = newest_metrics(simulation, "left->mind")
     assert graph.nodes["mind"]["role"] == "readout"
     assert graph.nodes["mind"]["updates"] == 3.0
     assert graph.nodes["mind"]["loss"] > 0

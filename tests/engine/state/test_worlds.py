@@ -65,12 +65,10 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pole.yaml").write_text(STATELESS)
-    Path("fast.yaml").write_text(STATELESS.replace("steps: 20", "steps: 20, optimiser: {lr: 0.01}"))
     antiphon_ = Commands(capsys)
     assert antiphon_.code("check pole.yaml") == 0
     assert "env: it has no state_dict, so a run cannot be resumed or forked" in antiphon_.out + antiphon_.err
-    for name in ("pole", "fast"):
-        antiphon_(f"run {name}.yaml --name {name}")
+    antiphon_("run pole.yaml --name pole")
     assert "its environment has no state_dict, so the run cannot be continued" in antiphon_.refused(
         "resume runs/pole --steps 30"
     )
@@ -81,8 +79,6 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
         in line
     )
     antiphon_("export runs/pole weights.safetensors")
-    assert antiphon_.code("diff runs/pole runs/fast") == 1
-    assert "metrics.csv: the first difference is at step 1: " in antiphon_.out
     with Simulation.load("runs/pole") as loaded, Simulation("pole.yaml") as simulation:
         simulation.run()
         found, expected = (one.agents["player"].module.state_dict() for one in (loaded, simulation))
@@ -99,10 +95,6 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
         logged = {row.metric: row.value for row in simulation.history if row.name == "eye->player"}
         assert metrics == logged
         assert {"message_std", "sg_loss"} <= metrics.keys()
-        assert "CartPole-v1' cannot be forked" in metrics.no_fork
-        assert "(not measured in a fork: " in str(metrics)
-        assert "CartPole-v1&#x27; cannot be forked" in metrics._repr_html_()
-        assert "cannot be forked" in repr(metrics)
         with pytest.raises(
             RunError, match=r"'stand_in' is not measured yet, .* 'CartPole-v1' cannot be forked"
         ):
