@@ -30,7 +30,6 @@ from antiphon.engine.heart.updates import (
     oldest_first,
 )
 from antiphon.engine.heart.window import LearningGroup, Window
-from antiphon.engine.metrics.channel_means import CHANNEL_MEANS, ChannelMean
 from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.engine.stacked import Stacked
 from antiphon.telemetry.metrics import end_of
@@ -146,9 +145,6 @@ class AgentReport:
             for n, single in self._stacked.singles(agent)
         }
 
-    figures = metrics
-    """The name that earlier scripts call it by."""
-
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
         predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
         count = len(channel.members)
@@ -240,41 +236,13 @@ class LossesByAgent(UserDict[str, Tensor]):
 
 # --- means over steps ----------------------------------------------------------------------------------------
 
-Sums = tuple[Tensor, Tensor, int | Tensor]
-"""Sums of the loss, of the metric, and of the targets that both are over."""
-
-
-MetricSums = tuple[Tensor, Tensor]
-"""Sums of policies' metrics over windows, and how many of these were finite, [N, metrics] each."""
-
-ChannelSums = dict[str, dict[tuple[str, ...], tuple[Tensor, Tensor]]]
-"""What channels have done, by the metric that follows, and by the members of a stack: a sum, and the number of what it is over, [K] each."""
-
-
-def _stacked(totals: dict[tuple[str, ...], Any], agents: tuple[str, ...]) -> Any:
-    """Return the sums of a stack; those of single agents, as they are in a checkpoint, are stacked first. None: there are none."""
-    if agents in totals or len(agents) == 1:
-        return totals.get(agents)
-    sums_by_agent = [totals.pop((name,), None) for name in agents]
-    newest = next((sums for sums in sums_by_agent if sums is not None), None)
-    if newest is None:
-        return None
-    like = [torch.as_tensor(value, device=newest[0].device) for value in newest]
-    nothing = [torch.zeros_like(value).view(1, *value.shape[1:]) for value in like]
-    columns = zip(*(nothing if sums is None else sums for sums in sums_by_agent), strict=True)
-    return tuple(
-        torch.cat([torch.as_tensor(value).to(zero).view_as(zero) for value in column])
-        for column, zero in zip(columns, nothing, strict=True)
-    )
-
-
-def _measures(system: System, channel: Channel, mean: ChannelMean) -> bool:
-    """Whether a channel has a mean over steps here; in parts one end may be elsewhere."""
-    return mean.concerns(channel) and getattr(channel, end_of(mean.metric)) in system.agents
+Sums = dict[str, tuple[Tensor, int | Tensor]]
+"""By metric, its sum over what happened and the number of what it is over, [N] each of the members of a stack; a `score` of several
+objectives has columns."""
 
 
 class MeanAccumulator:
-    """Sums of loss and metric per agent, of policies' metrics, and of what channels do (channel_means.py), kept on the device.
+    """Means from one log entry to the next of agents' losses and metrics, and of the messages that links drop; sums are on the device.
 
     Args:
         *other_seeds: The systems of other seeds; of several, agents are `name@seed` here.
@@ -287,177 +255,145 @@ class MeanAccumulator:
             for seed, system_of_seed in enumerate(systems)
             for name, agent in system_of_seed.agents.items()
         }
-        self._channel_names = {
-            name_in_seed(name, seed, len(systems)): None
+        self._channel_names = [
+            name_in_seed(channel.name, seed, len(systems))
             for seed, system_of_seed in enumerate(systems)
-            for name, channel in system_of_seed.channels.items()
-            if any(_measures(system_of_seed, channel, mean) for mean in CHANNEL_MEANS)
-        }
-        """The channels in order that have a mean here."""
-        self._measured: tuple[System | None, list[tuple[Channel, list[ChannelMean]]]] = None, []
-        """The stacks of the newest report, and of these the channels with means."""
+            for channel in _losing(system_of_seed)
+        ]
+        self._losing: tuple[System | None, list[Channel]] = None, []
+        """The stacks of the newest report, and of these the channels that lose messages."""
         self._batch = system.batch
         self._sums: dict[tuple[str, ...], Sums] = {}
-        """Sums by agents: one, or the members of a stack ([N] each)."""
-        self._metrics: dict[tuple[str, ...], MetricSums] = {}
-        self._names: dict[tuple[str, ...], list[str]] = {}
-        """The names of policies' metrics, by agents."""
-        self._channel_sums: ChannelSums = {}
-        self._row: tuple[Any, Any] = ({}, {})
+        """Sums by agents or channels: one, or the members of a stack."""
+        self._row: dict[tuple[str, ...], Sums] = {}
         """Sums of the last complete row."""
-        self._channel_row: ChannelSums = {}
 
     def __repr__(self) -> str:
         return f"<MeanAccumulator of {len(self._agents)} agents>"
 
     def add(self, report: AgentReport, step: int) -> None:
-        """Add the losses of the step just taken, and what its channels have done."""
-        for channel, means in self._measured_channels(report.system):
-            for mean in means:
-                if (added := mean.of_step(channel, step)) is not None:
-                    of_metric = self._channel_sums.setdefault(mean.metric, {})
-                    before = _stacked(of_metric, channel.member_names)
-                    total = added if before is None else (before[0] + added[0], before[1] + added[1])
-                    of_metric[channel.member_names] = total
+        """Add the losses of the step just taken, and what its channels have dropped."""
+        if self._losing[0] is not report.system:
+            self._losing = report.system, _losing(report.system)
+        for channel in self._losing[1]:
+            if (message := channel.ledger.messages.get(step)) is not None:
+                lost, sent = (
+                    channel.layout.sum_by_member(mask.tensor(channel.row_count, channel.content.zeros.device))
+                    for mask in (message.fate.lost & message.sent_rows, message.sent_rows)
+                )
+                self._add(channel.member_names, {"dropped": (lost, sent)})
         for agent, losses, metrics in report.by_stack():
-            agents = agent.member_names
             assert agent.goal is not None
-            before, loss = _stacked(self._sums, agents), losses.before_scale(agent.goal, self._batch)
-            if before is None:
-                self._sums[agents] = (loss, losses.score, losses.target_count)
-            else:
-                sums = torch._foreach_add(before[:2], [loss, losses.score])
-                self._sums[agents] = (sums[0], sums[1], before[2] + losses.target_count)
-            if not metrics:
-                continue
-            self._names[agents] = list(metrics)
-            values = torch.stack(tuple(metrics.values()), 1)
-            finite, earlier = values.isfinite(), _stacked(self._metrics, agents) or (0.0, 0)
-            self._metrics[agents] = earlier[0] + values.where(finite, 0.0), earlier[1] + finite
+            count = losses.target_count
+            added: Sums = {"loss": (losses.before_scale(agent.goal, self._batch), count)}
+            added["score"] = losses.score, count
+            for metric, values in metrics.items():
+                finite = values.isfinite()
+                added[metric] = values.where(finite, 0.0), finite.long()
+            self._add(agent.member_names, added)
 
-    def _measured_channels(self, system: System) -> list[tuple[Channel, list[ChannelMean]]]:
-        """The stacks of channels that have means over steps, found once."""
-        if self._measured[0] is not system:
-            pairs = [
-                (channel, [mean for mean in CHANNEL_MEANS if _measures(system, channel, mean)])
-                for channel in system.channels.values()
-            ]
-            self._measured = system, [(channel, means) for channel, means in pairs if means]
-        return self._measured[1]
+    def _add(self, names: tuple[str, ...], added: Sums) -> None:
+        before = self._sums[names] if names in self._sums else self._stacked(names)
+        total = {
+            metric: (before[metric][0] + total, before[metric][1] + count)
+            if metric in before
+            else (total, count)
+            for metric, (total, count) in added.items()
+        }
+        self._sums[names] = before | total
+
+    def _stacked(self, names: tuple[str, ...]) -> Sums:
+        """Take the sums of single agents or channels, as a checkpoint has them, as those of a stack."""
+        if len(names) == 1:
+            return {}
+        of_each = [self._sums.pop((name,), {}) for name in names]
+        stacked: Sums = {}
+        for metric in dict.fromkeys(metric for sums in of_each for metric in sums):
+            like = next(sums[metric][0] for sums in of_each if metric in sums)
+            totals = [sums[metric][0] if metric in sums else torch.zeros_like(like) for sums in of_each]
+            counts = [sums[metric][1] if metric in sums else 0 for sums in of_each]
+            stacked[metric] = torch.cat(totals), torch.tensor(counts, device=like.device)
+        return stacked
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
 
         Also the metrics of policies, means over windows.
         """
-        return self._means(self._sums, self._metrics)
-
-    def _means(self, *sums: Any) -> dict[str, dict[str, float]]:
-        means: dict[str, dict[str, float]] = {}
-        for name, (loss, score, samples, *of_policies) in self._by_agent(*sums).items():
-            goal = self._agents[name].goal
-            assert goal is not None
-            if samples:
-                mean = loss.item() * self._batch / samples
-                means[name] = {"loss": mean} | goal.objective.means(score, samples)
-                for policy_sums in of_policies:  # of what was ever finite
-                    columns = zip(
-                        policy_sums["names"],
-                        policy_sums["sums"].tolist(),
-                        policy_sums["counts"].tolist(),
-                        strict=True,
-                    )
-                    means[name] |= {metric: total / count for metric, total, count in columns if count}
-        return means
-
-    def _by_agent(
-        self, sums: Mapping[tuple[str, ...], Sums], metrics: Mapping[tuple[str, ...], MetricSums]
-    ) -> dict[str, list[Any]]:
-        """Sums by agent, as they are in a checkpoint: loss, score, count, and where there are any those of a policy's metrics."""
-        of_policies = {
-            name: {"names": self._names[agents], "sums": sums[n], "counts": counts[n]}
-            for agents, (sums, counts) in metrics.items()
-            for n, name in enumerate(agents)
-        }
-        sums_by_agent: dict[str, list[Any]] = {}
-        for agents, (loss, score, count) in sums.items():
-            counts_by_agent = count.view(-1).tolist() if isinstance(count, Tensor) else [count] * len(agents)
-            for n, name in enumerate(agents):
-                if len(agents) == 1 or counts_by_agent[n]:
-                    sums_by_agent[name] = [
-                        loss[n],
-                        score[n],
-                        counts_by_agent[n],
-                        *filter(None, [of_policies.get(name)]),
-                    ]
-        return {name: sums_by_agent[name] for name in self._agents if name in sums_by_agent}
-
-    def end_row(self) -> None:
-        """Complete a row and reset the sums."""
-        self._row, self._channel_row = (self._sums, self._metrics), self._channel_sums
-        self._sums, self._metrics, self._channel_sums = {}, {}, {}
+        return self._means(self._sums)
 
     def row(self) -> dict[str, dict[str, float]]:
-        return self._means(*self._row)
+        """Return the means of the last complete row."""
+        return self._means(self._row)
+
+    def _means(self, sums: Mapping[tuple[str, ...], Sums]) -> dict[str, dict[str, float]]:
+        means: dict[str, dict[str, float]] = {}
+        for name, metrics in self._by_name(sums).items():
+            if name in self._agents and "loss" in metrics:
+                goal = self._agents[name].goal
+                assert goal is not None
+                (loss, count), (score, _) = metrics.pop("loss"), metrics.pop("score")
+                own = {"loss": loss.item() * self._batch / count} | goal.objective.means(score, count)
+                of_policy = {metric: float(total) / number for metric, (total, number) in metrics.items()}
+                means[name] = own | of_policy
+        return means
 
     def channel_row(self) -> dict[str, dict[str, float]]:
         """Return the means of the last complete row by channel and metric, of those with anything to take a mean of."""
-        means: dict[str, dict[str, float]] = {}
-        for name, metrics in self._by_channel(self._channel_row).items():
-            for metric, (total, count) in metrics.items():
-                if count:
-                    means.setdefault(name, {})[metric] = float(total) / float(count)
-        return means
+        return {
+            name: {metric: float(total) / count for metric, (total, count) in metrics.items()}
+            for name, metrics in self._by_name(self._row).items()
+            if name not in self._agents
+        }
 
-    def _by_channel(self, sums: ChannelSums) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
-        by_channel: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
-        for metric, sums_of_stacks in sums.items():
-            for names, columns in sums_of_stacks.items():
-                for name, total, count in zip(names, *columns, strict=True):
-                    by_channel.setdefault(name, {})[metric] = total, count
-        return {name: by_channel[name] for name in self._channel_names if name in by_channel}
+    def _by_name(self, sums: Mapping[tuple[str, ...], Sums]) -> dict[str, dict[str, tuple[Tensor, int]]]:
+        """Return sums and numbers by agent and channel, in order; a metric that is over nothing is left out."""
+        by_name: dict[str, dict[str, tuple[Tensor, int]]] = {}
+        for names, metrics in sums.items():
+            for metric, (totals, count) in metrics.items():
+                counts = count.view(-1).tolist() if isinstance(count, Tensor) else [count] * len(names)
+                for n, name in enumerate(names):
+                    if counts[n]:
+                        by_name.setdefault(name, {})[metric] = totals[n], counts[n]
+        return {name: by_name[name] for name in (*self._agents, *self._channel_names) if name in by_name}
+
+    def end_row(self) -> None:
+        """Complete a row and reset the sums."""
+        self._row, self._sums = self._sums, {}
 
     def sums(self) -> dict[tuple[str, ...], tuple[Any, ...]]:
-        """Return the sums by stack, those of channels behind the name of their metric, without a copy of a tensor."""
-        of_channels = {
-            (metric, *names): sums
-            for metric, sums_of_stacks in self._channel_sums.items()
-            for names, sums in sums_of_stacks.items()
-        }
-        return {**self._sums, **of_channels}
+        """Return the sums by metric and stack, without a copy of a tensor."""
+        return {(metric, *names): pair for names, sums in self._sums.items() for metric, pair in sums.items()}
 
     def load_sums(self, sums: Mapping[tuple[str, ...], tuple[Any, ...]]) -> None:
-        """Load sums by stack; the tensors are used as they are."""
-        self._sums, self._channel_sums = {}, {}
-        for names, values in sums.items():
-            if names[-1] in self._channel_names:
-                self._channel_sums.setdefault(names[0], {})[names[1:]] = values
-            else:
-                self._sums[names] = values
+        """Load sums by metric and stack; the tensors are used as they are."""
+        self._sums = {}
+        for (metric, *names), (total, count) in sums.items():
+            self._sums.setdefault(tuple(names), {})[metric] = total, count
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums by agent and channel, without copying a tensor."""
-        of_channels = {
-            name: {m: [*s] for m, s in sums.items()}
-            for name, sums in self._by_channel(self._channel_sums).items()
+        """Return sums and numbers by agent and channel, without copying a tensor."""
+        return {
+            name: {metric: [*pair] for metric, pair in metrics.items()}
+            for name, metrics in self._by_name(self._sums).items()
         }
-        return {**self._by_agent(self._sums, self._metrics), **of_channels}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the sums of the agents and channels that are here.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the sums of the agents and channels that are here."""
+        self._sums = {
+            (name,): {metric: (total.unsqueeze(0), count) for metric, (total, count) in state[name].items()}
+            for name in (*self._agents, *self._channel_names)
+            if name in state
+        }
 
-        Older checkpoints have single numbers, the count as a tensor too where a signal marks targets.
-        """
-        self._sums, self._metrics, self._channel_sums = {}, {}, {}
-        for name in filter(state.__contains__, self._channel_names):
-            for metric, (total, count) in state[name].items():
-                self._channel_sums.setdefault(metric, {})[name,] = total.reshape(1), count.reshape(1)
-        for name in filter(state.__contains__, self._agents):
-            loss, score, count, *of_policies = state[name]
-            self._sums[name,] = (loss.reshape(1), score.unsqueeze(0), int(count))
-            for policy_sums in of_policies:
-                self._names[name,] = policy_sums["names"]
-                self._metrics[name,] = policy_sums["sums"].unsqueeze(0), policy_sums["counts"].unsqueeze(0)
+
+def _losing(system: System) -> list[Channel]:
+    """Return the channels that may lose messages; in parts the end that counts them may be elsewhere."""
+    return [
+        channel
+        for channel in system.channels.values()
+        if channel.ledger.may_lose and getattr(channel, end_of("dropped")) in system.agents
+    ]
 
 
 def _example_of(example: Example, batch: int, member: int) -> Example:
