@@ -1,10 +1,8 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Read this page, then words.py, which has the words and masks of the heart, then step.py. In the list of files below,
-those with a * are the step, and those with a + say what the life of any message is made of: message_lives.py tells such
-lives. A first reading skips those with a -. Two files elsewhere belong to it: base/mask.py, and
-comms/backward_requests.py, whose `backward_all` has the arithmetic of a step: what is divided by B, scaled and
-discounted. Rules are those of docs/semantics.md.
+Read this page, then step.py. Two files elsewhere belong to it: base/mask.py, and comms/backward_requests.py, whose
+`backward_all` has the arithmetic of a step: what is divided by B, scaled and discounted. Rules are those of
+docs/semantics.md; tests/contracts/test_message_life.py has the lives of a few messages as tables.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 
@@ -51,53 +49,28 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             Window.free_graph                       stage 6
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger
-has the messages of such a stack, [K * B, size] each. The single agents and channels of the scenario are the `members`
-of stacks; each is a stack of one itself. A `Mask` says in which rows something holds; base/mask.py says when its rows
-are looked at.
+has the messages of such a stack, [K * B, size] each. A `Mask` says in which rows something holds. Steps count from 0; messages to
+users number them from 1.
 
-Names: `x_name` names the object `x`; but the `sender` and the `receiver` of a channel are names of agents. `x_by_y` is
-x for each y, `x_count` the number of x. `a_from_b` takes rows of b, and returns rows of a. `load` takes over a saved
-state, and `forget` forgets where an episode ended.
+    tick          one evaluation of an agent's network, at a step of its clock
+    window        the ticks that an agent is unrolled over; it learns at the end of a window, or the window is skipped
+    stamp         the step at which a message was sent
+    due           the newest message that a perfect link would have brought to a tick
+    held          the newest message that has arrived, read where a due one is lost
+    void          read as zeros: the episode has ended since it was sent, or an endpoint was not alive
+    count         a read counts where it takes the due message, or a synthetic input in its place, and its agent learns
+    book          add the gradient of a read to its message, when the reader's window is learned from
+    finished      the last window that may read the message has closed: nothing more is booked
+    back          `return_delay` steps after it was finished, what was booked has reached the sender
+    wait          an ended window of a group waits until the gradients of what it sent are back, or given up (`horizon`)
+    prediction    what a synthetic gradient gives for a sent message
+    credit        the gradient from which the sender learns: the prediction behind its gate, or the returned gradient
+    injection     what the sender's backward pass adds at the output: the credit, where the sender learns
+    point         where the step calls features: a method of `Feature`
 
-The files; each imports only files above it, also for types:
-
-    words *             no code: what words and masks mean here
-    changes             no code: where a change goes
-    roles               what a saved state has of a field
-    layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
-    clock +             when agents tick and send, which ticks are a window, and in which order agents tick
-    timetable *         which ticks and windows read a message, and when its gradient is back
-    notes               what features keep with a message, a tick, an agent or a window's losses
-    signals             signals of a step, ends of episodes; engine/environment.py makes both
-    message *           messages of stacks of channels, and what of them has reached a tick
-    held_messages       the newest arrival that a receiver holds, for lost messages and synthetic inputs
-    newest_returned     the newest returned gradient, where a predictor is conditioned on it
-    ledger *            the messages of a stack of channels, from sending to the return of their gradient
-    channel_settings    predictors, injection, fixed feedback and endpoints of a channel
-    channel +           stacks of channels
-    window *            reads, and how they are differentiated; ticks, windows, learning groups
-    participation       which agents learn from a window
-    agent               stacks of agents
-    updates             what is learned at a step, by agents and by predictors
-    divergence_texts -  what a user reads of a divergence
-    divergence -        checks before a parameter moves
-    guard -             the same on a GPU, where the host looks at no number until it synchronises
-    system              all agents, channels and learning groups
-    feature             the points of the step at which features are called
-    forward *           a tick: read, evaluate, send
-    window_losses *     losses of a window
-    predictors *        training of synthetic gradients and inputs
-    backward *          gradients of a window that ends
-    step *              the step: tick, environment, ends of episodes, learn; the order of windows
-    late_windows        which ended windows wait for returned gradients
-    message_lives       no code: the lives of messages, by steps and methods
+No autograd graph outlives the step at which its window is learned from, and none is stored: a fork, a checkpoint and a
+window that waits are replayed from their ticks.
 
 What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the
-step; a row of engine/feature_table.py installs it where a setting needs it. What acts between two points is a branch in
-these files: `read`, `align`, participation, fixed feedback, `needs_actions`, and `SweptUpdates`.
-`LateWindows` is here, as it is the rule of couplings that wait. Two outside have a say in what a tick reads:
-engine/features/stand_ins.py, and engine/policies/final_values.py, which reads ahead. participation, guard and
-late_windows are imported only where a scenario needs them.
-
-changes.py says where a change goes.
+step; a row of engine/feature_table.py installs it where a setting needs it.
 """

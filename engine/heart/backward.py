@@ -2,7 +2,7 @@
 
 A window's losses and what is injected into the messages it sent are differentiated together (rule 2, the update of an
 agent). The gradients of parameters wait for the update; those of the messages read are booked with the messages (rule
-4, targets). Prediction, credit, injection and the other words are those of words.py.
+4, targets).
 
 Predictions, returned gradients and credits are per sample: B times the gradient of the mean loss, so that their length
 does not depend on B. `backward_all` (comms/backward_requests.py) divides losses and injections by B, and multiplies the

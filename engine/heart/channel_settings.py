@@ -73,10 +73,7 @@ class InjectionSettings:
 
 @dataclass(slots=True, eq=False)
 class SyntheticGradient:
-    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected.
-
-    What it gives for one message is called a prediction (words.py).
-    """
+    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected."""
 
     model: Predictor | None = None
     """Stacked for several channels; None: the channel has none."""

@@ -1,4 +1,4 @@
-"""Ledgers: the messages of stacks of channels. The life of a message is told in message_lives.py (rule 17, the ledger).
+"""Ledgers: the messages of stacks of channels (rule 17, the ledger).
 
 As a message is sent, its `Timetable` says which ticks of the receiver read it, and which windows must close before it
 is finished. Losses and ends of episodes only decide in which environments its reads count.

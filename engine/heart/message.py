@@ -1,7 +1,4 @@
-"""Messages of stacks of channels: content, fate, what is booked for them, and arrivals (rule 17, the ledger).
-
-The life of a message is told in message_lives.py. What its words and masks mean is in words.py.
-"""
+"""Messages of stacks of channels: content, fate, what is booked for them, and arrivals (rule 17, the ledger)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Updates, which are what a step learns: losses of windows, and gradients of learning groups and of predictors.
-
-Their masks are in the table of words.py.
-"""
+"""Updates, which are what a step learns: losses of windows, and gradients of learning groups and of predictors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Windows: reads, ticks that read, windows of ticks that are learned from at once, and groups of agents that learn.
 
-How what a tick reads is differentiated is told whole in message_lives.py (rule 18, reads); windows are replayed by rule
-15.
+Rule 18 says how what a tick reads is differentiated, rule 15 how windows are replayed.
 """
 
 from __future__ import annotations
