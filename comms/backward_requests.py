@@ -92,38 +92,17 @@ def clipped_per_sample(gradient: Tensor, norm: PerMember) -> Tensor:
     return torch.where(length > most, gradient * (most / length.clamp_min(most)), gradient)
 
 
-def backward(
-    objective: Tensor | None,
-    injections: Sequence[Injection],
-    parameters: Sequence[Tensor],
-    values_read: Sequence[Tensor],
-    batch: int,
-) -> tuple[Gradients, Gradients]:
-    """Return the gradients of the parameters and the per-sample gradients of the values read by one window.
-
-    Args:
-        objective: The window's summed loss, already divided by the batch, or None.
-        batch: B; the gradient of a value read is B times dL/dvalue.
-
-    Returns:
-        Gradients in the order of `parameters`, and in the order of `values_read`; None where nothing depends on them.
-    """
-    losses = [] if objective is None else [objective]
-    request = BackwardRequest(
-        losses=losses, injections=injections, parameters={"": parameters}, values_read=values_read
-    )
-    (result,) = backward_all([request], batch)
-    gradients, returned = result
-    return gradients[""], returned
-
-
 def backward_all(
     requests: Sequence[BackwardRequest], batch: int
 ) -> list[tuple[dict[str, Gradients], Gradients]]:
-    """Run `backward` for many windows with disjoint graphs, in one pass where possible.
+    """Go back through many windows with disjoint graphs, in one pass where possible.
+
+    Args:
+        batch: B; the gradient of a value read is B times dL/dvalue.
 
     Returns:
-        For each window the gradients by learner, and per sample those of the values that it read.
+        For each window the gradients by learner, and per sample those of the values that it read; None where nothing depends
+        on a tensor.
     """
     apart = [request.two_passes for request in requests]
     single_pass = [request for request, two in zip(requests, apart, strict=True) if not two]

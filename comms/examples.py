@@ -120,21 +120,6 @@ class Example:
     stamp: int = -1
     """The step at which the message was sent; -1: not known, in a loop of a user's own."""
 
-    def set_returned(self, gradient: Tensor | None, loss: Tensor | None) -> None:
-        """Take over what its receiver has returned, [B, M] and [B]."""
-        self.returned, self.loss = gradient, loss
-
-    def add_returned(self, gradient: Tensor | None, loss: Tensor | None) -> None:
-        """Add what a use of the message returns, [B, M] per sample and [B]; None: nothing."""
-        if gradient is not None:
-            self.returned = gradient if self.returned is None else self.returned + gradient
-        if loss is not None:
-            self.loss = loss if self.loss is None else self.loss + loss
-
-    def forget_loss(self) -> None:
-        """Drop what has returned of losses."""
-        self.loss = None
-
     def restrict(self, rows: Mask, member_mask: Mask[Members]) -> None:
         """Let it be an example in these rows alone, and for these of K stacked predictors."""
         self.valid &= rows

@@ -13,25 +13,24 @@ def remember(coupling: str, episodes: int = 300) -> float:
     cell, voice = nn.GRUCell(5, 32), nn.Linear(32, 4)
     parameters = [*cell.parameters(), *voice.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=3e-3)
-    gradient = {"kind": "linear", "optimiser": {"kind": "adam", "lr": 3e-3}}
-    past = comms.Channel(32, gradient=gradient if coupling == "decoupled" else None, name="past")
+    past = comms.Channel(32, coupling=coupling, lr=3e-3, name="past")
     for _ in range(episodes):
         symbols = one_hot(torch.randint(4, (8, 64)), 5).float()
         first = symbols[0].argmax(1)
         symbols[0, :, 4] = 1  # marks the symbol to remember
         state = torch.zeros(64, 32)
         for start in (0, 2, 4, 6):
-            received = [past] if start else []
             state = past.receive() if start else state  # a leaf
             for symbol in symbols[start : start + 2]:
                 state = cell(symbol, state)
             if start < 6:
                 past.send(state)
-                comms.learn(None, parameters, sent=[past], received=received)
+                past.credit().backward()
             else:  # the episode ends: no state is sent
                 answer = voice(state)
-                comms.learn(cross_entropy(answer, first), parameters, received=received)
+                cross_entropy(answer, first).backward()
             optimiser.step()
+            optimiser.zero_grad()
             past.learn()
     return (answer.argmax(1) == first).float().mean().item()
 

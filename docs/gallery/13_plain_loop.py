@@ -14,17 +14,15 @@ for coupling in ("locked", "decoupled", "detached"):
     eye, mind = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh()), nn.Linear(32, 10)
     both = [*eye.parameters(), *mind.parameters()]
     adam = torch.optim.Adam(both, lr=0.003)
-    settings = (
-        {"learning_rate": 0.003} if coupling == "decoupled" else {}
-    )  # of the predictor, which no other has
-    channel = comms.Channel(32, coupling=coupling, context={"label": 10}, **settings)
+    channel = comms.Channel(32, coupling=coupling, context={"label": 10}, lr=0.003)
     for _ in range(500):
         rows = torch.randint(len(train["label"]), (64,))
         image, label = train["image"][rows], train["label"][rows]
-        channel.send(eye(image), label=label)  # in place of mind(eye(image)) and loss.backward():
+        channel.send(eye(image), label=label)  # in place of mind(eye(image)):
         loss = cross_entropy(mind(channel.receive()), label)
-        comms.learn(loss, both, sent=[channel], received=[channel])
+        (loss + channel.credit()).backward()
         adam.step()
+        adam.zero_grad()
         channel.learn()  # the predictor's own step
     accuracy[coupling] = (mind(eye(test["image"])).argmax(1) == test["label"]).float().mean().item()
     print(f"{coupling:9} accuracy {accuracy[coupling]:.3f}")

@@ -17,20 +17,21 @@ def play(steps: int, **channel) -> float:
     for _ in range(steps):
         state = torch.randn(64, 16)
         seen.send(eye(state), state=state)  # the gradient is predicted here
-        comms.learn(None, eye.parameters(), sent=[seen])
+        seen.credit().backward()
         policy = Categorical(logits=actor(seen.receive()))
         action = policy.sample()
         reward = (action == state[:, :4].argmax(1)).float()  # for the index of the largest of the first four
         loss = -(policy.log_prob(action) * (reward - baseline)).mean()
-        comms.learn(loss, actor.parameters(), received=[seen])  # returns the policy gradient
+        loss.backward()  # returns the policy gradient
         baseline += 0.05 * (reward.mean().item() - baseline)
         for optimiser in optimisers:
             optimiser.step()
+            optimiser.zero_grad()
         seen.learn()  # the predictor learns the mean of what was returned
     return baseline
 
 
 both = play(500)
-alone = play(500, gradient={"kind": "linear", "scale": 0, "discount": 0})
+alone = play(500, coupling="detached")
 print(f"mean reward: both learn {both:.2f}, only the actor {alone:.2f}, chance 0.25")
 assert both > alone + 0.2

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # what may be plugged into a channel
 
 @dataclass(eq=False)
 class Channel:
-    """A stack of K >= 1 channels of a scenario. (The `Channel` of users' own loops is in comms/loop.)"""
+    """A stack of K >= 1 channels of a scenario."""
 
     name: str
     sender: str

@@ -127,7 +127,7 @@ class PredictorTrainer:
             loss = message.booked.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent_value[:, 0])
-            example.set_returned(message.booked.gradient, loss)
+            example.returned, example.loss = message.booked.gradient, loss
         return example
 
     def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:

@@ -191,6 +191,6 @@ class ReplayedSender:
         assert sent is not None
         returned = torch.zeros_like(constant(sent.output)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
-            example.set_returned(self.channel.as_returned(gradient, example.valid), None)
+            example.returned = self.channel.as_returned(gradient, example.valid)
             self.channel.restrict_example(example, example.valid)
         return [example for example in sent.examples if example.valid.anywhere]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon import Simulation, comms
+from antiphon import Simulation
 from antiphon.errors import ScenarioError
 
 SMALL = {"depth": 2, "width": 4, "batch": 8}
@@ -41,7 +41,6 @@ WRONG: dict[str, Callable[[Any], object]] = {
         "nowhere",
         agents={"n1": 3},  # type: ignore[dict-item]
     ),
-    "Channel: name=3; must be a word": lambda _: comms.Channel(4, name=3),  # type: ignore[arg-type]
     "load: must be a name or a path, not 3": lambda run: antiphon.load(3),  # type: ignore[arg-type]
 }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.backward_requests import Injection, backward
+from antiphon.comms import backward_requests
+from antiphon.comms.backward_requests import BackwardRequest, Injection
 
 DOUBLE = torch.float64
 BATCH = 6
@@ -27,6 +28,23 @@ class Window:
         self.message: Tensor = self.network(self.leaf)
         self.objective: Tensor = self.message.square().sum() / BATCH
         self.gradient = torch.randn(BATCH, 3, dtype=DOUBLE)
+
+
+def backward(
+    objective: Tensor | None,
+    injections: list[Injection],
+    parameters: list[Tensor],
+    values_read: list[Tensor],
+    batch: int,
+    module: Any = backward_requests,
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """The gradients of one window: of its parameters, and of what it read."""
+    losses = [] if objective is None else [objective]
+    request = BackwardRequest(
+        losses=losses, injections=injections, parameters={"": parameters}, values_read=values_read
+    )
+    ((gradients, returned),) = module.backward_all([request], batch)
+    return gradients[""], returned
 
 
 def assert_equal(found: list[Tensor | None], expected: tuple[Tensor, ...] | list[Tensor]) -> None:
@@ -83,20 +101,22 @@ def test_nothing_to_learn_from_gives_none() -> None:
 
 def test_without_a_private_function_of_torch_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.autograd.graph, "_engine_run_backward")
-    spec = spec_from_file_location("without", inspect.getfile(backward))
+    spec = spec_from_file_location("without", backward_requests.__file__)
     assert spec is not None
     assert spec.loader is not None
     without = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "without", without)
     spec.loader.exec_module(without)
     found = []
-    for run in (backward, without.backward):
+    for module in (backward_requests, without):
         w = Window()
         unused = torch.zeros(2, requires_grad=True)
         injections = [
             Injection(w.message, w.gradient, 0.5, 2.0)
         ]  # two passes: the first one retains the graph
-        gradients, returned = run(w.objective, injections, [*w.parameters, unused], [w.leaf], BATCH)
+        gradients, returned = backward(
+            w.objective, injections, [*w.parameters, unused], [w.leaf], BATCH, module
+        )
         assert gradients.pop() is None
         found.append([*gradients, *returned])
     for mine, theirs in zip(*found, strict=True):

@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import antiphon
 import antiphon.testing
-from antiphon.comms import Channel, learn
 from tests.kit.documented import ablate, signal_alignment
 from tests.reference.backend import reference
 
@@ -331,35 +330,6 @@ def test_contexts_around_any_door_change_nothing(door: str) -> None:
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_a_context_around_any_door_changes_nothing(name: str, door: str) -> None:
     check(name, door)
-
-
-def looped(context: Context) -> list[Tensor]:
-    """A loop of the caller's own, whose channel is used in a context and whose networks are not."""
-    torch.manual_seed(0)
-    sender, receiver = nn.Linear(3, 4), nn.Linear(4, 2)
-    channel = Channel(4, gradient="mlp", context={"kind": 2})
-    x, kinds = torch.rand(8, 3), torch.arange(8) % 2
-    for _ in range(3):
-        message = sender(x)
-        channel.send(message, kind=kinds)
-        loss = nn.functional.cross_entropy(receiver(channel.receive()), kinds)
-        with context():
-            learn(loss, receiver.parameters(), received=[channel])
-            learn(None, sender.parameters(), sent=[channel])
-            channel.learn()
-        with torch.no_grad():
-            for p in [*sender.parameters(), *receiver.parameters()]:
-                p -= 0.1 * (torch.zeros_like(p) if p.grad is None else p.grad)
-                p.grad = None
-    return [p.detach() for network in (sender, receiver) for p in network.parameters()] + [
-        *channel.parameters()
-    ]
-
-
-@pytest.mark.parametrize("name", ["no_grad", "inference_mode", "autocast", "default dtype", "default device"])
-def test_a_channel_learns_in_a_context_as_without(name: str) -> None:
-    right = looped(ExitStack)
-    assert all(torch.equal(one, other) for one, other in zip(looped(CONTEXTS[name]), right, strict=True))
 
 
 def test_a_callback_has_the_context_of_its_caller() -> None:

@@ -173,26 +173,6 @@ def _distance(run: Any, env: Any, loop: nn.Module) -> float:
     return max(float((have[key] - t).abs().max()) for key, t in want.items())
 
 
-def _apart(env: Any, model: nn.Sequential, loop: nn.Module) -> float:
-    """Train a model in two halves over a locked channel and another by hand, and return how far they are apart."""
-    line = antiphon.comms.Channel(8, coupling="locked", name="line", dtype=torch.float64)
-    x, label = torch.randn(_STEPS, 8, 6, dtype=torch.float64), torch.randint(3, (_STEPS, 8))
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=0.01)
-    other = torch.optim.Adam([p for p in loop.parameters() if p.requires_grad], lr=0.01)
-    for rows, wanted in zip(x, label, strict=True):
-        line.send(model[:2](rows))
-        loss = cross_entropy(model[2:](line.receive()), wanted)
-        optimiser.zero_grad()
-        antiphon.comms.learn(loss, parameters, sent=[line], received=[line])
-        optimiser.step()
-        other.zero_grad()
-        cross_entropy(loop(rows), wanted).backward()
-        other.step()
-    pairs = zip(model.state_dict().values(), loop.state_dict().values(), strict=True)
-    return max(float((a - b).abs().max()) for a, b in pairs if isinstance(a, Tensor))
-
-
 _TRAITS = (
     *("types", "complex", "shared", "parametrized", "hook", "accumulated"),
     *("module_hooks", "counter", "in_place", "frozen", "frozen_norm", "own_train", "norm"),
@@ -204,11 +184,8 @@ def _same(env: Any, traits: frozenset[str], door: str) -> None:
     calls: list[int] = []
     by_hand: list[int] = []
     loop = _model(traits, by_hand)
-    if door == "comms":
-        assert _apart(env, _model(traits, calls), loop) < 1e-6
-    else:
-        with _run(env, _model(traits, calls), door) as run:
-            assert _distance(run, env, loop) < 1e-6
+    with _run(env, _model(traits, calls), door) as run:
+        assert _distance(run, env, loop) < 1e-6
     assert sorted(calls) == sorted(by_hand)
     assert len(calls) == _STEPS * (("hook" in traits) + ("module_hooks" in traits))
 
@@ -255,44 +232,18 @@ def test_an_evaluation_keeps_parameters_that_its_calls_write_to(env: Any) -> Non
         assert all(torch.equal(value, before[name]) for name, value in _values(run).items())
 
 
-@pytest.mark.parametrize("door", ["split", "own", "comms"])
+@pytest.mark.parametrize("door", ["split", "own"])
 def test_what_torch_allows_means_the_same(env: Any, door: str) -> None:
     _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"}, door)
 
 
-@pytest.mark.parametrize("door", ["split", "own", "comms"])
+@pytest.mark.parametrize("door", ["split", "own"])
 def test_hooks_of_accumulated_gradients_change_them(env: Any, door: str) -> None:
     _same(env, frozenset({"accumulated"}), door)
 
 
-def test_an_optimiser_that_steps_in_the_hooks_of_a_loop_steps_as_in_backward() -> None:
-    def trained(*, by_hand: bool) -> list[nn.Parameter]:
-        torch.manual_seed(0)
-        eye, voice, line = nn.Linear(6, 4), nn.Linear(4, 3), antiphon.comms.Channel(4, coupling="locked")
-        parameters = [*eye.parameters(), *voice.parameters()]
-        optimisers = {p: torch.optim.Adam([p], lr=0.01) for p in parameters}
-
-        def step(p: Tensor) -> None:
-            optimisers[p].step()  # type: ignore[index]
-            p.grad = None
-
-        for p in parameters:
-            p.register_post_accumulate_grad_hook(step)
-        for x, label in zip(torch.randn(3, 8, 6), torch.randint(3, (3, 8)), strict=True):
-            if by_hand:
-                cross_entropy(voice(eye(x)), label).backward()
-            else:
-                line.send(eye(x))
-                loss = cross_entropy(voice(line.receive()), label)
-                antiphon.comms.learn(loss, parameters, sent=[line], received=[line])
-        return parameters
-
-    for p, wanted in zip(trained(by_hand=False), trained(by_hand=True), strict=True):
-        torch.testing.assert_close(p, wanted, rtol=0, atol=1e-6)
-
-
 @pytest.mark.long
-@pytest.mark.parametrize("door", ["split", "own", "comms"])
+@pytest.mark.parametrize("door", ["split", "own"])
 @pytest.mark.parametrize("seed", range(12))
 def test_what_torch_allows_means_the_same_in_any_combination(env: Any, seed: int, door: str) -> None:
     chosen = torch.rand(len(_TRAITS), generator=torch.Generator().manual_seed(seed)) < 0.4
@@ -381,15 +332,11 @@ def test_a_checkpoint_over_observations_is_refused_with_the_fix(env: Any) -> Non
         run.step()
 
 
-@pytest.mark.parametrize("door", ["own", "comms"])
-def test_a_checkpoint_that_hides_its_parameters_is_refused_with_the_fix(env: Any, door: str) -> None:
+def test_a_checkpoint_that_hides_its_parameters_is_refused_with_the_fix(env: Any) -> None:
     model = nn.Sequential(Hidden(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    train: Any = partial(_apart, env, model, copy.deepcopy(model))
-    if door == "own":
-        train = _run(env, model, door).step
-    whose = "^agents.mind: Sequential calls" if door == "own" else "^learn: a network calls"
-    with pytest.raises(AntiphonError, match=whose + ".* use_reentrant=True, .*; pass use_reentrant=False$"):
-        train()
+    line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
+    with pytest.raises(AntiphonError, match=line), _run(env, model, "own") as run:
+        run.step()
 
 
 def test_parameters_that_are_frozen_while_they_are_trained_are_refused_with_the_fix(env: Any) -> None:
@@ -1254,27 +1201,6 @@ def test_what_would_lose_its_meaning_is_one_line(env: Any, name: str) -> None:
         with pytest.raises(AntiphonError, match=line) as raised:
             _run(env, make(), door)
         assert "\n" not in str(raised.value)
-
-
-def test_a_predictors_hooks_and_types_are_kept_in_a_loop_of_ones_own() -> None:
-    calls: list[int] = []
-    predictor = nn.Linear(4, 4)
-    predictor.weight.register_hook(lambda g: (calls.append(1), g * 0)[1])
-    channel = antiphon.comms.Channel(4, gradient={"kind": predictor}, name="seen")
-    sender, receiver = nn.Linear(6, 4), nn.Linear(4, 1)
-    weights, biases = [], []
-    for _ in range(3):
-        channel.send(sender(torch.ones(8, 6)))
-        loss = receiver(channel.receive()).square().mean()
-        antiphon.comms.learn(None, sender.parameters(), sent=[channel])
-        antiphon.comms.learn(loss, receiver.parameters(), received=[channel])
-        channel.learn()
-        state = channel.state_dict()["parameters"]
-        weights.append(state["weight"].clone())
-        biases.append(state["bias"].clone())
-    assert len(calls) == 3
-    assert torch.equal(weights[-1], predictor.weight)
-    assert not torch.equal(biases[-1], predictor.bias)
 
 
 def _pair(env: Any, calls: list[str], *, parameter: bool = True) -> Any:

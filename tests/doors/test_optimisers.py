@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import antiphon
-from antiphon import comms
 from tests.kit.running import stack_names
 from tests.reference.backend import Chosen, reference
 
@@ -424,27 +423,6 @@ def test_a_parameter_that_a_predictor_does_not_use_stays(env: Any, kind: str) ->
     for name, p in moved[reference].items():
         torch.testing.assert_close(moved["cohort"][name], p, rtol=0, atol=1e-9)
         assert torch.equal(p, torch.ones_like(p)) == ("spare" in name)
-
-
-@pytest.mark.parametrize("kind", ["adamw", "AdamW"])
-def test_a_parameter_that_a_channel_of_a_loop_does_not_use_stays(kind: str) -> None:
-    """`antiphon.comms`, also where several messages are learned from at once."""
-    torch.manual_seed(0)
-    gradient = {"kind": Spare, "optimiser": {"kind": kind, **DECAYING}}
-    channel = comms.Channel(4, gradient=gradient)
-    sender, receiver = nn.Linear(6, 4), nn.Linear(4, 3)
-    sgd = torch.optim.SGD([*sender.parameters(), *receiver.parameters()], 0.1)
-    for _ in range(4):
-        sgd.zero_grad()
-        channel.send(sender(torch.randn(8, 6)))
-        loss = receiver(channel.receive()).square().mean()
-        comms.learn(None, sender.parameters(), sent=[channel])
-        comms.learn(loss, receiver.parameters(), received=[channel])
-        sgd.step()
-        channel.learn()
-    spare, *others = channel.parameters()
-    assert torch.equal(spare, torch.ones(3))
-    assert any(bool(p.any()) for p in others)
 
 
 class Calling(Averaged):

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import antiphon
-from antiphon import comms
 from antiphon.agents.models import ResNet
 from antiphon.telemetry import read_run
 from tests.kit.documented import ablate
@@ -288,20 +287,3 @@ def test_settings_show_what_differs_from_the_defaults_and_no_module_tree() -> No
     (agent,) = (tables(scenario.agents[name])[0] for name in ("part1",))
     assert "objective" in [row[0] for row in agent]
     assert repr(antiphon.Scenario(**scenario.model_dump()).channels[0].gradient) == repr(channel.gradient)
-
-
-def test_a_channel_of_a_loop_is_one_line_and_a_table() -> None:
-    torch.manual_seed(0)
-    channel = comms.Channel((2, 3), context={"label": 4}, name="up")
-    assert repr(channel) == "<Channel up: decoupled, linear gradient from label, size 2 x 3>"
-    assert repr(comms.Channel(3, coupling="locked")) == "<Channel channel: locked, size 3>"
-    assert tables(channel)[0][1:] == [["updates", "0"]]
-    layer = torch.nn.Linear(2, 6)
-    optimiser = torch.optim.SGD(layer.parameters(), 0.1)
-    for _ in range(2):
-        channel.send(layer(torch.ones(4, 2)).view(4, 2, 3), label=torch.arange(4))
-        loss = channel.receive().square().mean()
-        comms.learn(loss, layer.parameters(), sent=[channel], received=[channel])
-        optimiser.step()
-        channel.learn()
-    assert [row[0] for row in tables(channel)[0][1:3]] == ["updates", "cosine"]

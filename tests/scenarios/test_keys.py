@@ -229,12 +229,6 @@ def test_python_takes_both_spellings() -> None:
         simulation.set(f"{name}.lr", 0.125)
         assert simulation.scenario.agents[name].optimiser == OptimiserSpec(lr=0.125)
     assert antiphon.optimizer is antiphon.optimiser
-    channel = antiphon.comms.Channel(4, learning_rate=0.5)
-    assert channel.predictor is not None
-    assert channel.predictor.rate.base == 0.5
-    assert antiphon.comms.Channel(4, gradient=None).coupling.name == "detached"
-    with pytest.raises(antiphon.ScenarioError, match="Channel: lr: is another spelling of 'learning_rate'"):
-        antiphon.comms.Channel(4, learning_rate=0.5, lr=0.5)
 
 
 def test_help_shows_keys_with_defaults_and_no_validators() -> None:
