@@ -19,7 +19,6 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_gradients import (
     LayerOptions,
     OwnLossPredictor,
-    ReadOptions,
 )
 
 
@@ -35,7 +34,7 @@ class LocalPolicyGradient(OwnLossPredictor):
     needs_actions: ClassVar[bool] = True
     refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
 
-    class Options(LayerOptions, ReadOptions):
+    class Options(LayerOptions):
         """Keys of the control for policies."""
 
     def __init__(
@@ -60,8 +59,7 @@ class LocalPolicyGradient(OwnLossPredictor):
         return super()._predict(example)
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        read, _ = self.normalised(message)
-        outputs = self.forward(read, example.context, move=move)
+        outputs = self.forward(message, example.context, move=move)
         total = outputs.new_zeros(outputs.shape[:-1])
         for returned in example.actions or ():
             total = total - returned.advantage * self.distribution.log_prob(outputs, returned.action)

@@ -35,7 +35,7 @@ _COUPLINGS = {kind.name: kind for kind in (Decoupled, Detached, Locked)}
 _LR = 1e-3
 _KEPT = 64
 """Messages that wait for their gradient."""
-_OF_PREDICTORS = ("target", "of", "parameters", "sites", "normalise", "rescale")
+_OF_PREDICTORS = ("target", "of", "parameters", "sites", "rescale")
 """Options that `Channel` gives to the predictor itself."""
 
 
@@ -95,7 +95,7 @@ class Channel:
         gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
             `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `target` (the signal in `context` that `local` and `sobolev_label` predict),
-            `network` (for a `lens` the receiver's own layers, whose present parameters are used), `pool`, `normalise`,
+            `network` (for a `lens` the receiver's own layers, whose present parameters are used),
             `scale`, `hidden`, `size`, `norm`, `sites` and `optimiser` (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
         context: Signals that the predictor is conditioned on, by name: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
@@ -166,7 +166,7 @@ class Channel:
             target=None if self._target is None else self._specs[self._target],
             device=device,
             dtype=self.dtype,
-            **{key: options[key] for key in ("sites", "normalise", "rescale") if key in options},
+            **{key: options[key] for key in ("sites", "rescale") if key in options},
         )
 
     def _error(self, problem: str) -> ScenarioError:

@@ -13,7 +13,7 @@ For the shapes see synthetic_gradients.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from pydantic import Field, model_validator
@@ -32,14 +32,12 @@ from antiphon.comms.model import LinearMaps, LossAndGradients
 from antiphon.comms.synthetic_gradients import (
     LayerOptions,
     OwnLossPredictor,
-    ReadOptions,
     SiteOptions,
     counted,
     with_slope,
 )
 from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.modules import called, meta_copy
-from antiphon.nets.site_axes import features_first, site_features
 from antiphon.nets.user_modules import buffers_of, cast, parameters_of, set_mode
 
 
@@ -53,33 +51,30 @@ class LabelGradient(OwnLossPredictor):
 
     Attributes:
         own_module: Whether the layers are a head.
-        read_shape: Shape of a pooled message.
 
     Raises:
-        ScenarioError: The head does not fit, or there is nothing to pool; the line begins with the key.
+        ScenarioError: The head does not fit; the line begins with the key.
     """
 
     has_own_loss: ClassVar[bool] = True
     own_module = False
 
-    class Options(LayerOptions, SiteOptions, ReadOptions):
+    class Options(LayerOptions, SiteOptions):
         """Keys of kinds with their own target.
 
         Attributes:
             target: The target signal of the kind's own loss.
             network: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
                 `shape` and `outputs`. It reads no context.
-            pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the layers or the network.
         """
 
         target: SignalName
         network: HeadModule = None
-        pool: Literal["mean", "none"] = "none"
 
         @property
         def reads_whole(self) -> bool:
             """Whether the loss reads all sites of a message together."""
-            return self.pool != "none" or self.network is not None
+            return self.network is not None
 
         def unused(self) -> Iterator[tuple[str, str]]:
             """Yield keys that layers alone read."""
@@ -90,9 +85,7 @@ class LabelGradient(OwnLossPredictor):
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:
             if self.reads_whole and self.sites:
-                raise DocumentError(
-                    ("sites",), "your own network and pooling read whole messages; leave it out"
-                )
+                raise DocumentError(("sites",), "your own network reads whole messages; leave it out")
             if self.network is not None and self.hidden:
                 raise DocumentError(("hidden",), "your own network replaces the layers; leave it out")
             return self
@@ -103,17 +96,10 @@ class LabelGradient(OwnLossPredictor):
         context: Sequence[ContextSpec],
         *,
         network: HeadSource | None = None,
-        pool: str = "none",
         **settings: Any,
     ) -> None:
-        self._network, self.pool = network, pool
+        self._network = network
         self.own_module = self.own_module or network is not None
-        if pool == "mean" and len(shape) < 2:
-            raise ScenarioError(
-                f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
-                "[positions, features] or [channels, height, width], or leave pool out"
-            )
-        self.read_shape = (site_features(shape),) if pool == "mean" else shape
         super().__init__(shape, context, **settings)
         # a head without parameters, or whose own are constants
         self.frozen = self.frozen or not self.parameters
@@ -125,34 +111,24 @@ class LabelGradient(OwnLossPredictor):
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
-        module = head_of(self._network, self.read_shape, output_shape(self.target), seed)
-        values = self.values_of_module(module, torch.Size(self.read_shape).numel(), outputs)
+        module = head_of(self._network, self.shape, output_shape(self.target), seed)
+        values = self.values_of_module(module, self.size, outputs)
         assert self.layers is not None
         self._network, self.layers.module = None, meta_copy(module)  # its parameters are there once
         return values
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
-        features = torch.Size(self.read_shape).numel() + sum(spec.features for spec in self.context)
-        return features, self.target.features
+        return super()._sizes()[0], self.target.features
 
     @property
     def classes(self) -> bool:
         return self.target is not None and self.target.classes is not None
 
-    def pooled(self, message: Tensor) -> Tensor:
-        """Return messages [..., M] pooled for the layers, [..., features]."""
-        if self.pool == "none":
-            return message
-        if features_first(self.shape):
-            return message.reshape(*message.shape[:-1], self.shape[0], -1).mean(-1)
-        return message.reshape(*message.shape[:-1], *self.shape).mean(-2)
-
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
         assert example.target is not None
-        read = self.pooled(self.normalised(message)[0])
         context = None if self.own_module else example.context  # a head reads none
-        return self.own_losses(self.forward(read, context, move=move), example.target, example.sites)
+        return self.own_losses(self.forward(message, context, move=move), example.target, example.sites)
 
     def own_losses(self, output: Tensor, target: Tensor, sites: Tensor | None) -> Tensor:
         """Return the loss per sample, [B], of outputs [B, K] for the sites that the target has (None: all)."""
@@ -167,11 +143,9 @@ class LocalGradient(LabelGradient):
     refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
 
     def linear_maps(self) -> LinearMaps | None:
-        if self.hidden or self.own_module:
+        if self.hidden or self.own_module or self.bf16:
             return None
-        if self.normalise != "none" or self.pool != "none" or self.bf16:
-            return None
-        return LinearMaps.of(self.parameters, self.size, label="classes" if self.classes else "numbers")
+        return LinearMaps.of(self.parameters, self.size, "classes" if self.classes else "numbers")
 
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         if not learns:

@@ -54,8 +54,6 @@ class LinearMaps:
     """[O, M + C], or [K, O, M + C]."""
     biases: Tensor
     """[O], or [K, O]."""
-    reuses: bool
-    """Whether the output is the prediction, so that an example's prediction can be reused (`LinearGradient`)."""
     label: str | None
     """Target of a `LocalGradient`: `classes` or `numbers`; None: squared error of the output."""
     _addresses: tuple[int, int] = field(init=False)
@@ -64,10 +62,10 @@ class LinearMaps:
         self._addresses = self.weights.data_ptr(), self.biases.data_ptr()
 
     @staticmethod
-    def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
+    def of(parameters: Numbers, size: int, label: str | None = None) -> LinearMaps:
         """Return the linear maps of some parameters; other arguments are the attributes."""
         weights, biases = constant(parameters["last.weight"]), constant(parameters["last.bias"])
-        return LinearMaps(size, weights, biases, reuses, label)
+        return LinearMaps(size, weights, biases, label)
 
     def share_memory_of(self, parameters: Numbers) -> bool:
         """Whether some parameters are still where they were; either may be moved alone."""
@@ -100,7 +98,7 @@ class LinearMaps:
             valid &= Mask.of(rows)
             absent = ~rows.unsqueeze(2)
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
-        predicted = example.prediction if self.reuses else None  # no statistics change without hidden layers
+        predicted = example.prediction if self.label is None else None
         if predicted is None:
             predicted = self.outputs(x)
         losses, error = self.errors(predicted, example, batch)

@@ -220,8 +220,7 @@ def predictor_of(
         settings |= options
     else:
         settings |= {"source": source, "options": options}
-    reads_whole = settings.get("network") is not None or settings.get("pool", "none") != "none"
-    if "sites" not in predictor_type.Options.model_fields or reads_whole:
+    if "sites" not in predictor_type.Options.model_fields or settings.get("network") is not None:
         sites = False
     try:
         at_sites = sites_of(shape, context, target, use_sites=sites)

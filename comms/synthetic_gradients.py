@@ -32,7 +32,6 @@ from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.nets.layers import convolution
-from antiphon.nets.site_axes import layer_norm
 
 _LARGE_MAP = 4096
 """Numbers of a map that a dense predictor is warned of: it has their square of parameters."""
@@ -59,17 +58,6 @@ def newest_example(examples: Sequence[Example]) -> Example:
 
 Hidden = Annotated[tuple[Count, ...], Field(max_length=2), IsSequence]
 Norm = Literal["batch", "layer", "none"]
-
-
-class ReadOptions(kinds.Options):
-    """Normalisation of the message.
-
-    Attributes:
-        normalise: `layer` reads the layer-normalised message and predicts the gradient there; this is propagated back
-            through the norm.
-    """
-
-    normalise: Literal["layer", "none"] = "none"
 
 
 class SiteOptions(kinds.Options):
@@ -114,7 +102,6 @@ class Predictor(Model):
         shape: Shape of one message; messages in transit are flat, M components.
         context: The signals it is conditioned on, in the order of their features in `Example.context`.
         target: Signal predicted beside the gradient (only kinds with their own loss).
-        normalise: `layer`: it reads the layer-normalised message; or `none`.
         all_passes: Whether it learns in the further passes of its receiver too (`gradient.passes`, semantics 42b).
         settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
     """
@@ -147,13 +134,11 @@ class Predictor(Model):
         context: Sequence[ContextSpec],
         *,
         target: ContextSpec | None = None,
-        normalise: str = "none",
         all_passes: bool = False,
         **settings: Any,
     ) -> None:
         self.shape = shape
         self.all_passes = all_passes
-        self.normalise = normalise
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
         self.target = target
@@ -174,10 +159,6 @@ class Predictor(Model):
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
         return self.run(message if context is None else torch.cat([message, context], -1), move=move)
-
-    def normalised(self, message: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return the messages that the layers read, [B, M], and the function that propagates a gradient back to the message."""
-        return (message, _same) if self.normalise == "none" else layer_norm(message, self.shape)
 
     def predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient per sample, [rows, M], without a graph."""
@@ -224,10 +205,6 @@ class Predictor(Model):
         return prediction if example.target is None else example.valid.zero_elsewhere(prediction)
 
 
-def _same(gradient: Tensor) -> Tensor:
-    return gradient
-
-
 def counted(example: Example, error: Tensor) -> Tensor:
     """Return `error`, [B] or [B, M], with zeros in the environments that do not count."""
     return example.valid.zero_elsewhere(error)
@@ -236,9 +213,6 @@ def counted(example: Example, error: Tensor) -> Tensor:
 class DirectGradient(Predictor):
     """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2.
 
-    With `normalise`, SG(m, c) = J(m)^T g(n(m), c): the model g predicts the gradient at the normalised message n(m), and J is
-    the Jacobian of n.
-
     An adaptive optimiser moves outputs by its rate, however small the gradients are. With `rescale: rms`, the model therefore
     learns delta / s, and SG is s times its output: s is the running root mean square of delta, and the loss is in this unit.
 
@@ -246,7 +220,7 @@ class DirectGradient(Predictor):
         rescale: `rms`, or `none`: in the unit of delta.
     """
 
-    class Options(SiteOptions, ReadOptions, RescaleOptions):
+    class Options(SiteOptions, RescaleOptions):
         """Keys of kinds that regress the returned gradient."""
 
     def __init__(self, *message_and_context: Any, rescale: str = "none", **settings: Any) -> None:
@@ -256,16 +230,11 @@ class DirectGradient(Predictor):
             start = torch.tensor([0.0, 0.0, 1.0], dtype=settings.get("dtype"), device=settings.get("device"))
             self.buffers[_RETURNED] = start
 
-    def prediction(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
-        """Return the model's output as a gradient at the message, [B, M], with the graph of the parameters and the message."""
-        read, pull_back = self.normalised(message)
-        return pull_back(self.forward(read, context, move=move))
-
     def _predict(self, example: Example) -> Tensor:
-        return self.prediction(example.message, example.context, move=False)
+        return self.forward(example.message, example.context, move=False)
 
     def _loss(self, example: Example) -> Tensor:
-        prediction = self.prediction(example.message, example.context, move=True)
+        prediction = self.forward(example.message, example.context, move=True)
         example = self.regression(example)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
@@ -343,9 +312,7 @@ class LinearGradient(DirectGradient):
                 )
 
     def linear_maps(self) -> LinearMaps | None:
-        if self.normalise != "none" or self.bf16:
-            return None
-        return LinearMaps.of(self.parameters, self.size, reuses=True)
+        return None if self.bf16 else LinearMaps.of(self.parameters, self.size)
 
 
 @final
@@ -402,7 +369,7 @@ class ConvGradient(DirectGradient):
 
     apply = staticmethod(convolution)
 
-    class Options(LayerOptions, ReadOptions, RescaleOptions):
+    class Options(LayerOptions, RescaleOptions):
         """Keys of convolutions.
 
         Attributes:
@@ -456,26 +423,6 @@ class ConvGradient(DirectGradient):
         return self.run(torch.cat(channels, -3), move=move).flatten(-3)
 
 
-@final
-@gradient("mean")
-class MeanGradient(DirectGradient):
-    """SG = V c + b, trained by ||SG - delta||^2: the mean gradient given the context; a baseline that reads no message.
-
-    With a label as the context it has one gradient per class. Its distance to `linear` is what the message is worth to a
-    predictor, as that of `local` is what the returned gradient is worth.
-    """
-
-    class Options(SiteOptions, RescaleOptions):
-        """Keys of the mean gradient."""
-
-    def _sizes(self) -> tuple[int, int]:
-        return sum(spec.features for spec in self.context), self.outputs
-
-    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
-        none = message[..., :0]
-        return self.run(none if context is None else context, move=move)
-
-
 class OwnLossPredictor(Predictor):
     """Base of predictors of the slope of a loss of their own in the message, by which they are also trained."""
 
@@ -505,7 +452,7 @@ class Critic(Predictor):
 
     needs_loss: ClassVar[bool] = True
 
-    class Options(LayerOptions, SiteOptions, ReadOptions):
+    class Options(LayerOptions, SiteOptions):
         """Keys of critics."""
 
         hidden: Hidden = (256,)
@@ -536,7 +483,6 @@ class Critic(Predictor):
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return v, [B]."""
-        message, _ = self.normalised(message)
         if context is None:
             return self.run(message, move=move).squeeze(-1)
         unselected = [context[..., columns] for columns in self._unselected]

@@ -288,9 +288,7 @@ class Wiring:
         settings["all_passes"] = gradient.passes == "all"
         if gradient.needs_actions:
             settings["distribution"] = self._distribution(spec)
-        for key in {"sites", "normalise", "rescale"} & set(
-            type(gradient).model_fields
-        ):  # a user's kinds have them too
+        for key in {"sites", "rescale"} & set(type(gradient).model_fields):  # a user's kinds have them too
             settings[key] = options.pop(key, gradient.get(key))
         try:
             return predictor_of(gradient.kind, options, shape, context, target=target, **settings)

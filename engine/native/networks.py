@@ -130,7 +130,7 @@ class NativeMaps(LinearMaps):
             return maps
         _, outputs, inputs = maps.weights.shape
         network = StackedMlp([Layer(-1, inputs, outputs)])
-        return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
+        return NativeMaps(maps.size, maps.weights, maps.biases, maps.label, network)
 
     def outputs(self, x: Tensor) -> Tensor:
         evaluation = self.network([self.weights, self.biases], [Block(x.flatten(0, 1))], x.shape[1], [])

@@ -113,14 +113,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "local, regression": ("local", {"regression": True}),
     "local, sites": ("local", {"sites": (2, 3)}),
     "local, as many sites": ("local", {"sites": (6,)}),
-    "linear, normalised": ("linear", {"normalise": "layer", "shape": TOKENS}),
-    "mlp, normalised": ("mlp", {"normalise": "layer", "shape": TOKENS}),
-    "conv, normalised": ("conv", {"normalise": "layer", "shape": (6, 1, 3)}),
-    "sobolev, normalised": ("sobolev", {"normalise": "layer", "shape": TOKENS}),
-    "local, normalised": ("local", {"normalise": "layer", "shape": TOKENS}),
-    "local, pooled": ("local", {"pool": "mean"}),
     "local, a head": ("local", {"network": PixelHead}),
-    "local, a head, pooled": ("local", {"network": PixelHead, "pool": "mean"}),
     "sobolev_label, a head": ("sobolev_label", {"network": PixelHead}),
 }
 """Every kind in the forms that differ, by a name for test ids."""

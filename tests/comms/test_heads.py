@@ -85,10 +85,3 @@ def test_a_label_at_every_site_is_a_mean_of_cross_entropies() -> None:
     outputs = own.forward(each.message, each.context, move=False).view(BATCH, 2, 3, 4)
     expected = F.cross_entropy(outputs.movedim(3, 1), some(each.target))
     torch.testing.assert_close(own.loss(each), expected)
-
-
-def test_a_head_on_pooled_sites_reads_their_mean() -> None:
-    own, each = make("local", network=linear_head(size=6), pool="mean", shape=TOKENS), example()
-    weight, bias = weights(own)
-    mean = each.message.unflatten(1, TOKENS).mean(1)
-    torch.testing.assert_close(own.loss(each), F.cross_entropy(mean @ weight.T + bias, some(each.target)))

@@ -13,8 +13,7 @@ from antiphon import comms
 from antiphon.comms import Example, Mask
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.errors import ScenarioError
-from antiphon.nets.schedules import Rate
-from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, draw, example, make
+from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, SIZE, case, draw, example, make
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -137,22 +136,6 @@ def test_a_remembered_prediction_changes_no_number(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip([fresh[0], *fresh[1]], [again[0], *again[1]], strict=True))
 
 
-def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
-    own, each = (
-        make("mean", context=(LABEL,), optimiser={"kind": "sgd"}, rate=Rate(base=0.5, run_steps=1)),
-        example(),
-    )
-    assert each.context is not None
-    assert each.returned is not None
-    each.context = each.context[:, :CLASSES]
-    for now in range(200):
-        own.step(own.loss_and_gradients([each])[1], now)
-    shares = each.context / each.context.sum(0)  # [B, classes]: one over the size of the sample's class
-    torch.testing.assert_close(own.predict(each), each.context @ shares.T @ each.returned)
-    other = dataclasses.replace(each, message=-each.message)
-    assert torch.equal(own.predict(other), own.predict(each))
-
-
 @pytest.mark.parametrize("name", ["last.weight", "last.bias"])
 def test_a_parameter_that_is_moved_to_other_memory_is_read_there(name: str) -> None:
     moved, changed = (make("linear", trained=False) for _ in range(2))
@@ -170,7 +153,7 @@ def test_one_model_is_no_two_members_of_a_stack() -> None:
         type(shared).stacked([shared, other, shared])
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "conv", "mean"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "conv"])
 def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
     """Predictions are as small as what returns, and the steps that lead to them are the same, also of a stack's members."""
     size = 2.0**-20

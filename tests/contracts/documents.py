@@ -417,7 +417,7 @@ ACTING: dict[str, Document] = {
     "local policy, hidden layers": rewarded(
         {"kind": "ppo", "epochs": 2, "minibatches": 2},
         6,
-        gradient={"kind": "local_policy", "hidden": [4], "norm": "layer", "normalise": "layer"},
+        gradient={"kind": "local_policy", "hidden": [4], "norm": "layer"},
     ),
 }
 PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}

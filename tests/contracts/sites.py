@@ -67,15 +67,7 @@ def lenses() -> Document:
 
 OWN_LOSSES: dict[str, Document] = {
     "head": {"kind": "local", "target": "label", "network": Head},
-    "pooled": {"kind": "local", "target": "label", "pool": "mean", "hidden": [4], "norm": "layer"},
     "sobolev_label, head": {"kind": "sobolev_label", "target": "label", "network": Head},
-    "normalised": {"normalise": "layer"},
-    "normalised mlp": {
-        "kind": "mlp",
-        "hidden": [5],
-        "norm": "layer",
-        "normalise": "layer",
-    },
 }
 
 

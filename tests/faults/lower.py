@@ -451,7 +451,7 @@ LOWER: tuple[Fault, ...] = (
         "comms/synthetic_gradients.py",
         "    return example.valid.zero_elsewhere(error)\n",
         "    return error\n",
-        "tests/comms/test_predictors.py::test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch[local, pooled]",
+        "tests/comms/test_predictors.py::test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch[local]",
     ),
     Fault(
         "comms-the-selected-output-is-the-sum-of-all",

@@ -168,7 +168,7 @@ agent:
 channel:
   size: 4
   gradient:
-    {kind: linear, normalize: layer, optimizer: {learning_rate: 0.125}}
+    {kind: linear, optimizer: {learning_rate: 0.125}}
 training:
   optimizer: {kind: sgd,
 
@@ -182,7 +182,6 @@ def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> No
     standard = {
         "learning_rate": "lr",
         "neighbors": "neighbours",
-        "normalize": "normalise",
         "optimizer": "optimiser",
         "every": "period",
     }
@@ -198,9 +197,9 @@ def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> No
     ("there", "here", "line"),
     [
         (
-            "normalize: layer",
-            "normalize: layer, normalise: layer",
-            ":14: channel.gradient.normalise: is another spelling of 'normalize', which is given too; keep one",
+            "neighbors: 2",
+            "neighbors: 2, neighbours: 2",
+            ":6: graph.neighbours: is another spelling of 'neighbors', which is given too; keep one",
         ),
         ("observes: [image]", "optimiser: {}", "9: agent.optimizer: is another spelling of 'optimiser'"),
         (
