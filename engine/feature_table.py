@@ -240,10 +240,9 @@ def _install(features: Features, made_for: Mapping[type, Any], *systems: System)
 def check_later(engine: Engine) -> None:
     """Let the device skip what is not finite and clip what is far too long, and read what it found at `synchronize` only.
 
-    Where a bound is asked for, or a seed stops while others continue, every step is checked at once.
+    Where a seed stops while others continue, every step is checked at once.
     """
-    divergence = engine.system.divergence_rule
-    if divergence.bound is not None or engine.system.seed_count > 1:
+    if engine.system.seed_count > 1:
         return
     from antiphon.engine.features.outliers import ClippedReturns
     from antiphon.engine.heart.guard import Guard

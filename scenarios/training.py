@@ -176,16 +176,6 @@ def _torch_kind(kind: Any) -> Any:
     return next((name for name in Catalogue("optimiser") if name != kind and name.lower() == kind), kind)
 
 
-class DivergenceSpec(Spec):
-    """What counts as a divergence, which ends the run, beside what is not finite.
-
-    Attributes:
-        max: Maximum norm of the gradients of an agent or predictor; a larger norm is a divergence. None: no limit.
-    """
-
-    max: Annotated[float, Field(gt=0)] | None = None
-
-
 def _by_metric(value: object) -> object:
     if isinstance(value, int | float | str):
         count = value if isinstance(value, int) and not isinstance(value, bool) else "N"
@@ -254,7 +244,6 @@ class TrainingSpec(Spec):
         evaluate: Evaluation during the training, early stopping and the best checkpoint; None: evaluation at its end only.
         precision: `bf16`: forward and backward passes of agents and predictors run under autocast to bfloat16; parameters,
             messages, losses and optimisers stay float32. Or `float32`.
-        on_divergence: How large a gradient may be before the run ends.
         sweep: Whether the backward pass of an agent (or locked group) follows its forward pass at once, if its learning
             signal is complete by then; its activations are freed before the next forward pass. Otherwise there is one
             backward pass for all agents that learn at a step, after all forward passes.
@@ -268,7 +257,6 @@ class TrainingSpec(Spec):
     precision: Annotated[
         Literal["float32", "bf16"], BeforeValidator(lambda name: _PRECISIONS.get(str(name), name))
     ] = "float32"
-    on_divergence: DivergenceSpec = DivergenceSpec()
     sweep: bool = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})

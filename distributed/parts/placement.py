@@ -59,13 +59,6 @@ class Bond:
 
 
 def check_divisible(system: System, scenario: Scenario) -> None:
-    training: dict[str, str] = {}
-    if system.divergence_rule.bound is not None:
-        training["on_divergence"] = (
-            "on_divergence.max is checked at every step, before other parts are notified; leave it out"
-        )
-    for key, message in training.items():
-        raise DocumentError(("training", key), f"{message}, or run the scenario as one part")
     for name, agent in system.agents.items():
         if agent.body.acts:
             raise DocumentError(

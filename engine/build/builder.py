@@ -203,7 +203,7 @@ class _SystemBuilder:
             self.scenario.training.batch,
             self.dtype,
             self.devices.default,
-            DivergenceRule(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
+            DivergenceRule([(0, note) for note in notes]),
             tied_parameters=tied,
         )
         self._set_precision(system)

@@ -61,8 +61,6 @@ def _obstacles(system: System) -> Iterator[str]:
     for group in system.groups:
         if group.grid.cycle_steps is None:
             yield f"no number of steps is known after which windows of '{group.agent_names[0]}' repeat"
-    if system.divergence_rule.bound is not None:
-        yield "on_divergence.max is checked at every step"
     if system.seed_count > 1:
         yield "several seeds are trained together"
     for name, agent in system.agents.items():

@@ -1,4 +1,4 @@
-"""Divergence: numbers that are not finite, or too large, never reach a parameter (rule 32, divergence).
+"""Divergence: numbers that are not finite never reach a parameter (rule 32, divergence).
 
 `DivergenceCheck` checks the gradients of a step before any is applied. `DivergenceRule` decides what follows a
 divergence: the run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
@@ -32,27 +32,20 @@ _COPIED = 1 << 16
 
 @dataclass
 class DivergenceRule:
-    """Which numbers are a divergence, and what follows one; of several seeds, with those that have stopped.
+    """What follows a divergence; of several seeds, with those that have stopped.
 
     Attributes:
-        bound: The largest norm that a gradient may have; None: any finite one.
         stopped_seeds: The seeds that a divergence has stopped while others continue, with its line
             (`DivergenceRuleOfSeeds`).
         events: The run's events, (step, one line): notes of the builder, and where outliers were first clipped.
     """
 
-    bound: float | None = None
     events: list[tuple[int, str]] = field(default_factory=list)
     stopped_seeds: dict[int, str] = field(default_factory=dict)
 
     def passes_quick_check(self, tensors: Sequence[Tensor | None]) -> bool:
         """Return whether one sum over all tensors shows that none has diverged; else each member is looked at
-        (`reasons_by_member`).
-
-        With a bound one sum does not show it, as each member has a norm of its own.
-        """
-        if self.bound is not None:
-            return all(tensor is None for tensor in tensors)
+        (`diverged_members`)."""
         unknown = [
             t for t in tensors if t is not None and (type(t) is not LazyGradient or not t.known_finite)
         ]
@@ -62,29 +55,6 @@ class DivergenceRule:
             copied = torch._C._nn.flatten_dense_tensors(unknown)  # one call for all tensors
             return math.isfinite(torch.linalg.vector_norm(copied).item())
         return math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
-
-    def reasons_by_member(
-        self, member_count: int, gradients: Sequence[Tensor], others: Sequence[Tensor]
-    ) -> dict[int, Reason]:
-        """Return which members of a stack have diverged, and why each is reported.
-
-        Args:
-            member_count: N, the members of the stack.
-            gradients: Numbers [N, …] that must be finite, and whose norm must not exceed the bound.
-            others: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and gradients of reads.
-        """
-        if not gradients and not others:
-            return {}
-        flat_gradients = [t.reshape(member_count, -1) for t in gradients]
-        flat = [*flat_gradients, *(t.reshape(member_count, -1) for t in others)]
-        finite = torch.stack([t.isfinite().all(1) for t in flat]).all(0).tolist()
-        reasons = {n: Reason.NOT_FINITE for n, is_finite in enumerate(finite) if not is_finite}
-        if self.bound is not None and flat_gradients:
-            norms = torch.stack([t.norm(dim=1) for t in flat_gradients]).norm(dim=0)
-            for n, norm in enumerate(norms.tolist()):
-                if n not in reasons and norm > self.bound:
-                    reasons[n] = Reason.TOO_LONG
-        return reasons
 
     def report(self, report: Report) -> None:
         """Raise a divergence.
@@ -99,11 +69,18 @@ class DivergenceRule:
         self.events.append((report.step, report.line))
 
 
+def diverged_members(member_count: int, tensors: Sequence[Tensor | None]) -> list[int]:
+    """Return which of N members of a stack have a number that is not finite, of tensors [N, …] or [rows, …]."""
+    flat = [t.reshape(member_count, -1) for t in tensors if t is not None]
+    finite = torch.stack([t.isfinite().all(1) for t in flat]).all(0).tolist() if flat else []
+    return [n for n, is_finite in enumerate(finite) if not is_finite]
+
+
 class DivergenceRuleOfSeeds(DivergenceRule):
     """The rule of several seeds: one that diverges is stopped, and the others continue."""
 
     def __init__(self, rule_by_seed: Sequence[DivergenceRule]) -> None:
-        super().__init__(rule_by_seed[0].bound)
+        super().__init__()
         self.rule_by_seed = rule_by_seed
 
     def report(self, report: Report) -> None:
@@ -236,7 +213,6 @@ class DivergenceCheck:
                             step,
                             agents=self.agents.values(),
                             channels=self.channels.values(),
-                            bound=self.rule.bound,
                             seed=seed,
                         )
                         self.rule.report(report)
@@ -255,36 +231,25 @@ class DivergenceCheck:
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, Reason]:
         """Why groups of single agents are reported: their gradients, losses or gradients of reads, by group."""
         reasons: dict[LearningGroup, Reason] = {}
-        group_norms: dict[LearningGroup, float] = {}  # over all gradients of a group
         for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
             moving = (
                 update.moving_members_by_learner.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
             )
-            flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
-            finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
-            norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
-            for n, (is_finite, norm) in enumerate(zip(finite, norms, strict=True)):
-                group = self.single_group_of(agent, n)
-                if not moving[n]:
-                    continue
-                if not is_finite:
-                    reasons[group] = Reason.NOT_FINITE
-                group_norms[group] = math.hypot(group_norms.get(group, 0.0), norm)
-        for group, norm in group_norms.items():
-            if self.rule.bound is not None and norm > self.rule.bound:
-                reasons.setdefault(group, Reason.TOO_LONG)
+            for n in diverged_members(len(agent.members), gradients):
+                if moving[n]:
+                    reasons[self.single_group_of(agent, n)] = Reason.NOT_FINITE
         for read, gradient in update.gradient_by_read.items():
             if bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[read.channel_name]
-            for k in self.rule.reasons_by_member(len(channel.members), [], [gradient]):
+            for k in diverged_members(len(channel.members), [gradient]):
                 receiver = channel.members[k].receiver
                 group = self._single_groups[channel.layout.seed_of(k)][receiver]
                 reasons.setdefault(group, Reason.NOT_FINITE)
         for name, reported in update.window_loss.reported_loss_by_agent.items():
             agent = self.agents[name]
-            for n in self.rule.reasons_by_member(len(agent.members), [], [reported.loss]):
+            for n in diverged_members(len(agent.members), [reported.loss]):
                 reasons[self.single_group_of(agent, n)] = (
                     Reason.LOSS_NOT_FINITE
                 )  # rather than the gradient, which has diverged with it
@@ -310,13 +275,7 @@ class DivergenceCheck:
         ):
             return
         for name, update in updates:
-            diverged = self.rule.reasons_by_member(
-                update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
-            )
-            for k, reason in diverged.items():
+            for k in diverged_members(update.loss.numel(), [*update.gradients, update.loss]):
                 channel = self.channels[name]
                 seed, member = channel.layout.seed_of(k), channel.members[k]
-                report = channel_report(
-                    member, reason, step, of_input=update.for_input, bound=self.rule.bound, seed=seed
-                )
-                self.rule.report(report)
+                self.rule.report(channel_report(member, step, of_input=update.for_input, seed=seed))

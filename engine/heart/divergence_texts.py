@@ -15,22 +15,10 @@ from antiphon.engine.heart.window import LearningGroup
 
 
 class Reason(Enum):
-    """Why an agent or a predictor is reported."""
+    """What of an agent is not finite."""
 
-    LOSS_NOT_FINITE = "loss not finite"
-    """An agent's loss is not finite."""
-    NOT_FINITE = "not finite"
-    """An agent's gradient, or a predictor's loss or gradient, is not finite."""
-    TOO_LONG = "too long"
-    """A gradient is longer than the bound."""
-
-
-_NUMBERS = {
-    Reason.LOSS_NOT_FINITE: "loss",
-    Reason.NOT_FINITE: "gradient",
-    Reason.TOO_LONG: "norm of the gradient",
-}
-"""What was measured, by reason."""
+    LOSS_NOT_FINITE = "loss"
+    NOT_FINITE = "gradient"
 
 
 @dataclass(frozen=True)
@@ -53,21 +41,19 @@ def group_report(
     *,
     agents: Iterable[Agent],
     channels: Iterable[Channel],
-    bound: float | None = None,
     seed: int = 0,
 ) -> Report:
-    """Return the report of a learning group; `agents` and `channels`: all, `bound`: of the norm of its gradient."""
+    """Return the report of a learning group; `agents` and `channels`: all."""
     rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(_rates(group, agents, step, seed)))
     fix = f"lower its learning rate ({rates}), or the scale of the synthetic gradients it receives"
-    if reason is not Reason.TOO_LONG:
-        users = "".join(f"what {code}, " for code in _users_code(group, reason, channels))
-        place = "loss" if reason is Reason.LOSS_NOT_FINITE else "network's output"
-        fix = f"{fix}, or look for nan in {users}its inputs and its {place}"
-        if step == 0:
-            places = f"{users}its {place}, its inputs and its initial weights"
-            fix = f"nothing was learned before: look for nan in {places}"
+    users = "".join(f"what {code}, " for code in _users_code(group, reason, channels))
+    place = "loss" if reason is Reason.LOSS_NOT_FINITE else "network's output"
+    fix = f"{fix}, or look for nan in {users}its inputs and its {place}"
+    if step == 0:
+        places = f"{users}its {place}, its inputs and its initial weights"
+        fix = f"nothing was learned before: look for nan in {places}"
     names = ", ".join(f"'{name}'" for name in group.agent_names)
-    line = f"agent {names}: the {_NUMBERS[reason]} at step {step + 1} {_what_is_wrong(reason, bound)}; {fix}"
+    line = f"agent {names}: the {reason.value} at step {step + 1} is not finite; {fix}"
     return Report(step, line, seed)
 
 
@@ -101,23 +87,16 @@ def _is_users(model: Model | None) -> bool:
     return model is not None and model.kept_state is not None
 
 
-def channel_report(
-    channel: Channel, reason: Reason, step: int, *, of_input: bool, bound: float | None = None, seed: int = 0
-) -> Report:
-    """Return the report of the synthetic gradient or input of a channel; `bound`: of the norm of its gradient."""
+def channel_report(channel: Channel, step: int, *, of_input: bool, seed: int = 0) -> Report:
+    """Return the report of the synthetic gradient or input of a channel."""
     kind, endpoint = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
     fix = (
         "the learning rate of the synthetic input"
         if of_input
         else "its learning rate, or the rate of its synthetic gradients"
     )
-    number = "loss" if reason is Reason.NOT_FINITE else _NUMBERS[reason]
     line = (
-        f"agent '{endpoint}': the {number} of the synthetic {kind} of its channel {channel.name} at step {step + 1} "
-        f"{_what_is_wrong(reason, bound)}; lower {fix}"
+        f"agent '{endpoint}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1} "
+        f"is not finite; lower {fix}"
     )
     return Report(step, line, seed)
-
-
-def _what_is_wrong(reason: Reason, bound: float | None) -> str:
-    return f"exceeds on_divergence.max {bound:g}" if reason is Reason.TOO_LONG else "is not finite"

@@ -3,7 +3,7 @@
 A step that diverged is skipped by the optimisers themselves, and so is every step after it; the next synchronisation
 reports which agents diverged, and when (semantics 32).
 
-Unlike the check on the host it has one seed and no bound, and it does not ask which members a signal has reached: what
+Unlike the check on the host it has one seed, and it does not ask which members a signal has reached: what
 the others of a stack return is checked too.
 """
 
@@ -185,7 +185,7 @@ class Guard(DivergenceCheck):
             self.rule.report(group_report(group, reason, step, agents=agents, channels=channels))
         checked = min(members_not_finite, key=lambda checked: (checked.kind == "input", checked.turn))
         channel = self.channels[checked.name].members[members_not_finite[checked][0]]
-        report = channel_report(channel, Reason.NOT_FINITE, step, of_input=checked.kind == "input")
+        report = channel_report(channel, step, of_input=checked.kind == "input")
         self.rule.report(report)
 
     def _members_not_finite(self) -> dict[_Checked, list[int]]:

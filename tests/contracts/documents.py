@@ -256,11 +256,6 @@ MIXED: dict[str, Document] = {
         state={"gradient": {"kind": "critic", "hidden": [4], "norm": "layer", "discount": 0.5}},
         env=ENDS,
     ),
-    "bound of a group": levels(
-        channel={"coupling": "locked"},
-        on_divergence={"max": 2.5e3},
-        env=ENDS,
-    ),
     "clip of groups": levels(
         low=[{"learn": 0.5}, {}, {"optimiser": {"kind": "sgd", "lr": 0.2, "clip": 0.02}}],
         channel=[LOCKED, LOCKED, TOLD],

@@ -381,6 +381,4 @@ def drawn_training(draw: Draw) -> Document:
     training: Document = {"batch": one(draw, 4, 8), "steps": STEPS, "optimiser": drawn_optimiser(draw)}
     if seldom(draw, 3):
         training["predictor"] = drawn_optimiser(draw)
-    if seldom(draw, 4):
-        training |= {"on_divergence": {"max": one(draw, None, 1e6)}}
     return training

@@ -363,6 +363,4 @@ def _document(
         "steps": STEPS,
         "optimiser": {"kind": one(draw, "adam", "sgd"), "lr": 1e-2},
     }
-    if seldom(draw, 4):
-        training |= {"on_divergence": {"max": one(draw, None, 1e6)}}
     return {"scenario": "acting", "env": game, "agents": agents, "channels": channels, "training": training}

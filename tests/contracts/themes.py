@@ -256,7 +256,6 @@ THEMES: dict[str, Document] = {
         agent={"optimiser": {"kind": "sgd", "lr": 0.1, "schedule": {"kind": "steps", "at": [0.3, 0.6]}}},
         predictor={"kind": "adam", "lr": 0.01, "schedule": {"kind": "linear", "scale": 0.0, "warmup": 0.2}},
     ),
-    "bound": ring(on_divergence={"max": 0.9e3}),
     "one environment": ring(batch=1),
     "to themselves": to_themselves(),
     "broadcasts": levels(channel={"port": "out", "norm": "batch"}, wide=True, env=ENDS),

@@ -272,20 +272,6 @@ CORE: tuple[Fault, ...] = (
         "tests/engine/heart/test_edges.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[cohort-local]",
     ),
     Fault(
-        "divergence-a-group's-norm-is-its-longest-member's",
-        "engine/heart/divergence.py",
-        "group_norms[group] = math.hypot(group_norms.get(group, 0.0), norm)",
-        "group_norms[group] = max(group_norms.get(group, 0.0), norm)",
-        "tests/engine/heart/test_bound.py::test_the_bound_of_a_locked_group_is_on_all_its_gradients_together[cohort]",
-    ),
-    Fault(
-        "divergence-the-bound-is-of-single-tensors",
-        "engine/heart/divergence.py",
-        "norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist()",
-        "norms = torch.stack([g.norm(dim=1) for g in flat]).amax(dim=0).tolist()",
-        "tests/engine/heart/test_bound.py::test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters[lone]",
-    ),
-    Fault(
         "divergence-running-statistics-are-not-put-back",
         "engine/heart/divergence.py",
         "        for trained in self._with_statistics:\n            trained.put_statistics(self._before[trained])\n",

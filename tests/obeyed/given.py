@@ -63,8 +63,6 @@ GIVEN: dict[str, list[Any]] = {
     "training.optimiser": [_OPTIMISER],
     "training.predictor": [_OPTIMISER],
     "training.evaluate": [{"period": 2, "keep_best": "accuracy"}],
-    "training.on_divergence": [{"max": 1e-9}],
-    "divergence.max": [1e-9, 0.45],
     "scenario.training": [{"batch": 3, "steps": 5}],
     "scenario.telemetry": [{"period": 2}],
     "telemetry.value": [{"period": 3, "horizon": 2}],

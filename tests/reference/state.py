@@ -105,7 +105,6 @@ class State:
         owners = [agent.learner for agent in self.agents.values()]
         models = [model for channel in self.channels.values() for model in channel.models]
         self.optimizers: dict[object, Optimizer] = {one: Optimizer(one) for one in (*owners, *models)}
-        self.bound = system.divergence_rule.bound
 
     def participates(self, agent: str, window: int) -> bool:
         """Return whether an agent learns from a window: drawn with its probability (rule 7)."""
@@ -123,10 +122,9 @@ class State:
         names = [n for n in group.agent_count_by_learner if self.participates(n, update.window.number)]
         parameters = {name: self.agents[name].learner.trainable for name in names}
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
-        for what, gradients, others in (("loss", [], scores), ("gradient", found, returned)):
-            if wrong := self.divergence_of(gradients, others):
-                number = "norm of the gradient" if "exceeds" in wrong else what
-                line = f"agent {', '.join(map(repr, group.agent_names))}: the {number} at step {step + 1} {wrong}; lower its learning"
+        for what, tensors in (("loss", scores), ("gradient", [*found, *returned])):
+            if not all_finite(tensors):
+                line = f"agent {', '.join(map(repr, group.agent_names))}: the {what} at step {step + 1} is not finite; lower its learning"
                 raise DivergenceError(f"{line} rate, or the scale of the synthetic gradients it receives")
         gradients_by = {}
         for name, own in parameters.items():
@@ -181,11 +179,7 @@ class State:
         for name, update in of.items():
             update.gradients_by_learner[name] = found[name]
 
-    def divergence_of(self, gradients: Iterable[Tensor | None], others: Iterable[Tensor | None]) -> str:
-        """Return what is wrong before anything moves: something is not finite, or the gradients too long; '': nothing."""
-        moving = [g for g in gradients if g is not None]
-        if not all(t.isfinite().all() for t in [*moving, *(t for t in others if t is not None)]):
-            return "is not finite"
-        if self.bound is not None and moving and torch.stack([g.norm() for g in moving]).norm() > self.bound:
-            return f"exceeds on_divergence.max {self.bound:g}"
-        return ""
+
+def all_finite(tensors: Iterable[Tensor | None]) -> bool:
+    """Return whether nothing is wrong before anything moves (rule 32)."""
+    return all(bool(t.isfinite().all()) for t in tensors if t is not None)

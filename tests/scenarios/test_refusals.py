@@ -155,11 +155,6 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("channels[0].key", "a b", ": 'a b' is not a name; use letters, digits, '_' and '-'"),
     ("training.sweep", None, ": must be true or false, not null"),
     ("agents.a.learn", 0, ": must be true, false or a probability above 0 and at most 1, not 0"),
-    (
-        "training.on_divergence",
-        {"max": 0},
-        ".max: must be greater than 0, not 0.0",
-    ),
     # lists
     ("agents.a.network.hidden", "ten", ": must be a list of whole numbers, not the word 'ten'"),
     ("channels", [{"from": "a"}], "[0].to: is missing; name an agent"),

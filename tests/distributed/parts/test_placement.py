@@ -106,10 +106,6 @@ POLE = document(
     {"id": "gymnasium/CartPole-v1"},
 )
 INDIVISIBLE: list[tuple[Document, str]] = [
-    (
-        pair(on_divergence={"max": 2.0}),
-        "training.on_divergence: on_divergence.max is checked at every step",
-    ),
     (pair(b=ACTS), "agents.b.acts: observations depend on the action"),
     (POLE, "env: 'CartPole-v1' is an environment of gymnasium, whose state may not depend on its seed alone"),
 ]

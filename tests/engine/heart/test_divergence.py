@@ -10,9 +10,14 @@ import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
 from antiphon.comms import Coupling, CreditedMessage
-from tests.contracts.twins import facts
-from tests.engine.scenes import scenario_of
+from tests.contracts.builders import TOLD, ring
+from tests.contracts.twins import facts, made
+from tests.engine.numbers import one_line
+from tests.engine.scenes import LSTM, scenario_of
 from tests.kit.running import check_later, seeds_together
+from tests.numerics.linear import simulation_of
+from tests.numerics.played import Played
+from tests.numerics.recurring import played
 from tests.reference.backend import Chosen, reference
 
 GOAL = {"kind": "regression", "target": "right_half"}
@@ -181,3 +186,44 @@ def test_a_seed_whose_loss_is_infinite_stops_with_the_line_that_it_has_alone() -
             seeds.run(steps=5)
         for simulation in seeds.simulations:
             assert "agent 'sick': the loss at step 2 is not finite" in str(simulation.diverged)
+
+
+def test_in_single_precision_what_is_finite_is_not_called_something_else() -> None:
+    """Gradients whose squares are no numbers any more."""
+    with made(ring(), "cohort", dtype=torch.float32) as simulation:
+        simulation.run(4)
+        predictor = simulation.channels["n0->n1"].synthetic_gradient
+        assert predictor is not None
+        predictor.parameters["last.bias"].data.fill_(1e21)
+        # of the predictor's own loss that is so; the gradient that it puts on the sender is a number
+        with one_line(
+            "agent 'n0': the loss of the synthetic gradient of its channel n0->n1", DivergenceError
+        ):
+            simulation.step()
+
+
+def test_who_returns_what_is_no_number_diverges_though_its_own_gradient_is_one() -> None:
+    """The weights of two classes are of opposite signs and the largest there are: their difference overflows on the way back."""
+    label = torch.zeros(30, 4, dtype=torch.long)
+    label[:, 1:] = 1
+    source = Played({"x": 1e-3 * played().shown["x"], "label": label}, ("label",), endless=True)
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
+    channels = [{"from": "a", "to": "b"}]
+    with simulation_of(agents, channels, source) as simulation:
+        simulation.agents["a"].parameters["to_b.bias"].data.zero_()
+        weight = simulation.agents["b"].parameters["objective.weight"].data
+        weight.copy_(torch.tensor([[1.7e308], [-1.7e308]], dtype=torch.float64).expand(2, 2))
+        with one_line("agent 'b': the gradient at step 1 is not finite", DivergenceError):
+            simulation.step()
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_a_states_gradients_out_of_all_proportion_are_shortened_and_an_event(backend: Chosen) -> None:
+    scene = ring(3, agent={**LSTM, "clock": {"unroll": 1}}, state=TOLD, steps=40)
+    with made(scene, backend) as simulation:
+        simulation.run(16)
+        for p in simulation.agents["n1"].parameters.values():
+            p.data.mul_(30.0)
+        simulation.run(6)
+        assert any("n1->n1:state" in line and "clipped" in line for _, line in simulation.events)

@@ -114,14 +114,6 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
     assert simulation.now == 13
 
 
-def test_where_every_step_is_checked_at_once_there_is_none() -> None:
-    simulation = check_later(Simulation(ring().scenario.with_training(on_divergence={"max": 1e6})))
-    simulation.run(3)
-    poison(simulation)
-    with pytest.raises(DivergenceError):
-        simulation.step()
-
-
 def diverged_unseen() -> Simulation:
     """A simulation two steps after a divergence at step 13 that no sync has found yet."""
     simulation = check_later(ring())

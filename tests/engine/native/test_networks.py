@@ -250,17 +250,6 @@ def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
-def test_a_bound_reads_every_gradient() -> None:
-    document = {**RING, "training": {**RING["training"], "on_divergence": {"max": 1e-3}}}
-    lines = []
-    for backend in ("cohort", "native"):
-        with made(document, backend) as simulation, pytest.raises(DivergenceError) as caught:
-            simulation.run(5)
-        assert native_agents(simulation) or backend == "cohort"
-        lines.append(str(caught.value))
-    assert lines[0] == lines[1]
-
-
 UNLIKE: dict[str, tuple[Document, str]] = {
     "gru": ({"network": {"kind": "gru", "size": 4}}, "its network is not an mlp"),
     "gelu": ({"network": {**MLP, "activation": "gelu"}}, "its activation is gelu"),
