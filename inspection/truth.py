@@ -299,7 +299,9 @@ def rollouts_ahead(
         twin.backend.freeze()
         while names := [name for name, gathered in samples.items() if not gathered.complete]:
             due = [
-                name for name in names if system.channels[name].ledger.timetable.send_times.sends_at(twin.now)
+                name
+                for name in names
+                if system.channels[name].ledger.timetable.sender_clock.ticks_at(twin.now)
             ]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
@@ -321,7 +323,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     sent = [
         system.channels[name]
         for name in names
-        if system.channels[name].ledger.timetable.send_times.sends_at(stamp)
+        if system.channels[name].ledger.timetable.sender_clock.ticks_at(stamp)
     ]
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(system.agents)
@@ -347,7 +349,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     last = max(last, grid.end_of(grid.number_at(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
-                    if channel.ledger.timetable.send_times.sends_at(step):
+                    if channel.ledger.timetable.sender_clock.ticks_at(step):
                         _touch(touched, channel, step, episodes)
         touched.pop(step, None)
         endless = cyclic and (end is None or step > end)  # an end need not cut every channel

@@ -588,7 +588,7 @@ class TrueGradient(ZeroGradient):
         due = [
             n
             for n, timetable in timetables.items()
-            if timetable.send_times.sends_at(step)
+            if timetable.sender_clock.ticks_at(step)
             and (not timetable.carries_state or timetable.planned_back_at(step) is not None)
         ]
         if due:

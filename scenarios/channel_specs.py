@@ -293,14 +293,12 @@ class LinkSpec(Spec):
         noise: Standard deviation of the noise added to every component.
         written_bits: Bits per component; the levels are evenly spaced over the range of the message.
             None: not quantised. `auto`: not in one process; over a line between parts, as many as it carries in a step.
-        rate: The share of the sender's ticks at which it sends, evenly spaced.
     """
 
     written_delay: Delay = Field(default=0, validation_alias="delay")
     drop: Annotated[float, Field(ge=0, le=1)] = 0.0
     noise: Annotated[float, Field(ge=0)] = 0.0
     written_bits: Bits = Field(default=None, validation_alias="bits")
-    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _chooses_for_levels(self) -> Self:

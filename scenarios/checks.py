@@ -453,13 +453,9 @@ def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Itera
 
 
 def rule_26_port(relations: Relations) -> Iterator[DocumentError]:
-    """Channels that read one port agree on what it holds, and (rule 26b) on when samples are sent."""
+    """Channels that read one port agree on what it holds."""
     fields = ("size", "norm", "sample")
-    values = [
-        {field: getattr(channel, field) for field in fields}
-        | {"link.rate": channel.link.rate if channel.learned_by_policy else None}
-        for channel in relations.channels
-    ]
+    values = [{field: getattr(channel, field) for field in fields} for channel in relations.channels]
     of_ports = (
         (n, channel)
         for n, channel in enumerate(relations.channels)

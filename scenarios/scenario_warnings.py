@@ -180,7 +180,7 @@ def _trained_as_all(channel: ChannelSpec) -> bool:
 
 def _is_late(scenario: Scenario) -> bool:
     """Whether a message may be read after the step at which it is sent. A delay that is written, be it 0, is a decision."""
-    late = {"channels.link.drop", "channels.link.rate", "agents.clock.period", "agents.clock.phase"}
+    late = {"channels.link.drop", "agents.clock.period", "agents.clock.phase"}
     return not late.isdisjoint(scenario.relations.given) or any(
         channel.coupling.replaces_messages or "written_delay" in channel.link.model_fields_set
         for channel in scenario.channels

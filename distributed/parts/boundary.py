@@ -73,7 +73,7 @@ class Boundary(ABC):
         for key, channel in cut.sending.items():
             if channel.endpoints.sender_rows is not None:
                 channel.endpoints.sender_rows.free_graph()
-            if channel.ledger.timetable.send_times.sends_at(step):
+            if channel.ledger.timetable.sender_clock.ticks_at(step):
                 message = channel.ledger.messages[step]
                 messages, _ = self._outgoing[cut.part_of[key]]
                 messages.append(self._crossing(key, message))

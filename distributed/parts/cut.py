@@ -77,7 +77,7 @@ class CutChannels:
             self._seen[step] = step_signals
             self._seen.pop(step - self._remembered, None)
         for key, channel in self.receiving.items():
-            if channel.ledger.timetable.send_times.sends_at(step):
+            if channel.ledger.timetable.sender_clock.ticks_at(step):
                 void = channel.void_when_sent(step_signals)
                 message = enter(channel.ledger, step, channel.content.zeros, step_signals, void=void)
                 for feature in self.points.after_enter:

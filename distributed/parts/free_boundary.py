@@ -173,7 +173,7 @@ class FreeBoundary(Boundary):
         super().note(step, incarnation)
         for key, channel in self._cut.sending.items():
             timetable, messages = channel.ledger.timetable, channel.ledger.messages
-            if timetable.send_times.sends_at(step) and messages[step].read_plan.is_bookable:
+            if timetable.sender_clock.ticks_at(step) and messages[step].read_plan.is_bookable:
                 self._sent[key, step] = incarnation
 
     def origin(self, key: str, message: Message) -> Origin | None:

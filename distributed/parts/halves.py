@@ -138,6 +138,6 @@ def _oldest_example(system: System, agent: str) -> int:
     ) is not None and aligned_to not in seen:
         seen.add(aligned_to)
         channel = system.channels[aligned_to]
-        steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.send_times.mean_send_interval)
+        steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.sender_clock.tick_period)
         agent = channel.sender
     return steps

@@ -275,9 +275,9 @@ def message_bytes(system: System, channel: Channel) -> float:
     A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with messages in free
     mode and where an aligned sender's messages were lost, are left out.
     """
-    sender, link = channel.ledger.timetable.send_times, channel.ledger.link
+    sender, link = channel.ledger.timetable.sender_clock, channel.ledger.link
     size = content_bytes(system, channel, link.bits if link.in_levels else None)
-    return size * system.batch / sender.mean_send_interval
+    return size * system.batch / sender.tick_period
 
 
 def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
@@ -292,7 +292,7 @@ def returned_bytes(system: System, channel: Channel) -> float:
         return 0.0
     timetable = ledger.timetable
     read = min(
-        1 / timetable.send_times.mean_send_interval,
+        1 / timetable.sender_clock.tick_period,
         timetable.read_mode.slots / timetable.receiver_clock.tick_period,
     )
     numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)

@@ -38,7 +38,7 @@ from antiphon.engine.heart.channel_settings import (
     SyntheticInput,
     VoidingSignals,
 )
-from antiphon.engine.heart.clock import Clock, RatedSends, SendTimes, WindowGrid
+from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.timetable import Timetable
@@ -217,7 +217,7 @@ class Wiring:
         return Ledger(
             spec.name,
             Timetable(
-                _sending(sender, link.rate),
+                sender,
                 receiver,
                 group.grid,
                 link.delay,
@@ -302,7 +302,7 @@ class Wiring:
         until = sender.phase + sender_grid.max_steps() + sender.tick_period
         stamps = sender.among(range(until))
         mode = read_mode_of(spec.read, sender.tick_period, receiver.tick_period)
-        timetable = Timetable(_sending(sender, spec.link.rate), receiver, receiver_grid, read_mode=mode)
+        timetable = Timetable(sender, receiver, receiver_grid, read_mode=mode)
         for stamp in stamps[:_MOST_STAMPS] if receiver_grid.cycle_steps is not None else ():
             end = timetable.read_plan(stamp).finish_by
             if end is not None and end > sender_grid.end_of(sender_grid.number_at(stamp)):
@@ -374,10 +374,3 @@ class Wiring:
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)
         matrix = feedback_matrix(math.prod(shape), outputs, None if feedback.summed else random)
         return Feedback(matrix.to(device=self.devices.of(spec.receiver), dtype=self.dtype), error_of)
-
-
-def _sending(clock: Clock, rate: float) -> SendTimes:
-    """When messages go: at each tick of the sender's clock, or at a share of them."""
-    if rate == 1:
-        return clock
-    return RatedSends(clock, rate)

@@ -333,7 +333,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     if sender.inputs.align_channel_name is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
     index = [c.name for c in agent.connections.incoming].index(agent.inputs.align_channel_name)
-    step_behind = (index, ledger.timetable.send_times, ledger.timetable.delay)
+    step_behind = (index, ledger.timetable.sender_clock, ledger.timetable.delay)
     return None if before is None else (step_behind, before)
 
 

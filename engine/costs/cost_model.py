@@ -185,10 +185,10 @@ class CostModel:
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
         ledger = channel.ledger
-        stamp = ledger.timetable.send_times.after(0)
+        stamp = ledger.timetable.sender_clock.after(0)
         back = ledger.timetable.planned_back_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
-        predicted_before = back is not None and back < ledger.timetable.send_times.after(stamp)
+        predicted_before = back is not None and back < ledger.timetable.sender_clock.after(stamp)
         return self._model(channel.synthetic_gradient.model, predicted_before=predicted_before) * _read(
             channel
         )
@@ -248,7 +248,7 @@ def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.carries_state:
         return 1 / channel.ledger.timetable.receiver_grid.max_steps()
-    sent = 1 / channel.ledger.timetable.send_times.mean_send_interval
+    sent = 1 / channel.ledger.timetable.sender_clock.tick_period
     return min(
         sent, channel.ledger.timetable.read_mode.slots / channel.ledger.timetable.receiver_clock.tick_period
     )

@@ -97,7 +97,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
         return 3 + (
             channel.synthetic_gradient.state_settings.return_windows if channel.has_lambda_returns else 0
         )
-    every = ledger.timetable.send_times.mean_send_interval
+    every = ledger.timetable.sender_clock.tick_period
     read = max(math.ceil(every), ledger.timetable.receiver_clock.tick_period)
     used = ledger.timetable.delay + read - 1 + ledger.timetable.receiver_grid.max_steps() - 1 + ledger.slack
     learned = sender.grid.max_steps() * (1 + max(sender.horizons.values(), default=0))

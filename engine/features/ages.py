@@ -57,4 +57,4 @@ def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     age: Tensor | int = step - newest.message.stamp
     if held is not None and held.stamp is not None and newest.synthetic is NONE:
         age = stamp_number(step) - held.stamp
-    return available.zero_elsewhere((blank + age) / channel.ledger.timetable.send_times.tick_period)
+    return available.zero_elsewhere((blank + age) / channel.ledger.timetable.sender_clock.tick_period)

@@ -98,7 +98,7 @@ class Contexts(Feature):
                 return noted.states[name]
             size = self.system.agents[agent].learner.network.state_size
             return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
-        period = (ledger.timetable.send_times if sends else ledger.timetable.receiver_clock).tick_period
+        period = (ledger.timetable.sender_clock if sends else ledger.timetable.receiver_clock).tick_period
         assert windows is not None
         return self._phase(channel, windows, period, message.stamp if sends else tick, noted.episode_start)
 

@@ -261,7 +261,7 @@ def credited_message(
     return CreditedMessage(
         sent_value,
         stamp,
-        tick_period=channel.ledger.timetable.send_times.tick_period,
+        tick_period=channel.ledger.timetable.sender_clock.tick_period,
         returned_gradient=booked.gradient if has_returned else None,
         counted=booked.rows if has_returned else NONE,
         output=output,

@@ -311,7 +311,8 @@ class ForwardPass:
         """Send the messages of a tick, made from what it observed; `step_signals` say where they are void as sent."""
         for feature in self.tick_points.before_send:
             feature.before_send(tick)
-        for channel in self._enter_outputs(agent, tick, window):
+        self._enter_outputs(agent, tick, window)
+        for channel in agent.connections.send_channels:
             output = window.outputs_with_graph[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
             message = self.send_over(
@@ -323,17 +324,12 @@ class ForwardPass:
                 window.sent_messages.append((channel.name, message))
 
     @staticmethod
-    def _enter_outputs(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
-        """Enter the outputs that a tick sends in its window (`Window.outputs_with_graph`), and return their channels.
+    def _enter_outputs(agent: Agent, tick: Tick, window: Window) -> None:
+        """Enter the outputs that a tick sends in its window (`Window.outputs_with_graph`).
 
         A sampled message of a window that is replayed is the sample that was sent at first.
         """
-        channels = [
-            channel
-            for channel in agent.connections.send_channels
-            if channel.ledger.timetable.send_times.sends_at(tick.step)
-        ]
-        for channel in channels:
+        for channel in agent.connections.send_channels:
             output = channel.output_from_port(tick.ports[channel.content.port_name])
             if channel.content.sampler is not None:
                 sampled = tick.sampled_messages.get(channel.name)
@@ -344,7 +340,6 @@ class ForwardPass:
                 # where its sender does not learn, no loss of a receiver goes back through it
                 output = channel.mask_from_sender(tick.learning_rows).where(output, constant(output))
             window.outputs_with_graph[channel.name, tick.step] = output
-        return channels
 
     def replay(self, window: Window) -> None:
         """Make a window's graph again from its ticks; running statistics and users' module states stay as they are."""

@@ -297,7 +297,7 @@ class Ledger:
 
     def _book_zero_after_last_state(self, step: int, terminated_rows: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with, as no state follows it."""
-        stamp = self.timetable.send_times.latest(step)
+        stamp = self.timetable.sender_clock.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return

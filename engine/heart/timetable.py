@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
-from antiphon.engine.heart.clock import Clock, SendTimes, WindowGrid
+from antiphon.engine.heart.clock import Clock, WindowGrid
 from antiphon.engine.heart.roles import PLAIN
 
 
@@ -60,7 +60,7 @@ class Timetable:
     length of the present one too.
     """
 
-    send_times: SendTimes
+    sender_clock: Clock
     """When the sender sends: its stamps."""
     receiver_clock: Clock
     receiver_grid: WindowGrid
@@ -87,7 +87,7 @@ class Timetable:
         `newest_due`, the inverse of `arrival_of`, goes with it.
         """
         first = self.receiver_clock.at_or_after(self.arrival_of(stamp))
-        stop = self.arrival_of(self.send_times.after(stamp))
+        stop = self.arrival_of(self.sender_clock.after(stamp))
         if not self.read_mode.newest_only:
             stop = max(stop, first + 1)
         return range(first, stop, self.receiver_clock.tick_period)
@@ -108,7 +108,7 @@ class Timetable:
 
     def newest_due(self, step: int) -> int | None:
         """Return the stamp of the newest message due at `step`, lost or not, by `arrival_of`; None: none yet."""
-        return self.send_times.latest(step - self.delay)
+        return self.sender_clock.latest(step - self.delay)
 
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps that a tick of the receiver at `step` reads, oldest first; empty before the first is due.
@@ -119,7 +119,7 @@ class Timetable:
         stamp = self.newest_due(step)
         while stamp is not None and step in self.reading_ticks(stamp):
             stamps.insert(0, stamp)
-            stamp = self.send_times.latest(stamp - 1)
+            stamp = self.sender_clock.latest(stamp - 1)
         return stamps
 
     def is_cut(self, stamp: int, tick: int, end: int) -> bool:
@@ -141,10 +141,12 @@ class Timetable:
 
         It asks for the first stamp: clocks and delay are the same at all.
         """
-        receiver_clock, first_stamp = self.receiver_clock, self.send_times.after(-1)
+        receiver_clock, first_stamp = self.receiver_clock, self.sender_clock.after(-1)
         in_phase = receiver_clock.ticks_at(first_stamp)
         arrives_at_once = self.arrival_of(first_stamp) == first_stamp
-        return in_phase and arrives_at_once and self.send_times.tick_period % receiver_clock.tick_period == 0
+        return (
+            in_phase and arrives_at_once and self.sender_clock.tick_period % receiver_clock.tick_period == 0
+        )
 
     def back_from(self, finished_at: int) -> int:
         """Return the step at which the gradient of a message that was finished at a step is back at its sender.

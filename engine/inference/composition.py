@@ -108,7 +108,7 @@ def steps_per_round(system: System) -> int:
         ScenarioError: They are too many for a graph.
     """
     lengths = [agent.clock.tick_period for agent in system.agents.values()]
-    lengths += [channel.ledger.timetable.send_times.cycle_steps for channel in system.channels.values()]
+    lengths += [channel.ledger.timetable.sender_clock.cycle_steps for channel in system.channels.values()]
     round_steps = math.lcm(*lengths)
     if round_steps > _LONGEST:
         raise ScenarioError(
@@ -305,7 +305,7 @@ class Composition:
         timetables = [channel.ledger.timetable for channel in system.channels.values()]
         longest = max(
             (
-                timetable.delay + timetable.receiver_clock.tick_period + timetable.send_times.tick_period
+                timetable.delay + timetable.receiver_clock.tick_period + timetable.sender_clock.tick_period
                 for timetable in timetables
             ),
             default=0,

@@ -203,7 +203,7 @@ class ExampleRollout:
                 due = channel.ledger.timetable.stamps_read_at(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
-                sender = channel.ledger.timetable.send_times
+                sender = channel.ledger.timetable.sender_clock
                 earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
@@ -497,7 +497,7 @@ def filled(system: System) -> dict[str, int]:
                     since = step - ledger.timetable.receiver_clock.tick_period - ledger.timetable.delay
                     full &= bool(stamps) and (
                         ledger.timetable.read_mode.newest_only
-                        or stamps[0] - ledger.timetable.send_times.tick_period <= since
+                        or stamps[0] - ledger.timetable.sender_clock.tick_period <= since
                     )
                     full &= all(sender_bits[stamp] == everyone[component[channel.sender]] for stamp in stamps)
                 if stamps:

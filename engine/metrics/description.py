@@ -259,7 +259,6 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
     parts += [f"drop {link.drop:g}"] if link.drop else []
     parts += [f"noise {link.noise:g}"] if link.noise else []
     parts += [f"{link.bits} bits"] if link.bits else []
-    parts += [f"rate {link.rate:g}"] if link.rate < 1 else []
     parts += [f"back {link.back}"] if link.back not in (None, link.delay) else []
     parts += [f"sent where {channel.mask}"] if channel.mask else []
     about["link"] = ", ".join(parts) or "no delay, no loss"

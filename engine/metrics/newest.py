@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendTimes, WindowGrid
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, WindowGrid
 from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, end_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Watched(NamedTuple):
 class _Rhythm:
     """When something can happen, by the clocks alone."""
 
-    source: WindowGrid | SendTimes
+    source: WindowGrid | Clock
     """It happens where one of these windows ends, or at a tick."""
     later: int
     """Steps after that."""
@@ -191,7 +191,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
         timetable = ledger.timetable
         chance = by_chance(channel.sender, channel.receiver) or ledger.may_lose
-        yield owner, _Rhythm(timetable.send_times, timetable.delay, apart, "")
+        yield owner, _Rhythm(timetable.sender_clock, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
         if (channel.predicts or channel.gives_credit) and sent_in is not None:
@@ -224,6 +224,6 @@ def _return_interval(channel: Channel) -> int:
 
 def _apart(channel: Channel) -> int:
     """Steps from one message of a channel to the next, at most."""
-    sender = channel.ledger.timetable.send_times
-    ticks = -(-sender.mean_send_interval // sender.tick_period)
+    sender = channel.ledger.timetable.sender_clock
+    ticks = -(-sender.tick_period // sender.tick_period)
     return int(ticks) * sender.tick_period

@@ -442,7 +442,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
     content: float = channel.content.size * (link.bits or bits)
     if isinstance(channel.content.sampler, SymbolSampler):
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
-    sending = content * (1 / ledger.timetable.send_times.mean_send_interval)
+    sending = content * (1 / ledger.timetable.sender_clock.tick_period)
     back = 0.0
     if channel.synthetic_gradient.context.crossing is not None:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow

@@ -160,7 +160,7 @@ class _Times:
     # --- messages ----------------------------------------------------------------------------------------
 
     def channel(self, channel: Channel) -> ChannelTimes:
-        sent = [*channel.ledger.timetable.send_times.among(self.steps)]
+        sent = [*channel.ledger.timetable.sender_clock.among(self.steps)]
         due = channel.ledger.timetable.receiver_clock.among(self.steps)
         read = {step: self._read(channel, step) if step in due else () for step in self.steps}
         uses = self._uses(channel, sent)
@@ -248,7 +248,7 @@ class _Times:
     def _awaited(self, channel: Channel, number: int, last: int) -> int:
         """The sender's window, up to the `last`, at whose end its window of a number waits for no message of a channel; else the one after."""
         windows, timetable = self.windows[channel.sender], channel.ledger.timetable
-        uses = self._uses(channel, [*timetable.send_times.among(windows.steps_of(number))])
+        uses = self._uses(channel, [*timetable.sender_clock.among(windows.steps_of(number))])
         later = max(timetable.return_delay, 1)  # gradients are asked for before a step's learning
         back = {stamp: closes + later for stamp, (_, closes) in uses.items()}
         for window in range(number, last + 1):

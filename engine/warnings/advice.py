@@ -516,7 +516,7 @@ def _never_back(scenario: Scenario, env: Description) -> Iterator[Finding]:
         coupling, link, name = channel.coupling, channel.link, channel.sender
         groups = [scenario.relations.learning[end] for end in (name, channel.receiver)]
         episodes = any(scenario.window(group) == "episode" for group in groups)
-        if episodes or link.rate != 1 or name not in scenario.relations.learners:
+        if episodes or name not in scenario.relations.learners:
             continue
         windows, grid = (windows_of(scenario, group, env, None) for group in groups)
         clocks = [scenario.agents[end].clock for end in (name, channel.receiver)]

@@ -12,7 +12,7 @@ import networkx as nx
 from antiphon.base.call_errors import naming
 from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock, RatedSends, WindowGrid
+from antiphon.engine.heart.clock import Clock, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
@@ -51,11 +51,11 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
                 continue
             clocks = [scenario.agents[name].clock for name in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
-            sends, waits = RatedSends(sender, channel.link.rate), ages[group_of[channel.receiver]]
+            waits = ages[group_of[channel.receiver]]
             grids, link = (sender_grid, receiver_grid), channel.link
             with naming(f"channels.{channel.name}"):
                 needed = _windows_waited(
-                    sends,
+                    sender,
                     receiver,
                     *grids,
                     waits,
@@ -78,7 +78,7 @@ def warn_27_given_up(scenario: Scenario, env: Description) -> Iterator[Finding]:
 
 @cache
 def _windows_waited(
-    send_times: RatedSends,
+    sender: Clock,
     receiver: Clock,
     sender_grid: WindowGrid,
     receiver_grid: WindowGrid,
@@ -100,14 +100,14 @@ def _windows_waited(
         read: What a tick does with several messages.
     """
     counts: list[int] = []
-    mode = read_mode_of(read, send_times.tick_period, receiver.tick_period)
-    timetable = Timetable(send_times, receiver, receiver_grid, delay, read_mode=mode)
-    cycle = lcm(*(grid.cycle_steps or 1 for grid in (sender_grid, receiver_grid)), send_times.cycle_steps)
+    mode = read_mode_of(read, sender.tick_period, receiver.tick_period)
+    timetable = Timetable(sender, receiver, receiver_grid, delay, read_mode=mode)
+    cycle = lcm(*(grid.cycle_steps or 1 for grid in (sender_grid, receiver_grid)), sender.cycle_steps)
     turn = sender_grid.number_at(cycle) - sender_grid.number_at(0)
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
         back_by_stamp: dict[int, int] = {}
         """The newest first, of those that are read: that one is back last."""
-        for stamp in [*send_times.among(sender_grid.steps_of(number))][: -_MOST_SENT - 1 : -1]:
+        for stamp in [*sender.among(sender_grid.steps_of(number))][: -_MOST_SENT - 1 : -1]:
             plan = timetable.read_plan(stamp)
             if plan.is_bookable:
                 closed = receiver_grid.end_of(max(plan.window_numbers) + waits)

@@ -151,8 +151,6 @@ def drawn_link(draw: Draw, coupling: str, least: int, *, bits: bool, plain: bool
     if seldom(draw, 5):
         link["noise"] = 0.1
     if seldom(draw, 5):
-        link["rate"] = one(draw, 0.5, 0.4)
-    if seldom(draw, 5):
         link["delay"] = [link["delay"], draw(st.integers(0, 3))]
     if bits and not seldom(draw, 4):
         link["bits"] = one(draw, 3, 1, 8)
@@ -225,7 +223,7 @@ def drawn_channel(
     }
     if at_once and channel["gradient"]["kind"] in ("linear", "mlp"):
         channel["gradient"] |= {"trace": one(draw, 0.5, 0.0, 1.0)}
-    every = not channel["link"].keys() & {"drop", "rate"} and "align" not in receiver
+    every = "drop" not in channel["link"] and "align" not in receiver
     if coupling == "unlocked" or (coupling == "decoupled" and seldom(draw, 4)):
         channel["input"] = drawn_input(draw)
     elif every and seldom(draw, 3):

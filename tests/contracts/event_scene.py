@@ -26,7 +26,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Link:
-    """A channel: message k goes at the sender's tick floor(k / rate) and is `delay` steps on the way.
+    """A channel: a message goes at each tick of the sender and is `delay` steps on the way.
 
     With `stand_in`, a synthetic input is read where the due message is missing; on an `unlocked` one, always. `read`
     is what a slower receiver does with several (`last`, or all: `mean`, `concat`); the gradient takes `back` steps,
@@ -39,7 +39,6 @@ class Link:
     delay: int
     coupling: str
     staleness: int = 16
-    rate: float = 1.0
     stand_in: bool = False
     read: str = "last"
     back: int | None = None

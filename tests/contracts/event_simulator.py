@@ -6,9 +6,8 @@ enumerated with lists and loops, so it shares no cleverness with the engine.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from itertools import cycle
-from math import floor, lcm
+from math import lcm
 
 from tests.contracts.event_credit import Credit
 from tests.contracts.event_learning import Learning
@@ -59,13 +58,6 @@ def windows_of(
     return [(piece[0], piece[-1] if len(piece) == size else far) for piece in cut]
 
 
-def sending(link: Link, ticks: list[int]) -> set[int]:
-    """The steps at which a link's sender sends: with rate 2/5, at its ticks number 0, 2, 5, 7, 10, …"""
-    rate = Fraction(str(link.rate))
-    numbers = {floor(k / rate) for k in range(len(ticks))}
-    return {step for number, step in enumerate(ticks) if number in numbers}
-
-
 class World:
     """The agents' ticks, and the groups and windows they learn in."""
 
@@ -98,7 +90,7 @@ class World:
     def play(self) -> None:
         """Let all agents tick."""
         links = self.scene.links
-        when = {x.name: sending(x, self.ticks[x.sender]) for x in links}
+        when = {x.name: set(self.ticks[x.sender]) for x in links}
         for t in range(self.far):
             for agent in wave_order(self.scene.clocks, links):
                 if t not in self.ticks[agent]:

@@ -57,7 +57,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
     gradient = {"kind": "linear", "context": ["now"]}
     channels: list[dict[str, Any]] = []
     for link in scene.links:
-        way: dict[str, Any] = {"delay": link.delay, "rate": link.rate, "drop": link.drop}
+        way: dict[str, Any] = {"delay": link.delay, "drop": link.drop}
         if link.back is not None:
             way["delay"] = [link.delay, link.back]
         channels.append(

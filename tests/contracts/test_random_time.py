@@ -39,7 +39,7 @@ def drawn_link(rng: random.Random, sender: str, receiver: str, clocks: dict[str,
     link = replace(link, stand_in=stand_in, back=rng.choice([None, None, 0, 1, 4]))
     if stand_in or rng.random() < 0.5:
         drop = 0.0 if coupling == "locked" else rng.choice([0.0, 0.0, 0.3])
-        return replace(link, rate=rng.choice([1.0, 1.0, 0.75, 0.4]), drop=drop)
+        return replace(link, drop=drop)
     whole = clocks[receiver].period % clocks[sender].period == 0
     return replace(link, read=rng.choice(["last", "mean", "concat" if whole else "mean"]))
 

@@ -22,12 +22,11 @@ class Way:
     sender: tuple[int, int]
     receiver: tuple[int, int]
     delay: int
-    rate: float = 1.0
 
     def story(self, unroll: int) -> Prediction:
         """What becomes of its messages, the receiver's windows being of so many ticks."""
         clocks = {"a": Clock(*self.sender, 1), "b": Clock(*self.receiver, unroll)}
-        link = Link(CHANNEL, "a", "b", self.delay, "decoupled", rate=self.rate)
+        link = Link(CHANNEL, "a", "b", self.delay, "decoupled")
         return simulate(Scene(clocks, [link], 40, judged=frozenset("b")))
 
 
@@ -47,24 +46,21 @@ def row(way: Way) -> str:
         used = "-".join(str(tick + 1) for tick in sorted({ticks[0], ticks[-1]})) if ticks else ""
         fates.append(f"{used}>{back[0] + 1}/{back[1] + 1}" if ticks else "x")
     ends = [f"{period}/{phase}" for period, phase in (way.sender, way.receiver)]
-    cells = [*ends, str(way.delay), str(way.rate).removesuffix(".0"), " ".join(reads)]
-    wide = [f"{cell:<{w}}" for cell, w in zip(cells, (6, 8, 5, 4, 19), strict=True)]
+    cells = [*ends, str(way.delay), " ".join(reads)]
+    wide = [f"{cell:<{w}}" for cell, w in zip(cells, (6, 8, 5, 19), strict=True)]
     return " ".join([*wide, *(f"{fate:<9}" for fate in fates)]).rstrip()
 
 
 def table() -> list[str]:
-    """Some clocks, delays and rates."""
+    """Some clocks and delays."""
     ways = [Way((1, 0), (1, 0), delay) for delay in (0, 1, 2)]
     ways += [Way((1, 0), receiver, 0) for receiver in ((2, 0), (3, 2))]
     ways += [Way((1, 0), (2, 0), 1), Way((2, 0), (1, 0), 0), Way((2, 0), (2, 1), 0), Way((3, 0), (2, 0), 0)]
-    ways += [Way((1, 0), (1, 0), 0, rate) for rate in (0.5, 0.4)]
     return [row(way) for way in ways]
 
 
 def test_the_page_shows_the_table() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    header = (
-        "sender receiver delay rate reads at steps 1-9   sent at 1 2         3         4         5         6"
-    )
+    header = "sender receiver delay reads at steps 1-9   sent at 1 2         3         4         5         6"
     shown = text[text.index(header) :].split("```")[0].strip().splitlines()[1:]
     assert shown == table()

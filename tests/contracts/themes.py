@@ -223,7 +223,7 @@ THEMES: dict[str, Document] = {
     "drops": ring(channel={"link": {"delay": 1, "drop": 0.4}}),
     "drops, all": ring(channel={"link": {"delay": 1, "drop": 1.0}}),
     "noise": ring(channel={"link": {"delay": 1, "noise": 0.2}}),
-    "rate and way back": ring(channel={"link": {"delay": [2, 3], "rate": 0.4}}),
+    "way back": ring(channel={"link": {"delay": [2, 3]}}),
     "long links": ring(channel={"link": {"delay": 5}}),
     "inputs": ring(channel={"input": INPUT, "link": {"delay": 1, "drop": 0.5}}),
     "deep inputs": ring(channel={"input": DEEP, "link": {"delay": 1, "drop": 0.5}}, env=ENDS),

@@ -44,7 +44,6 @@ _CHANNELS: dict[str, tuple[str, list[Any]]] = {
     "way back": ("link", [{"delay": [1, back]} for back in (0, 1, 4)]),
     "drop": ("link", [{"delay": 1, "drop": drop} for drop in (0.0, 0.3, 0.7)]),
     "noise": ("link", [{"delay": 1, "noise": noise} for noise in (0.0, 0.1, 0.2)]),
-    "sends": ("link", [{"delay": 1, "rate": rate} for rate in (1.0, 0.5, 0.4)]),
     "coupling": ("coupling", ["decoupled", "detached", "delayed", "decoupled", "locked"]),
     "locked or detached": ("coupling", ["detached", "locked"]),
     "horizon": ("", [{"coupling": "delayed", "horizon": n} for n in (1, 16)]),

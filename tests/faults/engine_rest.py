@@ -610,7 +610,7 @@ REST: tuple[Fault, ...] = (
         "truth-only-the-newest-message-has-an-effect",
         "inspection/truth.py",
         "for tick in timetable.reading_ticks(stamp):",
-        "for tick in range(stamp, timetable.send_times.after(stamp)):",
+        "for tick in range(stamp, timetable.sender_clock.after(stamp)):",
         "tests/inspection/test_reach.py::test_a_message_that_is_read_beside_a_newer_one_has_an_effect",
     ),
     Fault(
@@ -799,7 +799,7 @@ REST: tuple[Fault, ...] = (
         "metrics-an-age-forgets-the-link",
         "engine/metrics/step_metrics.py",
         "newest_due = channel.ledger.timetable.newest_due(step)",
-        "newest_due = channel.ledger.timetable.send_times.latest(step)",
+        "newest_due = channel.ledger.timetable.sender_clock.latest(step)",
         "tests/engine/metrics/test_metrics.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(

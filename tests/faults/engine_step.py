@@ -152,7 +152,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-age-is-in-steps",
         "engine/features/ages.py",
-        "(blank + age) / channel.ledger.timetable.send_times.tick_period",
+        "(blank + age) / channel.ledger.timetable.sender_clock.tick_period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
     ),

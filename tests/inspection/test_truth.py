@@ -65,7 +65,6 @@ SCENES: dict[str, tuple[Callable[[], Simulation], int, int]] = {
     # into an episode: what was sent before stands as numbers; channels of one port have a gradient each
     "port": (lambda: corporation("decoupled", port="out"), 17, 2),
     "noise": (lambda: corporation("decoupled", noise=0.3), 17, 2),  # a probe draws what the run draws
-    "rate": (lambda: corporation("decoupled", rate=0.5), 16, 3),  # all channels send
     "bits": (lambda: pair(EYE, link={"bits": 2}), 0, 0),  # of what arrives
     "frozen": (lambda: pair({**EYE, "learn": False}), 0, 0),
 }
@@ -101,12 +100,6 @@ def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
         lost = simulation.running.system.channels[name].ledger.link.lost(15, 8, "cpu").tensor(8, "cpu")
         assert not true[lost].any()
         assert bool((true[~lost].norm(dim=1) > 0).any()), name
-
-
-def test_channels_that_send_at_a_rate_are_probed_when_they_send() -> None:
-    simulation = corporation("decoupled", rate=0.5)
-    simulation.run(17)
-    assert simulation.probe(3) == {}
 
 
 @pytest.mark.long

@@ -95,9 +95,9 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
 
 def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSignals) -> list[Message] | None:
     """The messages that a tick at `at` would read and that would be sent after `step`; None: they are not known."""
-    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.send_times
+    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.sender_clock
     steps = range(0) if channel.carries_state else range(step + 1, at - delay + 1)
-    stamps = [stamp for stamp in steps if sender.sends_at(stamp)]
+    stamps = [stamp for stamp in steps if sender.ticks_at(stamp)]
     if channel.ledger.timetable.read_mode.newest_only:
         stamps = stamps[-1:]
     if not stamps:

@@ -163,7 +163,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         sent = {name: message.sent_value for name, message in window.sent_messages if message.stamp == step}
         for channel in agent.connections.send_channels:  # the state, for its own next tick, goes last
-            if not channel.carries_state and not channel.ledger.timetable.send_times.sends_at(step):
+            if not channel.carries_state and not channel.ledger.timetable.sender_clock.ticks_at(step):
                 continue
             message = tick.ports[channel.content.port_name]
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)

@@ -54,7 +54,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     """Enter a message [B, …]; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
     timetable, grid = ledger.timetable, ledger.timetable.receiver_grid
-    start, stop = step + timetable.delay, timetable.send_times.after(step) + timetable.delay
+    start, stop = step + timetable.delay, timetable.sender_clock.after(step) + timetable.delay
     ticks = range(timetable.receiver_clock.at_or_after(start), stop, timetable.receiver_clock.tick_period)
     if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
@@ -74,7 +74,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
 def delete_spent(channel: Channel, step: int) -> None:
     """Drop messages of no more use after a step's ticks, unless newest arrivals are held and it is not among them (rule 17)."""
     ledger, timetable = channel.ledger, channel.ledger.timetable
-    due, held = timetable.send_times.latest(step - timetable.delay), ledger.held_messages
+    due, held = timetable.sender_clock.latest(step - timetable.delay), ledger.held_messages
     for stamp, old in list(ledger.messages.items()):
         if old.finished_at is None and (old.read_plan.finish_by or 0) + ledger.slack < step:
             raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
@@ -103,12 +103,12 @@ def _note_newest(channel: Channel, step: int) -> None:
 def arrivals(channel: Channel, step: int) -> list[Arrival]:
     """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side; none: empty."""
     ledger, timetable, delay = channel.ledger, channel.ledger.timetable, channel.ledger.timetable.delay
-    stamp, stamps = timetable.send_times.latest(step - delay), list[int]()
+    stamp, stamps = timetable.sender_clock.latest(step - delay), list[int]()
     since = step - timetable.receiver_clock.tick_period - delay
     # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
     while stamp is not None and (not stamps or (not timetable.read_mode.newest_only and stamp > since)):
         stamps.insert(0, stamp)
-        stamp = timetable.send_times.latest(stamp - 1)
+        stamp = timetable.sender_clock.latest(stamp - 1)
     return [_arrival(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]
 
 
@@ -179,7 +179,7 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
     stamp = zeros.long() + arrived[-1].message.stamp
     if held is not None and held.stamp is not None:
         stamp = torch.where(as_mask(arrived[-1].synthetic, channel.content.zeros), stamp, held.stamp)
-    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.send_times.tick_period
+    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.sender_clock.tick_period
     return mask_fill_zero(as_mask(arrived[-1].available, channel.content.zeros), age)
 
 
@@ -221,7 +221,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
-    ledger, like, clock = channel.ledger, channel.content.zeros, channel.ledger.timetable.send_times
+    ledger, like, clock = channel.ledger, channel.content.zeros, channel.ledger.timetable.sender_clock
     final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
     if channel.carries_state and ledger.returns_gradients and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)

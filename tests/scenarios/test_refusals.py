@@ -572,7 +572,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 ACCEPTED = [
-    chain({"coupling": "locked", "link": {"noise": 0.1, "bits": 4, "rate": 0.5, "delay": 1}}),
+    chain({"coupling": "locked", "link": {"noise": 0.1, "bits": 4, "delay": 1}}),
     chain({"coupling": "detached", "gradient": {"kind": "conv", "trace": 1}, "feedback": "dfa"}),
     chain({"gradient": "conv"}, {"gradient": "conv"}, a={"network": "conv"}, b={"network": "conv"}),
     chain(TRACE, {"gradient": {"trace": 1}}),

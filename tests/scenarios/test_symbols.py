@@ -66,15 +66,6 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
     assert not channel().learned_by_policy
 
 
-def test_channels_of_one_port_send_their_samples_at_one_rate() -> None:
-    goal = {"size": 3, "port": "goal", "sample": {"kind": "gaussian", "noise": 0.5}}
-    slower = {**goal, "key": 1, "link": {"rate": 0.5}}
-    assert refused(learned(goal, slower)) == (
-        "channels[1].link.rate: 0.5 differs from channels[0].link.rate, 1.0, on the same port 'goal'; "
-        "make them equal"
-    )
-
-
 def collapse(**keys: Any) -> list[str]:
     return [
         line for line in warnings(Scenario.model_validate(channels({**WORDS, **keys}))) if "collapse" in line

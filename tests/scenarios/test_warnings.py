@@ -247,7 +247,7 @@ def test_keys_that_the_rest_of_a_scenario_leaves_without_effect() -> None:
     assert advice({}, training={"sweep": True}) == []
     line = "agent b: align is not used where every message is read at the step at which it is sent; leave it out, or write "
     assert advice({}, b={"align": True}) == [f"{line}link.delay"]
-    for late in ({"delay": 1}, {"delay": 0}, {"delay": "auto"}, {"drop": 0.5}, {"rate": 0.5}):
+    for late in ({"delay": 1}, {"delay": 0}, {"delay": "auto"}, {"drop": 0.5}):
         assert advice({"link": late}, b={"align": True}) == []
     assert advice({}, b={"align": True}, a={"clock": {"period": 2}}) == []
     unlocked = {"coupling": "unlocked", "input": {"context": ["image"]}}

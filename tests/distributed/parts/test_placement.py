@@ -161,7 +161,7 @@ CUT: dict[str, tuple[Document, int]] = {
     "aligned at the sending end": (pair(a={"align": "b->a"}) | {"channels": BACK}, 1),
     "aligned at both ends": (pair(a={"align": "b->a"}, b={"align": True}) | {"channels": BACK}, 1),
     "an aligned sender's synthetic input": (pair(a={"align": "b->a"}) | {"channels": ALIGNED}, 1),
-    "losses, noise, a rate": (pair({"link": {"drop": 0.5, "noise": 0.1, "rate": 0.5}}), 1),
+    "losses, noise": (pair({"link": {"drop": 0.5, "noise": 0.1}}), 1),
     "a sender that learns seldom": (pair({"link": {"delay": 2}}, a={"learn": 0.3}), 2),
     "a sender with windows": (pair({"link": {"delay": 2}}, a={"clock": {"unroll": 4}}), 2),
     "a delay": (pair({"link": {"delay": 4}}), 4),
@@ -234,7 +234,6 @@ def test_a_ring_in_three_parts() -> None:
         ({"coupling": "detached", "gradient": {"kind": "linear"}}, {}, 128, 0),
         ({}, {}, 128, 128),
         ({"gradient": {"kind": "critic"}}, {}, 128, 160),  # a loss comes back too
-        ({"link": {"delay": 1, "rate": 0.5}}, {}, 64, 64),
         ({"link": {"delay": 1, "bits": 8}}, {}, 64, 128),  # four bytes and a float32 for each of 8 samples
         ({"link": {"delay": 1, "bits": 9}}, {}, 96, 128),
         ({"link": {"delay": 1, "bits": 4}}, {}, 48, 128),  # two components in a byte

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
-from decimal import Decimal
 
 import pytest
 
 from antiphon.comms.read_modes import READ_LAST, ReadMean
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, RatedSends, StepWindows, WindowGrid
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
 
 HORIZON = 60
@@ -32,38 +30,6 @@ def test_a_clock_agrees_with_counting(clock: Clock) -> None:
 def test_a_negative_phase_counts_from_the_end() -> None:
     assert Clock(4, -1) == Clock(4, 3)
     assert Clock(4, -4) == Clock(4, 0)
-
-
-RATES = [1.0, 0.9, 0.75, 2 / 3, 0.4, 1 / 3, 0.07, 0.001]
-
-
-@pytest.mark.parametrize("rate", RATES)
-def test_sending_agrees_with_counting(rate: float) -> None:
-    for clock in CLOCKS[::5]:
-        ticks = [t for t in range(40 * HORIZON) if clock.ticks_at(t)]
-        numbers = [math.floor(k / Decimal(str(rate))) for k in range(len(ticks))]
-        stamps = [ticks[number] for number in numbers if number < len(ticks)]
-        sends = RatedSends(clock, rate)
-        for step in range(HORIZON):
-            assert sends.sends_at(step) == (step in stamps)
-            assert sends.latest(step) == max((s for s in stamps if s <= step), default=None)
-            later = [s for s in stamps if s > step]
-            if later:
-                assert sends.after(step) == later[0]
-            else:
-                assert sends.after(step) > ticks[-1]
-        assert sends.latest(-1) is None
-        assert sends.after(-1) == clock.phase
-
-
-@pytest.mark.parametrize("rate", RATES)
-def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
-    sends = RatedSends(Clock(), rate)
-    for message in (10, 1_000, 10**6, 10**9):
-        stamp = math.floor(message / Decimal(str(rate)))
-        assert sends.sends_at(stamp)
-        assert sends.latest(stamp) == stamp
-        assert sends.after(stamp - 1) == stamp
 
 
 @pytest.mark.parametrize(("clock", "unroll"), list(itertools.product(CLOCKS[::5], (1, 2, 5))), ids=str)
@@ -132,11 +98,11 @@ def agree(windows: WindowGrid, pieces: list[list[int]], start: int = 0) -> None:
 
 def test_a_tick_reads_the_messages_that_are_planned_for_it() -> None:
     """What is read (`stamps_read_at`) and what is planned (`reading_ticks`, `read_plan`) agree, pair by pair."""
-    for sender, receiver, rate, delay in itertools.product(CLOCKS[::6], CLOCKS[::7], (1.0, 0.4), (0, 1, 4)):
+    for sender, receiver, delay in itertools.product(CLOCKS[::6], CLOCKS[::7], (0, 1, 4)):
         for mode in (READ_LAST, ReadMean()):
-            sends, grid = RatedSends(sender, rate), StepWindows(8)
-            timetable = Timetable(sends, receiver, grid, delay, read_mode=mode)
-            stamps = [step for step in range(HORIZON) if sends.sends_at(step)]
+            grid = StepWindows(8)
+            timetable = Timetable(sender, receiver, grid, delay, read_mode=mode)
+            stamps = [step for step in range(HORIZON) if sender.ticks_at(step)]
             planned = {(s, t) for s in stamps for t in timetable.reading_ticks(s) if t < HORIZON}
             ticks = [step for step in range(HORIZON) if receiver.ticks_at(step)]
             assert planned == {(s, t) for t in ticks for s in timetable.stamps_read_at(t)}

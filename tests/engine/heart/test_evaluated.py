@@ -42,16 +42,14 @@ def test_evaluation_over_perfect_links_does_without_synthetic_inputs() -> None:
 
 
 def test_the_metrics_say_what_the_link_does() -> None:
-    link = {"drop": 0.4, "bits": 3, "rate": 0.5, "delay": 1}
+    link = {"drop": 0.4, "bits": 3, "delay": 1}
     with pair({"period": 2}, link=link) as simulation:
         simulation.run(20)
         metrics = newest_metrics(simulation, NAME)
         assert 0 < metrics["lost"] < 1
         assert metrics["stand_in"] == metrics["lost"]
         assert metrics["si_loss"] > 0
-        assert (
-            metrics["traffic"] == SIZE * 3 / 4
-        )  # at every other tick of an agent that ticks at every other step
+        assert metrics["traffic"] == SIZE * 3 / 2  # of an agent that ticks at every other step
         assert 1 <= metrics["age"] <= 4
         assert 0 < metrics["distortion"] < 1
     with pair(coupling="unlocked") as simulation:

@@ -39,7 +39,6 @@ CASES: dict[str, tuple[dict[str, Document], list[Document], int]] = {
     "mean": (levels(), [{**CHAIN[0], "read": "mean", "link": {"delay": 3}}, CHAIN[1]], 6),
     "concat": (levels(), [{**CHAIN[0], "read": "concat", "link": {"delay": 3}}, CHAIN[1]], 6),
     "aged": (levels(b={"observes": ["age"]}, c={"observes": ["age"]}), every(CHAIN, link={"delay": 7}), 6),
-    "rate": (levels(), every(CHAIN, link={"rate": 0.4}), 30),
     "aligned": (levels(c={"observes": ["image"], "align": True}), every(CHAIN, link={"delay": 2}), 6),
     "mutual": (levels(a={"align": True}, b={"align": True}, c={"align": True}), RING, 6),
 }

@@ -18,7 +18,6 @@ from tests.kit import examined
 SCENES: dict[str, tuple[int, dict[str, Any]]] = {
     "both ways": (6, {"link": {"delay": 3}}),
     "a slow way back": (6, {"link": {"delay": [1, 5]}}),
-    "it sends seldom": (7, {"link": {"delay": 3, "rate": 0.5}}),
     "clocks": (3, {"link": {"delay": 6}, "sender": {"period": 3, "unroll": 2}, "receiver": {"period": 2}}),
     "a long window of the receiver": (13, {"link": {"delay": 5}, "receiver": {"unroll": 4}}),
     "a receiver that waits too": (16, {"link": {"delay": 4}, "between": {}}),
