@@ -8,11 +8,9 @@ and the same surrogate with `discount` for `scale` gives the gradients of what i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -203,99 +201,3 @@ def gradients_of(
             outputs, weights, retain, False, tuple(inputs), allow_unreachable=True, accumulate_grad=False
         )
     )
-
-
-# --- outliers: gradients out of all proportion to those before them, which come when a recurrent network grows unstable
-
-_FACTOR = 10.0
-_MEMORY = 0.99
-_FIRST = 10
-"""Batches in the median before any gradient is clipped."""
-
-
-class Outliers:
-    """Clip per-sample gradients to ten times the running median of their norms, for one channel or K stacked channels.
-
-    The running median is the median of each batch's non-zero norms, averaged over about the last hundred batches. The
-    state is on the gradients' device; clipping never synchronises host and device.
-
-    Attributes:
-        median: The running medians, [K] float64; NaN before the first batch.
-        batches: Batches seen so far, [K] int64.
-        clip_count: Samples clipped so far, [K] int64.
-
-    Args:
-        members: The `Outliers` of K stacked channels; they have the stack's state only after `write_members`.
-    """
-
-    def __init__(self, device: torch.device | str = "cpu", members: Sequence[Outliers] = ()) -> None:
-        self.members = tuple(members)
-        self.median = torch.full((1,), math.nan, dtype=torch.float64, device=device)
-        self.batches = torch.zeros(1, dtype=torch.int64, device=device)
-        self.clip_count = torch.zeros_like(self.batches)
-        self.read_members()
-
-    def clip(self, gradients: Tensor, *, look: bool = False) -> Tensor:
-        """Return gradients [K * B, size] with outliers clipped, and update the running medians.
-
-        A member whose gradients are all zero, or whose median is not finite, is not clipped: other checks report that.
-
-        Args:
-            gradients: [K * B, size].
-            look: Whether the host may look whether any is clipped, which spares work where none is.
-        """
-        lengths = gradients.norm(dim=1).view(len(self.batches), -1)
-        middle = _lower_median(lengths).double()
-        sound = middle < math.inf
-        median = torch.where(self.batches > 0, self.median, middle)
-        limit = _FACTOR * median
-        reach = limit.to(lengths.dtype).unsqueeze(1)
-        over = (lengths > reach) & (sound & (self.batches >= _FIRST)).unsqueeze(1)
-        updated = _MEMORY * median + (1 - _MEMORY) * torch.minimum(middle, limit)
-        self.median = torch.where(sound, updated, self.median)
-        self.batches = self.batches + sound
-        if look and not bool(over.any()):
-            return gradients
-        self.clip_count = self.clip_count + over.sum(1)
-        return gradients * torch.where(over, lengths.reciprocal() * reach, 1.0).view(-1, 1)
-
-    def values(self) -> list[Tensor]:
-        """Return the state, without a copy of a tensor."""
-        return [self.median, self.batches, self.clip_count]
-
-    def load_values(self, values: Sequence[Tensor]) -> None:
-        """Load `values`; the tensors are used as they are."""
-        self.median, self.batches, self.clip_count = values
-
-    def read_members(self) -> None:
-        if self.members:
-            columns = zip(*(member.values() for member in self.members), strict=True)
-            self.load_values([torch.cat(values) for values in columns])
-
-    def write_members(self) -> None:
-        for k, member in enumerate(self.members):
-            member.load_values([value[k : k + 1] for value in self.values()])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a fork or checkpoint needs, of one channel."""
-        batches = int(self.batches)
-        median = float(self.median) if batches else None
-        return {"median": median, "batches": batches, "clip_count": int(self.clip_count)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        median = math.nan if state["median"] is None else state["median"]
-        values = median, state["batches"], state["clip_count"]
-        self.load_values(
-            [torch.full_like(tensor, value) for tensor, value in zip(self.values(), values, strict=True)]
-        )
-
-
-def _lower_median(lengths: Tensor) -> Tensor:
-    """Return the median of the lengths [K, B] that are greater than zero, [K]; infinite where there is none.
-
-    Of an even number it is the lower of the two in the middle, as torch's median is.
-    """
-    counts = lengths > 0
-    ordered = torch.where(counts, lengths, math.inf).sort(1).values
-    index = (counts.sum(1, keepdim=True) - 1).clamp_min(0) // 2
-    return ordered.gather(1, index).squeeze(1)

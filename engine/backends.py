@@ -175,8 +175,6 @@ class StackedBackend(Engine):
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
-        for feature in self.features.installed:
-            feature.synchronize()
         self.divergence_check.synchronize()
 
     def move_on(self) -> None:

@@ -177,12 +177,6 @@ TABLE = (
         "features.gates.Gates",
         any_channel(lambda channel: channel.synthetic_gradient.gate is not None),
     ),
-    FeatureRow(
-        "clipped outliers",
-        PredictorTrainer,
-        "features.outliers.ClippedReturns",
-        any_channel(lambda channel: channel.synthetic_gradient.state_settings.outliers is not None),
-    ),
     FeatureRow("clip of a learning group", Engine, "features.group_clip.GroupClip", _is_clipped_by_group),
     FeatureRow(
         "tied parameters", Engine, "features.ties.TiedGradients", lambda system: bool(system.tied_parameters)
@@ -238,17 +232,14 @@ def _install(features: Features, made_for: Mapping[type, Any], *systems: System)
 
 
 def check_later(engine: Engine) -> None:
-    """Let the device skip what is not finite and clip what is far too long, and read what it found at `synchronize` only.
+    """Let the device skip what is not finite, and read what it found at `synchronize` only.
 
     Where a seed stops while others continue, every step is checked at once.
     """
     if engine.system.seed_count > 1:
         return
-    from antiphon.engine.features.outliers import ClippedReturns
     from antiphon.engine.heart.guard import Guard
 
     guard = engine.divergence_check = Guard(engine.divergence_check, engine.system.device)
     for owner in engine.divergence_check.statistics.trained_parameters:
         owner.optimiser.skip = guard.skip
-    if (clipped := engine.features.of(ClippedReturns)) is not None:
-        clipped.notes_later = True

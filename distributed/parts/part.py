@@ -43,7 +43,7 @@ from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import Metric, end_of
 
-LEARNED = ("learners", "predictors", "inputs", "outliers", "gates", OBJECTS)
+LEARNED = ("learners", "predictors", "inputs", "gates", OBJECTS)
 """Keys of a system's state that are no messages or windows; the last only where there are any."""
 
 
@@ -344,7 +344,6 @@ _BY_NAME = {
     "predictors": "channels",
     "inputs": "channels",
     "agents": "agents",
-    "outliers": "channels",
     "gates": "channels",
     "feedback": "channels",
     OBJECTS: "agents",

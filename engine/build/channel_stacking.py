@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.progress import Progress
-from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.fan_in import Segment, StackFanIn
 from antiphon.comms.model import Model
 from antiphon.engine.build.channels import connect
@@ -169,11 +168,6 @@ class ChannelStacking:
             if first.content.sampler is not None:
                 samplers = [c.content.sampler for c in members if c.content.sampler is not None]
                 of_content["sampler"] = first.content.sampler.stack(samplers)
-            state_settings = first.synthetic_gradient.state_settings
-            if state_settings.outliers is not None:
-                states = (c.synthetic_gradient.state_settings for c in members)
-                outliers = [state.outliers for state in states if state.outliers is not None]
-                of_gradient["state_settings"] = replace(state_settings, outliers=Outliers(device, outliers))
             if first.synthetic_gradient.gate is not None:
                 gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
                 of_gradient["gate"] = type(gates[0])(device, gates)

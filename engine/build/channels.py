@@ -15,7 +15,6 @@ from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, key_of, made, name_of
 from antiphon.base.problems import DocumentError, placed
-from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.endpoint_values import ENDPOINT_VALUES, GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Measure
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
@@ -142,8 +141,7 @@ class Wiring:
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
         of_state = StateGradientSettings()
         if spec.state and predictor is not None:
-            outliers = Outliers(self.devices.default) if predictor.needs_returned else None
-            of_state = StateGradientSettings(gradient.horizon, gradient.trace, gradient.auxiliary, outliers)
+            of_state = StateGradientSettings(gradient.horizon, gradient.trace, gradient.auxiliary)
         zeros = torch.zeros((), dtype=self.dtype, device=self.devices.default)
         return Channel(
             name=spec.name,

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.features.outliers import ClippedReturns
 from antiphon.engine.heart.guard import Guard
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
@@ -84,15 +83,9 @@ class LoopState:
     def __init__(self, backend: StackedBackend, means: MeanAccumulator) -> None:
         self.backend, self.means = backend, means
         system = backend.system
-        learners, predictors, inputs, outliers, *_ = stateful(system).values()
+        learners, predictors, inputs, *_ = stateful(system).values()
         self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
-        self._outliers = list(outliers.values())
         self._guard = backend.divergence_check if isinstance(backend.divergence_check, Guard) else None
-        self._clipped = backend.features.of(ClippedReturns)
-        self._unclipped = {
-            name: torch.full((len(system.channels[name].members),), -1, device=system.device)
-            for name in outliers
-        }
         self._zeros: dict[tuple[str, ...], Any] = {}
 
     def in_place(self) -> list[Tensor]:
@@ -114,8 +107,6 @@ class LoopState:
                 "messages": tree,
                 "buffers": [dict(owner.buffers) for owner in self._owners],
                 "guard": None if self._guard is None else self._guard.values(),
-                "outliers": [outliers.values() for outliers in self._outliers],
-                "first_clips": self._unclipped | ({} if self._clipped is None else self._clipped.first),
             },
             {
                 "means": list(self._sums().items()),
@@ -148,10 +139,6 @@ class LoopState:
         load_messages(system, {**stamps["messages"], **unchanged})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])
-        for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):
-            outliers.load_values(values)
-        if self._clipped is not None:
-            self._clipped.first = dict(stamps["first_clips"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
         for owner, (updates, *steps_taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
             owner.load_counts(updates, steps_taken)

@@ -17,7 +17,6 @@ from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
-    from antiphon.comms.backward_requests import Outliers
     from antiphon.comms.skill_gate import SkillGate
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
@@ -35,8 +34,6 @@ class StateGradientSettings:
     """The lambda of these returns; 0: the predictor's target is what one window returns."""
     auxiliary: float = 0.0
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (rule 12)."""
-    outliers: Outliers | None = None
-    """Clips a returned state gradient that is far longer than the median."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,7 +37,7 @@ class DivergenceRule:
     Attributes:
         stopped_seeds: The seeds that a divergence has stopped while others continue, with its line
             (`DivergenceRuleOfSeeds`).
-        events: The run's events, (step, one line): notes of the builder, and where outliers were first clipped.
+        events: The run's events, (step, one line): notes of the builder.
     """
 
     events: list[tuple[int, str]] = field(default_factory=list)
@@ -64,10 +64,6 @@ class DivergenceRule:
         """
         raise DivergenceError(report.line)
 
-    def add_event(self, report: Report) -> None:
-        """Add an event."""
-        self.events.append((report.step, report.line))
-
 
 def diverged_members(member_count: int, tensors: Sequence[Tensor | None]) -> list[int]:
     """Return which of N members of a stack have a number that is not finite, of tensors [N, …] or [rows, …]."""
@@ -86,9 +82,6 @@ class DivergenceRuleOfSeeds(DivergenceRule):
     def report(self, report: Report) -> None:
         """Stop the seed of the report."""
         self.stopped_seeds.setdefault(report.seed, report.line)
-
-    def add_event(self, report: Report) -> None:
-        self.rule_by_seed[report.seed].add_event(report)
 
 
 class RunningStatistics:

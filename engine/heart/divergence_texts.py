@@ -23,7 +23,7 @@ class Reason(Enum):
 
 @dataclass(frozen=True)
 class Report:
-    """A report about agents or a channel: of a divergence, or of a clipped outlier.
+    """A report of a divergence.
 
     Attributes:
         seed: The seed of the agents, among several.

@@ -206,11 +206,6 @@ class Feature:
         nothing moves (`Engine.measures_only`). Gradients of predictors are gone. Further passes are taken here.
         """
 
-    # --- between steps ----------------------------------------------------------------------------------------
-
-    def synchronize(self) -> None:
-        """Wait for the device, and take over what it has computed. All installed features are called."""
-
 
 FeatureClass = TypeVar("FeatureClass", bound=Feature)
 
@@ -258,7 +253,7 @@ class LearningPoints:
     after_credit: Many = ()  # DirectFeedback, AuxiliaryLosses
     after_differentiate: Many = ()  # Reach
     after_book: Many = ()  # ReturnedLosses, ReturnedActions
-    gradients_back: Many = ()  # LambdaReturns, Gates, ClippedReturns
+    gradients_back: Many = ()  # LambdaReturns, Gates
     before_move: Many = ()  # Gates, TiedGradients, PolicyEvaluator
     clipped_gradients: One = None  # GroupClip
     after_move: Many = ()  # FurtherPasses, TargetNetworks, ObservationStatistics

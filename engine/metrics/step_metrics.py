@@ -202,8 +202,7 @@ def step_metrics(
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `learning_rate`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_learning_rate`, `si_learning_rate`, `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `returned_norm`, `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
-    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), of states `outliers`
-    (gradients clipped so far), where there is a gate its `skill` and `gate`, `age` (steps since the newest message was sent that is due), `traffic` (bits a step and
+    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), where there is a gate its `skill` and `gate`, `age` (steps since the newest message was sent that is due), `traffic` (bits a step and
     environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
     bits `distortion`.
 
@@ -340,10 +339,6 @@ def of_channels(
                 _list(members, count),
             )
         yield from _of_newest(channel)
-        if channel.synthetic_gradient.state_settings.outliers is not None:
-            yield StackMetric(
-                names, "outliers", channel.synthetic_gradient.state_settings.outliers.clip_count.tolist()
-            )
         if channel.synthetic_gradient.gate is not None:
             yield StackMetric(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
             yield StackMetric(names, "gate", channel.synthetic_gradient.gate.factors.tolist())

@@ -19,7 +19,6 @@ from antiphon.scenarios import Scenario
 _NAMED = {
     "learners": "agents",
     "ledgers": "channels",
-    "outliers": "channels with an outlier bound",
     "gates": "channels with a gate",
 }
 """Parts of a state whose names are the same at every step, and what they name."""

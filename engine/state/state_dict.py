@@ -29,7 +29,7 @@ Number = Callable[[StepSignals], int]
 
 
 def stateful(system: System) -> dict[str, dict[str, Any]]:
-    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors, their bounds and gates.
+    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors and their gates.
 
     A synthetic gradient is computed where its sender is, a synthetic input where its receiver is. `gates` is there where there
     are any.
@@ -39,7 +39,6 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
         "learners": {name: agent.learner for name, agent in system.first_agents().items()},
         "predictors": {name: c.synthetic_gradient.model for name, c in channels if c.sender in agents},
         "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
-        "outliers": {name: channel.synthetic_gradient.state_settings.outliers for name, channel in channels},
     }
     gates = {name: gate for name, c in channels if c.sender in agents and (gate := c.synthetic_gradient.gate)}
     parts = {
@@ -49,7 +48,7 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
 
 
 def stacked_parts(system: System) -> list[Any]:
-    """Return what stacks have of their members with a leading axis: of agents, predictors, and bounds of outliers."""
+    """Return what stacks have of their members with a leading axis: of agents and predictors."""
     return [owner for by_name in stateful(system).values() for owner in by_name.values() if owner.members]
 
 
@@ -147,7 +146,7 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     fitted = dict(state)
     for key, by_name in stateful(system).items():
         fitted[key] = dict(state[key])
-        for name, owner in by_name.items() if key not in ("outliers", "gates") else ():
+        for name, owner in by_name.items() if key != "gates" else ():
             new, saved = owner.state_dict()["optimiser"], state[key][name]
             moments = saved["optimiser"].keys() - {MISSED}
             if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in moments):

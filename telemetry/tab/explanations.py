@@ -306,7 +306,6 @@ _CHANNEL: dict[str, Explanation] = {
         good="low",
         positive=True,
     ),
-    "outliers": Explanation("outliers", "Number of a state's returned gradients that were clipped so far."),
     "sg_learning_rate": Explanation(
         "SG learning rate", "Learning rate of the synthetic gradient's optimiser."
     ),
@@ -461,7 +460,6 @@ GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
                 "injection_norm",
                 "bias2",
                 "variance",
-                "outliers",
             ],
         ),
         ("Message", ["message_energy", "message_std", "message_mean"]),

@@ -40,7 +40,6 @@ USERS: dict[str, Document] = {
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "heart.late_windows": ring(2, channel=DELAYED),
     "policies.returned_actions": pairs(A2C, gradient={"kind": "local_policy"}),
-    "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
     "heart.participation": ring(2, agent={"learn": 0.5}),
     "features.sweep": ring(2, sweep=True),

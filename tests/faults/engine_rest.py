@@ -136,8 +136,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "parts-free-ones-keep-what-losses-keep",
         "distributed/parts/part.py",
-        'LEARNED = ("learners", "predictors", "inputs", "outliers", "gates", OBJECTS)',
-        'LEARNED = ("learners", "predictors", "inputs", "outliers", "gates")',
+        'LEARNED = ("learners", "predictors", "inputs", "gates", OBJECTS)',
+        'LEARNED = ("learners", "predictors", "inputs", "gates")',
         "tests/doors/test_losses.py::test_what_a_loss_keeps_in_a_part_is_the_whole_simulations",
     ),
     Fault(

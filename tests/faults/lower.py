@@ -426,13 +426,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_backward_requests.py::test_channels_that_share_a_port_add_their_injections",
     ),
     Fault(
-        "comms-an-outlier-moves-the-median",
-        "comms/backward_requests.py",
-        "updated = _MEMORY * median + (1 - _MEMORY) * torch.minimum(middle, limit)",
-        "updated = _MEMORY * median + (1 - _MEMORY) * middle",
-        "tests/comms/test_outliers.py::test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away",
-    ),
-    Fault(
         "comms-the-written-out-gradient-is-half",
         "comms/model.py",
         "return error.square().sum(-1), error.div_(batch / 2)",

@@ -183,18 +183,9 @@ def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
 
 
 def _examples(state: State, channel: Channel, messages: list[Message], step: int) -> list[Example]:
-    """What a predictor learns from messages; a returned gradient out of all proportion is clipped (states only)."""
+    """What a predictor learns from messages."""
     found = []
     for message in messages:
-        outliers = channel.synthetic_gradient.state_settings.outliers
-        if outliers is not None and message.booked.gradient is not None:
-            before = outliers.clip_count
-            message.booked.gradient = outliers.clip(message.booked.gradient)
-            if outliers.clip_count and not before:
-                line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
-                state.system.divergence_rule.events.append(
-                    (step, line + "it is clipped, and so are later ones")
-                )
         example = example_of(state, channel, message, answered=True)
         acted = not channel.synthetic_gradient.needs_actions or any(
             a.valid.any() for a in message.booked.actions

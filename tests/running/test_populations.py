@@ -96,7 +96,7 @@ def test_a_copy_gets_what_was_learned_and_keeps_all_else(name: str) -> None:
     assert same(before[:2], after[:2])
     own, copied = before[2].pop("system"), after[2].pop("system")
     assert same(before[2], after[2])
-    learned = {key: before[0]["system"][key] for key in ("learners", "predictors", "inputs", "outliers")}
+    learned = {key: before[0]["system"][key] for key in ("learners", "predictors", "inputs")}
     statistics = {name: learner["buffers"] for name, learner in learned["learners"].items()}
     for group in own["groups"]:
         window = group["window"]

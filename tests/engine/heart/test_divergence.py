@@ -10,10 +10,10 @@ import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
 from antiphon.comms import Coupling, CreditedMessage
-from tests.contracts.builders import TOLD, ring
+from tests.contracts.builders import ring
 from tests.contracts.twins import facts, made
 from tests.engine.numbers import one_line
-from tests.engine.scenes import LSTM, scenario_of
+from tests.engine.scenes import scenario_of
 from tests.kit.running import check_later, seeds_together
 from tests.numerics.linear import simulation_of
 from tests.numerics.played import Played
@@ -215,15 +215,3 @@ def test_who_returns_what_is_no_number_diverges_though_its_own_gradient_is_one()
         weight.copy_(torch.tensor([[1.7e308], [-1.7e308]], dtype=torch.float64).expand(2, 2))
         with one_line("agent 'b': the gradient at step 1 is not finite", DivergenceError):
             simulation.step()
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("backend", ["cohort", reference])
-def test_a_states_gradients_out_of_all_proportion_are_shortened_and_an_event(backend: Chosen) -> None:
-    scene = ring(3, agent={**LSTM, "clock": {"unroll": 1}}, state=TOLD, steps=40)
-    with made(scene, backend) as simulation:
-        simulation.run(16)
-        for p in simulation.agents["n1"].parameters.values():
-            p.data.mul_(30.0)
-        simulation.run(6)
-        assert any("n1->n1:state" in line and "clipped" in line for _, line in simulation.events)
