@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from antiphon.distributed.parts.placement import (
     Placement,
-    agent_costs,
     channel_lookahead,
     cut_channels,
     message_bytes,
     returned_bytes,
 )
+from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.system import System
 
 
@@ -40,7 +40,7 @@ class Division:
 
 def division_of(system: System, placement: Placement) -> Division:
     """Return what a placement cuts that has been checked (`placement_for`)."""
-    channels, costs = cut_channels(system, placement), agent_costs(system)
+    channels, costs = cut_channels(system, placement), agent_flop(system)
     count = max(placement.values()) + 1
     parts = tuple(tuple(name for name in system.agents if placement[name] == part) for part in range(count))
     flop = [sum(costs[name] for name in names) for names in parts]

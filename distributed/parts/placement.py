@@ -17,7 +17,7 @@ from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph
 from antiphon.distributed.parts.packing import sample_bytes
-from antiphon.engine.costs.cost_model import CostModel
+from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.envs.registry import obstacle_to_copies
@@ -332,7 +332,7 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
     if parts > len(units):
         raise ScenarioError(f"parts: {parts}; {_too_many(system, len(units))}")
     unit_by_agent = {name: number for number, unit in enumerate(units) for name in unit}
-    costs = agent_costs(system)
+    costs = agent_flop(system)
     graph = WeightedGraph(
         [1.0 + sum(costs[name] for name in unit) for unit in units],
         [{} for _ in units],
@@ -359,13 +359,3 @@ def _too_many(system: System, units: int) -> str:
     ends = " and ".join(f"'{name}'" for name in bond.agents)
     why = DocumentError(bond.path, bond.reason)
     return f"the agents cannot be separated into more than {units}: {ends} stay together ({why}); {bond.fix}"
-
-
-def agent_costs(system: System) -> dict[str, float]:
-    """Return the FLOP of a step of each agent, its synthetic gradients and synthetic inputs among them."""
-    model = CostModel(system)
-    costs = {name: model.tick(agent) for name, agent in system.agents.items()}
-    for channel in system.channels.values():
-        costs[channel.sender] += model.gradient(channel)
-        costs[channel.receiver] += model.input(channel)
-    return costs

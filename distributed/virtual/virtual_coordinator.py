@@ -16,7 +16,6 @@ from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
 from antiphon.distributed.parts.placement import (
-    agent_costs,
     check_divisible,
     check_free,
     placement_for,
@@ -27,6 +26,7 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, without_weights
+from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
@@ -104,7 +104,7 @@ class VirtualCoordinator(Executor):
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
         seconds = self.settings.step_seconds
         if seconds is None:
-            costs = agent_costs(system)
+            costs = agent_flop(system)
             seconds = [self._seconds_of(running, part, costs, **settings) for part in range(count)]
         if len(seconds) != count:
             raise ScenarioError(
