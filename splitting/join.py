@@ -1,21 +1,18 @@
-"""Joining: the trained parts of a split model are loaded into the user's own model."""
+"""Joining: the trained parts of a split model are loaded into the user's own model; parameters that parts share."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from antiphon.base.errors import RunError
-from antiphon.nets.isolation.own_context import in_own_context
-from antiphon.nets.user_modules import copied, release_modes
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.running.simulation import Simulation
-from antiphon.scenarios import Scenario
-from antiphon.splitting.shared_parameters import separate
+from antiphon.splitting.parts import ModelPart, PartModule
 
 Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."
@@ -23,14 +20,9 @@ _PREFIX = "module."
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """A model as it was when it was split; copies of a part share it.
-
-    Attributes:
-        untied: Groups of parameters, as (agent, key), that the model shares and the parts do not.
-    """
+    """A model as it was when it was split; copies of a part share it."""
 
     model: nn.Module
-    untied: Sequence[Sequence[tuple[str, str]]]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
         return self
@@ -40,7 +32,6 @@ class Origin:
 def join(run: Simulation, into: None = None) -> nn.Module: ...
 @overload
 def join(run: Simulation, into: Model) -> Model: ...
-@in_own_context
 def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
     """Return a split model with its trained parameters and buffers.
 
@@ -50,98 +41,73 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
 
     Returns:
         A model of the original class, with every key of its state dict. Parameters that no part uses, and frozen ones, keep
-        their values. With `tie="copy"`, shared parameters have become separate ones.
+        their values.
 
     Raises:
-        RunError: `run` is not a simulation, its scenario was not made by `split`, a part observes normalised signals, or `into`
-            is not a module or has other parameters.
+        RunError: The run's scenario was not made by `split`, or `into` has other parameters.
     """
-    if not isinstance(getattr(run, "scenario", None), Scenario):
-        raise RunError(
-            f"join: run is {type(run).__name__}; give an antiphon.Simulation (with several seeds, one of the `simulations`)"
-        )
-    if not isinstance(into, nn.Module | None):
-        raise RunError(f"join: into is {type(into).__name__}; give a torch.nn.Module, or leave it out")
-    origins = _origins(run)
-    origin = next(iter(origins.values()))
+    networks = {name: agent.network for name, agent in run.scenario.agents.items()}
+    origins = {
+        name: network.origin
+        for name, network in networks.items()
+        if isinstance(network, PartModule) and isinstance(network.origin, Origin)
+    }
+    if not origins:
+        raise RunError(f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split")
     for name in origins:
         if run.scenario.agents[name].normalised:
-            fix = "normalise in the model, or export the run"
             raise RunError(
-                f"join: agent '{name}' observes normalised signals, which the model does not; {fix}"
+                f"join: agent '{name}' observes normalised signals, which the model does not; normalise in the model"
             )
-    model = into
-    if model is None:
-        model = copied(origin.model)
-        release_modes(model)
-    learners = [run.running.system.agents[name].learner for name in origins]
-    numbers = {
+    origin = next(iter(origins.values())).model
+    model = copy.deepcopy(origin) if into is None else into
+    values = {
         key.removeprefix(_PREFIX): value
-        for learner in learners
+        for name in origins
+        for learner in [run.running.system.agents[name].learner]
         for key, value in [*learner.parameters.items(), *learner.buffers.items()]
     }
-    _check(model, origin.model, numbers)
-    targets = {key: target for key in numbers if (target := _tensor(model, key)) is not None}
-    for key, target in targets.items():
-        path, _, name = key.rpartition(".")
-        if target.shape != numbers[key].shape and name not in model.get_submodule(path)._buffers:
-            raise RunError(
-                f"join: '{key}' is {list(numbers[key].shape)} in the run, and no buffer of that size in the model; give split a model whose forward does not replace it"
-            )
-    for group in origin.untied:
-        for _, key in group[1:]:
-            separate(model, key, model.get_parameter(key).data.clone())
+    _check_names(model, origin)
     with torch.no_grad():
-        for key in targets:
-            target, value = operator.attrgetter(key)(model), numbers[key]
-            if target.shape != value.shape:  # a buffer that a forward replaced
-                path, _, name = key.rpartition(".")
-                target = model.get_submodule(path)._buffers[name] = target.new_empty(value.shape)
-            target.copy_(value)
-    for learner in learners:
-        if (state := learner.module_state) is not None:
-            state.copy_to(model, _PREFIX)
+        for key, value in values.items():
+            path, _, name = key.rpartition(".")
+            module = model.get_submodule(path)
+            if not hasattr(module, name):
+                continue  # a constant of a part
+            if name in module._buffers and getattr(module, name).shape != value.shape:
+                module._buffers[name] = value.to(
+                    getattr(module, name), copy=True
+                )  # a forward has replaced it
+            getattr(module, name).copy_(value)
     return model
 
 
-def _origins(run: Simulation) -> dict[str, Origin]:
-    """The origin of each agent that is a part of a split model."""
-    networks = {name: agent.network for name, agent in run.scenario.agents.items()}
-    candidates = {name: getattr(network, "origin", None) for name, network in networks.items()}
-    origins = {name: origin for name, origin in candidates.items() if isinstance(origin, Origin)}
-    if not origins:
-        raise RunError(
-            f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split; "
-            "for an agent's network, use agents[name].module"
-        )
-    return origins
-
-
-def _tensor(model: nn.Module, key: str) -> Tensor | None:
-    try:
-        value = operator.attrgetter(key)(model)
-    except AttributeError:
-        return None  # a constant of a part
-    return value if isinstance(value, Tensor) else None
-
-
-def _check(model: nn.Module, origin: nn.Module, numbers: Mapping[str, Tensor]) -> None:
-    """Check that a model has the tensors of the one that was split; buffers that the run's forwards replace may have any size."""
-    have, want = (
-        {key: list(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
-        for m in (model, origin)
-    )
-    for key, tensor in model.named_parameters():
-        if tensor.is_meta:
-            raise RunError(f"join: into: '{key}' is on the meta device; give a model with memory of its own")
-    replaced = {
-        key
-        for key, _ in model.named_buffers()
-        if key in want and key in numbers and list(numbers[key].shape) != want[key]
-    }
-    for key in [*want, *have]:
-        if have.get(key) != want.get(key) and key not in replaced:
+def _check_names(model: nn.Module, origin: nn.Module) -> None:
+    has, needs = ({key: list(p.shape) for key, p in each.named_parameters()} for each in (model, origin))
+    for key in needs | has:
+        if has.get(key) != needs.get(key):
             raise RunError(
-                f"join: into: '{key}' is {have.get(key, 'missing')} in {type(model).__name__} and "
-                f"{want.get(key, 'missing')} in the model that was split; give a model of the same class and sizes"
+                f"join: into: '{key}' is {has.get(key, 'missing')} in {type(model).__name__} and {needs.get(key, 'missing')} in the "
+                "model that was split; give a model of the same class and sizes"
             )
+
+
+def tied_parameters(parts: Mapping[str, ModelPart], tie: str | None) -> list[list[str]]:
+    """Return the parameters that are one in the model and several in the parts, each as `part.module.key`.
+
+    Raises:
+        ScenarioError: There are some, and `tie` does not keep them together.
+    """
+    if tie not in (None, "together"):
+        raise ScenarioError(f"tie: {tie!r}; must be 'together', or left out")
+    groups: dict[nn.Parameter, list[str]] = {}
+    for name, part in parts.items():
+        for key, p in part.module.named_parameters():
+            if p.requires_grad:
+                groups.setdefault(p, []).append(f"{name}.module.{key}")
+    tied = [group for group in groups.values() if len(group) > 1]
+    if tied and tie is None:
+        raise ScenarioError(
+            f"{' and '.join(tied[0])} are one parameter of the model; move the cut, or give tie='together' (kept equal)"
+        )
+    return tied

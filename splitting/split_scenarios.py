@@ -12,13 +12,11 @@ from antiphon.agents.models import GPT, ResNet
 from antiphon.comms.coupling_catalogue import kind_predicts
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.envs import registry
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.scenarios import Scenario
 from antiphon.splitting.split import split
 
 
-@in_own_context
 def gpt(
     *,
     text: str = "embedded",
@@ -72,14 +70,13 @@ def gpt(
         class_axis=-1,
         coupling=coupling,
         delay=delay,
-        gradient=None if gradient is None else _gradient(gradient, "following"),
-        tie="together" if tied and blocks > 1 else None,  # one part ties its weight itself
+        gradient=gradient,
+        tie="together" if tied else None,
         scenario="gpt",
         **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
     )
 
 
-@in_own_context
 def resnet(
     *,
     data: str = "digits",
@@ -126,20 +123,10 @@ def resnet(
         objective={"kind": "classification", "target": "label"},
         coupling=coupling,
         delay=delay,
-        gradient=None if gradient is None else _gradient(gradient, "label"),
+        gradient=gradient,
         scenario="resnet",
         **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
     )
-
-
-def _gradient(gradient: str | Mapping[str, Any], target: str) -> Mapping[str, Any]:
-    """A synthetic gradient that models the target, or is conditioned on it; in words, or as it is given."""
-    if not isinstance(gradient, str):
-        return gradient
-    if gradient in ("lens", "aug_local"):
-        return {"kind": gradient}
-    models_target = gradient in ("local", "sobolev_label")
-    return {"kind": gradient, "target": target} if models_target else {"kind": gradient, "context": [target]}
 
 
 def _training(batch: int, steps: int, lr: float, sg_lr: float | None, schedule: str) -> dict[str, Any]:

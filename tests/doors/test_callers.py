@@ -141,24 +141,6 @@ def population() -> list[Tensor]:
         members.close()
 
 
-def small() -> nn.Sequential:
-    """The caller's own model, which is as it is in any context."""
-    with torch.random.fork_rng([]), torch.inference_mode(mode=False):
-        layers = [nn.Linear(*sizes, device="cpu", dtype=torch.float32) for sizes in ((64, 6), (6, 10))]
-    for layer in layers:
-        nn.init.constant_(layer.weight, 0.01)
-        nn.init.constant_(layer.bias, 0.02)
-    return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1])
-
-
-def joined() -> list[Tensor]:
-    model = small()
-    scenario = antiphon.split(model, at=[3], env=DIGITS, coupling="locked", batch=8, steps=3)
-    with antiphon.Simulation(scenario) as simulation:
-        simulation.run(progress=False)
-        return [p.detach() for p in antiphon.join(simulation).parameters()]
-
-
 def acted() -> list[Tensor]:
     with antiphon.Simulation(actor()) as simulation:
         simulation.run(4, progress=False)
@@ -244,13 +226,11 @@ def played() -> list[Tensor]:
 
 
 def checked() -> list[Tensor]:
-    """A component that is tried, places where a model can be cut, and a scenario of the library."""
+    """A component that is tried, and a scenario of the library."""
     antiphon.testing.check(lambda inputs, outputs: nn.Linear(inputs, outputs), point="network")
-    example = torch.ones(4, 64, dtype=torch.float32, device="cpu")
-    places = antiphon.cuts(small(), example)
     with antiphon.Simulation(antiphon.load("digits-mlp")) as simulation:
         simulation.step()
-        return [*of(simulation), torch.tensor(len(list(places)), device="cpu")]
+        return of(simulation)
 
 
 DOORS: dict[str, Door] = {
@@ -259,7 +239,6 @@ DOORS: dict[str, Door] = {
     "reference": lambda: trained(lambda: pair(gradient="linear"), backend=reference),
     "population": population,
     "policy": acted,
-    "split": joined,
     "files": written,
     "exports": exported,
     "measurements": measured,

@@ -136,15 +136,11 @@ def _model(traits: frozenset[str], calls: list[int]) -> nn.Sequential:
     return model
 
 
-def _run(env: Any, model: nn.Module, door: str) -> Any:
-    if door == "split":
-        given = {"at": [2], "batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}}
-        scenario = antiphon.split(model, env=env, coupling="locked", **given)
-    else:
-        goal = {"kind": "classification", "target": "label"}
-        mind = {"observes": ["x"], "network": model, "objective": goal}
-        training = {"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}}
-        scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training=training)
+def _run(env: Any, model: nn.Module) -> Any:
+    goal = {"kind": "classification", "target": "label"}
+    mind = {"observes": ["x"], "network": model, "objective": goal}
+    training = {"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}}
+    scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training=training)
     return antiphon.Simulation(scenario, dtype=torch.float64)
 
 
@@ -180,11 +176,11 @@ _TRAITS = (
 )
 
 
-def _same(env: Any, traits: frozenset[str], door: str) -> None:
+def _same(env: Any, traits: frozenset[str]) -> None:
     calls: list[int] = []
     by_hand: list[int] = []
     loop = _model(traits, by_hand)
-    with _run(env, _model(traits, calls), door) as run:
+    with _run(env, _model(traits, calls)) as run:
         assert _distance(run, env, loop) < 1e-6
     assert sorted(calls) == sorted(by_hand)
     assert len(calls) == _STEPS * (("hook" in traits) + ("module_hooks" in traits))
@@ -226,28 +222,25 @@ class Renormed(nn.Module):
 
 
 def test_an_evaluation_keeps_parameters_that_its_calls_write_to(env: Any) -> None:
-    with _run(env, Renormed().double(), "own") as run:
+    with _run(env, Renormed().double()) as run:
         before = _values(run)
         run.evaluate("train")
         assert all(torch.equal(value, before[name]) for name, value in _values(run).items())
 
 
-@pytest.mark.parametrize("door", ["split", "own"])
-def test_what_torch_allows_means_the_same(env: Any, door: str) -> None:
-    _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"}, door)
+def test_what_torch_allows_means_the_same(env: Any) -> None:
+    _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"})
 
 
-@pytest.mark.parametrize("door", ["split", "own"])
-def test_hooks_of_accumulated_gradients_change_them(env: Any, door: str) -> None:
-    _same(env, frozenset({"accumulated"}), door)
+def test_hooks_of_accumulated_gradients_change_them(env: Any) -> None:
+    _same(env, frozenset({"accumulated"}))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("door", ["split", "own"])
 @pytest.mark.parametrize("seed", range(12))
-def test_what_torch_allows_means_the_same_in_any_combination(env: Any, seed: int, door: str) -> None:
+def test_what_torch_allows_means_the_same_in_any_combination(env: Any, seed: int) -> None:
     chosen = torch.rand(len(_TRAITS), generator=torch.Generator().manual_seed(seed)) < 0.4
-    _same(env, frozenset(t for t, one in zip(_TRAITS, chosen.tolist(), strict=True) if one), door)
+    _same(env, frozenset(t for t, one in zip(_TRAITS, chosen.tolist(), strict=True) if one))
 
 
 class Greedy(nn.Linear):
@@ -263,11 +256,10 @@ class Greedy(nn.Linear):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("door", ["split", "own"])
-def test_gradients_that_a_forward_leaves_are_added_as_in_a_loop(env: Any, door: str) -> None:
+def test_gradients_that_a_forward_leaves_are_added_as_in_a_loop(env: Any) -> None:
     torch.manual_seed(1)
     model = nn.Sequential(Greedy(), nn.Tanh(), nn.Linear(8, 3)).double()
-    with _run(env, model, door) as run:
+    with _run(env, model) as run:
         assert _distance(run, env, copy.deepcopy(model)) < 1e-12
         have = _values(run)
     assert not torch.equal(have[next(key for key in have if key.endswith("head.bias"))], model[0].head.bias)
@@ -283,7 +275,7 @@ class Overflows(nn.Linear):
 
 
 def test_a_gradient_that_a_forward_leaves_is_checked_before_parameters_move(env: Any) -> None:
-    with _run(env, nn.Sequential(Overflows(6, 8), nn.Linear(8, 3)).double(), "own") as run:
+    with _run(env, nn.Sequential(Overflows(6, 8), nn.Linear(8, 3)).double()) as run:
         before = _values(run)
         with pytest.raises(DivergenceError, match="agent 'mind': the gradient at step 1 is not finite"):
             run.step()
@@ -318,24 +310,23 @@ class Growing(nn.Module):
         return last(self.first(x))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("door", ["own", "split"])
-def test_parameters_that_a_forward_makes_are_refused_with_the_fix(env: Any, door: str) -> None:
+def test_parameters_that_a_forward_makes_are_refused_with_the_fix(env: Any) -> None:
     line = "makes its parameter '.*last.weight' in forward, where no optimiser gets it; make it in __init__"
     with pytest.raises(antiphon.ScenarioError, match=line):
-        _run(env, nn.Sequential(Growing(), nn.Tanh(), nn.Linear(3, 3)).double(), door)
+        _run(env, nn.Sequential(Growing(), nn.Tanh(), nn.Linear(3, 3)).double())
 
 
 def test_a_checkpoint_over_observations_is_refused_with_the_fix(env: Any) -> None:
     line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
     model = nn.Sequential(HiddenFirst(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    with pytest.raises(AntiphonError, match=line), _run(env, model, "own") as run:
+    with pytest.raises(AntiphonError, match=line), _run(env, model) as run:
         run.step()
 
 
 def test_a_checkpoint_that_hides_its_parameters_is_refused_with_the_fix(env: Any) -> None:
     model = nn.Sequential(Hidden(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
     line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
-    with pytest.raises(AntiphonError, match=line), _run(env, model, "own") as run:
+    with pytest.raises(AntiphonError, match=line), _run(env, model) as run:
         run.step()
 
 
@@ -346,25 +337,10 @@ def test_parameters_that_are_frozen_while_they_are_trained_are_refused_with_the_
             return super().forward(x)
 
     with (
-        _run(env, nn.Sequential(Freezing(6, 8), nn.Linear(8, 3)).double(), "own") as run,
+        _run(env, nn.Sequential(Freezing(6, 8), nn.Linear(8, 3)).double()) as run,
         pytest.raises(RunError, match=r"network \(mind\) changes requires_grad of its parameters .*; freeze"),
     ):
         run.step()
-
-
-def test_a_train_of_ones_own_is_obeyed_where_the_model_is_cut(env: Any) -> None:
-    class Frozen(nn.Sequential):
-        def train(self, mode: bool = True) -> Frozen:
-            super().train(mode)
-            self[1].eval()
-            return self
-
-    model = Frozen(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
-    with _run(env, model, "split") as run:
-        assert _distance(run, env, copy.deepcopy(model).train()) < 1e-12
-        joined = antiphon.join(run)
-    assert [part.training for part in joined.modules()] == [True] * 4
-    assert "antiphon" not in "".join(name for part in joined.modules() for name in vars(part))
 
 
 class Merging(nn.Linear):
@@ -376,30 +352,12 @@ class Merging(nn.Linear):
         return super().train(mode)
 
 
-def _observed(kind: str) -> nn.Module:
-    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
-    getattr(model, f"register_{kind}_hook")(lambda *_: None)
-    return model
-
-
-def test_a_hook_of_a_cut_model_that_no_part_would_call_is_refused(env: Any) -> None:
-    for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre"):
-        with pytest.raises(AntiphonError, match="hook and is cut, and no part would call it"):
-            _run(env, _observed(kind), "split")
-
-
-@pytest.mark.parametrize("door", ["own", "split"])
-def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any, door: str) -> None:
+def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any) -> None:
     """A batch norm cannot train on one example."""
     norm = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
     agent = {"observes": ["x"], "network": norm, "objective": {"kind": "classification", "target": "label"}}
-    scenario = (
-        antiphon.split(norm, at=[2], env=env, batch=1)
-        if door == "split"
-        else antiphon.Scenario(scenario="own", env=env, agents={"mind": agent}, training={"batch": 1})
-    )
-    name = "part0" if door == "split" else "mind"
-    line = rf"^step 1: agents\.{name}: \w+ failed in '1' \(BatchNorm1d\): ValueError: Expected more than 1 value [^\n]*$"
+    scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": agent}, training={"batch": 1})
+    line = r"^step 1: agents\.mind: \w+ failed in '1' \(BatchNorm1d\): ValueError: Expected more than 1 value [^\n]*$"
     with antiphon.Simulation(scenario, dtype=torch.float64) as run, pytest.raises(AntiphonError, match=line):
         run.step()
 
@@ -412,7 +370,7 @@ def test_a_norm_by_torch_s_old_hook_is_trained_and_given_back(env: Any) -> None:
         return nn.Sequential(spectral_norm(nn.Linear(6, 8)), nn.Tanh(), nn.Linear(8, 3)).double()
 
     loop = model()
-    with _run(env, model(), "own") as run:
+    with _run(env, model()) as run:
         assert _distance(run, env, loop) < 1e-9
         x = torch.ones(2, 6, dtype=torch.float64)
         with torch.no_grad():
@@ -440,20 +398,6 @@ def test_a_factory_sees_parameters_with_their_attributes(env: Any) -> None:
         antiphon.Scenario(scenario="s", env=env, agents={"a": mind, "b": mind}, training=training)
     ):
         assert seen == [(nn.Parameter, False), (nn.Parameter, True)] * 2
-
-
-def test_extra_state_is_saved_loaded_and_joined(env: Any, tmp_path: Path) -> None:
-    traits = frozenset({"counter"})
-    with _run(env, _model(traits, []), "split") as run:
-        run.run(steps=3, progress=False)
-        run.save(tmp_path / "saved")
-        scenario = run.scenario
-        with antiphon.Simulation.load(tmp_path / "saved", scenario=scenario) as loaded:
-            for one in (run, loaded):
-                one.run(steps=2, progress=False)
-                assert antiphon.join(one)[0].calls == 5  # type: ignore[index, union-attr]
-            left, right = _values(run), _values(loaded)
-            assert all(torch.equal(left[key], right[key]) for key in left)
 
 
 class Counting(nn.Linear):
@@ -589,7 +533,7 @@ def test_an_extra_state_of_objects_is_no_checkpoint(env: Any, tmp_path: Path) ->
 
     line = "0' holds an object under 'owner', which a checkpoint cannot; return plain data: numbers"
     with (
-        _run(env, nn.Sequential(Keeps(6, 3)), "own") as run,
+        _run(env, nn.Sequential(Keeps(6, 3))) as run,
         pytest.raises(AntiphonError, match=line),
     ):
         run.save(tmp_path / "saved")
@@ -726,15 +670,14 @@ class Mapped(nn.Linear):
         return found
 
 
-@pytest.mark.parametrize("door", ["own", "split"])
-def test_a_module_that_leaves_its_activations_in_attributes_is_copied(env: Any, door: str) -> None:
+def test_a_module_that_leaves_its_activations_in_attributes_is_copied(env: Any) -> None:
     def model() -> nn.Sequential:
         with torch.random.fork_rng():
             torch.manual_seed(1)
             return nn.Sequential(Mapped(6, 3), nn.Tanh(), Mapped(3, 3)).double()
 
     loop, x = model(), torch.randn(5, 6, dtype=torch.float64)
-    with _run(env, model(), door) as run:
+    with _run(env, model()) as run:
         _loop(run, loop, 3)
         (found,) = run.compose()(x=x).values()
         torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
@@ -803,7 +746,7 @@ def test_functions_that_enclose_a_module_train_its_copy_wherever_they_are_kept(e
     loop = Held(HELD[name]).double()
     loop.load_state_dict(model.state_dict())
     x = torch.randn(5, 6, dtype=torch.float64)
-    with _run(env, model, "own") as run:
+    with _run(env, model) as run:
         _loop(run, loop, 3)
         (found,) = run.compose()(x=x).values()
         torch.testing.assert_close(found, loop.between(x), rtol=0, atol=1e-12)
@@ -830,15 +773,14 @@ class WithConstants(nn.Module):
         return torch.clamp(self.layer(x), -low, high) + self.constants[0]
 
 
-@pytest.mark.parametrize("door", ["own", "split"])
-def test_constants_of_a_default_argument_and_tuples_without_a_length_are_copied(env: Any, door: str) -> None:
+def test_constants_of_a_default_argument_and_tuples_without_a_length_are_copied(env: Any) -> None:
     def model() -> nn.Sequential:
         with torch.random.fork_rng():
             torch.manual_seed(1)
             return nn.Sequential(WithConstants(), nn.Tanh(), nn.Linear(3, 3)).double()
 
     loop, x = model(), torch.randn(5, 6, dtype=torch.float64)
-    with _run(env, model(), door) as run:
+    with _run(env, model()) as run:
         _loop(run, loop, 3)
         (found,) = run.compose()(x=x).values()
         torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
@@ -888,7 +830,9 @@ def test_a_run_is_resumed_whatever_torchs_default_type_is(env: Any, tmp_path: Pa
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float64)
-        scenario = antiphon.split(model, at=[2], env=env, coupling="locked", batch=8)
+        goal = {"kind": "classification", "target": "label"}
+        mind = {"observes": ["x"], "network": model, "objective": goal}
+        scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind})
         with antiphon.Simulation(scenario, logdir=tmp_path / "run", dtype=torch.float64) as run:
             run.run(steps=2)
         with antiphon.Simulation.resume(tmp_path / "run", scenario) as run:
@@ -900,15 +844,13 @@ def test_a_run_is_resumed_whatever_torchs_default_type_is(env: Any, tmp_path: Pa
 @pytest.mark.parametrize("name", NOT_FOLLOWED)
 def test_what_a_copy_would_not_follow_to_its_layers_is_refused(env: Any, name: str) -> None:
     hold, line = NOT_FOLLOWED[name]
-    with pytest.raises(AntiphonError, match=rf"Held cannot be copied \({line}"), _run(env, Held(hold), "own"):
+    with pytest.raises(AntiphonError, match=rf"Held cannot be copied \({line}"), _run(env, Held(hold)):
         pass
 
 
-@pytest.mark.parametrize(
-    ("kind", "door"), [*((kind, "own") for kind in KEEPING), (InNumber, "split"), (FromFirstCall, "split")]
-)
+@pytest.mark.parametrize("kind", KEEPING)
 def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it(
-    env: Any, tmp_path: Path, kind: type[Counted], door: str
+    env: Any, tmp_path: Path, kind: type[Counted]
 ) -> None:
     def model() -> nn.Sequential:
         with torch.random.fork_rng():
@@ -916,7 +858,7 @@ def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it
             return nn.Sequential(kind(), nn.Tanh(), nn.Linear(3, 3)).double()
 
     loop = model()
-    with _run(env, model(), door) as run:
+    with _run(env, model()) as run:
         run.step()
         run.evaluate("test")
         run.fork().run(steps=2, progress=False)
@@ -930,14 +872,11 @@ def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it
             assert all(torch.equal(left[key], right[key]) for key in left)
             for key, value in loop.named_parameters():
                 torch.testing.assert_close(left[key], value.data, rtol=0, atol=1e-12)
-            if door == "split":
-                joined: Any = antiphon.join(loaded)
-                assert joined[0].count() == loop[0].count() == 5  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("kind", KEEPING)
 def test_a_state_of_before_brings_back_what_a_module_kept_then(env: Any, kind: type[Counted]) -> None:
-    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double(), "own") as run:
+    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double()) as run:
         first = copy.deepcopy(run.running.state_dict())
         run.step()
         after = _values(run)
@@ -960,7 +899,7 @@ def test_a_state_of_before_brings_back_what_a_module_kept_then(env: Any, kind: t
 def test_what_a_module_keeps_elsewhere_is_no_checkpoint(
     env: Any, tmp_path: Path, kind: Callable[[], Counted], what: str
 ) -> None:
-    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double(), "own") as run:
+    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double()) as run:
         run.step()
         line = (
             f"the network of mind changes {what}, which no checkpoint has, and depends on it; keep plain data"
@@ -1090,7 +1029,7 @@ def test_elsewhere_it_is_one(env: Any, kind: Callable[[int, int], nn.Module], st
 
 
 def test_what_no_later_call_reads_is_no_state(env: Any, tmp_path: Path) -> None:
-    with _run(env, nn.Sequential(Shows(), nn.Linear(3, 3)).double(), "own") as run:
+    with _run(env, nn.Sequential(Shows(), nn.Linear(3, 3)).double()) as run:
         run.run(steps=2, progress=False)
         run.save(tmp_path / "saved")
         with antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario) as loaded:
@@ -1197,10 +1136,9 @@ _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 @pytest.mark.parametrize("name", _REFUSED)
 def test_what_would_lose_its_meaning_is_one_line(env: Any, name: str) -> None:
     make, line = _REFUSED[name]
-    for door in ("split", "own"):
-        with pytest.raises(AntiphonError, match=line) as raised:
-            _run(env, make(), door)
-        assert "\n" not in str(raised.value)
+    with pytest.raises(AntiphonError, match=line) as raised:
+        _run(env, make())
+    assert "\n" not in str(raised.value)
 
 
 def _pair(env: Any, calls: list[str], *, parameter: bool = True) -> Any:
@@ -1291,7 +1229,7 @@ def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: A
     loop = copy.deepcopy(model).train()
     modes: list[bool] = []
     model[2].register_forward_hook(lambda module, *_: modes.append(module.training))
-    with _run(env, model.eval(), "own") as run:
+    with _run(env, model.eval()) as run:
         assert _distance(run, env, loop) < 1e-12
         assert modes == [True] * _STEPS
         run.evaluate("test")
@@ -1305,7 +1243,7 @@ def test_an_export_calls_hooks_once(env: Any, tmp_path: Path) -> None:
     calls: list[int] = []
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     model[1].register_forward_hook(lambda *_: calls.append(1))
-    with _run(env, model, "own") as run:
+    with _run(env, model) as run:
         calls.clear()
         run.export(tmp_path / "system.pt2")
     assert calls == [1]
@@ -1367,30 +1305,6 @@ def test_hooks_that_report_to_objects_of_the_caller_are_known(kind: str) -> None
     network = nn.Sequential(nn.Linear(2, 2))
     hook(network[0])
     assert reporting_hook(network) == ("0" if reports else None)
-
-
-def test_hooks_of_parameters_are_not_called_for_copies_of_layers_that_give_credit(env: Any) -> None:
-    class Blocks(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.blocks = nn.ModuleList([nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)])
-            self.head = nn.Linear(8, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            for block in self.blocks:
-                x = torch.tanh(block(x))
-            found: Tensor = self.head(x)
-            return found
-
-    calls: list[str] = []
-    model = Blocks().double()
-    model.head.weight.register_hook(lambda g: calls.append("head"))
-    model.blocks[2].weight.register_hook(lambda g: calls.append("block"))
-    gradient = {"kind": "aug_local", "layers": 1}
-    scenario = antiphon.split(model, at=["blocks.1"], env=env, batch=8, gradient=gradient)
-    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
-        run.run(steps=_STEPS, progress=False)
-    assert sorted(calls) == ["block"] * _STEPS + ["head"] * _STEPS
 
 
 def _with_a_layer_in_common(**keys: object) -> Scenario:

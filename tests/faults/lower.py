@@ -174,20 +174,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_modules.py::test_what_a_copy_would_not_follow_to_its_layers_is_refused[a cached method]",
     ),
     Fault(
-        "splitting-a-joined-model-is-not-joined-again",
-        "splitting/join.py",
-        "and key not in replaced",
-        "",
-        "tests/splitting/test_forwards.py::test_a_buffer_that_a_forward_replaces_by_one_of_another_size_is_saved_and_joined",
-    ),
-    Fault(
-        "nets-functions-enclose-the-module-that-was-copied",
-        "nets/users/enclosing.py",
-        "    memo.update(twins)\n",
-        "    memo.update({})\n",
-        "tests/splitting/test_forwards.py::test_functions_of_a_model_that_enclose_it_call_what_is_trained[at1]",
-    ),
-    Fault(
         "nets-activations-in-attributes-cannot-be-copied",
         "nets/user_modules.py",
         "        if not tensor.is_leaf:",

@@ -81,7 +81,7 @@ def split_of(
     if architecture.output is not None:
         settings.setdefault("output", architecture.output)
     if architecture.tied:
-        settings.setdefault("tie", "copy")
+        settings.setdefault("tie", "together")
     return antiphon.split(
         architecture.model() if model is None else model,
         at=list(at) if isinstance(at, tuple) else at,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import pytest
@@ -12,17 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
-from antiphon import ScenarioError, Simulation
+from antiphon import Simulation
 from antiphon.agents.models import MapHead
 from antiphon.agents.models import ResNet as PlainResNet
 from antiphon.comms import Example
 from antiphon.envs import from_tensors
-from antiphon.errors import RunError
 from tests.contracts.twins import made
-from tests.engine.numbers import one_line
 from tests.kit.running import predictor_of
 from tests.splitting.models import ResNet
-from tests.splitting.parts import BATCH, CUTS, Chain, chain_split, gpt, pictures, split_gpt
+from tests.splitting.parts import BATCH, CUTS, gpt, pictures, split_gpt
 
 
 def example() -> Example:
@@ -41,7 +38,7 @@ def slope(layers: Any, each: Example) -> Tensor:
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("tie", [None, "copy", "together"])
+@pytest.mark.parametrize("tie", [None, "together"])
 def test_a_lens_looks_through_the_model_s_last_layers_as_they_are(tie: Any) -> None:
     run = made(split_gpt(gpt(tied=tie is not None), "lens", ["blocks.2"], tie=tie), "cohort")
     each = example()
@@ -212,51 +209,6 @@ def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
     assert [channel.gradient.network for channel in maps.channels] == [MapHead]
 
 
-@pytest.mark.long
-def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:
-    found = split_gpt(gpt(), "lens", ["blocks.1", "blocks.2", "norm"])
-    heads = [channel.gradient.parameters for channel in found.channels]
-    assert heads[0] == heads[1] == heads[2]
-    assert {name.partition(".")[0] for name in heads[0].values()} == {"part3"}
-
-
-def test_a_lens_without_a_list_of_blocks_names_a_submodule_of_the_model() -> None:
-    with one_line("gradient: lens needs .* no list of blocks holds 'second'; .*'at': 'third'"):
-        chain_split(Chain(), gradient="lens")
-    with Simulation(chain_split(Chain(), gradient={"kind": "lens", "at": "third"})) as run:
-        run.run(2)
-
-
-def own_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    """A loss of the user's, of flat outputs."""
-    return F.cross_entropy(output.unflatten(1, (-1, 7)).movedim(-1, 1), target, reduction="none").mean(1)
-
-
-def unflattened(output: Tensor, target: Tensor) -> Tensor:
-    """A loss of the user's that takes outputs to have the model's axes."""
-    return output.gather(2, target[..., None])
-
-
-@pytest.mark.long
-def test_a_loss_of_the_users_has_the_default_of_its_target() -> None:
-    kinds = {
-        channel.gradient.kind
-        for objective in (own_cross_entropy, "classification")
-        for channel in split_gpt(
-            gpt(), None, ["blocks.2"], objective={"kind": objective, "target": "following"}
-        ).channels
-    }
-    assert kinds == {"local"}
-
-
-@pytest.mark.long
-def test_a_loss_that_fails_with_flat_outputs_names_how_they_get_the_axes_of_the_target() -> None:
-    objective = {"kind": unflattened, "target": "following"}
-    scenario = split_gpt(gpt(), None, ["blocks.2"], objective=objective)
-    with one_line(r"target \[4, \d+\]; outputs are flat: output.unflatten\(1, \(\d+, 7\)\)", error=RunError):
-        Simulation(scenario).run(2, progress=False)
-
-
 def test_without_a_class_to_predict_the_gradient_of_a_map_is_a_linear_map_at_every_pixel() -> None:
     env = from_tensors(image=torch.randn(16, 3, 4, 4), clean=torch.randn(16, 3, 4, 4))
     model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 1), nn.Flatten(), nn.Linear(96, 48))
@@ -312,20 +264,3 @@ def test_a_kind_alone_reads_the_target_and_a_mapping_is_taken_as_it_is() -> None
         antiphon.ScenarioError, match=r"gradient.kind: unknown kind 'linaer'; did you mean 'linear'"
     ):
         context("linaer")
-
-
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        ({"kind": "local", "layers": 2}, "local has no key 'layers'; leave it out"),
-        ({"kind": "local", "at": "norm"}, "local has no key 'at'; leave it out"),
-        ({"kind": "lens", "layers": 2}, "lens has no key 'layers'; leave it out"),
-        ({"kind": "lens", "at": 3}, "at=3; must be the path of a submodule"),
-        ({"kind": "aug_local", "layers": 1.5}, "layers=1.5; must be a whole number, at least 0"),
-        ({"kind": "aug_local", "layers": -1}, "layers=-1; must be a whole number, at least 0"),
-        ({"kind": "aug_local", "layers": "2"}, "layers='2'; must be a whole number, at least 0"),
-    ],
-)
-def test_keys_of_last_layers_are_obeyed_or_refused(keys: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError, match=f"^split: gradient: {re.escape(line)}$"):
-        split_gpt(gpt(), keys)

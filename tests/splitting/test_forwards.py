@@ -1,15 +1,13 @@
-"""What a model may be, and what its forward may do: the parts have its numbers, and it comes back as it was."""
+"""What a forward may do: the parts are the model, or one line says what is not kept."""
 
 from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,10 +17,25 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import antiphon
-from antiphon import ScenarioError, ScenarioWarning, Simulation
+from antiphon import ScenarioError, Simulation
 from tests.kit.tensors import same
 from tests.splitting.models import ARCHITECTURES, numbers
 from tests.splitting.parts import BATCH, Chain, assert_composed, chain_split, composed, split_of
+
+
+class Rounded(torch.autograd.Function):
+    """Rounds, and passes gradients straight through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (8 * x).round() / 8
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+rounded = Rounded.apply
 
 
 def drop_path(self: Chain, h: Tensor) -> Tensor:
@@ -32,28 +45,25 @@ def drop_path(self: Chain, h: Tensor) -> Tensor:
     return h + y * keep
 
 
+def written_behind(self: Chain, h: Tensor) -> Tensor:
+    h = h + 0
+    y = self.second(h * 1)
+    h.mul_(2.0)
+    return y + h
+
+
 NUMPY = torch.arange(7.0).numpy()
 KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
-    "devices": lambda self, h: (
-        self.second(h.to(next(self.parameters()).device))
-        + torch.zeros(h.size(0), 7, device=h.device, dtype=h.dtype)
-    ),
+    "devices": lambda self, h: self.second(h) + torch.zeros(h.size(0), 7, device=h.device, dtype=h.dtype),
     "sizes": lambda self, h: self.second(h) * math.sqrt(h.shape[-1]) / len(h.shape),
-    "a scale by the batch": lambda self, h: self.second(h) * h.size(0) ** 0.5,
     "an order by arange": lambda self, h: self.second(h[torch.arange(h.shape[0])]),
     "unbind": lambda self, h: self.second(torch.stack([column * 2 for column in h.unbind(1)], 1)),
-    "a rounded size": lambda self, h: self.second(h) * round(h.shape[1] * 0.7) / round(h.shape[1] / 2, 1),
     "a loop over sizes": lambda self, h: self.second(sum(h.roll(i, 1) for i in range(h.shape[1]))),
-    "a branch on sizes": lambda self, h: self.second(h) if any(size > 3 for size in h.shape) else h,
-    "questions of torch's": lambda self, h: (
-        self.second(h) if torch.is_tensor(h) and torch.is_floating_point(h) and torch.numel(h) > 6 else h
-    ),
+    "a branch on sizes": lambda self, h: self.second(h) if any(size > 3 for size in h.shape[1:]) else h,
     "a print": lambda self, h: (f"{h.shape} {h}", self.second(h))[1],
     "a comparison": lambda self, h: self.second(h * (h > 0)),
     "statistics of the batch": lambda self, h: self.second((h - h.mean(0)) / h.std(0)),
     "a constant tensor": lambda self, h: self.second(h) * torch.tensor([1.0, 2, 3, 4, 5, 6, 7]),
-    "a type by its old name": lambda self, h: self.second(h * (h > 0).type(torch.FloatTensor).type_as(h)),
-    "a tensor of a size": lambda self, h: self.second(h) * torch.tensor(h.shape[1]),
     "from numpy": lambda self, h: self.second(h) * torch.from_numpy(NUMPY),
     "random integers": lambda self, h: self.second(h)[:, torch.randint(0, 7, (7,))],
     "noise": lambda self, h: self.second(h + torch.randn_like(h)) + torch.rand(h.shape[0], 1),
@@ -63,6 +73,10 @@ KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
     "a module made on the way": lambda self, h: nn.Sequential(self.second, nn.ReLU())(nn.Tanh()(h)),
     "detach": lambda self, h: self.second(h.detach()) + h,
     "a checkpoint": lambda self, h: checkpoint(self.second, h, use_reentrant=False),
+    "straight through": lambda self, h: self.second(h + (h.round() - h).detach()),
+    "an autograd function": lambda self, h: self.second(Rounded.apply(h)),
+    "in place": lambda self, h: self.second((h + 0).mul_(2.0)) + h,
+    "a write behind a cut": written_behind,
 }
 
 
@@ -73,27 +87,162 @@ def test_what_is_kept(name: str) -> None:
         assert_composed(Chain(KEPT[name]), at)
 
 
+def test_an_autograd_function_between_cuts_trains_as_in_a_plain_loop() -> None:
+    model = Chain(KEPT["an autograd function"]).double()
+    settings = {"coupling": "locked", "optimiser": {"kind": "sgd", "lr": 0.1}}
+    with Simulation(chain_split(model, ("second", "third"), **settings), dtype=torch.float64) as run:
+        signals = {name: value.clone() for name, value in run.signals.items()}
+        run.step()
+        joined = antiphon.join(run)
+    F.cross_entropy(model(signals["x"].double()), signals["label"]).backward()  # type: ignore[no-untyped-call]
+    for (key, p), q in zip(model.named_parameters(), joined.parameters(), strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(q, p - 0.1 * p.grad, rtol=0, atol=1e-12, msg=key)
+
+
+# --- what is not kept --------------------------------------------------------------------------------------
+
+
+def without_gradient(self: Chain, h: Tensor) -> Tensor:
+    with torch.no_grad():
+        h = self.second(h)
+    return h
+
+
+def autocast(self: Chain, h: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return self.second(h).float()
+
+
+def doubled_gradient(self: Chain, h: Tensor) -> Tensor:
+    if h.requires_grad:
+        h.register_hook(lambda gradient: gradient * 2)
+    return self.second(h)
+
+
+def mode_of_calls(self: Chain, h: Tensor) -> Tensor:
+    return self.second(h * 0.5 if self.training else h)
+
+
+def replaced_buffer(self: Chain, h: Tensor) -> Tensor:
+    self.count = self.count + 1
+    return self.second(h)
+
+
+def classes_cross(self: Chain, h: Tensor) -> Tensor:
+    best = h.argmax(1, keepdim=True)
+    return self.second(h).gather(1, best) + h
+
+
+def centred(self: Chain, h: Tensor) -> Tensor:
+    centre = h.mean(0)
+    return self.second(h) - centre
+
+
+SUBMODULE = "put those lines into a submodule of their own, or give split.parts="
+OTHER = f"a trace keeps no attribute .*; {SUBMODULE}"
+HERE = r"test_forwards\.py:\d+"
+REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
+    "a branch": (
+        lambda self, h: self.second(h if h.sum() > 0 else -h),
+        rf"cannot be traced .*{HERE}.*{SUBMODULE}",
+    ),
+    "a branch on the batch": (
+        lambda self, h: self.second(h if h.size(0) > 3 else -h),
+        f"compute other results .*{OTHER}",
+    ),
+    "a scale by the batch": (
+        lambda self, h: self.second(h) * h.size(0) ** 0.5,
+        f"compute other results .*{OTHER}",
+    ),
+    "a loop over the batch": (
+        lambda self, h: self.second(torch.stack([row * 2 for row in h])),
+        "another batch size.*",
+    ),
+    "its mode": (mode_of_calls, rf"other calls in training than in evaluation.* at .*{HERE}"),
+    "no gradient": (without_gradient, f"give 'first.weight' another gradient than the model: {OTHER}"),
+    "another precision": (autocast, f"compute other results than the model: {OTHER}|by .*{OTHER}"),
+    "a hook of an activation": (
+        doubled_gradient,
+        f"give 'first.weight' another gradient than the model: {OTHER}",
+    ),
+    "an autograd function by another name": (lambda self, h: self.second(rounded(h)), "another gradient"),
+    "a buffer": (replaced_buffer, f"leave another 'count' than the model: {OTHER}"),
+    "no batch": (centred, rf"'mean' \({HERE}\) crosses from part 0 .*float32 \[7\].*move the cut"),
+    "classes cross": (classes_cross, "'argmax' .*int64"),
+    "both sides of a cut": (
+        lambda self, h: self.first(self.second(h)),
+        "'?part0.module.first.weight and part1.*tie='together'",
+    ),
+}
+
+
+@pytest.mark.cases(2)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_kept_is_refused(name: str) -> None:
+    between, line = REFUSED[name]
+    model = Chain(between)
+    model.register_buffer("count", torch.zeros(()))
+    with pytest.raises(ScenarioError, match=f"^split: .*({line})"):
+        chain_split(model)
+
+
+class Telling(nn.Linear):
+    """Leaves another layer a gain, in a list that no copy of a part follows."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__(7, 7)
+        self.others = [other]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.others[0].gain = 1 + super().forward(x).square().mean()
+        return super().forward(x)
+
+
+class Gained(nn.Linear):
+    """Multiplies by what it is left."""
+
+    gain: Any = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gain
+
+
+def test_what_reaches_another_layer_beside_the_forward_is_refused() -> None:
+    model: Any = Chain()
+    model.third = Gained(7, 5)
+    model.second = Telling(model.third)
+    with pytest.raises(ScenarioError, match="the parts compute other results than the model"):
+        chain_split(model, ("third",))
+
+
+def test_running_statistics_of_a_layer_in_two_parts_are_refused() -> None:
+    model: Any = Chain(lambda self, h: self.norm(self.second(self.norm(h))))
+    model.norm = nn.BatchNorm1d(7, affine=False)
+    with pytest.raises(
+        ScenarioError, match=r"the parts leave another 'norm\.running_mean' than the model in training"
+    ):
+        chain_split(model)
+
+
+# --- modules, modes and precision --------------------------------------------------------------------------
+
+
 @pytest.mark.cases(2)
 @pytest.mark.parametrize("at", [("third", "second"), 1, 2, 3, ()])
 def test_cuts_in_any_order_and_numbers_of_parts(at: Any) -> None:
     scenario = assert_composed(Chain(), at)
-    assert len(scenario.agents) == (at if isinstance(at, int) else 1 + len(set(at)))
+    assert len(scenario.agents) == (at if isinstance(at, int) else 1 + len(at))
 
 
-# --- modes and precision -----------------------------------------------------------------------------------
-
-
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it imports its compiler
-def test_a_model_that_is_to_be_compiled_in_place_is_split() -> None:
-    model = Chain()
-    model.compile()
-    model.second.compile()
-    with pytest.warns(
-        ScenarioWarning, match="^(model|'second') is compiled in place .* uncompiled"
-    ) as caught:
-        assert_composed(model)
-    assert {str(w.message).partition(" is compiled")[0] for w in caught} == {"model", "'second'"}
+def test_a_module_that_is_called_twice_is_cut_before_its_first_call() -> None:
+    model = Chain(lambda self, h: self.second(torch.relu(self.second(h))))
+    assert len(assert_composed(model, ("second",)).agents) == 2
+    with pytest.raises(
+        ScenarioError, match="one parameter of the model; move the cut, or give tie='together'"
+    ):
+        chain_split(Chain(lambda self, h: self.first(self.second(h))))
+    assert_composed(Chain(lambda self, h: self.first(self.second(h))), ("second",), tie="together")
 
 
 def test_a_model_in_eval_mode_trains_in_train_mode_and_comes_back_in_its_own() -> None:
@@ -114,80 +263,17 @@ def test_a_model_comes_back_in_its_own_precision() -> None:
         for p in model.parameters():
             p.mul_(1 + 1e-9)
     with Simulation(chain_split(model), dtype=torch.float64) as run:
-        joined = antiphon.join(run)
-        run.run(2)
-        trained = antiphon.join(run)
-    for name, value in model.state_dict().items():
-        assert joined.state_dict()[name].dtype == torch.float64
-        assert torch.equal(joined.state_dict()[name], value)
-    assert not torch.equal(trained.get_parameter("third.weight"), model.third.weight)
+        for key, value in antiphon.join(run).state_dict().items():
+            assert torch.equal(value, model.state_dict()[key])
     with Simulation(chain_split(model)) as run:  # a float32 run of it
         run.run(2)
         assert antiphon.join(run).get_parameter("third.weight").dtype == torch.float64
 
 
-@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
-def test_a_split_is_the_same_without_gradients_around_it(around: Any) -> None:
-    with around():
-        scenario = chain_split(Chain(), coupling="locked")
-    with Simulation(scenario) as run:
-        before = antiphon.join(run).get_parameter("first.weight").clone()
-        run.run(2)
-        assert not torch.equal(antiphon.join(run).get_parameter("first.weight"), before)
-
-
-# --- what is around a forward ------------------------------------------------------------------------------
-
-
-class Remembers(Chain):
-    """Keeps its activations, counts its calls, and takes whatever comes beside its argument."""
-
-    last: Tensor | None = None
-    calls = 0
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        h = self.first(x)
-        self.last = h
-        self.calls += 1
-        return self.third(self.second(h))
-
-
-def test_a_model_that_remembers_its_activations_is_left_alone() -> None:
-    model = Remembers()
-    assert_composed(model)
-    assert model.last is None
-    assert model.calls == 0
-
-
-class Branching(nn.Linear):
-    """A branch on data within a module that holds no cut."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if bool(x.sum() > 0) else x
-
-
-class Assigned(Chain):
-    """Its forward is chosen as it is made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = Branching(7, 7)
-        self.forward = self.plain  # type: ignore[method-assign]
-
-    def plain(self, x: Tensor) -> Any:
-        return self.third(self.second(self.first(x)))
-
-
-def test_a_forward_that_is_assigned_and_branches_within_a_module_without_a_cut_are_traced() -> None:
-    assert_composed(Assigned())
-
-
 @pytest.mark.parametrize("place", ["second", ""])
 def test_hooks_run_in_the_parts(place: str) -> None:
     model = Chain()
-    plain = model(torch.ones(1, 7))
     model.get_submodule(place).register_forward_hook(lambda module, given, output: output * 2)
-    assert not torch.equal(model(torch.ones(1, 7)), plain)
     assert_composed(model)
 
 
@@ -195,35 +281,10 @@ def test_normed_weights_come_back_under_their_keys() -> None:
     model = Chain()
     nn.utils.parametrizations.weight_norm(model.second)
     nn.utils.parametrizations.spectral_norm(model.third)
-    scenario = chain_split(model, ("second", "third"))
-    x = numbers(7)(3, 0)
-    same(composed(scenario, {"x": x}, training=False), copy.deepcopy(model).eval()(x))
+    scenario = assert_composed(model, ("second", "third"))
     with Simulation(scenario) as run:
         run.run(2)
         assert antiphon.join(run).state_dict().keys() == model.state_dict().keys()
-
-
-class Stated(nn.Linear):
-    """A layer with more in its state than tensors."""
-
-    def get_extra_state(self) -> dict[str, int]:
-        return {"version": 3}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        assert state == {"version": 3}
-
-
-def test_extra_state_and_a_module_under_two_names_come_back() -> None:
-    model = Chain()
-    model.second = Stated(7, 7)
-    model.alias = model.second  # type: ignore[assignment]
-    with Simulation(assert_composed(model)) as run:
-        run.run(2)
-        joined = antiphon.join(run)
-        antiphon.join(run, into=model)
-    assert list(joined.state_dict()) == list(model.state_dict())
-    assert joined.state_dict()["second._extra_state"] == {"version": 3}
-    assert joined.alias is joined.second
 
 
 class Centred(Chain):
@@ -293,66 +354,27 @@ def test_a_buffer_that_a_forward_replaces_by_one_of_another_size_is_saved_and_jo
             assert torch.equal(value, other), name
 
 
-class Enclosed(Chain):
-    """Calls layers in functions that it keeps, as minGPT does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers = nn.ModuleDict({"second": self.second})
-        self.calls = [lambda h, last=self.third: (layers.second(h), last)]
-
-        def between(_: object, h: Tensor, depth: int = 1) -> Tensor:
-            return between(self, h, 0) if depth else torch.tanh(self.calls[0](h)[0])
-
-        self.between = between
+# --- arguments and outputs ---------------------------------------------------------------------------------
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("at", [("second",), ("third",), ()])
-def test_functions_of_a_model_that_enclose_it_call_what_is_trained(at: tuple[str, ...]) -> None:
-    model = Enclosed()
-    x = numbers(7)(5, 1)
-    with Simulation(assert_composed(model, at, coupling="locked")) as run:
-        run.run(2)
-        joined: Any = antiphon.join(run).eval()
-        (found,) = run.compose()(x=x).values()
-    same(joined(x), found)
-    assert not torch.equal(joined.second.weight, model.second.weight)
-    assert joined.calls[0](x)[1] is joined.third
+class Masked(Chain):
+    """A chain with an input that a call may leave out, and one that is given by position alone."""
+
+    def forward(self, x: Tensor, /, mask: Tensor | None = None) -> Any:
+        return super().forward(x if mask is None else x * mask)
 
 
-class Moved(Chain):
-    """Has a `cpu` of its own, which returns nothing."""
-
-    def cpu(self) -> None:  # type: ignore[override]
-        super().cpu()
-
-
-def test_a_model_whose_cpu_returns_nothing_is_split_and_is_a_network() -> None:
-    with Simulation(assert_composed(Moved())) as run:
-        run.run(1)
-        assert type(antiphon.join(run)) is Moved
-
-
-def test_functions_of_einops_are_recorded_wherever_a_file_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rearrange(tensor: Tensor, pattern: str) -> Tensor:
-        if type(tensor) is not Tensor:
-            raise RuntimeError(f"Tensor type unknown to einops {type(tensor)}")
-        return tensor.flip(1) if pattern == "b n -> b n" else tensor
-
-    for name in ("einops", "helpers"):  # a file with `from einops import rearrange`
-        module: Any = ModuleType(name)
-        module.rearrange = rearrange
-        monkeypatch.setitem(sys.modules, name, module)
-    helpers, einops = sys.modules["helpers"], sys.modules["einops"]
-    model = Chain(
-        lambda self, h: einops.rearrange(self.second(helpers.rearrange(h, "b n -> b n")), "b n -> b n")
-    )
-    assert_composed(model)
-    assert einops.rearrange is helpers.rearrange is rearrange
-
-
-# --- outputs -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("inputs", "observed"),
+    [(None, ("x", "mask")), ({"x": "x"}, ("x",)), ({"mask": "mask"}, ("x", "mask"))],
+    ids=["all", "named", "the other"],
+)
+def test_an_argument_with_a_default_is_the_observation_of_its_name(
+    inputs: Any, observed: tuple[str, ...]
+) -> None:
+    env = antiphon.envs.from_tensors(x=numbers(7)(20, 0), mask=numbers(7)(20, 1), label=torch.arange(20) % 5)
+    scenario = antiphon.split(Masked(), at=["second"], env=env, inputs=inputs)
+    assert scenario.agents["part0"].observes == observed
 
 
 @dataclass
@@ -364,95 +386,36 @@ class Output:
 
 
 Pair = namedtuple("Pair", ["logits", "hidden"])
+ANSWERS: list[tuple[Callable[[Tensor, Tensor], Any], tuple[Any, ...]]] = [
+    (lambda y, h: Output(y, h), ("logits",)),
+    (lambda y, h: OrderedDict(logits=y, hidden=h), ("logits",)),
+    (lambda y, h: UserDict(logits=y, hidden=h), ("logits",)),
+    (lambda y, h: {"out": {"logits": y}, "hidden": h}, ("out", "out.logits")),
+    (lambda y, h: Pair(y, h), (0, "logits")),
+    (lambda y, h: [h, y], (1,)),
+    (lambda y, h: (y, None, 3, "text"), (None, 0)),
+]
 
 
-@dataclass
-class Answer(OrderedDict[str, Any]):
-    """An output that is a dict with attributes, as Hugging Face's models have."""
+class Answering(Chain):
+    def __init__(self, answer: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.answer = answer
 
-    loss: Tensor | None = None
-    logits: Any = None
-    hidden: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("loss", "logits", "hidden"):
-            if getattr(self, name) is not None:
-                self[name] = getattr(self, name)
-
-    def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
-
-    def to_tuple(self) -> tuple[Any, ...]:
-        return tuple(self.values())
+    def forward(self, x: Tensor) -> Any:
+        h = self.first(x)
+        return self.answer(self.third(self.second(h)), h)
 
 
 @pytest.mark.cases(2)
-@pytest.mark.parametrize(
-    ("answer", "outputs"),
-    [
-        (lambda y, h: Output(y, h), ("logits",)),
-        (lambda y, h: OrderedDict(logits=y, hidden=h), ("logits",)),
-        (lambda y, h: Answer(logits=y, hidden=h), ("logits",)),
-        (lambda y, h: UserDict(logits=y, hidden=h), ("logits",)),
-        (lambda y, h: {"out": {"logits": y}, "hidden": h}, ("out", "out.logits")),
-        (lambda y, h: Pair(y, h), (0, "logits")),
-        (lambda y, h: [h, y], (1,)),
-        (lambda y, h: (y, None, 3, "text"), (None, 0)),
-    ],
-)
+@pytest.mark.parametrize(("answer", "outputs"), ANSWERS)
 def test_the_prediction_is_found_among_the_outputs(
     answer: Callable[[Tensor, Tensor], Any], outputs: tuple[Any, ...]
 ) -> None:
-    class Answering(Chain):
-        def forward(self, x: Tensor) -> Any:
-            h = self.first(x)
-            return answer(self.third(self.second(h)), h)
-
-    x = numbers(7)(3, 0)
-    model = Answering()
+    x, model = numbers(7)(3, 0), Answering(answer)
     for output in outputs:
         found = composed(chain_split(model, output=output), {"x": x}, training=False)
         same(found, model.third(model.second(model.first(x))))
-
-
-class Paired(Chain):
-    def forward(self, x: Tensor) -> Any:
-        h = self.first(x)
-        return Pair(self.third(self.second(h)), h)
-
-
-def test_outputs_of_a_named_tuple_have_names() -> None:
-    line = r"forward returns logits \[3, 5\], hidden \[3, 7\]; give output='logits'"
-    with pytest.raises(ScenarioError, match=line):
-        chain_split(Paired())
-    with pytest.raises(ScenarioError, match=r"output: 'logit' is no tensor .*did you mean 'logits'"):
-        chain_split(Paired(), output="logit")
-    goal = {"kind": "classification", "target": "label"}
-    for hidden in ("hidden", 1):
-        chain_split(Paired(), objective=None, objectives={"logits": goal, hidden: None})
-
-
-@pytest.mark.parametrize(
-    "given", [{"coupling": "locked"}, {"gradient": "local"}, {"delay": 1}, {"bits": 8}], ids=str
-)
-def test_what_channels_have_is_said_to_have_no_effect_without_one(given: dict[str, Any]) -> None:
-    (name, value), *_ = given.items()
-    with pytest.warns(
-        ScenarioWarning, match=rf"^split: {name}={value!r} has no effect, since there is one part"
-    ):
-        chain_split(Chain(), (), **given)
-
-
-def test_an_own_loss_of_other_outputs_needs_a_size() -> None:
-    def counted(output: Tensor, target: Tensor) -> Tensor:
-        return output.square().mean(1)
-
-    goal = {"kind": counted, "target": "label"}
-    line = r"needs 5 values per sample .*; if counted reads others, make it a class with a method size\("
-    model = Chain()
-    model.third = nn.Linear(7, 8)
-    with pytest.raises(ScenarioError, match=line):
-        chain_split(model, objective=goal)
 
 
 class Down(nn.Linear):
@@ -483,122 +446,48 @@ def test_tensors_of_added_tuples_cross_from_where_they_are_computed() -> None:
     assert sorted(ends) == [("part0", "part1", 7), ("part0", "part2", 7)] + [("part1", "part2", 7)] * 2
 
 
-class Positional(Chain):
-    def forward(self, x: Tensor, /, scale: float = 2.0) -> Any:
-        return super().forward(x * scale)
-
-
-def test_an_argument_that_is_given_by_position_alone_is_read() -> None:
-    assert_composed(Positional())
-
-
 class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(7, 7)
+    """Returns a container."""
 
-    def forward(self, x: Tensor) -> Answer:
-        return Answer(logits=self.linear(x))
-
-
-class Answering(nn.Module):
     def __init__(self, answer: Callable[[Tensor], Any]) -> None:
         super().__init__()
-        self.answer = answer
+        self.linear, self.answer = nn.Linear(7, 7), answer
 
-    def forward(self, found: Answer) -> Any:
-        return self.answer(found["logits"])
+    def forward(self, x: Tensor) -> Any:
+        return self.answer(self.linear(x))
 
 
-def reading(read: Callable[[Any], Any]) -> Chain:
-    """A model of which a submodule returns a dict with attributes, which is read behind the cut."""
+class Reading(Chain):
+    """Reads an item of what a submodule returns twice, behind a cut."""
 
-    class Reading(Chain):
-        def __init__(self) -> None:
-            super().__init__()
-            self.block = Block()
+    def __init__(self, answer: Callable[[Tensor], Any], read: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.block, self.read = Block(answer), read
 
-        def forward(self, x: Tensor) -> Any:
-            found = self.block(x)
-            return self.third(self.second(x) + read(found))
-
-    return Reading()
+    def forward(self, x: Tensor) -> Any:
+        found = self.block(x)
+        return self.third(self.second(x) + self.read(found) + self.read(found))
 
 
 @pytest.mark.cases(2)
 @pytest.mark.parametrize(
-    "read",
+    ("answer", "read"),
     [
-        lambda found: found.logits,
-        lambda found: found["logits"],
-        lambda found: found[0],
-        lambda found: {**found}["logits"],
-        lambda found: dict(found.items())["logits"],
-        lambda found: found[:1][0],
+        (lambda h: (h, h[:, :2]), lambda found: found[0]),
+        (lambda h: {"state": h, "layers": 3}, lambda found: found["state"]),
+        (lambda h: [Output(h, h[:, :2])], lambda found: found[0].logits),
+        (lambda h: Pair(h, None), lambda found: found.logits),
     ],
 )
-def test_a_dict_with_attributes_is_read_behind_a_cut(read: Callable[[Any], Any]) -> None:
-    assert_composed(reading(read))
-
-
-def test_what_of_a_dict_cannot_be_read_behind_a_cut_is_refused_with_its_line() -> None:
-    with pytest.raises(
-        ScenarioError, match=r"'block' \(test_forwards.py:\d+\) .* is an Answer, of which .*py:\d+"
-    ):
-        chain_split(reading(lambda found: found.to_tuple()[0]))
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda h: (h, h[:, :2]),
-        lambda h: {0: h, "other": h[:, :2], "layers": 3},
-        lambda h: [Output(h, h[:, :2])],
-        lambda h: Pair(h, None),
-    ],
-)
-def test_of_what_a_submodule_returns_the_items_that_are_read_behind_a_cut_cross_and_each_once(
-    answer: Callable[[Tensor], Any],
+def test_of_what_a_submodule_returns_an_item_that_is_read_behind_a_cut_crosses_once(
+    answer: Callable[[Tensor], Any], read: Callable[[Any], Tensor]
 ) -> None:
-    model = reading(lambda found: sum(getattr(found[0], "logits", found[0]) for _ in range(2)))
-    model.block = nn.Sequential(Block(), Answering(answer))  # type: ignore[assignment]
-    assert [channel.size for channel in assert_composed(model).channels] == [7]
+    assert [channel.size for channel in assert_composed(Reading(answer, read)).channels] == [7]
 
 
-class Masked(Chain):
-    """A chain with an input that a call may leave out."""
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Any:
-        return super().forward(x if mask is None else x * mask)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "observed"),
-    [(None, ("x", "mask")), ({"x": "x"}, ("x",)), ({"mask": "mask"}, ("x", "mask"))],
-    ids=["all", "named", "the other"],
-)
-def test_an_argument_with_a_default_is_the_observation_of_its_name(
-    inputs: Any, observed: tuple[str, ...]
-) -> None:
-    env = antiphon.envs.from_tensors(x=numbers(7)(20, 0), mask=numbers(7)(20, 1), label=torch.arange(20) % 5)
-    scenario = antiphon.split(Masked(), at=["second"], env=env, inputs=inputs)
-    assert scenario.agents["part0"].observes == observed
-
-
-class Grouped(nn.Module):
-    """Tokens that become a map with its channels last in memory, as those of a diffusion UNet's attention, and a group norm of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tokens, self.norm, self.out = nn.Linear(7, 64), nn.GroupNorm(2, 4), nn.Linear(64, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.tokens(x).view(-1, 16, 4).transpose(1, 2).view(-1, 4, 4, 4)
-        return self.out(self.norm(h).flatten(1))
-
-
-def test_a_group_norm_of_a_map_with_its_channels_last_learns_behind_a_cut() -> None:
-    """Without a gradient of the map, torch's backward of it ends the process."""
-    with Simulation(chain_split(Grouped(), ("norm",), coupling="detached")) as run:
-        run.run(2)
-        assert not torch.equal(antiphon.join(run).get_parameter("norm.bias"), torch.zeros(4))
+def test_a_split_leaves_the_model_and_the_random_numbers_as_they_are() -> None:
+    model = Chain(KEPT["dropout"])
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    chain_split(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

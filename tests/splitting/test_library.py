@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 import antiphon
-from antiphon import Scenario, ScenarioError, Simulation, load
+from antiphon import Scenario, Simulation
 from antiphon.agents.models import GPT, ResNet
 from antiphon.scenarios import warnings
 from tests.kit.documented import gpt, resnet
@@ -90,22 +89,3 @@ def test_a_tied_head_stays_the_embedding() -> None:
         simulation.run(3)
         model = antiphon.join(simulation)
     assert torch.equal(model.head.weight, model.tokens.weight)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", SMALL)
-def test_initial_parameters_have_a_seed(name: str) -> None:
-    first, again, other = (
-        dict(scenario(name, "detached", initial=seed).agents["part0"].network.named_parameters())
-        for seed in (1, 1, 2)
-    )
-    for key, parameter in first.items():
-        assert torch.equal(parameter, again[key])
-        assert parameter.dim() == 1 or not torch.equal(parameter, other[key])
-
-
-@pytest.mark.parametrize("name", ["a" * 300, "a\0b"], ids=["too long", "no name"])
-@pytest.mark.parametrize("find", [Simulation, load])
-def test_a_name_that_no_file_can_have_is_an_unknown_one(find: Callable[[str], object], name: str) -> None:
-    with pytest.raises(ScenarioError, match="no scenario '"):
-        find(name)

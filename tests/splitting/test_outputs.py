@@ -77,75 +77,6 @@ def test_the_first_loss_is_that_of_the_classes_axis(
         torch.testing.assert_close(module(hidden), model.last(hidden), rtol=0, atol=1e-12)
 
 
-def split_layout(shape: tuple[int, ...], order: tuple[int, ...], target: Tensor, **settings: Any) -> Any:
-    env = antiphon.envs.from_tensors(x=torch.randn(len(target), 6), y=target, training_only=["y"])
-    goal = {"kind": "regression" if target.is_floating_point() else "classification", "target": "y"}
-    return antiphon.split(
-        Layout(shape, order), at=["last"], env=env, objective=goal, coupling="locked", **settings
-    )
-
-
-@pytest.mark.parametrize(
-    ("shape", "order", "target", "axis", "line"),
-    [
-        (
-            (5, 5),
-            (0, 1),
-            (5,),
-            None,
-            r"\[batch, 5, 5\] for 'y' \(5 classes, .* give class_axis=1 or class_axis=2 \(cross_ent",
-        ),
-        ((4, 4, 4), (2, 0, 1), (4, 4), None, "give class_axis=1 or class_axis=3"),
-        (
-            (6, 5),
-            (0, 1),
-            (6,),
-            1,
-            r"class_axis=1: forward returns a tensor \[batch, 6, 5\], where 2 fits 'y'",
-        ),
-        ((6, 5), (0, 1), (6,), 0, "class_axis: 0; give a number: 1, -1"),
-        ((6, 5), (0, 1), (6,), {"y": 1}, "class_axis: .* give a number, such as 1, for one prediction"),
-        (
-            (2, 4, 5),
-            (1, 0, 2),
-            (2, 4),
-            None,
-            r"\[batch, 4, 2, 5\] .*in other axes; return \[batch, 5, 2, 4\] or",
-        ),
-    ],
-)
-def test_axes_that_the_sizes_leave_open_are_asked_for(
-    shape: tuple[int, ...], order: tuple[int, ...], target: tuple[int, ...], axis: Any, line: str
-) -> None:
-    y = torch.arange(20 * math.prod(target)).view(20, *target) % shape[-1]
-    with pytest.raises(ScenarioError, match=line):
-        split_layout(shape, order, y, class_axis=axis)
-
-
-@pytest.mark.parametrize(
-    ("shape", "target", "line"),
-    [
-        (
-            (2, 4, 4),
-            (4, 4, 2),
-            r"\[batch, 2, 4, 4\] for 'y' \(floats, shape \[4, 4, 2\]\).* as x.movedim\(1, -1\)",
-        ),
-        ((4, 2), (2, 4), r"\[batch, 4, 2\] for 'y'"),
-        ((2, 4, 4), (2, 4, 4), ""),
-        ((2, 4, 4), (2, 16), ""),
-        ((8,), (2, 4), ""),
-        ((1, 8, 1), (8,), ""),
-    ],
-)
-def test_floats_are_compared_axis_by_axis(shape: tuple[int, ...], target: tuple[int, ...], line: str) -> None:
-    y, order = torch.randn(20, *target), tuple(range(len(shape)))
-    if not line:
-        assert split_layout(shape, order, y).agents["part1"].objectives
-        return
-    with pytest.raises(ScenarioError, match=line):
-        split_layout(shape, order, y)
-
-
 class TwoHeads(nn.Module):
     """A classification and a regression on one trunk."""
 
@@ -198,43 +129,29 @@ def test_two_heads_train_as_in_a_plain_loop(at: tuple[str, ...], backend: Chosen
         torch.testing.assert_close(value, plain.state_dict()[key], rtol=0, atol=1e-10)
 
 
-RETURNED = r"forward returns logits \[3, 3\], angle \[3, 2\]"
+RETURNED = r"forward returns logits \[5, 3\], angle \[5, 2\]"
 
 
 @pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        (
-            {},
-            f"{RETURNED}; give output='logits' to keep only that one, or objectives={{'logits': …, 'angle'",
-        ),
+        ({}, f"{RETURNED}; give output='logits' to keep only that one, or objectives="),
         ({"objectives": {"logits": "label"}}, f"{RETURNED}, and 'angle' has no objective; write"),
-        ({"objectives": {**BOTH, "logit": "label"}}, "'logit' is no tensor .*; did you mean 'logits'"),
+        (
+            {"objectives": {**BOTH, "logit": "label"}},
+            "output 'logit' is none of these; did you mean 'logits'",
+        ),
         (
             {"objectives": {**BOTH, "angle": "label"}},
-            r"'angle' is \[3, 2\], and its objective needs .* 3 values per sample",
+            f"{RETURNED}, and the objective needs 3 values per sample",
         ),
-        ({"objectives": ["label"]}, "give one for each output by its key or index, such as"),
-        (
-            {"objectives": BOTH, "objective": "label"},
-            "replaces objective and output; leave these",
-        ),
-        (
-            {"objectives": BOTH, "class_axis": {"logit": 1}},
-            "class_axis: no objective of 'logit'; did you mean 'logits'",
-        ),
-        (
-            {"objectives": BOTH, "class_axis": {"angle": 1}},
-            "class_axis: the target 'angle' .* has no classes; leave",
-        ),
-        (
-            {"objectives": {**BOTH, "angle": {**ANGLE, "scale": -1}}},
-            "scale: must be greater than 0, not -1.0",
-        ),
+        ({"objectives": BOTH, "objective": "label"}, "replaces objective and output; leave these"),
+        ({"objectives": BOTH, "class_axis": {"logit": 1}}, "no objective of 'logit'; did you mean 'logits'"),
+        ({"objectives": BOTH, "class_axis": {"angle": 1}}, "class_axis: the target 'angle' has no classes"),
         (
             {"objectives": BOTH, "gradient": "local"},
-            "gradient: local needs one objective, and the model has several; use local",
+            "local needs one objective, and the model has several; use",
         ),
     ],
 )
@@ -249,3 +166,32 @@ def test_outputs_that_are_named_are_dropped_and_the_default_gradient_is_of_all_o
         assert [goal.target for goal in scenario.agents["part1"].objectives.values()] == ["label"]
     _, scenario = split_heads(objectives=BOTH)
     assert scenario.channels[0].gradient.kind == "linear"
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "line"),
+    [
+        (
+            (5, 5),
+            torch.arange(100).view(20, 5) % 5,
+            r"\[batch, 5, 5\] .* give class_axis=1 or class_axis=2 \(cross_entropy",
+        ),
+        (
+            (4, 4, 2),
+            torch.arange(160).view(20, 2, 4) % 4,
+            r"\[batch, 4, 4, 2\] .*; return \[batch, 4, …\] or",
+        ),
+        (
+            (2, 4, 4),
+            torch.zeros(20, 4, 4, 2),
+            r"\[batch, 2, 4, 4\] for 'y' \(floats, .*; return the target's axes",
+        ),
+    ],
+)
+def test_axes_that_are_not_those_of_the_target_are_refused(
+    shape: tuple[int, ...], target: Tensor, line: str
+) -> None:
+    env = antiphon.envs.from_tensors(x=torch.randn(len(target), 6), y=target, training_only=["y"])
+    goal = {"kind": "regression" if target.is_floating_point() else "classification", "target": "y"}
+    with pytest.raises(ScenarioError, match=line):
+        antiphon.split(Layout(shape, (*range(len(shape)),)), at=["last"], env=env, objective=goal)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import antiphon
-from antiphon import ScenarioError, Simulation
-from tests.reference.backend import reference
+from antiphon import Simulation
 
 
 class Packed(nn.Module):
@@ -49,16 +48,6 @@ class Whole(Packed):
         return found
 
 
-class Flat(Model):
-    """The same as a network of an agent: flat inputs."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(x[:, :18].unflatten(1, (6, 3)), x[:, 18])
-
-
 def source(lengths: Tensor) -> Any:
     torch.manual_seed(0)
     signals = {"x": torch.randn(40, 6, 3), "lengths": lengths, "label": torch.arange(40) % 2}
@@ -77,19 +66,3 @@ def test_a_model_that_packs_is_split(
         run.run(steps=3, progress=False)
         assert run.agents["part0"].updates == 3
     assert "Traceback" not in capsys.readouterr().err  # torch.fx prints one of each trial that fails
-
-
-def test_a_module_that_packs_is_a_network() -> None:
-    goal = {"kind": "classification", "target": "label"}
-    agents = {"a": {"observes": ["x", "lengths"], "categories": "index", "network": Flat, "objective": goal}}
-    for lengths in (torch.arange(40) % 4 + 3, torch.zeros(40, dtype=torch.int64)):
-        scenario = antiphon.Scenario(scenario="packed", env=source(lengths), agents=agents)
-        if not lengths.any():
-            with pytest.raises(
-                ScenarioError, match=r"agents.a.network: Flat does not take .*Length of all samples"
-            ):
-                Simulation(scenario)
-            continue
-        with Simulation(scenario, backend=reference) as run:
-            run.run(steps=2, progress=False)
-            assert run.agents["a"].updates == 2

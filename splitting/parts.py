@@ -1,0 +1,216 @@
+"""The parts of a cut model as modules: flat rows in, flat rows out, with copies of the model's submodules."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.splitting.outputs import Output, in_order
+from antiphon.splitting.plan import PartPlan
+from antiphon.splitting.trace import Mode, Rows, Trace
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A channel from one part to another.
+
+    Attributes:
+        message: The node whose value it carries.
+        shape: Of one sample of it.
+        key: Distinguishes the channels of one pair of parts.
+        shared: Whether several parts read the message.
+    """
+
+    message: fx.Node
+    shape: Shape
+    sender: int
+    receiver: int
+    key: int
+    shared: bool
+
+
+class PartModule(fx.GraphModule):
+    """The forward of a part.
+
+    Attributes:
+        keeps_input: It copies what it reads, so that its agent need not.
+        origin: The model, for `join`.
+    """
+
+    keeps_input = True
+    origin: Any = None
+
+    def recompile(self) -> fx.graph.PythonCode:
+        code = super().recompile()
+        type(self).__call__ = nn.Module.__call__  # type: ignore[method-assign]  # torch.fx's prints a traceback too
+        return code
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """One part of a cut model.
+
+    Attributes:
+        module: [B, inputs] to [B, outputs]: the arguments that it observes, then its messages; its predictions, then its
+            messages. Parameters and buffers have the names that they have in the model.
+        observes: The arguments of the model that it reads, in order.
+        sends: Its messages, each with the components of one sample.
+        predictions: Which of the predictions it computes, in order.
+    """
+
+    module: PartModule
+    observes: tuple[str, ...]
+    reads: tuple[Wire, ...]
+    sends: dict[fx.Node, int]
+    predictions: tuple[int, ...]
+
+
+def rows(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors [B, …] side by side, [B, sizes]."""
+    return torch.cat([tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None] for tensor in tensors], 1)
+
+
+class _Inputs(nn.Module):
+    """Divides a part's rows into what they are made of."""
+
+    def __init__(self, shapes: Sequence[Shape], types: Sequence[torch.dtype | None]) -> None:
+        super().__init__()
+        self.shapes, self.types = shapes, types
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return copies, contiguous for kernels that round by it, to which the part may write in place."""
+        pieces = torch.split(x, [math.prod(shape) for shape in self.shapes], 1)
+        return [
+            (piece.reshape(-1, *shape) if shape else piece[:, 0]).clone().to(dtype or x.dtype)
+            for piece, shape, dtype in zip(pieces, self.shapes, self.types, strict=True)
+        ]
+
+
+class _Outputs(nn.Module):
+    """Puts side by side what a part computes: its predictions, whose axes have these orders, and its messages."""
+
+    def __init__(self, orders: Sequence[Shape | None]) -> None:
+        super().__init__()
+        self.orders = orders
+
+    def forward(self, values: Sequence[Tensor]) -> Tensor:
+        predictions = map(in_order, values, self.orders)
+        return rows([*predictions, *values[len(self.orders) :]])
+
+
+class _Mode(nn.Module):
+    """One of two plain values: that of training, or that of evaluation."""
+
+    def __init__(self, values: Mode) -> None:
+        super().__init__()
+        self.values = values
+
+    def forward(self) -> Any:
+        return self.values.training if self.training else self.values.evaluation
+
+
+def build_parts(
+    trace: Trace,
+    plans: Sequence[PartPlan],
+    model: nn.Module,
+    names: Sequence[str],
+    outputs: Sequence[Output],
+) -> list[ModelPart]:
+    """Build the modules of a plan.
+
+    Args:
+        model: The model whose submodules are copied, once for each part; the copies share its parameters.
+        names: Of the agents: channels are in the order of their senders', their receivers' and their keys.
+        outputs: The predictions.
+    """
+    wires = _wires(trace, plans, names)
+    return [
+        _built(
+            trace,
+            plan,
+            model,
+            [wire for wire in wires if wire.receiver == number],
+            {wire.message: math.prod(wire.shape) for wire in wires if wire.sender == number},
+            outputs,
+        )
+        for number, plan in enumerate(plans)
+    ]
+
+
+def _wires(trace: Trace, plans: Sequence[PartPlan], names: Sequence[str]) -> list[Wire]:
+    sender = {message: number for number, plan in enumerate(plans) for message in plan.sends}
+    readers = Counter(message for plan in plans for message in plan.reads)
+    wires = []
+    for number, plan in enumerate(plans):
+        keys: Counter[int] = Counter()
+        for message in plan.reads:
+            shape, source = tuple(trace.values[message].shape[1:]), sender[message]
+            wires.append(Wire(message, shape, source, number, keys[source], readers[message] > 1))
+            keys[source] += 1
+    return sorted(wires, key=lambda wire: (names[wire.sender], names[wire.receiver], wire.key))
+
+
+def _built(
+    trace: Trace,
+    plan: PartPlan,
+    model: nn.Module,
+    reads: Sequence[Wire],
+    sends: dict[fx.Node, int],
+    outputs: Sequence[Output],
+) -> ModelPart:
+    root = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+    for name in {
+        str(node.target).partition(".")[0] for node in plan.nodes if node.op in ("get_attr", "call_module")
+    }:
+        if not hasattr(root, name):  # a constant or an autograd function of the forward
+            setattr(root, name, getattr(trace.root, name))
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    graph, values = fx.Graph(), dict[fx.Node, fx.Node]()
+    x = graph.placeholder("x")
+
+    def added(name: str, module: nn.Module, *args: Any) -> fx.Node:
+        root.add_module(name, module)
+        return graph.call_module(name, args)
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return values[value]
+        if isinstance(value, Rows):
+            return graph.call_function(operator.mul, (graph.call_method("size", (x, 0)), value.times))
+        if isinstance(value, torch.device):
+            return graph.call_function(getattr, (x, "device"))
+        if value is dtype:
+            return graph.call_function(getattr, (x, "dtype"))
+        if isinstance(value, Mode):
+            return added(f"_mode{len(graph.nodes)}", _Mode(value))
+        if isinstance(value, slice):
+            return slice(argument(value.start), argument(value.stop), argument(value.step))
+        if isinstance(value, tuple | list):
+            return type(value)(map(argument, value))
+        return {key: argument(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    sources = [*plan.observes, *(wire.message for wire in reads)]
+    examples = [trace.values[node] for node in sources]
+    types = [None if example.is_floating_point() else example.dtype for example in examples]
+    inputs = added("_inputs", _Inputs([tuple(example.shape[1:]) for example in examples], types), x)
+    for number, node in enumerate(sources):
+        values[node] = graph.call_function(operator.getitem, (inputs, number))
+    for node in plan.nodes:
+        args, kwargs = map(argument, trace.arguments[node])
+        values[node] = graph.create_node(node.op, node.target, args, kwargs, name=node.name)
+    predicted = [outputs[i] for i in plan.predictions]
+    returned = [values[node] for node in [*(output.node for output in predicted), *sends]]
+    graph.output(added("_outputs", _Outputs([output.order for output in predicted]), returned))
+    module = PartModule(root, graph)
+    observes = tuple(str(node.target) for node in plan.observes)
+    return ModelPart(module.train(), observes, tuple(reads), sends, tuple(plan.predictions))

@@ -1,0 +1,148 @@
+"""The plan of a cut: which part computes each node of a trace, what crosses, and what each part computes anew."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, fx, nn
+
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
+from antiphon.splitting.trace import Trace, storages
+
+
+@dataclass
+class PartPlan:
+    """What one part computes, reads and sends, each in the order of the forward.
+
+    Attributes:
+        observes: The arguments of the model that it reads.
+        reads: The tensors of earlier parts that it reads.
+        predictions: Which of the predictions it computes.
+    """
+
+    nodes: list[fx.Node]
+    observes: list[fx.Node]
+    reads: list[fx.Node]
+    sends: list[fx.Node] = field(default_factory=list)
+    predictions: list[int] = field(default_factory=list)
+
+
+def starts_of(trace: Trace, at: Sequence[str]) -> dict[str, fx.Node]:
+    """Return the first node of each part but the first, by the submodule that the model is cut before, in the order of the forward.
+
+    Raises:
+        ScenarioError: A submodule is not called, or nothing is computed between two.
+    """
+    order = {node: number for number, node in enumerate(trace.graph.nodes)}
+    for name in at:
+        if name not in trace.first:
+            called = [path for path in trace.first if path]
+            inside = next((path for path in called if path.startswith(f"{name}.")), None)
+            fix = f"; cut before '{inside}'" if inside else suggest(name, called)
+            raise ScenarioError(f"at: forward calls no submodule '{name}'{fix}")
+    starts = {name: trace.first[name] for name in sorted(at, key=lambda name: order[trace.first[name]])}
+    for first, second in itertools.pairwise(starts):
+        if starts[first] is starts[second]:
+            raise ScenarioError(f"at: nothing is computed between '{first}' and '{second}'; leave one out")
+    return starts
+
+
+def plan_parts(trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequence[fx.Node]) -> list[PartPlan]:
+    """Plan the parts of a model.
+
+    Args:
+        starts: The first node of each part but the first, in order.
+        predictions: The outputs that are kept; each is of the part that computes it.
+
+    Raises:
+        ScenarioError: A part would be empty, or something cannot cross.
+    """
+    order = {node: number for number, node in enumerate(trace.graph.nodes)}
+    part = _parts_of(trace, [order[node] for node in starts.values()])
+    anew = _computed_anew(trace)
+    held = {node: storages(value) for node, value in trace.values.items()}
+    state = set().union(*(held[node] for node in order if node.op == "get_attr"))
+    wanted = [
+        {node for node, written in trace.writes.items() if part[node] == number and written & state}
+        for number in range(len(starts) + 1)
+    ]
+    for node in predictions:
+        wanted[part[node]].add(node)
+    plans: list[PartPlan] = []
+    for number in reversed(range(len(wanted))):
+        waiting, inside, reads = [*wanted[number]], set[fx.Node](), set[fx.Node]()
+        while waiting:
+            node = waiting.pop()
+            if node in inside or node in reads:
+                continue
+            for writer, written in trace.writes.items():
+                mine = part[writer] == number or (writer in anew and part[writer] < number)
+                waiting += [writer] if mine and written & held[node] else []
+            if node in anew or node.op == "get_attr" or part[node] == number:
+                inside.add(node)
+                waiting += node.all_input_nodes
+            else:
+                reads.add(node)
+                wanted[part[node]].add(node)
+        nodes = [node for node in order if node in inside]
+        observes = [node for node in nodes if node.op == "placeholder"]
+        if not (observes or reads):  # of parameters alone, such as queries: an argument gives their number
+            observes = [next(iter(order))]
+        computed = [node for node in nodes if node.op != "placeholder"]
+        plans.insert(0, PartPlan(computed, observes, sorted(reads, key=order.__getitem__)))
+    for number, plan in enumerate(plans):
+        later = {node for reader in plans[number + 1 :] for node in reader.reads if part[node] == number}
+        plan.sends = sorted(later, key=order.__getitem__)
+        plan.predictions = [i for i, node in enumerate(predictions) if part[node] == number]
+        _check_sends(trace, number, plan, [*starts])
+    return plans
+
+
+def _parts_of(trace: Trace, starts: Sequence[int]) -> dict[fx.Node, int]:
+    """The part of each node; an item of a tuple or dict is of the part that makes it."""
+    part: dict[fx.Node, int] = {}
+    for number, node in enumerate(trace.graph.nodes):
+        part[node] = sum(start <= number for start in starts)
+        holder = node.args[0] if node.target in (operator.getitem, getattr) else None
+        if isinstance(holder, fx.Node) and not isinstance(trace.values[holder], Tensor):
+            part[node] = part[holder]
+    return part
+
+
+def _computed_anew(trace: Trace) -> set[fx.Node]:
+    """The nodes that depend on arguments and constants alone, which each part that reads them computes."""
+    anew: set[fx.Node] = set()
+    for node in trace.graph.nodes:
+        learned = node.op == "get_attr" and isinstance(trace.values[node], nn.Parameter)
+        if node.op == "call_module":
+            learned = any(True for _ in trace.root.get_submodule(str(node.target)).state_dict())
+        inputs = all(source in anew for source in node.all_input_nodes)
+        if inputs and not learned and node not in trace.random and node.op != "output":
+            anew.add(node)
+    return anew
+
+
+def _check_sends(trace: Trace, number: int, plan: PartPlan, names: Sequence[str]) -> None:
+    if not plan.sends and not plan.predictions:
+        ends = [f"from '{name}' on" for name in names[max(number - 1, 0) : number]]
+        ends += [f"before '{name}'" for name in names[number : number + 1]]
+        raise ScenarioError(
+            f"part {number} ({', '.join(ends)}) computes nothing that the prediction needs; leave out a cut or move it"
+        )
+    for node in plan.sends:
+        value = trace.values[node]
+        if (
+            not isinstance(value, Tensor)
+            or not value.is_floating_point()
+            or not value.dim()
+            or len(value) != trace.rows
+        ):
+            kind = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ScenarioError(
+                f"'{node}' ({node.meta['line']}) crosses from part {number} to a later one and is {kind}; only float "
+                f"tensors [batch, …] cross: move the cut"
+            )
