@@ -25,7 +25,6 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
         "antiphon.comms.synthetic_gradients",
         "antiphon.comms.label_gradients",
-        "antiphon.agents.local_policy",
     ),
     "input": ("antiphon.comms.synthetic_inputs",),
     "aggregation": ("antiphon.comms.fan_in", "antiphon.nets.attention"),

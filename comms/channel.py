@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -69,7 +69,6 @@ class GradientSettings(KindSpec):
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
 
     point = "gradient"
-    needs_actions: ClassVar[bool]
 
 
 @dataclass(slots=True, eq=False)
@@ -280,7 +279,7 @@ class Channel:
         for sent in back:
             if sent.leaf.grad is not None:
                 gradient = sent.leaf.grad if sent.factor is None else sent.leaf.grad / sent.factor
-                sent.example.returned, sent.leaf.grad = value_of(gradient) * len(gradient), None
+                sent.example.returned = value_of(gradient) * len(gradient)
         statistics = dict(predictor.buffers)
         loss, gradients = predictor.loss_and_gradients([sent.example for sent in back])
         if not loss.isfinite():
@@ -326,8 +325,6 @@ def _read_gradient(
         settings = GradientSettings.model_validate(keys)
     except ScenarioError as problem:
         raise ScenarioError(f"gradient.{problem}") from None
-    if settings.needs_actions:
-        raise ScenarioError(f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario")
     target = settings.get("target", target)
     if target not in context and (target is not None or of_readout):
         fix = f"give context={{{target or 'label'!r}: CLASSES}}"

@@ -113,11 +113,10 @@ class CreditedMessage:
 
     @property
     def applied_prediction(self) -> torch.Tensor | None:
-        """The synthetic gradient, as far as the channel's gate is open; `gradient.trace` mixes in what returns at the
-        same step.
+        """The synthetic gradient, as far as the channel's gate is open.
 
         None: there is none, it is not applied (`apply`), its gate is shut, or its target or a signal of its context is
-        absent. With `local_policy`, it is zeros then.
+        absent.
         """
         return self._predict_applied()
 

@@ -79,18 +79,6 @@ class Learned:
     """Running statistics after it."""
 
 
-@dataclass(slots=True, eq=False)
-class ReturnedAction:
-    """Action of a receiver at a tick that read a message."""
-
-    action: Tensor
-    """[B, …]."""
-    advantage: Tensor
-    """[B]: advantage of the action, a constant; 0 where the tick is not trained on."""
-    valid: Tensor
-    """[B] bool: where the tick is trained on."""
-
-
 @dataclass(slots=True)
 class Example:
     """Training example of a predictor: one message whose gradient was returned, or one that was received."""
@@ -115,8 +103,6 @@ class Example:
     """Of K stacked predictors: the ones that learn from it."""
     learned: Learned | None = None
     """The training step on it with the predictor's present parameters, if computed with the prediction."""
-    actions: tuple[ReturnedAction, ...] | None = None
-    """Actions of the receiver at the ticks that read the message; None for predictors that do not need them."""
     stamp: int = -1
     """The step at which the message was sent; -1: not known, in a loop of a user's own."""
 
@@ -140,7 +126,6 @@ class Example:
             self.loss,
             self.member_mask,
             self.learned,
-            self.actions,
             self.stamp,
         )
 
@@ -149,12 +134,6 @@ class Example:
         columns = self.context, self.returned, self.target, self.sites, self.prediction, self.loss
         changed = [None if column is None else change(column) for column in columns]
         context, returned, target, sites, prediction, loss = changed
-        actions = None
-        if self.actions is not None:
-            actions = tuple(
-                ReturnedAction(change(action.action), change(action.advantage), change(action.valid))
-                for action in self.actions
-            )
         return Example(
             change(self.message),
             context,
@@ -166,7 +145,6 @@ class Example:
             loss,
             self.member_mask,
             self.learned,
-            actions,
             self.stamp,
         )
 

@@ -140,7 +140,6 @@ class LocalGradient(LabelGradient):
     """SG = d(-log p)/dm of a model of the target, trained by -log p alone; no gradient is returned."""
 
     needs_returned: ClassVar[bool] = False
-    refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
 
     def linear_maps(self) -> LinearMaps | None:
         if self.hidden or self.own_module or self.bf16:
@@ -220,7 +219,6 @@ class LensGradient(LocalGradient):
             the key.
     """
 
-    refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
     own_module = True
     of_readout: ClassVar[bool] = True
 

@@ -110,8 +110,6 @@ class Predictor(Model):
     """Whether training needs the receiver's returned gradient."""
     needs_loss: ClassVar[bool] = False
     """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
-    needs_actions: ClassVar[bool] = False
-    """Whether prediction and training need the receiver's action."""
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
     keeps_up: ClassVar[bool] = False
@@ -122,8 +120,6 @@ class Predictor(Model):
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
     control: ClassVar[str | None] = None
     """A warning about the kind that the variants of a template may intend; None: there is none."""
-    refuses: ClassVar[frozenset[str]] = frozenset()
-    """Keys of all gradients that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     rescales: bool = False
     """Whether the returned gradient is learned in units of its running root mean square."""

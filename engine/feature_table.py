@@ -151,25 +151,13 @@ TABLE = (
         "auxiliary task",
         Engine,
         "features.auxiliary.AuxiliaryLosses",
-        any_channel(lambda channel: channel.synthetic_gradient.state_settings.auxiliary),
+        any_channel(lambda channel: channel.synthetic_gradient.auxiliary),
     ),
     FeatureRow(
         "returned losses",
         Engine,
         "features.returned_losses.ReturnedLosses",
         any_channel(lambda channel: channel.needs_returned_loss),
-    ),
-    FeatureRow(
-        "returned actions",
-        Engine,
-        "policies.returned_actions.ReturnedActions",
-        any_channel(lambda channel: channel.synthetic_gradient.needs_actions),
-    ),
-    FeatureRow(
-        "lambda-returns",
-        Engine,
-        "features.lambda_returns.LambdaReturns",
-        any_channel(lambda channel: channel.has_lambda_returns),
     ),
     FeatureRow(
         "gate",

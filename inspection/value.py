@@ -524,9 +524,7 @@ class ZeroGradient(StackedBackend):
                         channel.synthetic_gradient.injection,
                         scale=Rate(base=1.0, run_steps=1),
                         discount=1.0,
-                        trace=0.0,
                     ),
-                    state_settings=replace(channel.synthetic_gradient.state_settings, return_lambda=0.0),
                 ),
                 feedback=Feedback(),
             )

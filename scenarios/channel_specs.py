@@ -109,9 +109,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
 
     Attributes:
         kind: Kind of predictor. `local` is the control: it predicts `target` from the message, and no gradient is returned.
-            `lens` is an agent's loss at the message, computed through layers with parameters of other agents. `local_policy`
-            is the control for policies: a policy of the sender's own on the message, trained on the receiver's actions and
-            rewards. Or a registered name, or from Python a module or a factory called with `inputs`, `outputs`.
+            `lens` is an agent's loss at the message, computed through layers with parameters of other agents. Or a registered
+            name, or from Python a module or a factory called with `inputs`, `outputs`.
         context: Signals that condition it. Default for symbols, and where `passes` is `all`: what the sender observes.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
         schedule: Schedule of `scale` over the training; None: constant.
@@ -125,9 +124,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             is by default what the sender observes, its `rescale` is `rms`, an mlp's `norm` is `none`, and its optimiser is Adam
             with a learning rate of 0.01. `auto`: `all` where that is possible, of kind `linear` or `mlp` and with networks of
             antiphon's own.
-        trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
-            injected one. For a state: how far the target reaches beyond the next prediction.
-        horizon: State channels only: number of windows over which `trace` reaches.
         auxiliary: State channels only: weight of an auxiliary task of the agent, which predicts, after the first tick of a
             window, the synthetic gradient of the state at the end of the window.
         learn: False freezes its parameters; it is still applied.
@@ -142,8 +138,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     clip: Annotated[float, Field(gt=0)] | None = None
     gate: Literal["auto", "skill", "none"] = "auto"
     passes: Literal["auto", "first", "all"] = "auto"
-    trace: Annotated[float, Field(ge=0, le=1)] = 0.0
-    horizon: Annotated[int, Field(ge=1, le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
     learn: bool = True
     optimiser: OptimiserSpec | None = None
@@ -151,7 +145,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     point = "gradient"
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
-    needs_actions: ClassVar[bool]
     needs_returned: ClassVar[bool]
     needs_loss: ClassVar[bool]
     has_own_loss: ClassVar[bool]
@@ -183,12 +176,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     @property
     def direct(self) -> bool:
         """Whether the returned gradient is its only target."""
-        return self.learns_from_returns and not self.needs_actions and self.own_target is None
-
-    @property
-    def gateable(self) -> bool:
-        """Whether it can be compared with what comes back: that is its only target, and no part of what is injected."""
-        return self.direct and not self.trace
+        return self.learns_from_returns and self.own_target is None
 
     def refusals(
         self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
@@ -212,10 +200,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield keys without effect, each with the reason."""
-        if self.horizon != 4 and not self.trace:
-            yield "horizon", "where trace is 0"
         given_keys = frozenset() if self.apply else self.given_keys
-        applied = ("schedule", "clip", "gate", "passes", "trace", "auxiliary")
+        applied = ("schedule", "clip", "gate", "passes", "auxiliary")
         yield from ((key, "where scale and discount are 0") for key in applied if key in given_keys)
         if self.apply and not self.scale and self.schedule is not None:
             yield "schedule", "where scale is 0"

@@ -19,7 +19,6 @@ from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, STATES
 from antiphon.scenarios.agent_specs import AGE
-from antiphon.scenarios.at_once import lost, not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import (
     LONGEST_WINDOW,
@@ -27,10 +26,9 @@ from antiphon.scenarios.relations import (
     Relations,
     components,
     cycle_among,
-    levels,
     undelayed,
 )
-from antiphon.scenarios.sender_passes import has_state, rule_42b_passes
+from antiphon.scenarios.sender_passes import has_state, not_at_once, rule_42b_passes
 from antiphon.scenarios.tied_parameters import rule_27c_ties
 
 _MOST_NAMED = 8
@@ -56,11 +54,10 @@ def rule_18_read(relations: Relations, channel: ChannelSpec) -> Iterator[Problem
 def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
     receiver = relations.agents[channel.receiver]
-    loss = lost(channel)
     if channel.coupling.replaces_messages:
         return f"needs messages, and the receiver of an {channel.coupling.name} channel reads none; make it decoupled"
-    if loss is not None:
-        return f"needs every message, but {loss}"
+    if channel.link.loses:
+        return f"needs every message, but the link has a drop of {channel.link.drop}; make it 0"
     if channel.input is not None:
         return "needs every message, and so no synthetic input; leave out input"
     if receiver.align is not None:
@@ -100,7 +97,6 @@ def rule_16_coupling(relations: Relations, channel: ChannelSpec) -> Iterator[Pro
 _NOT_FOR_STATES = (
     *("size", "port", "norm", "sample", "link", "mask", "input", "feedback", "read", "horizon"),
 )
-_FOR_STATES = ("gradient.horizon", "gradient.auxiliary")
 
 
 def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -128,9 +124,9 @@ def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Proble
 
 
 def rule_12_gradient_of_states(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """`horizon` and `auxiliary` are of states."""
-    given_keys = frozenset() if channel.state else channel.given_keys
-    yield from ((key, "is for state channels only; leave it out") for key in _FOR_STATES if key in given_keys)
+    """`auxiliary` is of states."""
+    if not channel.state and "gradient.auxiliary" in channel.given_keys:
+        yield "gradient.auxiliary", "is for state channels only; leave it out"
 
 
 def rule_9a_gate(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -141,8 +137,6 @@ def rule_9a_gate(relations: Relations, channel: ChannelSpec) -> Iterator[Problem
     reason = None
     if channel.state:
         reason = "is for message channels only"
-    elif gradient.trace:
-        reason = "compares predictions with what comes back, which trace has mixed into them"
     elif not gradient.direct:
         reason = f"compares predictions with what comes back, which a {name_of(gradient.kind)} gradient does not predict"
     if reason is not None:
@@ -154,17 +148,6 @@ def rule_9_gradient(relations: Relations, channel: ChannelSpec) -> Iterator[Prob
     gradient = channel.gradient
     if not channel.coupling.predicts:
         return
-    if gradient.needs_actions:
-        receiver = relations.agents[channel.receiver]
-        if channel.state:
-            yield "gradient.kind", f"{gradient.kind} is for message channels only; use another kind"
-        elif not (receiver.needs_rewards and receiver.acts):
-            message = f"{gradient.kind} learns from the receiver's actions, and {channel.receiver!r} has no policy that acts"
-            yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
-        elif receiver.objective is not None and receiver.objective.has_target:
-            message = f"{gradient.kind} learns from advantages of a policy gradient (a2c, ppo, reinforce)"
-            message += f", and {channel.receiver!r} learns {name_of(receiver.objective.kind)}"
-            yield "gradient.kind", f"{message}; use another kind"
     network = relations.agents[channel.sender].layers
     sends_maps = None if network is None else network.on_maps
     for key, message in gradient.refusals(channel.shape, sends_maps=sends_maps):
@@ -233,31 +216,17 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
 
 
-_AT_ONCE = ("channels.gradient.kind", "channels.gradient.trace", "channels.gradient.passes")
-
-
-def rule_11_at_once(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """`trace`, `passes` and `local_policy` use what returns at the step at which the sender learns."""
-    for key in _used_at_once(channel):
-        reason = not_at_once(relations, channel, ticks=key != "kind")
-        if reason is not None:
-            asks, mend = (
-                (f"{name_of(channel.gradient.kind)} ", "use another kind")
-                if key == "kind"
-                else ("", "leave it out")
-            )
-            message = f"{asks}needs the receiver's learning signal at the same step, but {reason}, or {mend}"
-            yield f"gradient.{key}", message
-
-
-def _used_at_once(channel: ChannelSpec) -> list[str]:
-    """Return the keys of a channel's gradient that ask for what returns at once."""
+def rule_42b_at_once(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """`passes: all` uses what returns at the step at which the sender learns."""
     gradient = channel.gradient
-    if not channel.coupling.predicts or channel.state:
-        return []
-    asked = {"trace": gradient.trace > 0, "passes": gradient.passes == "all"}
-    keys = [key for key, at_once in asked.items() if gradient.apply and at_once]
-    return ["kind", *keys] if gradient.needs_actions else keys
+    if gradient.passes != "all" or not gradient.apply or not channel.coupling.predicts or channel.state:
+        return
+    reason = not_at_once(relations, channel)
+    if reason is not None:
+        yield (
+            "gradient.passes",
+            f"needs the receiver's learning signal at the same step, but {reason}, or leave it out",
+        )
 
 
 def rule_26_size(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -535,16 +504,6 @@ def rule_3_discount(relations: Relations) -> Iterator[DocumentError]:
             yield DocumentError(("channels", index, "gradient", "discount"), message)
 
 
-def rule_11_cycle(relations: Relations) -> Iterator[DocumentError]:
-    """Credit that returns at once goes round no cycle."""
-    asked = [(index, c, key) for index, c in enumerate(relations.channels) for key in _used_at_once(c)]
-    groups = {relations.learning[name][0] for name in relations.agents} if asked else set[str]()
-    credit = {(relations.learning[c.sender][0], relations.learning[c.receiver][0]) for _, c, _ in asked}
-    if levels(groups, {(sender, receiver) for sender, receiver in credit if sender != receiver})[1]:
-        message = "channels with this key form a cycle; leave it out of one of them"
-        yield DocumentError(("channels", asked[0][0], "gradient", asked[0][2]), message)
-
-
 def rule_14_locked_window(relations: Relations) -> Iterator[DocumentError]:
     """The window of a locked group is bounded."""
     for group in relations.locked_groups:
@@ -570,7 +529,7 @@ OF_AGENTS: Mapping[Callable[[Relations, str], Iterator[Problem]], Sequence[str]]
 OF_CHANNELS: Mapping[Callable[[Relations, ChannelSpec], Iterator[Problem]], Sequence[str]] = {
     rule_26b_sampled: ("channels.sample",),
     rule_20_state: ("channels.key",),
-    rule_12_gradient_of_states: tuple(f"channels.{key}" for key in _FOR_STATES),
+    rule_12_gradient_of_states: ("channels.gradient.auxiliary",),
     rule_26_size: (),
     rule_26_norm: ("channels.norm",),
     rule_16_coupling: (),
@@ -578,7 +537,7 @@ OF_CHANNELS: Mapping[Callable[[Relations, ChannelSpec], Iterator[Problem]], Sequ
     rule_9a_gate: ("channels.gradient.gate",),
     rule_23_context: ("channels.gradient.context", "channels.input.context"),
     rule_10_feedback: ("channels.feedback",),
-    rule_11_at_once: _AT_ONCE,
+    rule_42b_at_once: ("channels.gradient.passes",),
     rule_18_read: ("channels.read",),
     rule_42b_passes: ("channels.gradient.passes",),
 }
@@ -590,7 +549,6 @@ OF_SEVERAL: Mapping[Callable[[Relations], Iterator[DocumentError]], Sequence[str
     rule_42_equal_in_a_group: (),
     rule_13_zero_delay_cycle: (),
     rule_3_discount: ("channels.gradient.discount",),
-    rule_11_cycle: _AT_ONCE,
     rule_14_locked_window: (),
     rule_27c_ties: ("share",),
 }

@@ -179,7 +179,7 @@ class Relations:
         if not (channel.coupling.predicts and gradient.apply):
             return False
         if gradient.gate == "auto":
-            return gradient.gateable and not channel.state and channel.receiver in self.rewarded
+            return gradient.direct and not channel.state and channel.receiver in self.rewarded
         return gradient.gate == "skill"
 
     @cached_property

@@ -115,7 +115,7 @@ def _returns(channel: ChannelSpec) -> bool:
     coupling, gradient = channel.coupling, channel.gradient
     if not channel.written_coupling.built_in or not coupling.predicts:
         return coupling.uses_return_path
-    return gradient.learns_from_returns or gradient.needs_actions or "returned" in gradient.context
+    return gradient.learns_from_returns or "returned" in gradient.context
 
 
 def _unused_by_agent(agent: AgentSpec) -> _Unused:
@@ -545,16 +545,6 @@ def warn_23_context(scenario: Scenario, channel: ChannelSpec, upstream: _Upstrea
         yield _of(channel, _BLIND)
 
 
-def warn_11_update_locked(scenario: Scenario, channel: ChannelSpec, upstream: _Upstream) -> Iterator[Finding]:
-    """What returns at once makes the sender wait."""
-    gradient = channel.gradient
-    late = ["trace"] if gradient.trace > 0 else []
-    late += ["kind"] if gradient.needs_actions else []
-    if late and gradient.apply and not channel.state and channel.coupling.predicts:
-        message = f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
-        yield _of(channel, message, "" if late[0] == "trace" else "waits")
-
-
 def warn_18_synthetic_input(
     scenario: Scenario, channel: ChannelSpec, upstream: _Upstream
 ) -> Iterator[Finding]:
@@ -580,7 +570,6 @@ _OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Upstream], Iterator[Find
     warn_3_followed: ("agents.learn",),
     warn_9_learned: ("channels.gradient.learn",),
     warn_23_context: (),
-    warn_11_update_locked: ("channels.gradient.trace", "channels.gradient.kind"),
     warn_18_synthetic_input: ("channels.input",),
 }
 """Warnings about a channel: functions of the scenario, the channel and what messages lead to, each with the settings of which it

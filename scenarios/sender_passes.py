@@ -9,7 +9,6 @@ from antiphon.base.extensions import name_of
 from antiphon.base.spec import AUTO
 from antiphon.comms.endpoint_values import STATES
 from antiphon.scenarios.agent_specs import AGE, AgentSpec
-from antiphon.scenarios.at_once import not_at_once
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import Relations
 
@@ -20,12 +19,40 @@ def has_state(agent: AgentSpec) -> bool:
 
 
 def rule_42b_passes(relations: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
-    """A sender's window is replayed beside its receiver's; that both learn at the same steps is rule 11's."""
+    """A sender's window is replayed beside its receiver's; that both learn at the same steps: `not_at_once`."""
     if channel.replayed:
         reasons = chain(_losses(channel), _obstacles(relations, channel), _lost_codes(relations, channel))
         reason = next(reasons, None)
         if reason is not None:
             yield "gradient.passes", f"all {reason}, or make passes first"
+
+
+def not_at_once(relations: Relations, channel: ChannelSpec) -> str | None:
+    """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix."""
+    link, ends = channel.link, (channel.sender, channel.receiver)
+    if channel.coupling.replaces_messages:
+        return f"the channel is {channel.coupling.name}; make it decoupled"
+    if link.delay:
+        return f"the link has a delay of {link.delay}; make it 0"
+    if link.back:
+        return f"the link has a delay back of {link.back}; make it 0"
+    if link.loses:
+        return f"the link has a drop of {link.drop}; make it 0"
+    if relations.learning[ends[0]] is relations.learning[ends[1]]:
+        return "both ends learn together; make the channel locked"
+    for name in ends:
+        late = relations.late.get(relations.learning[name][0])
+        if late is not None:
+            return f"{name!r} learns late, because {late[0].name} is delayed; give {late[0].name} another coupling"
+    clocks = [relations.agents[name].clock for name in ends]
+    apart = len({(clock.period, clock.phase % clock.period) for clock in clocks}) > 1
+    if apart or relations.learns(ends[0]) != relations.learns(ends[1]):
+        verb, same = "tick" if apart else "learn", ""
+        alone = all(len(relations.learning[name]) == 1 for name in ends)
+        if alone and clocks[0].model_copy(update={"unroll": clocks[1].unroll}) == clocks[1]:
+            same = f", such as clock: {{unroll: {clocks[1].unroll}}} of {ends[0]!r}"
+        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock{same}"
+    return None
 
 
 def in_all_passes(relations: Relations) -> frozenset[str]:
@@ -119,7 +146,7 @@ def _may_replay(relations: Relations, channel: ChannelSpec) -> bool:
     norms += [
         agent.layers.get(key) for agent in ends if agent.layers is not None for key in ("norm", "cell_norm")
     ]
-    if "batch" in norms or not_at_once(relations, channel, ticks=True) is not None:
+    if "batch" in norms or not_at_once(relations, channel) is not None:
         return False
     return bool(observed_context(relations, channel)) and next(_obstacles(relations, channel), None) is None
 
@@ -199,7 +226,3 @@ def _obstacles_of_end(relations: Relations, name: str) -> Iterator[str]:
         yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
     if agent.align is not None:
         yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
-    for outgoing in relations.outputs[name]:
-        gradient = outgoing.gradient
-        if outgoing.coupling.predicts and (gradient.trace or gradient.needs_actions):
-            yield f"does not go with {outgoing.name}, whose credit returns at the same step; leave out its trace or kind"

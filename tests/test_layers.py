@@ -248,7 +248,7 @@ HOMES = {
         "nets/recurrent_cells.py",
     ),
     "fan_in": ("comms/fan_in.py", "nets/attention.py"),
-    "gradient": ("comms/synthetic_gradients.py", "comms/label_gradients.py", "agents/local_policy.py"),
+    "gradient": ("comms/synthetic_gradients.py", "comms/label_gradients.py"),
     "input": ("comms/synthetic_inputs.py",),
     "optimiser": ("nets/optimiser_kinds.py", "nets/native/mlp.py"),
     "schedule": ("nets/schedules.py",),

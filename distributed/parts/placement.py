@@ -140,10 +140,6 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             f"{channel.coupling.name}: both ends learn as one",
             f"make it decoupled and {_DELAY}",
         )
-    if channel.injects_same_step_return:
-        key = "kind" if channel.synthetic_gradient.needs_actions else "trace"
-        fix = "use another kind" if channel.synthetic_gradient.needs_actions else "leave it out"
-        return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
     ledger = channel.ledger
     if ledger.timetable.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY

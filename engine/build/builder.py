@@ -134,17 +134,11 @@ def _warn_of_gradients(name: str, network: ModuleNetwork) -> None:
 def _check_repeated_calls(system: System) -> None:
     """Check that no network changes its trained parameters in a group whose windows are computed again while they are learned from."""
     for group in system.groups:
-        fixes = dict.fromkeys(group.horizons, "give the channel another coupling")
-        for name in group.agent_names:
-            state_channel = system.agents[name].connections.state_channel
-            if state_channel is not None and state_channel.has_lambda_returns:
-                fixes[state_channel.name] = "leave out its trace"
-        for name in group.agent_count_by_learner if fixes else ():
+        for name in group.agent_count_by_learner if group.waits else ():
             if (changed := system.agents[name].learner.network.changed_parameter()) is not None:
-                channel, fix = next(iter(fixes.items()))
                 message = (
                     f"a call of it changes its trained parameter '{changed}', and its windows are computed again to learn from "
-                    f"'{channel}'; {fix}, or change a buffer in its place"
+                    f"'{next(iter(group.horizons))}'; give the channel another coupling, or change a buffer in its place"
                 )
                 raise DocumentError(("agents", name, "network"), message)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from antiphon.agents.distributions import Distribution
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.base.errors import ScenarioError
@@ -32,7 +31,6 @@ from antiphon.engine.heart.channel_settings import (
     Feedback,
     InjectionSettings,
     PredictorContext,
-    StateGradientSettings,
     SyntheticGradient,
     SyntheticInput,
     VoidingSignals,
@@ -82,7 +80,6 @@ def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
 
 
 Shape = tuple[int, ...]
-_MOST_STAMPS = 10_000
 """Messages of a window, the first ones, of which it is checked when they are read."""
 
 
@@ -139,9 +136,6 @@ class Wiring:
         keeps_returned = any(ENDPOINT_VALUES[name].is_returned for name in endpoints)
         ledger = self._ledger(spec, returns, keeps_returned=keeps_returned)
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
-        of_state = StateGradientSettings()
-        if spec.state and predictor is not None:
-            of_state = StateGradientSettings(gradient.horizon, gradient.trace, gradient.auxiliary)
         zeros = torch.zeros((), dtype=self.dtype, device=self.devices.default)
         return Channel(
             name=spec.name,
@@ -164,13 +158,11 @@ class Wiring:
                     scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
                     discount=gradient.discount,
                     clip=gradient.clip,
-                    trace=0.0 if spec.state else gradient.trace,
                 ),
-                state_settings=of_state,
+                auxiliary=gradient.auxiliary if spec.state and predictor is not None else 0.0,
                 gate=SkillGate(self.devices.default, begins_open=spec.replayed)
                 if self.scenario.relations.gated(spec)
                 else None,
-                needs_actions=predictor is not None and predictor.needs_actions,
                 replayed=spec.replayed,
             ),
             synthetic_input=self._synthetic_input(spec, spec.input, shape)
@@ -284,36 +276,12 @@ class Wiring:
         target = None if local_loss is None else options.pop("target")
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         settings["all_passes"] = gradient.passes == "all"
-        if gradient.needs_actions:
-            settings["distribution"] = self._distribution(spec)
         for key in {"sites", "rescale"} & set(type(gradient).model_fields):  # a user's kinds have them too
             settings[key] = options.pop(key, gradient.get(key))
         try:
             return predictor_of(gradient.kind, options, shape, context, target=target, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
-
-    def _distribution(self, spec: ChannelSpec) -> Distribution:
-        """The distribution of the receiver's actions, which has read each message when the sender learns from it."""
-        sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
-        receiver_grid, sender_grid = self.group_of[spec.receiver].grid, self.group_of[spec.sender].grid
-        until = sender.phase + sender_grid.max_steps() + sender.tick_period
-        stamps = sender.among(range(until))
-        mode = read_mode_of(spec.read, sender.tick_period, receiver.tick_period)
-        timetable = Timetable(sender, receiver, receiver_grid, read_mode=mode)
-        for stamp in stamps[:_MOST_STAMPS] if receiver_grid.cycle_steps is not None else ():
-            end = timetable.read_plan(stamp).finish_by
-            if end is not None and end > sender_grid.end_of(sender_grid.number_at(stamp)):
-                raise DocumentError(
-                    ("channels", spec.name, "gradient", "kind"),
-                    f"local_policy needs the actions of '{spec.receiver}' on a message when '{spec.sender}' learns from it, "
-                    f"and the message of step {stamp + 1} is read until step {end + 1}; change the clocks, or use another kind",
-                )
-        goal = self.agents[spec.receiver].goal
-        policy = None if goal is None else goal.policy
-        assert policy is not None
-        assert policy.distribution is not None
-        return policy.distribution
 
     def _settings(
         self, channel: ChannelSpec, end: str, key: str, spec: GradientSpec | InputSpec

@@ -19,13 +19,11 @@ from antiphon.engine.heart.channel_settings import (
     Feedback,
     InjectionSettings,
     PredictorContext,
-    StateGradientSettings,
     SyntheticGradient,
     SyntheticInput,
 )
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
-from antiphon.engine.heart.step import turns_of_groups
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
@@ -87,7 +85,7 @@ _GOAL = _compared({"": Goal}, {"objective", "rewards", "summands", "weight", "ou
 _GROUP = _compared(
     {"": LearningGroup},
     # `horizons` keep it alone; the others are of the stack, or change with steps
-    {"horizons", "agent_names", "agent_count_by_learner", "window", "waiting", "learned_from"},
+    {"horizons", "agent_names", "agent_count_by_learner", "window", "waiting"},
 )
 _CHANNEL = _compared(
     {
@@ -100,7 +98,6 @@ _CHANNEL = _compared(
         "synthetic_gradient.context": PredictorContext,
         "synthetic_gradient.injection": InjectionSettings,
         "synthetic_gradient.injection.scale": Rate,
-        "synthetic_gradient.state_settings": StateGradientSettings,
         "synthetic_input": SyntheticInput,
         "synthetic_input.context": PredictorContext,
         "feedback": Feedback,
@@ -149,11 +146,6 @@ def reasons_alone(system: System) -> dict[str, str]:
             for name in (channel.sender, channel.receiver)
         },
         {group_by_agent[channel.receiver] for channel in channels if channel.needs_returned_loss},
-        {
-            group_by_agent[name]
-            for name, agent in system.agents.items()
-            if (state := agent.connections.state_channel) is not None and state.has_lambda_returns
-        },
     )
     reasons = {name: next(_reasons_alone(system, agent, sets), None) for name, agent in system.agents.items()}
     return {name: text for name, text in reasons.items() if text is not None}
@@ -167,7 +159,6 @@ class _Sets(NamedTuple):
     with_graph_of_own: set[LearningGroup]
     """At the ends of a channel between groups that would be read with its graph, were they of one window, as in a stack."""
     with_returned_loss: set[LearningGroup]
-    with_returns: set[LearningGroup]
 
 
 def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
@@ -193,8 +184,6 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
         yield "messages of its own group are read with their graph, those of others are not"
     if joint and group in sets.with_returned_loss:
         yield "critics receive the loss of its group"
-    if group in sets.with_returns and (joint or agent.participation is not None):
-        yield "returns span windows in which some agents may not learn"
     for term in () if goal is None or goal.policy is not None else goal.terms:
         if term.target_signal_name:
             signal = system.description.all_signals[term.target_signal_name]
@@ -257,7 +246,7 @@ def reason_apart(*bases: System) -> str | None:
 
 
 def agent_kind(system: System, agent: Agent) -> Hashable:
-    """Return what agents of one stack have in common, beside their hyperparameters and their turn in a step's order."""
+    """Return what agents of one stack have in common, beside their hyperparameters and their place in a step's order."""
     group, learner, goal = system.group_by_agent[agent.name], agent.learner, agent.goal
     aggregation = agent.inputs.fan_in.aggregation
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
@@ -399,7 +388,6 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
     """
     bases, reasons = (system, *other_seeds), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
-    turns = turns_of_groups(system)
     resting, kinds = places_at_rest(system), dict[Hashable, list[Agent]]()
     for name, agent in system.agents.items():
         kind: Hashable = name
@@ -407,7 +395,6 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
             kind = (
                 agent_kind(system, agent),
                 waves[name],
-                turns.get(system.group_by_agent[name], 0),
                 _hyperparameters(bases, agent),
                 _hyperparameters(bases, agent.connections.state_channel),
                 resting.get(name, frozenset()),

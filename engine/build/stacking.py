@@ -143,7 +143,6 @@ def _groups(base: System, positions: Mapping[str, Position]) -> list[LearningGro
             agent_count_by_learner={},
             window=Window(),
             waiting=[],
-            learned_from=[],
         )
         for number, group in first_groups.items()
     ]

@@ -17,10 +17,9 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.agents.network import VALUE
 from antiphon.base.copies import copy_with
-from antiphon.comms.examples import Example, ReturnedAction
+from antiphon.comms.examples import Example
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
@@ -280,10 +279,6 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, pred
         example_fields["target"] = torch.zeros(rows, *target.shape, **kind)
     if model.needs_loss:
         example_fields["loss"] = message.new_zeros(rows)
-    if isinstance(model, LocalPolicyGradient):
-        action = model.distribution.mode(message.new_zeros(rows, model.distribution.parameters))
-        valid = torch.ones(rows, dtype=torch.bool, device=message.device)
-        example_fields["actions"] = (ReturnedAction(action, message.new_zeros(rows), valid),)
     example = Example(message, context, torch.zeros_like(message), **example_fields)
     prediction = model.predict(example)
     if not model.frozen:

@@ -94,9 +94,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
     if channel.carries_state:  # all but the newest of a window are passed on with their graph
-        return 3 + (
-            channel.synthetic_gradient.state_settings.return_windows if channel.has_lambda_returns else 0
-        )
+        return 3
     every = ledger.timetable.sender_clock.tick_period
     read = max(math.ceil(every), ledger.timetable.receiver_clock.tick_period)
     used = ledger.timetable.delay + read - 1 + ledger.timetable.receiver_grid.max_steps() - 1 + ledger.slack

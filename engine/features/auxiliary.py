@@ -23,7 +23,7 @@ class AuxiliaryLosses(Feature):
         losses: dict[str, Tensor] = {}
         for name in pending.update.group.agent_names:
             state_channel = system.agents[name].connections.state_channel
-            if state_channel is None or not state_channel.synthetic_gradient.state_settings.auxiliary:
+            if state_channel is None or not state_channel.synthetic_gradient.auxiliary:
                 continue
             first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
             last = window.final_state(state_channel.name)
@@ -41,9 +41,5 @@ class AuxiliaryLosses(Feature):
             else:
                 target = last.creditable.zero_elsewhere(prediction)
             error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
-            losses[name] = (
-                state_channel.synthetic_gradient.state_settings.auxiliary
-                * error.square().sum()
-                / system.batch
-            )
+            losses[name] = state_channel.synthetic_gradient.auxiliary * error.square().sum() / system.batch
         pending.add_auxiliary_losses(losses)

@@ -33,16 +33,10 @@ class SweepOrder(Feature):
         self._swept_groups = frozenset(
             group for group in self.system.groups if sweep_obstacle(self.system, group) is None
         )
-        self._replayed_groups = frozenset(filter(self._is_replayed, self.system.groups))
-        """Groups whose windows are kept, and replayed for returns over several: nothing of them is released."""
         self._group_by_last_call: Mapping[NetworkCall, LearningGroup] = {}
         """The swept groups whose window ends at this step, by their last network call."""
         self.before: Callable[[], None] | None = None
         """Hook after a group's forward pass, before its window is differentiated."""
-
-    def _is_replayed(self, group: LearningGroup) -> bool:
-        state_channels = [self.system.agents[name].connections.state_channel for name in group.agent_names]
-        return any(channel is not None and channel.has_lambda_returns for channel in state_channels)
 
     def before_ticks(self, step: int, step_signals: StepSignals) -> None:
         """Prepare a step: what a step that raised has left is dropped, and the calls are found after which groups are swept."""
@@ -94,9 +88,8 @@ class SweepOrder(Feature):
     def _is_spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_by_agent
-        sender, receiver = groups[channel.sender], groups[channel.receiver]
+        sender = groups[channel.sender]
         is_needed = ledger.returns_gradients or ledger.holds_all or ledger.may_lose
-        is_needed |= not self._replayed_groups.isdisjoint((sender, receiver))
         if is_needed or (channel.name, message.stamp) in sender.window.outputs_with_graph:
             return False
         stamp = message.stamp
@@ -128,8 +121,6 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 if known_after_step(target)
             )
         for channel in agent.connections.send_channels:
-            if channel.injects_same_step_return:
-                yield f"{channel.member_names[0]} mixes in what its receiver returns at the same step"
             timetable = channel.ledger.timetable
             if channel.gives_credit and not (system.description.endless or timetable.reads_as_sent):
                 yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"

@@ -321,6 +321,6 @@ class Agent:
         state_channel = self.connections.state_channel
         if state_channel is not None:
             ports.append(STATE)
-            if state_channel.synthetic_gradient.state_settings.auxiliary:
+            if state_channel.synthetic_gradient.auxiliary:
                 ports.append(AUXILIARY_PORT)
         return tuple(dict.fromkeys(ports))

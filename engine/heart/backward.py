@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
@@ -265,7 +264,7 @@ def credited_message(
         returned_gradient=booked.gradient if has_returned else None,
         counted=booked.rows if has_returned else NONE,
         output=output,
-        predict_applied=partial(_applied_prediction, channel, sent_value, booked, predict, gate_is_open),
+        predict_applied=partial(_applied_prediction, channel, predict, gate_is_open),
     )
 
 
@@ -287,32 +286,18 @@ def coupling_credit(channel: Channel, message: CreditedMessage, step: int) -> Te
 
 
 def _applied_prediction(
-    channel: Channel,
-    sent_value: Tensor,
-    booked: Booked,
-    predict: Callable[[], Tensor | None],
-    gate_is_open: bool,
+    channel: Channel, predict: Callable[[], Tensor | None], gate_is_open: bool
 ) -> Tensor | None:
-    """The prediction for a message as it is applied, [rows, size] per sample (rule 11, `trace`); see `credited_message`.
+    """The prediction for a message as it is applied, [rows, size] per sample; see `credited_message`.
 
-    With `trace` it is mixed with the gradient booked for the message. That is complete: receivers have earlier turns
-    (`LearningOrder`), and a scenario with `trace` is refused where a later window could read the message.
-
-    None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut. A
-    predictor that needs the receiver's actions gives zeros instead.
+    None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut.
     """
     if not channel.injects_prediction:
         return None
-    prediction = predict()
-    synthetic_gradient = channel.synthetic_gradient
-    if prediction is not None and synthetic_gradient.gate is not None:
-        prediction = synthetic_gradient.gate.applied(prediction) if gate_is_open else None
-    if prediction is None and synthetic_gradient.needs_actions:
-        prediction = torch.zeros_like(sent_value)
-    if prediction is None or not synthetic_gradient.injection.trace:
+    prediction, gate = predict(), channel.synthetic_gradient.gate
+    if prediction is None or gate is None:
         return prediction
-    gradient = torch.zeros_like(sent_value) if booked.gradient is None else booked.gradient
-    return torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)
+    return gate.applied(prediction) if gate_is_open else None
 
 
 def _parts(members: Mask[Members]) -> Iterator[tuple[Mask[Members], bool]]:

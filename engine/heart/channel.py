@@ -226,9 +226,8 @@ class Channel:
         """Return what returns of the gradient of a read, [rows, size] per sample: all where the read counts, else
         zeros.
 
-        All that returns passes through it as it is booked: each read of a window, the leaf of a further pass of a
-        policy, whose rows are those of a minibatch, and a lambda-return over several windows. So a bound here is one of
-        each read: their sum is what `Ledger.finish` returns.
+        All that returns passes through it as it is booked: each read of a window, and the leaf of a further pass of a
+        policy, whose rows are those of a minibatch.
         """
         return counted.zero_elsewhere(gradient)
 
@@ -269,20 +268,6 @@ class Channel:
     def needs_returned_loss(self) -> bool:
         """Whether its predictor learns from its receiver's losses."""
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.model.needs_loss
-
-    @cached_property
-    def injects_same_step_return(self) -> bool:
-        """Whether what is injected contains what comes back at the same step."""
-        synthetic_gradient = self.synthetic_gradient
-        return self.injects_prediction and bool(
-            synthetic_gradient.injection.trace or synthetic_gradient.needs_actions
-        )
-
-    @cached_property
-    def has_lambda_returns(self) -> bool:
-        """Whether its predictor learns from returns over several windows."""
-        state_settings = self.synthetic_gradient.state_settings
-        return state_settings.return_lambda > 0 and state_settings.return_windows > 1
 
     @cached_property
     def carries_state(self) -> bool:

@@ -24,18 +24,6 @@ if TYPE_CHECKING:  # what may be plugged into a channel
 _ONE = Rate(base=1.0, run_steps=1)
 
 
-@dataclass(slots=True, eq=False)
-class StateGradientSettings:
-    """Settings that only the synthetic gradient of a state channel has; features obey them."""
-
-    return_windows: int = 1
-    """Number of windows that the returned gradient of a state reaches over (lambda-returns)."""
-    return_lambda: float = 0.0
-    """The lambda of these returns; 0: the predictor's target is what one window returns."""
-    auxiliary: float = 0.0
-    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (rule 12)."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictorContext:
     """What a predictor is conditioned on, beside the message; by default nothing."""
@@ -63,9 +51,6 @@ class InjectionSettings:
     crosses."""
     clip: PerMember | None = None
     """The longest credit, a norm over the components of one message in one environment; None: any."""
-    trace: float = 0.0
-    """The share, in the credit, of the gradient that the receiver returns at the same step (`gradient.trace`, rule
-    11)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,11 +63,10 @@ class SyntheticGradient:
     target_signal_name: str | None = None
     """The target signal of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     injection: InjectionSettings = field(default_factory=InjectionSettings)
-    state_settings: StateGradientSettings = field(default_factory=StateGradientSettings)
+    auxiliary: float = 0.0
+    """Of a state channel: the weight of the auxiliary task to predict the synthetic gradient of the window's end (rule 12)."""
     gate: SkillGate | None = None
     """Applies it as far as it has predicted what came back; None: it is applied as it is."""
-    needs_actions: bool = False
-    """Whether it is evaluated at, and learns from, the actions of the receiver."""
     replayed: bool = False
     """Whether it is injected, and learns, in the further passes of the receiver's policy too."""
 

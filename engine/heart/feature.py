@@ -50,8 +50,6 @@ class Feature:
     - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed; but not
       the latter two where a further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle`
       (policies/replays.py) names what needs more.
-    - `policy_losses`, `replace_credit` and `after_credit` are called again for each window that lambda-returns replay,
-      at `gradients_back`: the `Update` that they are given is not learned from.
     - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move`,
       `after_move` or `after_book`.
 
@@ -252,8 +250,8 @@ class LearningPoints:
     predictor_context: One = None  # Contexts
     after_credit: Many = ()  # DirectFeedback, AuxiliaryLosses
     after_differentiate: Many = ()  # Reach
-    after_book: Many = ()  # ReturnedLosses, ReturnedActions
-    gradients_back: Many = ()  # LambdaReturns, Gates
+    after_book: Many = ()  # ReturnedLosses
+    gradients_back: Many = ()  # Gates
     before_move: Many = ()  # Gates, TiedGradients, PolicyEvaluator
     clipped_gradients: One = None  # GroupClip
     after_move: Many = ()  # FurtherPasses, TargetNetworks, ObservationStatistics

@@ -6,9 +6,8 @@ is finished. Losses and ends of episodes only decide in which environments its r
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
-    features at `after_book`     add losses and actions to what is booked (returned_losses.py, returned_actions.py)
+    features at `after_book`     add losses to what is booked (returned_losses.py)
     Message.close_sender_window  lets it be deleted: its sender's window is done with (`Engine`, rollouts)
-    features at `gradients_back` may replace a gradient that has come back
     features/sweep.py            frees values that are read no more (`Message.free_values`)
     distributed/parts/cut_ledger.py  enters what crosses between parts (`Fate.set_lost`, `Message.replace_booked`,
                                  `replace_values`)
@@ -264,8 +263,7 @@ class Ledger:
     def finish(self, message: Message, step: int) -> None:
         """Finish a message: the last window that may read it has closed, and the gradient booked, if any, goes back.
 
-        It is called once for each message, over a cut channel once in each half. With `trace` the sender has already
-        taken what was booked.
+        It is called once for each message, over a cut channel once in each half.
         """
         message.mark_finished(step, self.timetable.back_from(step) if self.returns_gradients else None)
         if message.back_at is not None:

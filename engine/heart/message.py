@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask, simplified
-from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.notes import Notes, copied_notes
 from antiphon.engine.heart.roles import MASK, NOTES, PLAIN, ROWS, SIGNALS, of_receiver, record, saved_as
 from antiphon.engine.heart.signals import StepSignals
@@ -81,8 +80,6 @@ class Booked:
     rows: Mask = field(default=NONE, metadata=saved_as("counted", MASK))
     """Where anything is booked: a read counted, or the gradient is known to be zero (`add_zero_rows`). If it holds in
     no row, `Message.mark_finished` makes it `NONE`."""
-    actions: list[ReturnedAction] = field(default_factory=list)
-    """The receiver's actions at the ticks that read it, for `local_policy`; for the step that books them, not saved."""
 
     def add_read(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add a read where it `counted`, and its `Channel.as_returned`; None: no gradient returns, or none reaches
@@ -100,7 +97,7 @@ class Booked:
         self.loss = loss if self.loss is None else self.loss + loss
 
     def replace_gradient(self, gradient: Tensor) -> None:
-        """Replace the gradient: by a clipped one, by a lambda-return over several windows, or no gradient by zeros."""
+        """Replace the gradient, or no gradient by zeros."""
         self.gradient = gradient
 
 
@@ -234,7 +231,7 @@ class Message:
 
     def copied(self) -> Message:
         """Return a copy that changes independently and has the same tensors."""
-        fate, booked = replace(self.fate), replace(self.booked, actions=[*self.booked.actions])
+        fate, booked = replace(self.fate), replace(self.booked)
         window_numbers, notes = set(self.open_reader_windows), copied_notes(self.notes)
         return replace(self, open_reader_windows=window_numbers, fate=fate, booked=booked, notes=notes)
 

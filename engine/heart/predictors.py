@@ -117,11 +117,9 @@ class PredictorTrainer:
 
         Returns:
             The example; None: its target or a signal of its context is absent, as at an aligned agent before its first
-            message; or the predictor needs actions, and none has come back.
+            message.
         """
-        needs_actions = channel.synthetic_gradient.needs_actions
-        # more actions may have come back since a predictor that needs them was evaluated
-        predicted = None if needs_actions else self._predicted_examples.get(message)
+        predicted = self._predicted_examples.get(message)
         example = self._example_as_sent(channel, message) if predicted is None else predicted.copied()
         if example is not None and with_returned and channel.returns_gradients:
             loss = message.booked.loss
@@ -139,23 +137,17 @@ class PredictorTrainer:
         for spec in synthetic_gradient.context.signal_specs:
             if spec.name not in signals:
                 return None  # a mixture's signal may be known only after the step
-        if synthetic_gradient.needs_actions and not message.booked.actions:
-            return None
         context = self._context(channel, message)
         feature = self.learning_points.predictor_context
         if synthetic_gradient.context.endpoint_values and feature is not None:
             context = feature.predictor_context(context, channel, message)
-        valid, target, sites, actions = ALL, None, None, None
-        if synthetic_gradient.needs_actions:  # only rows with an action that is trained on are examples
-            actions = tuple(message.booked.actions)
-            valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
+        valid, target, sites = ALL, None, None
         if target_signal_name is not None:
             to_rows = channel.layout.to_rows
             target, present, sites = target_of(signals, target_signal_name)
-            valid &= present.map(to_rows)
+            valid = present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
-        content = message.sent_value, context, None, valid, target, sites
-        return Example(*content, actions=actions, stamp=message.stamp)
+        return Example(message.sent_value, context, None, valid, target, sites, stamp=message.stamp)
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
@@ -196,8 +188,6 @@ class PredictorTrainer:
             if example is None:
                 continue
             rows = message.booked.rows
-            if channel.synthetic_gradient.needs_actions:  # valid where an action has come back
-                rows = example.valid if example.valid.anywhere else NONE
             if rows is not NONE:
                 channel.restrict_example(example, rows)
                 examples.append(example)

@@ -6,8 +6,8 @@ parameters of before the step, and checked, before any parameter moves.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
-from graphlib import TopologicalSorter
 from typing import Protocol
 
 from torch import Tensor
@@ -128,7 +128,6 @@ class Engine:
         keep_memory()
         self.measures_only = False
         self.system, self.single_systems, self.features = system, single_systems, Features()
-        self.learning_order = LearningOrder(system)
         self.forward_pass = ForwardPass(system, self.features)
         self.swept_updates = SweptUpdates()
         self.predictor_trainer = PredictorTrainer(system, self.features, self.swept_updates)
@@ -249,12 +248,10 @@ class Engine:
     def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (stage 2 of `learn`); return the updates by turn.
 
-        Receivers are first where a sender mixes in what they return: the gradients of the messages that a turn has read
-        are booked before the next turn. What was swept in `tick` is differentiated already (`SweptUpdates`): its turn
-        takes that up.
+        What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
         """
         turns, swept = list[list[Update]](), self.swept_updates.window_updates
-        for windows in self.learning_order.turns(ended_windows.to_learn):
+        for windows in turns_of(ended_windows.to_learn):
             late_windows = [window for _, window in windows if window in ended_windows.to_replay]
             for window in late_windows:
                 self.forward_pass.replay(window)
@@ -341,57 +338,16 @@ class Engine:
         take_optimiser_steps(moves, step)
 
 
-# --- the order of learning (rule 13a) ----------------------------------------------------------------------
+def turns_of(windows_to_learn: GroupWindows) -> list[GroupWindows]:
+    """Return windows in turns: those of a turn are differentiated together, booked, and moved before the next turn's.
 
-
-class LearningOrder:
-    """Sorts the windows that end at a step into turns.
-
-    All are differentiated with the parameters of before the step, and move them in the same turns. Different groups
-    move different parameters: of these, the turns decide only how many graphs exist at once, which returned gradients
-    are there for a sender that mixes them into its credit, and in which order the gradients of a message's reads are
-    summed. For a window that was swept they decide the last alone: it has been differentiated in the order of ticks,
-    before all turns, and its turn takes up the result.
+    Two windows of one group share parameters: the older one, which has waited for a delayed gradient, is first.
     """
-
-    def __init__(self, system: System) -> None:
-        self.turn_by_group = turns_of_groups(system)
-        self._may_need_turns = any(self.turn_by_group.values()) or any(group.waits for group in system.groups)
-
-    def turns(self, windows_to_learn: GroupWindows) -> list[GroupWindows]:
-        """Return windows in turns: those of a turn are differentiated together, and booked before the next turn.
-
-        A group has its turn by `turns_of_groups`. Two windows of one group share parameters, and are never in one turn:
-        the older one has waited for a delayed gradient, and is first, as in `windows_to_learn` (the sort is stable). So
-        it moves them first too: two optimiser steps, one after the other, give other numbers in the other order. No
-        turn is empty.
-        """
-        if not self._may_need_turns:
-            return [windows_to_learn] if windows_to_learn else []
-        turns: dict[int, GroupWindows] = {}
-        newest_turn: dict[LearningGroup, int] = {}
-        for group, window in sorted(windows_to_learn, key=lambda pair: self.turn_by_group.get(pair[0], 0)):
-            turn = max(newest_turn.get(group, -1) + 1, self.turn_by_group.get(group, 0))
-            newest_turn[group] = turn
-            turns.setdefault(turn, []).append((group, window))
-        return [turns[turn] for turn in sorted(turns)]
-
-
-def turns_of_groups(system: System) -> dict[LearningGroup, int]:
-    """Return the turns of groups, 0 where one is absent.
-
-    A sender that mixes in returned gradients has a later turn than its receiver.
-
-    Groups must not follow each other in a cycle: `rule_11_cycle` (scenarios/checks.py) refuses such scenarios. Agents
-    whose groups have different turns are not stacked together (engine/build/stack_kinds.py).
-    """
-    earlier_groups: dict[LearningGroup, set[LearningGroup]] = {}
-    for channel in system.channels.values():
-        if channel.injects_same_step_return:
-            earlier_groups.setdefault(system.group_by_agent[channel.sender], set()).add(
-                system.group_by_agent[channel.receiver]
-            )
-    turns: dict[LearningGroup, int] = {}
-    for group in TopologicalSorter(earlier_groups).static_order():
-        turns[group] = max((turns[earlier] + 1 for earlier in earlier_groups.get(group, ())), default=0)
+    turns: list[GroupWindows] = []
+    taken = Counter[LearningGroup]()
+    for group, window in windows_to_learn:
+        if taken[group] == len(turns):
+            turns.append([])
+        turns[taken[group]].append((group, window))
+        taken[group] += 1
     return turns

@@ -199,16 +199,12 @@ class Update:
     def keep_injected(self, channel: Channel, injected: Credit) -> None:
         """Keep what is injected into a message as its channel's newest, for metrics and a run's handles alone.
 
-        A member without credit for the message keeps that of the message before. Where actions are needed, so does a
-        row of zeros: its action has not come back.
+        A member without credit for the message keeps that of the message before.
         """
         gradient, rows = injected
         before = self.newest_injected_by_channel.get(channel.name)
         if before is not None:
-            if channel.synthetic_gradient.needs_actions:
-                newer = Mask.of(gradient.any(1))
-            else:
-                newer = rows if rows is ALL else channel.layout.rows_of(channel.layout.members_in(rows))
+            newer = rows if rows is ALL else channel.layout.rows_of(channel.layout.members_in(rows))
             gradient, rows = newer.where(gradient, before.gradient), rows & newer | before.rows & ~newer
         self.newest_injected_by_channel[channel.name] = Credit(gradient, rows)
 
@@ -265,7 +261,7 @@ class StepUpdates(NamedTuple):
     """All by which a step, or a minibatch of further passes, moves parameters."""
 
     turns: Sequence[Sequence[Update]]
-    """The updates of windows, in their turns (`LearningOrder`)."""
+    """The updates of windows, in their turns (`turns_of`)."""
     of_predictors: Sequence[tuple[str, PredictorUpdate]]
     """The updates of synthetic gradients and of synthetic inputs, each with its channel's name."""
 

@@ -237,8 +237,6 @@ class LearningGroup:
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its
             `horizon` (late_windows.py).
         waiting: The windows that have ended and wait for returned gradients, oldest first (late_windows.py).
-        learned_from: Windows that lambda-returns keep once they have been learned from, oldest first
-            (features/lambda_returns.py).
     """
 
     agent_names: tuple[str, ...]
@@ -247,7 +245,6 @@ class LearningGroup:
     horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window)
     waiting: list[Window] = field(default_factory=list)
-    learned_from: list[Window] = field(default_factory=list)
 
     @property
     def waits(self) -> bool:
@@ -259,14 +256,6 @@ class LearningGroup:
         ended_window, self.window = self.window, Window()
         return ended_window
 
-    @property
-    def kept_windows(self) -> dict[str, list[Window]]:
-        """Its windows that have ended, by the name that a saved state has for them."""
-        kept = {"waiting": self.waiting, "learned_from": self.learned_from}
-        return {name: windows for name, windows in kept.items() if windows}
-
-    def load(
-        self, window: Window, waiting: Sequence[Window] = (), learned_from: Sequence[Window] = ()
-    ) -> None:
+    def load(self, window: Window, waiting: Sequence[Window]) -> None:
         """Take over windows of a saved state."""
-        self.window, self.waiting, self.learned_from = window, [*waiting], [*learned_from]
+        self.window, self.waiting = window, [*waiting]

@@ -398,7 +398,7 @@ def copied(
 ) -> System:
     """Return a system with these channels and windows of its own, in which all agents take part."""
     learners = {agent.learner: learner_of(agent.learner) for agent in system.first_agents().values()}
-    groups = [replace(group, window=Window(), waiting=[], learned_from=[]) for group in system.groups]
+    groups = [replace(group, window=Window(), waiting=[]) for group in system.groups]
     taking_part = lambda agent: replace(agent_of(agent), participation=None)
     return rewired(system, channels, learners, groups, taking_part)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 from antiphon.agents.aggregation import Aggregated
@@ -155,10 +154,10 @@ def changed_by_evaluation(system: System) -> str | None:
 
 
 def changed_by_replay(system: System) -> str | None:
-    """Return which network changes its trained parameters where open or kept windows are computed again; None: none does."""
-    kept_windows = [window for group in system.groups for window in chain(*group.kept_windows.values())]
-    at_ends = "" if kept_windows else "do this at the end of a window, set clock.unroll to 1, or "
-    windows = [*(group.window for group in system.groups), *kept_windows]
+    """Return which network changes its trained parameters where open or waiting windows are computed again; None: none does."""
+    waiting = [window for group in system.groups for window in group.waiting]
+    at_ends = "" if waiting else "do this at the end of a window, set clock.unroll to 1, or "
+    windows = [*(group.window for group in system.groups), *waiting]
     for owner in {
         system.learner_name_by_agent[tick.agent_name]: None for window in windows for tick in window.ticks()
     }:

@@ -69,15 +69,14 @@ class _Splitter:
 
     def split(self, saved: Tree) -> Tree:
         """Return the messages and windows of the stacks by agent and channel."""
-        groups: dict[LearningGroup, Tree] = {group: {"kept_windows": {}} for group in self.base.groups}
+        groups: dict[LearningGroup, Tree] = {group: {"waiting": []} for group in self.base.groups}
         for group, saved_group in zip(self.system.groups, saved["groups"], strict=True):
             members = self.stacked.groups_of(group)
             for key, window in self._windows(saved_group["window"], members).items():
                 groups[key]["window"] = window
-            for name, windows in saved_group["kept_windows"].items():
-                windows_by_group = [self._windows(window, members) for window in windows]
-                for key in members:
-                    groups[key]["kept_windows"][name] = [window[key] for window in windows_by_group]
+            for saved_window in saved_group["waiting"]:
+                for key, window in self._windows(saved_window, members).items():
+                    groups[key]["waiting"].append(window)
         needed = _stamps_needed(groups.values())
         ledgers = saved["ledgers"]
         return {
@@ -228,9 +227,7 @@ def joined_state(system: System, bases: Sequence[System], saved: Sequence[Tree])
 def _stamps_needed(groups: Iterable[Tree]) -> dict[str, set[int]]:
     """By channel, the stamps of the messages that windows need."""
     needed: dict[str, set[int]] = {}
-    windows = [
-        window for tree in groups for window in (tree["window"], *chain(*tree["kept_windows"].values()))
-    ]
+    windows = [window for tree in groups for window in (tree["window"], *tree["waiting"])]
     for window in windows:
         for name, stamp in window["sent_messages"]:
             needed.setdefault(name, set()).add(stamp)
@@ -310,11 +307,11 @@ class _Merger:
         def joined(windows: Sequence[Tree]) -> Tree:
             return self._window(group, list(zip(seeds, windows, strict=True)))
 
-        kept_windows = {}
-        for name in dict.fromkeys(chain(*(tree["kept_windows"] for tree in trees))):
-            by_window = zip(*(tree["kept_windows"].get(name, ()) for tree in trees), strict=True)
-            kept_windows[name] = [joined(windows) for windows in by_window]
-        return {"window": joined([tree["window"] for tree in trees]), "kept_windows": kept_windows}
+        waiting = zip(*(tree["waiting"] for tree in trees), strict=True)
+        return {
+            "window": joined([tree["window"] for tree in trees]),
+            "waiting": [joined(windows) for windows in waiting],
+        }
 
     def _members(self, key: str, stack: AgentOrChannel) -> list[Any]:
         return [

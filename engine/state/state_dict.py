@@ -7,7 +7,7 @@ they are kept once, by number. Graphs are never stored; open windows are replaye
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import chain, groupby
+from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
@@ -115,10 +115,7 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
         }
 
     def of_group(group: Tree) -> Tree:
-        kept_windows = {
-            key: [begun(window) for window in windows] for key, windows in group["kept_windows"].items()
-        }
-        return {"window": begun(group["window"]), "kept_windows": kept_windows}
+        return {"window": begun(group["window"]), "waiting": [begun(window) for window in group["waiting"]]}
 
     return {**state, "groups": [of_group(group) for group in state["groups"]]}
 
@@ -164,9 +161,7 @@ def messages(system: System) -> Tree:
     def number(step_signals: StepSignals) -> int:
         return all_signals.setdefault(step_signals, len(all_signals))
 
-    windows = [
-        window for group in system.groups for window in (group.window, *chain(*group.kept_windows.values()))
-    ]
+    windows = [window for group in system.groups for window in (group.window, *group.waiting)]
     held: dict[str, list[Message]] = {}
     for window in windows:  # whose messages a ledger may have no more use for
         read = ((read.channel_name, read.message) for read in window.counted_reads.values())
@@ -179,10 +174,7 @@ def messages(system: System) -> Tree:
         "groups": [
             {
                 "window": _window(group.window, number),
-                "kept_windows": {
-                    name: [_window(window, number) for window in windows]
-                    for name, windows in group.kept_windows.items()
-                },
+                "waiting": [_window(window, number) for window in group.waiting],
             }
             for group in system.groups
         ],
@@ -202,11 +194,11 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))
     system.divergence_rule.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
-        kept_windows = {
-            name: [_loaded_window(window, group, system, signals, message_of) for window in windows]
-            for name, windows in saved["kept_windows"].items()
-        }
-        group.load(_loaded_window(saved["window"], group, system, signals, message_of), **kept_windows)
+        window, *waiting = (
+            _loaded_window(tree, group, system, signals, message_of)
+            for tree in (saved["window"], *saved["waiting"])
+        )
+        group.load(window, waiting)
 
 
 def _window(window: Window, number: Number) -> Tree:

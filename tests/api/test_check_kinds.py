@@ -240,7 +240,7 @@ GRADIENTS = {
         key: NEEDED[key] for key, (default, _) in own_keys_of("gradient", kind).items() if default == "needed"
     }
     for kind in kinds_of("gradient")
-    if kind not in ("conv", "lens", "local_policy")  # of maps, of a module from Python, of policies
+    if kind not in ("conv", "lens")  # of maps, of a module from Python
 }
 GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     *((kind, "gradient", options) for kind, options in GRADIENTS.items()),

@@ -222,7 +222,6 @@ SCENES: dict[str, Document] = {
         for key, kind in OBJECTIVES.items()
     },
     **{f"gradient {key}": ring(channel=keys, env=OFTEN) for key, keys in GRADIENTS.items()},
-    "gradient mixed": levels(channel=predicted(Robust, trace=0.3)),
     **{f"optimiser {key}": ring(optimiser=keys, env=OFTEN) for key, keys in OPTIMISERS.items()},
     **{f"aggregation {key}": meshed(kind) for key, kind in AGGREGATIONS.items()},
     "aggregation locked": levels(high={"fan_in": Gated, "observes": ["x", "age"]}, channel=LOCKED, wide=True),

@@ -110,10 +110,6 @@ OBJECTIVE = "agents.motor.objective"
         (_motor(acts="wheel"), "agents.motor.acts: 'wheel' is a part of a Dict of actions"),
         (_motor(network={"norm": "batch"}), "agents.motor.network.norm: batch norm has different"),
         (lambda it: it["agents"]["sensor"].update(acts=True, objective={"kind": "a2c"}), "already acts"),
-        (
-            lambda it: it["channels"][0].update(gradient={"kind": "local_policy"}, link={"delay": 1}),
-            "channels[0].gradient.kind: local_policy needs the receiver's learning signal at the same step",
-        ),
         (lambda it: it["env"].update(limits=100), "env.limits: unknown key 'limits'; did you mean 'limit'?"),
     ],
 )

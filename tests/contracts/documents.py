@@ -21,7 +21,6 @@ from tests.contracts.unlike import UNLIKE
 
 BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 DEEP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
-TRACED: Document = {"gradient": {"kind": "linear", "context": ["label"], "trace": 0.5, "horizon": 3}}
 OFTEN = Play(share=0.35)
 SEVERAL: list[Document] = [
     LABEL,
@@ -304,11 +303,11 @@ MIXED: dict[str, Document] = {
         levels(high=[{}, {}, {}, {"objective": GOAL}], channel=LOCKED, count=4, batch=1, env=Play(gaps=0.7)),
         ["a1.0.bias", "b3.0.bias"],
     ),
-    "returns of states, drawn": ring(agent={**LSTM, "clock": {}, "learn": 0.7}, state=TRACED),
-    "returns of states, late": ring(
+    "states, drawn": ring(agent={**LSTM, "clock": {}, "learn": 0.7}, state=TOLD),
+    "states, late": ring(
         agent={**LSTM, "clock": {}},
         channel={"coupling": "delayed", "horizon": 2, "link": {"delay": 3}},
-        state=TRACED,
+        state=TOLD,
     ),
     "phases of episodes": ring(
         agent=GRU,
@@ -396,24 +395,6 @@ ACTING: dict[str, Document] = {
         actor={"observes": {"x": NORMAL}, "network": {"kind": "gru", "size": 4, "norm": "none"}},
         coupling="decoupled",
     ),
-    "local policy": rewarded({"kind": "a2c"}, 2, gradient={"kind": "local_policy"}),
-    "local policy, critic": rewarded(
-        {
-            "kind": "ppo",
-            "minibatches": 2,
-            "critic": {
-                "observes": ["secret", "x"],
-                "network": {"kind": "mlp", "hidden": [3], "norm": "layer"},
-            },
-        },
-        6,
-        gradient={"kind": "local_policy", "context": ["label"]},
-    ),
-    "local policy, hidden layers": rewarded(
-        {"kind": "ppo", "epochs": 2, "minibatches": 2},
-        6,
-        gradient={"kind": "local_policy", "hidden": [4], "norm": "layer"},
-    ),
 }
 PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}
 RECALLS: Document = {"network": {"kind": "gru", "size": 3, "norm": "none"}}
@@ -421,9 +402,6 @@ WORDS: Document = {"sample": {"kind": "reinforce", "vocabulary": 3, "size": 2}, 
 ACTING |= {
     "ppo, a critic's gradient": pairs(
         PPO, gradient={"kind": "critic", "hidden": [4], "norm": "layer", "context": ["y"]}
-    ),
-    "ppo, mixed with what comes back": pairs(
-        PPO, gradient={"kind": "linear", "context": ["label"], "trace": 0.5}
     ),
     "ppo, replayed senders": pairs(
         PPO, gradient={"kind": "mlp", "hidden": [4], "context": ["label"], "gate": "none", "passes": "all"}
@@ -462,7 +440,7 @@ ACTING |= {
     "ppo, fixed feedback": pairs(PPO, coupling="locked", feedback="fa"),
     "ppo, locked, symbols": pairs(PPO, coupling="locked", sample={"kind": "gumbel", "vocabulary": 3}),
     "ppo, locked, latents": pairs(PPO, coupling="locked", sample="latent"),
-    "ppo, returns of states": pairs(PPO, actor=RECALLS, state=TRACED),
+    "ppo, states": pairs(PPO, actor=RECALLS, state=TOLD),
     "ppo, auxiliary task": pairs(
         PPO, actor=RECALLS, state={"gradient": {"kind": "linear", "auxiliary": 0.5}}
     ),
@@ -495,13 +473,6 @@ ACTING |= {
     "sampled messages": pairs(
         {"kind": "a2c"}, sender={"objective": {"kind": "a2c"}}, sample={"kind": "gaussian", "noise": 0.4}
     ),
-    "local policy, a slower receiver": pairs(
-        {"kind": "reinforce", "scale": 2.5},
-        actor={"clock": {"period": 2, "phase": -1, "unroll": 2}, "learn": 0.5, **RECALLS},
-        gradient={"kind": "local_policy", "clip": 0.5, "scale": 2.0},
-        read="mean",
-        space="numbers",
-    ),
 }
 Q: Document = {"kind": "q", "trace": 0.5, "epsilon": 0.3, "explore": 6, "period": 2, "epochs": 1}
 ACTING |= {
@@ -510,8 +481,8 @@ ACTING |= {
     "q, passes": pairs(
         {**Q, "epochs": 3, "minibatches": 2, "period": 7, "normalise": "none"}, 3, coupling="locked"
     ),
-    "q, recurrent passes": pairs({**Q, "epochs": 2, "minibatches": 2}, 2, actor=RECALLS, state=TRACED),
-    "q, recurrent": pairs(Q, 2, actor=RECALLS, state=TRACED),
+    "q, recurrent passes": pairs({**Q, "epochs": 2, "minibatches": 2}, 2, actor=RECALLS, state=TOLD),
+    "q, recurrent": pairs(Q, 2, actor=RECALLS, state=TOLD),
     "q, clocks": clocks_apart(Q),
     "q, replay": unread(pairs({**Q, "epochs": 3, "minibatches": 2, "replay": 3}, 3)),
     "q, replay of mortals": unread(mortals({**Q, "epochs": 3, "replay": 3})),
@@ -533,7 +504,7 @@ ACTING |= {
     "mortal, locked": mortals({"kind": "a2c"}, coupling="locked"),
     "mortal, states": mortals({"kind": "a2c"}, actor=RECALLS, state=TOLD, tells=True),
     "mortal, ppo, senders that recall": mortals(
-        PPO, actor=RECALLS, sender=RECALLS, state=TRACED, sees=["y"], link={"delay": 1}, **TOLD
+        PPO, actor=RECALLS, sender=RECALLS, state=TOLD, sees=["y"], link={"delay": 1}, **TOLD
     ),
     "mortal, slower actors": mortals(
         {"kind": "a2c"},
@@ -564,9 +535,6 @@ ACTING |= {
         tells=True,
     ),
     "mortal, normalised": normalised(mortals(PPO, tells=True)),
-    "mortal, local policy": mortals(
-        {"kind": "a2c"}, 2, gradient={"kind": "local_policy", "context": ["label"]}
-    ),
 }
 LIBRARY: dict[str, Callable[[], Scenario]] = {
     f"{name}, {values}": (lambda name=name, values=values: resolved(name, values))  # type: ignore[misc]

@@ -128,8 +128,7 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
     if seldom(draw, 8):
         found.setdefault("optimiser", drawn_optimiser(draw))
     if state:
-        found |= {"horizon": draw(st.integers(1, 3)), "auxiliary": one(draw, 0.0, 0.5)}
-        found["trace"] = 0.0 if kind == "local" else one(draw, 0.0, 0.5, 1.0)
+        found["auxiliary"] = one(draw, 0.0, 0.5)
     return found
 
 
@@ -141,10 +140,7 @@ def drawn_input(draw: Draw) -> Document:
     return {"kind": "linear", "context": context}
 
 
-def drawn_link(draw: Draw, coupling: str, least: int, *, bits: bool, plain: bool) -> Document:
-    """A link; `plain`: every message arrives at once."""
-    if plain:
-        return {"delay": least, "noise": one(draw, 0.0, 0.1)}
+def drawn_link(draw: Draw, coupling: str, least: int, *, bits: bool) -> Document:
     link: Document = {"delay": draw(st.integers(least, 3))}
     if coupling != "locked" and seldom(draw, 4):
         link["drop"] = one(draw, 0.5, 0.2, 1.0)
@@ -179,7 +175,7 @@ def drawn_kind(draw: Draw, clock: Document, *, images: bool) -> Document:
 
 
 def drawn_channel(
-    draw: Draw, kinds: Sequence[Document], ends: tuple[int, int], coupling: str, least: int, **how: Any
+    draw: Draw, kinds: Sequence[Document], ends: tuple[int, int], coupling: str, least: int, *, bits: bool
 ) -> Document:
     """What the channels from one kind to another have in common.
 
@@ -189,7 +185,7 @@ def drawn_channel(
         ends: The numbers of the sender's and of the receiver's.
         coupling: One, or `mixed`.
         least: The least delay.
-        **how: `bits`: whether links round; `at_once`: whether gradients may be back within the step.
+        bits: Whether links round.
     """
     sender, receiver = (kinds[end] for end in ends)
     if coupling == "mixed":
@@ -209,7 +205,6 @@ def drawn_channel(
     ):  # all channels of a port carry the same symbols
         by, temperature = one(draw, "gumbel", "argmax"), one(draw, 1.0, 0.5)
         channel["sample"] = {"kind": by, "vocabulary": 2, "size": 2, "temperature": temperature}
-    at_once = how["at_once"] and not least and coupling == "decoupled" and seldom(draw, 2)
     cells = [
         end
         for end, kind in (("from.state", sender), ("to.state", receiver))
@@ -218,11 +213,9 @@ def drawn_channel(
     channel |= {
         "coupling": coupling,
         "gradient": drawn_gradient(draw, size, cells),
-        "link": drawn_link(draw, coupling, least, bits=how["bits"], plain=at_once),
+        "link": drawn_link(draw, coupling, least, bits=bits),
         "horizon": one(draw, 16, 1),
     }
-    if at_once and channel["gradient"]["kind"] in ("linear", "mlp"):
-        channel["gradient"] |= {"trace": one(draw, 0.5, 0.0, 1.0)}
     every = "drop" not in channel["link"] and "align" not in receiver
     if coupling == "unlocked" or (coupling == "decoupled" and seldom(draw, 4)):
         channel["input"] = drawn_input(draw)
@@ -299,7 +292,6 @@ def scenes(draw: Draw, bits: bool = False, alike: bool = True) -> Document:
     if not any("objective" in kind for kind in kinds):
         kinds[-1]["objective"] = drawn_goal(draw)
     coupling = one(draw, "decoupled", "mixed", "mixed", *COUPLINGS)
-    how = {"bits": bits, "at_once": together and coupling == "decoupled"}
     agents = {f"{KIND_NAMES[k]}{i}": dict(kind) for k, kind in enumerate(kinds) for i in range(count)}
     channels = []
     for found, key in edges:
@@ -307,7 +299,7 @@ def scenes(draw: Draw, bits: bool = False, alike: bool = True) -> Document:
         for sender, receiver in found:
             place = (sender[0], receiver[0], sender < receiver and patterns[key] != "ring")
             if place not in templates:
-                templates[place] = drawn_channel(draw, kinds, place[:2], coupling, 1 - place[2], **how)
+                templates[place] = drawn_channel(draw, kinds, place[:2], coupling, 1 - place[2], bits=bits)
             ends = {
                 "from": KIND_NAMES[sender[0]] + str(sender[1]),
                 "to": KIND_NAMES[receiver[0]] + str(receiver[1]),

@@ -300,9 +300,9 @@ def acting(draw: Draw) -> Document:
             "size": 4,
             "coupling": coupling,
             "gradient": drawn_gradient(draw, 4, []),
-            "link": drawn_link(
-                draw, coupling, least, bits=False, plain=seldom(draw, 2) or game.lengths == (1,)
-            ),
+            "link": {"delay": least}
+            if game.lengths == (1,)
+            else drawn_link(draw, coupling, least, bits=False),
         }
         if coupling == "unlocked":
             template["input"] = {"kind": "linear", "context": ["x"]}

@@ -42,7 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "unlocked": {"depth": 3, "width": 6, "units": 5, "batch": 4},
 }
 MORE: dict[str, list[dict[str, Any]]] = {
-    "char-lm": [{"trace": 1.0, "span": 2, "T": 2}, {"cell": "rnn"}, {"gradient": "sobolev_label", "T": 2}],
+    "char-lm": [{"T": 2}, {"cell": "rnn"}, {"gradient": "sobolev_label", "T": 2}],
     "cifar10-cnn": [{"gradient": "sobolev_label"}],
     "clockwork": [
         {"read": "mean"},
@@ -51,10 +51,10 @@ MORE: dict[str, list[dict[str, Any]]] = {
         {"unroll": 1, "cell": "leaky"},
     ],
     "copy": [
-        {"trace": 0.5, "T": 2, "auxiliary": 0.5},
+        {"T": 2, "auxiliary": 0.5},
         {"cell": "gru", "cell_norm": "layer"},
         {"cell": "rnn", "cell_norm": "batch"},
-        {"gradient": "sobolev", "trace": 1.0, "T": 1},
+        {"gradient": "sobolev", "T": 1},
         {"gradient": "linear"},
     ],
     "corporation": [
@@ -84,7 +84,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "three-timescales": [{"read": "mean"}, {"read": "concat"}, {"coupling": "delayed"}],
     "two-timescales": [
         {"coupling": "delayed"},
-        {"memory_trace": 0.5, "memory_auxiliary": 1.0},
+        {"memory_auxiliary": 1.0},
         {"memory_gradient": "sobolev", "cell": "gru", "cell_norm": "batch"},
         {"gradient": "critic", "cell": "leaky"},
     ],

@@ -93,10 +93,6 @@ SITES: dict[str, Document] = {
         channel=tokens(kind="mlp", hidden=[4], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}, env=ENDS
     ),
     "tokens, modules": ring(channel=tokens(kind=module), env=ENDS),
-    "tokens, at once": levels(channel=tokens(trace=0.5), wide=True, env=Play()),
-    "tokens, at once, sobolev_label": levels(
-        channel=tokens(kind="sobolev_label", target="following", trace=0.5, clip=0.1), env=Play()
-    ),
     "tokens, states": ring(
         agent=LSTM, channel=tokens(context=["from.state", "to.state", "to.phase", "following"]), env=ENDS
     ),

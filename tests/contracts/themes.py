@@ -177,7 +177,6 @@ THEMES: dict[str, Document] = {
         channel=gradient(kind="sobolev", hidden=[4, 3], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}
     ),
     "label of a goal": ring(channel=gradient(kind="sobolev_label", target="goal", hidden=[4], norm="layer")),
-    "at once": levels(channel=gradient(trace=0.5), wide=True),
     "learn": ring(agent={"learn": 0.5, "clock": {"unroll": 2}}),
     "p_update, locked": levels(low={"learn": 0.5}, high={"learn": 0.5}, channel={"coupling": "locked"}),
     "frozen": ring(agent={"learn": False, "network": NETWORKS["batch norm"]}),
@@ -234,10 +233,7 @@ THEMES: dict[str, Document] = {
     "unlocked levels": levels(channel={"coupling": "unlocked", "input": INPUT}, wide=True, env=ENDS),
     "ends": ring(agent={"clock": {"unroll": 3}}, env=ENDS),
     "ends, batch norm": ring(agent={"network": NETWORKS["batch norm"]}, channel={"norm": "batch"}, env=ENDS),
-    "ends of states": ring(agent=LSTM, state={"coupling": "decoupled", **gradient(horizon=1)}, env=ENDS),
-    "returns of states": ring(
-        agent=LSTM, state={**gradient(kind="mlp", hidden=[4], trace=0.5, horizon=3)}, env=ENDS
-    ),
+    "ends of states": ring(agent=LSTM, state={"coupling": "decoupled", **gradient()}, env=ENDS),
     "auxiliary task": ring(agent=LSTM, state=gradient(auxiliary=0.5, scale=0.5)),
     "critics of states": ring(
         agent=LSTM, state=gradient(kind="sobolev", hidden=[4], norm="layer", discount=0.9)
@@ -267,7 +263,6 @@ THEMES: dict[str, Document] = {
     "local, told to single ones": levels(
         low={"learn": 0.5}, high={"align": True}, channel=gradient(kind="local", target="label")
     ),
-    "at once, from who is not drawn": levels(high={"learn": 0.5}, channel=gradient(trace=0.3)),
     **{
         f"symbols, {coupling}": levels(
             low={"clock": {"unroll": 2}},
@@ -295,12 +290,6 @@ THEMES: dict[str, Document] = {
         channel={**symbols(kind="argmax"), "link": {"delay": 1, "noise": 0.1, "drop": 0.3}}
     ),
     "symbols, tied": ring(6, agent=[{"share": "g"}, {"share": "h"}], channel={"port": "out", **symbols()}),
-    "symbols, returns of states": ring(
-        agent=LSTM,
-        channel=symbols(),
-        state={**gradient(kind="mlp", hidden=[4], trace=0.5, horizon=3)},
-        env=ENDS,
-    ),
     "unit length": ring(channel={"norm": "unit"}),
     "unit length, axes": levels(channel={"norm": "unit", "size": [2, 3], "coupling": "locked"}),
     **{

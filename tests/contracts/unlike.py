@@ -12,7 +12,6 @@ from tests.kit.kinds import fitting
 LOSSY: Document = {"link": {"delay": 1, "drop": 0.4}}
 RNN: Document = {"network": {"kind": "rnn", "size": 4}, "clock": {"unroll": 2}}
 SLOW: Document = {"observes": ["x"], "clock": {"period": 2}}
-TRACED: Document = {"context": ["label"], "trace": 0.5}
 
 _AGENTS: dict[str, tuple[str, list[Any]]] = {
     "period": ("clock", [{"period": 2}, {"period": 3}]),
@@ -76,8 +75,6 @@ _STATES: dict[str, tuple[str, list[Any]]] = {
         "gradient",
         [{"kind": k, "hidden": [4], "norm": "none"} for k in ("critic", "mlp")],
     ),
-    "trace": ("gradient", [{**TRACED, "trace": trace} for trace in (0.0, 0.5, 1.0)]),
-    "horizon": ("gradient", [{**TRACED, "horizon": span} for span in (1, 2, 3)]),
     "auxiliary task": ("gradient", [{"auxiliary": weight} for weight in (0.2, 0.7)]),
 }
 
@@ -135,9 +132,6 @@ def _scenarios() -> dict[str, Document]:
             high=_turns("align", [True, None], {"observes": ["x"]}),
             channel={"link": {"delay": 2}},
             count=4,
-        ),
-        "at once": levels(
-            channel=_turns("gradient", [{"trace": share} for share in (0.5, 0.0, 1.0)]), count=6
         ),
         "ports": levels(channel=[{"link": {"noise": 0.1}}, {"norm": "none"}], wide=True, env=ENDS),
         "shapes of maps": levels(

@@ -973,20 +973,6 @@ def test_a_change_in_place_within_such_a_window_is_refused(env: Any) -> None:
             run.step()
 
 
-class Keeps(nn.Module):
-    """It has a state, and each call changes its bias."""
-
-    state_size = 4
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.cell, self.out = nn.GRUCell(inputs, 4), Drifts(4, outputs)
-
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        state = self.cell(x, state)
-        return self.out(state), state
-
-
 @pytest.mark.parametrize(
     ("kind", "channel", "line"),
     [
@@ -994,11 +980,6 @@ class Keeps(nn.Module):
             lambda inputs, outputs: Drifts(inputs, outputs),
             {"to": "other", "size": 4, "coupling": "delayed", "link": {"delay": 1}},
             r"from 'mind->other'; give the",
-        ),
-        (
-            Keeps,
-            {"to": "mind", "key": "state", "gradient": {"trace": 0.5}},
-            "'mind->mind:state'; leave out its trace",
         ),
     ],
 )

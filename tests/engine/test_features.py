@@ -14,7 +14,7 @@ from antiphon.engine.heart.feature import LEARNING, Feature, Features, points_of
 from antiphon.engine.heart.updates import StepUpdates, Update
 from antiphon.errors import EngineError
 from tests.contracts.builders import Document, levels, ring
-from tests.contracts.documents import LSTM, TRACED, pairs, with_critics
+from tests.contracts.documents import LSTM, pairs, with_critics
 from tests.contracts.twins import differences, facts, made
 
 FEATURES = Path(features.__file__).parent
@@ -37,9 +37,7 @@ USERS: dict[str, Document] = {
     "features.group_clip": levels(
         channel={"coupling": "locked"}, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.05}, count=1
     ),
-    "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "heart.late_windows": ring(2, channel=DELAYED),
-    "policies.returned_actions": pairs(A2C, gradient={"kind": "local_policy"}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
     "heart.participation": ring(2, agent={"learn": 0.5}),
     "features.sweep": ring(2, sweep=True),

@@ -73,7 +73,7 @@ def scene(name: str) -> Scenario:
             2,
             agent={"network": {"kind": "gru", "size": 4}, "clock": {"unroll": 2}},
             channel={"coupling": "detached"},
-            state=gradient(trace=0.5, horizon=2, clip=0.1, discount=0.8, scale=0.7),
+            state=gradient(clip=0.1, discount=0.8, scale=0.7),
         ),
     }
     if name in drawn:
@@ -92,11 +92,10 @@ def scene(name: str) -> Scenario:
         return load("feudal-keydoor").resolve(None, small)
     if name == "cartpole-prior":
         return resolved(name, {"steps": 20})
-    local = {"gradient": {"kind": "local_policy"}}
     decoupled, locked = {"coupling": "decoupled"}, {"coupling": "locked"}
     return {
         "ppo": lambda: policy("ppo", channel=decoupled, entropy=0.05, epochs=2, minibatches=3, clip=0.1),
-        "a2c": lambda: policy("a2c", channel=local, entropy=0.05, trace=0.8, value=0.3, normalise="none"),
+        "a2c": lambda: policy("a2c", channel=decoupled, entropy=0.05, trace=0.8, value=0.3, normalise="none"),
         "reinforce": lambda: policy("reinforce", channel=locked, entropy=0.05),
         "q": lambda: policy("q", channel=locked, trace=0.8, epsilon=0.2, explore=0),
     }[name]()

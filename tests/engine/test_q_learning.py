@@ -136,7 +136,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "choices": (pairs(Q, space="choices"), "objective: q learns a value for each choice"),
     "a critic": (pairs({**Q, "critic": {}}), "objective.critic: q has no critic; leave it out"),
     "words": (pairs(Q, sender={"objective": Q}, **WORDS), "has none; give it an objective of kind a2c"),
-    "local policy": (pairs(Q, gradient={"kind": "local_policy"}), "learns from advantages .* and 'a0' learns q; use another"),
     "tied to a policy gradient": (_tied(), "a1.share: tied agents need target networks .q. all, or none; give them"),
     "no target": (pairs({**Q, "period": 0}), "period"),
     "replay of messages": (pairs({**Q, "epochs": 2, "replay": 3}), "a0.objective.replay: earlier messages are of earlier parameters, and sa0->a0 leads here; leave it out"),

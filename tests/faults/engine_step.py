@@ -122,13 +122,6 @@ STEP: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),
     Fault(
-        "backward-a-trace-mixes-the-other-way",
-        "engine/heart/backward.py",
-        "torch.lerp(prediction, gradient, synthetic_gradient.injection.trace)",
-        "torch.lerp(gradient, prediction, synthetic_gradient.injection.trace)",
-        "tests/numerics/test_injections.py::test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction",
-    ),
-    Fault(
         "backward-direct-feedback-misses-the-tick-of-the-message",
         "engine/features/direct_feedback.py",
         "if agent == channel.feedback.error_agent_name and step >= message.stamp:",
@@ -147,7 +140,7 @@ STEP: tuple[Fault, ...] = (
         "engine/heart/channel.py",
         "return available.zero_elsewhere(value)",
         "return value",
-        "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
+        "tests/contracts/test_contracts.py::test_documents[ends of states-reference]",
     ),
     Fault(
         "forward-an-age-is-in-steps",
@@ -194,8 +187,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-of-two-windows-of-a-group-the-newer-moves-first",
         "engine/heart/step.py",
-        "in sorted(windows_to_learn, key",
-        "in sorted(windows_to_learn[::-1], key",
+        "for group, window in windows_to_learn:",
+        "for group, window in windows_to_learn[::-1]:",
         "tests/engine/heart/test_learning_order.py::test_of_windows_of_an_agent_the_older_is_learned_from_first_whatever_else_is",
     ),
     Fault(
@@ -236,7 +229,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-row-without-a-target-is-an-example",
         "engine/heart/predictors.py",
-        "valid &= present.map(to_rows)",
+        "valid = present.map(to_rows)",
         "pass",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
@@ -253,27 +246,6 @@ STEP: tuple[Fault, ...] = (
         "return model is not None and not model.frozen",
         "return model is not None",
         "tests/engine/test_set.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
-    ),
-    Fault(
-        "returns-lambda-is-forgotten-beyond-a-window",
-        "engine/features/lambda_returns.py",
-        "credit = share * (later - ",
-        "credit = (later - ",
-        "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
-    ),
-    Fault(
-        "returns-a-missing-window-is-stepped-over",
-        "engine/features/lambda_returns.py",
-        "if past and past[-1].number + 1 != window.number:",
-        "if past and past[-1].number >= window.number:",
-        "tests/contracts/test_contracts.py::test_documents[returns of states, drawn-reference]",
-    ),
-    Fault(
-        "returns-a-discount-is-forgotten",
-        "engine/features/lambda_returns.py",
-        "return state_channel.injection_of(output, credit, message.creditable, step)",
-        "return Injection(output, message.creditable.zero_elsewhere(credit))",
-        "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
     Fault(
         "ppo-a-pass-too-few",
@@ -463,16 +435,9 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "order-windows-of-one-group-are-differentiated-together",
         "engine/heart/step.py",
-        "max(newest_turn.get(group, -1) + 1, self.turn_by_group.get(group, 0))",
-        "self.turn_by_group.get(group, 0)",
+        "        taken[group] += 1\n",
+        "",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience0-given_up0-learned0-False]",
-    ),
-    Fault(
-        "order-a-sender-that-mixes-does-not-wait-for-its-receiver",
-        "engine/heart/step.py",
-        "turns[earlier] + 1 for earlier",
-        "turns[earlier] for earlier",
-        "tests/numerics/test_injections.py::test_a_trace_follows_its_recursion",
     ),
     Fault(
         "late-a-gradient-is-given-up-a-window-early",

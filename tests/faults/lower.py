@@ -20,13 +20,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_channel.py::test_a_batch_that_is_not_finite_moves_nothing_of_the_predictor",
     ),
     Fault(
-        "comms-a-message-is-learned-from-again",
-        "comms/channel.py",
-        "value_of(gradient) * len(gradient), None",
-        "value_of(gradient) * len(gradient), gradient",
-        "tests/comms/test_channel.py::test_the_predictor_learns_the_gradient_of_the_message_that_was_read",
-    ),
-    Fault(
         "comms-a-predictor-keeps-a-state",
         "nets/modules.py",
         "not _equal(first, again)",

@@ -106,7 +106,7 @@ def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
     [
         {"coupling": "decoupled"},
         {"coupling": "locked", "feedback": "fa"},
-        {"coupling": "decoupled", "gradient": {**LABELLED, "scale": 0.5, "trace": 0.5}},
+        {"coupling": "decoupled", "gradient": {**LABELLED, "scale": 0.5}},
         {"coupling": "decoupled", "training": {"sweep": True}},
     ],
     ids=str,

@@ -142,8 +142,6 @@ class Loop:
         scale: What it counts in the parameters' gradient.
         discount: What it counts in targets.
         auxiliary: The weight of the task to say it beforehand.
-        trace: Lambda.
-        span: Windows over which lambda reaches.
     """
 
     hand: Hand
@@ -155,12 +153,10 @@ class Loop:
     scale: float = 1.0
     discount: float = 1.0
     auxiliary: float = 0.0
-    trace: float = 0.0
-    span: int = 1
 
     def __post_init__(self) -> None:
         self.optimiser = torch.optim.Adam(self.hand.numbers.values(), lr=self.lr, fused=True)
-        self.past: list[_Window] = []
+        self.newest: _Window | None = None
         self.window: _Window | None = None
         self.state: Tensor | None = None
 
@@ -169,7 +165,7 @@ class Loop:
         if self.state is None:
             self.state = seen["x"].new_zeros(len(seen["x"]), self.hand.state_size)
         if self.window is None:
-            self.window = _Window(self.state, self.past[-1].after if self.past else None)
+            self.window = _Window(self.state, None if self.newest is None else self.newest.after)
         ended = terminated | truncated
         self.window.steps.append((seen, ended))
         with torch.no_grad():
@@ -178,7 +174,7 @@ class Loop:
         if len(self.window.steps) == self.unroll:
             self.window.after = _Handed(last, self.context(seen), ended, ~truncated)
             window, self.window = self.window, None
-            self.past = [*self.past, window][-self.span :]
+            self.newest = window
             self._close(window)
         elif self.gradient is not None and terminated.any():
             self._teach(last, self.context(seen), torch.zeros_like(last), terminated)
@@ -211,8 +207,8 @@ class Loop:
             expected = self.hand.head("future", first)
             following = following + self.auxiliary * (expected - said).square().sum() / len(last)
         found = torch.autograd.grad(following, list(self.hand.numbers.values()), allow_unused=True)
-        before = self.past[0].before
-        learned = None if before is None or len(self.past) < self.span else self.returned()
+        before = window.before
+        learned = None if before is None else self.returned(window)
         for p, g in zip(self.hand.numbers.values(), found, strict=True):
             p.grad = torch.zeros_like(p) if g is None else g
         self.optimiser.step()
@@ -220,20 +216,12 @@ class Loop:
             gradient = torch.where(before.ended.unsqueeze(1), 0.0, learned)
             self._teach(before.state, before.context, gradient, before.valid)
 
-    def returned(self) -> Tensor:
-        """G_j = g_j + discount J_j^T [(1 - lambda) SG_j+1 + lambda G_j+1] of the oldest window, G = SG beyond the newest."""
-        later: Tensor | None = None
-        for window in reversed(self.past):
-            start, total, last, _ = self.run(window)
-            put = self.said(window)
-            if later is not None:
-                assert window.after is not None
-                mixed = (1 - self.trace) * put + self.trace * later
-                put = torch.where(window.after.ended.unsqueeze(1), 0.0, mixed)
-            (slope,) = torch.autograd.grad(total + self.discount * (last * put).sum() / len(last), start)
-            later = slope * len(last)
-        assert later is not None
-        return later
+    def returned(self, window: _Window) -> Tensor:
+        """g_j + discount J_j^T SG_j+1 of the state that a window starts from."""
+        start, total, last, _ = self.run(window)
+        put = self.said(window)
+        (slope,) = torch.autograd.grad(total + self.discount * (last * put).sum() / len(last), start)
+        return slope * len(last)
 
     def _teach(self, state: Tensor, context: Tensor | None, gradient: Tensor, valid: Tensor) -> None:
         assert self.gradient is not None

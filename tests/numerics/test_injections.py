@@ -1,4 +1,4 @@
-"""What is put on a message beside the plain prediction: traces, clips, scales, lenses, symbols (rules 3, 11, 42).
+"""What is put on a message beside the plain prediction: clips, scales, lenses, symbols (rules 3, 42).
 
 Senders are linear and follow plain gradient descent at rate 1: the step of their weights shows what was injected.
 """
@@ -41,59 +41,6 @@ def injected(before: Numbers, simulation: Simulation, x: Tensor, head: str = "to
     """[outputs, inputs]: the sum over the batch of what was injected times what the sender saw, from the step of its weights."""
     after = simulation.agents["a"].parameters[f"{head}.weight"].detach()
     return (before[f"{head}.weight"].detach() - after) / 0.05 * len(x)
-
-
-# --- traces ----------------------------------------------------------------------------------------------------
-
-
-def test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction() -> None:
-    found = {}
-    for name, how in {
-        "locked": {"coupling": "locked"},
-        "full": {"trace": 1.0},
-        "plain": {},
-        "none": {"trace": 0.0},
-    }.items():
-        with chain(**how) as simulation:  # type: ignore[arg-type]
-            simulation.run(8)
-            found[name] = torch.cat(
-                [p.detach().flatten() for p in simulation.agents["a"].parameters.values()]
-            )
-    torch.testing.assert_close(found["full"], found["locked"], atol=1e-12, rtol=0)
-    assert torch.equal(found["plain"], found["none"])
-    assert (found["plain"] - found["locked"]).abs().max() > 1e-4
-
-
-def test_a_trace_follows_its_recursion() -> None:
-    """g_k = ((1 - lambda) SG_{k+1} + lambda g_{k+1}) J_k, and each SG learns what its receiver mixed."""
-    mix = 0.3
-    with chain(trace=mix) as simulation:
-        simulation.run(6)
-        p = {name: leaves(simulation.agents[name]) for name in "abcd"}
-        seen, signal, message = SOURCE.at(6), SOURCE.at(6)["x"], {}
-        for s, r in ("ab", "bc", "cd"):
-            message[s] = signal = said(p[s], f"to_{r}", signal).detach()
-        put: dict[str, Tensor] = {}
-        back: dict[str, Tensor] = {}
-        for s, r in ("cd", "bc", "ab"):
-            back[s] = torch.zeros_like(message[s])
-            if r in "bd":
-                error = said(p[r], "objective", message[s]) - seen["y"]
-                back[s] = (error @ p[r]["objective.weight"]).detach()
-            if r != "d":
-                onward = {"c": "to_d", "b": "to_c"}[r]
-                back[s] = back[s] + put[r] @ p[r][f"{onward}.weight"].detach()
-            sg = leaves(simulation.channels[f"{s}->{r}"].synthetic_gradient)
-            plain = said(sg, "last", message[s], seen["hint"]).detach()
-            put[s] = (1 - mix) * plain + mix * back[s]
-        simulation.step()
-        for s, r in ("ab", "bc", "cd"):
-            gradient = simulation.channels[f"{s}->{r}"].messages[6].gradient
-            assert gradient is not None
-            torch.testing.assert_close(gradient, back[s], atol=1e-13, rtol=0)
-        torch.testing.assert_close(
-            injected(p["a"], simulation, seen["x"]), put["a"].T @ seen["x"], atol=1e-10, rtol=0
-        )
 
 
 # --- the size of what is injected ------------------------------------------------------------------------------

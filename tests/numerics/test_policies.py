@@ -298,7 +298,6 @@ CHANNELS: dict[str, Document] = {
     "replayed, deep, rescaled": {
         "gradient": {"kind": "mlp", "hidden": [3], "context": ["y"], "gate": "none", "passes": "all"}
     },
-    "local": {"gradient": {"kind": "local_policy"}},
     "sampled": {"sample": {"kind": "gaussian", "noise": 0.4}},
 }
 
@@ -323,9 +322,6 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
     )
     handle, locked = simulation.channels["s->m"], channel == "locked"
     replayed, rescaled = channel.startswith("replayed"), channel.endswith("rescaled")
-    if channel == "local":  # an untrained head has no slope
-        weight = handle.synthetic_gradient.parameters["last.weight"]  # type: ignore[union-attr]
-        weight.data.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
     s, m = (leaves(simulation.agents[name]) for name in "sm")
     head = leaves(handle.synthetic_gradient) if handle.synthetic_gradient is not None else {}
     actor = by_torch(s, m) if locked else by_torch(m)
@@ -394,13 +390,6 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
             predicted, learning, slopes = predictor_learns(loss, read, view, further=False)
             follow(sender, (from_s["to_m"] * predicted).sum() / BATCH)
             taught(learning, slopes)
-        elif channel == "local":
-            advantages, _, valid = judged
-            own = -advantages * log_prob(said(head, "last", from_s["to_m"]), actions)
-            own = torch.where(valid, own, 0.0).sum() / valid.sum()
-            slopes = torch.autograd.grad(own, list(head.values()), retain_graph=True)
-            follow(sender, own)
-            taught(head, slopes)
         elif channel == "sampled":
             family = Independent(Normal(from_s["to_m"], torch.full_like(read, 0.4)), 1)
             values = from_s["value"][..., 0]

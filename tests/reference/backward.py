@@ -13,19 +13,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, Tensors
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
 from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import Injection, clipped_per_sample, constant
-from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.updates import Credit, GroupWindows, ReportedLoss, Update, WindowLoss
-from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
+from antiphon.engine.heart.updates import Credit, ReportedLoss, Update, WindowLoss
+from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.policies.policy_window import PolicyWindows
 from tests.reference import ledger
-from tests.reference.forward import replay
 from tests.reference.ledger import as_mask, mask_fill_zero
 from tests.reference.policies import policy_window
 from tests.reference.predictors import example_of, gated, synthetic_gradient
@@ -140,7 +138,7 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     returned = dict(zip(leaves, returning, strict=True))
     for read in window.counted_reads.values():
         ledger.add_gradient(read, returned.get(read))
-    _return_losses_and_actions(state, update)
+    _return_losses(state, update)
     return update
 
 
@@ -151,8 +149,8 @@ def _term(injection: Injection, weight: float | Tensor, batch: int) -> Tensor:
     return weight * (injection.output.flatten(1) * injection.gradient).sum() / batch
 
 
-def _return_losses_and_actions(state: State, update: Update) -> None:
-    """Return the window's losses, and those expected beyond it, to critics; actions and advantages to `local_policy` (9)."""
+def _return_losses(state: State, update: Update) -> None:
+    """Return the window's losses, and those expected beyond it, to critics (9)."""
     loss, leaves = state.nothing, update.window.counted_reads.values()
     for samples in update.window_loss.loss_by_agent.values():
         loss = loss + samples
@@ -165,17 +163,6 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
             value = constant(synthetic.model.value(example))
             loss = loss + injectable(message, synthetic.injection.discount * value)
     ledger.add_loss([read for read in leaves if state.channels[read.channel_name].needs_returned_loss], loss)
-    for name, policy in PolicyWindows.ensure(update.window_loss).by_agent.items():
-        goal, actions = state.agents[name].goal, policy.trajectory.actions
-        if goal is None or actions is None:
-            continue
-        advantages = policy.advantages.weighted() * goal.weight
-        for t, tick in enumerate(policy.ticks):
-            for read in (read for read in tick.reads() if isinstance(read, CountedRead)):
-                if state.channels[read.channel_name].synthetic_gradient.needs_actions:
-                    valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent_value)
-                    returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
-                    read.message.booked.actions.append(returned)
 
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
@@ -194,9 +181,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             put, late = synthetic.injection, channel.coupling.name == "delayed"
             weights = () if late else (put.scale(step), put.discount)
             found.append(Injection(output, credit, *weights))
-            shown = noted[name].gradient if name in noted and synthetic.needs_actions else credit
-            injected = torch.where(credit.any(1, keepdim=True), credit, shown)
-            noted[name] = Credit(injected, ~message.fate.void_unread)
+            noted[name] = Credit(credit, ~message.fate.void_unread)
         # Rule 10: an objective's errors at ticks since, carried straight back.
         if channel.feedback.direct is not None:
             for tick in (t for t in window.ticks() if t.agent_name == channel.feedback.error_agent_name):
@@ -219,10 +204,6 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         credit = gated(synthetic, credit)
     if credit is None:
         return None
-    if channel.injects_same_step_return:  # rule 11: with what has just come back
-        gradient = channel.content.zeros if message.booked.gradient is None else message.booked.gradient
-        share = synthetic.injection.trace
-        credit = torch.lerp(credit, gradient, share) if share else credit
     if synthetic.injection.clip is not None:
         credit = clipped_per_sample(credit, synthetic.injection.clip)
     return injectable(message, credit)
@@ -233,18 +214,12 @@ def injectable(message: Message, credit: Tensor) -> Tensor:
     return mask_fill_zero(~as_mask(message.fate.void_unread, message.sent_value), credit)
 
 
-def depth(state: State, group: LearningGroup) -> int:
-    """Return after how many other groups a group is differentiated: where channels mix, receivers first (rule 11)."""
-    own = [c for c in state.channels.values() if c.sender in group.agent_names and c.injects_same_step_return]
-    return max((1 + depth(state, state.group_of[channel.receiver]) for channel in own), default=0)
-
-
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
     channels = [state.agents[name].connections.state_channel for name in group.agent_names]
     for channel in (c for c in channels if c is not None and c.injects_prediction):
-        if not channel.synthetic_gradient.state_settings.auxiliary:
+        if not channel.synthetic_gradient.auxiliary:
             continue
         first = next((tick for tick in window.ticks() if tick.agent_name == channel.sender), None)
         last = dict(window.sent_messages).get(channel.name)  # the state at its end: only it is read outside
@@ -253,7 +228,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
             target = channel.content.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
-                weight = channel.synthetic_gradient.state_settings.auxiliary
+                weight = channel.synthetic_gradient.auxiliary
                 losses.append(weight * error.square().sum() / state.batch)
     return losses
 
@@ -279,65 +254,3 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     objective = any(state.agents[name].goal is not None for name in group.agent_names)
     reached = not window.given_up_channel_names or objective or others & {"decoupled", "unlocked", "delayed"}
     return "closed" if reached else "dropped"
-
-
-def lambda_returns(state: State, closed: GroupWindows, step: int) -> dict[str, list[Message]]:
-    """Return the messages of states, by channel, whose return over K windows is known with the windows just closed.
-
-    With g_j the gradient of window j's losses by the state it starts from, J_j the Jacobian of the state it ends with
-    and SG_j the synthetic gradient of that state, the return of the state that window j starts from is
-
-        G_j = g_j + discount J_j^T [(1 - trace) SG_(j+1) + trace G_(j+1)],
-
-    where beyond the newest window G is SG itself. Windows are replayed with the parameters of now.
-    """
-    found: dict[str, list[Message]] = {}
-    for group, window in closed:
-        state_channels = [state.agents[name].connections.state_channel for name in group.agent_names]
-        traced = [channel for channel in state_channels if channel is not None and channel.has_lambda_returns]
-        if not traced or not any(state.participates(name, window.number) for name in group.agent_names):
-            continue
-        past = group.learned_from
-        if past and past[-1].number + 1 != window.number:
-            past.clear()  # no gradient passes through a window that is missing
-        spans = [own.synthetic_gradient.state_settings.return_windows for own in traced]
-        past[:] = [*past, window][-max(spans) :]
-        for channel, span in zip(traced, spans, strict=True):
-            windows, name = past[-span:], channel.name
-            read = next((r for r in windows[0].counted_reads.values() if r.channel_name == name), None)
-            if read is None or len(windows) < span or read.message.booked.rows is NONE:
-                continue
-            gathered = Tensors()
-            for earlier in reversed(windows):
-                gathered = _returns(state, Update(group, earlier), traced, gathered, step)
-            # Zero where an episode ended before: its last state is an example of that already.
-            zeros = channel.content.zeros
-            own, counted = gathered.get(channel.name, zeros), as_mask(read.counted, zeros)
-            read.message.booked.gradient = mask_fill_zero(counted, own)
-            found.setdefault(channel.name, []).append(read.message)
-    return found
-
-
-def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensors, step: int) -> Tensors:
-    """The returns of the states that a window starts from, by channel, [B, state size]; `beyond`: of those it ends with."""
-    window, batch = update.window, state.batch
-    replay(state, window)
-    update.window_loss, objectives = window_loss(state, window)
-    terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
-    reads = [r for r in window.counted_reads.values() if state.channels[r.channel_name].carries_state]
-    leaves = {r.channel_name: r.value for r in reads if r.value.requires_grad}
-    for channel in (channel for channel in traced if channel.name in beyond):
-        last = dict(window.sent_messages).get(channel.name)
-        learns = state.participates(channel.sender, window.number)
-        synthetic = channel.synthetic_gradient
-        predicted = synthetic_gradient(state, channel, last) if last is not None and learns else None
-        if last is not None and predicted is not None:
-            # trace (G - SG) beside the SG that is injected anyway
-            if synthetic.injection.clip is not None:
-                predicted = clipped_per_sample(predicted, synthetic.injection.clip)
-            more = synthetic.state_settings.return_lambda * (beyond[channel.name] - predicted)
-            injection = Injection(window.outputs_with_graph[channel.name, last.stamp], injectable(last, more))
-            terms.append(_term(injection, synthetic.injection.discount, batch))
-    gradients = gradients_of([*objectives, *terms], list(leaves.values()))
-    window.free_graph()
-    return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

@@ -27,7 +27,7 @@ from antiphon.engine.heart.updates import GroupWindows, StepReport
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
 from tests.reference import ledger
-from tests.reference.backward import depth, fate_of, lambda_returns, window_update
+from tests.reference.backward import fate_of, window_update
 from tests.reference.final_values import note_final_values
 from tests.reference.forward import replay, tick_agents
 from tests.reference.ledger import as_mask, mask_fill_zero
@@ -125,14 +125,12 @@ class ReferenceEngine(State):
         self.end_episodes(step, ends)
         closed, dropped = self._closed_windows(step)
         # First everything is computed, with the parameters of before the step ...
-        ordered = sorted(closed, key=lambda one: depth(self, one[0]))
-        found = [window_update(self, group, window, step) for group, window in ordered]
+        found = [window_update(self, group, window, step) for group, window in closed]
         updates = [update for update in found if update is not None]
         self.sum_tied(updates)
         for group, window in [*closed, *dropped]:
             self._close(group, window, step)
-        returns = lambda_returns(self, closed, step)
-        gradients = gradient_updates(self, closed, returns, step, watch=watch)
+        gradients = gradient_updates(self, closed, step, watch=watch)
         inputs = input_updates(self, step)
         # ... then everything moves: the order cannot matter.
         for update in updates:

@@ -1,4 +1,4 @@
-"""Training of synthetic gradients and synthetic inputs, and what they are conditioned on (rules 6, 8, 9, 11, 23, 25)."""
+"""Training of synthetic gradients and synthetic inputs, and what they are conditioned on (rules 6, 8, 9, 23, 25)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tens
     if predictor is None or not may_inject or message.fate.void_unread is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
-    if example is None:  # of `local_policy`, before anything has come back, it is zero
-        return channel.content.zeros if channel.synthetic_gradient.needs_actions else None
+    if example is None:
+        return None
     predicted = constant(predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
     return mask_fill_zero(as_mask(example.valid, predicted), predicted)
@@ -42,19 +42,15 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     signals, own = message.step_signals.signals, channel.synthetic_gradient
     target = own.target_signal_name
     needed = [spec.name for spec in own.context.signal_specs] + ([] if target is None else [target])
-    if any(name not in signals for name in needed) or (own.needs_actions and not message.booked.actions):
+    if any(name not in signals for name in needed):
         return None
     tick = message.read_plan.first_tick if message.read_plan.is_bookable else None
     example = Example(message.sent_value, context_of(state, channel, message, tick), None)
     example.stamp, booked = message.stamp, message.booked
-    if own.needs_actions:
-        example.actions = tuple(message.booked.actions)
     if answered and channel.ledger.returns_gradients:
         example.returned, example.loss, example.valid = booked.gradient, booked.loss, booked.rows
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent_value[:, 0])  # none after an end (rule 20)
-        if own.needs_actions:
-            example.valid = Mask.of(torch.stack([one.valid for one in booked.actions]).any(0))
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
         if present is not None:
@@ -101,7 +97,7 @@ def context_of(
 
 
 def gradient_updates(
-    state: State, closed: GroupWindows, returns: dict[str, list[Message]], step: int, *, watch: Watch
+    state: State, closed: GroupWindows, step: int, *, watch: Watch
 ) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
@@ -112,9 +108,6 @@ def gradient_updates(
             gates[name] = gate_sums(state, channel, messages)
         if predictor is None or predictor.frozen:
             continue
-        if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
-            last = [m for m in messages if not m.read_plan.is_bookable or m.fate.void_unread is ALL]
-            messages = [*last, *returns.get(name, [])]
         if not channel.ledger.returns_gradients:  # it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             sent = [message for window in windows for key, message in window.sent_messages if key == name]
@@ -187,10 +180,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     found = []
     for message in messages:
         example = example_of(state, channel, message, answered=True)
-        acted = not channel.synthetic_gradient.needs_actions or any(
-            a.valid.any() for a in message.booked.actions
-        )
-        if example is None or not acted:
+        if example is None:
             continue
         if not channel.ledger.returns_gradients:
             valid = ~as_mask(message.fate.void_unread, message.sent_value)

@@ -64,7 +64,7 @@ def meant(name: str, variant: str) -> list[str]:
         return ["learn as one network"] * WINDOWS[name]
     if variant == "critic":
         return ["a critic alone is a baseline"]
-    return ["update-locked"] if variant == "local-policy" else []
+    return []
 
 
 @pytest.mark.parametrize(("name", "variant"), cases())
@@ -202,7 +202,6 @@ FACTS: list[tuple[str, str | None, dict[str, Any], Callable[[Scenario], Any], An
     ("copy", "locked", {}, windows, ["episode"]),
     ("copy", None, {}, contexts, {("time_left", "upcoming")}),
     ("copy", "unconditioned", {}, contexts, {()}),
-    ("copy", "trace", {}, lambda s: s.channels[0].gradient.trace, 0.8),
     ("copy", "auxiliary", {}, lambda s: s.channels[0].gradient.auxiliary, 1.0),
     ("copy", "discounted", {}, lambda s: s.channels[0].gradient.discount, 0.5),
     ("copy", "fast_sg", {}, lambda s: some(s.training.predictor).lr, 0.001),

@@ -28,7 +28,6 @@ from tests.scenarios.made import (
     state,
 )
 
-TRACE = {"gradient": {"trace": 0.5}}
 WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2}}
 NO_STATE = "use kind rnn, leaky, gru or lstm, or another key"
 CHANGED: list[tuple[str, Any, str]] = [
@@ -292,13 +291,6 @@ def locked_to_a_policy(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-AT_ONCE = "needs the receiver's learning signal at the same step, but "
-
-
-def late(place: str, reason: str) -> str:
-    return f"channels[{place.replace('.', '].gradient.')}: {AT_ONCE}{reason}, or leave it out"
-
-
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (channels({}, {"from": "aa", "key": 1}), "channels[1].from: no agent 'aa'; did you mean 'a'?"),
     # names
@@ -397,43 +389,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         chain({"coupling": "locked", "feedback": "fa"}, {"size": 3}, b={"network": network}),
         ("channels[0].feedback.kind: agent 'b' has a user-defined network, whose first layer is unknown;"),
     ),
-    (chain({**TRACE, "link": {"delay": 2}}), late("0.trace", "the link has a delay of 2; make it 0")),
-    (chain({**TRACE, "link": {"drop": 0.1}}), late("0.trace", "the link has a drop of 0.1; make it 0")),
-    (
-        chain({**TRACE, "coupling": "unlocked", "input": "linear"}),
-        late("0.trace", "the channel is unlocked; make it decoupled"),
-    ),
-    (
-        chain(TRACE, b={"clock": {"period": 2}}),
-        late("0.trace", "'a' and 'b' tick at different steps; give them the same clock"),
-    ),
-    (
-        chain(TRACE, b={"clock": {"unroll": 2}}),
-        late(
-            "0.trace",
-            "'a' and 'b' learn at different steps; give them the same clock, such as clock: {unroll: 2} of 'a'",
-        ),
-    ),
-    (
-        chain(TRACE, {"coupling": "locked"}, c={"clock": {"unroll": 2}}),
-        late("0.trace", "'a' and 'b' learn at different steps; give them the same clock"),
-    ),
-    (
-        chain(TRACE, {}, {"from": "a", "to": "b", "key": 1, "coupling": "locked"}),
-        late("0.trace", "both ends learn together; make the channel locked"),
-    ),
-    (
-        chain(TRACE, {"coupling": "delayed"}),
-        late("0.trace", "'b' learns late, because b->c is delayed; give b->c another coupling"),
-    ),
-    (
-        chain({"gradient": {"kind": "local", "target": "label", "trace": 0.5}}),
-        "channels[0].gradient.trace: local has no trace; leave it out, or use linear, mlp,",
-    ),
-    (
-        chain(TRACE, TRACE, {"from": "a", "to": "c", "coupling": "locked"}),
-        ("channels[0].gradient.trace: channels with this key form a cycle; leave it out of"),
-    ),
     # several messages, the way back, ages, actors
     (
         slow({"read": "mean", "coupling": "unlocked", "input": "linear"}),
@@ -450,10 +405,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         slow({"link": {"delay": [0, -1]}}),
         "channels[0].link.delay: must be a whole number of steps from 0 to 1024, [there, back] or auto, not [0, -1]",
-    ),
-    (
-        slow({"link": {"delay": [0, 2]}, "gradient": {"trace": 0.5}}, b={"clock": {}}),
-        ("channels[0].gradient.trace: needs the receiver's learning signal at the same step, but the link"),
     ),
     (slow({}, a={"acts": True}), "agents.a.acts: the action is the output for an objective, and the agent"),
     (
@@ -502,12 +453,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         )
         for coupling in ("delayed", "unlocked")
     ),
-    (
-        recurrent(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
-        "channels[1].gradient.trace: local has no trace; leave it out, or use linear, mlp,",
-    ),
     # what only a state can have
-    (with_message({"horizon": 2}), "channels[0].gradient.horizon: is for state channels only; leave it out"),
+    (with_message({"auxiliary": 2}), "channels[0].gradient.auxiliary: is for state channels only; leave it"),
     # contexts
     (
         with_message({"context": ["label", "from.state"]}, a={"network": "mlp"}),
@@ -573,15 +520,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 ACCEPTED = [
     chain({"coupling": "locked", "link": {"noise": 0.1, "bits": 4, "delay": 1}}),
-    chain({"coupling": "detached", "gradient": {"kind": "conv", "trace": 1}, "feedback": "dfa"}),
+    chain({"coupling": "detached", "gradient": "conv", "feedback": "dfa"}),
     chain({"gradient": "conv"}, {"gradient": "conv"}, a={"network": "conv"}, b={"network": "conv"}),
-    chain(TRACE, {"gradient": {"trace": 1}}),
-    chain(TRACE, a={"clock": {"period": 2, "phase": -1}}, b={"clock": {"period": 2, "phase": 1}}),
-    chain(TRACE, {"coupling": "locked"}, a={"clock": {"unroll": 2}}, c={"clock": {"unroll": 2}}),
     chain(
         {"coupling": "delayed"},
         {"coupling": "locked"},
-        {**TRACE, "from": "a", "to": "c", "coupling": "detached"},
+        {"from": "a", "to": "c", "coupling": "detached"},
     ),
     *(
         slow({"read": read, "coupling": coupling})

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
 from antiphon.scenarios import Scenario, warnings
 from tests.scenarios.made import recurrent, state
 
@@ -34,18 +30,6 @@ def test_a_locked_state_makes_the_window_the_episode() -> None:
     joined = recurrent(state(coupling="locked"), b={"clock": {"period": 2, "unroll": 3}})
     joined["channels"][0]["coupling"] = "locked"
     assert Scenario.model_validate(joined).windows == {"a": "episode", "b": "episode"}
-
-
-@pytest.mark.parametrize(
-    ("channel", "lines"),
-    [
-        (state(), []),
-        (state(gradient={"horizon": 3}), ["gradient.horizon is not used where trace is 0"]),
-    ],
-)
-def test_advice_on_states(channel: dict[str, Any], lines: list[str]) -> None:
-    scenario = Scenario.model_validate(recurrent(channel))
-    assert warnings(scenario) == [f"channel a->a:state: {line}" for line in lines]
 
 
 def test_an_agent_that_only_its_own_state_teaches_is_not_reached() -> None:

@@ -297,10 +297,6 @@ SI = {"kind": "linear", "context": ["image"]}
             {"gradient": "critic"},
             ["channel a->b: a critic alone is a baseline from which little is learned; use kind sobolev"],
         ),
-        (
-            {"gradient": {"trace": 0.5}},
-            ["channel a->b: update-locked by gradient.trace: its sender waits for its receiver"],
-        ),
         ({"size": [5, 8], "gradient": "linear"}, [TOKENS.format("linear")]),
         ({"size": [3, 5, 8], "gradient": "linear"}, []),
     ],
@@ -375,10 +371,9 @@ def test_a_shadow_does_not_use_what_forms_its_injection() -> None:
         "scale": 0,
         "discount": 0,
         "clip": 1,
-        "trace": 1,
         "schedule": {"kind": "cosine"},
     }
-    keys = ("schedule", "clip", "trace")
+    keys = ("schedule", "clip")
     assert advice({"gradient": shadow, "link": {"delay": 1}}) == [
         "agent a: reached by no learning signal",
         *(f"channel a->b: gradient.{key} is not used where scale and discount are 0" for key in keys),

@@ -76,10 +76,6 @@ REFUSED: list[tuple[Document, str]] = [
         pair({"link": {"delay": [2, 0]}}),
         "channels[a->b].link.delay: 0 back: a gradient returns at the step at which it is computed",
     ),
-    (
-        pair({**AT_ONCE, "gradient": {"kind": "linear", "trace": 0.5}}),
-        "channels[a->b].gradient.trace: it needs",
-    ),
     (pair(TO_STATE, b=CELL), "channels[a->b].gradient.context: 'to.state' is read from the receiver itself"),
     (SHARED, "agents.b.share: shared parameters learn as one"),
     (pair() | {"share": [["a.0.bias", "b.0.bias"]]}, "share[0]: tied parameters are one weight"),
@@ -151,10 +147,6 @@ CUT: dict[str, tuple[Document, int]] = {
     "detached": (pair({"coupling": "detached"}), 1),
     "unlocked": (pair({"coupling": "unlocked", "input": AGE}), 1),
     "no gradient is wanted": (pair({"coupling": "detached", "link": {"delay": [4, 0]}}), 1),
-    "a trace without effect": (
-        pair({"gradient": {"kind": "linear", "trace": 0.5, "scale": 0, "discount": 0}}),
-        1,
-    ),
     "the sender's state": (pair({"gradient": {"kind": "linear", "context": ["from.state"]}}, a=CELL), 1),
     "states of its own": (pair(a=CELL, b=CELL), 1),
     "aligned at the receiving end": (pair(b={"align": True}), 1),

@@ -14,7 +14,7 @@ from torch import nn
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.documents import pairs
-from tests.engine.scenes import LSTM, gradient
+from tests.engine.scenes import gradient
 from tests.kit import examined
 
 ALIGNED: Document = {"align": True, "observes": ["x"]}
@@ -91,11 +91,6 @@ ALONE: dict[str, tuple[Document, str, str]] = {
     "ages, summed": (levels(high={"observes": ["age"], "fan_in": "sum"}), "b0", "ages"),
     "direct feedback": (levels(channel=DFA, wide=True), "b0", "fixed weights"),
     "critics of groups": (judged_group(), "b0", "critics"),
-    "traced and drawn": (
-        ring(agent={**LSTM, "learn": 0.5}, state=gradient(trace=0.5, horizon=2)),
-        "n0",
-        "returns",
-    ),
     "no vmap": (ring(agent={"network": Inspection}), "n0", ""),
 }
 

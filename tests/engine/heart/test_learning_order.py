@@ -1,4 +1,4 @@
-"""The order of learning: turns decide how many graphs there are at once, and move no parameter otherwise (semantics 13a)."""
+"""The order of learning: of windows of one agent that end at a step, the oldest is first (semantics 13a)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from antiphon import Simulation
-from antiphon.engine.heart.step import LearningOrder
+from antiphon.engine.heart import step
 from antiphon.engine.heart.updates import GroupWindows
 from antiphon.scenarios import Scenario
 from benchmarks.split import Kept
@@ -32,34 +32,33 @@ def windows_at_once(count: int, network: Document = LINEAR_MAP) -> Scenario:
 def test_of_windows_of_an_agent_the_older_is_learned_from_first_whatever_else_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two groups wait, one of them for half as long a window, and of two that do not, a sender mixes in what its receiver returns."""
+    """Two groups wait, one of them for half as long a window."""
     late: Document = {"size": 2, "norm": "none", "coupling": "delayed", "link": {"delay": 2}, "horizon": 8}
-    mixing: Document = {"from": "s", "to": "r", "size": 2, "norm": "none", "gradient": {"trace": 0.5}}
-    clocks = {"a": {"unroll": 4}, "b": {"period": 4, "unroll": 2}, "c": {"unroll": 2}, "r": {}, "s": {}}
+    clocks = {"a": {"unroll": 4}, "b": {"period": 4, "unroll": 2}, "c": {"unroll": 2}}
     agent = {"observes": ["image"], "network": LINEAR_MAP, "objective": CLASSIFY}
     scenario = scenario_of(
         {name: {**agent, "clock": clock} for name, clock in clocks.items()},
-        [{"from": "a", "to": "b", **late}, {"from": "c", "to": "b", **late}, mixing],
+        [{"from": "a", "to": "b", **late}, {"from": "c", "to": "b", **late}],
     )
-    turns, steps = LearningOrder.turns, list[list[list[tuple[str, int]]]]()
+    turns, steps = step.turns_of, list[list[list[tuple[str, int]]]]()
 
-    def watched(order: LearningOrder, windows_to_learn: GroupWindows) -> list[GroupWindows]:
-        usual_turns = turns(order, windows_to_learn)
+    def watched(windows_to_learn: GroupWindows) -> list[GroupWindows]:
+        usual_turns = turns(windows_to_learn)
         steps.append(
             [[(*group.agent_names, window.number) for group, window in turn] for turn in usual_turns]
         )
         return usual_turns
 
-    monkeypatch.setattr(LearningOrder, "turns", watched)
+    monkeypatch.setattr(step, "turns_of", watched)
     with Simulation(scenario) as simulation:
         simulation.run(28)
-    for step in steps:
+    for taken in steps:
         for name in simulation.agents:
-            turn_numbers = [[number for agent, number in turn if agent == name] for turn in step]
+            turn_numbers = [[number for agent, number in turn if agent == name] for turn in taken]
             assert all(len(numbers) <= 1 for numbers in turn_numbers)
             learned = [number for numbers in turn_numbers for number in numbers]
             assert learned == sorted(learned)
-    assert any([name for turn in step for name, _ in turn].count("a") == 2 for step in steps)
+    assert any([name for turn in taken for name, _ in turn].count("a") == 2 for taken in steps)
 
 
 def kept_at_once(count: int) -> int:

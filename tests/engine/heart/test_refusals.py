@@ -14,22 +14,16 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.envs import from_tensors
-from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
-from tests.contracts.documents import pairs, tied
+from tests.contracts.builders import LABEL, OWN, Document, document, levels, ring
+from tests.contracts.documents import tied
 from tests.contracts.sites import TOKENS, Head
 from tests.engine.scenes import CLASSIFY, scenario_of
 
-POLICY: Document = {"kind": "local_policy"}
 LENS: Document = {"kind": "lens", "network": Head, "of": "b0"}
-A2C: Document = {"kind": "a2c"}
 
 
 def told(**gradient: Any) -> Document:
     return levels(channel={**TOKENS, "gradient": gradient})
-
-
-def policy(channel: Document | None = None, gradient: Document | None = None, **ends: Any) -> Document:
-    return pairs(A2C, 1, gradient={**POLICY, **(gradient or {})}, **ends, **(channel or {}))
 
 
 def stand_in(*context: str) -> Document:
@@ -66,37 +60,9 @@ REFUSED: dict[str, tuple[Document, str]] = {
         r"agent 'b0' has no parameter 'out.wight'",
     ),
     "a lens through nothing": (told(kind="lens", of="b0"), r"network: .*lens needs layers from the message"),
-    "a lens with a trace": (
-        told(**LENS, trace=0.5),
-        r"gradient.trace: lens has no trace; leave it out, or use linear, mlp",
-    ),
     "a head by name": (
         told(kind="local", target="label", network="mlp"),
         r"network: must be a torch module or a factory, from Python",
-    ),
-    "a local policy of who does not act": (
-        levels(high={"objective": GOAL}, count=1, channel={"gradient": POLICY}),
-        r"local_policy learns from the receiver's actions, and 'b0' has no policy that acts",
-    ),
-    "a local policy over a delay": (
-        policy({"link": {"delay": 1}}),
-        r"local_policy needs the receiver's learning signal at the same step, but the link has a delay of 1; make it 0",
-    ),
-    "a local policy of other windows": (
-        policy(sender={"clock": {"unroll": 2}}),
-        r"'sa0' and 'a0' learn at different steps; give them the same clock, .* or use another kind",
-    ),
-    "a local policy of a message that is read in the next window": (
-        policy(sender={"clock": {"period": 2, "phase": -1, "unroll": 2}}),
-        r"and the message of step 4 is read until step 8; change the clocks, or use another kind",
-    ),
-    "a local policy with a trace": (
-        policy(gradient={"trace": 0.5}),
-        "gradient.trace: local_policy has no trace; leave it out",
-    ),
-    "a local policy of a state": (
-        pairs(A2C, 1, actor={"network": {"kind": "gru", "size": 3}}, state={"gradient": POLICY}),
-        "kind: local_policy is for message channels only; use another",
     ),
 }
 

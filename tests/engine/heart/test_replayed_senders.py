@@ -126,10 +126,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
         {"sensor": {"learn": 0.5}},
         f"{PASSES}: all needs ends that learn from each window, and 'sensor' does not; leave out its learn",
     ),
-    "a trace": (
-        {"gradient": {"trace": 0.5}},
-        f"{PASSES}: all does not go with sensor->motor, whose credit returns at the same step",
-    ),
     "a delay": ({"link": {"delay": 1}}, f"{AT_ONCE}the link has a delay of 1; make it 0, or leave it out"),
     "losses": ({"link": {"drop": 0.1}}, f"{AT_ONCE}the link has a drop of 0.1; make it 0, or leave it out"),
     "other windows": (
@@ -214,12 +210,9 @@ IN_FIRST = "learns in the receiver's first pass alone, which taught MPE's speake
 @pytest.mark.parametrize(
     ("gradient", "steps", "line"),
     [
-        ({"kind": "mean", "passes": "all"}, 5, None),
-        ({"kind": "mean"}, 1, f"a mean gradient {IN_FIRST}; use linear, or make"),
         ({"kind": "mlp"}, 5, None),
         ({"kind": "mlp", "norm": "batch"}, 5, "norm: batch in all passes taught"),
         ({"rescale": "none", "passes": "all"}, 5, f"rescale: none {IN_NOISE}"),
-        ({"kind": "mean", "learn": False, "passes": "all"}, 5, None),
         ({"context": [], "learn": False, "passes": "all"}, 5, None),
         ({"kind": "sobolev"}, 1, f"a sobolev gradient {IN_FIRST}; use linear, or make"),
         ({"rescale": "none", "context": ["observation"]}, 1, f"rescale: none {IN_FIRST}; leave out"),
@@ -301,7 +294,7 @@ def test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_kee
 
 
 FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.items()} | {
-    "a kind that follows noise": {"gradient": {"kind": "mean"}},
+    "a kind that follows noise": {"gradient": {"kind": "sobolev"}},
     "the unit of what returns": {"gradient": {"rescale": "none"}},
     "a delay that parts choose": {"link": {"delay": "auto"}},
     "a user's network": {"sensor": {"network": nn.Linear(4, 2)}},

@@ -174,25 +174,6 @@ def test_the_newest_message_is_there_to_be_looked_at_whatever_the_clocks() -> No
             assert channel.messages[6].value.shape == (4, 6)
 
 
-def test_windows_that_returns_over_several_replay_keep_their_messages() -> None:
-    """What the recurrent agent in the middle reads and sends is not released while its windows are replayed."""
-    scene = chain(3, LOCAL)
-    scene["agents"]["m1"]["network"] = {"kind": "gru", "size": 4}
-    state = {
-        "from": "m1",
-        "to": "m1",
-        "key": "state",
-        "gradient": {"kind": "linear", "trace": 0.5, "horizon": 3},
-    }
-    scene["channels"].append(state)
-    found = []
-    for sweep in (True, False):
-        with made({**swept(scene, sweep), "telemetry": {"period": 100}}, "cohort") as simulation:
-            simulation.run(12)
-            found.append({agent: parameters(simulation, agent) for agent in simulation.agents})
-    assert all(equal(found[0][agent], found[1][agent]) for agent in found[0])
-
-
 @pytest.mark.parametrize("scene", [chain(3, DETACHED, agent=HALF), chain(3, SOBOLEV)])
 def test_every_metric_of_the_joint_order_is_there(scene: Document) -> None:
     """Metrics of a step at which nobody sends are of a message of before."""

@@ -259,13 +259,13 @@ def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
     assert with_loss != text
     fixes = [
         (text, {"passes": "first"}, "gradient.passes: auto or "),
-        (text, {"gradient": "mean"}, "gradient.kind: linear or "),
-        (text, {"gradient": "mean", "passes": "first"}, "gradient: {kind: linear, passes: auto} or "),
+        (text, {"gradient": "sobolev"}, "gradient.kind: linear or "),
+        (text, {"gradient": "sobolev", "passes": "first"}, "gradient: {kind: linear, passes: auto} or "),
         (text, {"gradient": "mlp"}, ""),
         (text, {"gradient": "mlp", "passes": "first"}, "gradient.passes: auto or "),
         (text, {"passes": "all"}, ""),
         (with_loss, {}, "gradient.passes: all or "),
-        (with_loss, {"gradient": "mean"}, "gradient: {kind: linear, passes: all} or "),
+        (with_loss, {"gradient": "sobolev"}, "gradient: {kind: linear, passes: all} or "),
     ]
     whole = f"decoupled: {SPOKEN}: gate 0 at the end and most log entries: its sender took no step by it there, as with detached; set "
     for source, values, fix in fixes:
