@@ -23,7 +23,7 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.envs import registry
-from antiphon.envs.base import StepResult, TorchVectorEnv, real
+from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World
 from antiphon.nets.isolation.global_numbers import of_seed
@@ -142,7 +142,7 @@ class SignalledSteps:
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
             if name not in info:
-                self.step_signals.signals[name] = real(name, outcomes[name]).to(self.env.dtype)
+                self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
             if (uniform := self.env.uniform(outcomes[name])) is not None:
                 self.step_signals.uniform_masks[name] = Mask.of(uniform)
         for name in self._after:
@@ -305,9 +305,6 @@ class EnvironmentRunner(SignalledSteps):
     def metrics(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
         return self.env.metrics() | ({} if self.episodes is None else self.episodes.metrics())
-
-    figures = metrics
-    """The name that earlier scripts call it by."""
 
     def step_env(self, action: Any, step: int) -> StepResult:
         result = self._of_seed(str(step), partial(self.env.step, action))

@@ -19,10 +19,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require, with_article
+from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of
-from antiphon.base.spellings import check_hook
 from antiphon.envs.shown_signals import description_table
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context
@@ -45,7 +44,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     observation, a signal known after the step to the step just taken. A reset with a seed starts the sequence of episodes
     of this seed; a reset without a seed continues the sequence, at first from a random seed. A step before the first reset
     raises ResetNeeded, and a step with actions of the wrong shape a ScenarioError. A step changes nothing that was returned
-    before, from which windows are learned later: it returns new tensors.
+    before, from which windows are learned later: it returns new tensors. Do not write into what a step returns.
 
     Attributes:
         hold, episode_steps, longest_episode, endless, splits, is_stream: See `Description`.
@@ -141,11 +140,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         assert self.epoch_examples is not None
         return epoch * self.hold * self.epoch_examples / self.num_envs
 
-    def __init_subclass__(cls, **settings: Any) -> None:
-        super().__init_subclass__(**settings)
-        for earlier, name in (("figures", "metrics"), ("figure_names", "metric_names")):
-            check_hook(cls, earlier, name)
-
     metric_names: ClassVar[Sequence[str]] = ()
     """All names that `metrics` ever returns; where a class has `metrics` alone, they are not known before it is called."""
 
@@ -196,18 +190,18 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
         for candidate, holds in self._known_masks:
             if candidate is mask:
-                return holds if _is_unchanged(mask) else None
+                return holds
         return None
 
     def anywhere(self, mask: Tensor) -> bool | None:
         """Return whether a mask holds anywhere, if that is known on the host without synchronisation; else None."""
         for candidate, holds in self._known_masks:
             if candidate is mask:
-                return holds is not False if _is_unchanged(mask) else None
+                return holds is not False
         return None
 
     def everywhere(self, holds: bool) -> Tensor:
-        """Return a new mask [batch] of one value, which `uniform` knows; whoever is given it may change it."""
+        """Return a new mask [batch] of one value, which `uniform` knows."""
         make = torch.ones if holds else torch.zeros
         return self._known(make(self.num_envs, dtype=torch.bool, device=self.device), holds)
 
@@ -222,7 +216,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         for name, value in values.items():
             signal = signals.get(name)
             kind = value.dtype if signal is None else self.dtype if signal.classes is None else torch.int64
-            converted[name] = value if value.dtype is kind else real(name, value).to(kind)
+            converted[name] = value.to(kind)
         return converted
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -235,13 +229,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
             if (mask := f"_{name}") in values:
                 training_only[mask] = values[mask]
         return observations, training_only
-
-    def _copied(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return copies of signals, which a loop may change in place; masks of one value are the step's own."""
-        return {
-            name: value if self.uniform(value) is not None else value.clone()
-            for name, value in values.items()
-        }
 
     def _begin_seed(self, seed: int | None) -> bool:
         """Set the seed of a reset, or at first a random one; return whether there is a new one."""
@@ -283,7 +270,7 @@ class SeededEnv(TorchVectorEnv):
         self._number, self._tick = 0 if self._begin_seed(seed) else self._number + 1, 0
         self._open()
         self._present = self._values()
-        return self._copies()
+        return self._present
 
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
@@ -299,20 +286,14 @@ class SeededEnv(TorchVectorEnv):
         self._present = self._values()
         terminates = ended and self.episode_length is not None
         terminated = self.everywhere(terminates)
-        shown, facts = self._copies()
+        shown, facts = self._present
         info = {**after_step, **facts}
         if terminates:
             info.update(final_obs=last[0], final_info=last[1])
-            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
+            info.update(_final_obs=terminated, _final_info=terminated)
         if reward is None:
             reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
         return shown, reward, terminated, self.everywhere(False), info
-
-    def _copies(self) -> Values:
-        """Return the signals of the present tick; copies where they are returned again, at the next tick or as the last ones."""
-        once = self.hold == 1 and self.episode_length is None
-        values, facts = self._present
-        return (dict(values), dict(facts)) if once else (self._copied(values), self._copied(facts))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seed, number and tick; for data from a file also their digest."""
@@ -351,15 +332,6 @@ class SeededEnv(TorchVectorEnv):
         """Conclude the present example or episode."""
 
 
-def numbers_of(actions: Any, device: torch.device | str | None = None) -> Tensor:
-    """Return actions as a tensor; ScenarioError if they are no numbers."""
-    try:
-        return torch.as_tensor(actions, device=device)
-    except (TypeError, ValueError, RuntimeError):
-        fix = "pass a tensor or an array of numbers"
-        raise ScenarioError(f"env: actions are {with_article(type(actions).__name__)}; {fix}") from None
-
-
 def chosen(actions: Tensor, choices: int) -> Tensor:
     """Return the choice in each environment, as int64 or in the given type.
 
@@ -375,18 +347,6 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
     fits = actions.shape[1:] == (choices,)
     require(fits, "env", f"actions are {list(actions.shape)}; {fix}", ScenarioError)
     return actions.argmax(1)
-
-
-def _is_unchanged(mask: Tensor) -> bool:
-    """Whether a new tensor has not been changed in place."""
-    return mask.is_inference() or not mask._version
-
-
-def real(name: str, value: Tensor) -> Tensor:
-    """Return the value of a signal or outcome; RunError where it is complex, of which a real type would keep the real part alone."""
-    if value.is_complex():
-        raise RunError(f"env: '{name}' has complex numbers; return real ones")
-    return value
 
 
 def check_split(split: str, splits: Sequence[str], place: str = "env.split") -> None:

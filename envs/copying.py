@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.envs.base import SeededEnv, Values, numbers_of
+from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
@@ -259,7 +259,7 @@ class Copy(SeededEnv):
             return None
         target = self._targets[self._tick]
         with torch.no_grad():
-            answer = numbers_of(actions, self.device).to(self.dtype)
+            answer = torch.as_tensor(actions, device=self.device).to(self.dtype)
             fix = f"pass logits of the target's shape {list(target.shape)}"
             require(
                 answer.shape == target.shape, "env", f"actions are {list(answer.shape)}; {fix}", ScenarioError

@@ -23,7 +23,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from pydantic import create_model
 
 from antiphon.base.deferred import Deferred
-from antiphon.base.errors import ScenarioError, require, with_article
+from antiphon.base.errors import ScenarioError, require
 from antiphon.base.extensions import is_users
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
@@ -80,7 +80,7 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     """Register your own environment under an id for use in scenario files.
 
     Args:
-        name: The id. It replaces a factory of the same module and name, or one that was defined in a notebook or script too.
+        name: The id. A factory that was registered under it before is replaced.
         factory: A class with `Options`, an `EnvOptions` with a field for each key of a scenario's `env`. It is called with the
             number of environments, the options, and the keywords `device` and `dtype`; its static method
             `describe(options)`, if it has one, returns its `Description` without making it. Or any other class or function:
@@ -90,28 +90,14 @@ def register(name: str, factory: Callable[..., Any]) -> None:
             see `antiphon.envs.from_tensors`.
 
     Raises:
-        ScenarioError: The id is taken, or the factory cannot be called.
+        ScenarioError: The id is one of antiphon's own.
     """
-    named = isinstance(name, str) and bool(name)
-    require(named, "register", f"{name!r}; the id of an environment must be text", ScenarioError)
-    nothing = f"{with_article(type(factory).__name__)} is not a factory; pass a class or a function"
-    require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
-    problem = f"environment '{name}' already exists; choose another id"
-    is_free = name not in _environments or _defines_again(_environments[name], factory)
-    require(is_free, "register", problem, ScenarioError)
+    built_in = isinstance(_environments.get(name), str)
+    require(
+        not built_in, "register", f"environment '{name}' is antiphon's own; choose another id", ScenarioError
+    )
     _environments[name] = factory
     note_registrars(name)
-
-
-def _defines_again(before: Callable[..., Any] | str, factory: Callable[..., Any]) -> bool:
-    """Whether a factory is the definition of another one again, as of a cell or module that has run twice."""
-    if isinstance(before, str):  # built in
-        return False
-    first, second = (
-        (getattr(each, "__module__", None), getattr(each, "__qualname__", None))
-        for each in (getattr(before, "func", before), getattr(factory, "func", factory))  # of a partial
-    )
-    return first == second or first[0] == second[0] == "__main__"
 
 
 def is_known(name: str) -> bool:

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.envs.base import SeededEnv, Values, check_split, chosen, numbers_of
+from antiphon.envs.base import SeededEnv, Values, check_split, chosen
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import integers, normal, seed_for, uniform
@@ -210,7 +210,7 @@ class ExampleStream(SeededEnv):
     def _reward(self, actions: Any) -> Tensor | None:
         if actions is None or self._answer is None:
             return None
-        given, classes = numbers_of(actions, self.device), int(self.single_action_space.n)  # type: ignore[attr-defined]
+        given, classes = torch.as_tensor(actions, device=self.device), int(self.single_action_space.n)  # type: ignore[attr-defined]
         guess, rows = chosen(given, classes), self.num_envs
         fix = f"pass classes [{rows}] or logits [{rows}, {classes}]"
         require(guess.shape == (rows,), "env", f"actions are {list(given.shape)}; {fix}", ScenarioError)

@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from antiphon.base import kinds
-from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.extensions import schedule
 from antiphon.base.problems import DocumentError, show_value
 from antiphon.base.spec import Real
@@ -117,37 +116,18 @@ class OwnSchedule:
 
     Attributes:
         key: A key that is equal for schedules that are the same function.
-        function: Function of the environment step that returns the factor of the learning rate, finite and not below 0,
-            like the `lr_lambda` of torch's LambdaLR.
+        function: Function of the environment step alone that returns the factor of the learning rate, finite and not below 0,
+            like the `lr_lambda` of torch's LambdaLR; any step may be asked for, any often.
     """
 
     name: str
     key: Hashable
     function: Callable[[int], float] = field(compare=False)
 
-    def check(self) -> None:
-        """Raise a ScenarioError if the factor is no function of the step alone: it may be asked for at any step, any often."""
-        first, _, again = (self.at_step(step, 0) for step in (0, 1, 0))
-        if first != again:
-            raise ScenarioError(
-                f"schedule {self.name}: it returns {first} and then {again} at step 0; compute the factor from the step alone, "
-                "without a counter or random numbers"
-            )
-
     def at_step(self, step: int, horizon: int) -> float:
-        """Return the factor at a step; ScenarioError if it is not a number of 0 or more."""
+        """Return the factor at a step."""
         del horizon
-        try:
-            factor = float(self.function(step))
-        except Exception as error:  # noqa: BLE001  (anything a user's function may raise)
-            raise ScenarioError(
-                f"schedule {self.name}: it fails at step {step}: {first_line(error)}; return a factor at every step from 0"
-            ) from None
-        if not (math.isfinite(factor) and factor >= 0):
-            raise ScenarioError(
-                f"schedule {self.name}: it returns {factor} at step {step}; return a finite factor of 0 or more"
-            )
-        return factor
+        return float(self.function(step))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,6 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
             user_schedule = OwnSchedule(
                 name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
             )
-            user_schedule.check()
         return Rate(base=base, run_steps=scenario.training.steps, schedule=user_schedule)
     moves = schedule.source(**schedule.options, warmup=schedule.warmup)
     return Rate(base=base, run_steps=scenario.training.steps, schedule=moves)

@@ -1,29 +1,22 @@
 """Stacks of MLPs computed by the native kernel.
 
-Such a stack has a network, an objective and a fan-in of its own in place of those it was built with; its messages' linear
-synthetic gradients have maps of their own.
+Such a stack has a network and a fan-in of its own in place of those it was built with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, Tensors
-from antiphon.agents.objectives import AnyObjective, Classification, Objective, Regression
-from antiphon.comms.examples import Example
 from antiphon.comms.fan_in import BlockFanIn, StackFanIn
-from antiphon.comms.model import LinearMaps
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
-from antiphon.nets.native import losses
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
-from antiphon.nets.native.mlp import Block, StackedMlp, evaluate, map_gradients
+from antiphon.nets.native.mlp import StackedMlp, evaluate
 from antiphon.nets.optimisers import Optimiser
 
 _LAYERS = 3
@@ -117,79 +110,8 @@ class NativeNetwork(Mlp):
         return ports, dict(zip(self._statistics, after, strict=True))
 
 
-@dataclass(slots=True)
-class NativeMaps(LinearMaps):
-    """Linear maps whose gradients, computed by the kernel, are followed without being written to memory."""
-
-    network: StackedMlp
-
-    @staticmethod
-    def like(maps: LinearMaps) -> LinearMaps:
-        """Return the same maps, or where the kernel does not take them, these."""
-        if not (maps.weights.is_contiguous() and maps.biases.is_contiguous()):
-            return maps
-        _, outputs, inputs = maps.weights.shape
-        network = StackedMlp([Layer(-1, inputs, outputs)])
-        return NativeMaps(maps.size, maps.weights, maps.biases, maps.label, network)
-
-    def outputs(self, x: Tensor) -> Tensor:
-        evaluation = self.network([self.weights, self.biases], [Block(x.flatten(0, 1))], x.shape[1], [])
-        return evaluation.outputs[0].view(*x.shape[:2], -1)
-
-    def errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
-        if example.returned is None or self.label is not None:
-            return LinearMaps.errors(self, outputs, example, batch)
-        loss, error = losses.squared_error(
-            outputs.flatten(0, 1), example.returned.flatten(0, 1), 1.0, 1 / batch
-        )
-        return loss.view(outputs.shape[:2]), error.view(outputs.shape)
-
-    def gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
-        return map_gradients(self.network, [self.weights, self.biases], x, error)
-
-
-@dataclass(frozen=True)
-class NativeClassification(Classification):
-    """The same objective, computed by the kernel; `factor`: see `losses.with_graph`."""
-
-    factor: float
-
-    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        if present is not None:
-            return super().loss(output, target, present)
-        return losses.with_graph(
-            output, *losses.cross_entropy(output, target, self.factor), factor=self.factor
-        )
-
-
-@dataclass(frozen=True)
-class NativeRegression(Regression):
-    """The same objective, computed by the kernel; `factor`: see `losses.with_graph`."""
-
-    factor: float
-
-    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        if present is not None:
-            return super().loss(output, target, present)
-        share, target = 1 / output.shape[1], target.to(output.dtype)
-        return losses.with_graph(
-            output, *losses.squared_error(output, target, share, self.factor), factor=self.factor
-        )
-
-
-_OBJECTIVES: dict[type[AnyObjective], Callable[[float], Objective]] = {
-    Classification: NativeClassification,
-    Regression: NativeRegression,
-}
-
-
-def _plain(objective: Objective) -> bool:
-    """Whether an objective has none of the keys that the kernel does not compute."""
-    return objective.ignore_index is None and objective.weight is None and not objective.label_smoothing
-
-
 def use_kernel(system: System) -> None:
-    """Let the kernel compute the stacks of a system that it can, and the linear synthetic gradients of their messages."""
+    """Let the kernel compute the stacks of a system that it can."""
     for agent in system.agents.values():
         learner, fan_in, network = agent.learner, agent.inputs.fan_in, agent.learner.network
         if not agent.has_member_axis or not isinstance(network, Mlp) or obstacle(system, agent) is not None:
@@ -201,11 +123,3 @@ def use_kernel(system: System) -> None:
         agent.inputs.fan_in = BlockFanIn(
             fan_in.aggregation, fan_in.member_count, fan_in.batch, fan_in.segments
         )
-        goal = agent.goal
-        if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.output_objective):
-            native_objective = _OBJECTIVES[type(goal.objective)]
-            agent.goal = replace(goal, objective=native_objective(float(goal.weight) / system.batch))
-        for channel in agent.connections.outgoing:
-            predictor = channel.synthetic_gradient.model
-            if predictor is not None and predictor.members and predictor.maps is not None:
-                predictor.maps = NativeMaps.like(predictor.maps)

@@ -88,7 +88,7 @@ class VectorAdaptor(Adaptor):
         self._ended = np.zeros((2, self.num_envs), bool)
         self._shown = self._observe(obs)
         self._remember()
-        return self._copies(), {}
+        return dict(self._shown), {}
 
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
@@ -146,15 +146,11 @@ class VectorAdaptor(Adaptor):
         none_over = not np.count_nonzero(over)  # faster than `any`
         result = self._outcomes(rewards, happened, None if none_over else over)
         if none_over:
-            return self._copies(), rewards, self.everywhere(False), self.everywhere(False), result
+            return dict(self._shown), rewards, self.everywhere(False), self.everywhere(False), result
         ended, *ends = (self._mask(rows, torch.bool) for rows in (over, *due))
         final = self._final(before, obs, info, ended)
-        result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
-        return self._copies(), rewards, ends[0], ends[1], result
-
-    def _copies(self) -> dict[str, Tensor]:
-        """Return the observations; copies where they are returned again as the last ones of an episode."""
-        return {name: value.clone() if self.late_ends else value for name, value in self._shown.items()}
+        result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended)
+        return dict(self._shown), rewards, ends[0], ends[1], result
 
     def _outcomes(
         self, rewards: Tensor, ends: NDArray[np.bool_], over: NDArray[np.bool_] | None
@@ -166,7 +162,7 @@ class VectorAdaptor(Adaptor):
             ends: [2, batch]: terminations and truncations.
             over: [batch]: where the step may have reset alone; None: nowhere.
         """
-        outcomes: dict[str, Any] = {"reward": rewards.clone()} if "reward" in self.requested else {}
+        outcomes: dict[str, Any] = {"reward": rewards} if "reward" in self.requested else {}
         for name, rows in zip(ENDS, ends, strict=True):
             if name in self.requested:
                 outcomes[name] = self._mask(rows, self.dtype)

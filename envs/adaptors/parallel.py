@@ -341,14 +341,14 @@ class ParallelAdaptor(Adaptor):
         ended = terminated | truncated
         if bool(ended.any()):
             last, facts_then = self._divide(values)
-            facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
+            facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended)
             with self._calling("reset"):
                 for row in ended.nonzero().flatten().tolist():
                     observed[row], self._over[row] = self._first(self._worlds[row])[0], set()
             values = self._observe(observed)
         self._legal = [*map(self._legal_in, observed)]
         observations, info = self._divide(values)
-        return observations, typed[0, 0].clone(), terminated, truncated, {**facts, **info}
+        return observations, typed[0, 0], terminated, truncated, {**facts, **info}
 
     def _legal_in(self, observed: Mapping[str, Any]) -> dict[str, Any]:
         """Return which choices are legal in what the agents of a copy observe, by agent; those without a mask are left out."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require, with_article
-from antiphon.envs.base import chosen, real
+from antiphon.envs.base import chosen
 from antiphon.envs.signal import ID, OUTCOMES, Signal, channel_axis
 
 Path = tuple[str | int, ...]
@@ -245,10 +245,10 @@ def _check_whole(name: str, native: Tensor) -> None:
 
 
 def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
-    """Return a copy of an environment's value, as a tensor; RunError if it has no numbers, or complex ones."""
+    """Return a copy of an environment's value, as a tensor; RunError if it has no numbers."""
     if isinstance(values, Tensor):
         with torch.no_grad():
-            return real(name, values).to(device, copy=True)
+            return values.to(device, copy=True)
     try:
         array = np.array(values)
         if not array.dtype.isnative:  # torch reads no other
@@ -257,7 +257,7 @@ def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
     except (TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None
-    return real(name, tensor).to(device)
+    return tensor.to(device)
 
 
 def masks_in(info: Any) -> list[str]:

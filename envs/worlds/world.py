@@ -20,7 +20,7 @@ from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import is_users
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.checked import checked
-from antiphon.envs.base import StepResult, Values, chosen, numbers_of, real
+from antiphon.envs.base import StepResult, Values, chosen
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
@@ -227,7 +227,7 @@ class World(Pictured):
         if tried:
             self._check_transition(found)
         changed, reward, terminated = found
-        reward, terminated = real("reward", reward).to(self.dtype), terminated.bool()
+        reward, terminated = reward.to(self.dtype), terminated.bool()
         if tried:
             self._check_outcomes(reward, terminated)
             for (name, value), version in zip(read, versions, strict=True):
@@ -237,8 +237,8 @@ class World(Pictured):
         reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached, "last")
-        outcomes = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
-        outcomes |= self._copied(self.typed(self._of_seed("outcomes", partial(self.outcomes, reached))))
+        outcomes = {name: reward for name in self.requested if name.startswith("reward.")}
+        outcomes |= self.typed(self._of_seed("outcomes", partial(self.outcomes, reached)))
         names = [each for name in self.requested for each in (name, f"_{name}")]
         result: dict[str, Any] = {name: outcomes[name] for name in names if name in outcomes}
         may_end = True
@@ -250,7 +250,7 @@ class World(Pictured):
         if may_end:
             ended = terminated | truncated
             result |= {"final_obs": observations, "_final_obs": ended}
-            result |= {"final_info": facts, "_final_info": ended.clone()}
+            result |= {"final_info": facts, "_final_info": ended}
             started = self._started() | self._of_seed("carry_over", partial(self.carry_over, reached))
             reached = {
                 name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
@@ -364,7 +364,7 @@ class World(Pictured):
             require(value.shape == (self.num_envs,), f"env: {type(self).__name__}", other, ScenarioError)
 
     def _values(self, state: State, which: str = "observe") -> Values:
-        """Return requested observations and training-only signals of states: copies, which a loop may change in place."""
+        """Return requested observations and training-only signals of states."""
         observed: Any = self._of_seed(which, partial(self.observe, state))
         checks = self.requested if self._step <= _TRIED else ()
         if checks:
@@ -377,8 +377,7 @@ class World(Pictured):
                     present = present.reshape(*present.shape, *[1] * (value.dim() - present.dim()))
                     value = torch.where(present, value, 0)
                 checked(name, self.signals[name], value, self.num_envs)
-        values, facts = self._divide(known)
-        return self._copied(values), self._copied(facts)
+        return self._divide(known)
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""
@@ -400,7 +399,7 @@ class World(Pictured):
             roots = [seed_for(one._seed, "actions", name) for one in envs if one._seed is not None]
             rows = self.num_envs // len(envs)
             return torch.cat([integers(root, self._step, rows, count, self.device) for root in roots])
-        given = numbers_of(given)
+        given = torch.as_tensor(given)
         found = chosen(given, count)
         fits = found.shape == (self.num_envs,) and not found.is_floating_point()
         fix = f"pass choices [{self.num_envs}] or logits [{self.num_envs}, {count}]"

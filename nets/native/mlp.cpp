@@ -612,35 +612,6 @@ static void update(const Stack<T>& stack, int64_t n, bool last, const Target<T>*
   }
 }
 
-// --- losses of a row, with `factor` times their derivative ----------------------------------------------------------------
-
-template <typename T>
-static T squared_error(const T* output, const T* target, T* derivative, int64_t count, T mean, T factor) {
-  T total = 0;
-  for (int64_t o = 0; o < count; o++) {
-    const T error = output[o] - target[o];
-    total += error * error;
-    derivative[o] = T(2) * mean * factor * error;
-  }
-  return total * mean;
-}
-
-// Outputs are laid out [sites, classes], and sites averaged.
-template <typename T>
-static T cross_entropy(const T* output, const int64_t* target, T* derivative, int64_t sites, int64_t classes, T factor) {
-  T loss = 0;
-  for (int64_t s = 0; s < sites; s++, output += classes, derivative += classes) {
-    T most = output[0], total = 0;
-    for (int64_t c = 1; c < classes; c++) most = output[c] > most ? output[c] : most;
-    for (int64_t c = 0; c < classes; c++) total += derivative[c] = std::exp(output[c] - most);
-    loss += std::log(total) + most - output[target[s]];
-    const T scale = factor / (T(sites) * total);
-    for (int64_t c = 0; c < classes; c++) derivative[c] *= scale;
-    derivative[target[s]] -= factor / T(sites);
-  }
-  return loss / T(sites);
-}
-
 // --- all networks --------------------------------------------------------------------------------------------------------
 
 // The process's OpenMP runtime, which is torch's, runs `own` in each thread of a team of at most `threads`; null: there is none.
@@ -730,20 +701,6 @@ static void update_all(const Call& call, void* const* targets, const uint8_t* st
   });
 }
 
-// Of `sites` > 0 a cross-entropy, whose target is of integers; else a squared error, times `mean`. Targets repeat after `period` rows.
-template <typename T>
-static void loss_all(int64_t rows, int64_t period, int64_t count, int64_t sites, const void* output, const void* target, T* losses, T* derivative,
-                     T mean, T factor, int64_t threads) {
-  for_all<T>(rows, threads, [&](int64_t b, bool, Work<T>&) {
-    const T* own = static_cast<const T*>(output) + b * count;
-    T* back = derivative + b * count;
-    if (sites)
-      losses[b] = cross_entropy(own, static_cast<const int64_t*>(target) + b % period * sites, back, sites, count / sites, factor);
-    else
-      losses[b] = squared_error(own, static_cast<const T*>(target) + b % period * count, back, count, mean, factor);
-  });
-}
-
 }  // namespace
 
 #define INTERFACE(T, NAME)                                                                                                      \
@@ -752,10 +709,6 @@ static void loss_all(int64_t rows, int64_t period, int64_t count, int64_t sites,
   void antiphon_update_##NAME(const Call* call, void* const* targets, const uint8_t* stepping, float* steps, int64_t kind,      \
                               const double* settings) {                                                                         \
     update_all<T>(*call, targets, stepping, steps, kind, settings);                                                             \
-  }                                                                                                                             \
-  void antiphon_loss_##NAME(int64_t rows, int64_t period, int64_t count, int64_t sites, const void* output, const void* target, \
-                            T* losses, T* derivative, double mean, double factor, int64_t threads) {                            \
-    loss_all<T>(rows, period, count, sites, output, target, losses, derivative, T(mean), T(factor), threads);                   \
   }
 
 extern "C" {

@@ -290,22 +290,6 @@ def evaluate(
     return outputs, evaluation.statistics
 
 
-def map_gradients(
-    network: StackedMlp, parameters: Sequence[Tensor], x: Tensor, error: Tensor
-) -> list[Tensor]:
-    """Return the gradients of the parameters of networks of one linear map.
-
-    Args:
-        x: Their input, [N, B, I].
-        error: The gradient of their output, [N, B, O].
-    """
-    error = error.flatten(0, 1)
-    values = [p.data for p in parameters]
-    evaluation = MlpEvaluation(network, values, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
-    _, bounds = evaluation.backward([error], [False])  # the outputs are not read
-    return [g for g in _Gradients(evaluation, bounds).tensors() if g is not None]  # all are reached
-
-
 def fused_step(
     gradients: Sequence[Tensor | None],
     optimiser: StackedOptimiser,

@@ -308,14 +308,6 @@ def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
     assert rates == [0.5 * inverse_root(step) for step in range(4)]
 
 
-def test_a_schedule_that_is_no_rate_is_refused_in_one_line() -> None:
-    scene = ring(optimiser={"schedule": {"kind": lambda step: -1.0 if step == 2 else 1.0}})
-    with made(scene, "cohort") as simulation:
-        simulation.run(steps=2)
-        with one_line("schedule <lambda>: it returns -1.0 at step 2; return a finite factor of 0 or more"):
-            simulation.step()
-
-
 def test_attention_is_at_first_the_mean_of_what_is_present_and_never_of_an_order_or_of_what_is_absent() -> (
     None
 ):

@@ -733,15 +733,6 @@ def test_probes_of_a_loss_before_a_run_do_not_change_what_it_encloses() -> None:
     assert steps[0] == pytest.approx(steps[1], abs=1e-12)
 
 
-def test_a_schedule_that_counts_its_calls_is_refused() -> None:
-    counted = iter(range(99))
-    optimiser = {"kind": "sgd", "lr": 0.1, "schedule": {"kind": lambda step: 1 / (1 + next(counted))}}
-    agent = {"observes": ["image"], "objective": CLASSIFY}
-    line = r"it returns 1.0 and then 0.333.* at step 0; compute the factor from the step alone"
-    with pytest.raises(ScenarioError, match=line):
-        Simulation(scenario_of({"a": agent}, optimiser=optimiser))
-
-
 @pytest.mark.parametrize("kind", [Running, WithBuffer, Saving])
 def test_a_copy_of_a_populations_member_has_what_its_loss_keeps(kind: Any) -> None:
     members = Population(keeping(kind), [0, 1])

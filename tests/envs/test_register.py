@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -100,35 +99,12 @@ def test_a_document_names_it_and_is_trained_forked_saved_and_evaluated(tmp_path:
         assert loaded.now == 5
 
 
-@pytest.mark.parametrize(
-    ("name", "factory", "expected"),
-    [
-        ("antiphon/Digits-v0", Walk, "register: environment 'antiphon/Digits-v0' already exists;"),
-        ("", Walk, "register: ''; the id of an environment must be text"),
-        ("made", Walk(), "register: 'made': a Walk is not a factory; pass a class or a function"),
-    ],
-)
-def test_what_cannot_be_registered_is_named(name: Any, factory: Any, expected: str) -> None:
-    envs.register("twice", walks)
-    with pytest.raises(ScenarioError) as caught:
-        envs.register(name, factory)
-    assert str(caught.value).startswith(expected)
-
-
-def defined(size: int, module: str, name: str = "World") -> type[Walk]:
-    """A class as a cell of a notebook defines it: of walks of a length."""
-    made = {"__module__": module, "__qualname__": name, "__init__": lambda self: Walk.__init__(self, size)}
-    return type("World", (Walk,), made)
-
-
-@pytest.mark.parametrize(("module", "name"), [("worlds", "World"), ("__main__", "Renamed")])
-def test_an_environment_that_is_defined_again_replaces_the_former(module: str, name: str) -> None:
-    envs.register("again", defined(3, module))
-    envs.register("again", partial(defined(5, module, name)))
+def test_an_id_of_ones_own_is_replaced_and_one_of_antiphons_is_not() -> None:
+    envs.register("again", lambda: Walk(3))
+    envs.register("again", lambda: Walk(5))
     assert envs.describe({"id": "again"}).signals["observation"].high == 5
-    with pytest.raises(ScenarioError, match="register: environment 'again' already exists; choose another"):
-        envs.register("again", defined(7, "others"))
-    assert envs.describe({"id": "again"}).signals["observation"].high == 5
+    with pytest.raises(ScenarioError, match="register: environment 'antiphon/Digits-v0' is antiphon's own"):
+        envs.register("antiphon/Digits-v0", Walk)
 
 
 class Nameless:

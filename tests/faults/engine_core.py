@@ -379,7 +379,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "environment-ends-are-no-signals-where-an-environment-has-none",
         "engine/environment.py",
-        "self.step_signals.signals[name] = real(name, outcomes[name]).to(self.env.dtype)",
+        "self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)",
         "self.step_signals.signals[name] = 0 * outcomes[name].to(self.env.dtype)",
         "tests/engine/heart/test_environment.py::test_ends_are_signals_of_their_step_in_an_environment_that_has_none",
     ),

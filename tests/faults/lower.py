@@ -588,13 +588,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/engine/heart/test_environment.py::test_a_step_that_only_resets_counts_for_nothing",
     ),
     Fault(
-        "envs-what-is-known-of-a-mask-outlives-a-change",
-        "envs/base.py",
-        "return holds is not False if _is_unchanged(mask) else None",
-        "return holds is not False",
-        "tests/envs/adaptors/test_gymnasium_vector.py::test_outcomes_are_of_the_step_that_ended_the_episode",
-    ),
-    Fault(
         "envs-rewards-of-a-reset-are-known-to-count",
         "envs/adaptors/gymnasium_vector.py",
         "self.everywhere(True) if over is None else",
@@ -1099,13 +1092,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_worlds.py::test_whole_numbers_that_a_box_cannot_hold_are_refused[value0]",
     ),
     Fault(
-        "nets-a-schedule-may-count-its-calls",
-        "nets/schedules.py",
-        "if first != again:",
-        "if False:",
-        "tests/doors/test_losses.py::test_a_schedule_that_counts_its_calls_is_refused",
-    ),
-    Fault(
         "nets-what-a-loss-keeps-in-attributes-is-not-saved",
         "nets/users/kept_state.py",
         "            if name not in theirs:\n",
@@ -1195,13 +1181,6 @@ LOWER: tuple[Fault, ...] = (
         "if self.replaces_messages and channel.input is None:",
         "if self.replaces_messages and channel.input is False:",
         "tests/scenarios/test_refusals.py::test_refused[channels[1].input: must be given where the couplin]",
-    ),
-    Fault(
-        "envs-complex-numbers-lose-a-part",
-        "envs/base.py",
-        "    if value.is_complex():\n",
-        "    if False:\n",
-        "tests/envs/adaptors/test_broken_worlds.py::test_complex_numbers_of_a_vector_environment_are_refused",
     ),
     Fault(
         "objectives-no-name-is-a-name",

@@ -205,7 +205,7 @@ REFUSED: dict[str, str] = {
     f"{RUN} --exist never": "exist: 'never'; must be number, overwrite, resume or error",
     f"{RUN.replace('name run', 'name mine')} --exist resume": "mine: no run there",
     RUN.replace("logdir .", "logdir mine/mine.txt"): "cannot be written (Not a directory)",
-    f"{RUN}2 --device tpu9": "device: no device 'tpu9'; known: cpu",
+    f"{RUN}2 --device tpu9": "device: no device 'tpu9'",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from tests.contracts import builders
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.costs.test_plan import ring as ring_of_digits
-from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.kit.native import needs_kernel
 from tests.kit.running import native_agents
@@ -143,19 +141,6 @@ def parameters(simulation: Simulation) -> Tensor:
 
 
 RING = ring(4, agent={"network": MLP}, channel={"link": {"delay": 1}, "gradient": {"kind": "linear"}})
-
-
-def test_linear_synthetic_gradients_are_computed_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not only by torch, to the same numbers: each of their three parts is the kernel's."""
-    called: list[str] = []
-    for name in ("outputs", "errors", "gradients"):
-        part: Any = resolve_name(f"{seams.NATIVE_MAPS}.{name}")
-        monkeypatch.setattr(
-            f"{seams.NATIVE_MAPS}.{name}",
-            lambda *given, part=part, name=name: called.append(name) or part(*given),
-        )
-    made(RING, "native").run(4)
-    assert {*called} == {"outputs", "errors", "gradients"}
 
 
 def test_a_saved_and_a_forked_run_go_on_to_the_same_bits(tmp_path: Path) -> None:
