@@ -8,7 +8,6 @@ import mmap
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from antiphon.base.errors import ResourceError
 
@@ -17,9 +16,6 @@ _LARGE = 2**31 - 1
 OWN_PAGES = 1 << 20
 """Bytes from which a tensor is worth pages of its own, which go back to the system with it."""
 _MANY = 100_000
-_MEMINFO = Path("/proc/meminfo")
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Linux files with a container's memory limit."""
 _REFUSALS = (
     *("can't allocate memory", "out of memory", "DefaultCPUAllocator", "Storage size calculation overflowed"),
     *("integer multiplication overflow", "Overflow when unpacking long"),
@@ -120,21 +116,3 @@ def refusals_named() -> Iterator[None]:
             "out of memory; lower training.batch, the number of agents, objective.replay, or the sizes of networks and "
             "messages; `antiphon show` estimates what each needs"
         ) from error
-
-
-def installed_memory() -> int | None:
-    """Return the bytes of memory of this machine, or the limit of this process; None: unknown."""
-    limits = [limit for path in _LIMITS if (limit := _number(path)) is not None]
-    try:
-        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
-    return min(limits, default=None)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # it is not there, or says `max`
-        return None

@@ -14,8 +14,7 @@ from rich.text import Text
 from antiphon.base.by_key import by_key
 from antiphon.base.errors import ScenarioError, gathered_warnings, with_count
 from antiphon.base.files import finite
-from antiphon.engine.costs.memory_estimate import MemoryEstimate
-from antiphon.engine.costs.scenario_plan import CohortPlan, ScenarioPlan, plan
+from antiphon.engine.plan import CohortPlan, ScenarioPlan, plan
 from antiphon.engine.warnings.advice import expected_updates
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.lock import has_stale_lock
@@ -36,14 +35,6 @@ from antiphon.terminal.output import (
 
 _ROWS = 12
 """Most agents, channels or cohorts with rows of their own; more agents or channels are grouped by common properties."""
-_FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
-_BYTES = {"TiB": 2.0**40, "GiB": 2.0**30, "MiB": 2.0**20}
-_PARTS = {
-    "optimiser": "optimiser state",
-    "messages": "messages in flight",
-    "activations": "activations of one window",
-}
-"""Parts of the memory that have another name in words."""
 
 
 def show_plan(plan: ScenarioPlan) -> None:
@@ -51,8 +42,6 @@ def show_plan(plan: ScenarioPlan) -> None:
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
         ["waves", f"{plan.waves} a step" + (": all due agents tick at once" if plan.waves == 1 else "")],
-        ["memory", _memory(plan.memory, plan.installed)],
-        ["work", f"{_in_units(plan.flop, _FLOP)} a step in matrix products"],
     ]
     if plan.channel_stacks:
         count = sum(map(len, plan.channel_stacks))
@@ -91,32 +80,6 @@ def _in_common(cohort: CohortPlan) -> list[str]:
     return [about["network"], about["ticks"], learns, *goal]
 
 
-def _memory(memory: MemoryEstimate, installed: int | None) -> str:
-    """Format the memory estimate in one unit; negligible parts are left out."""
-    total, unit = memory.total, _unit(memory.total, _BYTES)
-    parts = [
-        f"{_PARTS.get(name, name)} {_count(count, _BYTES[unit])}"
-        for name, count in asdict(memory).items()
-        if count > total / 200
-    ]
-    of = "" if installed is None else f" of {_in_units(installed, _BYTES)}"
-    return f"{_in_units(total, _BYTES)}{of}: {', '.join(parts)}"
-
-
-def _in_units(count: float, units: Mapping[str, float]) -> str:
-    """Format a count: `29 MFLOP`, `0.33 MiB`; two digits will do of what is estimated."""
-    unit = _unit(count, units)
-    return f"{_count(count, units[unit])} {unit}"
-
-
-def _unit(count: float, units: Mapping[str, float]) -> str:
-    return next((unit for unit, size in units.items() if count >= size), list(units)[-1])
-
-
-def _count(count: float, size: float) -> str:
-    return f"{count / size:,.0f}" if count >= 10 * size else f"{count / size:.2g}"
-
-
 Row = tuple[str, tuple[str, ...], str, int]
 """A table's row before grouping: name, common properties, and a text and a number that differ."""
 
@@ -144,7 +107,7 @@ def show_scenario(
     typed = typed_names(template if isinstance(template, Template) else None)
     explained["warnings"] = [as_typed(line, typed) for line in (*explained["warnings"], *of_building)]
     explained["template"] = explain_template(template, resolved)
-    explained["plan"] = execution_plan.as_dict()
+    explained["plan"] = asdict(execution_plan)
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)

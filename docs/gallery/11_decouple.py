@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import antiphon
 from antiphon.agents.models import GPT  # plain torch; your own model goes here
-from antiphon.engine.costs.scenario_plan import plan
 
 text = antiphon.envs.make({"id": "antiphon/TextWindows-v0", "length": 32}, batch=1)  # the text in the package
 # tokens, following: [N, 32]
@@ -35,7 +34,6 @@ env = antiphon.envs.from_tensors(**train, test=test, training_only=["following"]
 settings = {"env": env, "objective": "following", "batch": 16, "optimiser": {"kind": "adam", "lr": 0.003}}
 for coupling, gradient in (("locked", ""), ("decoupled", "lens"), ("decoupled", "local"), ("detached", "")):
     scenario = antiphon.split(model, 4, coupling=coupling, gradient=gradient, **settings)
-    print(f"{gradient or coupling:8} keeps {plan(scenario).memory.activations:,} bytes for backward")
     with antiphon.Simulation(scenario, logdir=f"runs/{gradient or coupling}") as run:
         run.run(120)
         trained[gradient or coupling] = antiphon.join(run)  # a GPT again

@@ -10,7 +10,7 @@ from antiphon import Scenario, Template
 from antiphon.base.spec import plain
 from antiphon.checks import Findings, check_scenario
 from antiphon.commands.arguments import division_of, placement_of, values_of
-from antiphon.engine.costs.scenario_plan import ScenarioPlan, plan
+from antiphon.engine.plan import ScenarioPlan, plan
 from antiphon.engine.warnings.advice import advice, advice_on_a_run
 from antiphon.envs import describe
 from antiphon.jobs.scenario_sources import scenario_template
@@ -49,7 +49,7 @@ def explained(scenario: Scenario) -> dict[str, Any]:
 
 
 def planned(scenario: Scenario, **settings: Any) -> ScenarioPlan:
-    """What `antiphon show` says of stacks, memory and work."""
+    """What `antiphon show` says of stacks."""
     return plan(scenario, **settings)
 
 

@@ -15,7 +15,6 @@ from antiphon.engine import feature_table
 from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.costs.memory_estimate import slots
 from antiphon.engine.inference.evaluation import Evaluation, Evaluator
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
@@ -139,13 +138,6 @@ def stacks(
     channels = (one.members for one in system.channels.values() if one.members[0] is not one)
     alone = stacks_of(backend.stacked.single_system)[1]
     return agents, {frozenset(m.name for m in members) for members in channels}, alone
-
-
-def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
-    """Return how many messages of each channel are kept at most, as a plan counts them; and whether any may wait longer."""
-    system = simulation.running.system
-    found = {name: slots(one, system.group_by_agent[one.sender]) for name, one in system.channels.items()}
-    return found, any(group.horizons for group in system.groups)
 
 
 def native_agents(simulation: Simulation) -> list[str]:

@@ -13,7 +13,6 @@ from torch import nn
 
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
-from tests.contracts.documents import pairs
 from tests.engine.scenes import gradient
 from tests.kit import examined
 
@@ -103,13 +102,3 @@ def test_why_an_agent_is_alone(name: str) -> None:
     (reason,) = [alone.reason for alone in found.alone if agent in alone.agents]
     assert why in reason
     assert not any(agent in cohort.agents for cohort in found.cohorts)
-
-
-def test_a_critic_counts() -> None:
-    """Of either actor, 6 signals to 3 units with a norm and from there to a value, in place of a head on 4 units."""
-    critic = {"observes": ["secret", "x"], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}}
-    without, found = (planned(pairs({"kind": "a2c", **keys})) for keys in ({}, {"critic": critic}))
-    own, head = (6 * 3 + 3) + 2 * 3 + (3 + 1), 4 + 1
-    assert found.memory.parameters - without.memory.parameters == 2 * 4 * (own - head)
-    assert found.memory.activations > without.memory.activations
-    assert found.flop > without.flop

@@ -15,7 +15,7 @@ from antiphon import DivergenceError, Scenario, Simulation
 from tests.contracts import builders
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
-from tests.engine.costs.test_plan import ring as ring_of_digits
+from tests.engine.test_plan import ring as ring_of_digits
 from tests.kit.commands import Commands
 from tests.kit.native import needs_kernel
 from tests.kit.running import native_agents

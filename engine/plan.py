@@ -1,13 +1,9 @@
-"""The plan of a scenario: which agents are stacked and why, in which order they tick, FLOP and memory of a step.
-
-Nothing is run for it.
-"""
+"""The plan of a scenario: which agents are stacked, and why others are not. Nothing is run for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -16,8 +12,6 @@ from antiphon.base.extensions import name_of
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stack_kinds import channel_stacks_of, channels_alone, stacks_of
-from antiphon.engine.costs.cost_model import CostModel
-from antiphon.engine.costs.memory_estimate import MemoryEstimate, device_memory, memory_of
 from antiphon.engine.features.sweep import sweep_obstacle
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
@@ -52,8 +46,6 @@ class Alone:
 class ScenarioPlan:
     """How a scenario will be run."""
 
-    scenario: str
-    batch: int
     agents: int
     backend: str
     why: str
@@ -67,25 +59,14 @@ class ScenarioPlan:
     waves: int
     """Waves in which the agents due at one step tick: those that read a message of the step after its sender."""
     device: str
-    flop: float
-    """Floating-point operations of a step in products of matrices, the mean over steps."""
-    memory: MemoryEstimate
-    """What it needs, in bytes."""
     sweep: bool
     """Whether agents are differentiated as soon as they have ticked, where they can be."""
     not_swept: tuple[Alone, ...]
     """With the sweep, the agents whose activations are kept until their windows end, by reason."""
-    installed: int | None
-    """Bytes that the device has; None: not known."""
     replayed_whole: tuple[Alone, ...] = ()
     """The policies whose minibatches replay the windows of all environments, by reason."""
     by_torch: tuple[Alone, ...] = ()
     """With the backend `native`, the agents that its kernel does not compute, by reason."""
-
-    def as_dict(self) -> dict[str, Any]:
-        fields = asdict(self)
-        fields["memory"]["total"] = self.memory.total
-        return fields
 
 
 def plan(
@@ -104,7 +85,7 @@ def plan(
     env = describe(scenario.env)
     system = system or build_to_look(scenario, env, dtype)
     picked = checked_backend(backend)
-    costs, (members, reasons) = CostModel(system), stacks_of(system)
+    members, reasons = stacks_of(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
     stack_of = {agent.name: i for i, agents in enumerate(members) for agent in agents}
     channel_stacks = [
@@ -121,8 +102,6 @@ def plan(
     in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.epochs > 1)
     mixed = ((agent.name, agent.learner.network.row_split_obstacle()) for agent in in_passes)
     return ScenarioPlan(
-        scenario=scenario.scenario,
-        batch=scenario.training.batch,
         agents=len(system.agents),
         backend=picked,
         why=_why(len(system.agents), sum(map(len, cohorts)), len(cohorts)),
@@ -133,11 +112,8 @@ def plan(
         by_torch=_by_reason((agent.name, why) for agents, why in by_torch if why for agent in agents),
         waves=len(scenario.waves()),
         device=str(torch.device(device)),
-        flop=costs.flop(),
-        memory=memory_of(system, costs),
         sweep=system.schedule.sweep,
         not_swept=_by_reason((name, why) for group, why in obstacles if why for name in group.agent_names),
-        installed=device_memory(torch.device(device)),
     )
 
 

@@ -1,1 +1,0 @@
-"""What a scenario will cost, before it runs: cohorts, order, memory, time."""

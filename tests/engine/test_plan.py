@@ -1,0 +1,118 @@
+"""Plans: who is run as one, and why others are not; what they say is what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from antiphon import Scenario, Simulation, load
+from antiphon.scenarios import catalogue
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.examined import planned
+from tests.kit.running import stacks
+
+LIBRARY = [name for name in catalogue() if not name.startswith("cifar10")]
+"""Of those whose data are made up here."""
+
+
+def ring(
+    agents: int, *, coupling: str = "decoupled", gradient: Mapping[str, Any] | None = None, **node: Any
+) -> Scenario:
+    """A ring, small: messages of 3 with delay 1, observations of 9, ten classes."""
+    names = [f"n{i:03}" for i in range(agents)]
+    own = {"network": {"kind": "mlp", "hidden": [5], "norm": "none"}, "objective": CLASSIFY, **node}
+    way = {
+        "size": 3,
+        "port": "out",
+        "norm": "none",
+        "link": {"delay": 1},
+        "coupling": coupling,
+        "gradient": gradient or {},
+    }
+    return scenario_of(
+        {name: {"observes": [f"patch_{i % 4}"], **own} for i, name in enumerate(names)},
+        [{"from": a, "to": b, **way} for a, b in zip(names, [*names[1:], names[0]], strict=True)],
+        {"patches": 4},
+        batch=4,
+    )
+
+
+OWN = (9 + 3) * 5 + 5 + 5 * 10 + 10 + 5 * 3 + 3
+"""Parameters of an agent of the ring: a hidden layer, a classifier, and a port."""
+
+
+def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
+    """Agents in a row on digits shown for some steps, one channel for each coupling."""
+    names = "abcdef"[: len(couplings) + 1]
+    agents: dict[str, Any] = {name: {"network": {"hidden": [6]}, **node} for name in names}
+    agents["a"]["observes"] = ["image"]
+    agents[names[-1]]["objective"] = CLASSIFY
+    channels = [
+        {"from": one, "to": other, "size": 6, "coupling": coupling}
+        for one, other, coupling in zip(names, names[1:], couplings, strict=False)
+    ]
+    return scenario_of(agents, channels, {"hold": hold}, batch=4)
+
+
+def test_a_cohort_says_what_its_members_have_in_common() -> None:
+    found = planned(ring(5, clock={"period": 2, "phase": 1, "unroll": 3}, learn=0.5))
+    (cohort,) = found.cohorts
+    about = cohort.about
+    assert (about["network"], about["ticks"]) == ("mlp 5", "every 2, phase 1")
+    assert (about["learns"], cohort.optimiser) == ("every 3 ticks, with probability 0.5", "adam 0.001")
+    assert (about["objective"], cohort.parameters) == ("classification of label", OWN)
+    assert [len(channels) for channels in found.channel_stacks] == [5]
+    assert found.why == "all 5 agents run as 1 cohort"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if n in ("eyes", "copy", "digits-mlp") else pytest.mark.nightly)
+        for n in LIBRARY
+    ],
+)
+def test_a_plan_is_what_the_backend_does(name: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is in which stack, and why not."""
+    monkeypatch.setenv("ANTIPHON_DATA", str(pictures))
+    scenario = load(name).resolve()
+    found = planned(scenario)
+    with Simulation(scenario) as simulation:
+        agents, channels, alone = stacks(simulation)
+    assert [cohort.agents for cohort in found.cohorts] == agents
+    assert set(map(frozenset, found.channel_stacks)) == channels
+    assert {agent: some.reason for some in found.alone for agent in some.agents} == alone
+
+
+def test_who_stands_alone_is_named_with_the_reason() -> None:
+    found = planned(load("digits-mlp").resolve())
+    assert (found.why, [some.reason for some in found.alone]) == (
+        "no agents are stacked",
+        ["no other agent is like it"],
+    )
+    copier = planned(load("copy").resolve())
+    assert (copier.why, copier.alone[0].reason) == ("there is one agent", "it acts")
+    by_torch = planned(ring(3, network={"kind": "gru", "size": 4}), backend="native").by_torch
+    assert [some.agents for some in by_torch] == [("n000", "n001", "n002")]
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_modules_whose_minibatches_replay_all_environments_are_named(normed: bool) -> None:
+    def network(inputs: int, outputs: int) -> nn.Module:
+        norm = nn.BatchNorm1d(3) if normed else nn.LayerNorm(3)
+        return nn.Sequential(nn.Linear(inputs, 3), norm, nn.Linear(3, outputs))
+
+    agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "network": network}
+    scenario = Scenario(scenario="pole", env="antiphon/CartPole-v0", agents={"a": agent})
+    found = [(some.agents, some.reason) for some in planned(scenario).replayed_whole]
+    assert found == ([(("a",), "a call changes its buffers (batch norm?)")] if normed else [])
+
+
+def test_a_chain_without_delay_ticks_in_waves() -> None:
+    scenarios = chain(*["decoupled"] * 4), chain("locked", "locked"), ring(3)
+    assert [planned(scenario).waves for scenario in scenarios] == [5, 3, 1]
