@@ -32,10 +32,7 @@ from antiphon.nets.modules import (
     changed_parameter,
     check_module,
     draws,
-    ends_in_softmax,
-    is_detached,
     kept_state,
-    loss_left,
     per_sample,
 )
 from antiphon.nets.user_modules import (
@@ -43,9 +40,7 @@ from antiphon.nets.user_modules import (
     hooked,
     hooked_parameter,
     module_of,
-    own_type,
     parameters_of,
-    probe_of,
 )
 
 _MODULE = "module"
@@ -172,23 +167,6 @@ class ModuleNetwork(Network):
         self._wrapped = isinstance(module, SideBySide)
         self._draws = draws(module, inputs, evaluated=True)
         self.draws_back = self._draws or bool(hooked(module)) or hooked_parameter(module) is not None
-
-    def ends_in_softmax(self, classes: int) -> bool:
-        """Return whether the outputs for the objective are probabilities of so many classes."""
-        return ends_in_softmax(self.module, self.function.inputs, self.heads[OBJECTIVE].features, classes)
-
-    def loss_left(self) -> str | None:
-        """Return the first attribute in which the module's forward leaves a loss; None: there is none."""
-        return loss_left(*self._trial())
-
-    def is_detached(self) -> bool:
-        """Return whether no parameter that wants a gradient has one through what the module returns."""
-        return is_detached(*self._trial())
-
-    def _trial(self) -> tuple[nn.Module, Callable[[], object]]:
-        probe = probe_of(self.module)
-        batch = torch.rand(2, self.function.inputs, generator=torch.Generator().manual_seed(0))
-        return probe, lambda: probe(batch.to(own_type(probe)))
 
     def _named(self, tensors: Tensors) -> Tensors:
         """The module's tensors by the network's names: `module.` before the names that the user's module has."""

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from antiphon.base import kinds
 from antiphon.base.spec import Counts, fail
-from antiphon.base.spellings import WORDS_OF_LAYERS
 from antiphon.nets.layers import Transport
 
 Tensors = dict[str, Tensor]
@@ -92,8 +91,6 @@ class HiddenOptions(kinds.Options):
         norm: Normalisation after every hidden layer; None: batch if the agent ticks once per example, else layer.
         activation: Activation after every norm; `identity` makes the network linear.
     """
-
-    other_words: ClassVar[Mapping[str, str]] = WORDS_OF_LAYERS
 
     hidden: Counts = (128,)
     norm: Literal["batch", "layer", "none"] | None = None

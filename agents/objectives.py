@@ -6,7 +6,6 @@ import copy
 import inspect
 import math
 import operator
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
 from antiphon.base.call_errors import call_error
-from antiphon.base.errors import ScenarioError, ScenarioWarning, first_line
+from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
@@ -63,9 +62,7 @@ class AnyObjective(ABC):
     codes_bits: ClassVar[bool] = False
     """Whether a target of floats is zeros and ones, or their probabilities; its loss is unbounded below elsewhere."""
     labels: ClassVar[bool] = False
-    """Whether its target names the class of each example, which advice and plots of messages go by."""
-    errors_cancel: ClassVar[bool] = False
-    """Whether the errors of its outputs sum to zero in every sample, for a target of classes."""
+    """Whether its target names the class of each example, which plots of messages go by."""
     needs_an_end: ClassVar[bool] = False
     """Whether a window teaches nothing in which no episode ends."""
     equal_in_group: ClassVar[tuple[str, ...]] = ()
@@ -220,7 +217,6 @@ class Classification(Objective):
     metric = "accuracy"
     classifies: ClassVar[bool] = True
     labels: ClassVar[bool] = True
-    errors_cancel: ClassVar[bool] = True
 
     class Options(IgnoreIndex):
         """Keys of classification.
@@ -323,7 +319,6 @@ class Coding(Objective):
 
     metric = "bits"
     classifies: ClassVar[bool] = True
-    errors_cancel: ClassVar[bool] = True
     codes_bits: ClassVar[bool] = True
 
     class Options(IgnoreIndex):
@@ -422,7 +417,6 @@ class OwnObjective(Objective):
         self.kept_state = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
         self.without_size = "" if callable(getattr(loss, "size", None)) else name
-        self._warned = False
         """Whether a loss without a gradient has been named."""
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(
@@ -445,14 +439,9 @@ class OwnObjective(Objective):
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
-        losses = per_sample(
+        return per_sample(
             f"{self._who}: its loss", self._called(self._on(output), output, target), len(output)
         )
-        if output.requires_grad and not losses.requires_grad and not self._warned:
-            self._warned = True
-            line = "its loss has no gradient, so nothing is learned from it; compute it without detach() or argmax()"
-            warnings.warn(f"{self._who}: {line}", ScenarioWarning, stacklevel=2)
-        return losses
 
     @property
     def _who(self) -> str:

@@ -7,7 +7,7 @@ Sources: `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms",
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -224,12 +224,6 @@ class Ppo(PolicyGradient):
         """
 
         clip: Annotated[float, Field(gt=0)] = 0.2
-
-        def unused(self) -> Iterator[tuple[str, str]]:
-            """Yield keys of passes after the first, in which alone a ratio differs from 1, where there is one pass."""
-            yield from super().unused()
-            if self.epochs == 1 and "clip" in self.model_fields_set:
-                yield "clip", "where epochs is 1: in the first pass all ratios are 1"
 
     @classmethod
     def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -147,11 +147,6 @@ class PassesOptions(kinds.Options):
     def updates(self, batch: int) -> int:
         """Return the optimiser steps of a window: one, and one for each minibatch of the further passes."""
         return 1 + (self.epochs - 1) * minibatches_in(batch, self.minibatches)
-
-    def unused(self) -> Iterator[tuple[str, str]]:
-        """Yield keys of passes after the first, where there is one pass."""
-        if self.epochs == 1 and self.minibatches is not None:
-            yield "minibatches", "where epochs is 1: the first pass is over all environments"
 
 
 def minibatches_in(batch: int, minibatches: int | None) -> int:

@@ -12,7 +12,7 @@ temporal difference learning", passes over windows of many environments and the 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -123,11 +123,6 @@ class QLearning(PolicyObjective):
         epochs: Count = 10
         normalise: Literal["returns", "none"] = "returns"
         replay: Count = 1
-
-        def unfinished(self, steps: int) -> Iterator[str]:
-            """Yield the line about an `explore` that is longer than the training."""
-            if self.explore > steps:
-                yield f"explore: {self.explore} steps, and training.steps is {steps}; use at most {steps}"
 
     @classmethod
     def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:

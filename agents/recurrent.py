@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Annotated, ClassVar, Literal, Unpack, final
 
 import torch
@@ -24,7 +24,6 @@ from antiphon.agents.network import (
 )
 from antiphon.base import extensions
 from antiphon.base.spec import Count, Counts
-from antiphon.base.spellings import WORDS_OF_CELLS
 from antiphon.nets.layers import transported
 from antiphon.nets.recurrent_cells import Cell
 
@@ -54,8 +53,6 @@ class Recurrent(HeadedNetwork):
             size: Units of the cell.
             cell_norm: Normalisation inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
         """
-
-        other_words: ClassVar[Mapping[str, str]] = WORDS_OF_CELLS
 
         size: Count = 128
         hidden: Counts = ()

@@ -132,8 +132,6 @@ def __getattr__(name: str) -> Any:
 
     if name in _FROM:
         return getattr(import_module(f"antiphon.{_FROM[name]}"), name)
-    if name == "optimizer":
-        return __getattr__("optimiser")
     if name in (
         "agents",
         "base",

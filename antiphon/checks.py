@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_mappings
-from antiphon.base.errors import DataError, ScenarioError, gathered_warnings, in_one_line
+from antiphon.base.errors import DataError, ScenarioError, in_one_line
 from antiphon.base.notebook import html_table
 from antiphon.base.problems import Problems, placed
 from antiphon.base.spec import in_python
-from antiphon.base.spellings import either_spelling
-from antiphon.engine.warnings.advice import advice, expected_updates, several_a_window
 from antiphon.envs import describe
 from antiphon.envs.trials import trial_problem
 from antiphon.jobs.scenario_sources import scenario_template
@@ -24,26 +21,21 @@ from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, temp
 from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.running.request import check_alone
-from antiphon.scenarios import DocumentError, Scenario, Template
+from antiphon.scenarios import DocumentError, Scenario, Template, warnings
 from antiphon.scenarios.hidden_problems import hidden_problems, readable_parts
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.scenario_warnings import as_typed, in_lines, typed_names
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
 from antiphon.scenarios.yaml_text import find_document, read_file
-from antiphon.terminal.output import updates_in_words
 
 if TYPE_CHECKING:
     from antiphon.distributed.parts.division import Division
 
 _MOST_LISTED = 20
 """Variants in a line."""
-_MOST_COMPARED = 50
-"""Other variants with which the warnings of one are compared."""
 Divide = Callable[[Iterable[str]], int | dict[str, int] | None]
 """Returns how agents are divided into parts, or their number."""
 
 
-@either_spelling
 def check(
     scenario: Buildable | Template | str | Path,
     *,
@@ -61,8 +53,7 @@ def check(
         values: Parameter values.
 
     Returns:
-        `ok`; `problems` and `warnings`, each line with the variants that it is about; and `updates`, the steps with the updates
-        of each agent.
+        `ok`; and `problems` and `warnings`, each line with the variants that it is about.
 
     Raises:
         ScenarioError: There is no such scenario, or no valid YAML.
@@ -79,9 +70,6 @@ class Findings:
         checked: The variants that were checked, or the labels of a study's runs.
         problems: By message, the variants or runs that have the problem.
         warnings: By message, the variants or runs with the warning, which have no problem.
-        updates: The steps of the first variant without problems, and the updates of each agent that learns.
-        several_a_window: The agents of that variant that take several optimiser steps for each window.
-        by_gates: The agents of that variant that only channels with a gate teach.
         placement: The part of each agent, where a division into parts was checked and there is one.
         division: What it cuts.
     """
@@ -91,9 +79,6 @@ class Findings:
     checked: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
-    updates: tuple[int, Mapping[str, int | None]] | None = None
-    several_a_window: Sequence[str] = ()
-    by_gates: Sequence[str] = ()
     placement: Mapping[str, int] | None = None
     division: Division | None = None
 
@@ -117,12 +102,6 @@ class Findings:
         for line, where in self.warnings.items():
             only = "" if len(where) == len(self.checked) else f"{_listed(where)}: "
             yield in_one_line(f"warning: {only}{line}"), "warning"
-        if self.updates is not None and self.ok:
-            steps, updates = self.updates
-            yield (
-                f"updates in {steps:,} steps: {updates_in_words(updates, self.several_a_window, self.by_gates)}",
-                "",
-            )
         if self.ok:
             variants = [label for label in self.checked if label != DEFAULT]
             checked = f" with variants {_listed(variants)}" if len(self.checked) > 1 else ""
@@ -223,8 +202,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
 
     `refused`: problems of what was left out of it.
     """
-    from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of, without_effect
-    from antiphon.jobs.populations.selection import advice as advice_on_members
+    from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of
     from antiphon.jobs.populations.selection import problem_of_score
     from antiphon.jobs.scheduler import check_member
     from antiphon.terminal.explain import built
@@ -245,8 +223,6 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
         try:
             for request in later:
                 check_member(first, request)
-            advised = advice_on_members(rest, first.scenario.training.steps) + without_effect(rest, template)
-            findings.warnings |= {line: list(findings.checked) for line in in_lines(advised)}
         except ScenarioError as error:
             findings.add("members", [DocumentError((), str(error))], [])
         if rest.select is not None and rest.select.by is not None:
@@ -281,7 +257,7 @@ def _examine(
         findings.add(label, problems, [])
         return None
     try:
-        with template.placing(variant, values), gathered_warnings() as of_building:
+        with template.placing(variant, values):
             check_build(scenario, describe(scenario.env))
             if not member:
                 check_alone(scenario)
@@ -290,14 +266,7 @@ def _examine(
     except ScenarioError as error:
         findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
         return None
-    variants = islice(template.other_variants(variant, values), _MOST_COMPARED)
-    typed = typed_names(template if isinstance(template, Template) else None)
-    lines = [*advice(scenario, variants), *of_building]
-    findings.add(label, [], [as_typed(line, typed) for line in lines])
-    if findings.updates is None:
-        findings.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
-        findings.several_a_window = several_a_window(scenario)
-        findings.by_gates = [*scenario.relations.learners_by_gates]
+    findings.add(label, [], warnings(scenario))
     return scenario
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts, check_mappings
-from antiphon.base.errors import DivergenceError, ScenarioWarning, is_terminal, write_error
+from antiphon.base.errors import DivergenceError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
-from antiphon.base.spellings import either_spelling
 from antiphon.jobs.new_directories import new_directory
 from antiphon.jobs.populations.lineage_plot import lineage_plot
 from antiphon.jobs.populations.population_run import PopulationRun, new_population, requests_of
@@ -94,9 +92,7 @@ def _remarked_if_done(run: PopulationRun) -> PopulationRun:
 
 
 def _trained(run: PopulationRun, progress: bool) -> dict[str, Any]:
-    """Train a population, its warnings at the line that called `population`; return its result."""
-    for line in run.warnings:
-        warnings.warn(line, ScenarioWarning, stacklevel=4)  # a decorator is between
+    """Train a population; return its result."""
     shown = progress and is_terminal(sys.stderr)
     return run.train(RunProgress(run.until, run.scheduler.start, run.spec.members) if shown else None)
 
@@ -115,7 +111,6 @@ def _of_arguments() -> Iterator[None]:
         ).as_one() from None
 
 
-@either_spelling
 def population(
     scenario: Buildable | Template | str | Path,
     *,

@@ -17,7 +17,6 @@ from antiphon.base.imports import optional
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
-from antiphon.base.spellings import either_spelling
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.jobs.studies.named_study import find_study_or_scenario, study_of
 from antiphon.jobs.studies.plan import StudyOptions
@@ -70,7 +69,6 @@ class Table:
         return draw_figure(self.result)
 
 
-@either_spelling
 def study(
     scenario: Buildable | str | Path,
     *,

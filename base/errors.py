@@ -9,9 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from typing import TextIO
 
 _LONGEST_LINE = 290
@@ -88,13 +86,8 @@ class ScenarioWarning(UserWarning):
     """A scenario that runs, but probably not as intended. `antiphon check` prints the same lines."""
 
 
-_noted: ContextVar[list[str] | None] = ContextVar("noted", default=None)
-
-
 def warn_of_scenario(line: str) -> None:
-    """Issue a `ScenarioWarning` of what shows only when a scenario is built, and note its line (`noted_warnings`)."""
-    if (lines := _noted.get()) is not None:
-        lines.append(line)
+    """Issue a `ScenarioWarning` of what shows only when a scenario is built."""
     warnings.warn(line, ScenarioWarning, stacklevel=3)
 
 
@@ -104,34 +97,6 @@ def warn_caller(line: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back is not None and frame.f_globals["__name__"].startswith(("antiphon.", "contextlib")):
         frame, level = frame.f_back, level + 1
     warnings.warn(line, category, stacklevel=level)
-
-
-@contextmanager
-def noted_warnings() -> Iterator[list[str]]:
-    """Return a list that has the lines of `warn_of_scenario` in the block after it, which are warned of as usual."""
-    lines: list[str] = []
-    token = _noted.set(lines)
-    try:
-        yield lines
-    finally:
-        _noted.reset(token)
-
-
-@contextmanager
-def gathered_warnings() -> Iterator[list[str]]:
-    """Return a list that has the lines of all scenario warnings of the block after it; other warnings are warned of as usual then."""
-    lines: list[str] = []
-    caught: list[warnings.WarningMessage] = []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ScenarioWarning)
-            yield lines
-    finally:
-        for warning in caught:
-            if issubclass(warning.category, ScenarioWarning):
-                lines.append(str(warning.message))
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 class DataError(AntiphonError, ValueError):

@@ -16,10 +16,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from antiphon.base.errors import ScenarioError, first_line, with_article
+from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.imports import import_allowed, note_registrars
 from antiphon.base.nearest_names import suggest
-from antiphon.base.spellings import fix_of_word, spelled
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
@@ -76,7 +75,6 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         envs: Any = import_module("antiphon.envs")
         envs.register(name, factory)
         return
-    point = spelled(point, POINTS)
     if point not in POINTS:
         raise ScenarioError(
             f"register: unknown extension point {point!r}{suggest(point, (*POINTS, 'environment'))}"
@@ -186,47 +184,13 @@ def _installed(point: str) -> dict[str, Any]:
     return _of_torch() | by_name if point == "optimiser" else by_name
 
 
-NEEDS_MORE = {
-    "LBFGS": "needs a closure in step() that computes the loss again, which no agent has; use another, such as AdamW",
-    "SparseAdam": "takes sparse gradients only, and all are dense; use another, such as Adam",
-}
-"""The classes of `torch.optim` that dense gradients do not suffice for, each with the reason."""
-_SCHEDULERS = "is a scheduler of torch.optim.lr_scheduler, whose count no checkpoint would have"
-
-
 def _of_torch() -> dict[str, type]:
     """The classes of `torch.optim` whose step needs no closure and no sparse gradients."""
     from torch import optim
 
     classes = {name: attribute for name, attribute in vars(optim).items() if isinstance(attribute, type)}
-    left_out = {"Optimizer", *NEEDS_MORE}
+    left_out = {"Optimizer", "LBFGS", "SparseAdam"}
     return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and n not in left_out}
-
-
-def refused_of_torch(point: str, kind: object) -> str:
-    """Return why a class or object of torch, or its name, is no optimiser or schedule here; empty: no such reason is known."""
-    if point not in ("optimiser", "schedule"):
-        return ""
-    from torch.optim import Optimizer, lr_scheduler
-
-    if isinstance(kind, Optimizer):
-        name = type(kind).__name__
-        return f"{with_article(name)} that is made already has other parameters; give its class, and its options as keys"
-    if point == "optimiser":
-        reasons = {name.lower(): f"{name} {reason}" for name, reason in NEEDS_MORE.items()}
-        return reasons.get(kind.lower(), "") if isinstance(kind, str) else ""
-
-    if isinstance(kind, str):
-        scheduler = getattr(lr_scheduler, kind, None)
-        name = kind
-    else:
-        scheduler = getattr(kind, "func", kind)  # of functools.partial
-        scheduler = scheduler if isinstance(scheduler, type) else type(scheduler)
-        name = scheduler.__name__
-    if not (isinstance(scheduler, type) and issubclass(scheduler, lr_scheduler.LRScheduler)):
-        return ""
-    fix = fix_of_word(point, name).removeprefix("; ") or f"write kind: {', '.join(_built_in(point))}"
-    return f"{name} {_SCHEDULERS}; {fix}, or give a function of the step such as LambdaLR's lr_lambda"
 
 
 def _loaded(point: str, name: str) -> Any:

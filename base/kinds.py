@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -26,20 +25,18 @@ from pydantic import (
 )
 
 from antiphon.base.errors import ScenarioError, with_article
-from antiphon.base.extensions import Catalogue, is_built_in, name_of, refused_of_torch, register, registered
+from antiphon.base.extensions import Catalogue, is_built_in, name_of, register, registered
 from antiphon.base.imports import imported, is_importable
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.base.problems import (
     MISSING,
     DocumentError,
-    MisspeltKind,
     Problems,
     show_refused,
     show_value,
     translate,
 )
-from antiphon.base.spec import Spec, accepted_keys, defaults, fail, frozen_data
-from antiphon.base.spellings import fix_of_key, fix_of_word, spelled, suggest_key
+from antiphon.base.spec import SPELLINGS, Spec, accepted_keys, fail, frozen_data
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -77,26 +74,6 @@ class Options(Spec):
 
     Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict: `width: "32"` is refused.
     """
-
-
-def _other_names(point: str, factory: Any) -> str:
-    """Return the fix where a factory has other names for what antiphon gives it, so that these look like missing keys."""
-    arguments = _GIVEN.get(point, ())
-    with suppress(TypeError, ValueError):
-        parameters = inspect.signature(factory).parameters
-        if any(
-            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
-        ) or parameters.keys() >= {*arguments}:
-            return ""
-    return f"; it is called with {' and '.join(arguments)}, so name its arguments so"
-
-
-def _as_it_is(point: str, name: str | None, source: Any) -> str:
-    """Return the fix for a function that was registered itself, where a registered name stands for what makes one."""
-    if name is None or point not in _AS_THEY_ARE or not inspect.isfunction(source):
-        return ""
-    condition = f"if {source.__name__} is the {point} itself, register what returns it"
-    return f"; {condition}: antiphon.register('{point}', '{name}', lambda: {source.__name__})"
 
 
 class _OpenOptions(Options):
@@ -187,11 +164,8 @@ class KindSpec(Spec):
         """
         catalogue = Catalogue(cls.point)
         by_name = isinstance(kind, str) and (kind in cls.none or kind in catalogue)
-        source = catalogue[kind] if kind in registered(cls.point) else kind
-        if (source is not kind or not by_name) and (reason := refused_of_torch(cls.point, source)):
-            raise DocumentError(("kind",), reason)
         if not (callable(kind) or by_name):
-            fix = suggest_registered(str(kind), [*catalogue, *cls.none], fix_of_word(cls.point, kind))
+            fix = suggest_registered(str(kind), [*catalogue, *cls.none])
             if type(kind).__module__ != "builtins":
                 fix = f"; give the class, {type(kind).__name__}, with its options as further keys"
             message = f"unknown kind {show_value(kind)}{fix}"
@@ -217,22 +191,11 @@ class KindSpec(Spec):
             return data
         keys = {"kind": data} if isinstance(data, str) or callable(data) else data
         if not isinstance(keys, Mapping):
-            if reason := refused_of_torch(cls.point, keys):
-                fail(reason)
-            fail(f"must be a mapping of keys, not {show_refused(data)}{fix_of_word(cls.point, data)}")
+            fail(f"must be a mapping of keys, not {show_refused(data)}")
         field = cls.model_fields["kind"]
-        if "kind" not in keys:
-            Problems(cls._misspelt_kinds(keys)).raise_any()
         if "kind" not in keys and field.is_required():
             raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
         return cls.spec_of(keys.get("kind", field.default)).model_validate(keys)
-
-    @classmethod
-    def _misspelt_kinds(cls, keys: Mapping[str, Any]) -> Iterator[MisspeltKind]:
-        for key in map(str, keys):
-            meant = "" if cls.has_key(key) else suggest_key(key, accepted_keys(cls))
-            if meant == "; did you mean 'kind'?":
-                yield MisspeltKind((key,), f"unknown key {key!r}{meant}")
 
     @classmethod
     def _needed(cls, error: DocumentError) -> DocumentError:
@@ -244,8 +207,7 @@ class KindSpec(Spec):
             message = problem.message
             if message == MISSING and len(problem.path) == 1:
                 source = cls.sources[0]
-                needs = f"{name_of(source)} needs it{_other_names(cls.point, source)}"
-                needs += _as_it_is(cls.point, cls.kind_name, source)
+                needs = f"{name_of(source)} needs it"
                 if meaning:
                     needs = f"{kind} needs it: {meaning[0].lower()}{meaning[1:]}"
                 message = f"{MISSING}; {needs.removesuffix('.')}"
@@ -262,14 +224,9 @@ class KindSpec(Spec):
         return f"{{kind: {cls.kind_name}{keys}}}" if needed else str(cls.kind_name)
 
     @classmethod
-    def has_key(cls, key: str) -> bool:
-        return super().has_key(key) or bool(_kinds_with(cls.section if cls.closed else cls, key))
-
-    @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
-        known = key in accepted_keys(cls) or fix_of_key(cls.other_words, key, data[key], defaults(cls))
-        kinds = [] if known else _kinds_with(cls.section, key)
+        kinds = _kinds_with(cls.section, key)
         if kinds:
             kind = name_of(data.get("kind", cls.model_fields["kind"].default))
             return f"{kind} has no {key}; leave it out, or use {', '.join(kinds)}"
@@ -288,10 +245,6 @@ class KindSpec(Spec):
     def source(self) -> Any:
         """The class, factory or object of the kind; None: it stands for none."""
         return self.sources[0] if self.sources else None
-
-    def unused(self) -> Iterator[tuple[str, str]]:
-        """Yield keys that are given and have no effect beside the others, each with the reason."""
-        yield from ()
 
     def __reduce__(self) -> Any:
         values = {name: getattr(self, name) for name in self.model_fields_set}
@@ -360,7 +313,6 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
         message = f"{name_of(source)} has a parameter {key!r}, which is {kind_of_name} of every {point}; " + (
             "give an object, or a function that calls it" if point in _AS_THEY_ARE else "rename it"
         )
-        message += _as_it_is(point, name, source)
         raise DocumentError(("kind",), message)
     users: type[Options] = options if runner is source else runner.Options
     bases = (section,) if options is Options else (options, section)
@@ -406,7 +358,7 @@ def is_known_by_keys(point: str, name: str) -> bool:
 def _kinds_with(section: type[KindSpec], key: str) -> list[str]:
     names = [name for name in Catalogue(section.point) if is_known_by_keys(section.point, name)]
     keys = {name: accepted_keys(section.spec_of(name)) for name in names}
-    return [name for name in names if spelled(key, keys[name]) in keys[name]]
+    return [name for name in names if key in keys[name]]
 
 
 def _documented(
@@ -445,14 +397,18 @@ def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         data: Its keys; those that no kind has stay, to be refused.
     """
-    spec = _SPECS.get(spelled(section, _SPECS))
+    spec = _SPECS.get(SPELLINGS.get(section, section))
     if spec is None:
         return dict(data)
     try:
         accepted = accepted_keys(spec.spec_of(data["kind"]))
     except DocumentError:  # there is no such kind
         return dict(data)
-    return {k: v for k, v in data.items() if spelled(k, accepted) in accepted or not _kinds_with(spec, k)}
+    return {
+        k: v
+        for k, v in data.items()
+        if k in accepted or SPELLINGS.get(k) in accepted or not _kinds_with(spec, k)
+    }
 
 
 def kinds_of(section: str) -> tuple[str, ...]:

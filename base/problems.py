@@ -135,10 +135,6 @@ class UnknownKey(DocumentError):
     """A key that a part does not have; without it, the rest can be read."""
 
 
-class MisspeltKind(UnknownKey):
-    """A key that stands for `kind`: without it, no other key of its section can be known."""
-
-
 class Problems(list[DocumentError]):
     """Problems of one document, gathered while its parts are read one by one: up to 1,000, at which it is read no further."""
 

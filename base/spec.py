@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import Parameter, Signature
@@ -35,6 +35,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import (
     DocumentError,
@@ -46,9 +47,19 @@ from antiphon.base.problems import (
     show_value,
     translate,
 )
-from antiphon.base.spellings import fix_of_key, fix_of_word, standard_keys, suggest_key
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+SPELLINGS: Mapping[str, str] = {
+    "color": "colour",
+    "every": "period",
+    "learning_rate": "lr",
+    "neighbors": "neighbours",
+    "normalize": "normalise",
+    "optimizer": "optimiser",
+}
+"""Keys that files may spell otherwise, with the spelling that antiphon writes."""
 
 
 def name_problem(name: object) -> str | None:
@@ -101,6 +112,23 @@ class FrozenMap(dict[str, Value]):
 def fail(message: str) -> NoReturn:
     """Raise the problem `message` at the field that is being validated."""
     raise DocumentError((), message)
+
+
+def in_one_spelling(keys: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+    """Return a mapping with the keys that are accepted in place of their other spellings (`SPELLINGS`).
+
+    Raises:
+        DocumentError: Both spellings of a key are given.
+    """
+    renamed = {
+        key: SPELLINGS[key]
+        for key in keys
+        if key in SPELLINGS and key not in accepted and SPELLINGS[key] in accepted
+    }
+    for key, name in renamed.items():
+        if name in keys:
+            raise DocumentError((key,), f"is another spelling of {name!r}, which is given too; keep one")
+    return {renamed.get(key, key): value for key, value in keys.items()}
 
 
 def in_python(value: Any) -> Any:
@@ -307,8 +335,6 @@ class Spec(BaseModel):
 
     bare: ClassVar[str | None] = None
     """The field that a bare word sets: `gradient: linear` is `gradient: {kind: linear}`."""
-    other_words: ClassVar[Mapping[str, str]] = FrozenMap()
-    """By key, words of other libraries for it, in small letters with blanks between them."""
     written: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written out even where they have their default."""
     refused: ClassVar[frozenset[str]] = frozenset()
@@ -431,7 +457,7 @@ class Spec(BaseModel):
             return data
         accepted = accepted_keys(cls)
         if not data.keys() <= accepted:
-            data = standard_keys(data, accepted)
+            data = in_one_spelling(data, accepted)
         if cls.model_config["extra"] == "forbid":
             unknown = [str(key) for key in data if key not in accepted]
             if unknown:
@@ -439,16 +465,9 @@ class Spec(BaseModel):
         return data
 
     @classmethod
-    def has_key(cls, key: str) -> bool:
-        return key in accepted_keys(cls)
-
-    @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
-        fields = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or fix_of_key(cls.other_words, key, data.get(key), defaults(cls))
-        meant = meant or suggest_key(key, [written_key(cls, field) for field in fields])
-        return f"unknown key {key!r}{meant or '; leave it out: there are no keys'}"
+        return f"unknown key {key!r}{suggest(key, accepted_keys(cls)) or '; leave it out: there are no keys'}"
 
 
 @dataclass(frozen=True)
@@ -503,18 +522,6 @@ def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[objec
             bounded = plain is int and any(hasattr(constraint, "le") for constraint in bounds)
             checks[name] = read_count if bounded else _STRICT[plain], optional
     return checks
-
-
-def section_of(spec: type[Spec], key: str) -> str:
-    """Return the fix of a key that is one of a section of the part, or of a run; empty where it is of none."""
-    sections = []
-    for name, field in spec.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key):
-                forms = {dict: f"{{NAME: {{{key}: …}}}}", list: f"[{{{key}: …}}]", tuple: f"[{{{key}: …}}]"}
-                form = forms.get(get_origin(field.annotation), f"{{{key}: …}}")  # type: ignore[arg-type]
-                sections.append(f"{field.serialization_alias or written_key(spec, name)}: {form}")
-    return f"; write {' or '.join(sections)}" if sections else fix_of_word(spec.__name__, key)
 
 
 @cache

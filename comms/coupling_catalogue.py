@@ -10,9 +10,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.comms.couplings import DEFAULT, Coupling
 
-OPTIONAL_KEYS = ("gradient", "input", "feedback", "horizon")
-"""The keys of a channel that only some couplings use; check warns of one beside a coupling that does not (`Coupling.keys`)."""
-
 
 def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str, Any]) -> Coupling:
     """Return the coupling that a kind stands for.

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, TypeVar
 from antiphon.base import extensions
 from antiphon.base.deferred import Deferred
 from antiphon.base.errors import ScenarioError
-from antiphon.base.spellings import add_words
 from antiphon.comms.coupling_attributes import check_attributes
 from antiphon.comms.declared_channel import DeclaredChannel
 from antiphon.comms.declared_coupling import DeclaredCoupling
@@ -230,20 +229,18 @@ COUPLINGS: dict[str, Coupling] = {}
 CouplingClass = TypeVar("CouplingClass", bound=type[Coupling])
 
 
-def _built_in(name: str, words: str) -> Callable[[CouplingClass], CouplingClass]:
-    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`; an unknown coupling among `words` suggests
-    it."""
+def _built_in(name: str) -> Callable[[CouplingClass], CouplingClass]:
+    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`."""
 
     def add(coupling_class: CouplingClass) -> CouplingClass:
         coupling_class.name = name
         COUPLINGS[name] = coupling_class()
-        add_words(("coupling", "gradient"), "coupling", {name: words})
         return extensions.coupling(name)(coupling_class)
 
     return add
 
 
-@_built_in("locked", "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact")
+@_built_in("locked")
 class Locked(Coupling):
     """The true gradient within the common window: both endpoints learn as one network."""
 
@@ -255,7 +252,7 @@ class Locked(Coupling):
         return ReadKind.WITH_GRAPH if same_window else ReadKind.CONSTANT
 
 
-@_built_in("delayed", "ddg stale delay late")
+@_built_in("delayed")
 class Delayed(Coupling):
     """The true gradient when it has returned; the message's window is then replayed and learned."""
 
@@ -266,7 +263,7 @@ class Delayed(Coupling):
         return message.returned_gradient
 
 
-@_built_in("detached", "false no off none null stop stopgradient stopgrad detach nograd blocked")
+@_built_in("detached")
 class Detached(Coupling):
     """No gradient crosses the channel; within a window a state keeps its graph, and its agent learns through it.
 
@@ -276,7 +273,7 @@ class Detached(Coupling):
     allows_states = True
 
 
-@_built_in("decoupled", "sg dni synthetic syntheticgradient syntheticgradients decouple async dg")
+@_built_in("decoupled")
 class Decoupled(Coupling):
     """A synthetic gradient, immediately; a synthetic input may replace missing messages."""
 
@@ -287,7 +284,7 @@ class Decoupled(Coupling):
         return message.applied_prediction
 
 
-@_built_in("unlocked", "si syntheticinput syntheticinputs forwardunlocked fullyunlocked")
+@_built_in("unlocked")
 class Unlocked(Decoupled):
     """A synthetic gradient, immediately; the receiver reads the synthetic input in place of every message."""
 

@@ -99,17 +99,6 @@ class DeclaredCoupling:
         """Whether gradients or losses return over the link, in the steps of its way back (`link.delay`); a graph does not."""
         return self.uses_returned or self.predicts
 
-    @property
-    def keys(self) -> frozenset[str]:
-        """The keys among `OPTIONAL_KEYS` (coupling_catalogue.py) that it uses."""
-        uses = {
-            "gradient": self.predicts,
-            "input": self.predicts,
-            "feedback": self.joins_endpoints,
-            "horizon": self.waits,
-        }
-        return frozenset(key for key, used in uses.items() if used)
-
     def problems(self, channel: DeclaredChannel) -> Iterator[Problem]:
         """Yield the settings of a channel that the coupling refuses."""
         # a message that is read with its graph has arrived

@@ -12,7 +12,7 @@ For the shapes see synthetic_gradients.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -75,12 +75,6 @@ class LabelGradient(OwnLossPredictor):
         def reads_whole(self) -> bool:
             """Whether the loss reads all sites of a message together."""
             return self.network is not None
-
-        def unused(self) -> Iterator[tuple[str, str]]:
-            """Yield keys that layers alone read."""
-            yield from super().unused()  # type: ignore[misc]
-            if self.network is not None and "context" in self.model_fields_set:
-                yield "context", "by your own network, which reads the message alone"
 
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:
@@ -235,15 +229,6 @@ class LensGradient(LocalGradient):
         network: HeadModule = None
         of: Name | None = None
         parameters: ParameterNames = Field(default_factory=FrozenMap)
-
-        def unused(self) -> Iterator[tuple[str, str]]:
-            """Yield keys of what is trained, or reads a context."""
-            yield from super().unused()  # type: ignore[misc]
-            if "context" in self.model_fields_set:
-                yield "context", "by a lens, which reads the message alone"
-            for key in ("learn", "optimiser"):
-                if key in self.model_fields_set:
-                    yield key, "by a lens, of which nothing is trained"
 
     def __init__(
         self,

@@ -14,7 +14,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -27,15 +26,10 @@ from antiphon.base.extensions import Catalogue, gradient
 from antiphon.base.mask import ALL
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
-from antiphon.base.spellings import WORDS_OF_LAYERS
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.nets.layers import convolution
-
-_LARGE_MAP = 4096
-"""Numbers of a map that a dense predictor is warned of: it has their square of parameters."""
-
 
 _MEMORY = 0.98
 """Weight of earlier deltas against an update's in their root mean square: receivers change, and the last fifty updates count."""
@@ -75,10 +69,11 @@ class RescaleOptions(kinds.Options):
     """Units of what is learned.
 
     Attributes:
-        rescale: `rms` learns the returned gradient in units of its running root mean square; the default where `passes` is `all`.
+        rescale: `rms` learns the returned gradient in units of its running root mean square; `none`: in its own. Default:
+            `rms` where `passes` is `all`, else `none`.
     """
 
-    rescale: Literal["rms", "none"] = "none"
+    rescale: Literal["rms", "none"] | None = None
 
 
 class LayerOptions(kinds.Options):
@@ -88,8 +83,6 @@ class LayerOptions(kinds.Options):
         hidden: Widths of the hidden layers, or their numbers of filters (`conv`).
         norm: Normalisation after each hidden layer.
     """
-
-    other_words: ClassVar[Mapping[str, str]] = WORDS_OF_LAYERS
 
     hidden: Hidden = ()
     norm: Norm = "batch"
@@ -112,14 +105,8 @@ class Predictor(Model):
     """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
-    keeps_up: ClassVar[bool] = False
-    """Whether it follows a receiver from one minibatch to the next, and not its noise: `passes: all` then needs no `gate: none`."""
-    in_all_passes: ClassVar[Mapping[str, str]] = {"rescale": "rms"}
-    """The defaults of its keys where it learns in all passes of its receiver."""
     of_readout: ClassVar[bool] = False
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
-    control: ClassVar[str | None] = None
-    """A warning about the kind that the variants of a template may intend; None: there is none."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     rescales: bool = False
     """Whether the returned gradient is learned in units of its running root mean square."""
@@ -292,21 +279,6 @@ class LinearGradient(DirectGradient):
     Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
 
-    keeps_up = True
-
-    class Options(DirectGradient.Options):
-        """Keys of a linear regression."""
-
-        def advice(self, shape: tuple[int, ...] | None, *, at_sites: bool) -> Iterator[str]:
-            if shape is None or len(shape) == 1 or at_sites:
-                return
-            features = prod(shape)
-            if features >= _LARGE_MAP:
-                yield (
-                    f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(shape)}; "
-                    "smaller, but not always as accurate: `sites: true` (one at every pixel), conv, local"
-                )
-
     def linear_maps(self) -> LinearMaps | None:
         return None if self.bf16 else LinearMaps.of(self.parameters, self.size)
 
@@ -320,9 +292,6 @@ class MlpGradient(DirectGradient):
     inputs stand still while it follows the receiver from minibatch to minibatch. m comes in by h alone, whose weights move little:
     where m depends on c, a linear map cannot tell their shares apart, and its share of m would move with each step of the sender.
     """
-
-    keeps_up = True
-    in_all_passes: ClassVar[Mapping[str, str]] = {"rescale": "rms", "norm": "none"}
 
     class Options(LayerOptions, DirectGradient.Options):
         """Keys of a deep regression."""
@@ -517,10 +486,6 @@ def _selects(spec: ContextSpec) -> bool:
 @gradient("critic")
 class CriticGradient(Critic):
     """SG = dv/dm of the predicted loss v(m, c), trained by |v - l|; a baseline, as dv/dm is not trained."""
-
-    control: ClassVar[str | None] = (
-        "a critic alone is a baseline from which little is learned; use kind sobolev"
-    )
 
     def _loss(self, example: Example) -> Tensor:
         return self._absolute_error(example, self.forward(example.message, example.context, move=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import torch
 from pydantic import Field
@@ -18,7 +18,6 @@ from antiphon.base import kinds
 from antiphon.base.extensions import Catalogue, synthetic_input
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
-from antiphon.base.spellings import WORDS_OF_LAYERS
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.model import LinearMaps, Model
 
@@ -107,8 +106,6 @@ class MlpInput(_LayeredInput):
             hidden: Widths of the hidden layers, one or two.
             norm: Normalisation after each hidden layer.
         """
-
-        other_words: ClassVar[Mapping[str, str]] = WORDS_OF_LAYERS
 
         hidden: Annotated[tuple[Count, ...], Field(min_length=1, max_length=2), IsSequence] = (1024,)
         norm: Literal["batch", "layer", "none"] = "batch"

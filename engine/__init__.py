@@ -7,7 +7,6 @@ policies/    agents that act: actions of a step, and what a window of them came 
 state/       state dicts and checkpoints
 inference/   forward passes without learning: evaluation, rollouts, the composed module
 metrics/     what is logged
-warnings/    what runs, but probably not as it is meant; scenarios/scenario_warnings.py has what a scenario shows alone
 costs/       what a scenario will cost
 native/      which stacks the C++ kernel computes (nets/native)
 capture/     periods of steps recorded as CUDA graphs

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, check_flags, checked_seed
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning, noted_warnings
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import refusals_named, uncollected
@@ -164,11 +164,9 @@ class Executor:
 
     Attributes:
         stacks: Whether the running scenario's own system may be stacked.
-        warnings: One line for each warning of a run, for run.json.
     """
 
     stacks: bool = True
-    warnings: Sequence[str] = ()
 
     @property
     def reached(self) -> int:
@@ -286,7 +284,6 @@ class LiveSystem:
         until: The step at which the run ends.
         learned: Losses and updates of the newest step.
         newest: The newest metrics, since the last log entry, of what happens at some steps only.
-        build_warnings: Warnings of what showed when it was built, for run.json.
         early_stopping: The best values of the evaluations during training; None: there are none.
         changes: Changes made by `set`: step, key and value, in order.
         diverged: The message of its divergence; None: it has not diverged.
@@ -314,7 +311,7 @@ class LiveSystem:
         self._warned_of_lost = False
         self.closed = False
         self._world: EnvironmentRunner | None = None
-        with settings.context(), noted_warnings() as self.build_warnings:
+        with settings.context():
             how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
             self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
             try:

@@ -137,7 +137,6 @@ class Job:
             executor=executor,
             until=self.until,
             facts={**request.facts, "backend": request.backend, "together": list(seeds)},
-            variants=request.variants,
             **self._how,
         )
         undo.callback(remove_run, self.path)

@@ -141,20 +141,6 @@ def _output(module: nn.Module, inputs: int, data: Tensor | None = None) -> objec
     return output
 
 
-def ends_in_softmax(module: nn.Module, inputs: int, outputs: int, classes: int) -> bool:
-    """Return whether the first outputs of a module, [2, sites x classes], are probabilities: at every site they add up to 1.
-
-    Its hooks are not called: what they count is the user's.
-    """
-    output: object = None
-    with suppress(Exception):  # of a module that does not take zeros
-        output = None if classes < 2 or is_meta(module) else _output(probe_of(module), inputs)
-    if not isinstance(output, Tensor) or output.dim() != 2:
-        return False
-    shares = output[:, :outputs].double().reshape(-1, classes)
-    return bool((shares >= 0).all()) and bool(((shares.sum(1) - 1).abs() < _ROUNDING).all())
-
-
 def draws(module: nn.Module, inputs: int, *, evaluated: bool = False) -> bool:
     """Whether a module uses random numbers of torch, numpy or Python in training; `evaluated`: or in evaluation."""
     if is_meta(module):
@@ -259,16 +245,6 @@ def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
                 if tensor.numel() == 1 and learnt and id(tensor) not in ids_before:
                     return f"{path}.{name}".lstrip(".")
     return None
-
-
-def is_detached(probe: nn.Module, call: Callable[[], object]) -> bool:
-    """Return whether a module has parameters that want a gradient, and nothing that it returns has one."""
-    returned = _returned_in_training(probe, call)
-    return (
-        bool(returned)
-        and any(p.requires_grad for p in probe.parameters())
-        and not any(tensor.requires_grad for tensor in returned or [])
-    )
 
 
 def _returned_in_training(probe: nn.Module, call: Callable[[], object]) -> list[Tensor] | None:

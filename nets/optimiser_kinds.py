@@ -144,8 +144,6 @@ class Sgd(Rule):
 class Adam(Rule):
     """Adam (Kingma & Ba 2015)."""
 
-    unit_steps: ClassVar[bool] = True
-    """Whether a step moves a parameter by about the learning rate, whatever its gradient."""
     decoupled: ClassVar[bool] = False
     """Whether the decay by `weight_decay` stays out of the gradient."""
 

@@ -14,7 +14,6 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line, warn_of_scenario, with_article
-from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
+from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.clipping import clipped
 from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.optimisers import MemberMask, Skip
@@ -312,33 +311,6 @@ class TorchOptimiser:
                 group[_SHARE] = float(group["lr"] / self._rate)
 
 
-def mixes_parameters(settings: Mapping[str, Any]) -> bool:
-    """Return whether a step of a parameter depends on gradients of others, as where one estimate is of all; tried on two small ones.
-
-    False where it cannot be tried.
-
-    Args:
-        settings: Of an optimiser, see `TorchOptimiser`.
-    """
-    first, second = (of_seed(0, partial(_trial, settings, factor)) for factor in (1.0, 5.0))
-    return first is not None and second is not None and not torch.equal(first, second)
-
-
-def _trial(settings: Mapping[str, Any], factor: float) -> Tensor | None:
-    """The first of two parameters after some steps; `factor`: of the gradients of the second. None: a step failed."""
-    parameters = [torch.full((2, 2), 0.5, device="cpu").requires_grad_() for _ in range(2)]
-    try:
-        optimiser = TorchOptimiser(parameters, **settings)
-        assert optimiser.torch is not None
-        for step in range(1, _TRIED + 1):
-            for p, size in zip(parameters, (1.0, factor), strict=True):
-                p.grad = torch.tensor([[size, -2 * size], [size / step, step * size]], device="cpu")
-            optimiser.torch.step()
-    except Exception:  # noqa: BLE001  (anything a user's optimiser may raise, which its own parameters show)
-        return None
-    return parameters[0].data
-
-
 class _Joined(torch.optim.Optimizer):
     """Optimisers of different parameters as one: with the groups of all, in order, and one state."""
 
@@ -487,11 +459,11 @@ def _refused(optimiser: torch.optim.Optimizer) -> str:
     try:
         inspect.signature(optimiser.step).bind()
     except TypeError:
-        return NEEDS_MORE["LBFGS"]
+        return "needs a closure in step() that computes the loss again, which no agent has; use another, such as AdamW"
     except ValueError:  # of some built-in callables no signature is known
         pass
     if isinstance(optimiser, torch.optim.SparseAdam):
-        return NEEDS_MORE["SparseAdam"]
+        return "takes sparse gradients only, and all are dense; use another, such as Adam"
     if not all("lr" in group for group in optimiser.param_groups):
         return "has a parameter group without 'lr', by which a run sets the rate of each step; give Optimizer.__init__ the default lr"
     if any(group.get("differentiable") for group in optimiser.param_groups):

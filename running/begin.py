@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ def begin(
     checkpoint_every: int | None = None,
     until: int | None = None,
     facts: Mapping[str, Any] | None = None,
-    variants: Iterable[Scenario] = (),
 ) -> Run:
     """Begin a run; it is checked and built before anything is written. Raises as `Simulation`, whose `logdir` is `path`.
 
@@ -83,6 +82,10 @@ def begin(
     if isinstance(scenario, str) and scenario in MADE_IN_PYTHON:
         scenario = template_named(scenario).resolve()
     scenario = as_scenario(scenario)
+    evaluate = scenario.training.evaluate
+    if folder is None and evaluate is not None and evaluate.keep_best is not None:
+        line = "no checkpoint is kept without a logdir; give one, or leave it out"
+        raise ScenarioError(f"training.evaluate.keep_best: {line}")
     if folder is not None and not isinstance(settings.backend, str):
         raise ScenarioError(
             "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
@@ -115,7 +118,7 @@ def begin(
             run_facts |= {"capture": True} if capture is True else {}
             run_facts |= {**running.executor.facts, **(facts or {})}
             run_facts |= _own_modules(running.scenario, run_facts.get("template") or {})
-            run.write_by(open_writer(run, folder, checkpoint_every, run_facts, variants, exist))
+            run.write_by(open_writer(run, folder, checkpoint_every, run_facts, exist))
         undo.pop_all()
     return run
 
@@ -139,5 +142,4 @@ def begin_request(
     if directory is not None:
         return resume(directory, request.given_scenario, **how)
     exist = "error" if exist == "resume" else exist
-    about: dict[str, Any] = {"facts": request.facts, "variants": request.variants}
-    return begin(request.scenario, request.settings, path, exist=exist, **how, **about)
+    return begin(request.scenario, request.settings, path, exist=exist, facts=request.facts, **how)

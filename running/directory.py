@@ -83,7 +83,6 @@ _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("seed", "steps", "step", "threads"), int),
     **dict.fromkeys(("files", "checkpoints"), dict),
     "seconds": (int, float),
-    "warnings": [str],
 }
 """Kinds of what every run.json has: a type, the keys of an object with theirs, or that of all items of a list."""
 _KINDS_IF_THERE: Mapping[str, Any] = {

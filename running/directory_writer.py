@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from math import isfinite
@@ -20,14 +20,12 @@ from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_metrics, step_metrics
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.warnings.advice import advice
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.running.lock import file_lock
 from antiphon.running.recorders import call_each
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.scenario_warnings import as_typed, typed_names_of_run
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec, less_is_better
 from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
 from antiphon.telemetry.event_file import BESIDE, EventFile
@@ -86,8 +84,7 @@ def result_of(
         agents and those of channels are the latest of the training, `earlier` the steps of those that channels did not
         have at the last step. `env` is what the environment says of progress;
         `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
-        `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint;
-        `selected_on_test` the keys by which it selected on the split that the scores are of, where it did.
+        `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint.
     """
     scenario = running.scenario
     readouts = list(scenario.readouts)
@@ -153,8 +150,7 @@ def _evaluated_in_training(
         return {}
     means = {metric: over(scenario.readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
     newest = {metric: value for metric, value in means.items() if value is not None}
-    selected = {"selected_on_test": list(evaluate.selected_on_test)} if evaluate.selected_on_test else {}
-    return {"evaluated": {"split": evaluate.split, **newest}, "best": best, **selected}
+    return {"evaluated": {"split": evaluate.split, **newest}, "best": best}
 
 
 def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
@@ -409,7 +405,6 @@ def open_writer(
     path: Path,
     checkpoint_every: int | None,
     facts: Mapping[str, Any],
-    variants: Iterable[Scenario] = (),
     exist: str = "number",
 ) -> DirectoryWriter:
     """Create the directory of a run; its metrics are written from the first step on.
@@ -421,7 +416,7 @@ def open_writer(
         RunError: The folder holds something, or cannot be written; nothing is left.
         ScenarioError: There is no such recorder, or its package is not installed; a run to be overwritten is still there.
     """
-    directory = _create_directory(run.running, path, facts, variants, exist)
+    directory = _create_directory(run.running, path, facts, exist)
     try:
         return DirectoryWriter(run, directory, checkpoint_every)
     except BaseException as error:
@@ -431,9 +426,7 @@ def open_writer(
         raise
 
 
-def _create_directory(
-    running: LiveSystem, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario], exist: str
-) -> RunDirectory:
+def _create_directory(running: LiveSystem, path: Path, facts: Mapping[str, Any], exist: str) -> RunDirectory:
     """Create the directory of a run, locked; raises as `open_writer`."""
     scenario = running.scenario
     try:
@@ -442,8 +435,6 @@ def _create_directory(
             getattr(source, "imported", lambda: None)()
     except ScenarioError as error:
         raise ScenarioError(f"telemetry.recorders: {error}") from None
-    typed = typed_names_of_run(facts)
-    warned = [*advice(scenario, variants, env=running.env.description), *running.build_warnings]
     initial_facts = {
         "scenario": scenario.scenario,
         "seed": running.seed,
@@ -455,7 +446,6 @@ def _create_directory(
         "backend": running.backend.name,
         "versions": versions(),
         "git": commit(),
-        "warnings": [*(as_typed(line, typed) for line in warned), *running.executor.warnings],
         "started": now(),
         "finished": None,
         "seconds": 0.0,

@@ -16,7 +16,6 @@ from antiphon.base.errors import RunError, ScenarioError, with_count
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, newest_table, number, signals_table
-from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.backends import Backend
@@ -144,7 +143,6 @@ class AgentHandle(ModelHandle):
         learner = self._learner()
         return agent_module(learner.network, learner.parameters, learner.buffers)
 
-    @either_spelling
     def record(self, parameters: Sequence[str], period: int = 1) -> Recording:
         """Keep parameters over time.
 
@@ -324,7 +322,6 @@ class ChannelHandle:
         """Return its newest logged metrics by name (docs/telemetry.md)."""
         return {row.metric: row.value for row in self._history() if row.name == self.name}
 
-    @either_spelling
     def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
         """Keep raw tensors over time.
 

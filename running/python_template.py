@@ -140,10 +140,6 @@ class PythonTemplate:
         scenario = self._resolved(variant, values)
         return scenario if steps is None else scenario.with_training(steps=steps)
 
-    def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
-        """Return no scenario: a function is not called only to see what it would return."""
-        return iter(())
-
     def _resolved(self, variant: str | None, values: Mapping[str, Any]) -> Scenario:
         from antiphon.envs import registry
 

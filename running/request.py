@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -96,11 +96,6 @@ class Request:
             "device": self.device,
             **({"capture": True} if self.capture else {}),
         }
-
-    @property
-    def variants(self) -> Iterator[Scenario]:
-        """The template's other variants, for `advice`."""
-        return self.template.other_variants(self.variant, self.values)
 
     def existing(self, path: str | Path) -> RunDirectory | None:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""

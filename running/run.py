@@ -33,6 +33,7 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
 from antiphon.running.handles import Recording
 from antiphon.running.recorders import call_each
+from antiphon.scenarios.warnings import listed
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.history import History
 from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
@@ -368,10 +369,23 @@ class Run:
         rows = (row for row in self.history() if row.step <= self._begun_at)
         return list({row[1:4]: Metric(*row[1:]) for row in rows}.values())
 
-    def had_target(self, name: str) -> bool:
-        """Return whether an agent's objective has had a target, as far as is logged and since the newest log entry."""
-        if name in training_means(self.running):
-            return True
+    def learned_nothing(self) -> Iterator[str]:
+        """Yield a line about the agents with an objective that took no optimiser step, or never had a target."""
+        running, means = self.running, training_means(self.running)
+        updates: dict[str, int] = {}
+        for agent in running.backend.system.agents.values():
+            updates |= dict(zip(agent.member_names, agent.learner.counts(), strict=True))
+        names = [
+            name
+            for name, agent in running.scenario.agents.items()
+            if agent.objectives and name in running.scenario.relations.learners
+            if not updates[name] or not (name in means or self._has_logged_loss(name))
+        ]
+        if names:
+            nothing = f"took no optimiser step, or had no target, in {running.now:,} steps"
+            yield f"{listed('agent', names)}: {nothing}, so nothing was learned"
+
+    def _has_logged_loss(self, name: str) -> bool:
         return self.has_history and self.history().has(name, "loss")
 
     def history_of_run(self) -> History:

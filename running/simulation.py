@@ -18,7 +18,6 @@ from antiphon.base.errors import (
     DivergenceError,
     RunError,
     ScenarioError,
-    ScenarioWarning,
     with_count,
     write_error,
 )
@@ -27,7 +26,6 @@ from antiphon.base.memory import refusals_named
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver, interrupted_afterwards
-from antiphon.base.spellings import either_spelling
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.capture.loop import CapturedLoop
@@ -40,10 +38,6 @@ from antiphon.engine.live_system import LiveSystem, Settings, loaded
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.state.weights import TakenWeights, load_weights
-from antiphon.engine.warnings.advice import advice_on_a_run
-from antiphon.engine.warnings.ended_schedules import ended_schedules
-from antiphon.engine.warnings.missing_targets import missing_in_run
-from antiphon.engine.warnings.short_windows import short_windows
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
@@ -56,9 +50,7 @@ from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.html import drawing
-from antiphon.scenarios.scenario_warnings import about, in_lines
-from antiphon.scenarios.sender_passes import setting_that_may_open
-from antiphon.telemetry.history import History, of_shut_gates, shut_in
+from antiphon.telemetry.history import History
 from antiphon.telemetry.metrics import CURVES, SIGNALS, Recorder
 
 _OF_CHANNELS = (*SIGNALS, "norm_ratio", "value", "message_energy")
@@ -113,7 +105,6 @@ class Simulation:
 
     _run: Run
 
-    @either_spelling
     def __init__(
         self,
         scenario: Scenario | Template | str | Path,
@@ -433,7 +424,6 @@ class Simulation:
             writer.directory.note(weights=[*noted, *loaded.origins(running.now)])
         return loaded
 
-    @either_spelling
     def run(
         self,
         steps: int | None = None,
@@ -452,7 +442,7 @@ class Simulation:
 
         `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
         at the end, and after an exception its reason in run.json. Before the first step, the warnings of `antiphon check`
-        are issued as `ScenarioWarning`, but for controls.
+        are issued as `ScenarioWarning`, and at the end one that names agents with an objective that learned nothing.
 
         Args:
             steps: Further environment steps. Without any limit, the run ends at `training.steps` (a resumed simulation: at
@@ -479,19 +469,14 @@ class Simulation:
             RunError: The simulation has been closed.
             KeyboardInterrupt: Ctrl+C was pressed.
         """
-        run, running, env = self._run, self.running, self.running.env.description
+        run, running = self._run, self.running
         check_flags("run", progress=progress)
         running.check_open()
-        if running.now == 0:
-            for line in advice_on_a_run(running.scenario, env, saved=run.writer is not None):
-                warnings.warn(line, ScenarioWarning, stacklevel=3)
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
             steps = _remark_if_done(run)
         calls, start = Callbacks(callbacks, self), running.now
         total = None if steps is None else start + steps
-        for line in in_lines(ended_schedules(running.scenario, start + 1 if total is None else total)):
-            warnings.warn(line, ScenarioWarning, stacklevel=3)
         history = run.history_of_run()
         with nullcontext() if progress else hidden():
             number, error = _train(
@@ -499,17 +484,6 @@ class Simulation:
             )
         if error is not None:
             raise DivergenceError(error)
-        scenario = running.scenario
-        missed = [
-            *short_windows(scenario, env, running.now, running.world.metrics()),
-            *missing_in_run(scenario, env, running.now - start, run.had_target),
-        ]
-        gated = [channel.name for channel in scenario.channels if scenario.relations.gated(channel)]
-        if shut := shut_in(history, gated) if gated else []:
-            advice = of_shut_gates(len(shut), setting_that_may_open(scenario.relations, shut))
-            missed += about("channel", shut, advice)
-        for line in in_lines(missed):
-            warnings.warn(line, ScenarioWarning, stacklevel=3)
         if number:
             deliver(number, _way_on(running, self.logdir))
         return history.between(start, running.now)
@@ -559,7 +533,6 @@ class Simulation:
 
     # --- evaluating and playing --------------------------------------------------------------------------
 
-    @either_spelling
     def evaluate(
         self,
         split: str = "test",
@@ -720,9 +693,6 @@ class Simulation:
         ticks without a new message.
         """
         return self.running.executor.metrics()
-
-    figures = metrics
-    """The name that earlier scripts call it by."""
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""

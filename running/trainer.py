@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import DivergenceError, ResourceError, ScenarioError
+from antiphon.base.errors import DivergenceError, ResourceError, ScenarioError, ScenarioWarning, warn_caller
 from antiphon.base.memory import refusals_named
 from antiphon.base.signals import Interrupted, stop_signals
+from antiphon.scenarios import warnings
 
 if TYPE_CHECKING:
     from antiphon.engine.live_system import LiveSystem
@@ -92,6 +93,12 @@ def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
     )
 
 
+def _warn(lines: Iterable[str]) -> None:
+    """Issue a `ScenarioWarning` for each line; of runs of one scenario they are the same lines."""
+    for line in dict.fromkeys(lines):
+        warn_caller(line, ScenarioWarning)
+
+
 def check_limit(name: str, limit: object, *, integral: bool = True) -> None:
     """Raise ScenarioError where a limit of a run is less than 0 or no (whole) number; None is no limit."""
     number = limit is None or hasattr(limit, "__index__" if integral else "__float__")
@@ -143,6 +150,7 @@ class Trainer:
     ) -> list[Outcome]:
         """Step until a limit is met or all runs have diverged or were stopped.
 
+        A `ScenarioWarning` is issued for each warning of a scenario that begins, and at the end for agents that learned nothing.
         SIGINT or SIGTERM ends it after the present step; a second one raises KeyboardInterrupt at once.
 
         Args:
@@ -158,6 +166,7 @@ class Trainer:
         for run in self.runs:
             run.running.check_open()
             run.check_free()
+        _warn(line for run in self.runs if run.running.now == 0 for line in warnings(run.running.scenario))
         for name, limit in (("steps", steps), ("episodes", episodes), ("seconds", seconds)):
             check_limit(name, limit, integral=name != "seconds")
         endless = self.runs[0].running.env.endless
@@ -209,6 +218,8 @@ class Trainer:
         except BaseException as error:
             self._end(self.active, _outcome_of(error, signals))
             raise
+        done = [run for run in self.runs if steps_taken and self._outcomes[run].status == "done"]
+        _warn(line for run in done for line in run.learned_nothing())
         return [self._outcomes[run] for run in self.runs]
 
     def finish(self) -> list[Outcome]:

@@ -7,9 +7,9 @@ from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.loading import catalogue, library_names, load
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.scenario import Scenario, Template
-from antiphon.scenarios.scenario_warnings import warnings
 from antiphon.scenarios.schema import json_schema
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec, TelemetrySpec, TrainingSpec
+from antiphon.scenarios.warnings import warnings
 
 __all__ = [
     "AgentSpec",

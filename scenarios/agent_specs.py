@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from math import prod
 from textwrap import shorten
@@ -219,10 +219,6 @@ class GoalSpec(Spec):
     observes: SignalName
 
 
-_WEIGHTS = ("weight", "weights", "loss_weight", "coefficient", "coef")
-"""Names of other libraries for the factor of a loss."""
-
-
 class ObjectiveSpec(KindSpec, sections=("objective",)):
     """Objective of an agent: the keys of every kind.
 
@@ -263,18 +259,8 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     classifies: ClassVar[bool]
     codes_bits: ClassVar[bool]
     labels: ClassVar[bool]
-    errors_cancel: ClassVar[bool]
     needs_an_end: ClassVar[bool]
     equal_in_group: ClassVar[tuple[str, ...]]
-
-    @classmethod
-    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the line about a key that the kind does not have; of a weight, that of the whole loss has another name."""
-        value = data[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if key not in _WEIGHTS or not number:
-            return super().unknown_key(key, data)
-        return f"{name_of(data['kind'])} has no {key}; for the factor of the whole loss write scale: {value}"
 
     @property
     def passes(self) -> int:
@@ -284,10 +270,6 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     def updates(self, batch: int) -> int:
         """Return the optimiser steps of a window of an agent in `batch` environments."""
         return 1
-
-    def unfinished(self, steps: int) -> Iterator[str]:
-        """Yield what does not end within a training of so many steps, one line each."""
-        yield from ()
 
     @property
     def in_words(self) -> str:
@@ -467,6 +449,11 @@ class AgentSpec(Observing):
         return max(size, 0) if size is not None else 0 if made_yet else None
 
     @property
+    def has_state(self) -> bool:
+        """Whether it has a state; one whose network is not made yet may have one."""
+        return self.layers.recurrent if self.layers is not None else self.state_size != 0
+
+    @property
     def trainable(self) -> bool:
         """Whether it may have parameters that learn; False: its module has none that requires a gradient, and nothing is beside it."""
         if self.layers is not None or self.aggregation is not None:
@@ -477,11 +464,6 @@ class AgentSpec(Observing):
         return self.critic is not None or any(
             parameter.requires_grad for _, parameter in source.named_parameters()
         )
-
-    @property
-    def frozen(self) -> bool:
-        """Whether its module has parameters, and none that requires a gradient."""
-        return not self.trainable and next(iter(self.source.named_parameters()), None) is not None
 
     def __repr__(self) -> str:
         """The agent in a line: `<AgentSpec: mlp of left_half, every step, classification of label>`."""

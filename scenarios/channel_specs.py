@@ -27,7 +27,6 @@ from antiphon.base.spec import (
     fail,
     plain,
 )
-from antiphon.base.spellings import fix_of_word
 from antiphon.comms.coupling_attributes import check_declared
 from antiphon.comms.coupling_catalogue import coupling_of
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
@@ -35,12 +34,6 @@ from antiphon.scenarios.field_types import Bits, Delay, Key, Size
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
-
-
-def _fix_of_coupling(word: object) -> str:
-    if isinstance(word, str) and word in Catalogue("gradient"):
-        return f"; write gradient: {GradientSpec.spec_of(word).written_as()}"
-    return fix_of_word("coupling", word)
 
 
 class CouplingSpec(KindSpec, sections=("coupling",)):
@@ -88,15 +81,14 @@ _WITHOUT_OPTIONS = {name: CouplingSpec(kind=name) for name in COUPLINGS}
 
 
 def _coupling(value: object) -> object:
-    """Refuse a kind of gradient or feedback, and a word of the field, with what is written instead."""
+    """Refuse what is no coupling."""
     if isinstance(value, CouplingSpec | Mapping | type):
         return value
     if isinstance(value, Coupling):
         return {"kind": value}  # refused with its class as the fix
     catalogue = Catalogue("coupling")
     if not isinstance(value, str) or value not in catalogue:
-        fix = _fix_of_coupling(value) or suggest_registered(str(value), catalogue)
-        fail(f"unknown coupling {show_value(value)}{fix}")
+        fail(f"unknown coupling {show_value(value)}{suggest_registered(str(value), catalogue)}")
     return _WITHOUT_OPTIONS.get(value, value)
 
 
@@ -111,7 +103,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         kind: Kind of predictor. `local` is the control: it predicts `target` from the message, and no gradient is returned.
             `lens` is an agent's loss at the message, computed through layers with parameters of other agents. Or a registered
             name, or from Python a module or a factory called with `inputs`, `outputs`.
-        context: Signals that condition it. Default for symbols, and where `passes` is `all`: what the sender observes.
+        context: Signals that condition it. With symbols, and with `passes: all`, name what the sender observes.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
         schedule: Schedule of `scale` over the training; None: constant.
         discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
@@ -120,10 +112,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
             `skill` where the receiver learns from rewards.
         passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
-            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch; then its `context`
-            is by default what the sender observes, its `rescale` is `rms`, an mlp's `norm` is `none`, and its optimiser is Adam
-            with a learning rate of 0.01. `auto`: `all` where that is possible, of kind `linear` or `mlp` and with networks of
-            antiphon's own.
+            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch. `linear` and `mlp`
+            without `norm` are the kinds that follow a receiver from one minibatch to the next.
         auxiliary: State channels only: weight of an auxiliary task of the agent, which predicts, after the first tick of a
             window, the synthetic gradient of the state at the end of the window.
         learn: False freezes its parameters; it is still applied.
@@ -137,7 +127,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     discount: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(gt=0)] | None = None
     gate: Literal["auto", "skill", "none"] = "auto"
-    passes: Literal["auto", "first", "all"] = "auto"
+    passes: Literal["first", "all"] = "first"
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
     learn: bool = True
     optimiser: OptimiserSpec | None = None
@@ -148,14 +138,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     needs_returned: ClassVar[bool]
     needs_loss: ClassVar[bool]
     has_own_loss: ClassVar[bool]
-    keeps_up: ClassVar[bool]
-    in_all_passes: ClassVar[Mapping[str, str]]
     of_readout: ClassVar[bool]
-    control: ClassVar[str | None]
-
-    def always_written(self) -> frozenset[str]:
-        """Return the kind, and keys that are given whose defaults depend on the scenario."""
-        return self.written | (self.model_fields_set & {"context", *self.in_all_passes})
 
     @cached_property
     def own_target(self) -> str | None:
@@ -189,23 +172,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """
         yield from ()
 
-    def advice(self, shape: tuple[int, ...] | None, *, at_sites: bool) -> Iterator[str]:
-        """Yield what is probably unintended about the kind.
-
-        Args:
-            shape: Declared shape of a message; None: it is the sender's last hidden activation.
-            at_sites: Whether the predictor is applied at every token or pixel.
-        """
-        yield from ()
-
-    def unused(self) -> Iterator[tuple[str, str]]:
-        """Yield keys without effect, each with the reason."""
-        given_keys = frozenset() if self.apply else self.given_keys
-        applied = ("schedule", "clip", "gate", "passes", "auxiliary")
-        yield from ((key, "where scale and discount are 0") for key in applied if key in given_keys)
-        if self.apply and not self.scale and self.schedule is not None:
-            yield "schedule", "where scale is 0"
-
 
 class InputSpec(KindSpec, sections=("input",)):
     """The synthetic input of a channel: the receiver's prediction of the message; the keys of every kind.
@@ -227,11 +193,6 @@ class InputSpec(KindSpec, sections=("input",)):
     none: ClassVar[tuple[str, ...]] = ("none",)
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    def unused(self) -> Iterator[tuple[str, str]]:
-        """Yield keys without effect, each with the reason."""
-        if self.optimiser is not None and not self.learn:
-            yield "optimiser", "by a synthetic input that does not learn"
 
 
 class FeedbackSpec(Spec):
@@ -257,11 +218,6 @@ class FeedbackSpec(Spec):
     def summed(self) -> bool:
         """Whether each component of a message receives the sum of the errors."""
         return self.kind == "kickback"
-
-    def unused(self) -> Iterator[tuple[str, str]]:
-        """Yield keys without effect, each with the reason."""
-        if self.of is not None and not self.direct:
-            yield "of", f"by feedback of kind {self.kind}"
 
 
 def _or_none(spec: InputSpec | None) -> InputSpec | None:
@@ -399,21 +355,10 @@ class ChannelSpec(Spec):
 
     written: ClassVar[frozenset[str]] = frozenset({"written_coupling"})
 
-    def always_written(self) -> frozenset[str]:
-        """Return the coupling, and a gradient with keys whose defaults depend on the scenario."""
-        adds_keys = self.gradient.always_written() > self.gradient.written
-        return self.written | ({"gradient"} if adds_keys else frozenset())
-
     def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the plain data with a coupling without keys as a bare word."""
         coupling = data["coupling"]
         return {**data, "coupling": coupling["kind"] if len(coupling) == 1 else coupling}
-
-    @classmethod
-    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the message about an unknown key; a coupling or kind of gradient that is `true` is a value of its key."""
-        fix = _fix_of_coupling(key) if data[key] is True else ""
-        return f"unknown key {key!r}{fix}" if fix else super().unknown_key(key, data)
 
     @model_validator(mode="before")
     @classmethod

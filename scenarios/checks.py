@@ -28,7 +28,6 @@ from antiphon.scenarios.relations import (
     cycle_among,
     undelayed,
 )
-from antiphon.scenarios.sender_passes import has_state, not_at_once, rule_42b_passes
 from antiphon.scenarios.tied_parameters import rule_27c_ties
 
 _MOST_NAMED = 8
@@ -107,7 +106,7 @@ def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Proble
         message = f"a state goes from an agent to itself, not from {channel.sender!r} to {channel.receiver!r}"
         yield "to", f"{message}; make them the same, or use another key"
     network = relations.agents[channel.sender].layers
-    if not has_state(relations.agents[channel.sender]):
+    if not relations.agents[channel.sender].has_state:
         reason = (
             f"is of kind {network.kind}" if network is not None else "is user-defined and has no state_size"
         )
@@ -163,7 +162,7 @@ def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Prob
             yield where, f"{name!r} is for synthetic inputs only; leave it out"
         if name in ends and channel.state:
             yield where, f"{name!r} is the state that this channel carries; leave it out"
-        if name in ends and not has_state(relations.agents[ends[name]]):
+        if name in ends and not relations.agents[ends[name]].has_state:
             message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
             yield where, f"{name!r}: {message}"
     for index, name in enumerate(channel.input.context if channel.input is not None else ()):
@@ -221,12 +220,40 @@ def rule_42b_at_once(relations: Relations, channel: ChannelSpec) -> Iterator[Pro
     gradient = channel.gradient
     if gradient.passes != "all" or not gradient.apply or not channel.coupling.predicts or channel.state:
         return
-    reason = not_at_once(relations, channel)
+    reason = _not_at_once(relations, channel)
     if reason is not None:
         yield (
             "gradient.passes",
             f"needs the receiver's learning signal at the same step, but {reason}, or leave it out",
         )
+
+
+def _not_at_once(relations: Relations, channel: ChannelSpec) -> str | None:
+    """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix."""
+    link, ends = channel.link, (channel.sender, channel.receiver)
+    if channel.coupling.replaces_messages:
+        return f"the channel is {channel.coupling.name}; make it decoupled"
+    if link.delay:
+        return f"the link has a delay of {link.delay}; make it 0"
+    if link.back:
+        return f"the link has a delay back of {link.back}; make it 0"
+    if link.loses:
+        return f"the link has a drop of {link.drop}; make it 0"
+    if relations.learning[ends[0]] is relations.learning[ends[1]]:
+        return "both ends learn together; make the channel locked"
+    for name in ends:
+        late = relations.late.get(relations.learning[name][0])
+        if late is not None:
+            return f"{name!r} learns late, because {late[0].name} is delayed; give {late[0].name} another coupling"
+    clocks = [relations.agents[name].clock for name in ends]
+    apart = len({(clock.period, clock.phase % clock.period) for clock in clocks}) > 1
+    if apart or relations.learns(ends[0]) != relations.learns(ends[1]):
+        verb, same = "tick" if apart else "learn", ""
+        alone = all(len(relations.learning[name]) == 1 for name in ends)
+        if alone and clocks[0].model_copy(update={"unroll": clocks[1].unroll}) == clocks[1]:
+            same = f", such as clock: {{unroll: {clocks[1].unroll}}} of {ends[0]!r}"
+        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock{same}"
+    return None
 
 
 def rule_26_size(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -260,6 +287,51 @@ def rule_26b_sampled(relations: Relations, channel: ChannelSpec) -> Iterator[Pro
         yield "sample", f"{message}; give it an objective of kind a2c, ppo or reinforce"
     if channel.learned_by_policy and channel.mask is not None:
         yield "mask", "a policy would learn from samples that are not sent; leave it out, or sample by gumbel"
+
+
+def rule_42b_passes(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """A sender's window is replayed beside its receiver's; that both learn at the same steps: `_not_at_once`."""
+    reason = next(_unreplayed(relations, channel), None) if channel.replayed else None
+    if reason is not None:
+        yield "gradient.passes", f"all {reason}, or make passes first"
+
+
+def _unreplayed(relations: Relations, channel: ChannelSpec) -> Iterator[str]:
+    """Yield why a channel's sender cannot be replayed, each with a fix."""
+    if channel.state:
+        yield "is for message channels only; leave it out"
+        return
+    goal, gradient = relations.agents[channel.receiver].objective, channel.gradient
+    if gradient.needs_loss or not gradient.direct:
+        kind = name_of(gradient.kind)
+        yield f"needs a gradient that learns returned gradients alone, not {kind}; use linear"
+    if goal is None or goal.passes < 2:
+        yield f"needs further passes of {channel.receiver!r}; give it ppo or q with 2 or more epochs"
+    if channel.sender in relations.rewarded:
+        yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
+    if not channel.written_coupling.built_in:
+        yield f"injects predictions, and {channel.coupling.name} is a coupling of your own; make it decoupled"
+    for key in ("input", "sample"):
+        if getattr(channel, key) is not None:
+            yield f"does not go with {key}; leave that out"
+    if any(sibling.replayed for sibling in relations.outputs[channel.sender] if sibling is not channel):
+        yield f"is for one channel of a sender, and {channel.sender!r} has several; make others first"
+    if any(incoming.read != "last" for incoming in relations.inputs[channel.receiver]):
+        yield f"needs channels into {channel.receiver!r} that read last; make them so"
+    for name in (channel.sender, channel.receiver):
+        agent = relations.agents[name]
+        if len(relations.learning[name]) > 1:
+            yield f"needs ends that learn by themselves, and {name!r} learns with others; make its channels decoupled"
+        if agent.learn is not True:
+            yield f"needs ends that learn from each window, and {name!r} does not; leave out its learn"
+        if (
+            agent.has_state and agent.state_size is not None
+        ):  # one that is not made yet is looked at when it is
+            yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
+        if agent.align is not None:
+            yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
+    if gradient.gate != "none" and gradient.learn and not gradient.context:
+        yield "needs a context beside a gate, which shuts too late for the code; name signals, make gate none"
 
 
 # --- of one agent ---------------------------------------------------------------------------------------------
@@ -504,6 +576,14 @@ def rule_3_discount(relations: Relations) -> Iterator[DocumentError]:
             yield DocumentError(("channels", index, "gradient", "discount"), message)
 
 
+def rule_24_evaluated(relations: Relations) -> Iterator[DocumentError]:
+    """A training is evaluated at least once."""
+    evaluate, steps = relations.scenario.training.evaluate, relations.scenario.training.steps
+    if evaluate is not None and evaluate.period > steps:
+        message = f"{evaluate.period:,} is more than training.steps, {steps:,}; make it at most {steps:,}"
+        yield DocumentError(("training", "evaluate", "period"), message)
+
+
 def rule_14_locked_window(relations: Relations) -> Iterator[DocumentError]:
     """The window of a locked group is bounded."""
     for group in relations.locked_groups:
@@ -550,6 +630,7 @@ OF_SEVERAL: Mapping[Callable[[Relations], Iterator[DocumentError]], Sequence[str
     rule_13_zero_delay_cycle: (),
     rule_3_discount: ("channels.gradient.discount",),
     rule_14_locked_window: (),
+    rule_24_evaluated: (),
     rule_27c_ties: ("share",),
 }
 """Checks of the relations alone, each with the settings of which it speaks."""

@@ -12,8 +12,7 @@ from typing import Any, Self
 from antiphon.base.nearest_names import nearest
 from antiphon.base.problems import DocumentError, Problems, UnknownKey, show_refused
 from antiphon.base.problems import Path as DocumentPath
-from antiphon.base.spec import Spec, accepted_keys, channel_name
-from antiphon.base.spellings import standard_keys
+from antiphon.base.spec import Spec, accepted_keys, channel_name, in_one_spelling
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.graphs.generators import GraphSpec, generate, refuse_what_is_too_large
@@ -197,7 +196,7 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     keys = _standard_section((name,), value, accepted)
     suggested = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
-    Problems(UnknownKey((name, key), unknown_key_line(spec, key, suggested)) for key in unknown).raise_any()
+    Problems(UnknownKey((name, key), unknown_key_line(key, suggested)) for key in unknown).raise_any()
     yield (name,), {key: item for key, item in keys.items() if key not in SECTIONS[name]}
     for subsection in SECTIONS[name]:
         if subsection not in keys:
@@ -216,6 +215,6 @@ def _standard_section(path: DocumentPath, value: Any, accepted: Collection[str])
     """Return a section with the standard spelling of its keys: sections of some agents are merged with that of all."""
     keys = section(path, value)
     try:
-        return standard_keys(keys, accepted)
+        return in_one_spelling(keys, accepted)
     except DocumentError as error:
         raise error.under(path) from None

@@ -22,7 +22,6 @@ from antiphon.base.problems import (
     show_value,
 )
 from antiphon.base.spec import FrozenMap, Real, Spec, frozen_data, name_problem
-from antiphon.base.spellings import standard_keys
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
@@ -240,8 +239,6 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
             message = f"must be a mapping of parameters, not {show_refused(values)}"
             problems.append(DocumentError(path, message))
             continue
-        with problems.gathered(path):
-            values = standard_keys(values, parameters)
         for name, value in values.items():
             if name not in parameters:
                 problems.append(

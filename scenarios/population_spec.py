@@ -17,9 +17,6 @@ from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import MetricName
 from antiphon.scenarios.yaml_text import DocumentSpec
 
-_ENDS = {"from": ("low", "lower", "min", "start", "begin"), "to": ("high", "upper", "max", "stop", "end")}
-"""Other names of the ends of a range."""
-
 
 class RangeSpec(Spec):
     """The range of a parameter.
@@ -33,12 +30,6 @@ class RangeSpec(Spec):
     low: Annotated[float, Field(validation_alias="from")]
     high: Annotated[float, Field(validation_alias="to")]
     log: bool = False
-
-    @classmethod
-    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the line about a key that a range does not have; its ends have many names."""
-        ends = {name: end for end, names in _ENDS.items() for name in names}
-        return f"unknown key {key!r}; write {ends[key]}" if key in ends else super().unknown_key(key, data)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -192,8 +192,16 @@ class Relations:
 
     @cached_property
     def reached(self) -> frozenset[str]:
-        """The agents whose parameters a learning signal reaches."""
-        return self._reached(self.channels)
+        """The agents whose parameters a learning signal reaches.
+
+        In parameters predicted credit is weighed by `scale`, in what the sender returns by `discount`: so either may be reached
+        without the other. Agents joined by locked channels learn as one.
+        """
+        channels = [channel for channel in self.channels if channel.name not in self.blocked]
+        joining = [channel for channel in channels if channel.coupling.joins_endpoints]
+        back = [channel for channel in joining if channel.coupling.credits_from_receiver(channel)]
+        taught = {channel.sender for channel in self._teaching(channels)}
+        return reachable(self._with_goals | taught, [(c.receiver, c.sender) for c in back])
 
     @cached_property
     def learners(self) -> frozenset[str]:
@@ -203,32 +211,8 @@ class Relations:
         )
 
     @cached_property
-    def learners_by_gates(self) -> tuple[str, ...]:
-        """The learners that only channels with a gate teach: their updates do nothing while the gates are shut."""
-        reached = self._reached([channel for channel in self.channels if not self.gated(channel)])
-        return tuple(sorted(self.learners - reached))
-
-    def _reached(self, channels: Iterable[ChannelSpec]) -> frozenset[str]:
-        """Return the agents whose parameters a learning signal reaches over some of the channels.
-
-        In parameters predicted credit is weighed by `scale`, in what the sender returns by `discount`: so either may be reached
-        without the other. Agents joined by locked channels learn as one.
-        """
-        channels = [channel for channel in channels if channel.name not in self.blocked]
-        joining = [channel for channel in channels if channel.coupling.joins_endpoints]
-        back = [channel for channel in joining if channel.coupling.credits_from_receiver(channel)]
-        taught = {channel.sender for channel in self._teaching(channels)}
-        return reachable(self._with_goals | taught, [(c.receiver, c.sender) for c in back])
-
-    @cached_property
     def _with_goals(self) -> frozenset[str]:
         return frozenset(name for name, agent in self.agents.items() if agent.objectives)
-
-    @cached_property
-    def teaching(self) -> frozenset[str]:
-        """The channels whose returned or predicted credit, or error of a direct feedback, teaches their senders."""
-        channels = [channel for channel in self.channels if channel.name not in self.blocked]
-        return frozenset(channel.name for channel in self._teaching(channels))
 
     def _teaching(self, channels: Sequence[ChannelSpec]) -> list[ChannelSpec]:
         """Return the channels, of some that are not blocked, that teach their senders otherwise than by a graph."""

@@ -43,7 +43,6 @@ from antiphon.base.spec import (
     name_problem,
     plain,
 )
-from antiphon.base.spellings import either_spelling, spelled, standard_keys
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
@@ -53,8 +52,7 @@ from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
 from antiphon.scenarios.graphs.generators import document_of, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
 from antiphon.scenarios.relations import Relations, Window
-from antiphon.scenarios.sender_passes import in_all_passes, observed_context
-from antiphon.scenarios.training import OptimiserSpec, TelemetrySpec, TrainingSpec
+from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.unknown_keys import unknown_key_line, with_all_unknown_keys, without
 from antiphon.scenarios.yaml_text import Document, read, write
 
@@ -69,31 +67,6 @@ COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
 
 def _sorted_agents(agents: dict[str, AgentSpec]) -> FrozenMap[AgentSpec]:
     return FrozenMap({name: agents[name] for name in sorted(agents)})
-
-
-_FAST = 0.01
-"""The default learning rate of a synthetic gradient whose sender learns in all passes: it follows a receiver that takes many steps."""
-
-
-def _predicting(channel: ChannelSpec, relations: Relations, *, passes: bool) -> ChannelSpec:
-    """A channel whose synthetic gradient has the defaults that depend on what else there is.
-
-    Without what the sender observes as context, the gradient of a symbol is one for all observations, and the sender always says the
-    same; and states that share a message are averaged over. `passes`: whether its sender learns in all passes.
-    """
-    gradient, chosen = channel.gradient, dict[str, Any]()
-    given_keys, training = gradient.model_fields_set, relations.scenario.training
-    if passes:
-        chosen["passes"] = "all"
-        unset = type(gradient).model_fields.keys() - given_keys
-        chosen |= {key: value for key, value in gradient.in_all_passes.items() if key in unset}
-        if gradient.optimiser is None and training.predictor is None:
-            chosen["optimiser"] = OptimiserSpec(lr=_FAST)
-    returned = gradient.learns_from_returns and gradient.own_target is None
-    symbols = channel.symbols is not None and channel.coupling.predicts and returned
-    if (symbols or passes) and "context" not in given_keys:
-        chosen["context"] = observed_context(relations, channel)
-    return channel.model_copy(update={"gradient": gradient.model_copy(update=chosen)}) if chosen else channel
 
 
 class Scenario(Spec):
@@ -168,12 +141,7 @@ class Scenario(Spec):
         if any(agent.needs_value for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         check(self)
-        relations = Relations(self)
-        passes = in_all_passes(relations)
-        channels = (
-            _predicting(channel, relations, passes=channel.name in passes) for channel in self.channels
-        )
-        self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
+        self.__dict__["channels"] = tuple(sorted(self.channels, key=lambda channel: channel.order))
         return self
 
     @cached_property
@@ -243,8 +211,7 @@ class Scenario(Spec):
             ScenarioError: The change is not accepted.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        changed = standard_keys(changes, TrainingSpec.model_fields)
-        return Scenario(**{**fields, "training": {**plain(self.training), **changed}})
+        return Scenario(**{**fields, "training": {**plain(self.training), **changes}})
 
     @cached_property
     def has_automatic_delays(self) -> bool:
@@ -453,7 +420,7 @@ class Template:
             accepted = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in accepted:
-                    problems.append(UnknownKey((key,), unknown_key_line(Scenario, key, accepted)))
+                    problems.append(UnknownKey((key,), unknown_key_line(key, accepted)))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
@@ -562,7 +529,7 @@ class Template:
         for name, value in (values or {}).items():
             if not isinstance(name, str):
                 raise ScenarioError(f"values: {name!r} is not a name; write it as a word")
-            name, value = spelled(name, self.parameters), in_python(value)
+            value = in_python(value)
             if (problem := self.problem_of_value(name, value)) is not None:
                 where = f"parameter {name!r}: " if name in self.parameters else ""
                 raise DocumentError((), f"{where}{problem}")
@@ -574,7 +541,6 @@ class Template:
 
     def problem_of_value(self, name: str, value: object) -> str | None:
         """Return why a parameter cannot have a value, with the fix, such as that there is none; None where it can."""
-        name = spelled(name, self.parameters)
         if name not in self.parameters:
             of_run = f"; it is an option: write --{name} {value}" if name in _OF_RUN else ""
             fix = self._fix_of_key(name) or of_run or suggest(name, self.parameters)
@@ -614,7 +580,6 @@ class Template:
         holder = next(holders, None)
         return "" if holder is None else f"; write {holder}={value}"
 
-    @either_spelling
     def resolve(
         self,
         variant: str | None = None,
@@ -716,7 +681,7 @@ def _kind_written(section: Any, default: str) -> str:
 
 
 def _value_at(section: Any, key: str) -> Any:
-    """Return the value of a key with dots in a section of a file, each word in either spelling; None: it has none."""
+    """Return the value of a key with dots in a section of a file; None: it has none."""
     for word in key.split("."):
-        section = section.get(spelled(word, section)) if isinstance(section, dict) else None
+        section = section.get(word) if isinstance(section, dict) else None
     return section

@@ -15,7 +15,7 @@ from antiphon.base.extensions import Catalogue, is_built_in
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_refused, show_value
-from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
+from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, distinct, fail, name_problem
 
 
 class ScheduleSpec(KindSpec, sections=("schedule",)):
@@ -140,17 +140,6 @@ class OptimiserSpec(_OptimiserKeys, sections=("optimiser", "predictor")):
     groups: Annotated[tuple[GroupSpec, ...], AfterValidator(_one_group_each)] = ()
 
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
-    unit_steps: ClassVar[bool] = False
-    """Whether a step is about as long as `lr`, whatever the gradient."""
-
-    @classmethod
-    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the message about an unknown key; if torch's optimiser of the same name has the key, it names that kind."""
-        kind = cls.kind_name or ""
-        torch_kind = _torch_kind(kind)
-        if torch_kind != kind and key in accepted_keys(cls.section.spec_of(torch_kind)):
-            return f"{kind} has no {key}; write kind: {torch_kind}, torch's own optimiser, which has it"
-        return super().unknown_key(key, data)
 
     @property
     def is_torchs(self) -> bool:
@@ -189,7 +178,7 @@ class EvaluateSpec(Spec):
     Attributes:
         period: Steps from one evaluation to the next.
         split: The split of the data; for policies without data, the name of a set of episodes. Where `keep_best` or `patience`
-            select by `test`, a warning and the result say so: the run's score is of the same split.
+            select by `test`, a warning says so: the run's score is of the same split.
         episodes: For policies: the number of whole episodes per environment; None: so many that they take about 200 steps,
             at most 1,000 of all environments and at least one of each.
         keep_best: A metric; the checkpoint with its best value is kept. None: only the newest are kept.
@@ -206,26 +195,10 @@ class EvaluateSpec(Spec):
     )
 
     @property
-    def selected_on_test(self) -> tuple[str, ...]:
-        """The keys, `keep_best` and `patience`, by which scores of the test split select what is tested on it later."""
-        if self.split != "test":
-            return ()
-        return ("keep_best",) * (self.keep_best is not None) + ("patience",) * bool(self.patience)
-
-    @property
     def judged_by(self) -> dict[Path, str]:
         """The metrics of `keep_best` and `patience`, by the place that names them."""
         by_path: dict[Path, str] = {("patience", metric): metric for metric in self.patience}
         return by_path if self.keep_best is None else {("keep_best",): self.keep_best, **by_path}
-
-    def unreached(self, steps: int) -> str:
-        """Return a warning where a run of so many steps is evaluated, but never often enough for a patience; else empty."""
-        if not (count := steps // self.period):
-            return ""  # that nothing is evaluated is said where it is built
-        idle = [f"{metric}: {patience:,}" for metric, patience in self.patience.items() if patience >= count]
-        times = "once" if count == 1 else f"{count:,} times"
-        why = f"as it is evaluated {times}, every {self.period:,} of {steps:,} training.steps"
-        return f"patience {{{', '.join(idle)}}} never ends the run, {why}" if idle else ""
 
 
 _PRECISIONS = {"bfloat16": "bf16"}
@@ -260,14 +233,6 @@ class TrainingSpec(Spec):
     sweep: bool = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
-
-    @classmethod
-    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the message about an unknown key; early stopping is part of `evaluate`, with a period and a metric."""
-        if key in ("early_stopping", "patience"):
-            count = data[key] if isinstance(data[key], int) else "N"
-            return f"unknown key {key!r}; write evaluate: {{period: 100, patience: {{loss: {count}}}}}"
-        return super().unknown_key(key, data)
 
     def of_policies(self, *, tied: bool) -> Self:
         """Return these settings with the defaults of policies for the fields that are not set.
@@ -353,11 +318,6 @@ def fewest_scored(
     agent, name = split_metric(metric)
     names = readouts if agent is None else (agent,)
     return min((scored[of][name] for of in names if name in scored.get(of, {})), default=examples)
-
-
-def selected_in_words(keys: Iterable[str]) -> str:
-    """Return the remark about scores of the test split by which `training.evaluate` selected."""
-    return f"selected on this split by {' and '.join(keys)}: no test"
 
 
 def is_of_env(metric: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from antiphon.base.problems import DocumentError, MisspeltKind, Path, Problems, UnknownKey
-from antiphon.base.spec import Spec, section_of
-from antiphon.base.spellings import spelled, suggest_key
+from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey
+from antiphon.base.spec import SPELLINGS
 
 
 def with_all_unknown_keys(
@@ -25,16 +25,11 @@ def with_all_unknown_keys(
     if rest == data:
         return error
     reported = {problem.path for problem in problems}
-    of_unknown_kind = {problem.path[:-1] for problem in problems if isinstance(problem, MisspeltKind)}
     try:
         read(rest)
     except DocumentError as later:
         unknown = (problem for problem in later.separate() if isinstance(problem, UnknownKey))
-        problems += [
-            problem
-            for problem in unknown
-            if problem.path not in reported and problem.path[:-1] not in of_unknown_kind
-        ]
+        problems += [problem for problem in unknown if problem.path not in reported]
     return Problems(problems).as_one()
 
 
@@ -42,7 +37,8 @@ def without(data: Any, paths: Collection[Path]) -> Any:
     """Return nested mappings and lists without the keys and items at some paths; those that are not there change nothing."""
     within: dict[str | int, list[Path]] = {}  # by key or index
     for first, *rest in filter(None, paths):
-        key = spelled(str(first), data) if isinstance(data, Mapping) else first
+        spellings = [first, *(other for other, name in SPELLINGS.items() if name == first)]
+        key = next((key for key in spellings if key in data), first) if isinstance(data, Mapping) else first
         within.setdefault(key, []).append(tuple(rest))
     if not within or not isinstance(data, Mapping | list | tuple):
         return data
@@ -53,6 +49,6 @@ def without(data: Any, paths: Collection[Path]) -> Any:
     return remaining if isinstance(data, Mapping) else [*remaining.values()]
 
 
-def unknown_key_line(spec: type[Spec], key: str, accepted: Iterable[str]) -> str:
+def unknown_key_line(key: str, accepted: Iterable[str]) -> str:
     """Return the line about a key that is neither one of a part, nor one that only a document has there."""
-    return f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*accepted])}"
+    return f"unknown key {key!r}{suggest(key, accepted)}"

@@ -25,8 +25,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.memory import uncollected
 from antiphon.base.nearest_names import suggest_file
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
-from antiphon.base.spec import Spec, plain
-from antiphon.base.spellings import OTHER_SPELLINGS, standard
+from antiphon.base.spec import SPELLINGS, Spec, plain
 
 _SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
@@ -347,8 +346,8 @@ def _read(text: str, source: str, kind: str) -> Document:
             f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}; begin with '{kind}: NAME'"
         )
     lines = builder.lines
-    if not OTHER_SPELLINGS.isdisjoint(key for path in lines for key in path):
-        lines = lines | {standard(path): line for path, line in lines.items()}
+    if not SPELLINGS.keys().isdisjoint(key for path in lines for key in path):
+        lines |= {tuple(SPELLINGS.get(str(key), key) for key in path): line for path, line in lines.items()}
     data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
     return Document(data, lines, source, text)
 

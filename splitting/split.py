@@ -15,7 +15,6 @@ from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import AUTO
-from antiphon.base.spellings import spelled, suggest_key
 from antiphon.comms.coupling_catalogue import kind_predicts
 from antiphon.comms.couplings import DEFAULT
 from antiphon.envs import registry
@@ -121,8 +120,8 @@ def _given(
     """A copy of a model, with which the parts and what `join` begins with share their parameters, and where to cut it."""
     accepted = [*signature(split).parameters, *TrainingSpec.model_fields]
     for name in training:
-        if spelled(name, accepted) not in accepted:
-            raise ScenarioError(f"no argument {name!r}{suggest_key(name, accepted)}")
+        if name not in accepted:
+            raise ScenarioError(f"no argument {name!r}{suggest(name, accepted)}")
     if parts is not None:
         if model is not None or at:
             raise ScenarioError("give a model and where to cut it, or parts, not both")

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from antiphon.base.deferred import Deferred
-from antiphon.base.spellings import check_hook
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.timeline_text import Timeline
 
@@ -172,10 +171,6 @@ class Recorder:
     Calls come in the order begin, (metrics | measuring | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
-
-    def __init_subclass__(cls, **settings: Any) -> None:
-        super().__init_subclass__(**settings)
-        check_hook(cls, "figures", "metrics")
 
     def begin(self, description: RunDescription) -> None:
         """Open the files. Called once, before any metrics."""

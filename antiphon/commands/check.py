@@ -46,8 +46,6 @@ def _as_dict(findings: Findings) -> dict[str, Any]:
     warnings = [{"warning": line, "variants": where} for line, where in findings.warnings.items()]
     result = {"scenario": findings.name, "ok": not problems, "checked": findings.checked}
     result |= {"problems": problems, "warnings": warnings}
-    if findings.updates is not None:
-        result["updates"] = findings.updates[1]
     if findings.division is not None:
         result["parts"] = {"placement": findings.placement, "division": asdict(findings.division)}
     return result

@@ -21,19 +21,16 @@ from antiphon.commands.run_training import (
     print_outcome,
     show_decoupling,
     train,
-    warn_of_lessons_missed,
 )
-from antiphon.engine.warnings.advice import advice
 from antiphon.jobs.new_directories import logdir_root, new_directory
 from antiphon.jobs.scenario_sources import check_no_run, scenario_template
 from antiphon.running.directory import EXIST, RunDirectory, is_free
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.scenario_warnings import as_typed, typed_names_of_run
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.end_of_run import show_seeds
-from antiphon.terminal.output import print_json, print_warnings, remark, second_signal
+from antiphon.terminal.output import print_json, remark, second_signal
 
 
 class _RunPlace(NamedTuple):
@@ -203,8 +200,6 @@ def _run_seeds(
     }
     with request.template.placing(request.variant, request.values):
         runs = Scheduler([Job(of_seed, path, **how) for of_seed, path in zip(requests, paths, strict=True)])
-    typed = typed_names_of_run(request.facts)
-    print_warnings([as_typed(line, typed) for line in advice(request.scenario, request.variants)])
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --exist resume continues"
@@ -216,9 +211,6 @@ def _run_seeds(
         print_json(outcomes.result)
     else:
         show_seeds(outcomes, summary_dir, logdir_root(place.logdir))
-    warn_of_lessons_missed(
-        request.scenario, [outcome.result for outcome in outcomes.by_seed.values() if outcome.error is None]
-    )
     if not json and outcomes.exit_code == 0:
         results = [outcome.result for outcome in outcomes.by_seed.values()]
         show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts, runs.until)

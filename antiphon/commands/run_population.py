@@ -17,7 +17,6 @@ from antiphon.terminal.output import (
     console,
     how_to_look,
     print_json,
-    print_warnings,
     remark,
     second_signal,
     write_line,
@@ -42,7 +41,6 @@ def train_population(run: PopulationRun, json: bool) -> int:
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
-    print_warnings(run.warnings)
     again = with_imports(f"antiphon resume {display_path(directory)}")
     remedy = f"{again} continues from the latest checkpoints"
     with second_signal(remedy):

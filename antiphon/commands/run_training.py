@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from json import dumps
 from pathlib import Path
 from statistics import median
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.errors import AntiphonError, RunError, with_count
 from antiphon.base.files import display_path, finite
 from antiphon.base.imports import with_imports
-from antiphon.envs import describe
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.running.library import scenario_names
 from antiphon.running.observers import RunProgress
@@ -22,14 +20,11 @@ from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.scenario import COMPARED
-from antiphon.scenarios.scenario_warnings import Finding, in_lines
-from antiphon.scenarios.sender_passes import setting_that_may_open
-from antiphon.telemetry.history import History, of_shut_gates, shut_gates
+from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.end_of_run import show_result
 from antiphon.terminal.output import (
     decimal,
     print_json,
-    print_warnings,
     remark,
     second_signal,
     some,
@@ -43,14 +38,9 @@ if TYPE_CHECKING:
 
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
-    from antiphon.engine.warnings.ended_schedules import ended_schedules
-
     assert run.writer is not None
     running, start = run.running, run.running.now
     directory = run.writer.directory
-    late = in_lines(ended_schedules(running.scenario, running.until))
-    known = [line for line in directory.facts["warnings"] if line not in running.build_warnings]
-    print_warnings([*known, *late])
     parts = directory.facts.get("parts") or {}
     chosen = []
     if delay := parts.get("delay"):
@@ -69,35 +59,11 @@ def train(run: Run, json: bool) -> int:
     with second_signal(way_on()):
         (outcome,) = Trainer([run], [RunProgress(running.until, start)]).finish()
     code = print_outcome(outcome, json)
-    warn_of_lessons_missed(running.scenario, [outcome.result])
     if not json:
         show_decoupling(running.scenario, [outcome.result], directory.facts, running.until)
     if code > 128:
         remark(f"stopped; {way_on()}")
     return code
-
-
-def warn_of_lessons_missed(scenario: Scenario, results: Sequence[Mapping[str, Any]]) -> None:
-    """Warn, for the first of these runs that has any, of beginnings of episodes and of targets that nothing was learned from.
-
-    Args:
-        results: Of one seed or several.
-    """
-    from antiphon.engine.warnings.missing_targets import missing_in_run
-    from antiphon.engine.warnings.short_windows import short_windows
-
-    env = describe(scenario.env)
-
-    def missing(result: Mapping[str, Any]) -> list[Finding]:
-        logged = History.read(Path(result["run_dir"]) / "metrics.csv")
-        if not len(logged):
-            return []
-        steps = min(result["steps"], logged[-1].step)  # of a run that was stopped, the rest is not logged
-        return missing_in_run(scenario, env, steps, partial(logged.has, metric="loss"))
-
-    short = (short_windows(scenario, env, result["steps"], result["env"]) for result in results)
-    for warnings_of_runs in (short, map(missing, results)):
-        print_warnings(in_lines(next((found for found in warnings_of_runs if found), [])))
 
 
 def show_decoupling(
@@ -140,7 +106,7 @@ def show_decoupling(
         write_line(f"signals      {line}{f' (and {len(lost) - 1} more)' if len(lost) > 1 else ''}")
     of_runs = [shut_gates(*pair) for pair in zip(folders, results, strict=True)]
     if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
-        advice = of_shut_gates(len(shut), setting_that_may_open(scenario.relations, shut))
+        advice = of_shut_gates(len(shut), "")
         write_line(f"gate         {some(shut)}: {advice}")
     _show_comparison(facts, until)
 

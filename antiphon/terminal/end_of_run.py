@@ -10,7 +10,7 @@ from rich.text import Text
 
 from antiphon.base.errors import with_count
 from antiphon.base.files import display_path
-from antiphon.scenarios.training import RETURN, fewest_scored, selected_in_words
+from antiphon.scenarios.training import RETURN, fewest_scored
 from antiphon.telemetry.metrics import METRICS, SCORES
 from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.terminal.output import (
@@ -63,8 +63,6 @@ def show_result(result: Mapping[str, Any]) -> None:
             if result.get("episodes"):
                 played = metric == RETURN or not result.get("scored")
                 where = episodes_in_words(result["episodes"]) if played else f"{examples:,} examples"
-            if selected := result.get("selected_on_test"):
-                where += f", {selected_in_words(selected)}"
             console().print(Text(f"{metric:<12} {written(metric, result[metric])}", style=style), end="")
             console().print(Text(f"   ({by}; {where})"))
     if result.get("no_return"):
@@ -143,8 +141,6 @@ def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     columns = ["seed", "run", *(metric.replace("_", " ") for metric in summary)]
     title = f"\n{first['scenario']}{variant} · {count} · {steps} steps · {seconds:.1f} s"
     show_table(columns, rows, right=len(summary), title=title)
-    if keys := first.get("selected_on_test"):
-        write_line(f"Test scores  {selected_in_words(keys)}")
     if summary:
         line = "Interquartile mean: mean of the middle half of the seeds; interval: bootstrap over seeds."
         complete = max(statistics["n"] for statistics in summary.values())

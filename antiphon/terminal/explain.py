@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
-from antiphon.engine.warnings.advice import advice, expected_updates, several_a_window
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template
@@ -29,8 +28,8 @@ def built(scenario: Scenario) -> System:
     return build_to_look(scenario, describe(scenario.env))
 
 
-def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
-    """Return the explanation of a resolved scenario and its system; for `variants`, see `advice`."""
+def explain(scenario: Scenario, system: System) -> dict[str, Any]:
+    """Return the explanation of a resolved scenario and its system."""
     agents = {name: _agent(scenario, system, name) for name in scenario.agents}
     counted = {agent.learner: agent.learner.parameters for agent in system.agents.values()}
     return {
@@ -40,9 +39,6 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "batch": scenario.training.batch,
         "steps": scenario.training.steps,
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
-        "updates": expected_updates(scenario, system.description),
-        "several_a_window": several_a_window(scenario),
-        "by_gates": [*scenario.relations.learners_by_gates],
         "evaluation": _evaluation(scenario, system),
         "agents": agents,
         "channels": {channel.name: _channel(scenario, channel, system) for channel in scenario.channels},
@@ -58,7 +54,6 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         ],
         "tied": [list(group) for group in scenario.share],
         "environment": _environment(_id(scenario), system.description),
-        "warnings": advice(scenario, variants, env=system.description),
     }
 
 

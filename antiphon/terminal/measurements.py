@@ -45,7 +45,6 @@ from antiphon.inspection.value import (
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
-from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.metrics import AS_RUN, METRICS, PROBED, SCORES, Metric
 from antiphon.telemetry.tab.judgements import judgements, run_sentences, with_command
 from antiphon.telemetry.verdicts import (
@@ -164,7 +163,6 @@ def result_of(
         "episodes": None if evaluation.episodes is None else asdict(evaluation.episodes),
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,
-        **({"selected_on_test": list(evaluation.selected)} if evaluation.selected else {}),
         **{metric: over(readouts, metric, evaluation.agents) for metric in METRICS},
         "agents": evaluation.agents,
     }
@@ -181,8 +179,6 @@ def show_scores(result: dict[str, Any], evaluation: Evaluation) -> None:
     scored_on = f"{evaluation.split} split, {evaluation.examples:,} examples"
     if result["episodes"] is not None:
         scored_on = episodes_in_words(result["episodes"])
-    if evaluation.selected:
-        scored_on += f", {selected_in_words(evaluation.selected)}"
     member = "" if result["member"] is None else f" · {result['member']}"
     title = f"{result['scenario']} after {result['steps']:,} steps{member} · {scored_on}"
     show_measured(["agent", heading, "loss"], rows, title=title + links)

@@ -52,11 +52,6 @@ def remark(text: str, style: str = "") -> None:
     remarks().print(Text(text, style=style), soft_wrap=True)
 
 
-def print_warnings(lines: Iterable[str]) -> None:
-    for line in lines:
-        remark(f"warning: {line}", "yellow")
-
-
 @contextmanager
 def second_signal(remedy: str) -> Iterator[None]:
     """Print a line where a second signal ends a run at once; the command line then ends with 130."""
@@ -205,31 +200,11 @@ def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     return words + (f", in {duration:,} steps" if (duration := episodes.get("steps")) else "")
 
 
-def updates_in_words(
-    counts: Mapping[str, int | None], several: Sequence[str] = (), by_gates: Sequence[str] = ()
-) -> str:
-    """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`; None: one in each episode, of varying lengths.
-
-    `several`: those that take several steps for each window. `by_gates`: those whose updates do nothing while the gates of their
-    channels are shut.
-    """
-    words = [_updates_in_words(counts)]
-    if several:
-        words.append(f"several for each window of {some(several)}")
-    if by_gates:
-        words.append(f"those of {some(by_gates)} change nothing while its channel's gate is shut")
-    return "; ".join(words)
-
-
-def _updates_in_words(counts: Mapping[str, int | None]) -> str:
-    if not counts:
-        return "none"
-    agents = by_key(
-        ("one per episode" if count is None else f"{count:,}", name) for name, count in counts.items()
-    )
+def updates_in_words(counts: Mapping[str, int]) -> str:
+    """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`."""
+    agents = by_key((f"{count:,}", name) for name, count in counts.items())
     if len(agents) > 3:
-        numbers = [count for count in counts.values() if count is not None]
-        return f"{min(numbers):,} to {max(numbers):,}" + ", or one per episode" * (None in counts.values())
+        return f"{min(counts.values()):,} to {max(counts.values()):,}"
     return ", ".join(f"{count} ({some(names)})" for count, names in agents.items())
 
 

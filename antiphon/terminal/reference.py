@@ -10,7 +10,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
-from antiphon.base.spellings import spelled
+from antiphon.base.spec import SPELLINGS
 from antiphon.envs import ids, options_of
 from antiphon.running.library import templates
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -26,7 +26,7 @@ class ReferenceTable:
 
 def section_named(name: str) -> str:
     """Return a section of scenario files whose kinds can be listed."""
-    section = spelled(name, sections())
+    section = SPELLINGS.get(name, name)
     if section not in sections():
         raise ScenarioError(f"show kinds: no section {name!r} has kinds{suggest(name, sections())}")
     return section

@@ -5,31 +5,26 @@ from __future__ import annotations
 import json as json_text
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
 
 from antiphon.base.by_key import by_key
-from antiphon.base.errors import ScenarioError, gathered_warnings, with_count
+from antiphon.base.errors import with_count
 from antiphon.base.files import finite
 from antiphon.engine.plan import CohortPlan, ScenarioPlan, plan
-from antiphon.engine.warnings.advice import expected_updates
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.lock import has_stale_lock
 from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.scenario_warnings import as_typed, typed_names
+from antiphon.scenarios import Template
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
     console,
     percent,
     print_json,
-    print_warnings,
     show_table,
     some,
-    updates_in_words,
     write_line,
 )
 
@@ -94,18 +89,14 @@ def show_scenario(
     """Print a scenario or a run with its execution plan; for the arguments, see the command `show`."""
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
-    with template.placing(variant, values), gathered_warnings() as of_building:
+    with template.placing(variant, values):
         system = built(scenario)
     folder = run_folder(name_or_file)
     run = RunDirectory.open(folder) if (folder / "run.json").is_file() else None
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     execution_plan = plan(scenario, system=system, **settings)
-    explained = explain(
-        scenario, system, template.other_variants(variant, values) if run is None else _variants_of(run)
-    )
-    typed = typed_names(template if isinstance(template, Template) else None)
-    explained["warnings"] = [as_typed(line, typed) for line in (*explained["warnings"], *of_building)]
+    explained = explain(scenario, system)
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = asdict(execution_plan)
     if run is not None:
@@ -114,9 +105,6 @@ def show_scenario(
             for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
         }
         explained["run"]["steps"] = max(run.facts["steps"], scenario.training.steps)
-        if explained["run"]["steps"] > scenario.training.steps:  # it was continued
-            whole = scenario.with_training(steps=explained["run"]["steps"])
-            explained["updates"] = expected_updates(whole, system.description)
         explained["run"]["member"] = run.as_member
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
         explained["run"]["verdicts"] = explain_verdicts(run.path)
@@ -138,17 +126,6 @@ def show_scenario(
     show_signals(explained["environment"])
     out.print()
     show_plan(execution_plan)
-    print_warnings(explained["warnings"])
-
-
-def _variants_of(run: RunDirectory) -> Iterator[Scenario]:
-    """Yield the variants of the template that a run is of: of its own scenario only one is left, with keys for the others."""
-    template, variant = run.facts.get("template") or {}, run.facts.get("variant")
-    if not template.get("text"):
-        return
-    with suppress(ScenarioError):  # a template of an earlier version
-        written = Template.from_yaml(template["text"], str(template["source"]))
-        yield from written.other_variants(variant, run.facts.get("values") or {})
 
 
 def _run(run: Mapping[str, Any], *, stale: bool) -> None:
@@ -245,8 +222,6 @@ def _order(explained: Mapping[str, Any]) -> str:
     lines = [
         f"{explained['parameters']:,} parameters · batch {explained['batch']} · {steps:,} steps{of_schedules}"
     ]
-    words = updates_in_words(*(explained[key] for key in ("updates", "several_a_window", "by_gates")))
-    lines.append(f"updates of each agent: {words}")
     lines.append(_evaluated_by(explained["evaluation"]))
     lines.append(
         "ticks in order: " + " | ".join(waves)

@@ -208,22 +208,6 @@ def check_placement(system: System, placement: Placement) -> None:
             raise bond.error(placement)
 
 
-# --- parts that do not wait --------------------------------------------------------------------------------
-
-
-def unaligned_readers(system: System, placement: Placement) -> list[str]:
-    """Return the agents that in parts which never wait may read messages of other examples than they work on.
-
-    In a stream of examples, those that are aligned to none of the cut channels that they read; elsewhere none.
-    """
-    if not system.description.is_stream:
-        return []
-    aligned: dict[str, bool] = {}
-    for channel in cut_channels(system, placement):
-        aligned[channel.receiver] = aligned.get(channel.receiver, False) or channel.ledger.aligned
-    return [name for name in system.agents if not aligned.get(name, True)]
-
-
 # --- what a cut costs --------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,6 @@ from antiphon.distributed.parts.placement import (
     check_divisible,
     check_free,
     placement_for,
-    unaligned_readers,
     units_of,
 )
 from antiphon.distributed.settings import PartsSettings
@@ -120,11 +119,6 @@ class VirtualCoordinator(Executor):
         self._before = ArrivalTotals()
         running.compute_by(StackedBackend(self._view(system), stacked=False), self._parts[0].world)
         running.begin_means()
-        self.warnings = [
-            f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
-            "example has to last for longer than parts drift apart, or add `align: true`"
-            for name in unaligned_readers(running.system, self._placement)
-        ]
 
     def _part(self, running: LiveSystem, number: int, **settings: Any) -> Part:
         part = Part(running.scenario, self._placement, number, stacked=False, free=self._free, **settings)

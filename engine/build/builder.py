@@ -20,9 +20,9 @@ from antiphon.agents.learner import TARGET, Learner
 from antiphon.agents.masked import Masked
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
-from antiphon.agents.objectives import AnyObjective, Objective, Weighted
+from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
-from antiphon.base.errors import RunError, ScenarioError, warn_of_scenario
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress
@@ -30,7 +30,6 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.fan_in import Concatenation, ConcatenationWithPresence, FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.build.optimiser_groups import check_optimiser_groups
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
@@ -83,7 +82,6 @@ def build(
         system = builder.build(progress)
     _check_evaluation(scenario, system)
     _check_repeated_calls(system)
-    check_optimiser_groups(scenario, system)
     if scenario.telemetry.value is not None and env.no_fork:
         message = (
             f"is measured in forks of the run, and {env.no_fork}; leave it out, and use evaluate --ablate"
@@ -115,20 +113,6 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
     for path, metric in training.evaluate.judged_by.items():
         if problem := problem_of_metric(scenario, system, metric):
             raise DocumentError(("training", "evaluate", *path), problem)
-
-
-def _warn_of_gradients(name: str, network: ModuleNetwork) -> None:
-    """Warn of a loss that a module leaves in an attribute, and of outputs without a gradient."""
-    if network.is_detached():
-        line = f"agents.{name}.network: its output has no gradient, so its parameters are never trained; compute it without "
-        warn_of_scenario(f"{line}detach() and no_grad(), or set learn: false")
-    if (attribute := network.loss_left()) is not None:
-        line = (
-            f"agents.{name}.network: forward leaves a number with a gradient in '{attribute}', which the agent does not learn from: if "
-            "it is a loss, return it per sample, [batch], last, and give the agent the objective own_loss (docs/extending.md); if "
-            "not, detach() it"
-        )
-        warn_of_scenario(line)
 
 
 def _check_repeated_calls(system: System) -> None:
@@ -400,23 +384,9 @@ class _SystemBuilder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             data = partial(self._data, name, spec)
-            user = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
-            self._warn_of_softmax(name, spec, user)
-            if spec.learn:
-                _warn_of_gradients(name, user)
-            return user
+            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
         seen = self._seen((name, "network"), spec.observes, spec)
         return self._built_in(network, spec, inputs, heads, seen)
-
-    def _warn_of_softmax(self, name: str, spec: AgentSpec, network: ModuleNetwork) -> None:
-        """Warn of a module that returns probabilities to an objective that applies a softmax itself."""
-        goal, objective = spec.objective, self.shapes.objectives.get(name)
-        signal = None if goal is None or goal.target is None else self.env.all_signals.get(goal.target)
-        if signal is None or signal.classes is None or not isinstance(objective, Objective):
-            return
-        if objective.classifies and network.ends_in_softmax(signal.classes):
-            line = f"agents.{name}.network: its outputs are probabilities, but its objective applies a softmax to them"
-            warn_of_scenario(f"{line}; return the logits, without softmax")
 
     def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
         """What an agent observes at the environment's first step, [2, features]; None: not known."""

@@ -277,6 +277,8 @@ class Wiring:
         settings["all_passes"] = gradient.passes == "all"
         for key in {"sites", "rescale"} & set(type(gradient).model_fields):  # a user's kinds have them too
             settings[key] = options.pop(key, gradient.get(key))
+        if "rescale" in settings and settings["rescale"] is None:
+            settings["rescale"] = "rms" if gradient.passes == "all" else "none"
         try:
             return predictor_of(gradient.kind, options, shape, context, target=target, **settings)
         except ScenarioError as error:

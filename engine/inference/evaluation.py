@@ -38,7 +38,7 @@ from antiphon.engine.state.objects import changed_by_evaluation, kept_between_ca
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
 from antiphon.nets.torch_optimisers import for_evaluation
-from antiphon.scenarios.training import RETURN, SPLITS, selected_in_words, split_metric
+from antiphon.scenarios.training import RETURN, SPLITS, split_metric
 
 Make = Callable[[int, str | None], TorchVectorEnv]
 """Makes a second environment, like the run's, of a batch and a split (None: the one that is trained on)."""
@@ -79,7 +79,6 @@ class Evaluation:
             `return`, of its own reward if it has one.
         episodes: The evaluated episodes; None: no agent has a policy.
         scored: By agent with a target and by metric, the number of examples, or of targets, that had one.
-        selected: The keys of `training.evaluate` that select by scores of this test split: then they are no test.
     """
 
     split: str
@@ -89,7 +88,6 @@ class Evaluation:
     links: Links = _PERFECT
     episodes: Episodes | None = None
     scored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    selected: tuple[str, ...] = ()
 
     def score(self, metric: str) -> float:
         """Return a metric by name: the mean over the readouts that have it, or one agent's (`AGENT.accuracy`); else NaN."""
@@ -127,7 +125,7 @@ class Evaluation:
         head = f"{self.split}: {self.examples:,} examples"
         if self.episodes is not None:
             head = f"{self.episodes.count:,} whole episodes of {self.episodes.length:.1f} steps, {self.episodes.actions}"
-        return head + (f" ({selected_in_words(self.selected)})" if self.selected else "")
+        return head
 
     def _repr_html_(self) -> str:
         """Return a table of the agents' scores, for notebooks."""

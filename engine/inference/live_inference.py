@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -58,11 +57,7 @@ def evaluation_of(
             readouts, make = running.scenario.readouts, partial(environment_of, running)
             links = Links.given(links, running.system)
             evaluator = Evaluator(running.system, running.env, readouts, split, links, running.seed, make)
-            scores = evaluator.evaluate(**how)
-    spec = running.scenario.training.evaluate
-    if spec is None or split != spec.split:
-        return scores
-    return replace(scores, selected=spec.selected_on_test)
+            return evaluator.evaluate(**how)
 
 
 def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.GraphModule:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
-from antiphon.scenarios.scenario_warnings import (
-    FAR_FASTER,
-    FASTER_WHERE_POOR,
-    as_typed,
-    fast_predictor,
-    slow_predictor,
-    typed_names_of_run,
-)
-from antiphon.scenarios.sender_passes import setting_that_may_open
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.telemetry.metrics import RunDescription
@@ -49,7 +39,7 @@ def describe_run(
         start: Steps done before this session.
         until: The step it stops at; None: the scenario's last.
     """
-    graph = graph_of(scenario, typed_names_of_run(facts))
+    graph = graph_of(scenario)
     for name, part in (facts.get("parts") or {}).get("placement", {}).items():
         graph.nodes[name]["part"] = part
     values = {name: facts.get(name) for name in ("scenario", "variant", "seed")}
@@ -84,8 +74,8 @@ def describe_run(
     )
 
 
-def graph_of(scenario: Scenario, typed: Mapping[str, str] = MappingProxyType({})) -> nx.MultiDiGraph[str]:
-    """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`); `typed`: see `typed_names`."""
+def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
+    """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`)."""
     import networkx as nx
 
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
@@ -108,13 +98,8 @@ def graph_of(scenario: Scenario, typed: Mapping[str, str] = MappingProxyType({})
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
-            **(
-                {"predictor": _predictor(scenario, channel, targets, typed)}
-                if channel.coupling.predicts
-                else {}
-            ),
+            **({"predictor": _predictor(channel, targets)} if channel.coupling.predicts else {}),
             **({"replaces_messages": True} if channel.coupling.replaces_messages else {}),
-            **({"typed": dict(typed)} if typed else {}),
         )
     return graph
 
@@ -128,13 +113,10 @@ def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
         yield key, json.dumps(settings, default=lambda value: type(value).__name__)
 
 
-def _predictor(
-    scenario: Scenario, channel: ChannelSpec, targets: list[str], typed: Mapping[str, str]
-) -> dict[str, Any]:
+def _predictor(channel: ChannelSpec, targets: list[str]) -> dict[str, Any]:
     """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
 
-    With its own `target`, if it learns from one; without context and target, with the `targets` of objectives, which it `lacks`; if it learns
-    far faster or slower than its sender, with what is said of that and what to try (`fast`, `slow`); with a gate, what may open it (`opens`).
+    With its own `target`, if it learns from one; without context and target, with the `targets` of objectives, which it `lacks`.
     """
     gradient = channel.gradient
     settings: dict[str, Any] = {
@@ -143,16 +125,6 @@ def _predictor(
         "scale": gradient.scale,
         **({} if gradient.clip is None else {"clip": gradient.clip}),
     }
-    for key, times in (("fast", FAR_FASTER), ("fast_if_poor", FASTER_WHERE_POOR)):
-        says, fix = fast_predictor(scenario, channel, times)
-        if says:
-            settings[key] = says, as_typed(fix, typed)
-            break
-    says, fix = slow_predictor(scenario, channel)
-    if says:
-        settings["slow"] = says, as_typed(fix, typed)
-    if scenario.relations.gated(channel):
-        settings["opens"] = as_typed(setting_that_may_open(scenario.relations, [channel.name]), typed)
     if gradient.own_target:
         return settings | {"target": gradient.own_target}
     return settings | ({"lacks": targets} if targets and not gradient.context else {})

@@ -20,7 +20,6 @@ from antiphon.base.kinds import KindSpec
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_path, show_value
 from antiphon.base.spec import AUTO, Spec, frozen_data, plain, written_key
-from antiphon.base.spellings import spelled
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.state.described_scenario import described
@@ -141,13 +140,9 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     except DocumentError as error:
         raise ScenarioError(f"set: {error}") from None
     for before, now in zip(scenario.channels, new_scenario.channels, strict=True):
-        by_default = [
-            (each.gradient.passes, each.gradient.context, whole.relations.gated(each))
-            for each, whole in ((before, scenario), (now, new_scenario))
-        ]
-        if by_default[0] != by_default[1]:
-            line = f"set: channel {now.name}: by default it has what this run has no state for"
-            raise ScenarioError(f"{line}; begin the run with its passes, context and gate written out")
+        if scenario.relations.gated(before) != new_scenario.relations.gated(now):
+            line = f"set: channel {now.name}: by default it has a gate, which this run has no state for"
+            raise ScenarioError(f"{line}; begin the run with gradient: {{gate: none}}")
     return new_scenario
 
 
@@ -155,8 +150,8 @@ def full_key(key: str) -> str:
     """Return the standard name of a setting: `n0.learning_rate` for `n0.lr`; ScenarioError for what is no string."""
     if not isinstance(key, str):
         raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
-    name, dot, setting = key.partition(".")
-    return f"{name}{dot}{spelled(setting, OF_CHANNELS if '->' in name else OF_AGENTS)}"
+    place, dot, setting = key.rpartition(".")
+    return f"{place}{dot}{'learning_rate' if setting == 'lr' else setting}"
 
 
 def _path_of(key: str, settings: Mapping[str, Setting]) -> Path | None:

@@ -22,11 +22,8 @@ from antiphon.base.imports import with_imports
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
-from antiphon.base.spellings import spelled
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.state.changes import ELSEWHERE, changed, differences_of
-from antiphon.engine.warnings.advice import advice
-from antiphon.engine.warnings.ended_schedules import ended_schedules, with_ended_schedules
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.member_processes import Meeting, alone, divided
@@ -48,7 +45,6 @@ from antiphon.jobs.populations.selection import (
     still_to_come,
     written_score,
 )
-from antiphon.jobs.populations.selection import advice as advice_on_members
 from antiphon.jobs.processes import processes
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.directory import (
@@ -65,19 +61,16 @@ from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.scenario_warnings import Finding, in_lines
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.metrics import Metric
 from antiphon.telemetry.tab.documents import LINEAGE_FIGURE, lineage_document
 from antiphon.telemetry.tab.tags import GRAPH, PLUGIN
 
 LINEAGE = "lineage.csv"
-_CONSTANT = "--set '{}.schedule=null'"
-"""The option of `resume` by which rates no longer fall, of the agents or channels that a pattern matches."""
 
 
 class PopulationRun(Observer):
@@ -157,15 +150,6 @@ class PopulationRun(Observer):
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = changed(requests[0].scenario, self._changes.items())
-        self._request = requests[0]
-        ended = with_ended_schedules(self.scenario, self.until)
-        goes_on = spec.select is not None and self.scheduler.start < self.until
-        if goes_on and {*ended.get("*", ())} == self.scenario.relations.learners:
-            line = f"from step {self.scenario.training.steps:,} on, the end of their schedules, all learning rates are 0"
-            constant = " ".join(map(_CONSTANT.format, ended))
-            raise RunError(
-                f"{directory}: {line}: selection would be by chance; resume with {constant}, or {self._longer}"
-            )
         if spec.select is not None and spec.select.by is not None:
             system = build_to_look(self.scenario, describe(self.scenario.env))
             if line := problem_of_score(self.scenario, system, spec.select.by):
@@ -228,20 +212,6 @@ class PopulationRun(Observer):
         with nullcontext() if first is None else first.importing():
             loaded = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, loaded, directory, exist="resume", **settings)
-
-    @property
-    def warnings(self) -> list[str]:
-        """Lines about the scenario (at the beginning), values that do not vary, a selection that comes too late, and ended schedules."""
-        start = self.scheduler.start
-        of_scenario = [] if start else advice(self.scenario, self._request.variants)
-        fix = f"resume with {_CONSTANT}, or {self._longer}"
-        of_members = advice_on_members(self.spec, self.until, start=start)
-        of_members += [] if start else without_effect(self.spec, self.template)
-        return [*of_scenario, *in_lines([*of_members, *ended_schedules(self.scenario, self.until, fix)])]
-
-    @property
-    def _longer(self) -> str:
-        return f"begin a new population with --steps {self.until} (in Python steps={self.until})"
 
     def _check_change(self, name: str, first: Request) -> None:
         """Raise ScenarioError where a setting cannot change, or differs between the members."""
@@ -618,26 +588,6 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
     ]
 
 
-def without_effect(spec: PopulationSpec, template: Template | PythonTemplate) -> list[Finding]:
-    """Return a warning for each parameter that varies without an effect, as the variant makes no use of it."""
-    findings, drawn = list[Finding](), initial_values(spec)
-    for name in spec.vary:
-        values = sorted(
-            {values[name] for values in drawn}
-        )  # the ends of a range may be structure, such as no loss
-        first, *others = (partial(_request, spec, template, {**drawn[0], name: value}) for value in values)
-        one = first().scenario
-        if others and not any(_differ(one, other().scenario) for other in others):
-            message = "changes nothing in this scenario; leave it out, or choose a variant that has it"
-            findings.append(Finding("setting", f"vary.{name}", message))
-    return findings
-
-
-def _differ(one: Scenario, other: Scenario) -> bool:
-    """Whether two members' scenarios differ; an environment that a function makes anew may."""
-    return one.env != other.env or bool(differences_of(one, other))
-
-
 def problems_of_parameters(spec: PopulationSpec, template: Template | PythonTemplate) -> Problems:
     """Return what the scenario's parameters refuse of `vary` and `set`, with their lines in the file."""
     return Problems(map(spec.located, _refused(spec, template)))
@@ -646,10 +596,7 @@ def problems_of_parameters(spec: PopulationSpec, template: Template | PythonTemp
 def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Iterator[DocumentError]:
     for key, names in (("vary", spec.vary), ("set", spec.set)):
         for name in names:
-            if (
-                isinstance(template, Template)
-                and spelled(name, template.parameters) not in template.parameters
-            ):
+            if isinstance(template, Template) and name not in template.parameters:
                 yield DocumentError((key, name), str(template.problem_of_value(name, None)))
     for name, within in spec.vary.items():
         parameter, problem = template.parameters.get(name), None

@@ -26,7 +26,6 @@ from antiphon.jobs.environment_metrics import metrics_of_environment
 from antiphon.jobs.studies.scoring import unknown_metric_line
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
-from antiphon.scenarios.scenario_warnings import Finding
 from antiphon.scenarios.training import RETURN, fewest_scored, is_of_env, less_is_better
 
 _ERRORS = 2.0
@@ -149,24 +148,6 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
                 values[name] = draw.uniform(within.low, within.high)
         values_by_member.append(values)
     return values_by_member
-
-
-def advice(spec: PopulationSpec, until: int, *, start: int = 0) -> list[Finding]:
-    """Return a warning for each parameter that is the same for all members at first, and one if selection comes too late.
-
-    Args:
-        start: The steps that they have done: the first values of some that have begun can no longer be changed.
-    """
-    drawn, every = initial_values(spec), 0 if spec.select is None else spec.select.every
-    message = f"{every:,} steps, but members are trained for {until:,}: none is replaced"
-    late = Finding("setting", "select.every", message)
-    fix = "give more values, a range {from: …, to: …} or another seed"
-    alike = [
-        Finding("setting", f"vary.{name}", f"all {spec.members} members begin with {drawn[0][name]:g}; {fix}")
-        for name in ([] if start else spec.vary)
-        if len({values[name] for values in drawn}) == 1
-    ]
-    return [late, *alike] if every >= until else alike
 
 
 def near_the_best(scores: Sequence[tuple[float | None, float]]) -> list[int]:

@@ -12,7 +12,7 @@ from functools import partial
 from math import prod
 from typing import Any
 
-from antiphon.base.errors import ScenarioError, ScenarioWarning, warn_caller
+from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Problems, show_value
 from antiphon.base.spec import plain
@@ -233,26 +233,8 @@ def plan(
             needed = [scoring, replace(scoring, split="validation")] if tuned else [scoring]
             scorings += [scoring for scoring in needed if not scoring.plain and scoring not in scorings]
         lines.append(Line(point, of_line, scoring, candidates))
-    _warn_of_idle_axes(spec.study, grid, lines)
     tuned_but_fixed = [parameter for parameter in spec.tune if parameter in fixed]
     return StudyPlan(spec, name, seeds, lines, runs, tune, tuned_but_fixed)
-
-
-def _warn_of_idle_axes(study: str, grid: Mapping[str, Sequence[Any]], lines: Sequence[Line]) -> None:
-    """Warn of axes of a grid whose values make no two lines differ."""
-    for axis, values in grid.items():
-        runs = {(_key_of(line, axis), tuple(line.candidates)) for line in lines}
-        if len(values) > 1 and len(runs) == len({key for key, _ in runs}):
-            same = "its values lead to the same scenarios, so its lines are equal"
-            warn_caller(
-                f"{study}: grid: {axis} has no effect: {same}; leave it out, or add a variant that reads it",
-                ScenarioWarning,
-            )
-
-
-def _key_of(line: Line, axis: str) -> str:
-    """A key of the lines that differ along an axis alone."""
-    return repr((line.variant, [item for item in line.point.items() if item[0] != axis]))
 
 
 def _free_name(label: str, runs: Container[str]) -> str:

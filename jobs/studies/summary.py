@@ -12,7 +12,6 @@ from typing import Any
 from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
-from antiphon.scenarios.sender_passes import setting_that_may_open
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.statistics import (
     FEWEST,
@@ -92,8 +91,7 @@ def summary(plan: StudyPlan, runs: Runs) -> list[dict[str, Any]]:
         and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
         `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated), `shut` (channels
         whose gate was 0 at the end and at most log entries of every run), `opens` (the setting by
-        which one of their senders would learn in more passes; empty: none) and `selected_on_test` (the keys of `training.evaluate` by
-        which the runs selected on the split of the scores).
+        which one of their senders would learn in more passes; empty: none).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -178,15 +176,10 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Study
         or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),
         "seconds": mean_of([result["seconds"] for result in results]),
         "evaluation": choice.evaluation,
-        "selected_on_test": sorted({key for result in results for key in result.get("selected_on_test", ())})
-        if line.scoring.split == "test"
-        else [],
         "updates": _updates(results),
         "communicate": _communicate(choice.runs.values()),
         "shut": shut,
-        "opens": setting_that_may_open(plan.runs[choice.name].request.scenario.relations, shut)
-        if shut
-        else "",
+        "opens": "",
     }
 
 

@@ -14,7 +14,7 @@ from antiphon.base.text_table import TextTable
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.running.directory import STUDY
-from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
+from antiphon.scenarios.training import RETURN, split_metric
 from antiphon.telemetry.history import of_shut_gates
 from antiphon.telemetry.statistics import of_few_seeds
 
@@ -76,8 +76,6 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     for line in (line for line in study["lines"] if line["shut"]):
         meaning = of_shut_gates(len(line["shut"]), line["opens"])
         lines.append(f"{described(line)}: {', '.join(line['shut'])}: {meaning}.")
-    if keys := sorted({key for line in study["lines"] for key in line["selected_on_test"]}):
-        lines.append(f"(selected on test): {selected_in_words(keys)}; use split: validation.")
     for name, values in study["tuned"].items():
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
@@ -150,8 +148,7 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
 
     def variant(line: Line) -> str:
         diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
-        selected = " (selected on test)" if line["selected_on_test"] else ""
-        return f"{line['variant']}{diverged}{selected}"
+        return f"{line['variant']}{diverged}"
 
     def mean(line: Line) -> str:
         if line["mean"] is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey, as_whole, show_refused
 from antiphon.base.spec import (
     Count,
@@ -17,13 +18,12 @@ from antiphon.base.spec import (
     SignalName,
     Spec,
     channel_name,
+    in_one_spelling,
     name_problem,
     plain,
     read_by,
-    section_of,
     whole,
 )
-from antiphon.base.spellings import standard_keys, suggest_key
 from antiphon.comms.coupling_catalogue import kind_predicts
 from antiphon.comms.couplings import DEFAULT, Detached
 from antiphon.scenarios.training import TrainingSpec
@@ -335,17 +335,16 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         ("graph attribute", attributes),
         ("argument", fields),
     ):  # the second overrides the first
-        named = standard_keys(settings, [*keys, *of_training])
+        named = in_one_spelling(settings, [*keys, *of_training])
         if "training" in named:
-            training = standard_keys(_as_mapping(named.pop("training")), of_training)
+            training = in_one_spelling(_as_mapping(named.pop("training")), of_training)
         for key, value in named.items():
             if key in of_training:
                 training[key] = value
             elif key in keys:
                 chosen[key] = value
             else:
-                fix = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
-                of_graph = f"unknown {origin} {key!r}{fix}"
+                of_graph = f"unknown {origin} {key!r}{suggest(key, [*keys, *of_training])}"
                 line = of_graph if origin == "argument" else _or_deleted(of_graph, "graph.graph")
                 raise DocumentError((key,), line)
     agents: dict[str, Any] = {}

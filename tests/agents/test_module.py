@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
-from antiphon.errors import ScenarioError, ScenarioWarning
+from antiphon.errors import ScenarioError
 from tests.agents import plain
 from tests.agents.made import composed
 
@@ -305,27 +304,3 @@ def test_one_prefix_is_stripped_to_load_the_parameters_of_any_module(
     for name, value in found.named_parameters():
         assert torch.equal(value, state[f"module.{name}"])
         assert torch.equal(value, composed[f"agent_a.module.{name}"])
-
-
-@pytest.mark.parametrize(
-    ("last", "warned"), [(nn.Softmax(1), True), (nn.LogSoftmax(1), False), (nn.Identity(), False)]
-)
-@pytest.mark.parametrize("target", ["label", "image"])
-def test_probabilities_for_a_cross_entropy_are_warned_of(last: nn.Module, warned: bool, target: str) -> None:
-    outputs = 10 if target == "label" else 64
-    objective = {"kind": "classification" if target == "label" else "regression", "target": target}
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, outputs), last)
-    scenario = antiphon.Scenario(
-        scenario="s",
-        env="antiphon/Digits-v0",
-        agents={"eye": {"observes": ["image"], "network": network, "objective": objective}},
-        training={"batch": 2},
-    )
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        Simulation(scenario).close()
-    found = [
-        str(one.message) for one in said if one.category is ScenarioWarning and "softmax" in str(one.message)
-    ]
-    assert len(found) == (warned and target == "label")
-    assert all(line.startswith("agents.eye.network: its outputs are probabilities") for line in found)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import suppress
-
 import pytest
 
 import antiphon
-from antiphon.base.errors import gathered_warnings, in_one_line, with_article
+from antiphon.base.errors import in_one_line, with_article
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.errors import AntiphonError, RunError, ScenarioWarning
 
@@ -72,19 +69,6 @@ def test_users_find_every_error_in_one_module() -> None:
     }
     assert set(antiphon.errors.__all__) == ours
     assert antiphon.errors.RunError is antiphon.RunError
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_warnings_about_a_scenario_are_gathered_and_others_are_given_after_it(fails: bool) -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        with suppress(RunError), gathered_warnings() as lines:
-            warnings.warn("of a scenario", ScenarioWarning, stacklevel=1)
-            warnings.warn("of another", UserWarning, stacklevel=1)
-            if fails:
-                raise RunError("it fails")
-    assert lines == ["of a scenario"]
-    assert [str(warning.message) for warning in caught] == ["of another"]
 
 
 def test_a_name_has_the_article_that_it_is_read_with() -> None:

@@ -139,39 +139,6 @@ def test_what_cannot_be_registered(arguments: Any, line: str) -> None:
         antiphon.register(*arguments)
 
 
-def _bare(output: Any, target: Any) -> Any:
-    """A loss itself, which a scenario in Python takes as it is."""
-
-
-def _halved(step: int) -> float:
-    return 0.5**step
-
-
-@pytest.mark.parametrize(
-    ("point", "loss", "change", "line"),
-    [
-        (
-            "objective",
-            _bare,
-            ("kind: focal", "kind: itself"),
-            "'target', .*; if _bare is the objective itself, register",
-        ),
-        (
-            "schedule",
-            _halved,
-            ("{kind: falling, half: 40}", "itself"),
-            "step: is missing; _halved needs it; .*'itself', lambda: _halved.$",
-        ),
-    ],
-)
-def test_a_function_that_was_registered_in_place_of_a_factory_is_named_with_the_fix(
-    point: str, loss: Any, change: tuple[str, str], line: str
-) -> None:
-    antiphon.register(point, "itself", loss)
-    with one_line(f".*{line}"):
-        Scenario.from_yaml(DOCUMENT.replace(*change))
-
-
 def test_names_of_installed_packages_are_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     def entries(group: str) -> list[EntryPoint]:
         found = {

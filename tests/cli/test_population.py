@@ -75,16 +75,9 @@ def file(here: Path) -> Path:
 
 
 def test_check_accepts_what_run_trains(here: Path, cli: Commands, file: Path) -> None:
-    """Its steps are other than its scenario's; where they end before the first selection, a line says so."""
+    """Its steps are other than its scenario's."""
     assert cli.code("check", str(file)) == 0
-    assert "updates in 12 steps" in cli.out
     assert "warning" not in cli.out
-    file.write_text(file.read_text().replace("every: ", "every: 9"))
-    assert cli.code("check", str(file)) == 0
-    late = "but members are trained for 12: none is replaced"
-    assert late in " ".join(cli.out.split())
-    cli(f"{WORDS} --name late")
-    assert late in " ".join(cli.err.split())
 
 
 @pytest.mark.long
@@ -245,20 +238,6 @@ def own(here: Path, file: Path) -> Path:
     return file
 
 
-def test_run_warns_of_scenario_and_members_as_check_does_and_resume_does_not_repeat_it(
-    here: Path, cli: Commands, own: Path
-) -> None:
-    Path("own.yaml").write_text(OWN.replace("agents: {A: {", "agents: {A: {share: team, "))
-    own.write_text(re.sub(r"lr: {.*?}", "lr: [0.1, 0.2]", own.read_text()))
-    warned = ("agent A: share is not used by the only agent of its group", "all 3 members begin with 0.2")
-    assert cli.code("check", str(own)) == 0
-    assert all(line in " ".join(cli.out.split()) for line in warned)
-    cli(f"{WORDS} --name it --until 3")
-    assert all(line in " ".join(cli.err.split()) for line in warned)
-    cli("resume runs/it --steps 4")
-    assert not any(line in " ".join(cli.err.split()) for line in warned)
-
-
 @pytest.mark.long
 def test_a_setting_that_changes_on_resume_is_obeyed_by_all_members_and_their_copies(
     here: Path, cli: Commands, own: Path, monkeypatch: pytest.MonkeyPatch
@@ -289,28 +268,10 @@ def test_a_setting_that_changes_on_resume_is_obeyed_by_all_members_and_their_cop
     assert [one["score"] for one in whole["members"]] == [one["score"] for one in resumed["members"]]
 
 
-def test_beyond_the_end_of_its_schedules_members_are_not_selected_and_a_line_names_the_commands_that_train(
+def test_schedules_of_members_span_their_steps_of_which_until_takes_the_first(
     here: Path, cli: Commands, own: Path
 ) -> None:
-    """Followed, they have constant rates, or schedules of so many steps, of which `--until` takes the first."""
-    cli(f"{WORDS} --name it --until 4")
-    assert "learning rate 0" not in cli.err
-    longer = (
-        "resume with --set '*.schedule=null', or begin a new population with --steps 14 (in Python steps=14)"
-    )
-    line = (
-        "from step 12 on, the end of their schedules, all learning rates are 0: selection would be by chance"
-    )
-    assert cli.refused("resume runs/it --steps 14") == f"runs/it: {line}; {longer}"
-    cli("resume runs/it --steps 14 --set *.schedule=null")
-    shown = " ".join(cli("show runs/it").split())
-    assert "batch 4 · 14 steps (schedules end at 12) updates of each agent: 14 (A)" in shown
-    own.write_text(own.read_text().partition("select:")[0])
-    cli(f"{WORDS} --name random --until 14")
-    warned = f"agent A: learning rate 0 from step 12 on, the end of its schedule: nothing more is learned; {longer}"
-    assert warned in " ".join(cli.err.split())
     cli(f"{WORDS} --name longer --steps 14 --until 13")
-    assert "learning rate 0" not in cli.err
     assert cli.json("show runs/longer --json")["run"]["step"] == 13
     assert cli.refused("run digits-mlp --until 4") == "--until: digits-mlp is no population; leave it out"
 

@@ -246,10 +246,8 @@ def test_a_run_notes_the_packages_that_python_imported_before(
         gymnasium.registry.pop("Piers/Pole-v0", None)
 
 
-def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
+def test_check_builds_it(here: Path, cli: Commands) -> None:
     assert cli("check own:build").endswith("own:build: ok\n")
-    found = cli.json("check own:build --set coupling=detached")
-    assert [line for line in found["warnings"] if "reached by no learning signal" in str(line)]
     assert cli.code("check own:build --set coupling=lokced") == 2
     assert "coupling" in cli.out + cli.err
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.coupling_catalogue import OPTIONAL_KEYS, coupling_of
+from antiphon.comms.coupling_catalogue import coupling_of
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.scenarios import ChannelSpec
 
@@ -41,11 +41,6 @@ def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: b
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
     assert channel.coupling.credits_from_receiver(channel) is returns
     assert channel.coupling.credits_without_returns(channel) is alone
-
-
-def test_every_key_that_some_couplings_use_is_used_by_one() -> None:
-    assert set(OPTIONAL_KEYS) == {key for coupling in COUPLINGS.values() for key in coupling.keys}
-    assert all(key in ChannelSpec.model_fields for key in OPTIONAL_KEYS)
 
 
 def test_no_coupling_joins_and_predicts() -> None:

@@ -6,7 +6,6 @@ import itertools
 import math
 import re
 import sys
-import warnings
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,39 +29,6 @@ from tests.kit.running import load_state, stack_names
 from tests.reference.backend import Chosen, reference
 
 # --- what selects ------------------------------------------------------------------------------------------
-
-KEYS = {"keep_best": "accuracy", "patience": {"loss": 9}}
-"""Both ways of selecting by scores."""
-SELECTING = """\
-scenario: chosen
-env: {id: antiphon/Digits-v0}
-agents: {a: {observes: [image], objective: {kind: classification, target: label}}}
-training: {batch: 16, steps: 4, evaluate: {period: 2, split: SPLIT, keep_best: accuracy, patience: {loss: 9}}}
-"""
-
-
-@pytest.mark.long
-def test_scores_that_are_selected_on_the_test_split_are_said_to_be(here: Path, cli: Commands) -> None:
-    for split, selected in (("validation", False), ("test", True)):
-        (here / "chosen.yaml").write_text(SELECTING.replace("SPLIT", split))
-        said = "selected on this split by keep_best and patience: no test"
-        result = cli.json("run chosen.yaml --name", split)
-        assert ("keep_best and patience select on the test split" in cli.err) is selected
-        assert result.get("selected_on_test", []) == ["keep_best", "patience"] * selected
-        for words in (["evaluate", result["run_dir"]], ["resume", result["run_dir"], "--steps", "6"]):
-            assert (said in " ".join(cli(words).split())) is selected
-        cli("study chosen.yaml --steps 4 --seeds 1 --jobs 1 --logdir", f"study-{split}")
-        table = (here / f"study-{split}" / "table.md").read_text()
-        assert ("default (selected on test)" in table and said in table) is selected
-
-
-@pytest.mark.parametrize("split", ["test", "validation"])
-def test_an_evaluation_says_that_its_split_has_selected(split: str) -> None:
-    scenario = scenario_of(
-        {"a": {"observes": ["image"], "objective": CLASSIFY}}, evaluate={"period": 9, "split": "test", **KEYS}
-    )
-    with Simulation(scenario) as simulation:
-        assert ("selected on this split" in str(simulation.evaluate(split))) is (split == "test")
 
 
 # --- class weights, label smoothing ------------------------------------------------------------------------
@@ -152,14 +118,6 @@ def test_one_number_as_class_weights_is_the_scale_of_a_loss() -> None:
         scenario_of({"a": agent})
     agent["objective"]["weight"] = torch.arange(10.0)  # as for torch's CrossEntropyLoss
     assert scenario_of({"a": agent}).agents["a"].objective.weight == tuple(range(10))
-
-
-@pytest.mark.parametrize("key", ["weight", "coefficient"])
-def test_the_factor_of_a_loss_is_its_scale(key: str) -> None:
-    agent = {"observes": ["image"], "objective": {"kind": "regression", "target": "image", key: 0.5}}
-    line = rf"^agents.a.objective.{key}: regression has no {key}; for the factor of the whole loss write scale: 0.5$"
-    with pytest.raises(ScenarioError, match=line):
-        scenario_of({"a": agent})
 
 
 def test_probabilities_of_classes_are_a_loss_of_ones_own() -> None:
@@ -372,31 +330,6 @@ def test_a_look_at_a_scenario_lets_what_is_a_users_compute_with_numbers(agent: d
     with Simulation(scenario) as run:
         run.run(progress=False)
     assert antiphon.check(scenario).problems == {}
-
-
-def test_a_key_of_the_objective_is_named_by_its_section() -> None:
-    agent = {"observes": ["image"], "objective": CLASSIFY, "reduction": "mean"}
-    line = "agents.a.reduction: unknown key 'reduction'; write objective: {reduction: …}"
-    with pytest.raises(ScenarioError, match=re.escape(line)):
-        scenario_of({"a": agent})
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        lambda output, target: cross_entropy(output.detach(), target, reduction="none"),
-        lambda output, target: (output.argmax(1) == target).float(),
-    ],
-)
-def test_a_loss_without_a_gradient_is_named_once(loss: Any) -> None:
-    scenario = scenario_of({"a": {"observes": ["image"], "objective": {"kind": loss, "target": "label"}}})
-    with Simulation(scenario) as simulation, warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        simulation.run(steps=3, progress=False)
-        simulation.evaluate("test")
-    lines = [str(one.message) for one in said if "no gradient" in str(one.message)]
-    assert len(lines) == 1
-    assert "its loss has no gradient, so nothing is learned from it" in lines[0]
 
 
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------

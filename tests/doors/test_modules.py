@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from antiphon.nets.user_modules import reporting_hook
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import one_line
 from tests.kit.documented import signal_alignment
-from tests.kit.examined import warned_at_the_start
 
 _STEPS = 4
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -1297,87 +1295,6 @@ def _with_a_layer_in_common(**keys: object) -> Scenario:
     }
     env = antiphon.envs.from_tensors(x=torch.zeros(20, 6))
     return Scenario(scenario="one-layer", env=env, agents=agents, training={"batch": 4}, **keys)
-
-
-def test_parameters_that_two_networks_have_in_common_are_said_to_be_copied_unless_they_are_tied() -> None:
-    line = "share: [[a.module.0.{0}, b.module.0.{0}], …]"
-    said = [text for text in warned_at_the_start(_with_a_layer_in_common()) if "in common" in text]
-    assert [line.format("weight") in text for text in said] == [True]
-    ties = [[f"{name}.module.0.{key}" for name in "ab"] for key in ("weight", "bias")]
-    said = [
-        text for text in warned_at_the_start(_with_a_layer_in_common(share=ties[:1])) if "in common" in text
-    ]
-    assert [line.format("bias") in text for text in said] == [True]
-    assert not any("in common" in text for text in warned_at_the_start(_with_a_layer_in_common(share=ties)))
-
-
-class Mixture(nn.Module):
-    """Leaves a loss in an attribute, as mixtures of experts do."""
-
-    def __init__(self, inputs: int, outputs: int, *, detached: bool = False) -> None:
-        super().__init__()
-        self.detached = detached
-        self.gate, self.experts = nn.Linear(inputs, 2), nn.Linear(inputs, 2 * outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights = self.gate(x).softmax(-1)
-        loss = weights.mean(0).square().sum()
-        self.aux_loss = loss.detach() if self.detached else loss
-        return (self.experts(x).unflatten(-1, (2, -1)) * weights.unsqueeze(-1)).sum(-2)
-
-
-@pytest.mark.parametrize("detached", [False, True])
-def test_a_loss_that_a_network_leaves_in_an_attribute_is_said_not_to_be_learned(
-    env: Any, detached: bool
-) -> None:
-    network = Mixture(6, 3, detached=detached)
-    goal = {"kind": "classification", "target": "label"}
-    agents = {"a": {"observes": ["x"], "network": network, "objective": goal}}
-    scenario = Scenario.model_validate({"scenario": "mixture", "env": env, "agents": agents})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        antiphon.Simulation(scenario).close()
-    lines = [str(w.message) for w in caught if "leaves a number" in str(w.message)]
-    assert len(lines) == (not detached)
-    assert all(line.startswith("agents.a.network: forward leaves a number") for line in lines)
-    assert all("'aux_loss'" in line and "objective own_loss" in line for line in lines)
-
-
-class Cut(nn.Module):
-    """Returns a linear map without its gradient; with `skip` another one beside it."""
-
-    def __init__(self, inputs: int, outputs: int, *, skip: bool = False, frozen: bool = False) -> None:
-        super().__init__()
-        self.skip, self.cut = nn.Linear(inputs, outputs) if skip else None, nn.Linear(inputs, outputs)
-        self.cut.requires_grad_(not frozen)
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            result = self.cut(x)
-        return result if self.skip is None else result + self.skip(x)
-
-
-@pytest.mark.parametrize(
-    ("keys", "learn", "warned"),
-    [({}, True, True), ({}, False, False), ({"skip": True}, True, False), ({"frozen": True}, True, False)],
-    ids=["detached", "does not learn", "in part", "frozen"],
-)
-def test_a_network_whose_output_has_no_gradient_is_said_not_to_be_trained(
-    env: Any, keys: dict[str, bool], learn: bool, warned: bool
-) -> None:
-    goal = {"kind": "classification", "target": "label"}
-    agents = {"a": {"observes": ["x"], "network": Cut(6, 3, **keys), "objective": goal, "learn": learn}}
-    scenario = Scenario.model_validate({"scenario": "cut", "env": env, "agents": agents})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        antiphon.Simulation(scenario).close()
-    lines = [str(w.message) for w in caught if "no gradient" in str(w.message)]
-    fix = (
-        "so its parameters are never trained; compute it without detach() and no_grad(), or set learn: false"
-    )
-    line = f"agents.a.network: its output has no gradient, {fix}"
-    assert lines == [line] * warned
-    assert (line in antiphon.check(scenario).warnings) == warned
 
 
 def test_a_target_network_is_called_with_the_attributes_of_the_agents_own_call_and_changes_none() -> None:

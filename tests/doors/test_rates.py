@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,25 +116,3 @@ def test_schedulers_of_torch_are_refused_with_the_way_out(env: Any, scheduler: A
     with pytest.raises(AntiphonError, match="^" + line + "[^\n]*$") as refused:
         antiphon.Simulation(antiphon.Scenario(scenario="t", env=env, agents={"m": agent}))
     assert re.search("closure", str(refused.value)) is None
-
-
-SCHEDULERS: dict[str, Any] = {
-    "name": "StepLR",
-    "class": StepLR,
-    "partial": partial(StepLR, step_size=3),
-    "object": StepLR(torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1), 3),
-    "registered": "halving",
-    "without a word for it": "OneCycleLR",
-}
-
-
-@pytest.mark.parametrize("given", SCHEDULERS)
-def test_schedulers_of_torch_as_kinds_are_refused_with_the_schedules_that_there_are(given: str) -> None:
-    antiphon.register("schedule", "halving", StepLR)
-    kind = SCHEDULERS[given]
-    fix = "constant, steps, cosine, linear" if given.startswith("without") else "steps"
-    line = f"is a scheduler of torch.optim.lr_scheduler, .*; write kind: {fix}, or give a function of the step such as"
-    training = {"optimiser": {"kind": "sgd", "schedule": {"kind": kind}}}
-    with pytest.raises(AntiphonError, match=rf"^training.optimiser.schedule(.kind)?: \w+LR {line}") as caught:
-        antiphon.Scenario(scenario="t", env={"id": "antiphon/Digits-v0"}, agents={"m": {}}, training=training)
-    assert "\n" not in str(caught.value)

@@ -17,7 +17,6 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.distributions import Categorical
 from antiphon.errors import ScenarioError
-from tests.kit.examined import warned
 
 CHOICES = 5
 
@@ -222,65 +221,3 @@ def test_what_is_no_mask_is_refused(name: str) -> None:
     agent, objective, env, line = REFUSED[name]
     with pytest.raises(ScenarioError, match=line):
         Simulation(board(agent, objective, **env))
-
-
-def test_check_names_a_mask_that_is_not_used() -> None:
-    line = "agent player: the environment has 'action_mask', and the policy may choose what is not legal; write obj"
-    assert any(line in one for one in warned(board(objective={"mask": None}), acts=False))
-    assert not any(line in one for one in warned(board(), acts=False))
-    assert not any(line in one for one in warned(board(objective={"mask": None}, kind="parts"), acts=False))
-
-
-class Told(Board):
-    """The board, whose mask is in info alone."""
-
-    observation_space = spaces.Dict({"taken": Board.observation_space["taken"]})
-
-    def _shown(self) -> dict[str, Any]:
-        return {"taken": super()._shown()["taken"]}
-
-
-class TwoTold:
-    """A parallel environment, in which the masks are in infos alone."""
-
-    metadata = {"name": "told"}  # noqa: RUF012
-    possible_agents = ["a", "b"]  # noqa: RUF012
-
-    def observation_space(self, agent: str) -> spaces.Space[Any]:
-        return spaces.Box(0, 1, (2,), np.float32)
-
-    def action_space(self, agent: str) -> spaces.Space[Any]:
-        return spaces.Discrete(3)
-
-    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.agents = [*self.possible_agents]
-        seen = dict.fromkeys(self.agents, np.zeros(2, np.float32))
-        return seen, {"a": {"score": 1}, "b": {"legal_actions": [0, 2]}}
-
-    def step(self, actions: Mapping[str, int]) -> tuple[dict[str, Any], ...]:
-        seen = dict.fromkeys(self.agents, np.zeros(2, np.float32))
-        nothing = dict.fromkeys(self.agents, False)
-        return seen, dict.fromkeys(self.agents, 1.0), nothing, nothing, {}
-
-
-antiphon.envs.register("tests/Told-v0", Told)
-antiphon.envs.register("tests/TwoTold-v0", TwoTold)
-
-
-def _said(env: str, mask: Any = None, **agents: Any) -> list[str]:
-    players = {
-        name: {"observes": [seen], "acts": acts, "objective": {"kind": "ppo", "mask": mask}}
-        for name, (seen, acts) in agents.items()
-    }
-    scenario = Scenario(scenario="told", env={"id": env}, agents=players, training={"batch": 2})
-    return [line for line in warned(scenario, acts=False) if "in info" in line]
-
-
-def test_a_mask_in_info_alone_is_said_to_be_unread() -> None:
-    (line,) = _said("tests/Told-v0", player=("taken", True))
-    assert line.startswith("agent player: the environment has 'action_mask' in info, which is not read")
-    assert not _said("tests/Board-v0", player=("taken", True))
-    one, other = ("a.observation", "a"), ("b.observation", "b")
-    (line,) = _said("tests/TwoTold-v0", first=one, second=other)
-    assert line.startswith("agent second: the environment has 'b.legal_actions' in info")
-    assert line.endswith("write objective: {kind: ppo, mask: b.legal_actions}")

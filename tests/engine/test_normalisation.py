@@ -14,7 +14,6 @@ from gymnasium import spaces
 from antiphon import Population, Scenario, ScenarioError, Simulation, envs
 from antiphon.scenarios import Template
 from tests.contracts.builders import Play
-from tests.kit.examined import warned
 from tests.reference.backend import Chosen, reference
 
 NORMAL = {"normalise": True}
@@ -239,46 +238,6 @@ def test_options_are_written_and_read_again() -> None:
     assert Scenario.from_graph(scenario.to_graph()) == scenario
     template = Template.from_yaml(text.replace("normalise", "normalize"))
     assert template.resolve() == scenario
-
-
-def test_wild_sizes_and_tied_agents_that_are_alike_are_warned_of() -> None:
-    def lines(scenario: Scenario) -> list[str]:
-        return [line for line in warned(scenario) if "numbers of about" in line or "share parameters" in line]
-
-    state = np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[union-attr]
-    (line,) = lines(wild(None))
-    assert line.startswith("agent player: 'observation' has numbers of about 1e+06, far from 1")
-    assert line.endswith("; write observes: {observation: {normalise: true}}")
-    assert (np.random.get_state()[1] == state[0]).all()
-    assert torch.equal(torch.get_rng_state(), state[1])
-    assert not lines(wild(NORMAL))
-    critic = {"kind": "ppo", "critic": {"observes": ["observation"]}}
-    (line,) = lines(wild(NORMAL, objective=critic))
-    assert line.endswith("; write objective.critic.observes: {observation: {normalise: true}}")
-    player = {"observes": ["observation"], "acts": True, "objective": {"kind": "ppo", "mask": "observation"}}
-    masked = {"id": "normalisation/Masking-v0"}
-    assert not lines(Scenario(scenario="s", env=masked, agents={"player": player}))
-    data = {
-        "x": torch.randn(100, 3) * torch.tensor([20.0, 1.0, 1e-3]),
-        "z": torch.randn(100, 2),
-        "goal": torch.randn(100, 1),
-    }
-    fit = {"observes": ["x", "z"], "objective": {"kind": "regression", "target": "goal"}}
-    source = envs.from_tensors(**data, training_only=["goal"])
-    (line,) = lines(Scenario(scenario="s", env=source, agents={"a": fit}))
-    assert line.startswith("agent a: 'x' has numbers of about 0.00")
-    assert " beside others of about " in line
-    fit["observes"] = {"x": NORMAL, "z": {}}
-    assert not lines(Scenario(scenario="s", env=source, agents={"a": fit}))
-    twins = {
-        name: {"observes": ["x"], "share": "g", "objective": {"kind": "regression", "target": "goal"}}
-        for name in "ab"
-    }
-    tied = Scenario(scenario="s", env=Play(), agents=twins)
-    (line,) = lines(tied)
-    assert line.startswith(
-        "agents a, b: share parameters (g) and observe the same, so that they do the same; let each"
-    )
 
 
 class Coloured(Wild):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, ScenarioError, Simulation
-from tests.kit.examined import explained, warned
+from tests.kit.examined import explained
 
 ACTS = {"acts": True, "objective": "ppo", "clock": {"unroll": 4}}
 DIGIT = {"objective": {"kind": "classification", "target": "label"}}
@@ -62,12 +62,9 @@ def test_a_message_of_one_number_depends_on_the_observation() -> None:
     assert first.item() != second.item()
 
 
-def test_layer_norm_of_one_component_is_refused_and_of_two_warned_of() -> None:
+def test_layer_norm_of_one_component_is_refused() -> None:
     with pytest.raises(ScenarioError) as refused:
         pole(size=1, norm="layer")
     assert str(refused.value) == (
         "channels[0].norm: layer of 1 component is a constant, so the receiver reads nothing; use none, or a size above 2"
     )
-    words = "sends little more than which of them is larger"
-    assert [line for line in warned(pole(size=2, norm="layer"), acts=False) if words in line]
-    assert not [line for line in warned(pole(size=2), acts=False) if words in line]

@@ -59,7 +59,7 @@ def test_what_its_seed_determines_and_worlds_of_others_that_may_hold_more(spec: 
 
 
 def test_a_run_makes_no_world_only_to_describe_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Worlds may take seconds to make, and the run's own one has the description that its warnings need."""
+    """Worlds may take seconds to make, and the run's own one has its description."""
     made: list[int] = []
 
     def counted(num_envs: int) -> SyncVectorEnv:
@@ -71,4 +71,4 @@ def test_a_run_makes_no_world_only_to_describe_it(monkeypatch: pytest.MonkeyPatc
     agent = {"observes": ["observation"], "acts": True, "objective": "a2c"}
     scenario = Scenario(scenario="pole", env="user/Counted-v0", agents={"a": agent}, training={"batch": 3})
     with Simulation(scenario, logdir=tmp_path / "run"):
-        assert made == [3, 2]  # for its steps, and for a few observations, whose sizes are warned of
+        assert made == [3]

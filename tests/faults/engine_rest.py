@@ -705,13 +705,6 @@ REST: tuple[Fault, ...] = (
         "tests/distributed/virtual/test_cluster.py::test_calls_are_lost_at_the_rate_of_the_link_and_counted",
     ),
     Fault(
-        "warnings-a-late-objective-is-not-warned-of",
-        "engine/warnings/advice.py",
-        "if steps >= env.hold and source != name]",
-        "if steps > env.hold and source != name]",
-        "tests/engine/warnings/test_advice.py::test_what_goes_wrong_is_said_once[late]",
-    ),
-    Fault(
         "studies-an-error-is-the-accuracy",
         "jobs/studies/scoring.py",
         "None if accuracy is None else 1 - accuracy",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -11,8 +10,6 @@ from antiphon.base.spec import plain
 from antiphon.checks import Findings, check_scenario
 from antiphon.commands.arguments import division_of, placement_of, values_of
 from antiphon.engine.plan import ScenarioPlan, plan
-from antiphon.engine.warnings.advice import advice, advice_on_a_run
-from antiphon.envs import describe
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.terminal.explain import built, explain
 
@@ -23,24 +20,12 @@ __all__ = [
     "placement_of",
     "planned",
     "values_of",
-    "warned",
-    "warned_at_the_start",
 ]
 
 
 def as_data(scenario: Scenario) -> dict[str, Any]:
     """A scenario as nested dicts and lists, in which Python objects stay as they are: `to_yaml` writes none."""
     return plain(scenario)
-
-
-def warned(scenario: Scenario, variants: Iterable[Scenario] = (), *, acts: bool = True) -> list[str]:
-    """The warnings that `antiphon check` prints; without `acts`, no step is taken in the environment."""
-    return advice(scenario, variants, acts=acts)
-
-
-def warned_at_the_start(scenario: Scenario) -> list[str]:
-    """The warnings of a simulation that is not saved."""
-    return advice_on_a_run(scenario, describe(scenario.env), saved=False)
 
 
 def explained(scenario: Scenario) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import STEPS
 from tests.contracts.documents import DOCUMENTS, scenario_of
-from tests.kit.examined import as_data, warned_at_the_start
+from tests.kit.examined import as_data
 from tests.obeyed.given import GIVEN
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.settings import Place, Setting, changed, settings_of, values_for
@@ -20,7 +20,7 @@ from tests.obeyed.ways import WAYS, Shown, written
 _SCENES = 6
 """Scenes in which a setting is tried at most."""
 _VALUES = 12
-_SILENT = 2
+"""Values that are tried in a scene."""
 _LARGE = 7
 """Agents of scenes that are tried last, as they take long."""
 
@@ -31,13 +31,11 @@ class Trial:
 
     Attributes:
         obeyed: Where it had an effect.
-        said: Where it had none, and a warning of the run names the key.
-        ignored: Where it had none, without a word.
+        ignored: Where it had none.
         refused: The lines of refusals.
     """
 
     obeyed: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -96,17 +94,10 @@ def _scenes_of(setting: Setting) -> Iterator[tuple[str, Place, list[Any]]]:
             return
 
 
-def tried(setting: Setting, way: str = "alone", scenes: int = 3) -> Trial:
-    """Change a setting alone, in some scenes: in each, values are tried until one has an effect.
-
-    Args:
-        setting: The setting.
-        way: A key of `WAYS`.
-        scenes: In how many scenes, of those that accept a value.
-    """
-    trial, accepting = Trial(), 0
+def tried(setting: Setting, way: str = "alone") -> Trial:
+    """Change a setting alone, in one scene after the other, until a value has an effect; `way`: a key of `WAYS`."""
+    trial = Trial()
     for name, place, values in _scenes_of(setting):
-        silent = list[tuple[str, Scenario]]()
         for value in values[:_VALUES]:
             what = f"{name}: {'.'.join(map(str, place))} = {value}"
             try:
@@ -115,21 +106,10 @@ def tried(setting: Setting, way: str = "alone", scenes: int = 3) -> Trial:
                     continue
                 if _differs(name, scenario, way):
                     trial.obeyed.append(what)
-                    break
+                    return trial
+                trial.ignored.append(what)
             except AntiphonError as error:
                 trial.refused.append(f"{what}: {error}")
-                continue
-            silent.append((what, scenario))
-            if len(silent) == _SILENT:
-                break
-        else:
-            if not silent:
-                continue
-        if len(trial.obeyed) + len(trial.said) + len(trial.ignored) == accepting:
-            (trial.said if _is_said(silent[0][1], place) else trial.ignored).append(silent[0][0])
-        accepting += 1
-        if accepting == scenes:
-            break
     return trial
 
 
@@ -143,9 +123,3 @@ def _differs(name: str, scenario: Scenario, way: str) -> bool:
 @cache
 def _written(name: str) -> Shown:
     return written(_scene(name)[1])
-
-
-def _is_said(scenario: Scenario, place: Place) -> bool:
-    """Whether a warning of a run says that a key, or its section, has no effect."""
-    lines = [line for line in warned_at_the_start(scenario) if " is not used " in line]
-    return any(str(key) in line for line in lines for key in place[2:] if isinstance(key, str))

@@ -18,16 +18,3 @@ OBJECTS = {
     "gradient sobolev_label.network": "a module",
 }
 """Settings whose values are Python objects: their tests are in tests/comms and tests/splitting."""
-_SITES = "False where a message has no sites, and True where it has tokens, are what null means"
-SOMETIMES = {
-    **{
-        f"gradient {kind}.sites": _SITES
-        for kind in ("linear", "mlp", "critic", "sobolev", "local", "sobolev_label")
-    },
-    "gradient.sites": _SITES,
-    "schedule cosine.scale": "an agent that has no update in so few steps has no rate either",
-    "objective.reduction": "a window of one tick without missing targets has as many targets as rows",
-    "objective.reward": "a small game has no reward in so few steps",
-    "objective.kind": "coding and classification of one class have one loss, and other metrics",
-}
-"""Settings that one scene obeys while another cannot show them."""

@@ -153,10 +153,9 @@ def test_a_checkpoint_that_the_run_knows_nothing_of_is_not_gone_on_from(run: Pat
 
 
 WRONG: list[dict[str, Any]] = [
-    *({key: ...} for key in ("exit", "warnings", "files", "checkpoints")),
+    *({key: ...} for key in ("exit", "files", "checkpoints")),
     *({"threads": value} for value in ("1", None, True)),
     *({"dtype": value} for value in (3, "int9")),
-    {"warnings": "x"},
     *({"values": value} for value in ("x", [1])),
     *({"template": value} for value in (1, {}, {"source": "x", "text": 3})),
     {"variant": 3},

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.envs import TorchVectorEnv
 from antiphon.errors import RunError, ScenarioError
 from antiphon.telemetry import Metric, Recorder, RunDescription
-from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 AGENTS = {"a": {"observes": ["image"], "objective": CLASSIFY}}
@@ -90,32 +88,3 @@ def test_one_that_fails_is_a_line_with_its_method(method: str, tmp_path: Path) -
     line = r"^telemetry.recorders: Service\._fail failed at test_own_recorders.py:\d+: TimeoutError: no connection$"
     with pytest.raises(RunError, match=line), Simulation(scenario, logdir=tmp_path / "run") as simulation:
         simulation.run()
-
-
-def test_a_method_by_an_earlier_name_which_nothing_would_call_is_refused() -> None:
-    with one_line(r"Mine\.figures: nothing calls it; its name is metrics", ScenarioError):
-
-        class Mine(Recorder):
-            def figures(self, step: int, rows: object) -> None:
-                """Write metrics."""
-
-    with one_line(r"World\.figure_names: nothing calls it; its name is metric_names", ScenarioError):
-
-        class World(TorchVectorEnv):
-            figure_names = ("difficulty",)
-
-    class OfBoth(Recorder):  # written for versions before and after
-        def metrics(self, step: int, rows: object) -> None:
-            """Write metrics."""
-
-        figures = metrics
-
-    assert OfBoth.figures is OfBoth.metrics
-
-
-def test_metrics_are_read_by_the_name_of_earlier_scripts() -> None:
-    with Simulation("two-timescales") as simulation:
-        simulation.run(8, progress=False)
-        channel = next(iter(simulation.channels.values()))
-        for reader in (simulation, simulation.world, simulation.learned, channel):
-            assert reader.figures() == reader.metrics()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -21,8 +20,7 @@ from torch import nn
 
 from antiphon import Population, RunError, Scenario, Simulation, load
 from antiphon.envs import from_tensors
-from antiphon.errors import ResourceError, ScenarioWarning
-from antiphon.scenarios.training import TelemetrySpec
+from antiphon.errors import ResourceError, ScenarioError
 from tests.contracts.twins import differences
 from tests.contracts.twins import facts as facts_of
 from tests.engine.numbers import one_line
@@ -604,32 +602,10 @@ def test_a_closed_simulation_takes_no_step(run: Path) -> None:
     assert (run / "run.json").read_bytes() == before
 
 
-def test_what_only_a_run_directory_receives_is_warned_of_without_one(run: Path) -> None:
+def test_a_best_checkpoint_without_a_run_directory_is_refused() -> None:
     keys: dict[str, Any] = {"evaluate": {"period": 1, "keep_best": "accuracy"}}
     scenario = load("digits-mlp").resolve("locked").with_training(steps=1, **keys)
-    scenario = scenario.model_copy(update={"telemetry": TelemetrySpec(histograms=True)})
-    for logdir in (None, run):
-        with Simulation(scenario, logdir=logdir) as simulation, warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            simulation.run(progress=False)
-        lines = [str(one.message) for one in found if "logdir" in str(one.message)]
-        assert [line.partition(":")[0] for line in lines] == (
-            [] if logdir else ["training.evaluate.keep_best", "telemetry.histograms"]
-        )
-
-
-def test_a_run_beyond_a_schedule_that_ends_at_zero_is_warned_of() -> None:
-    line = r"^agents? .*: learning rate 0 from step 2 on, the end of its schedule"
-    for scale, warned in ((0.0, True), (0.1, False)):
-        optimiser = {"schedule": {"kind": "linear", "scale": scale}}
-        scenario = load("digits-mlp").resolve("locked").with_training(steps=2, optimiser=optimiser)
-        with Simulation(scenario) as simulation, warnings.catch_warnings():
-            warnings.filterwarnings("error", message=line)
-            simulation.run(steps=2, progress=False)
-            if warned:
-                for limit in ({"steps": 1}, {"seconds": 0.01}):
-                    with pytest.raises(ScenarioWarning, match=line):
-                        simulation.run(progress=False, **limit)
-                simulation.set("*.schedule", "constant")  # the fix
-            simulation.run(steps=1, progress=False)
-            assert simulation.now == 3
+    with pytest.raises(
+        ScenarioError, match=r"^training.evaluate.keep_best: no checkpoint is kept without a logdir"
+    ):
+        Simulation(scenario)

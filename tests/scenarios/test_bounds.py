@@ -31,10 +31,10 @@ _NEAR = 1e-9
 def test_the_bounds_of_a_parameter_are_those_of_its_settings(name: str) -> None:
     template = LIBRARY[name]
     parameters = template.parameters
-    # a count of agents may need as few readouts
-    least = {
+    # a count of agents may need as few readouts, and a loss of messages no further passes
+    least: dict[str, Any] = {
         key: int(one.min) for key, one in parameters.items() if one.type == "int" and one.min is not None
-    }
+    } | ({"passes": "first"} if "passes" in parameters else {})
 
     def refused(values: Mapping[str, Any]) -> str:
         try:

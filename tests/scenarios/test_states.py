@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios import Scenario
 from tests.scenarios.made import recurrent, state
 
 
@@ -35,6 +35,6 @@ def test_a_locked_state_makes_the_window_the_episode() -> None:
 def test_an_agent_that_only_its_own_state_teaches_is_not_reached() -> None:
     data = recurrent(state())
     data["channels"][0]["coupling"] = "detached"
-    assert "agent a: reached by no learning signal" in warnings(Scenario.model_validate(data))
+    assert "a" not in Scenario.model_validate(data).relations.reached
     data["channels"][1]["gradient"] = {"kind": "local", "target": "label"}
-    assert "agent a: reached by no learning signal" not in warnings(Scenario.model_validate(data))
+    assert "a" in Scenario.model_validate(data).relations.reached

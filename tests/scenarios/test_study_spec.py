@@ -70,7 +70,7 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
     ("text", "problem"),
     [
         ("study: toy\n", "s.yaml:1: scenario: is missing"),
-        (HEAD + "steps: 9", "s.yaml:4: steps: unknown key 'steps'; write budgets: {NAME: {steps: …}}"),
+        (HEAD + "steps: 9", "s.yaml:4: steps: unknown key 'steps'; known: "),
         (HEAD + "varients: [a]", "s.yaml:4: varients: unknown key 'varients'; did you mean 'variants'?"),
         (HEAD + "metric: acuracy", "s.yaml:4: metric: unknown metric 'acuracy'; did you mean 'accuracy'?"),
         (HEAD + "metric: [accuracy, A.acuracy]", "metric: unknown metric 'A.acuracy'; write AGENT.METRIC"),

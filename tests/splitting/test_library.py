@@ -11,7 +11,6 @@ import torch
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.models import GPT, ResNet
-from antiphon.scenarios import warnings
 from tests.kit.documented import gpt, resnet
 
 MAKE: dict[str, Any] = {"gpt": gpt, "resnet": resnet}
@@ -74,14 +73,6 @@ def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
     first = {n for n in before if n.startswith(("tokens", "positions", "conv.", "blocks.0"))}
     assert any(n.startswith("head") for n in moved)
     assert (not moved & first) if variant == "detached" else (first & moved)
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(("name", "coupling"), [("gpt", "locked"), ("resnet", "detached")])
-def test_a_gradient_is_warned_of_where_the_coupling_has_none(name: str, coupling: str) -> None:
-    given = warnings(scenario(name, coupling, gradient="local"))
-    assert any(line.endswith(f": gradient is not used by a {coupling} channel") for line in given)
-    assert not [line for line in warnings(scenario(name, coupling)) if "is not used" in line]
 
 
 def test_a_tied_head_stays_the_embedding() -> None:

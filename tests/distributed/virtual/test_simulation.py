@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation
 from tests.distributed.parts.stages import different, learned, stages
@@ -167,24 +166,6 @@ def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
     assert machines_of(timed.fork()).step_seconds == machines_of(timed).step_seconds
     shared = on_cluster(stages(5), profile(2))  # more agents than machines
     assert [part.index for part in machines_of(shared).parts] == [0, 1]
-
-
-def test_agents_that_may_read_messages_of_other_examples_are_warned_of() -> None:
-    """In a stream, those that are aligned to none of the channels from other parts; not within a part, or alone."""
-    apart, joined = stages(aligned=False), yaml.safe_load(stages().to_yaml())
-    joined["channels"].append({**joined["channels"][0], "to": "s2", "link": {"delay": 2}})
-    joined["agents"]["s2"]["align"] = "s0->s2"
-    for scenario, parts, found in (
-        (stages(), 3, []),
-        (Scenario.model_validate(joined), 3, []),
-        (apart, 3, ["s1", "s2"]),
-        (apart, {"s0": 0, "s1": 0, "s2": 1}, ["s2"]),
-        (apart, 1, []),
-    ):
-        simulation = on_cluster(scenario, profile(3), parts)
-        assert [line.partition(":")[0] for line in simulation.running.executor.warnings] == [
-            f"agents[{n}]" for n in found
-        ]
 
 
 def test_a_divergence_ends_the_run_with_one_line() -> None:

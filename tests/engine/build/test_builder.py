@@ -10,7 +10,6 @@ import yaml
 from gymnasium import spaces
 from torch import nn
 
-import antiphon
 from antiphon import Scenario, Simulation, load
 from tests.engine.acting import Stage
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -77,14 +76,6 @@ def test_agents_of_a_group_have_networks_of_the_images_that_they_observe() -> No
     found = shapes(Simulation(team(nature)), "b")
     assert found["conv0.weight"] == [3, 1, 2, 2]
     assert Simulation(team(Own)).agents["b"].parameters.keys() == {"module.weight", "module.bias"}
-
-
-@pytest.mark.filterwarnings("ignore:agents a, b. share parameters")
-def test_what_is_wrong_with_the_network_of_a_group_is_said_of_an_agent_of_it() -> None:
-    with pytest.warns(antiphon.ScenarioWarning, match="^agents.a.network: its output has no gradient"):
-        Simulation(team(Detached))
-    with pytest.warns(antiphon.ScenarioWarning, match="^agents.a.network: its outputs are probabilities"):
-        Simulation(team(Softmax))
 
 
 def test_inputs_are_what_is_observed_and_received_and_heads_are_the_objective_and_the_ports() -> None:

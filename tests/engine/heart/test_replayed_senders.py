@@ -19,7 +19,6 @@ from antiphon import RunError, Scenario, ScenarioError, Simulation, Template
 from antiphon.comms import Coupling, CreditedMessage
 from tests.contracts.builders import Document
 from tests.contracts.documents import more, pairs
-from tests.kit.commands import Commands
 from tests.kit.resigned import rewrite_state
 
 WINDOWS = 3
@@ -70,21 +69,16 @@ def team(
         ({}, 5),
         ({"gate": "auto"}, 5),
         ({"passes": "first"}, 1),
-        ({"passes": None}, 5),
+        ({"passes": None}, 1),
         ({"passes": "first", "gate": "auto"}, 0),
         ({"scale": 0, "discount": 0}, 0),
     ],
 )
-def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(
-    gradient: Document, steps: int, tmp_path: Path, cli: Commands
-) -> None:
+def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(gradient: Document, steps: int) -> None:
     with Simulation(team(gradient=gradient), seed=1) as simulation:
         simulation.run()
         taken = {name: simulation.agents[name].updates for name in ("sensor", "motor")}
         assert taken == {"sensor": steps * WINDOWS, "motor": 5 * WINDOWS}
-        if gradient.get("gate") is None:
-            (tmp_path / "team.yaml").write_text(simulation.scenario.to_yaml())
-            assert cli.json("check", tmp_path / "team.yaml")["updates"] == taken
 
 
 def test_a_gate_of_another_rule_is_refused(tmp_path: Path) -> None:
@@ -170,81 +164,19 @@ def test_nor_is_a_coupling_of_ones_own_whose_credit_would_be_left_out() -> None:
         team(coupling=Halved)
 
 
-DEFAULTS: Document = dict.fromkeys(("context", "gate", "passes"))
-"""A gradient of which the kind alone is given."""
-
-
-def written(scenario: Scenario) -> Document:
-    """The gradient of the first channel as scenario.yaml has it."""
-    found: Document = yaml.safe_load(scenario.to_yaml())["channels"][0].get("gradient", {})
-    return found
-
-
-def test_by_default_a_sender_learns_in_all_passes() -> None:
-    """What is chosen stands in the scenario, with the defaults that it needs, and is read as it stands."""
-    scenario, fast = team(gradient=DEFAULTS), {"kind": "adam", "lr": 0.01}
-    chosen = {"context": ["observation"], "passes": "all", "rescale": "rms", "optimiser": fast}
-    assert written(scenario) == {"kind": "linear", **chosen}
-    assert Scenario.from_yaml(scenario.to_yaml()).to_yaml() == scenario.to_yaml()
-    asked = team(gradient={**DEFAULTS, "passes": "all"})
-    assert written(asked) == {"kind": "linear", **chosen}
-    own: Document = {
-        "context": [],
-        "gate": "none",
-        "rescale": "none",
-        "optimiser": {"kind": "adam", "lr": 0.5},
-    }
-    given = team(gradient=own)
-    assert written(given) == {"kind": "linear", "passes": "all", **own}
-    assert Scenario.from_yaml(given.to_yaml()).to_yaml() == given.to_yaml()
-    predictor = scenario.with_training(predictor={"lr": 0.5})
-    document = yaml.safe_load(predictor.to_yaml())
-    document["channels"][0]["gradient"] = "linear"
-    assert "optimiser" not in written(Scenario.model_validate(document))
-
-
-IN_NOISE = "in all passes taught a signalling game, but MPE's speaker less than detached"
-IN_FIRST = "learns in the receiver's first pass alone, which taught MPE's speaker no more than detached"
-
-
-@pytest.mark.parametrize(
-    ("gradient", "steps", "line"),
-    [
-        ({"kind": "mlp"}, 5, None),
-        ({"kind": "mlp", "norm": "batch"}, 5, "norm: batch in all passes taught"),
-        ({"rescale": "none", "passes": "all"}, 5, f"rescale: none {IN_NOISE}"),
-        ({"context": [], "learn": False, "passes": "all"}, 5, None),
-        ({"kind": "sobolev"}, 1, f"a sobolev gradient {IN_FIRST}; use linear, or make"),
-        ({"rescale": "none", "context": ["observation"]}, 1, f"rescale: none {IN_FIRST}; leave out"),
-        ({"kind": "mlp", "passes": "first"}, 1, None),
-    ],
-)
-def test_what_does_not_keep_up_in_further_passes_is_warned_of(
-    gradient: Document, steps: int, line: str | None, tmp_path: Path, cli: Commands
-) -> None:
-    (tmp_path / "team.yaml").write_text(team(gradient={**DEFAULTS, **gradient}).to_yaml())
-    found = cli.json("check", tmp_path / "team.yaml")
-    assert found["updates"]["sensor"] == steps * WINDOWS
-    lines = [one["warning"] for one in found["warnings"] if "MPE's speaker" in one["warning"]]
-    assert [one.startswith(f"channel sensor->motor: {line}") for one in lines] == [True] * (line is not None)
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "gradient",
     [
         {"rescale": "none"},
-        {"context": []},
         {"optimiser": {}},
         {"gate": "none"},
         {"kind": "mlp"},
         {"kind": "mlp", "norm": "batch"},
     ],
 )
-def test_a_saved_run_goes_on_with_the_passes_that_it_was_begun_with(
-    gradient: Document, tmp_path: Path
-) -> None:
-    with Simulation(team(gradient={**DEFAULTS, **gradient}), seed=1) as simulation:
+def test_a_saved_run_goes_on_in_all_passes(gradient: Document, tmp_path: Path) -> None:
+    with Simulation(team(gradient=gradient), seed=1) as simulation:
         simulation.run(4)
         saved = simulation.save(tmp_path / "saved")
         simulation.run(4)
@@ -260,7 +192,7 @@ def test_a_saved_run_goes_on_with_the_passes_that_it_was_begun_with(
 
 
 def test_a_shadow_with_all_passes_is_applied_in_mid_run() -> None:
-    gradient = {**DEFAULTS, "kind": "mlp", "passes": "all", "gate": "none", "scale": 0, "discount": 0}
+    gradient = {"kind": "mlp", "scale": 0, "discount": 0}
     with Simulation(team(gradient=gradient), seed=1) as simulation:
         simulation.run(4)
         simulation.set("sensor->motor.scale", 0.5)
@@ -268,83 +200,12 @@ def test_a_shadow_with_all_passes_is_applied_in_mid_run() -> None:
         assert simulation.agents["sensor"].updates == 5
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    ("given", "fix"),
-    [
-        ({"passes": None, "context": None, "gate": None}, "passes: first, gate: none"),
-        ({"passes": None}, "passes: first"),
-        ({"passes": "all", "context": None, "gate": None}, "gate: none"),
-    ],
-)
-def test_a_shadow_of_other_defaults_where_it_is_applied_is_refused_with_what_keeps_its_own(
-    given: Document, fix: str
-) -> None:
-    shadow = {**given, "scale": 0, "discount": 0}
+def test_a_shadow_whose_gate_has_no_state_is_refused_where_it_is_applied() -> None:
+    shadow: Document = {"gate": "auto", "scale": 0, "discount": 0}
     with Simulation(team(gradient=shadow), seed=1) as simulation:
         simulation.run(4)
-        with pytest.raises(ScenarioError, match="has no state for; begin the run with its passes"):
+        with pytest.raises(ScenarioError, match=r"has no state for; .* gradient: \{gate: none\}"):
             simulation.set("sensor->motor.scale", 0.5)
-        simulation.run(4)
-    with Simulation(team(gradient={**shadow, **yaml.safe_load(f"{{{fix}}}")}), seed=1) as simulation:
-        simulation.run(4)
-        simulation.set("sensor->motor.scale", 0.5)
-        simulation.run(8)
-        assert simulation.agents["sensor"].updates > 0
-
-
-FIRST: dict[str, Document] = {name: changes for name, (changes, _) in REFUSED.items()} | {
-    "a kind that follows noise": {"gradient": {"kind": "sobolev"}},
-    "the unit of what returns": {"gradient": {"rescale": "none"}},
-    "a delay that parts choose": {"link": {"delay": "auto"}},
-    "a user's network": {"sensor": {"network": nn.Linear(4, 2)}},
-    "a user's coupling": {"coupling": Halved},
-    "a shadow": {"gradient": {"scale": 0, "discount": 0}},
-    "no context, always applied": {"gradient": {"context": [], "gate": "none"}},
-    "a predictor that does not learn": {"gradient": {"learn": False}},
-    "a loss of its own": {"sensor": {"objective": {"kind": "regression", "target": "observation"}}},
-}
-"""Keys of `team` with which a sender learns in the first pass by default."""
-
-
-@pytest.mark.parametrize("name", FIRST)
-def test_where_a_sender_cannot_be_replayed_it_learns_in_the_first_pass_by_default(name: str) -> None:
-    changes = FIRST[name]
-    scenario = team(**{**changes, "gradient": {**DEFAULTS, **changes.get("gradient", {})}})
-    assert [channel.replayed for channel in scenario.channels] == [False]
-    Simulation(scenario).close()
-
-
-@pytest.mark.parametrize(
-    ("coupling", "replayed"), [("decoupled", False), ("delayed", False), ("detached", True)]
-)
-def test_a_sender_with_a_further_receiver_to_learn_from_learns_in_the_first_pass_by_default(
-    coupling: str, replayed: bool
-) -> None:
-    document = yaml.safe_load(team(gradient=DEFAULTS).to_yaml())
-    clock, (channel,) = document["agents"]["sensor"]["clock"], document["channels"]
-    document["agents"]["guess"] = {
-        "objective": {"kind": "regression", "target": "observation"},
-        "clock": clock,
-    }
-    channel["gradient"] = {"passes": "auto"}
-    further = {"from": "sensor", "to": "guess", "size": 2, "coupling": coupling}
-    scenario = Scenario.model_validate({**document, "channels": [channel, further]})
-    assert {one.name: one.replayed for one in scenario.channels} == {
-        "sensor->motor": replayed,
-        "sensor->guess": False,
-    }
-
-
-def test_of_several_channels_of_a_sender_none_is_replayed_by_default() -> None:
-    document = yaml.safe_load(team().to_yaml())
-    (channel,) = document["channels"]
-    several = [{**channel, "key": key, "gradient": {"passes": "auto"}} for key in range(2)]
-    scenario = Scenario.model_validate({**document, "channels": several})
-    assert [one.replayed for one in scenario.channels] == [False, False]
-    several[1]["gradient"] = {"passes": "all"}
-    scenario = Scenario.model_validate({**document, "channels": several})
-    assert [one.replayed for one in scenario.channels] == [False, True]
 
 
 class Own(nn.Module):

@@ -17,7 +17,6 @@ from antiphon import Scenario, Simulation, envs
 from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors import parallel_worlds
 from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
-from tests.kit.examined import warned
 from tests.kit.worlds import batch_of
 
 WALK = {"low": torch.tensor([2, 1]), "high": torch.tensor([[-1.0], [-1.0]])}
@@ -364,9 +363,6 @@ def test_agents_with_one_set_of_parameters_differ_by_their_number(numbered: bool
     env = {"id": f"tests/Blind{numbered}-v0"}
     training = {"batch": 16, "optimiser": {"lr": 0.1}}
     scenario = Scenario(scenario="s", env=env, agents=agents, training=training)
-    lines = [line for line in warned(scenario) if "share parameters (both) and observe the same" in line]
-    assert len(lines) == (not numbered)
-    assert all(line.endswith("observe something of its own, such as id.low") for line in lines)
     with Simulation(scenario) as simulation:
         simulation.run(steps=160, progress=False)
         taken = simulation.policy().act({name: np.zeros((5, 1), np.float32) for name in agents})

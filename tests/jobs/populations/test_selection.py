@@ -17,13 +17,10 @@ from antiphon.envs import Description, Signal, World
 from antiphon.jobs.populations.selection import (
     Entry,
     MemberScore,
-    advice,
     initial_values,
     near_the_best,
     selected,
 )
-from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.scenario_warnings import in_lines
 from antiphon.terminal.member_tables import lead_in_words, print_members
 from antiphon.terminal.output import printed
 from tests.jobs.populations.made import spec
@@ -199,22 +196,3 @@ def test_values_stay_within_their_range_or_list() -> None:
         assert 1.0 <= copy.values["lr"] <= 1.1
         places = [keys["vary"]["scale"].index(one["scale"]) for one in (before[1], copy.values)]
         assert abs(places[0] - places[1]) <= 1
-
-
-def test_a_value_that_all_members_draw_is_warned_of() -> None:
-    keys: dict[str, Any] = {"population": "it", "scenario": "digits-mlp", "members": 2}
-    specs = [PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]}) for seed in range(8)]
-    lines = [in_lines(advice(spec, 10)) for spec in specs]
-    alike = [
-        len(
-            {
-                one["lr"]
-                for one in initial_values(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]}))
-            }
-        )
-        == 1
-        for seed in range(8)
-    ]
-    assert [bool(line) for line in lines] == alike
-    assert {True, False} == set(alike)
-    assert next(filter(None, lines))[0].startswith("vary.lr: all 2 members begin with 0.")

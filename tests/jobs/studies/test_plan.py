@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import pytest
@@ -74,25 +73,6 @@ def test_a_folder_has_a_name_that_a_file_system_bears_however_long_a_value_is() 
     spec = StudySpec(study="toy", scenario="toy", grid={"words": [["a"] * 200, ["a"] * 201]})
     found = plan(spec, StudyOptions(), PythonTemplate.of(made))
     assert [*map(len, found.runs)] == [149, 151]
-
-
-def test_an_axis_that_changes_no_line_is_warned_of() -> None:
-    def made(*, idle: int = 0, size: int = 4) -> Scenario:
-        return load("digits-mlp").resolve(values={"batch": size})
-
-    def warned(**grid: list[int]) -> list[str]:
-        with warnings.catch_warnings(record=True, action="always") as caught:
-            found = plan(
-                StudySpec(study="toy", scenario="toy", grid=grid), StudyOptions(), PythonTemplate.of(made)
-            )
-        assert len(found.runs) == len(grid["size"])
-        return [str(warning.message) for warning in caught]
-
-    (line,) = warned(idle=[0, 1], size=[4, 8])
-    assert line.startswith("toy: grid: idle has no effect: ")
-    assert line.endswith("; leave it out, or add a variant that reads it")
-    assert not warned(size=[4, 8])
-    assert not warned(idle=[1], size=[4, 8])  # an axis of one value is a setting
 
 
 def test_the_steps_of_a_budget_take_the_place_of_an_axis_of_steps() -> None:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-import antiphon
 from antiphon.base.manifests import write_checked
 from antiphon.errors import RunError
-from antiphon.jobs.studies.plan import Line, PlannedRuns, StudyPlan
+from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
-from antiphon.running.request import Request
-from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.telemetry import statistics
 from antiphon.telemetry.history import shut_gates
@@ -246,43 +242,6 @@ def test_a_gate_is_shut_that_is_0_at_the_end_and_at_most_log_entries(
 
 
 SPOKEN = "speaker->listener"
-
-
-def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
-    """It advises more passes where the senders could learn in some."""
-    run, open_once = finished(accuracy=0.5), {0: ["ab", SPOKEN], 1: [SPOKEN]}
-    runs = {"decoupled": {seed: replace(run, shut=shut) for seed, shut in open_once.items()}}
-    library = Path(antiphon.__file__).parent / "scenarios/library"
-    text = (library / "speaker-listener.yaml").read_text()
-    goal = "    objective: {kind: regression, target: speaker}\n    observes: [speaker]\n"
-    with_loss = text.replace("    observes: [speaker]\n", goal)
-    assert with_loss != text
-    fixes = [
-        (text, {"passes": "first"}, "gradient.passes: auto or "),
-        (text, {"gradient": "sobolev"}, "gradient.kind: linear or "),
-        (text, {"gradient": "sobolev", "passes": "first"}, "gradient: {kind: linear, passes: auto} or "),
-        (text, {"gradient": "mlp"}, ""),
-        (text, {"gradient": "mlp", "passes": "first"}, "gradient.passes: auto or "),
-        (text, {"passes": "all"}, ""),
-        (with_loss, {}, "gradient.passes: all or "),
-        (with_loss, {"gradient": "sobolev"}, "gradient: {kind: linear, passes: all} or "),
-    ]
-    whole = f"decoupled: {SPOKEN}: gate 0 at the end and most log entries: its sender took no step by it there, as with detached; set "
-    for source, values, fix in fixes:
-        template = Template.from_yaml(source)
-        request = Request(template=template, values=values)
-        plan = replace(
-            plan_of([line("decoupled")]), runs={"decoupled": PlannedRuns("decoupled", "", request)}
-        )
-        found = summary(plan, runs)
-        assert found[0]["shut"] == [SPOKEN]
-        (note,) = (note for note in notes(study_of(found)) if "gate" in note)
-        assert note == f"{whole}{fix}coupling: locked, or train longer."
-        if fix:
-            setting = fix.removesuffix(" or ").removeprefix("gradient.").removeprefix("gradient: ")
-            advised = yaml.safe_load(setting.replace("kind", "gradient"))
-            scenario = template.resolve(values={**values, **advised})
-            assert [channel.replayed for channel in scenario.channels] == [True]
 
 
 def test_five_seeds_have_an_interquartile_mean() -> None:
