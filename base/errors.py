@@ -117,12 +117,6 @@ class DivergenceError(AntiphonError, ArithmeticError):
     exit_code = 3
 
 
-class ResourceError(AntiphonError, MemoryError):
-    """A scenario that needs more memory than is available."""
-
-    exit_code = 4
-
-
 class EngineError(AntiphonError, RuntimeError):
     """A broken invariant of the engine itself: always a bug in antiphon, never in the input."""
 

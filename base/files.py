@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from antiphon.base.errors import AntiphonError, RunError
+from antiphon.base.memory import was_refused
 
 LIMIT = 64 * 2**20
 """Bytes of a text or JSON file, at most, where nothing else is set."""
@@ -99,6 +100,8 @@ def fitting(path: Path | str) -> Iterator[None]:
         raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
             csv.Error) as error:  # fmt: skip
+        if was_refused(error):
+            raise
         text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         reason = " ".join(text.split())[:120]
         raise RunError(

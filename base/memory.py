@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from antiphon.base.errors import ResourceError
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
 OWN_PAGES = 1 << 20
@@ -102,17 +100,3 @@ def was_refused(error: BaseException | None) -> bool:
     """Whether an error means exhausted memory."""
     refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
     return refused or isinstance(error, MemoryError)
-
-
-@contextmanager
-def refusals_named() -> Iterator[None]:
-    """Raise errors of exhausted memory as a ResourceError with the fix."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not was_refused(error) or isinstance(error, ResourceError):
-            raise
-        raise ResourceError(
-            "out of memory; lower training.batch, the number of agents, objective.replay, or the sizes of networks and "
-            "messages; `antiphon show` estimates what each needs"
-        ) from error

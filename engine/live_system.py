@@ -21,7 +21,7 @@ from antiphon.base.argument_checks import check_counts, check_flags, checked_see
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask
-from antiphon.base.memory import refusals_named, uncollected
+from antiphon.base.memory import uncollected
 from antiphon.base.spec import frozen_data
 from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend, step_once
 from antiphon.engine.build.builder import build, without_weights
@@ -294,7 +294,6 @@ class LiveSystem:
     Raises:
         ScenarioError: The scenario cannot be built, or not be computed like this; the message names the place.
         DataError: Data of the environment are missing or damaged.
-        ResourceError: There is not enough memory. Steps raise it too.
     """
 
     def __init__(
@@ -315,7 +314,7 @@ class LiveSystem:
             how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
             self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
             try:
-                with uncollected(long_lived=True), refusals_named():
+                with uncollected(long_lived=True):
                     self.restart(settings)
             except BaseException:
                 self.close()
@@ -548,8 +547,7 @@ class LiveSystem:
         self.synchronize()
         scenario = changed(self.scenario, changes)
         self.executor.check_change(self, scenario, f"set: {changes[0][0]}" if changes else "set")
-        with refusals_named():
-            self.executor.continue_as(self, scenario, self._built(scenario), event)
+        self.executor.continue_as(self, scenario, self._built(scenario), event)
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
@@ -644,7 +642,6 @@ class LiveSystem:
 
         Raises:
             RunError: It is of another scenario; the line names the first difference, and nothing has changed.
-            ResourceError: There is not enough memory for it.
         """
         self.executor.load_state_dict(self, state)
 
@@ -661,29 +658,28 @@ class LiveSystem:
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
         except (RunError, ScenarioError) as difference:
             raise RunError(str(difference)) from None
-        with refusals_named(), uncollected():
-            if system is not self.system:
-                self.executor.continue_as(self, scenario, system, None)
-            self.changes = changes
-            if state["seed"] != self.seed:
-                self.restart(replace(self.settings, seed=state["seed"]))
-            state = checkpoint.copy_tree(state)
-            self.now = state["now"]
-            # a checkpoint without it: what is learned can be used, and nothing follows
-            if state["env"] is None:
-                if (carried := state.get("carried")) is not None:
-                    self.env.carry(from_tree(carried), self.env.num_envs)
-                self.world.reset(self.seed)
-            else:
-                self.env.load_state_dict(from_tree(state["env"]))
-            # a network may change its parameters in a replay: then what is learned can be used, and nothing follows
-            self.backend.load_state_dict(state["system"], replays="lost" not in state)
-            self.world.load_state_dict(state)
-            self.train_means.load_state_dict(state["means"])
-            self.newest.load_state_dict(state.get("newest", {}))
-            if self.early_stopping is not None:
-                self.early_stopping.load_state_dict(state)
-            self.diverged, self.broken_off = state["diverged"], None
+        if system is not self.system:
+            self.executor.continue_as(self, scenario, system, None)
+        self.changes = changes
+        if state["seed"] != self.seed:
+            self.restart(replace(self.settings, seed=state["seed"]))
+        state = checkpoint.copy_tree(state)
+        self.now = state["now"]
+        # a checkpoint without it: what is learned can be used, and nothing follows
+        if state["env"] is None:
+            if (carried := state.get("carried")) is not None:
+                self.env.carry(from_tree(carried), self.env.num_envs)
+            self.world.reset(self.seed)
+        else:
+            self.env.load_state_dict(from_tree(state["env"]))
+        # a network may change its parameters in a replay: then what is learned can be used, and nothing follows
+        self.backend.load_state_dict(state["system"], replays="lost" not in state)
+        self.world.load_state_dict(state)
+        self.train_means.load_state_dict(state["means"])
+        self.newest.load_state_dict(state.get("newest", {}))
+        if self.early_stopping is not None:
+            self.early_stopping.load_state_dict(state)
+        self.diverged, self.broken_off = state["diverged"], None
 
     def load_learned(self, state: Mapping[str, Any], kinds: Sequence[str]) -> None:
         """Take over the step, the sums of losses and what was learned elsewhere; `kinds`: the parts of the system's state."""
@@ -706,7 +702,6 @@ class LiveSystem:
 
         Raises:
             RunError: It is of another scenario; the line names the checkpoint and the first difference.
-            ResourceError: There is not enough memory for it.
         """
         with fitting(saved.path):
             try:
@@ -753,16 +748,11 @@ class LiveSystem:
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder: see `Simulation.save`. A ScenarioWarning says of the first one why no run can go on from it."""
-        with uncollected():
-            state = self.state_dict(complete=False)
-            if (lost := state.get("lost")) is not None and not self._warned_of_lost:
-                self._warned_of_lost = True
-                warnings.warn(
-                    f"the run cannot go on from this checkpoint: {lost}", ScenarioWarning, stacklevel=2
-                )
-            return write_simulation(
-                given_path(path), self.scenario, self.dtype, state, lambda: self.described
-            )
+        state = self.state_dict(complete=False)
+        if (lost := state.get("lost")) is not None and not self._warned_of_lost:
+            self._warned_of_lost = True
+            warnings.warn(f"the run cannot go on from this checkpoint: {lost}", ScenarioWarning, stacklevel=2)
+        return write_simulation(given_path(path), self.scenario, self.dtype, state, lambda: self.described)
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -796,7 +786,6 @@ def loaded(
 ) -> LiveSystem:
     """Return what runs at a checkpoint: see `Simulation.load`."""
     settings = settings or Settings()
-    with uncollected():
-        scenario_given = None if scenario is None else as_scenario(scenario)
-        saved = read_simulation(given_path(path), scenario_given, settings.device)
+    scenario_given = None if scenario is None else as_scenario(scenario)
+    saved = read_simulation(given_path(path), scenario_given, settings.device)
     return running_of_saved(saved, settings)

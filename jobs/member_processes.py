@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from antiphon.base.errors import AntiphonError, ResourceError, RunError
+from antiphon.base.errors import AntiphonError, RunError
 from antiphon.base.imports import with_imports
 from antiphon.base.signals import pass_on, stop_signals
 from antiphon.engine.state.trees import mapped
@@ -166,7 +166,7 @@ class _Meeting:
             self._connection.send_bytes(b"" if request == _NOTHING else to_bytes(request))
             data = self._connection.recv_bytes()
         except (EOFError, OSError):
-            raise ResourceError("another process of the population has ended") from None
+            raise MemoryError("another process of the population has ended") from None
         answer = from_bytes(data) if data else {"values": [], "stop": []}
         if answer["stop"] and not self._stopped:
             self._stopped = True

@@ -9,7 +9,6 @@ from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError
 from antiphon.base.files import fitting
-from antiphon.base.memory import uncollected
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
@@ -145,8 +144,7 @@ def _restored(
     steps = directory.checkpoints.by_step
     if steps if step is None else step in steps or step:
         source = directory.path if step is None else directory.checkpoints.at(step)
-        with uncollected():
-            saved = read_simulation(source, scenario, settings.device)
+        saved = read_simulation(source, scenario, settings.device)
         return running_of_saved(saved, settings, executor)
     return LiveSystem(
         scenario or directory.scenario, settings, executor

@@ -22,7 +22,6 @@ from antiphon.base.errors import (
     write_error,
 )
 from antiphon.base.files import given_path
-from antiphon.base.memory import refusals_named
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver, interrupted_afterwards
@@ -100,7 +99,6 @@ class Simulation:
         ScenarioError: The scenario cannot be built or divided; the message names the place.
         DataError: Data of the environment are missing or damaged.
         RunError: `logdir` cannot be written or holds a run other than the one to resume, or a part cannot be started.
-        ResourceError: There is not enough memory. Steps raise it too.
     """
 
     _run: Run
@@ -209,7 +207,6 @@ class Simulation:
         Raises:
             ScenarioError: `scenario` is invalid or not found.
             RunError: The checkpoint is missing, damaged, of another scenario, or `scenario` is needed.
-            ResourceError: There is not enough memory.
         """
         settings = Settings.of(device=device, threads=threads, backend=backend)
         return cls.over(loaded(run_folder(path), scenario, settings))
@@ -353,9 +350,8 @@ class Simulation:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
             RunError: The simulation has been closed.
             ScenarioError: The simulation is one of several seeds that are trained together.
-            ResourceError: There is not enough memory.
         """
-        with refusals_named(), interrupted_afterwards():
+        with interrupted_afterwards():
             return self._run.step()
 
     def stop(self, reason: str = "stopped by the program") -> None:

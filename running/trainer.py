@@ -8,8 +8,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import DivergenceError, ResourceError, ScenarioError, ScenarioWarning, warn_caller
-from antiphon.base.memory import refusals_named
+from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, warn_caller
+from antiphon.base.memory import was_refused
 from antiphon.base.signals import Interrupted, stop_signals
 from antiphon.scenarios import warnings
 
@@ -78,8 +78,8 @@ class SharedClock:
 def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
     """Return how a run ended by an exception after these signals."""
     line = str(error) or type(error).__name__
-    if isinstance(error, ResourceError):
-        return Outcome("interrupted", error.exit_code, line)
+    if was_refused(error):
+        return Outcome("interrupted", 4, line)
     if not isinstance(error, KeyboardInterrupt):
         return Outcome("failed", 1, line)
     if not signals:  # a user's own way to stop
@@ -160,7 +160,6 @@ class Trainer:
 
         Raises:
             ScenarioError: A limit is no number or less than 0, or episodes are the only one and the environment's never end.
-            ResourceError: There is no more memory, for a step or for what is written.
             RunError: A run has been closed, or another thread runs it, or what is observed cannot be written.
         """
         for run in self.runs:
@@ -186,7 +185,7 @@ class Trainer:
             )
 
         try:
-            with refusals_named(), stop_signals() as signals:
+            with stop_signals() as signals:
                 for run in self.runs:
                     run.begin_loop(steps, lambda: bool(signals) or reached())
                 for observer in self._observers:

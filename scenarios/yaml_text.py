@@ -22,7 +22,6 @@ import yaml
 from pydantic import PrivateAttr
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.memory import uncollected
 from antiphon.base.nearest_names import suggest_file
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import SPELLINGS, Spec, plain
@@ -141,8 +140,7 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
     if source.endswith(".py"):
         fix = f"name its function that returns a scenario, {FilePath(source).stem}:FUNCTION"
         raise ScenarioError(f"{source}: is Python, not YAML; {fix}")
-    with uncollected():
-        return _read(text, source, kind)
+    return _read(text, source, kind)
 
 
 class DocumentSpec(Spec):

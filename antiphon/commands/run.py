@@ -14,7 +14,6 @@ from typing import Annotated, Any, NamedTuple
 from antiphon.base.errors import RunError
 from antiphon.base.files import write_json
 from antiphon.base.imports import with_imports
-from antiphon.base.memory import uncollected
 from antiphon.commands import options
 from antiphon.commands.arguments import cluster_of, parts_of, values_of
 from antiphon.commands.run_training import (
@@ -101,8 +100,7 @@ def run(
     check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
     # 0.96 times the processor time of a run of one step, in eight paired turns
-    with uncollected(long_lived=True):
-        import_module("antiphon.running.begin")
+    import_module("antiphon.running.begin")
     request = Request(
         template=template,
         variant=variant,

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from antiphon.base import errors
-from antiphon.base.memory import refusals_named, spare_memory
+from antiphon.base.memory import spare_memory, was_refused
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
@@ -144,13 +144,14 @@ class PartWorker:
         if self._built is None and method not in ("listen", "begin"):
             return None
         try:
-            with refusals_named():
-                answer: Answer | None = getattr(self, method)(*arguments)
+            answer: Answer | None = getattr(self, method)(*arguments)
             return answer
         except (Exception, SystemExit) as error:  # what a user's module may raise
             error_class = next(
                 (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__), None
             )
+            if was_refused(error):
+                raise MemoryError(str(error)) from error
             line = str(error) if error_class else f"{type(error).__name__}: {error}"
             raise (error_class or errors.RunError)(line) from error
 

@@ -12,7 +12,6 @@ from torch import fx
 from antiphon.base.argument_checks import check_counts, check_names, checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
-from antiphon.base.memory import uncollected
 from antiphon.engine.environment import continued
 from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, Evaluator
@@ -53,11 +52,10 @@ def evaluation_of(
 
     with running.settings.context():
         running.synchronize()
-        with uncollected():
-            readouts, make = running.scenario.readouts, partial(environment_of, running)
-            links = Links.given(links, running.system)
-            evaluator = Evaluator(running.system, running.env, readouts, split, links, running.seed, make)
-            return evaluator.evaluate(**how)
+        readouts, make = running.scenario.readouts, partial(environment_of, running)
+        links = Links.given(links, running.system)
+        evaluator = Evaluator(running.system, running.env, readouts, split, links, running.seed, make)
+        return evaluator.evaluate(**how)
 
 
 def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.GraphModule:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, Mask, Members
-from antiphon.base.memory import uncollected
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.symbols import SymbolSampler
@@ -94,16 +93,15 @@ class Row(NamedTuple):
         Args:
             computed: Just after `step`.
         """
-        with uncollected():  # the metrics of a large graph would have all there is searched for garbage
-            newest = computed.newest
-            drawn = histograms(computed) if computed.scenario.telemetry.histograms else []
-            return cls(
-                newest.completed(step_metrics(computed, step)),
-                newest.completed_histograms(drawn),
-                samples(computed.backend.system, computed.scenario) if sampled else [],
-                computed.world.metrics(),
-                returns_of(computed),
-            )
+        newest = computed.newest
+        drawn = histograms(computed) if computed.scenario.telemetry.histograms else []
+        return cls(
+            newest.completed(step_metrics(computed, step)),
+            newest.completed_histograms(drawn),
+            samples(computed.backend.system, computed.scenario) if sampled else [],
+            computed.world.metrics(),
+            returns_of(computed),
+        )
 
 
 def returns_of(computed: Computed) -> dict[str, float]:
@@ -151,9 +149,8 @@ def keep_metrics(computed: Computed, step: int, watched: Watched) -> None:
     )
     if not names:
         return
-    with uncollected():
-        drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
-        computed.newest.add(step_metrics(computed, step, names=names), drawn)
+    drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
+    computed.newest.add(step_metrics(computed, step, names=names), drawn)
 
 
 def entry_metrics(trained: Trained, row: Row) -> list[Metric]:

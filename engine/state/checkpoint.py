@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from antiphon.base.errors import ResourceError, RunError, ScenarioError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import (
     fitting,
     given_path,
@@ -35,7 +35,7 @@ from antiphon.base.files import (
     write_text,
 )
 from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
-from antiphon.base.memory import give_back, was_refused
+from antiphon.base.memory import give_back
 from antiphon.engine.state.compatibility import with_saved_links
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.memory_order import memory_order, with_memory_order
@@ -128,7 +128,6 @@ def read(
 
     Raises:
         RunError: It is missing, damaged, or of another format.
-        ResourceError: Its tensors do not fit into memory.
     """
     files = read_manifest(path)
     with fitting(path):
@@ -145,13 +144,6 @@ def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[s
             return {key: tensors.get_tensor(key) for key in keys}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    except (MemoryError, RuntimeError) as error:
-        if not was_refused(error):
-            raise
-        raise ResourceError(
-            f"{file}: out of memory: its tensors need {file.stat().st_size / 2**20:,.0f} MiB on {device}; choose another "
-            "device, or free memory"
-        ) from error
 
 
 def _is_tensor(packed: Any) -> bool:

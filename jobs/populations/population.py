@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, with_count
 from antiphon.base.files import given_path
-from antiphon.base.memory import refusals_named
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.problems import as_whole
@@ -163,7 +162,6 @@ class Population:
 
     @interrupted_afterwards()
     @in_own_context
-    @refusals_named()
     def step(self) -> list[StepInfo]:
         """Take one step of all members that have not diverged or been stopped, and return its info for each.
 
@@ -172,7 +170,6 @@ class Population:
         Raises:
             DivergenceError: There is none, and some have diverged.
             ScenarioError: All have been stopped.
-            ResourceError: There is not enough memory.
         """
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:

@@ -5,8 +5,6 @@ Who renames one changes it here alone.
 
 from __future__ import annotations
 
-BUILD = "antiphon.engine.live_system.build"
-"""Makes a system of a scenario."""
 REGISTERED = "antiphon.base.extensions._registered"
 """Kinds that were registered in this process, by name in each extension point."""
 ENVIRONMENTS = "antiphon.envs.registry._environments"

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from antiphon import RunError, Scenario, Simulation
-from antiphon.errors import ResourceError
 from tests.contracts.twins import differences, facts
 from tests.engine.scenes import CLASSIFY
 
@@ -121,7 +120,7 @@ def test_too_little_memory_while_restoring_is_said(
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     monkeypatch.setattr(f"antiphon.engine.{place}", full)
-    with pytest.raises(ResourceError, match="out of memory") as caught:
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="out of memory") as caught:
         Simulation.load(saved)
     assert "damaged" not in str(caught.value)
     assert "\n" not in str(caught.value)
