@@ -23,9 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 import antiphon
 from antiphon.cli import COMMANDS, command
-from antiphon.telemetry.metrics import EVALUATED
+from antiphon.telemetry.metrics import EVALUATED, bounds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES
-from antiphon.telemetry.verdicts import bounds
 from antiphon.terminal.reference import (
     ReferenceTable,
     command_table,
@@ -71,17 +70,16 @@ def metrics(family: str) -> Iterator[str]:
     """Yield the metrics of a family as the Channels tab explains them, the ends of an interval beside its measure."""
     explained = {**EXPLANATIONS, "episodes": OF_EPISODES}[family]
     splits = tuple(f"{split}_" for split in EVALUATED)
-    ends = {measure: bounds(measure) for measure in explained}
-    inside = {end for pair in ends.values() for end in pair}
     rows = (
         (
             ", ".join(
-                f"`{name}`" for name in (metric, *ends[metric]) if name in explained
+                f"`{name}`"
+                for name in ((metric, *bounds(metric)) if one.words else (metric,))
             ),
             one.says,
         )
         for metric, one in explained.items()
-        if metric not in inside and not metric.startswith(splits)
+        if not metric.startswith(splits)
     )
     yield markdown(ReferenceTable(("metric", "meaning"), tuple(rows)))
 

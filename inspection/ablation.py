@@ -48,9 +48,8 @@ from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
-from antiphon.telemetry.metrics import Metric
-from antiphon.telemetry.statistics import student_t
-from antiphon.telemetry.verdicts import Verdict, bounds, worth
+from antiphon.telemetry.metrics import Metric, bounds
+from antiphon.telemetry.statistics import Worth, student_t, worth
 
 _ROWS = 500
 """Examples at once, at most."""
@@ -113,9 +112,9 @@ class Change:
         return self if less_is_better(self.metric) else Change(0.0 - self.value, self.half, self.metric)
 
     @property
-    def verdict(self) -> Verdict:
-        """The verdict on the channel; without an interval it is unresolved."""
-        return worth("ablation_zero", *(self.cost.interval or (None, None))) or "unresolved"
+    def verdict(self) -> Worth:
+        """One word for the channel, by the interval of its `cost`; without an interval it is unresolved."""
+        return "unresolved" if self.cost.interval is None else worth(*self.cost.interval)
 
     def __str__(self) -> str:
         return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")

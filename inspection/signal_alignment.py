@@ -31,9 +31,8 @@ from antiphon.inspection.truth import (
     rollouts_ahead,
 )
 from antiphon.nets.isolation.own_context import in_own_context
-from antiphon.telemetry.metrics import Metric
+from antiphon.telemetry.metrics import Metric, bounds
 from antiphon.telemetry.statistics import standard_error, student_t
-from antiphon.telemetry.verdicts import bounds
 
 _LONGEST = 64
 """Messages of a channel after which it is left out, where fewer than asked for have a true gradient."""

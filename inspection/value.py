@@ -58,19 +58,11 @@ from antiphon.inspection.truth import (
 )
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.telemetry.metrics import LOSSES, Metric
+from antiphon.telemetry.metrics import LOSSES, OWN_GAIN, Metric, bounds
 from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
-from antiphon.telemetry.verdicts import LEFT_OUT, OWN_GAIN, Undefined, bounds, duration
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
-_PATIENCE = 1800.0
-"""Seconds of measuring again from which it is not advised."""
-_EARLIER = "signals gain most early in a run"
-_LONGER = 4
-"""Times the horizon that is advised where no true gradient gains: gains grow with the horizon faster than their standard errors,"""
-_LATE = 0.1
-"""but not where learning rates have fallen below this share of their first."""
 _REPEATS = 5
 """Repeats of a measurement after a run, by default."""
 _RUN_REPEATS = 3
@@ -173,7 +165,6 @@ def value(
     horizon: int = 50,
     repeats: int = _REPEATS,
     ahead: int | None = None,
-    follow: Callable[[int, int], None] | None = None,
 ) -> Values:
     """Measure the value of channels' learning signals, in forks; no bit of `simulation` changes.
 
@@ -189,7 +180,6 @@ def value(
         repeats: Sets of examples, at least 2: the interval is over them.
         ahead: Further steps whose losses count in a message's true signal; None: as many as the message can reach
             (`look_ahead`).
-        follow: Called with how many of how many measurements are done; None: nothing is.
 
     Raises:
         ScenarioError: There is no such channel, or a number is too small.
@@ -225,14 +215,10 @@ def value(
             except _NoLoss as why:
                 for row in rows:
                     row.fail(f"as it is, {why}")
-                if follow is not None:
-                    follow(repeats * len(rows), repeats * len(rows))  # it ends here
                 break
             for row in rows:
                 row.measure(forks, state, synthetic)
                 progress.advance()
-                if follow is not None:
-                    follow(int(progress.done), repeats * len(rows))
             for _ in range(horizon):
                 start.advance()
     values = tuple(row.result() for row in rows)
@@ -246,13 +232,6 @@ def _rates(running: LiveSystem, horizon: int) -> list[float]:
         return [float(model.rate.base) for model in running.system.trained_parameters]
     steps = range(now, now + horizon)
     return [max(float(model.rate_at(step)) for step in steps) for model in running.system.trained_parameters]
-
-
-def rates_left(running: LiveSystem, horizon: int) -> float:
-    """Return the highest learning rate of an agent in such a measurement, as a share of the one that it began with."""
-    agents = [agent.learner.rate for agent in running.system.first_agents().values()]
-    shares = zip(_rates(running, horizon), agents, strict=False)  # of agents first
-    return max((now / float(rate.base) for now, rate in shares if float(rate.base)), default=1.0)
 
 
 class _NoLoss(Exception):
@@ -396,95 +375,22 @@ def value_rows(values: Values) -> list[Metric]:
     return rows
 
 
-def circumstances(running: LiveSystem) -> str:
-    """Return what else to know where no measurement gives a value: where values are larger, and at which rates forks learn."""
-    measured = running.scenario.telemetry.value is not None
-    where = "earlier steps show" if measured else "telemetry: {value: {period: …}} measures"
-    learners = [agent.learner for agent in running.system.first_agents().values()]
-    ended = running.now >= running.scenario.training.steps
-    rates = [(float(one.rate.base), one.rate_at(running.now - 1)) for one in learners] if ended else []
-    fallen = [(first, last) for first, last in rates if last < 0.1 * first]
-    restarted = (
-        f"; after the end of a run forks learn at its first rates (up to {max(first for first, _ in fallen):.2g}, it ended at "
-        f"{max(last for _, last in fallen):.2g}), so that their losses rise above the run's"
-        if fallen
-        else ""
-    )
-    return f"{_EARLIER}, which {where}{restarted}"
-
-
-def rates_fallen(running: LiveSystem, horizon: int) -> bool:
-    """Return whether learning rates have nearly fallen to 0, so that no signal gains much, over however many steps."""
-    return rates_left(running, horizon) < _LATE
-
-
-def without_value(values: Values, channels: Sequence[str], situation: str, *, fallen: bool) -> Undefined:
-    """Return why channels have no value, and with what options `antiphon evaluate` may give them one; else what is `situation` (`circumstances`).
-
-    More repeats may; else, unless learning rates have `fallen`, a longer horizon.
-    """
-    reasons = dict.fromkeys(channels, LEFT_OUT) | {row.name: row.why for row in values.rows}
-    reasons_given = {name: why for name, why in reasons.items() if why}
-    undefined = Undefined("value", reasons_given, ["--value"])
-    unsure = [row for row in values.rows if row.value is None and math.isfinite(row.gain)]
-    if not unsure:
-        return undefined
-    unsure = [row for row in unsure if row.name != COUPLING] or unsure
-    # the standard error falls with the root of the repeats
-    needs = [
-        math.ceil(values.repeats * (ERRORS * row.error / row.gain) ** 2) for row in unsure if row.gain > 0
-    ]
-    seconds_per_repeat = values.seconds / values.repeats
-    near = [repeats for repeats in needs if repeats * seconds_per_repeat <= _PATIENCE]
-    over = f"over {values.horizon} steps"
-    if near:
-        repeats = max(*near, values.repeats + 1)
-        options = ["--value", "--horizon", str(values.horizon), "--repeats", str(repeats)]
-        cost = f"about {duration(repeats * seconds_per_repeat)}, and may give {len(near)} of {len(unsure)} a value"
-        return undefined._replace(again=options, cost=cost)
-    if needs:
-        over += (
-            f" the nearest needs {min(needs):,} repeats, about {duration(min(needs) * seconds_per_repeat)}"
-        )
-        hopeless = f"measuring again cannot resolve it within {duration(_PATIENCE)}: {over}"
-    else:
-        over += " no true gradient of theirs gains anything"
-        hopeless = f"more repeats cannot resolve it: {over}"
-    longer, repeats = _LONGER * values.horizon, max(values.repeats, _REPEATS)
-    if not fallen and (seconds := _LONGER * repeats * seconds_per_repeat) <= _PATIENCE:
-        spec = (
-            f"telemetry: {{value: {{period: {max(values.step, 1)}, horizon: {longer}}}}}"  # once up to here
-        )
-        cost = f"about {duration(seconds)}, as {over} and gains grow with the horizon (during a run: {spec})"
-        options = ["--value", "--horizon", str(longer), "--repeats", str(repeats)]
-        return undefined._replace(again=options, cost=cost)
-    return undefined._replace(again=[], instead=f"{hopeless}; {situation}")
-
-
-def values_of_run(
-    running: LiveSystem, follow: Callable[[int, int], None]
-) -> tuple[list[Metric], Undefined | None]:
-    """Measure values during a run, and return them as metrics, with what they cost, and why channels have none (None: they have).
+def values_of_run(running: LiveSystem) -> list[Metric]:
+    """Measure values during a run, and return them as metrics, with what they cost.
 
     Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
     `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
-    `value_seconds`. The horizon is that of the scenario's `telemetry.value`; `follow`: see `value`.
+    `value_seconds`. The horizon is that of the scenario's `telemetry.value`.
     """
     spec = running.scenario.telemetry.value
     assert spec is not None
     few = len(running.system.channels) <= running.scenario.telemetry.max
     started = time.monotonic()
-    channels: list[str] | None = None if few else []
-    measured = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS, follow=follow)
+    measured = value(running, channels=None if few else [], horizon=spec.horizon, repeats=_RUN_REPEATS)
     predicted = predicted_channels(running.system) if few else []
     signals = signal_rows(signal_alignment(running, channels=predicted))
     seconds = Metric("run", "", "value_seconds", time.monotonic() - started)
-    rows = [seconds, *value_rows(measured), *signals]
-    if not few:
-        return rows, None
-    fallen = rates_fallen(running, spec.horizon)
-    undefined = without_value(measured, list(running.system.channels), circumstances(running), fallen=fallen)
-    return rows, undefined if undefined.reasons else None
+    return [seconds, *value_rows(measured), *signals]
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,13 @@ from antiphon.running.recorders import call_each
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.training import OF_AGENTS, RecorderSpec, less_is_better
+from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
 from antiphon.telemetry.event_file import BESIDE, EventFile
 from antiphon.telemetry.metrics import Metric, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
-from antiphon.telemetry.tab.reading import read_run
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
-from antiphon.telemetry.verdicts import LEFT_OUT, Undefined, bounds
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
@@ -216,9 +213,6 @@ class DirectoryWriter(Observer):
             scenario,
             directory.facts,
             document=directory.document,
-            has_objects=has_objects,
-            no_fork=running.system.description.no_fork,
-            hold=running.system.steps_per_example,
             start=start,
             until=running.until,
             timeline=None if directory.has_events else timeline(running.system, 0, span(running.system)),
@@ -458,112 +452,29 @@ def _create_directory(running: LiveSystem, path: Path, facts: Mapping[str, Any],
 
 
 def keep_measured(
-    directory: RunDirectory,
-    running: LiveSystem,
-    measurements: Mapping[str, Any],
-    rows: Sequence[Metric],
-    undefined: Undefined | None = None,
+    directory: RunDirectory, running: LiveSystem, measurements: Mapping[str, Any], rows: Sequence[Metric]
 ) -> bool:
-    """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
+    """Keep measurements in `measured.json`, where each replaces the older one of its kind, and in the event file.
 
-    Where some channels were measured, what an older measurement of the same step and settings has of others stays.
     TensorBoard follows the newest event file of a run only: while the run continues, nothing is written there.
 
     Args:
         running: Of its newest checkpoint, which was measured.
         measurements: By kind (`ablation_zero`, `value`), plain data.
-        rows: The same as metrics of channels, or of agents.
-        undefined: Why channels have no result.
+        rows: The same as metrics of channels.
 
     Returns:
         Whether the Channels tab shows them.
     """
     path = directory.path / MEASURED
     with file_lock(path), ExitStack() as undo:
-        ended = True
+        measured = {kind: {"step": running.now, **content} for kind, content in measurements.items()}
+        write_checked(path, {**read_cache(path), **measured})
         try:
             directory.lock()
-            undo.callback(directory.release)
         except RunError:  # the run goes on
-            ended = False
-        other_channels: set[str] = set()
-        before: set[str] = set()
-        if measurements:
-            earlier = read_cache(path)
-            before = {kind for kind in measurements if earlier.get(kind, {}).get("step") == running.now}
-            for kind, content in measurements.items():
-                measured = {"step": running.now, **content}
-                earlier[kind], names = _with_others(measured, earlier.get(kind, {}))
-                other_channels |= names
-            write_checked(path, earlier)
-        if ended:
-            if undefined is not None and undefined.measure not in before:
-                # what the run itself found at this step
-                other_channels |= {name for name, why in undefined.reasons.items() if why == LEFT_OUT}
-            if other_channels:
-                rows, undefined = _of_others(directory.path, running.now, other_channels, rows, undefined)
-            events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
-            writer = ChannelsWriter(events, describe_run(running.scenario, directory.facts))
-            if undefined is not None:
-                writer.undefined(running.now, undefined)
-            writer.metrics(running.now, rows)
-    return ended
-
-
-_MEASURED_ALIKE = "step", "split", "measure", "horizon", "repeats", "links", "count", "intact"
-"""Keys that measurements of one kind have alike where they are of the same step, settings and examples."""
-
-
-def _with_others(measurement: dict[str, Any], earlier: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Return a measurement with what an earlier one, of the same step and settings, has of other channels, and their names."""
-    if any(measurement.get(key) != earlier.get(key) for key in _MEASURED_ALIKE):
-        return measurement, set()
-    own_names = {row["name"] for row in measurement.get("rows", ())} | {*measurement.get("channels", ())}
-    rows = [row for row in earlier.get("rows", ()) if row["name"] not in own_names]
-    names = {row["name"] for row in rows} | ({*earlier.get("channels", ())} - own_names)
-    combined = dict(measurement)
-    if "rows" in measurement:
-        combined["rows"] = [*measurement["rows"], *rows]
-    for key in ("channels", "alignment"):
-        if key in measurement:
-            combined[key] = measurement[key] | {
-                name: of for name, of in earlier.get(key, {}).items() if name in names
-            }
-    if "ranked" in measurement:
-        measure = measurement["measure"]
-        sign = 1 if less_is_better(measure) else -1
-        changes = {name: of["readouts"][measure]["change"] for name, of in combined["channels"].items()}
-        combined["ranked"] = sorted(changes, key=lambda name: (-sign * changes[name], name))
-    return combined, names
-
-
-def _of_others(
-    folder: Path, step: int, channel_names: set[str], rows: Sequence[Metric], undefined: Undefined | None
-) -> tuple[list[Metric], Undefined | None]:
-    """Add to metrics, and to why channels have none, what the event file has of other channels at a step."""
-    written = read_run(folder)
-    metrics = {row.metric for row in rows if row.kind == "channel"}
-    if undefined is not None:
-        metrics |= {undefined.measure, *bounds(undefined.measure)}
-    earlier_metrics: list[Metric] = []
-    for metric in sorted(metrics):
-        series = written.metrics.get(("channel", metric))
-        if series is not None and series.steps[-1] == step:
-            named = zip(
-                (channel["name"] for channel in written.graph["channels"]), series.values[-1], strict=True
-            )
-            earlier_metrics += [
-                Metric("channel", name, metric, float(number))
-                for name, number in named
-                if name in channel_names
-            ]
-    if undefined is not None:
-        valued = {
-            row.name for row in earlier_metrics if row.metric == undefined.measure and isfinite(row.value)
-        }
-        before = written.undefined.get(undefined.measure, {})
-        earlier = before["reasons"] if before.get("step") == step else {}
-        reasons = {name: why for name, why in undefined.reasons.items() if name not in valued}
-        reasons |= {name: why for name, why in earlier.items() if name in channel_names}
-        undefined = undefined._replace(reasons=reasons)
-    return [*rows, *earlier_metrics], undefined
+            return False
+        undo.callback(directory.release)
+        events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
+        ChannelsWriter(events, describe_run(running.scenario, directory.facts)).metrics(running.now, rows)
+    return True

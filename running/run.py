@@ -220,10 +220,7 @@ class Run:
             if parts:
                 self.write_parts(running.now, parts)
         if self._valued(step):
-            values, undefined = values_of_run(running, partial(self._follow, step + 1))
-            if undefined is not None:
-                call_each(self.recorders, "undefined", step + 1, undefined)
-            self.log(step + 1, values)
+            self.log(step + 1, values_of_run(running))
         if running.early_stopping is not None and self._evaluates(step):
             self._evaluate(step, running.early_stopping)
         for recording in self.recordings:
@@ -233,9 +230,6 @@ class Run:
             executor.end_row()
         if self.writer is not None and not self.in_run:
             self.writer.follow()
-
-    def _follow(self, step: int, done: int, total: int) -> None:
-        call_each(self.recorders, "measuring", step, done, total)
 
     def log(self, step: int, metrics: Sequence[Metric]) -> None:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
@@ -435,7 +429,6 @@ class Run:
         return describe_run(
             running.scenario,
             facts if self.writer is None else self.writer.directory.facts,
-            hold=running.system.steps_per_example,
             start=running.now,
             until=running.until,
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,9 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
 from antiphon.base.imports import optional
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, newest_table
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.metrics import CURVES, SIGNALS, Kind, Metric, Recorder
 from antiphon.telemetry.plots import chosen, curves_figure
-from antiphon.telemetry.verdicts import shut_so_far, to_open
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -190,13 +188,6 @@ class History(Recorder, Sequence[HistoryRow]):
         steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""
         return f"<History of {len(self):,} values{steps}; pandas.DataFrame(history) is a table>"
 
-    def _repr_html_(self) -> str:
-        newest: dict[str, dict[str, dict[str, float]]] = {"agent": {}, "channel": {}}
-        for row in self:
-            newest.setdefault(row.kind, {}).setdefault(row.name, {})[row.metric] = row.value
-        of_channels = newest_table("channel", newest["channel"], (*SIGNALS, "norm_ratio"))
-        return html_of(repr(self), newest_table("agent", newest["agent"], CURVES), of_channels)
-
     def _load(self) -> None:
         read, self._read = self._read, None
         for step, row in read() if read is not None else ():
@@ -215,21 +206,3 @@ class History(Recorder, Sequence[HistoryRow]):
     def _forget(self, step: int) -> None:
         count = int(np.searchsorted(np.array(self._steps), step))
         del self._steps[count:], self._about[count:], self._values[count:]
-
-
-def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
-    """Return the channels of a run whose gate is shut at the end (`shut_so_far`), in the order of the result."""
-    names = [name for name, metrics in result.get("channels", {}).items() if metrics.get("gate") == 0]
-    return shut_in(History.read(directory / "metrics.csv"), names) if names else []
-
-
-def shut_in(history: History, channels: Iterable[str]) -> list[str]:
-    """Return which of some channels have a gate that is shut at the end of a history (`shut_so_far`)."""
-    gates = {name: history.of(name, "gate")[1][:, None] for name in channels if history.has(name, "gate")}
-    return [name for name, values in gates.items() if len(values) and shut_so_far(values)[-1, 0]]
-
-
-def of_shut_gates(count: int, setting: str = "") -> str:
-    """Return what it means that the gates of so many channels were shut, and what may open them, among it perhaps a `setting`."""
-    whose = "its sender took no step by it" if count == 1 else "their senders took no step by them"
-    return f"gate 0 at the end and most log entries: {whose} there, as with detached; set {to_open(setting)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -14,10 +14,8 @@ from antiphon.telemetry.timeline_text import Timeline
 if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
-
-    from antiphon.telemetry import verdicts
 else:
-    nx, np, verdicts = Deferred("networkx"), Deferred("numpy"), Deferred("antiphon.telemetry.verdicts")
+    nx, np = Deferred("networkx"), Deferred("numpy")
 
 WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Metrics of a run that are different on another machine, and on every execution."""
@@ -27,8 +25,6 @@ SCORES = ("accuracy", "error", "bits", "return")
 """Metrics of objectives beside the loss, in order of display."""
 METRICS = (*SCORES, "loss")
 """Metrics of objectives, in order of display."""
-AS_RUN = "_as_run"
-"""Ending of the metrics of an evaluation over the run's own links: `test_loss_as_run`."""
 CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
 """Metrics of agents that reports and plots draw."""
 SIGNALS = ("cosine", "sg_loss")
@@ -39,18 +35,20 @@ PROBED = ("true_cosine", "cosine_ceiling")
 """Metrics of channels that `antiphon evaluate --value` measures beside the value: alignment with the true gradient, and its ceiling."""
 LOSSES = ("loss_zero", "loss_synthetic", "loss_true")
 """Metrics of channels beside the value: mean losses of the readouts with no signal, the channel's own, and the true gradient."""
+OWN_GAIN = "own_gain"
+"""Metric of channels beside the value: the loss with no signal minus that with the channel's own."""
+ABLATIONS = ("ablation_zero", "ablation_mean", "ablation_resample", "ablation_step")
+"""Metrics of channels that `antiphon evaluate --ablate` measures, by what messages are replaced with."""
+
+
+def bounds(metric: str) -> tuple[str, str]:
+    """Return the names of the metrics of the ends of a metric's 95 % interval."""
+    return f"{metric}_low", f"{metric}_high"
+
+
 _MEASURED = (
-    *(
-        "value",
-        "value_low",
-        "value_high",
-        "value_seconds",
-        *LOSSES,
-        "own_gain",
-        "own_gain_low",
-        "own_gain_high",
-    ),
-    *("parameter_cosine", "parameter_cosine_low", "parameter_cosine_high", *PROBED),
+    *("value", *bounds("value"), "value_seconds", *LOSSES, OWN_GAIN, *bounds(OWN_GAIN)),
+    *("parameter_cosine", *bounds("parameter_cosine"), *PROBED),
 )
 _AT_RECEIVER = ("si_loss", "si_learning_rate")
 
@@ -106,14 +104,8 @@ class RunDescription:
 
     yaml: str
     """The resolved scenario file (any text if there is none)."""
-    has_objects: bool = False
-    """Whether the scenario holds Python objects: commands need it as a function."""
-    no_fork: str = ""
-    """Why the run cannot be forked, so that the value of its channels cannot be measured; empty: it can."""
     hparams: Mapping[str, float | int | str | bool]
     """The settings that distinguish this run in a study."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """The same, and all settings of training, as texts: by these two runs are compared."""
     graph: nx.MultiDiGraph  # type: ignore[type-arg]
     """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks), in
     a run in parts also the number of their `part`. Edges are channels, keyed as in the scenario, with `coupling`, `delay`
@@ -126,12 +118,6 @@ class RunDescription:
     """Steps between two log entries."""
     until: int = 0
     """The last step of the run."""
-    batch: int = 0
-    """Parallel environments; 0: unknown."""
-    hold: int = 1
-    """Steps for which an environment shows an example."""
-    values_every: int = 0
-    """Steps between two measurements of the channels' values during the run; 0: it makes none."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     max: int = 32
@@ -168,7 +154,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (metrics | measuring | undefined | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (metrics | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -177,12 +163,6 @@ class Recorder:
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Write and flush the metrics of one step. Steps ascend."""
-
-    def measuring(self, step: int, done: int, total: int) -> None:
-        """Write that so many of all measurements of a step's values are done; its metrics follow."""
-
-    def undefined(self, step: int, missing: verdicts.Undefined) -> None:
-        """Write why channels have no result of a measure at one step; its metrics follow."""
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""

@@ -16,6 +16,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,15 @@ def of_few_seeds(counts: Iterable[int]) -> list[str]:
     """Return the line, if it applies, that an interval among those of so many seeds each rests on two."""
     line = "An interval of two seeds rests on the one difference between them: take --seeds 5."
     return [line] if _FEW_SEEDS in counts else []
+
+
+Worth = Literal["helps", "harms", "unresolved"]
+"""One word for the worth of a channel, by the sign of an interval (`worth`)."""
+
+
+def worth(low: float, high: float) -> Worth:
+    """Return one word for a 95 % interval of what a channel is worth: "helps" above 0, "harms" below 0, else "unresolved"."""
+    return "helps" if low > 0 else "harms" if high < 0 else "unresolved"
 
 
 @dataclass(frozen=True)
@@ -125,57 +135,6 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
     middle = (centre + weight / 2) / (1 + weight)
     half = _Z / (1 + weight) * math.sqrt(centre * (1 - centre) / examples + weight / (4 * examples))
     return Estimate(centre, middle - half, middle + half)
-
-
-def over_seeds(
-    values: NDArray[np.float64],
-    own_halves: NDArray[np.float64] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return what `mean` does of many quantities at once: their means over seeds, half of their intervals, and of how many seeds they are.
-
-    Args:
-        values: [seeds, …]; what is not finite is left out.
-        own_halves: [seeds, …]: half of the interval that each seed has by itself. Then the mean is one of random effects: it is no better
-            known than the seeds' own errors leave it, however close their values happen to be.
-
-    Returns:
-        […] each; nan where there is no mean, or of a single seed no interval.
-    """
-    finite = np.isfinite(values)
-    counts = finite.sum(0)
-    several = np.maximum(counts, 1)
-    means = np.where(finite, values, 0.0).sum(0) / several
-    squares = np.where(finite, values - means, 0.0) ** 2
-    errors = np.sqrt(squares.sum(0) / np.maximum(counts - 1, 1) / several)
-    quantiles = np.array([math.nan, math.nan, *map(student_t, range(1, len(values)))])
-    halves = quantiles[counts] * errors
-    if own_halves is not None:
-        known = finite & np.isfinite(own_halves)  # the others are taken to be as well known as these
-        own_squares = (np.where(known, own_halves, 0.0) ** 2).sum(0) / np.maximum(known.sum(0), 1)
-        own = np.sqrt(own_squares / several)
-        halves = np.maximum(halves, own)
-    return np.where(counts > 0, means, math.nan), halves, counts
-
-
-def interval_ends(
-    means: NDArray[np.float64],
-    halves: NDArray[np.float64],
-    *,
-    positive: bool = False,
-    least: float | None = None,
-    most: float | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of intervals, […] each: of `over_seeds`, or of a `positive` quantity those of its logarithm, which never reach zero.
-
-    They do not go beyond `least` and `most`, the lowest and highest number that the quantity can have.
-    """
-    low, high = means - halves, means + halves
-    if positive:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            factors = np.exp(halves / means)
-        low, high = means / factors, means * factors
-    lowest, highest = -math.inf if least is None else least, math.inf if most is None else most
-    return np.clip(low, lowest, highest), np.clip(high, lowest, highest)
 
 
 def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from antiphon.telemetry.metrics import (
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter, part_rows
-from antiphon.telemetry.verdicts import Undefined
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +40,6 @@ _LONGEST_TEXT = 100_000
 
 _ALL_ROWS = 2_000
 """Log entries up to which event files have every one."""
-_TELLING = 5.0
-"""Seconds between two entries on how far a measurement is."""
 
 
 class TensorBoardRecorder(Recorder):
@@ -65,7 +61,6 @@ class TensorBoardRecorder(Recorder):
         self._logdir = Path(logdir)
         self._last_step = 0
         self._every, self._until = 1, 0
-        self._told, self._measuring = time.monotonic(), False
         self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
@@ -107,15 +102,6 @@ class TensorBoardRecorder(Recorder):
         if self._in_events(step):
             events.scalars(step, curves.scalars(part_rows(rows)))
             channels.parts(step, rows)
-
-    def measuring(self, step: int, done: int, total: int) -> None:
-        """Write how far a measurement of one step's values is, now and then, and then its end, for the Channels tab."""
-        if (now := time.monotonic()) >= self._told + _TELLING or (done == total and self._measuring):
-            self._told, self._measuring = now, done < total
-            self._files[2].measuring(step, done, total)
-
-    def undefined(self, step: int, missing: Undefined) -> None:
-        self._files[2].undefined(step, missing)
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         events, curves, _ = self._files

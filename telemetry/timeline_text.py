@@ -119,7 +119,7 @@ def _plain(times: AgentTimes | ChannelTimes) -> dict[str, Any]:
 
 MOST_AGENTS = 12
 MOST_CHANNELS = 16
-"""Most rows of the text; one more line counts the others."""
+"""Most agents and channels in the text by default; one more line counts the others."""
 _EPISODE = "|"
 
 _LEGEND = """\
@@ -135,12 +135,18 @@ Row = tuple[str, list[str]]
 """A row: its label, and a cell per step."""
 
 
-def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
+def raster_lines(
+    timeline: Timeline,
+    width: int = 120,
+    *,
+    most_agents: int = MOST_AGENTS,
+    most_channels: int = MOST_CHANNELS,
+) -> list[str]:
     """Return the lines of the text, at most `width` characters each: blocks of as many steps as fit, then the legend."""
-    agents = [row for agent in timeline.agents[:MOST_AGENTS] for row in _agent(agent, timeline.start)]
+    agents = [row for agent in timeline.agents[:most_agents] for row in _agent(agent, timeline.start)]
     channels = [
-        (f"{channel.name} ({channel.coupling})", [text or "." for text in channel_cells(channel)])
-        for channel in timeline.channels[:MOST_CHANNELS]
+        (f"{channel.name} ({channel.coupling})", [text or "." for text in _channel_cells(channel)])
+        for channel in timeline.channels[:most_channels]
     ]
     steps = [str(timeline.start + index + 1) for index in range(timeline.steps)]
     rows: list[Row] = [("step", steps), *agents, *channels]
@@ -154,7 +160,7 @@ def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
         block = range(begin, min(begin + fit, timeline.steps))
         lines += [_line(name, cells, block, margin, cell, timeline) for name, cells in rows]
         lines.append("")
-    counts = {"agent": len(timeline.agents) - MOST_AGENTS, "channel": len(timeline.channels) - MOST_CHANNELS}
+    counts = {"agent": len(timeline.agents) - most_agents, "channel": len(timeline.channels) - most_channels}
     omitted = [with_count(n, f"more {kind}") for kind, n in counts.items() if n > 0]
     return [*lines, *([f"… and {', '.join(omitted)}", ""] if omitted else []), *_LEGEND.splitlines()]
 
@@ -181,7 +187,7 @@ def _agent(agent: AgentTimes, start: int) -> Iterator[Row]:
     )
 
 
-def channel_cells(channel: ChannelTimes) -> list[str]:
+def _channel_cells(channel: ChannelTimes) -> list[str]:
     """Return what a channel's row says of each step (see the legend); "" where its receiver reads nothing."""
     cells = []
     for index, stamps in enumerate(channel.stamps):

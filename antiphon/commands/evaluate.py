@@ -126,12 +126,10 @@ def _score(
     *,
     silent: bool,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint, store its scores with the run unless actions are sampled, and print them unless `silent`."""
+    """Evaluate a checkpoint, and print its scores unless `silent`."""
     from antiphon.terminal import measurements
 
     evaluation = simulation.evaluate(split, over, **of_policies)
-    if not of_policies["sampled"]:
-        measurements.keep_scores(directory, simulation, evaluation)
     result = measurements.result_of(directory, path, simulation, evaluation)
     if not silent:
         measurements.show_scores(result, evaluation)
@@ -145,11 +143,9 @@ def _measure(
     from antiphon.terminal import measurements
 
     measured = measure()
-    is_stored = measurements.keep(directory, simulation, measured)
+    measurements.keep(directory, simulation, measured)
     if not silent:
         measured.show()
-        if is_stored:
-            measurements.show_causes(directory, measured)
     return {measured.name: measured.result}
 
 

@@ -9,27 +9,26 @@ from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from antiphon.base.errors import RunError
-from antiphon.base.files import write_json
+from antiphon.base.errors import RunError, with_count
+from antiphon.base.files import display_path, write_json
 from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import cluster_of, parts_of, values_of
-from antiphon.commands.run_training import (
-    print_outcome,
-    show_decoupling,
-    train,
-)
 from antiphon.jobs.new_directories import logdir_root, new_directory
 from antiphon.jobs.scenario_sources import check_no_run, scenario_template
-from antiphon.running.directory import EXIST, RunDirectory, is_free
+from antiphon.running.directory import EXIST, is_free
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone
+from antiphon.running.trainer import Trainer
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.end_of_run import show_seeds
+from antiphon.terminal.end_of_run import print_outcome, show_seeds
 from antiphon.terminal.output import print_json, remark, second_signal
+
+if TYPE_CHECKING:
+    from antiphon.running.run import Run
 
 
 class _RunPlace(NamedTuple):
@@ -169,6 +168,34 @@ def _run_one(request: Request, place: _RunPlace, checkpoint_every: int | None, j
     return train(started, json)
 
 
+def train(run: Run, json: bool) -> int:
+    """Train a run to its end, showing progress; print its result and return the exit code."""
+    assert run.writer is not None
+    running, start = run.running, run.running.now
+    directory = run.writer.directory
+    parts = directory.facts.get("parts") or {}
+    chosen = []
+    if delay := parts.get("delay"):
+        chosen.append(f"a message is read {with_count(delay, 'step')} later in the next part (delay: auto)")
+    if bits := parts.get("bits"):
+        chosen.append(f"a component takes {bits} bits on its way (bits: auto)")
+    if chosen:
+        remark(f"parts: {parts['count']}; {', '.join(chosen)}")
+    path = display_path(directory.path)
+
+    def way_on() -> str:
+        if (obstacle := running.executor.no_resume(running)) is not None:
+            return f"it cannot be continued: {obstacle}"
+        return f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"
+
+    with second_signal(way_on()):
+        (outcome,) = Trainer([run], [RunProgress(running.until, start)]).finish()
+    code = print_outcome(outcome, json)
+    if code > 128:
+        remark(f"stopped; {way_on()}")
+    return code
+
+
 # --- a population ------------------------------------------------------------------------------------------
 
 
@@ -209,9 +236,6 @@ def _run_seeds(
         print_json(outcomes.result)
     else:
         show_seeds(outcomes, summary_dir, logdir_root(place.logdir))
-    if not json and outcomes.exit_code == 0:
-        results = [outcome.result for outcome in outcomes.by_seed.values()]
-        show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts, runs.until)
     for seed, outcome in outcomes.by_seed.items():
         if outcome.error is not None:
             remark(f"error: seed {seed}: {outcome.error}")

@@ -178,12 +178,12 @@ def _show_yaml(template: Template | PythonTemplate) -> None:
 
 def _show_members(folder: Path) -> None:
     """Print the members of a population that has run, and how the winner came about, before the winner itself."""
-    from antiphon.commands.report_sections import members_tables
     from antiphon.jobs.populations.population_run import standings
+    from antiphon.terminal.member_tables import standing_tables
 
     standing = standings(folder)
     write_line(f"{standing.name}: a population of {len(standing.members)} members, best first\n")
-    for table in members_tables(standing, {}, None):
+    for table in standing_tables(standing):
         show_text_table(table)
     if standing.to_come:
         write_line(f"{standing.to_come}\n")

@@ -19,6 +19,8 @@ from antiphon.terminal.output import (
     decimal,
     episodes_in_words,
     how_to_look,
+    print_json,
+    remark,
     scored,
     show_measured,
     show_table,
@@ -30,9 +32,21 @@ from antiphon.terminal.output import (
 
 if TYPE_CHECKING:
     from antiphon.jobs.scheduler import Outcomes
+    from antiphon.running.trainer import Outcome
 
 _ROWS = 10
 """Most agents or channels in a table of results; metrics.csv has all."""
+
+
+def print_outcome(outcome: Outcome, json: bool) -> int:
+    """Print the result of a run, and return its exit code."""
+    if json:
+        print_json(outcome.result)
+    else:
+        show_result(outcome.result)
+    if outcome.error is not None:
+        remark(f"error: {outcome.error}")
+    return outcome.exit_code
 
 
 def show_result(result: Mapping[str, Any]) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from gymnasium import Space, spaces
 
-from antiphon.base.errors import RunError
 from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
@@ -17,10 +15,6 @@ from antiphon.engine.metrics.description import about_agent, about_channel
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template
-from antiphon.telemetry.tab.judgements import lost_of
-from antiphon.telemetry.tab.reading import read_run
-from antiphon.telemetry.tab.verdict_series import opening_verdicts
-from antiphon.telemetry.verdicts import MEASURES, measuring_command, measuring_time, quick_command, quick_time
 
 
 def built(scenario: Scenario) -> System:
@@ -173,29 +167,3 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
         "delay": channel.link.delay,
         "about": about_channel(channel, gated=scenario.relations.gated(channel)),
     }
-
-
-def explain_verdicts(folder: Path) -> dict[str, Any] | None:
-    """Return the verdicts with which the Channels tab opens a run; None where its event file has none."""
-    try:
-        data = read_run(folder)
-    except RunError:
-        return None
-    opening = opening_verdicts(data)
-    if opening is None:
-        return None
-    measure, step, counts, line = opening
-    command, no_fork = measuring_command(data.path, data.graph), data.graph.get("no_fork")
-    missing = (
-        f"value cannot be measured, as {no_fork} ({command})"
-        if no_fork
-        else f"value not measured ({command})"
-    )
-    if (takes := measuring_time(data.graph)) and not no_fork:
-        quick = (
-            f"the loss by ablation takes {quick_time(data.graph)} ({quick_command(data.path, data.graph)})"
-        )
-        missing = f"value not measured: {quick}, the value {takes} ({command})"
-    by = f"by {MEASURES[measure]} at step {step:,}, " if measure else f"{missing}; "
-    told = "".join(f"; {sentence}" for sentence in lost_of(data))
-    return {"measure": measure, "step": step, "counts": counts, "line": by + line + told}

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from antiphon.base.by_key import by_key
@@ -19,7 +18,6 @@ from antiphon.base.files import finite
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.rollout_links import Links
-from antiphon.engine.live_system import LiveSystem
 from antiphon.inspection.ablation import (
     Ablation,
     Change,
@@ -32,28 +30,12 @@ from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import Language, language, language_rows, spoken
 from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
 from antiphon.inspection.truth import chosen_channels, predicted_channels
-from antiphon.inspection.value import (
-    COUPLING,
-    Values,
-    circumstances,
-    rates_fallen,
-    rates_left,
-    value,
-    value_rows,
-    without_value,
-)
+from antiphon.inspection.value import COUPLING, Value, Values, value, value_rows
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
-from antiphon.telemetry.metrics import AS_RUN, METRICS, PROBED, SCORES, Metric
-from antiphon.telemetry.tab.judgements import judgements, run_sentences, with_command
-from antiphon.telemetry.verdicts import (
-    LEFT_OUT,
-    Undefined,
-    duration,
-    worth,
-    worths_in_words,
-)
+from antiphon.telemetry.metrics import METRICS, PROBED, SCORES, Metric
+from antiphon.telemetry.statistics import worth
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -78,44 +60,20 @@ _POSITIONS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement: its name and result as plain data, what is stored with the run (by name), metrics of channels, how it is printed,
-    and why channels have no result."""
+    """A measurement: its name and result as plain data, what is stored with the run (by name), metrics of channels, and how it is printed."""
 
     name: str
     result: dict[str, Any]
     stored: dict[str, Any]
     rows: Sequence[Metric]
     show: Callable[[], None]
-    undefined: Undefined | None = None
 
 
-def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> bool:
-    """Store a measurement in the run directory, for `report` and the Channels tab; return whether these show it."""
+def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> None:
+    """Store a measurement in the run directory, for the Channels tab and the report."""
     try:
-        if keep_measured(directory, simulation.running, measured.stored, measured.rows, measured.undefined):
-            return True
-        remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
-    except RunError as error:
-        remark(f"not saved with the run: {error}")
-    return False
-
-
-def keep_scores(directory: RunDirectory, simulation: Simulation, evaluation: Evaluation) -> None:
-    """Store the agents' scores over perfect links, or over the run's, for the Channels tab, unless the run's end has stored them; those of a
-    run that goes on are not."""
-    facts, now = directory.facts, simulation.now
-    ending = {Links(): "", Links("as_run"): AS_RUN}.get(evaluation.links)
-    at_end = (facts["exit"], facts["step"], evaluation.split) == ("done", now, "test")
-    if ending is None or (at_end and not ending):
-        return
-    rows = [
-        Metric("agent", name, f"{evaluation.split}_{metric}{ending}", metrics[metric])
-        for name, metrics in evaluation.agents.items()
-        for metric in METRICS
-        if metric in metrics
-    ]
-    try:
-        keep_measured(directory, simulation.running, {}, rows)
+        if not keep_measured(directory, simulation.running, measured.stored, measured.rows):
+            remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
     except RunError as error:
         remark(f"not saved with the run: {error}")
 
@@ -217,15 +175,7 @@ def measured_ablation(
     ablation = ablate(simulation, kind, split=split, channels=channels, links=links, **how)
     plain = _ablation(ablation)
     stored = {ablation.metric: {"split": split, **plain}}
-    reasons = dict.fromkeys(simulation.running.system.channels, LEFT_OUT)
-    reasons |= {
-        name: "" if ablation.change(name).interval else "a single example has no interval"
-        for name in ablation.readouts
-    }
-    given = {name: why for name, why in reasons.items() if why}
-    undefined = Undefined(ablation.metric, given, ["--ablate", kind], links=ablation.links.in_words)
-    rows = ablation_rows(ablation)
-    return Measured("ablation", plain, stored, rows, lambda: _show_ablation(ablation), undefined)
+    return Measured("ablation", plain, stored, ablation_rows(ablation), lambda: _show_ablation(ablation))
 
 
 def _ablation(ablation: Ablation) -> dict[str, Any]:
@@ -269,9 +219,7 @@ def _show_ablation(ablation: Ablation) -> None:
     if ablation.measure == "return":  # the evaluation above plays others
         intact += " in these episodes"
     title = f"\nWithout each channel ({ablation.kind}): change over {ablation.pairs}, {ablation.links.in_words} ({intact}), 95 % interval"
-    show_table([*heads, "verdict", "most affected"], rows, right=len(heads), title=title, most=_ROWS)
-    verdicts = [ablation.change(name).verdict for name in ablation.readouts]
-    console().print(f"channels: {worths_in_words('ablation_zero', verdicts)}")
+    show_table([*heads, "the channel", "most affected"], rows, right=len(heads), title=title, most=_ROWS)
 
 
 def _change(change: Change, factor: float, digits: int) -> list[str]:
@@ -336,14 +284,8 @@ def measured_value(
 ) -> Measured:
     remark("measuring the value of learning signals, in forks …")
     settings: dict[str, Any] = {"horizon": horizon, "repeats": repeats}
-    started = monotonic()
-
-    def announce(done: int, total: int) -> None:
-        if done == 1 < total:
-            remark(f"this takes about {duration((monotonic() - started) * total)}")
-
-    given = {name: n for name, n in settings.items() if n is not None}
-    values = value(simulation, channels=channels, **given, follow=announce)
+    given = {name: number for name, number in settings.items() if number is not None}
+    values = value(simulation, channels=channels, **given)
     every = predicted_channels(simulation.running.system)
     predicted = [name for name in every if not channels or name in channels]
     signals = signal_alignment(simulation, channels=predicted)
@@ -362,50 +304,25 @@ def measured_value(
         for key, metric in zip(("cosine", "cosine_ceiling"), PROBED, strict=True)
         if name in highest and like[key] is not None
     ]
-    undefined = without_value(
-        values,
-        list(simulation.running.system.channels),
-        circumstances(simulation.running),
-        fallen=rates_fallen(simulation.running, values.horizon),
-    )
-    by_chance = any(row.value is None and isfinite(row.gain) for row in values.rows)
-    if by_chance and (instead := _during_a_run(simulation.running, values)):
-        undefined = undefined._replace(instead=instead)
     samples = max((ceiling.samples for ceiling in highest.values()), default=0)
-    show = partial(_show_value, values, alignments, undefined, samples)
-    return Measured("value", plain, {"value": plain}, rows, show, undefined)
+    return Measured("value", plain, {"value": plain}, rows, partial(_show_value, values, alignments, samples))
 
 
-def _during_a_run(running: LiveSystem, values: Values) -> str:
-    """Return the advice to measure earlier, where a longer horizon cannot help: learning rates have nearly fallen to 0."""
-    if not rates_fallen(running, values.horizon):
-        return ""
-    share_left = rates_left(running, values.horizon)
-    spec = f"telemetry: {{value: {{period: {max(running.now // 10, 1)}, horizon: {values.horizon}}}}}"
-    fallen = f"the agents' learning rates have fallen to {percent(share_left)} of their first"
-    measures_value = running.scenario.telemetry.value is not None
-    where = (
-        "see those of earlier steps"
-        if measures_value
-        else f"measure during a run, with {spec} in the scenario"
-    )
-    return f"{fallen}, so that no signal gains much: {where}"
-
-
-def _show_value(
-    values: Values, alignments: dict[str, dict[str, Any]], undefined: Undefined, samples: int
-) -> None:
+def _show_value(values: Values, alignments: dict[str, dict[str, Any]], samples: int) -> None:
     rows = []
-    for row in values.rows:
-        interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
+    for row in _best_first(values):
+        interval = word = ""
+        if row.low is not None and row.high is not None:
+            interval, word = f"[{row.low:.2f}, {row.high:.2f}]", worth(row.low, row.high)
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         middle = "undefined" if row.value is None else f"{row.value:.2f}"
         like = alignments.get(row.name, {})
         cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling", "parameter_cosine")]
-        rows.append([row.name, middle, interval, *losses, *cosines])
+        rows.append([row.name, word, middle, interval, *losses, *cosines])
     title = f"\nValue over {values.horizon} steps, {values.repeats} repeats, {values.seconds:.0f} s"
     heads = [
         "channel",
+        "its signal",
         "value",
         "95 % interval",
         "loss: zero",
@@ -415,34 +332,20 @@ def _show_value(
         "ceiling",
         "parameter cosine",
     ]
-    show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
+    show_table(heads, rows, right=len(heads) - 2, title=title, most=_ROWS)
     if samples:
         console().print(
             f"true cosine, ceiling: with the true gradient, up to {samples:,} samples a channel; cosine in the log is with the returned "
             "gradient of one batch"
         )
-    verdicts = [worth("value", row.low, row.high) for row in values.rows if row.name != COUPLING]
-    if any(verdicts):
-        console().print(f"channels: {worths_in_words('value', verdicts)}")
-    if undefined.instead:
-        console().print(f"undefined: {undefined.instead}")
-    elif undefined.cost:
-        console().print(f"undefined: {' '.join(undefined.again)} takes {undefined.cost}")
     for why, names in by_key((row.why, row.name) for row in values.rows[:_ROWS]).items():
         if why:
             console().print(f"{', '.join(names)}: {why}")
 
 
-def show_causes(directory: RunDirectory, measured: Measured) -> None:
-    """Print what may be the cause of a bad signal of each measured channel and what to try, as the Channels tab and the report have it;
-    what most channels of the run have alike, once."""
-    from antiphon.telemetry.tab.reading import read_run  # loads TensorBoard
-
-    names = [row.name for row in measured.rows]
-    data = read_run(directory.path)
-    judged = [judgement for judgement in judgements(data) if judgement.cause and judgement.channel in names]
-    for sentence in run_sentences(data):
-        console().print(with_command(data, sentence))
-    for judgement in judged[:_ROWS]:
-        fix = f"; try {judgement.fix}" if judgement.fix else ""
-        console().print(f"{judgement.channel}: {with_command(data, judgement.cause + fix)}")
+def _best_first(values: Values) -> list[Value]:
+    """Return the rows: all channels together, then the channels by their value, those without one last."""
+    return sorted(
+        values.rows,
+        key=lambda row: (row.name != COUPLING, row.value is None, -(row.value or 0.0)),
+    )

@@ -18,7 +18,7 @@ from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.lock import has_stale_lock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Template
-from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
+from antiphon.terminal.explain import built, explain, explain_template
 from antiphon.terminal.output import (
     console,
     percent,
@@ -107,7 +107,6 @@ def show_scenario(
         explained["run"]["steps"] = max(run.facts["steps"], scenario.training.steps)
         explained["run"]["member"] = run.as_member
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
-        explained["run"]["verdicts"] = explain_verdicts(run.path)
     if json:
         print_json(finite(explained))
         return
@@ -143,8 +142,6 @@ def _run(run: Mapping[str, Any], *, stale: bool) -> None:
         write_line(f"{line} at step {loaded['step']:,}")
     if run["error"]:
         write_line(run["error"])
-    if run["verdicts"]:
-        write_line(f"channels: {run['verdicts']['line']}")
     console().print()
 
 

@@ -26,7 +26,7 @@ with antiphon.Simulation(scenario, seed=0) as simulation:
 print(value)
 print(found)
 
-needed = [name for name in found.ranked() if found.readouts[name]["loss"].verdict == "matters"]
+needed = [name for name in found.ranked() if found.readouts[name]["loss"].verdict == "helps"]
 assert sorted(needed) == ["left_eye->mind", "right_eye->mind"]
 gain = {name: value[name].gain for name in found.ranked()}  # what the true signal would bring
 assert gain["noise_eye->mind"] < 0.3 * min(gain[name] for name in needed)

@@ -1,6 +1,6 @@
 """Takes the pictures of the Channels tab: `python docs/pictures/channels.py`.
 
-Some runs are made, first of all the corporation of `make run`, with the value of its channels; TensorBoard shows them, and
+Two runs are made, first of all the one of `docs/inspecting.md`, whose channels are ablated; TensorBoard shows them, and
 Chromium is photographed. It needs Chromium and playwright, as the tests in `tests/browser` do. It takes some minutes.
 """
 
@@ -10,28 +10,24 @@ import contextlib
 import io
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-import antiphon
-from antiphon.base.spec import plain
 from antiphon.telemetry import read_run
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 from tests.browser.served import chromium, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
+from tests.kit.commands import run_command
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-RUNS = {"corporation", "lossy", "big-corporation", "two-timescales", "in-parts"}
-STEP = 600
-"""When the value is looked at: after some learning, while there is still some to do."""
+RUNS = {"corporation", "big-corporation"}
 _WINDOW = {"width": 1280, "height": 800}
 _SCALE = 1.5
 _FREQUENT = 24
@@ -39,41 +35,14 @@ _MOST = 300_000
 """Bytes of a picture."""
 
 
-def make_runs(folder: Path) -> None:
-    """Run what is shown: two corporations, one of which loses a third of what is said, a big one, two timescales, and one in
-    parts."""
-    small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1000}
-    valued = {"period": 50, "max": 64, "value": {"period": STEP, "horizon": 6}}
-    run(folder / "corporation", "corporation", small, valued)
-    run(
-        folder / "lossy",
-        "corporation",
-        {**small, "drop": 0.3, "input": "linear"},
-        {"period": 50},
-    )
-    run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"period": 24})
-    run(folder / "two-timescales", "two-timescales", {"steps": 400}, {})
-    run(
-        folder / "in-parts",
-        "corporation",
-        {**small, "steps": 240},
-        {"period": 24},
-        parts=3,
-    )
-
-
-def run(
-    place: Path,
-    template: str,
-    values: Mapping[str, Any],
-    telemetry: Mapping[str, Any],
-    parts: int | None = None,
-) -> None:
-    """Run a scenario of the library with parameters and telemetry of one's own, as a whole or in parts."""
-    document = plain(antiphon.load(template).resolve(values=values))
-    scenario = antiphon.Scenario(**{**document, "telemetry": telemetry})
-    with antiphon.Simulation(scenario, logdir=place, parts=parts) as simulation:
-        simulation.run()
+def make_runs() -> None:
+    """Run what is shown."""
+    for command in (
+        "run corporation --set agents=16 --set readouts=2 --steps 1800 --name corporation",
+        "evaluate runs/corporation --ablate zero --examples 100",
+        "run big-corporation --steps 240 --name big-corporation",
+    ):
+        assert run_command(command.split()) == 0, command
 
 
 def take(page: Page, name: str) -> None:
@@ -118,50 +87,23 @@ def photograph(page: Page, address: str, channel: int) -> None:
     page.goto(f"{address}/#antiphon")
     tab = Tab.inside(page)
     tab.choose("run", "corporation")
-    show_value(tab)
     take(page, "graph")
     tab = Tab.alone(page, address, "corporation")
-    show_value(tab)
-    tab.part("theme").click()
-    tab.ask("app.select('channel', a[0])", channel)
-    tab.idle()
-    tab.idle()
+    tab.push("view-table")
+    take(page, "table")
+    tab.push("view-graph")
+    tab.push("theme")
+    tab.click("channel", channel)
     take(page, "dark")
-    tab = Tab.alone(page, address, "corporation")
-    tab.choose("beside", "lossy")
-    take(page, "beside")
-    tab = Tab.alone(page, address, "big-corporation")
+    Tab.alone(page, address, "big-corporation")
     take(page, "matrix")
-    tab = Tab.alone(page, address, "two-timescales")
-    tab.part("view-timeline").click()
-    tab.ask("app.select('agent', 1)")
-    tab.idle()
-    take(page, "timeline")
-    photograph_parts(page, address)
 
 
-def photograph_parts(page: Page, address: str) -> None:
-    """Take a picture of the run in parts."""
-    Tab.alone(page, address, "in-parts")
-    take(page, "parts")
-
-
-def show_value(tab: Tab) -> None:
-    """Show a step at which most channels have a value; the tab opens on it."""
-    assert tab.part("metric").input_value() == "value"
-    tab.ask("app.setStep(a[0])", STEP)
-    tab.idle()
-
-
-def most_valued(folder: Path) -> int:
-    """Return the number of the channel of the most certain value of those whose messages were kept."""
+def most_needed(folder: Path) -> int:
+    """Return the number of the channel most needed of those whose messages were kept."""
     run = read_run(folder)
-    series = run.metrics["channel", "value_low"]
-    values = series.values[series.steps.tolist().index(STEP)]
-    return max(
-        (index for index in run.messages if values[index] == values[index]),
-        key=lambda i: values[i],
-    )
+    needed = run.metrics["channel", "ablation_zero_low"].values[-1]
+    return max(run.messages, key=lambda index: needed[index])
 
 
 def main() -> None:
@@ -175,7 +117,7 @@ def main() -> None:
 
     runs = Path("runs")  # relative, since the tab shows the path
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        make_runs(runs)
+        make_runs()
         with tensorboard(runs) as address, sync_playwright() as playwright:
             wait_for_runs(address, RUNS)
             browser = playwright.chromium.launch(
@@ -184,7 +126,7 @@ def main() -> None:
             page = browser.new_page(
                 viewport=_WINDOW, device_scale_factor=_SCALE, color_scheme="light"
             )
-            photograph(page, address, most_valued(runs / "corporation"))
+            photograph(page, address, most_needed(runs / "corporation"))
             browser.close()
 
 

@@ -23,9 +23,6 @@ def describe_run(
     facts: Mapping[str, Any],
     *,
     document: str = "",
-    has_objects: bool = False,
-    no_fork: str = "",
-    hold: int = 1,
     start: int = 0,
     until: int | None = None,
     timeline: Timeline | None = None,
@@ -33,9 +30,6 @@ def describe_run(
     """Return the description that recorders receive before the first metrics.
 
     Args:
-        has_objects: Whether the scenario holds Python objects, which scenario.yaml cannot.
-        no_fork: Why the run cannot be forked; empty: it can.
-        hold: Steps for which the environment shows an example.
         start: Steps done before this session.
         until: The step it stops at; None: the scenario's last.
     """
@@ -52,11 +46,7 @@ def describe_run(
     }
     return RunDescription(
         yaml=document,
-        has_objects=has_objects,
-        no_fork=no_fork,
         hparams=hparams,
-        settings={name: str(value) for name, value in hparams.items()}
-        | dict(_leaves("training", scenario.training.model_dump())),
         graph=graph,
         names={
             "agents": list(scenario.agents),
@@ -65,9 +55,6 @@ def describe_run(
         scenario=scenario.scenario,
         period=scenario.telemetry.period,
         until=scenario.training.steps if until is None else until,
-        batch=scenario.training.batch,
-        hold=hold,
-        values_every=0 if scenario.telemetry.value is None else scenario.telemetry.value.period,
         start_step=start,
         max=scenario.telemetry.max,
         timeline=timeline,
@@ -84,8 +71,6 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
         clock = agent.clock
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
         graph.add_node(name, role=role, **times, about=about_agent(scenario, name))
-    goals = [goal.target for agent in scenario.agents.values() for goal in agent.objectives.values()]
-    targets = [target for target in dict.fromkeys(goals) if target]
     for channel in scenario.channels:
         link, size = channel.link, channel.size
         graph.add_edge(
@@ -98,8 +83,6 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel, gated=scenario.relations.gated(channel)),
-            **({"predictor": _predictor(channel, targets)} if channel.coupling.predicts else {}),
-            **({"replaces_messages": True} if channel.coupling.replaces_messages else {}),
         )
     return graph
 
@@ -111,23 +94,6 @@ def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
             yield from _leaves(f"{key}.{name}", inner)
     else:
         yield key, json.dumps(settings, default=lambda value: type(value).__name__)
-
-
-def _predictor(channel: ChannelSpec, targets: list[str]) -> dict[str, Any]:
-    """Return the settings of a channel's synthetic gradient by which channels of a run are compared.
-
-    With its own `target`, if it learns from one; without context and target, with the `targets` of objectives, which it `lacks`.
-    """
-    gradient = channel.gradient
-    settings: dict[str, Any] = {
-        "kind": name_of(gradient.kind),
-        "context": list(gradient.context),
-        "scale": gradient.scale,
-        **({} if gradient.clip is None else {"clip": gradient.clip}),
-    }
-    if gradient.own_target:
-        return settings | {"target": gradient.own_target}
-    return settings | ({"lacks": targets} if targets and not gradient.context else {})
 
 
 def _own_optimiser(key: str, optimiser: OptimiserSpec | None) -> dict[str, str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,7 +12,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from inspect import Parameter
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Self
 
 from antiphon.base.errors import RunError, ScenarioError
@@ -65,12 +63,9 @@ from antiphon.scenarios import Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.metrics import Metric
-from antiphon.telemetry.tab.documents import LINEAGE_FIGURE, lineage_document
-from antiphon.telemetry.tab.tags import GRAPH, PLUGIN
 
-LINEAGE = "lineage.csv"
+LINEAGE, LINEAGE_FIGURE = "lineage.csv", "lineage.svg"
 
 
 class PopulationRun(Observer):
@@ -121,9 +116,6 @@ class PopulationRun(Observer):
         """With the processes of the other members."""
         self._writes = True
         """Whether this process writes the lineage."""
-        self._events: EventFile | None = None
-        self._drawn = 0
-        """Entries of the newest drawing."""
         exists = (directory / POPULATION).is_file()
         before: Mapping[str, Any] = {}
         if exists and exist == "resume":
@@ -367,7 +359,6 @@ class PopulationRun(Observer):
                 self._explore(population, indices[entry.member], entry, f"copied from member {entry.parent}")
         self.lineage += [entry for entry, score in zip(entries, scores, strict=True) if not score.ended]
         self._write()
-        self._write_events(step)
         for member, index in indices.items():
             if scores[member].ended:
                 continue
@@ -433,22 +424,11 @@ class PopulationRun(Observer):
     def _begin(self, step: int) -> None:
         """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
         self.lineage = [entry for entry in self.lineage if entry.step < step or step == self.until]
-        if not self._writes:
-            return
         self._write()
-        for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
-            path.unlink()
-        self._events, self._drawn = EventFile(self.directory), 0
-        for earlier in sorted({entry.step for entry in self.lineage} - {self.until}):
-            self._write_events(earlier)
 
     def _finish(self) -> None:
-        """Write the events of the run's end, and close their file."""
-        assert self._events is not None  # it has begun
-        self._write_events(self.until)
-        if self._drawn < len(self.lineage):
-            self._draw(self._events, self.until, self.lineage)
-        self._events.close()
+        """Draw the lineage."""
+        write_text(self.directory / LINEAGE_FIGURE, lineage_svg(self.lineage, self.spec, self.metric))
 
     def _read(self) -> dict[str, Any]:
         """Take over the lineage of an earlier session, and return its facts; RunError where it is another population's."""
@@ -500,30 +480,6 @@ class PopulationRun(Observer):
             for entry, scored in scored_values(self.spec, self.lineage)
         ]
         write_csv(self.directory / LINEAGE, [head, *rows])
-
-    def _write_events(self, step: int) -> None:
-        """Write scores and values of all members at a step, and the lineage up to it if it has grown by a fifth."""
-        before = [entry for entry in self.lineage if entry.step <= step]
-        now = [entry for entry in before if entry.step == step]
-        several = len(now) > 1 and not all(entry.copied for entry in now)  # not those that have diverged
-        if self._events is not None and several:
-            columns = {str(self.metric): [entry.score for entry in now if entry.score is not None]}
-            columns |= {name: [entry.values[name] for entry in now] for name in self.spec.vary}
-            rows = [
-                (f"population/{name}/{statistic}", f"{name} {statistic}", function(column))
-                for name, column in columns.items()
-                for statistic, function in (("mean", fmean), ("lowest", min), ("highest", max))
-                if column
-            ]
-            self._events.scalars(step, rows)
-            if len(before) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
-                self._draw(self._events, step, before)
-            self._events.sync()
-
-    def _draw(self, events: EventFile, step: int, lineage: Sequence[Entry]) -> None:
-        picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
-        write_text(self.directory / LINEAGE_FIGURE, picture)
-        events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
 
 
 @dataclass(frozen=True)

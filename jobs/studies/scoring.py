@@ -16,8 +16,8 @@ from antiphon.base.nearest_names import suggest
 from antiphon.envs import describe
 from antiphon.running.directory import EVALUATIONS, MEASURED
 from antiphon.scenarios.training import fewest_scored, is_of_env, less_is_better, metric_of_agents
-from antiphon.telemetry.history import shut_gates
-from antiphon.telemetry.verdicts import ABLATION_METRICS, worth
+from antiphon.telemetry.metrics import ABLATIONS
+from antiphon.telemetry.statistics import worth
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
@@ -58,18 +58,16 @@ class Finished:
 
     Attributes:
         communicates: Whether the readouts need the messages of a channel, by an ablation of the run; None: none was made.
-        shut: Channels whose gate was 0 at the end and at most log entries.
     """
 
     result: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, Any]]
     communicates: bool | None = None
-    shut: Sequence[str] = ()
 
     @classmethod
     def of(cls, path: Path, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> Finished:
         """Return the run of a directory, with what was measured there."""
-        return cls(result, scores, _communicates(path, result["steps"]), shut_gates(path, result))
+        return cls(result, scores, _communicates(path, result["steps"]))
 
     @property
     def known_metrics(self) -> dict[str, float | None]:
@@ -192,7 +190,7 @@ def _communicates(path: Path, steps: int) -> bool | None:
     if not (path / MEASURED).is_file():
         return None
     measured = read_cache(path / MEASURED)
-    ablations = (measured[kind] for kind in ABLATION_METRICS if kind in measured)
+    ablations = (measured[kind] for kind in ABLATIONS if kind in measured)
     newest = next((ablation for ablation in ablations if ablation.get("step") == steps), None)
     if newest is None:
         return None
@@ -202,7 +200,7 @@ def _communicates(path: Path, steps: int) -> bool | None:
         costs = [
             (sign * change["change"], change["half"]) for change in changes if change["half"] is not None
         ]
-    return any(worth("ablation_zero", cost - half, cost + half) == "matters" for cost, half in costs)
+    return any(worth(cost - half, cost + half) == "helps" for cost, half in costs)
 
 
 def add_scores(

@@ -89,16 +89,14 @@ def summary(plan: StudyPlan, runs: Runs) -> list[dict[str, Any]]:
         detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
         examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
         and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
-        `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated), `shut` (channels
-        whose gate was 0 at the end and at most log entries of every run), `opens` (the setting by
-        which one of their senders would learn in more passes; empty: none).
+        `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
     groups: dict[str, dict[str, _Chosen]] = {}
     for choice in chosen:
         groups.setdefault(choice.line.group, {})[choice.line.variant] = choice
-    return [_row(choice, groups[choice.line.group], metric, plan) for metric in metrics for choice in chosen]
+    return [_row(choice, groups[choice.line.group], metric) for metric in metrics for choice in chosen]
 
 
 def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
@@ -144,7 +142,7 @@ def _iqm(values: Sequence[float]) -> dict[str, float] | None:
     return {"value": interquartile_mean(values), "low": low, "high": high}
 
 
-def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: StudyPlan) -> dict[str, Any]:
+def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any]:
     line, share, scores = choice.line, choice.is_share(metric), choice.scores(metric)
     examples = choice.examples(metric) if share else None
     good = {
@@ -156,7 +154,6 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Study
     regained = recovered(good[line.variant], locked, detached) if gap is not None and gap.resolved else None
     values = list(scores.values())
     results = [run.result for run in choice.runs.values()]
-    shut = _shut(list(choice.runs.values()))
     return {
         "metric": metric,
         "point": dict(line.point),
@@ -178,8 +175,6 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str, plan: Study
         "evaluation": choice.evaluation,
         "updates": _updates(results),
         "communicate": _communicate(choice.runs.values()),
-        "shut": shut,
-        "opens": "",
     }
 
 
@@ -187,8 +182,3 @@ def _communicate(runs: Iterable[Finished]) -> dict[str, int] | None:
     """Count the runs that communicate, among those that were ablated; None: none was."""
     ablated = [run.communicates for run in runs if run.communicates is not None]
     return {"count": sum(ablated), "of": len(ablated)} if ablated else None
-
-
-def _shut(runs: Sequence[Finished]) -> list[str]:
-    """Return the channels whose gates were shut in all runs."""
-    return [name for name in runs[0].shut if all(name in run.shut for run in runs)] if runs else []

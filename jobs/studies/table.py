@@ -15,7 +15,6 @@ from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.running.directory import STUDY
 from antiphon.scenarios.training import RETURN, split_metric
-from antiphon.telemetry.history import of_shut_gates
 from antiphon.telemetry.statistics import of_few_seeds
 
 Line = Mapping[str, Any]
@@ -73,9 +72,6 @@ def notes(study: Mapping[str, Any]) -> list[str]:
             _ends([evaluation[key] for evaluation in evaluations]) for key in ("episodes", "steps")
         )
         lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
-    for line in (line for line in study["lines"] if line["shut"]):
-        meaning = of_shut_gates(len(line["shut"]), line["opens"])
-        lines.append(f"{described(line)}: {', '.join(line['shut'])}: {meaning}.")
     for name, values in study["tuned"].items():
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")

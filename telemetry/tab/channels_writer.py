@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.metrics import Metric, RunDescription, SampleRow
+from antiphon.telemetry.metrics import Metric, RunDescription, SampleRow, bounds
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.tab.documents import graph_document, timeline_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,
-    MEASURING,
     PARTS,
     PLUGIN,
     TIMELINE,
-    UNDEFINED,
     Family,
     messages_tag,
     metric_tag,
 )
-from antiphon.telemetry.verdicts import Undefined, bounds
 
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
@@ -59,18 +56,13 @@ class ChannelsWriter:
     def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
         """Write the graph, and once per folder the timeline, at the session's first step."""
         self._document(description.start_step, GRAPH, graph_document(description))
-        timeline = description.timeline if with_timeline else None
-        times = None if timeline is None else timeline_document(timeline, description)
-        if times is not None:
-            self._document(description.start_step, TIMELINE, times)
+        if with_timeline and description.timeline is not None:
+            self._document(description.start_step, TIMELINE, timeline_document(description.timeline))
 
     def metrics(self, step: int, rows: Iterable[Metric]) -> None:
         """Write the metrics of agents, channels, parts and all channels together at one step; others are left out."""
-        self.arrays(step, _by_metric(rows, self._places))
-
-    def arrays(self, step: int, metrics: Mapping[tuple[Family, str], Values]) -> None:
-        """Write arrays of one step by family and metric, [agents] or [channels] each."""
-        named = [(metric_tag(family, metric), array) for (family, metric), array in metrics.items()]
+        arrays = _by_metric(rows, self._places)
+        named = [(metric_tag(family, metric), array) for (family, metric), array in arrays.items()]
         self._events.arrays(step, named, PLUGIN)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
@@ -88,28 +80,6 @@ class ChannelsWriter:
             self._machines = machines
             self._document(step, PARTS, {"machines": machines})
         self.metrics(step, part_rows(rows))
-
-    def measuring(self, step: int, done: int, total: int) -> None:
-        """Write that so many of all measurements of a step's values are done."""
-        self._document(step, MEASURING, {"step": step, "done": done, "of": total})
-
-    def undefined(self, step: int, missing: Undefined) -> None:
-        """Write why channels have no result of a measure, and that until its metrics are written no channel has one."""
-        families: tuple[Family, ...] = ("channel", "run") if missing.measure == "value" else ("channel",)
-        nothing = {
-            (family, metric): np.full(len(self._places[family]), np.nan, dtype=np.float32)
-            for family in families
-            for metric in (missing.measure, *bounds(missing.measure))
-        }
-        self.arrays(step, nothing)
-        advice = {
-            "again": missing.again,
-            "instead": missing.instead,
-            "cost": missing.cost,
-            "links": missing.links,
-        }
-        content = {"step": step, "reasons": missing.reasons, **advice}
-        self._document(step, f"{UNDEFINED}{missing.measure}", content)
 
     def _document(self, step: int, tag: str, content: Any) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

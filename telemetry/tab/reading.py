@@ -16,8 +16,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import fitting
 from antiphon.telemetry.event_file import event_files, read_events
 from antiphon.telemetry.tab.series import Messages, RunData, Series
-from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, UNDEFINED, parsed
-from antiphon.telemetry.tab.verdict_series import with_verdicts
+from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 
 Row = tuple[int, NDArray[Any]]
 """A step, and the value written at this step."""
@@ -33,7 +32,7 @@ def read_run(folder: str | Path) -> RunData:
     last is kept. A truncated or damaged file is read up to the damage, with a warning in the log.
 
     Raises:
-        RunError: There is no event file, none holds a graph, the data are damaged or of a newer format, or a file
+        RunError: There is no event file, none holds a graph, the data are damaged or of another format, or a file
             cannot be read.
     """
     folder = Path(folder)
@@ -46,28 +45,21 @@ def read_run(folder: str | Path) -> RunData:
             raise RunError(
                 f"{folder}: no data for the Channels tab; pass a run that this version has written"
             )
-        graph = graph_from(str(folder), tags[GRAPH])
-        written: dict[tuple[str, str], Series] = {}
+        metrics: dict[tuple[str, str], Series] = {}
         messages: dict[int, Messages] = {}
         for tag in sorted(tags):
             content = parsed(tag)
             if isinstance(content, tuple) and (series := series_of(tags[tag])) is not None:
-                written[content] = series
+                metrics[content] = series
             elif isinstance(content, int) and (samples := messages_of(tags[tag])) is not None:
                 messages[content] = samples
         return RunData(
             name=folder.resolve().name,
-            graph=graph,
+            graph=graph_from(str(folder), tags[GRAPH]),
             timeline=document_from(tags[TIMELINE]) if TIMELINE in tags else None,
-            metrics=with_verdicts(written, graph),
+            metrics=metrics,
             messages=messages,
-            path=str(folder),
             parts=document_from(tags[PARTS]) if PARTS in tags else None,
-            undefined={
-                tag.removeprefix(UNDEFINED): undefined_from(tags[tag])
-                for tag in tags
-                if tag.startswith(UNDEFINED)
-            },
         )
 
 
@@ -103,9 +95,10 @@ def messages_of(rows: Iterable[Row]) -> Messages | None:
 def graph_from(source: str, rows: Iterable[Row]) -> dict[str, Any]:
     """Return the graph that was written last; `source` begins the error."""
     graph = document_from(rows)
-    if graph["format"] > FORMAT:
-        newer = f"has data of a newer Channels tab (format {graph['format']})"
-        raise RunError(f"{source}: {newer}; open it with that version of antiphon")
+    if graph["format"] != FORMAT:
+        raise RunError(
+            f"{source}: its Channels tab has format {graph['format']}, this version of antiphon reads {FORMAT}"
+        )
     return graph
 
 
@@ -114,13 +107,3 @@ def document_from(rows: Iterable[Row]) -> dict[str, Any]:
     *_, (_, text) = rows
     document: dict[str, Any] = json.loads(text.item())
     return document
-
-
-def undefined_from(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return why channels have no result at the newest step, and what is said of each `earlier` one (`ChannelsWriter.undefined`)."""
-    by_step = {step: json.loads(text.item()) for step, text in rows}
-    *before, newest = (by_step[step] for step in sorted(by_step))
-    return {
-        **newest,
-        "earlier": [{key: entry.get(key, "") for key in ("step", "reasons", "links")} for entry in before],
-    }

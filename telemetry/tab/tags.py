@@ -10,7 +10,7 @@ from antiphon.telemetry.names import tag_part
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
-FORMAT = 1
+FORMAT = 2
 """Version of the tab's data."""
 GRAPH = "antiphon/graph"
 """A string: the graph as JSON, by every session."""
@@ -18,31 +18,11 @@ TIMELINE = "antiphon/timeline"
 """A string: the timeline of the first steps as JSON, once."""
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
-MEASURING = "antiphon/measuring"
-"""A string: how far a measurement of values is as JSON, every few seconds while it goes on."""
-
-UNDEFINED = "antiphon/undefined/"
-"""Beginning of the tags of strings, by measure of worth: why channels have no result, as JSON, by every measurement."""
 MESSAGES = "antiphon/messages/"
 """Beginning of the tags of messages."""
 
 Family: TypeAlias = Literal["agent", "channel", "part", "run"]
 """Family of an array of values: one per agent, one per channel, one per part of a run in parts, or a single one of the run."""
-
-VERDICTS = ("verdict", "channel")
-"""Key of the verdicts on channels among a run's metrics; they follow from other metrics, and are not written."""
-MEAN = "mean"
-"""Family of the means of `MEANS` over their newest log entries, which are not written either: of all channels the means, then half of
-their intervals, then the numbers of entries."""
-SEEDS = "seeds"
-"""Family of what the seeds find of channels by a measure of worth, each by itself (`telemetry/tab/seeds.py`): of all channels how many of
-their intervals lie above 0, then below, then around it."""
-HEADLINE = "headline"
-"""Family of the scores of a run (`headline_series`): the mean, half of its interval over seeds, and of how many seeds it is."""
-REASONS = ("verdict", "reasons")
-"""Key of the remarks on channels, of conclusions, and of the hints at causes; neither are they written."""
-LOST_SIGNALS = ("verdict", "signals")
-"""Key of the medians of a run's signals, and whether they follow the returned gradients (`lost_signals`); neither are they written."""
 
 
 @cache

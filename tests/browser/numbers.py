@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +37,10 @@ class Events:
         return found
 
 
-def newest_mean(series: dict[int, NDArray[np.float32]], step: int) -> NDArray[np.float32]:
-    """Return the mean of the newest four rows at a step."""
-    found: NDArray[np.float32] = np.mean([series[at] for at in sorted(series) if at <= step][-4:], axis=0)
-    return found
-
-
 def cividis(share: float) -> Colour:
     """Return the colour at a place between 0 and 1 of the scale."""
     red, green, blue, _ = colormaps["cividis"](share)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def parsed(colour: str) -> Colour:
-    """Return the numbers of `rgb(…)` or `#rrggbb`."""
-    if colour.startswith("#"):
-        red, green, blue = bytes.fromhex(colour[1:7])
-        return red, green, blue
-    found = re.fullmatch(r"rgba?\((\d+),? *(\d+),? *(\d+).*\)", colour)
-    assert found is not None, colour
-    return int(found[1]), int(found[2]), int(found[3])
-
-
-def apart(one: Colour, other: Colour) -> int:
-    """Return the largest difference of two colours' parts."""
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 _CIVIDIS = np.array([cividis(share) for share in np.linspace(0, 1, 1024)])

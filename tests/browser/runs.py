@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from antiphon.telemetry import Metric, RunDescription
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
-from tests.kit.tab import GRAPH, PLUGIN, ChannelsWriter, lineage_document
+from tests.kit.tab import ChannelsWriter
 from tests.telemetry.parts import made
 
 Channel = tuple[str, str, str, Mapping[str, Any]]
@@ -153,13 +153,6 @@ def write_parts(folder: Path) -> None:
     recorder.close()
 
 
-def write_population(folder: Path, picture: str) -> None:
-    """Write a population with a drawing of its lineage."""
-    events = EventFile(folder)
-    events.document(5, GRAPH, json.dumps(lineage_document(HOSTILE[0], picture)), PLUGIN)
-    events.close()
-
-
 def write_hostile(folder: Path) -> None:
     """Write a run with names that would be markup, script, a formula or a path where they are not taken as text.
 
@@ -196,20 +189,16 @@ def large_description(agents: int = 1000, per_agent: int = 4) -> RunDescription:
 def write_large(folder: Path, rows: int = 5) -> None:
     """Write a run of that graph, `rows` rows ten steps apart."""
     told = large_description()
-    agents, channels = len(told.names["agents"]), len(told.names["channels"])
     events = EventFile(folder)
     events.forget_after(0)
     writer = ChannelsWriter(events, told)
     writer.begin(told)
     draw = np.random.default_rng(0)
     for row in range(rows):
-        of_channels = draw.random((2, channels), dtype=np.float32)
-        writer.arrays(
-            10 * row + 1,
-            {
-                ("channel", "sg_loss"): of_channels[0],
-                ("channel", "message_energy"): of_channels[1],
-                ("agent", "loss"): draw.random(agents, dtype=np.float32),
-            },
-        )
+        found = [
+            Metric("channel", name, metric, float(draw.random()))
+            for name, _ in told.names["channels"]
+            for metric in ("sg_loss", "message_energy")
+        ]
+        writer.metrics(10 * row + 1, found)
     events.close()

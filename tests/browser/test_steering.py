@@ -1,162 +1,150 @@
-"""Keys, the field that finds, the row of controls."""
+"""Keys, the field that finds, the row of controls; a run that grows; a run in parts."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events
+from tests.browser.served import PATIENCE, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 from tests.kit.some import some
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 pytestmark = pytest.mark.long
 
+NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
 CONTROLS = (
-    *("run", "beside", "metric", "ring", "view-graph", "view-matrix", "view-timeline", "filter", "theme"),
+    *("run", "metric", "ring", "view-graph", "view-matrix", "view-table", "view-timeline", "filter", "theme"),
     *("refresh", "play", "slider", "step", "counts"),
 )
 
 
-def test_arrows_go_from_row_to_row(tab: Tab) -> None:
-    """With nothing clicked before; Home and End go to the first row and the last."""
+def test_keys_move_play_and_choose_views(tab: Tab) -> None:
     tab.press("Home")
     assert tab.step == runs.STEPS[0]
-    tab.press("ArrowRight", "ArrowRight")
-    assert tab.step == runs.STEPS[2]
-    tab.press("ArrowLeft")
+    tab.press("ArrowRight", "ArrowRight", "ArrowLeft")
     assert tab.step == runs.STEPS[1]
-    assert tab.part("step").inner_text().strip().endswith("10")
     tab.press("End", "ArrowRight")
     assert tab.step == runs.STEPS[-1]
-
-
-def test_letters_choose_views_agents_and_channels(tab: Tab) -> None:
-    """G, M and T; N and J for the next agent and the next channel, P and K for the one before."""
-    for key, view in (("m", "matrix"), ("t", "timeline"), ("g", "graph")):
+    for key, view in (("m", "matrix"), ("t", "table"), ("l", "timeline"), ("g", "graph")):
         tab.press(key)
-        chosen = [one for one in ("graph", "matrix", "timeline") if pressed(tab, one)]
-        assert chosen == [view]
-    tab.press("j", "j")
-    assert tab.ask("app.selection()") == {"kind": "channel", "index": 1}
-    tab.press("k")
-    assert tab.ask("app.selection()") == {"kind": "channel", "index": 0}
-    tab.press("n")
-    assert tab.ask("app.selection()") == {"kind": "agent", "index": 0}
-    tab.press("p")
-    assert tab.ask("app.selection()") == {"kind": "agent", "index": 5}
-
-
-def pressed(tab: Tab, view: str) -> bool:
-    """Return whether a view is marked as the one that is shown."""
-    return tab.part(f"view-{view}").get_attribute("aria-selected") == "true"
-
-
-def test_space_plays_and_stops(tab: Tab) -> None:
-    """From the first row on, by itself."""
-    tab.press("Home")
-    tab.page.keyboard.press("Space")
-    tab.frame.wait_for_function("document.querySelector('[data-antiphon]').antiphon.step() >= 20")
-    tab.page.keyboard.press("Space")
+        assert tab.part(f"view-{view}").get_attribute("aria-selected") == "true"
+    tab.press("Home", "Space")
+    tab.frame.wait_for_function("document.querySelector('[data-testid=step]').dataset.step >= 20")
+    tab.press("Space")
     stopped = tab.step
     tab.page.wait_for_timeout(700)
     assert tab.step == stopped
 
 
-def test_a_slash_goes_to_the_field_and_escape_empties_it(tab: Tab) -> None:
-    """What is typed there is a name, no shortcut."""
-    tab.press("Home")
-    tab.page.keyboard.press("/")
-    assert tab.part("filter").evaluate("(node) => node.ownerDocument.activeElement === node")
+def test_what_is_found_is_left_and_escape_empties_the_field(tab: Tab, logdir: Path) -> None:
+    """By parts of names, couplings and roles, and by a metric at the step that is shown."""
+    logged = Events(logdir / "made").series("antiphon/channel/sg_loss")
+    loss = Events(logdir / "made").series("antiphon/agent/loss")
+    decoupled = [channel[3]["coupling"] == "decoupled" for channel in runs.CHANNELS]
+    readouts = [attributes.get("role") == "readout" for attributes in runs.AGENTS.values()]
+
+    def left() -> tuple[int, int]:
+        words = tab.part("counts").inner_text().split()
+        return int(words[0]), int(words[4])
+
+    tab.press("/")
     tab.page.keyboard.type("slow ")
     tab.idle()
-    assert tab.step == runs.STEPS[0]  # the space did not play
-    assert left(tab, "agent", 6) == [name == "slow" for name in runs.AGENTS]
-    tab.press("Escape")
-    assert tab.part("filter").input_value() == ""
-    assert all(left(tab, "agent", 6))
-
-
-def test_a_filter_leaves_what_it_says(tab: Tab, logdir: Path) -> None:
-    """By coupling, by role, and by a metric at the step that is shown."""
-    logged = Events(logdir / "made").series("antiphon/channel/sg_loss")
-    couplings = [attributes["coupling"] for *_, attributes in runs.CHANNELS]
-    tab.fill("filter", "coupling:decoupled")
-    assert left(tab, "channel", 9) == [coupling == "decoupled" for coupling in couplings]
-    tab.fill("filter", "coupling:decoupled sg_loss>0.3")
+    assert tab.step == runs.STEPS[-1], "what is typed there is a name, no shortcut"
+    assert left() == (1, sum("slow" in name for name in NAMES))
+    tab.fill("filter", "readout")
+    assert left()[0] == sum(readouts)
     for step in (100, 1):
         tab.at(step)
-        wanted = [c == "decoupled" and v > 0.3 for c, v in zip(couplings, logged[step], strict=True)]
-        assert left(tab, "channel", 9) == wanted
-        assert f"{sum(wanted)} of 9 channels" in tab.part("counts").inner_text()
-    found = {
-        "metric>0.3": logged[1] > 0.3,
-        "from:left": [channel[0] == "left" for channel in runs.CHANNELS],
-        "to:slow drop>0": [channel[1] == "slow" and "drop" in channel[3] for channel in runs.CHANNELS],
-        "delay:2": [channel[3].get("delay") == 2 for channel in runs.CHANNELS],
-        "RIGHT->mind": [index == 5 for index in range(9)],
-        '"left->mind:again"': [index == 1 for index in range(9)],
-    }
-    tab.choose("metric", "sg_loss")
-    for words, expected in found.items():
-        tab.fill("filter", words)
-        assert left(tab, "channel", 9) == list(expected), words
+        tab.fill("filter", "decoupled sg_loss>0.3")
+        assert left()[1] == sum(c and v > 0.3 for c, v in zip(decoupled, logged[step], strict=True))
+        tab.fill("filter", "loss<0.5")
+        assert left()[0] == sum(loss[step] < 0.5)
+    tab.fill("filter", "RIGHT->mind")
     tab.part("filter").press("Enter")
     tab.idle()
-    assert tab.ask("app.selection()") == {"kind": "channel", "index": 1}
-    wrong = {
-        "figure>0.3": "no field or metric figure; ? lists what Find accepts",
-        "sg_los>0.3": "no field or metric sg_los; did you mean sg_loss?",
-        "copling:decoupled": "no field or metric copling; did you mean coupling?",
-        "sg_loss>much": "sg_loss takes a number, not much",
-        "delay:two": "delay takes a number, not two",
-        "verdict:hams": "no verdict hams; did you mean harms?",
-    }
-    for words, error in wrong.items():
-        tab.fill("filter", words)
-        assert tab.part("filter-error").inner_text() == error
-        assert all(left(tab, "channel", 9)), words
-    nothing = {
-        "coupling:decopled": "no coupling decopled; did you mean decoupled?",
-        "coupling:none": "no coupling none; the run has decoupled, delayed, detached, locked",
-        "delay:9": "no delay 9; the run has 0, 1, 2, 3",
-        "from:letf": "no channel from letf; did you mean left?",
-        "part:1": "part: the run is not divided into parts",
-        "midle": "no name contains midle; did you mean middle?",
-    }
-    for words, error in nothing.items():
-        tab.fill("filter", words)
-        assert tab.part("filter-error").inner_text() == error
-        assert not any(left(tab, "channel", 9)), words
-    tab.fill("filter", "role:readout")
-    assert not tab.part("filter-error").is_visible()
-    assert left(tab, "agent", 6) == [each.get("role") == "readout" for each in runs.AGENTS.values()]
+    assert tab.title == "right->mind"
+    tab.press("Escape")
+    assert tab.part("counts").inner_text() == "6 agents, 9 channels"
 
 
-def left(tab: Tab, kind: str, count: int) -> list[bool]:
-    """Return what is found."""
-    return [bool(tab.ask("app.matches(...a)", kind, index)) for index in range(count)]
-
-
-def test_everything_has_its_place_at_1280_pixels(tab: Tab) -> None:
+def test_everything_has_its_place_at_1280_pixels_and_a_name(tab: Tab) -> None:
     """No control is outside of the window or cut; with the panel open too."""
     for selected in (False, True):
         if selected:
-            tab.click("agentPoint", 4)
+            tab.click("agent", 4)
         assert tab.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert tab.frame.evaluate("document.documentElement.scrollHeight <= innerHeight")
         for name in CONTROLS:
             box = some(tab.part(name).first.bounding_box())
             assert 0 <= box["x"] < box["x"] + box["width"] <= 1280, name
             assert 0 <= box["y"] < box["y"] + box["height"] <= 800, name
-
-
-def test_every_control_has_a_name_for_those_who_cannot_see_it(tab: Tab) -> None:
-    """Text, a label, or an aria-label; and the stage says what it shows."""
     nameless = tab.frame.evaluate(
         """() => [...document.querySelectorAll("button, select, input")].filter((node) => node.offsetParent &&
              !node.textContent.trim() && !node.getAttribute("aria-label") && !node.labels?.length && !node.title)
              .map((node) => node.outerHTML)"""
     )
     assert nameless == []
+
+
+def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, tmp_path: Path) -> None:
+    """Selection, metric and step stay; a slider that was at its end goes with the run."""
+    recorder = TensorBoardRecorder(tmp_path / "run")
+    recorder.begin(dataclasses.replace(runs.description(runs.AGENTS, runs.CHANNELS), period=10))
+
+    def write(*steps: int) -> None:
+        for step in steps:
+            recorder.metrics(step, runs.metrics(list(runs.AGENTS), NAMES, step))
+        recorder.sync()
+
+    def refreshed(tab: Tab, newest: int) -> None:
+        end = time.monotonic() + PATIENCE
+        while f" of {newest} " not in f"{tab.part('step').locator('..').inner_text()} ":
+            assert time.monotonic() < end
+            tab.page.wait_for_timeout(300)
+            tab.push("refresh")
+
+    with closing(recorder), tensorboard(tmp_path) as address:
+        write(110, 120, 130)
+        wait_for_runs(address, {"run"})
+        tab = Tab.alone(page, address, "run")
+        refreshed(tab, 130)
+        tab.choose("metric", "cosine")
+        tab.click("channel", 5)
+        tab.at(120)
+        write(140, 150)
+        refreshed(tab, 150)
+        assert (tab.step, tab.title) == (120, "right->mind")
+        assert tab.part("metric").input_value() == "cosine"
+        tab.press("End")
+        logged = Events(tmp_path / "run").series("antiphon/channel/cosine")
+        assert tab.number("cosine") == pytest.approx(logged[150][5], rel=1e-6)
+        write(160)
+        refreshed(tab, 160)
+        assert tab.step == 160
+        page.close()  # it goes on asking
+
+
+def test_the_table_of_a_run_in_parts_has_what_each_computed_and_sent(page: Page, address: str) -> None:
+    tab = Tab.alone(page, address, "parts")
+    tab.push("view-table")
+    tab.at(100)
+    expected = {"steps_taken": ["100", "100", "50"], "computing": ["5", "5", "2.5"], "alive": ["1", "1", "0"]}
+    expected["bytes_sent"] = ["100 kB", "200 kB", "150 kB"]
+    for metric, cells in expected.items():
+        shown = tab.part("parts").locator(f"td[data-metric={metric}]")
+        assert shown.all_inner_texts() == cells, metric
+    rows = tab.part("parts").locator("tbody tr")
+    machines = [rows.nth(part).locator("td").first.inner_text() for part in range(3)]
+    assert machines == ["node-1", runs.HOSTILE[0], "node-3"]

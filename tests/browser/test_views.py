@@ -1,121 +1,135 @@
-"""Matrix and timeline."""
+"""Graph, matrix, table and timeline: what they show are the logged numbers, and what is clicked tells them."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-import antiphon
-from antiphon.telemetry import raster_lines
 from tests.browser import runs
-from tests.browser.numbers import Events, apart, place_on_cividis
+from tests.browser.numbers import Events, place_on_cividis
 from tests.browser.tab import Tab
-from tests.kit.documented import timeline
-from tests.kit.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.long
 
+CHANNEL = "antiphon/channel"
+NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
+
+
+@pytest.fixture(scope="module")
+def events(logdir: Path) -> Events:
+    """What is on disk of that run."""
+    return Events(logdir / "made")
+
+
+def test_a_click_on_a_channel_shows_the_numbers_of_the_event_file(tab: Tab, events: Events) -> None:
+    """Of parallel channels each, and at the step of the slider."""
+    for index in (0, 1, 2, 7, 8):
+        tab.click("channel", index)
+        assert tab.title == NAMES[index]
+        for step in (10, 100):
+            tab.at(step)
+            for metric in ("sg_loss", "cosine", "age", "peculiarity"):
+                logged = events.series(f"{CHANNEL}/{metric}")[step][index]
+                assert tab.number(metric) == pytest.approx(logged, rel=1e-6), (index, step, metric)
+
+
+def test_a_click_on_an_agent_shows_it_and_its_channels(tab: Tab, events: Events) -> None:
+    tab.click("agent", 4)
+    assert tab.title == "mind"
+    assert tab.number("loss") == pytest.approx(events.series("antiphon/agent/loss")[100][4], rel=1e-6)
+    panel = tab.part("panel").inner_text()
+    for words in ("classification of label", "left", "middle", "right", "slow", "second"):
+        assert words in panel
+
+
+def test_the_colours_of_cells_are_the_logged_numbers(tab: Tab, events: Events) -> None:
+    """On matplotlib's cividis, the colours of all steps lie on one straight line over the numbers; parallel channels share a cell."""
+    tab.choose("metric", "sg_loss")
+    tab.push("view-matrix")
+    rows = events.series(f"{CHANNEL}/sg_loss")
+    everything = np.stack(list(rows.values()))
+    low, high = everything.min(), np.quantile(everything, 0.98)
+    wanted, shown = [], []
+    for step in (1, 50, 100):
+        tab.at(step)
+        for index in range(2, 9):
+            red, green, blue = map(int, tab.pixels(tab.point("channel", index), 1)[0, 0])
+            place, distance = place_on_cividis((red, green, blue))
+            assert distance <= 6
+            wanted.append(float(np.clip((rows[step][index] - low) / (high - low), 0, 1)))
+            shown.append(place)
+    slope, base = np.polyfit(wanted, shown, 1)
+    assert slope < -0.6
+    assert np.abs(slope * np.array(wanted) + base - shown).max() < 0.03
+    places = {name: tab.point("channel", index) for index, name in enumerate(NAMES)}
+    assert places["left->mind"][1] == places["left->slow"][1]  # a row per sender
+    assert places["left->mind"][0] == places["slow->mind"][0]  # a column per receiver
+    assert places["left->mind"] == places["left->mind:again"]
+    tab.click("channel", 7)
+    assert tab.title == NAMES[7]
+
+
+def test_a_diverging_metric_is_orange_below_zero_and_blue_above(tab: Tab, events: Events) -> None:
+    tab.choose("metric", "cosine")
+    tab.push("view-matrix")
+    for index, number in enumerate(events.series(f"{CHANNEL}/cosine")[100]):
+        red, _, blue = map(int, tab.pixels(tab.point("channel", index), 1)[0, 0])
+        if index == runs.WITHOUT_COSINE:
+            assert abs(red - blue) < 20  # a grey
+        elif index > 1 and abs(number) > 0.2:
+            assert (red > blue) == (number < 0)
+
 
 def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     page: Page, address: str, logdir: Path
 ) -> None:
-    """Cells are told apart by their colours, and a click on one selects its channel."""
     tab = Tab.alone(page, address, "large")
-    assert tab.ask("app.counts()") == {"agents": 1000, "channels": 4000}
-    tab.choose("metric", "sg_loss")
-    tab.push("view-matrix")
-    events = Events(logdir / "large")
-    graph, rows = events.document("antiphon/graph"), events.series("antiphon/channel/sg_loss")
+    assert tab.part("view-matrix").get_attribute("aria-selected") == "true"
+    graph = Events(logdir / "large").document("antiphon/graph")
     for index in (0, 1234, 3999):
-        tab.click("cellPoint", index)
-        selected = some(tab.ask("app.selection()"))
-        chosen = graph["channels"][selected["index"]]
-        clicked = graph["channels"][index]
+        tab.click("channel", index)
         # A cell is smaller than a pixel here: a neighbour is meant where it lies under the pointer.
-        assert abs(chosen["from"] - clicked["from"]) <= 3
-        assert abs(chosen["to"] - clicked["to"]) <= 3
-        assert tab.title == chosen["name"]
-        assert tab.number("sg_loss") == pytest.approx(rows[41][selected["index"]], rel=1e-6)
+        (chosen,) = (channel for channel in graph["channels"] if channel["name"] == tab.title)
+        assert all(abs(chosen[end] - graph["channels"][index][end]) <= 4 for end in ("from", "to"))
 
 
-def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(tab: Tab) -> None:
-    """Parallel channels share a cell."""
+def test_the_table_is_sorted_by_what_is_shown_and_by_the_heading_that_is_clicked(
+    tab: Tab, events: Events
+) -> None:
     tab.choose("metric", "sg_loss")
-    tab.push("view-matrix")
-    for step in (1, 100):
-        tab.at(step)
-        colours = tab.colours()
-        for index in range(2, 9):
-            assert apart(tab.pixel(tab.point("cellPoint", index)), colours[index]) <= 8, (step, index)
-            assert place_on_cividis(colours[index])[1] <= 6
-    places = {
-        runs.channel_name(channel): tab.point("cellPoint", index)
-        for index, channel in enumerate(runs.CHANNELS)
-    }
-    assert places["left->mind"][1] == places["left->slow"][1]  # a row per sender
-    assert places["left->mind"][0] == places["slow->mind"][0]  # a column per receiver
-    assert places["left->mind"] == places["left->mind:again"]
-    tab.click("cellPoint", 7)
-    assert tab.ask("app.selection()") == {"kind": "channel", "index": 7}
+    tab.push("view-table")
 
+    def column(metric: str) -> list[float]:
+        cells = tab.part("channels").locator(f"td[data-metric={metric}]")
+        return [
+            float(value or "nan")
+            for value in cells.evaluate_all("all => all.map((one) => one.dataset.value)")
+        ]
 
-def test_the_timeline_shows_ticks_and_selects(page: Page, address: str) -> None:
-    """Of a simulation: agent B ticks at every fourth step, A at each."""
-    tab = Tab.alone(page, address, "real")
-    tab.push("view-timeline")
-    fast, slow = ([ink(tab, agent, step) for step in range(4)] for agent in (0, 1))
-    silent = max(slow[:3])  # later, lines of messages pass there too
-    assert min(slow[3], *fast[:4]) > silent + 20
-    tab.click("rowPoint", 1)
-    assert tab.title == "B"
-    assert "from step 4;" in tab.part("panel").inner_text()
-
-
-def test_steps_are_counted_as_show_counts_them(page: Page, address: str, logdir: Path) -> None:
-    """From 1, as metrics are: in the timeline of `show` and the tab's, on the slider, and where an agent is said to tick."""
-    tab = Tab.alone(page, address, "real")
-    with antiphon.Simulation.load(logdir / "real") as simulation:
-        shown = raster_lines(timeline(simulation, 0, 32), width=1000)
-    steps, b = shown[0].split()[1:], shown[3].split()[1:]
-    ticking = [int(step) for step, sign in zip(steps, b, strict=True) if sign in "o#"]
-    assert ticking[:4] == [4, 8, 12, 16]
+    logged = events.series(f"{CHANNEL}/sg_loss")[100]
+    assert column("sg_loss") == pytest.approx(sorted(logged, reverse=True), rel=1e-6)
+    tab.part("channels").get_by_role("columnheader", name="cosine").click()
+    assert all(one >= other for one, other in itertools.pairwise(column("cosine")[:-1]))
+    assert np.isnan(column("cosine")[-1])
     tab.press("Home")
-    assert tab.step == 1
-    tab.press("End")
-    assert tab.step == ticking[3]
-    tab.push("view-timeline")
-    texts = tab.drawn()[1]
-    head = [text for text, _, y in texts if y < 26 and text.isdigit()]
-    assert head == [step for step in steps if step in head]
-    assert head[0] == "1"
-    for number, line in enumerate(line for line in shown if "->" in line):
-        name, cells = line.split("  ", 1)
-        top = tab.point("rowPoint", number, "channel")[1] - tab.point("rowPoint", 0)[1]
-        there = {text for text, _, y in texts if abs(y - 41 - top) < 2}
-        assert there == {name, *cells.split()} - {"."}
+    assert all(one >= other for one, other in itertools.pairwise(column("cosine")[:-1])), "the order stays"
+    row = tab.part("channels").locator("tbody tr").first
+    name = row.locator("th").inner_text()
+    row.click()
+    tab.idle()
+    assert tab.title == name
 
 
-def test_the_timeline_has_only_what_works_there(page: Page, address: str) -> None:
-    """Neither colours, the best and the worst, nor the slider; a channel's row selects it."""
+def test_the_timeline_is_the_logged_one(page: Page, address: str, logdir: Path) -> None:
     tab = Tab.alone(page, address, "real")
-    assert tab.part("legend").is_visible()
     tab.push("view-timeline")
-    assert not tab.part("legend").is_visible()
-    assert not tab.part("slider").is_visible()
-    tab.click("rowPoint", 1, "channel")
-    assert tab.title == "A->B"
-    x, y = tab.point("stepPoint", 1, 0, "channel")
-    page.mouse.move(x, y)
-    tip = tab.frame.locator(".ap-tooltip:visible").inner_text()
-    assert tip.split("\n") == ["A->B, step 1", "Nothing is read. The message sent is never read."]
-
-
-def ink(tab: Tab, agent: int, step: int) -> float:
-    """Return how much the darkest part of a step's place in an agent's row differs from white."""
-    x, y = tab.point("stepPoint", agent, step)
-    return float(255 - tab.pixels({"x": x - 2, "y": y - 2, "width": 4, "height": 4}).mean(2).min())
+    shown = tab.part("timeline").inner_text().splitlines()
+    assert shown == Events(logdir / "real").document("antiphon/timeline")["lines"]
+    assert len(shown) > 4

@@ -67,28 +67,18 @@ def test_an_ablation_names_the_agent_that_a_harmful_channel_affects(here: Path, 
         "  mind: {network: {kind: mlp, hidden: [8]}, objective: {kind: classification, target: label}}\n"
         "channels: [{from: eye, to: mind, size: 16}]\ntraining: {steps: 3, batch: 32}\n"
     )
-    assert re.search(r"eye->mind +-.* misleads +mind\n", cli("evaluate", run, "--ablate zero"))
+    assert re.search(r"eye->mind +-.* harms +mind\n", cli("evaluate", run, "--ablate zero"))
 
 
-def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
-    run: Path, tmp_path: Path, cli: Commands
-) -> None:
+def test_ablation_ranks_the_channels_each_with_one_word(run: Path, tmp_path: Path, cli: Commands) -> None:
     own = Path(shutil.copytree(run, tmp_path / "own"))
     found = cli.json("evaluate", own, "--ablate resample --examples 100")["ablation"]
     assert (found["kind"], found["measure"], found["count"]) == ("resample", "loss", 100)
     assert sorted(found["ranked"]) == ["n0->n1", "n1->n2"]
-    losses = [found["channels"][name]["readouts"]["loss"] for name in found["ranked"]]
-    matter = sum(loss["change"] - loss["half"] > 0 for loss in losses)
-    harm = sum(loss["change"] + loss["half"] < 0 for loss in losses)
-    words = f"{matter} matter{'s' * (matter == 1)}, {harm} mislead{'s' * (harm == 1)}, {2 - matter - harm} unresolved"
-    assert (
-        f", {words}, 0 stale, 0 silent of 2"
-        in cli("show", own).partition("channels: by ablation (resample) at step ")[2]
-    )
     cli("evaluate", own, "--ablate mean --links as_run --channels n0->n1")
     assert "Without each channel (mean): change over 360 examples, links as in the run (loss " in cli.out
     (row,) = (line.split() for line in cli.out.splitlines() if line.startswith("n0->n1"))
-    assert {"matters", "misleads", "unresolved"} & {*row}
+    assert {"helps", "harms", "unresolved"} & {*row}
     assert "n1->n2" not in cli.out
 
 
@@ -126,7 +116,6 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     assert -1 <= found["alignment"]["n0->n1"]["cosine"] <= 1
     table = cli("evaluate", run, words)
     assert "Value over 2 steps, 2 repeats" in table
-    assert "this takes about " in cli.err
     assert "parameter cosine" in table
     assert -1 <= found["alignment"]["n0->n1"]["parameter_cosine"] <= 1
     assert any(b"channel/parameter_cosine" in path.read_bytes() for path in run.glob("events.*"))

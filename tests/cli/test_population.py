@@ -8,10 +8,8 @@ import json
 import re
 import shutil
 import signal
-from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import antiphon
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
 from tests.kit.resigned import rewrite_lineage
 from tests.running.left import acting, assert_same_run, signalled, state
@@ -92,8 +89,7 @@ def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: 
     rows = (here / "runs/it/lineage.csv").read_text().splitlines()
     assert rows[0] == "step,member,parent,accuracy,standard_error,lr,next_lr"
     assert [row.split(",")[0] for row in rows[1::3]] == ["5", "10", "12"]
-    picture = (here / "runs/it/lineage.svg").read_text()
-    assert (picture.startswith("<svg"), read_run(here / "runs/it").graph["lineage"]) == (True, picture)
+    assert (here / "runs/it/lineage.svg").read_text().startswith("<svg")
     assert cli("evaluate runs/it") == cli(f"evaluate {best}")
 
 
@@ -401,21 +397,11 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(one.step, one.value) for one in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
 
-def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
-    here: Path, cli: Commands, file: Path
-) -> None:
+def test_tensorboard_shows_the_values_of_each_member(here: Path, cli: Commands, file: Path) -> None:
     file.write_text(POPULATION.replace("every: 5", "every: 5, by: loss"), encoding="utf-8")
     members = cli.json(f"{WORDS} --name it")["members"]
     with (here / "runs/it/lineage.csv").open() as table:
         rows = list(csv.DictReader(table))
-    of_all = scalars(here / "runs/it")
-    for name, heading in (("loss", "loss"), ("lr", "next_lr")):
-        steps = {
-            step: [float(row[heading]) for row in rows if row["step"] == step] for step in ("5", "10", "12")
-        }
-        for what, function in (("mean", fmean), ("lowest", min), ("highest", max)):
-            known = [(int(step), pytest.approx(function(column))) for step, column in steps.items()]
-            assert of_all[f"population/{name}/{what}"] == known
     copied = [row for row in rows if row["member"] != row["parent"]]
     assert copied
     for one in members:
@@ -427,56 +413,7 @@ def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
         assert {(step, value) for step, _, value in changes} == new
 
 
-def score_of(population: Path, member: str) -> float:
-    """The newest score of a member."""
-    lineage = json.loads((population / "population.json").read_text())["lineage"]
-    return float([each["score"] for each in lineage if f"member-{each['member']}" == member][-1])
-
-
-def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands, file: Path) -> None:
-    cli(f"{WORDS} --name it --steps 4")
-    assert "3 runs" in cli("report runs/it")
-    text = (here / "report.html").read_text(encoding="utf-8")
-    assert all(f"member-{member}" in text for member in range(3))
-    assert "<h2>Population mine</h2>" in text
-    best = json.loads((here / "runs/it/population.json").read_text())["best"]
-    assert re.findall(r">([^<>]*) \(winner\)<", text) == [best]
-    tested = {
-        member: 100 * json.loads((here / "runs/it" / member / "result.json").read_text())["accuracy"]
-        for member in ("member-0", "member-1", "member-2")
-    }
-    assert f"<p>The test accuracy of {best} is {tested[best]:.2f} %" in text
-    assert all(f"<td>{accuracy:.2f} %</td>" in text for accuracy in tested.values())
-    assert "<p>Score: accuracy on the validation split, or without one on training data, ± its" in text
-    past = re.findall(r'<th scope="row">(?:0|4)</th><th scope="row">([^<]*)<', text)
-    number = best.removeprefix("member-")
-    assert past == [f"member {number} begins", f"member {number} has won"]
-    ranked = sorted(tested, key=lambda member: -score_of(here / "runs/it", member))
-    assert re.findall(r'"run":"([^"]*)"', text) == ranked, "the graph shows the winner first"
-    # A member's values change, so its curves go by its name.
-    assert '"name":"member-0"' in text
-    assert '"name":"lr=' not in text
-    drawing = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
-    assert drawing is not None
-    assert b64decode(drawing[1]) == (here / "runs/it/lineage.svg").read_bytes()
-    cli("report runs/it/member-0")
-    assert "Population mine" not in (here / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.long
-def test_the_report_says_how_a_score_differs_from_the_return_in_its_results(
-    here: Path, cli: Commands, file: Path
-) -> None:
-    document = POPULATION.replace("digits-mlp", "cartpole-team")
-    file.write_text(document.replace("{depth: 2, width: 4, batch: 4}", "{width: 4, batch: 4}"))
-    cli(f"{WORDS} --name it --steps 4")
-    cli("report runs/it")
-    text = (here / "report.html").read_text(encoding="utf-8")
-    assert "or in the one in progress once it is longer" in text
-    assert "In the results below, the episode return in training is of finished episodes alone." in text
-
-
-def test_the_report_says_whom_the_winner_was_copied_from(here: Path, cli: Commands, file: Path) -> None:
+def test_show_says_how_the_winner_came_about(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
     facts = json.loads((here / "runs/it/population.json").read_text())
     winner, other = int(facts["best"].removeprefix("member-")), facts["lineage"][0]["member"]
@@ -484,15 +421,14 @@ def test_the_report_says_whom_the_winner_was_copied_from(here: Path, cli: Comman
     copied = {"step": 3, "member": winner, "parent": other, "score": 0.0, "error": 0.0, "values": {"lr": 0.5}}
     kept = {**facts["lineage"][0], "step": 3}
     rewrite_lineage(here / "runs/it", [kept, copied, *facts["lineage"]])
-    cli("report runs/it")
-    text = (here / "report.html").read_text(encoding="utf-8")
-    past = re.findall(r'<tr><th scope="row">([\d,]+)</th><th scope="row">([^<]*)</th><td>([^<]*)</td>', text)
+    shown = cli("show runs/it")
+    past = re.findall(r"^(\d+) +(member .*?(?:begins|values|won)) +(\S+)", shown, re.MULTILINE)
     assert [(step, what) for step, what, _ in past] == [
         ("0", f"member {other} begins"),
         ("3", f"member {winner} becomes a copy of member {other}, with these values"),
         ("4", f"member {winner} has won"),
     ]
-    assert past[1][2].startswith(f"{100 * kept['score']:.2f} %"), "of the member that was copied"
+    assert past[1][2] == f"{100 * kept['score']:.2f}", "of the member that was copied"
 
 
 @pytest.mark.long

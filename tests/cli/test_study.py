@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antiphon.envs.images import Digits
 from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
 
@@ -62,26 +58,7 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
     assert len(result["lines"]) == len(result["runs"]) == 6
     cli("report mine")
     text = (here / "report.html").read_text(encoding="utf-8")
-    assert "<h2>Study toy, budget paper: 6 steps, 1 seed</h2>" in text
-    assert "<p>Interval: Wilson" in text
-    assert "runs that differ only in their seed" not in text
-    names = re.findall(r'<tr><th scope="row">([^<]*-s0)<', text)
-    assert names == list(result["runs"]), "runs are in the order of the table's lines"
-
-
-def test_a_report_calls_a_run_by_the_variant_of_its_study(here: Path, cli: Commands) -> None:
-    """Also one of values that were not chosen."""
-    text = TEXT.replace("[locked, detached, local]", "{blind: {variant: detached}}").replace("[2, 3]", "[2]")
-    (here / "toy.yaml").write_text(f"{text}tune: {{lr: [0.1, 0.2]}}\n")
-    cli("study toy.yaml --jobs 1 --seeds 1 --steps 1 --logdir mine")
-    cli("report mine")
-    text = (here / "report.html").read_text(encoding="utf-8")
-    rows = re.findall(r'<tr><th scope="row">[^<]*-s0<.*?</tr>', text)
-    assert len(rows) == 2
-    for row in rows:
-        assert "depth-2-blind-lr-0." in row
-        assert ">blind<" in row
-        assert ">detached<" not in row
+    assert sorted(re.findall(r'<tr><th scope="row">([^<]*-s0)<', text)) == sorted(result["runs"])
 
 
 @pytest.mark.cases(2)
@@ -106,84 +83,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     for command in ("study", "run"):
         assert cli.refused(command, "broken").endswith("'broken'; did you mean 'broken.yaml'?")
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "toy.yaml"]
-
-
-PLAIN = """\
-scenario: plain
-env: {id: antiphon/Digits-v0}
-agents:
-  a: {observes: [image]}
-  b: {objective: {kind: classification, target: label}}
-channels: [{from: a, to: b, size: 4}]
-training: {steps: 40, batch: 4}
-"""
-
-
-@pytest.mark.parametrize("seeds", ["", " --seeds 2"])
-def test_a_stopped_run_names_the_comparison_of_as_many_steps_as_were_asked_for(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch, seeds: str
-) -> None:
-    (here / "plain.yaml").write_text(PLAIN)
-    taken, step = itertools.count(1), Digits.step
-
-    def stepped(self: Digits, actions: Any = None) -> Any:
-        if next(taken) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)
-
-    monkeypatch.setattr(Digits, "step", stepped)
-    assert cli.code(f"run plain.yaml --steps 30{seeds}") == 130
-    compared = [line for line in cli.out.splitlines() if line.startswith("compare ")]
-    assert [line.endswith(" --steps 30") for line in compared] == ([] if seeds else [True])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        "plain.yaml",
-        "plain.yaml --seeds 2",
-        "digits-mlp --set width=8 --set batch=4",
-        pytest.param("gpt --set blocks=2 --set width=8 --set length=8", marks=pytest.mark.nightly),
-    ],
-)
-def test_the_command_that_a_run_with_decoupled_channels_ends_with(
-    here: Path, cli: Commands, scenario: str
-) -> None:
-    (here / "plain.yaml").write_text(PLAIN)
-    steps = 40 if "plain" in scenario else 3  # until the shares of 360 examples differ
-    known, command = cli(f"run {scenario} --steps {steps}").splitlines()[-2:]
-    assert known.startswith("decoupled    ")
-    assert "mean cosine " in known
-    assert known.endswith(", value not measured")
-    words = command.removeprefix("compare      antiphon ")
-    assert words.startswith(f"study {scenario.split()[0]} --variant locked,decoupled,detached,local ")
-    lines = cli.json(words, "--seeds 1 --jobs 1")["lines"]
-    if scenario == "plain.yaml":  # the same from a document
-        text = "study: p\nscenario: plain.yaml\nvariants: [locked, decoupled, detached, local]\nbudgets: {b: {seeds: 1}}\n"
-        (here / "p.yaml").write_text(text)
-        same = cli.json("study p.yaml --jobs 1")["lines"]
-        assert [line["values"] for line in same] == [line["values"] for line in lines]
-        assert len({str(line["values"]) for line in same}) == 4
-    assert [(line["variant"], line["n"]) for line in lines] == [
-        ("locked", 1),
-        ("decoupled", 1),
-        ("detached", 1),
-        ("local", 1),
-    ]
-
-
-@pytest.mark.long
-def test_a_gate_that_never_opened_is_named_under_the_table(here: Path, cli: Commands) -> None:
-    """Then the line is bit-identical to that of `detached`, which alone does not say why."""
-    words = "study speaker-listener --variant decoupled,detached --set batch=8 --set passes=first --seeds 1 --jobs 1 --steps 26"
-    decoupled, detached = cli.json(words, "--logdir s")["lines"]
-    assert (decoupled["shut"], detached["shut"]) == (["speaker->listener"], [])
-    assert decoupled["values"] == detached["values"]
-    assert (
-        "decoupled: speaker->listener: gate 0 at the end and most log entries"
-        in (here / "s/table.md").read_text()
-    )
 
 
 def test_every_cell_is_built_before_the_first_run(here: Path, cli: Commands) -> None:

@@ -310,13 +310,6 @@ REST: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[backpropagation through episodes-saved]",
     ),
     Fault(
-        "state-means-are-lost-in-a-fork",
-        "engine/live_system.py",
-        '            self.train_means.load_state_dict(state["means"])\n',
-        "",
-        "tests/running/test_run.py::test_a_run_stopped_by_signals_goes_on_to_the_same_bits",
-    ),
-    Fault(
         "simulation-a-diverged-one-goes-on",
         "engine/live_system.py",
         "if ended is None else ended\n        except DivergenceError as error:\n            self.diverge(str(error))\n",
@@ -904,13 +897,6 @@ REST: tuple[Fault, ...] = (
         "if of_env is not None or not is_of_env(metric)",
         "if of_env is not None and is_of_env(metric)",
         "tests/jobs/studies/test_study.py::test_a_metric_that_no_run_has_is_refused_before_one_begins",
-    ),
-    Fault(
-        "population-the-band-in-tensorboard-has-no-top",
-        "jobs/populations/population_run.py",
-        '("highest", max)',
-        '("highest", fmean)',
-        "tests/cli/test_population.py::test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each",
     ),
     Fault(
         "population-a-selection-is-forgotten-by-a-resume",

@@ -52,7 +52,7 @@ def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simul
     found = ablate(trained, kind)
     assert found.ranked()[0] == "eye->judge"
     assert found.ranked("other")[0] == "ear->other"
-    assert found.readouts["eye->judge"]["loss"].verdict == "matters"
+    assert found.readouts["eye->judge"]["loss"].verdict == "helps"
     assert found.readouts["eye->judge"]["accuracy"].value < -0.2
     assert found.channels["ear->other"]["other"]["error"].value > 0.2
     unreached = found.channels["eye->judge"]["other"]["loss"]
@@ -178,7 +178,7 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
     change = found.channels["sensor->motor"]["motor"]["return"]
     assert change.value == pytest.approx(without - whole)
     assert change == found.change("sensor->motor")
-    assert (change.verdict == "matters") == (change.value + (change.half or 0.0) < 0)
+    assert (change.verdict == "helps") == (change.value + (change.half or 0.0) < 0)
     rows = {(row.name, row.metric): row.value for row in ablation_rows(found)}
     assert rows["sensor->motor", "ablation_zero"] == pytest.approx(whole - without)  # what is lost
 
@@ -370,7 +370,7 @@ def test_another_step_leaves_what_a_message_says_of_its_episode(told: str, lost:
             change = found.change("speaker->listener")
             whole = found.intact["listener"]["return"]
             assert (found.count, 2 < whole < STEPS) == (64, True)
-            assert (change.verdict == "matters") == lost[kind]
+            assert (change.verdict == "helps") == lost[kind]
             assert lost[kind] or (change.value, change.half) == (0.0, 0.0)
             # of numbers with equal chances half of what is named is right by chance
             assert not lost[kind] or change.value == pytest.approx(-whole / 2, abs=0.7)

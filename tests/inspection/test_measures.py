@@ -129,6 +129,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         changes = [Change.of("loss", pairs, of_pairs) for pairs, of_pairs in zip(of_two, given, strict=True)]
         covered = [abs(c.value - 0.5) <= c.half for c in changes if c.half is not None]
         assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.03)
-    for value, half, verdict in ((0.2, 0.1, "matters"), (-0.2, 0.1, "misleads"), (0.1, 0.2, "unresolved")):
+    for value, half, verdict in ((0.2, 0.1, "helps"), (-0.2, 0.1, "harms"), (0.1, 0.2, "unresolved")):
         assert Change(value, half).verdict == verdict
     assert Change(0.2, None).verdict == "unresolved"

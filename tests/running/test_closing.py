@@ -78,7 +78,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
 LOOKS: dict[str, Callable[[Simulation], object]] = {
     "evaluate": lambda s: s.evaluate("validation"),
     "probe": lambda s: s.probe(1),
-    "metrics": lambda s: next(iter(s.channels.values())).metrics(),
     "value": lambda s: s.value(horizon=2, repeats=2, ahead=0),
     "fork": lambda s: s.fork().close(),
 }

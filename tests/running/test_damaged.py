@@ -112,15 +112,10 @@ def test_a_damaged_result_is_written_anew_without_it(run: Path, cli: Commands) -
     assert result(run) == {**json.loads(whole), "seconds": 0, "run_dir": ""}
 
 
-def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows(
-    run: Path, cli: Commands
-) -> None:
+def test_no_digest_covers_newer_rows(run: Path, cli: Commands) -> None:
     """Of a run that goes on, or was killed, rows after the newest checkpoint are read as they are."""
     table, report = run / "metrics.csv", run.parent / "report.html"
     before = table.read_bytes()
-    table.write_bytes(before.replace(b"n1", b"n9", 1))
-    cli("report", run, "-o", report)
-    assert "metrics.csv: is damaged (checksum mismatch)" in cli.err
     table.write_bytes(before + b"5,agent,n2,loss,0.5\n6,agent,n2,lo")
     found = json.loads((run / "run.json").read_text())["files"]
     files = {name: entry for name, entry in found.items() if name != "result.json"}

@@ -476,7 +476,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) ->
         ({"values": {"lr": 0.3}}, "population: values.lr: varies"),
         ({"values": ["lr"]}, r"population: values=\['lr'\]; must be a mapping"),
         ({"variant": "lockd"}, "no variant 'lockd'; did you mean 'locked'"),
-        ({"seeds": 3}, "population: no argument 'seeds'; write members"),
     ]
     for given, line in mistakes:
         how: dict[str, Any] = {"vary": {"lr": [0.1, 0.2]}, "members": 2, "logdir": tmp_path / "it", **given}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from antiphon.telemetry import Messages, RunData, Series
-from antiphon.telemetry.html_report import ReportRun
+from antiphon.telemetry.report import ReportRun
+from tests.kit.tab import FORMAT
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -36,24 +37,22 @@ def data(name: str = "one", agents: tuple[str, ...] = ("a", "b"), rows: int = 3)
     channels = [
         {"name": f"{agents[a]}->{agents[b]}", "from": a, "to": b, "delay": a, "about": {}} for a, b in ends
     ]
-    graph = {"format": 1, "scenario": "s", "every": 10, "agents": named, "channels": channels, "figures": {}}
+    graph = {
+        "format": FORMAT,
+        "scenario": "s",
+        "every": 10,
+        "until": 30,
+        "agents": named,
+        "channels": channels,
+    }
+    graph |= {"explanations": {}}
     steps = 10 * np.arange(1, rows + 1)
     values = np.linspace(0, 1, 2 * rows, dtype=np.float32).reshape(rows, 2)
     samples = [np.array([[0, row, 1], [1, 2, 0]], np.float32) for row in range(rows)]
-    timeline = {
-        "start": 0,
-        "steps": 4,
-        "episode_ends": [3],
-        "agents": [
-            {"ticks": [0, 1, 2, 3], "ends": [1, 3], "since": [[0, 0], [1, 0], [2, 2], [3, 2]]},
-            {"ticks": [1, 3], "ends": [3], "since": [[1, 1], [3, 1]]},
-        ],
-        "channels": [{"cells": [[0, "-x"], [1, "1"], [3, "2!"]]}, {"cells": [[1, "0"]]}],
-    }
     return RunData(
         name=name,
         graph=graph,
-        timeline=timeline,
+        timeline={"lines": ["step  1 2 3"]},
         metrics={
             ("channel", "sg_loss"): Series(steps, values),
             ("channel", "cosine"): Series(steps[:1], values[:1]),
@@ -77,12 +76,10 @@ def run(name: str = "one", seed: int = 0, *, accuracy: float = 0.9, **changes: A
     }
     whole: dict[str, Any] = {
         "name": name,
-        "path": f"runs/{name}",
         "facts": facts | changes.pop("facts", {}),
-        "result": {"readout": "b", "accuracy": accuracy, "loss": 0.5, "env": {"solved": 3.0}},
+        "result": {"accuracy": accuracy, "loss": 0.5},
         "document": "scenario: s\n",
         "data": data(name),
-        "env": {"solved": {10: 1.0, 20: 2.0, 30: 3.0}},
     }
     return ReportRun(**(whole | changes))
 

@@ -16,13 +16,12 @@ from antiphon.telemetry.statistics import (
     bootstrap,
     contrast,
     interquartile_mean,
-    interval_ends,
     mean,
-    over_seeds,
     ratio,
     recovered,
     seed_statistics,
     student_t,
+    worth,
 )
 from tests.kit.some import some
 
@@ -45,14 +44,12 @@ def test_intervals_are_the_percentiles_of_all_resamples() -> None:
     assert bootstrap(values) == (low, high)
 
 
-def test_the_interval_of_a_positive_quantity_never_reaches_zero() -> None:
-    """It is the same on the scale of its logarithm: as many times as large as it is small; a small one is that of the mean."""
-    means, halves = np.array([1191.0, 100.0]), np.array([1525.0, 0.1])
-    low, high = interval_ends(means, halves, positive=True)
-    assert low[0] > 0
-    assert low * high == pytest.approx(means**2)
-    assert (high - low)[1] == pytest.approx(0.2, rel=1e-5)
-    assert interval_ends(means, halves, positive=False)[0] == pytest.approx([-334.0, 99.9])
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.1, 0.2, "helps"), (-0.2, -0.1, "harms"), (-0.1, 0.1, "unresolved"), (0.0, 0.1, "unresolved")],
+)
+def test_one_word_says_on_which_side_of_zero_an_interval_lies(low: float, high: float, word: str) -> None:
+    assert worth(low, high) == word
 
 
 def test_what_a_few_seeds_say() -> None:
@@ -66,30 +63,6 @@ def test_what_a_few_seeds_say() -> None:
 
 
 # --- studies ------------------------------------------------------------------------------------------------
-
-
-def test_means_over_seeds_of_many_quantities_are_those_of_each_by_itself() -> None:
-    """What is not finite is left out; of one seed there is no interval."""
-    values = np.array([[0.9, 1.0, np.nan, np.nan], [0.92, np.inf, 3.0, np.nan], [0.97, 4.0, np.nan, np.nan]])
-    means, halves, counts = over_seeds(values)
-    assert counts.tolist() == [3, 2, 1, 0]
-    for place, known in enumerate(([0.9, 0.92, 0.97], [1.0, 4.0])):
-        whole = mean(known, share=False)
-        assert means[place] == pytest.approx(whole.value)
-        assert means[place] + halves[place] == pytest.approx(some(whole.high))
-    assert means[2] == 3.0
-    assert np.isnan([halves[2], halves[3], means[3]]).all()
-
-
-def test_a_mean_over_seeds_is_no_surer_than_the_seeds_are_of_their_own() -> None:
-    """Of seeds whose own interval is unknown, as of the others."""
-    values = np.full((3, 2), 0.3)
-    own = np.array([[0.3, 0.3], [0.3, np.nan], [0.3, np.nan]])
-    means, halves, _ = over_seeds(values, own)
-    assert means.tolist() == pytest.approx([0.3, 0.3])
-    assert halves.tolist() == pytest.approx([0.3 / math.sqrt(3)] * 2)
-    apart = np.array([[0.0], [0.3], [0.6]])
-    assert over_seeds(apart, np.full((3, 1), 0.1))[1] == over_seeds(apart)[1]
 
 
 def test_mean_of_seeds_has_students_interval() -> None:

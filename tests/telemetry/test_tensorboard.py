@@ -22,7 +22,6 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 from antiphon.errors import RunError
 from antiphon.telemetry import Metric, RunDescription, read_run
 from antiphon.telemetry.tensorboard import Curves, TensorBoardRecorder, in_events
-from tests.telemetry.tab.serving import client, get
 
 
 def describe(
@@ -313,20 +312,3 @@ def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path
         assert [event.step for event in found.Histograms("agent/n0000/message/histogram")] == kept
         assert [event.step for event in found.Scalars("channel/n0000__to__n0001/value")] == wanted
         assert [event.step for event in found.Tensors("antiphon/channel/value")] == wanted
-
-
-def test_the_end_of_a_measurement_that_was_told_of_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it gives no value that the tab has, and soon after the entry before."""
-    recorder = TensorBoardRecorder(tmp_path / "run")
-    recorder.begin(describe())
-    found = []
-    for pause, done in ((1e9, 3), (0.0, 1), (1e9, 2), (1e9, 3)):
-        monkeypatch.setattr("antiphon.telemetry.tensorboard._TELLING", pause)
-        recorder.measuring(1, done, 3)
-        recorder.sync()
-        found.append(get(client(tmp_path), "catalog", run="run").json["measuring"])
-    recorder.close()
-    told = {"step": 1, "done": 1, "of": 3}
-    assert found == [None, told, told, None]

@@ -14,7 +14,7 @@ export async function render() {
   document.body.style.margin = "0";
   const root = el("div", { style: "height: 100vh" });
   document.body.append(root);
-  followReload(mount(root, new HttpSource(), { whole: true }));
+  followReload(mount(root, new HttpSource(), true));
 }
 
 /** Load a part of the page; without it the page still works, only less well. */

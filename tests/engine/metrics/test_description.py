@@ -68,17 +68,6 @@ def test_words_for_symbols_and_sites(message: Any, words: tuple[str | None, bool
     assert (about.get("message"), "at every site" in about["gradient"]) == words
 
 
-def test_an_empty_context_is_told_with_the_targets_that_it_lacks() -> None:
-    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
-    kinds = {"none": {"kind": "linear"}, "own": {"kind": "local", "target": "label"}}
-    channels = [{"from": "a", "to": "b", "key": key, "gradient": kind} for key, kind in kinds.items()]
-    edges = graph_of(scenario_of(agents, channels)).edges
-    assert edges["a", "b", "none"]["about"]["gradient"] == "linear, no context"
-    assert edges["a", "b", "none"]["predictor"]["lacks"] == ["label"]
-    assert "no context" not in edges["a", "b", "own"]["about"]["gradient"]
-    assert "lacks" not in edges["a", "b", "own"]["predictor"]
-
-
 class Told(Recorder):
     """Keeps the description of the newest run."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon import Simulation, population, study
+from antiphon import Simulation
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import EpisodeEnds
@@ -525,27 +525,3 @@ def test_what_has_not_been_recorded_is_one_line() -> None:
 def test_the_word_of_one_quantity_is_no_list_of_them() -> None:
     with one_line(r"record: quantities='message'; must be a list of names; write \['message'\]"):
         eyes().channels["left->mind"].record("message")
-
-
-def test_an_argument_that_a_simulation_does_not_have_is_one_line() -> None:
-    simulation: Any = eyes()
-    with one_line("Simulation.run: no argument 'step'; did you mean 'steps'?"):
-        simulation.run(step=3)
-    with one_line("Simulation.evaluate: no argument 'ablate'; call antiphon.inspection.ablation.ablate"):
-        simulation.evaluate(ablate="zero")
-    with one_line(r"Simulation: no argument 'steps'; write simulation\.run\(steps=…\)$"):
-        Simulation("digits-mlp", steps=3)  # type: ignore[call-arg]
-    with one_line(r"Simulation: no argument 'variant'; write antiphon\.load\(NAME\)\.resolve\(variant, "):
-        Simulation("digits-mlp", variant="locked")  # type: ignore[call-arg]
-    with one_line(
-        "Template.resolve: no argument 'width'; known: steps, values, variant; a parameter of the scenario is given in values={'width': …}$"
-    ):
-        load("digits-mlp").resolve(width=3)  # type: ignore[call-arg]
-    with one_line(r"not dict; write antiphon\.Scenario\.model_validate\(…\), which makes one of it$"):
-        Simulation({"scenario": "x"})  # type: ignore[arg-type]
-    with one_line("Simulation: no argument 'log_dir'; did you mean 'logdir'?"):
-        Simulation("digits-mlp", log_dir="x")  # type: ignore[arg-type]
-    with one_line("population: no argument 'membres'; did you mean 'members'?"):
-        population("digits-mlp", membres=2)  # type: ignore[call-arg]
-    with one_line("study: no argument 'seed'; did you mean 'seeds'?"):
-        study("digits-mlp", seed=2)  # type: ignore[call-arg]

@@ -72,12 +72,6 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
     assert "its environment has no state_dict, so the run cannot be continued" in antiphon_.refused(
         "resume runs/pole --steps 30"
     )
-    line = antiphon_.json("show runs/pole")["run"]["verdicts"]["line"]
-    reason = "its environment has no state_dict"
-    assert (
-        f"value cannot be measured, as {reason} (antiphon evaluate {tmp_path}/runs/pole --ablate zero); "
-        in line
-    )
     antiphon_("export runs/pole weights.safetensors")
     with Simulation.load("runs/pole") as loaded, Simulation("pole.yaml") as simulation:
         simulation.run()

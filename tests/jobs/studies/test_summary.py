@@ -20,7 +20,6 @@ from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.telemetry import statistics
-from antiphon.telemetry.history import shut_gates
 
 Runs = Mapping[str, Mapping[int, Finished]]
 
@@ -228,20 +227,6 @@ def test_cells_and_notes_read_well() -> None:
     ]
     fixed = "lr: fixed here; it was not chosen on the validation split."
     assert notes(study_of(found, fixed=["lr"]))[2] == fixed
-
-
-@pytest.mark.parametrize(
-    ("gates", "shut"), [([0, 0, 0], ["ab"]), ([1, 0, 0], ["ab"]), ([0, 0, 0.25], []), ([1, 0.5, 0], [])]
-)
-def test_a_gate_is_shut_that_is_0_at_the_end_and_at_most_log_entries(
-    gates: list[float], shut: list[str], tmp_path: Path
-) -> None:
-    lines = [f"{step},channel,ab,gate,{gate}" for step, gate in enumerate(gates)]
-    (tmp_path / "metrics.csv").write_text("\n".join(["step,kind,name,metric,value", *lines, ""]))
-    assert shut_gates(tmp_path, {"channels": {"ab": {"gate": gates[-1]}}}) == shut
-
-
-SPOKEN = "speaker->listener"
 
 
 def test_five_seeds_have_an_interquartile_mean() -> None:

@@ -25,7 +25,6 @@ from antiphon.telemetry.tab.tags import (
     metric_tag,
     parsed,
 )
-from antiphon.telemetry.verdicts import measuring_command
 from tests.telemetry.times import agent_times
 
 
@@ -49,15 +48,6 @@ def description(**changes: Any) -> RunDescription:
         "until": 40,
     }
     return RunDescription(**(given | changes))
-
-
-def test_the_graph_has_what_the_run_may_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the command that the tab suggests would not be allowed to read the run's environment."""
-    monkeypatch.delenv("ANTIPHON_ALLOW_IMPORT", raising=False)
-    assert "imports" not in graph_document(description())
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "mine,yours")
-    command = measuring_command("runs/a", graph_document(description()))
-    assert command.startswith("antiphon --allow-import mine --allow-import yours evaluate runs/a")
 
 
 def times() -> Timeline:
@@ -119,6 +109,8 @@ def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     assert [step for step, _ in found.values()] == [5, 5, 10, 10, 10]
     graph = json.loads(found[GRAPH][1].item())
     assert [agent["name"] for agent in graph["agents"]] == ["a", "b"]
+    lines = json.loads(found[TIMELINE][1].item())["lines"]
+    assert lines[0].split() == ["step", "5", "6", "7", "|"]
 
 
 def test_the_graph_as_a_document() -> None:
@@ -135,7 +127,7 @@ def test_the_graph_as_a_document() -> None:
     assert (second["coupling"], second["delay"]) == ("locked", 0)
     assert (second["size"], second["state"]) == (None, False)
     assert (state["from"], state["to"], state["state"]) == (1, 1, True)
-    assert (found["scenario"], found["seed"], found["every"], found["until"]) == ("pair", 7, 10, 40)
+    assert (found["scenario"], found["every"], found["until"]) == ("pair", 10, 40)
     assert "`" not in json.dumps(found, allow_nan=False), "the page renders no marks of code"
 
 

@@ -7,7 +7,6 @@ import json
 import time
 import types
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ from werkzeug.test import Client
 
 from antiphon.telemetry import Messages
 from antiphon.telemetry.event_file import EventFile
-from antiphon.telemetry.tab.tags import MEASURING
 from tests.kit.tab import GRAPH, PLUGIN, ChannelsLoader, cloud
 from tests.telemetry.tab.serving import client, decoded, fast_data, get, refused, wait_for
 from tests.telemetry.tab.writing import AGE, LOSS, graph, rows, write
 
 ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "metric", "cloud"]
-TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
-HOSTILE = "<script>alert(1)</script>"
+TIMELINE = {"lines": ["step  1 2 3"]}
 
 
 @pytest.fixture(params=["slow", "fast"])
@@ -55,26 +52,13 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert get(found, "runs").json == ["b/s0", "a"]
     assert get(found, "graph", run="a").json == graph()
     assert get(found, "timeline", run="a").json == TIMELINE
-    metrics = {
-        "agent": ["loss"],
-        "channel": ["age"],
-        "part": [],
-        "run": [],
-        "verdict": ["channel", "reasons"],
-        "mean": [],
-        "headline": ["loss"],
-        "seeds": [],
-    }
-    catalog = {**metrics, "messages": [1], "timeline": True, "parts": False, "sampled": False}
-    catalog["measuring"] = None
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     assert 0 < first.pop("session") <= second.pop("session") <= time.time()
-    for run, own in (("a", first), ("b/s0", second)):
-        command = f"antiphon evaluate {tmp_path}/runs/{run} --value"
-        assert own.pop("verdicts")["by"] == command
+    for own in (first, second):
         assert [heading for heading, _ in own.pop("groups")["agent"]] == ["Objective", "Policy", "Learning"]
-    assert first == catalog
-    assert second == catalog | {"messages": [], "timeline": False}
+    catalog = {"agent": ["loss"], "channel": ["age"], "part": [], "run": [], "sampled": False, "parts": False}
+    assert first == {**catalog, "messages": [1], "timeline": True}
+    assert second == {**catalog, "messages": [], "timeline": False}
     steps, values = decoded(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert (steps, values.tolist()) == ([1, 2, 3], [[1, -1], [2, -2], [3, -3]])
     steps, values = decoded(get(found, "metric", run="b/s0", kind="channel", metric="age"))
@@ -82,41 +66,6 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     response = get(found, "cloud", run="a", channel=1)
     assert response.data == cloud(Messages(np.array([1, 3]), samples)).pack()
     assert response.content_type == "application/octet-stream"
-
-
-def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> None:
-    low, high = (f"antiphon/channel/{metric}" for metric in ("value_low", "value_high"))
-    ages = {step: {"antiphon/channel/age": [0.0, step]} for step in (1, 2, 4)}
-    logged = ages | {5: {low: [0.5, -1.0], high: [0.6, 1.0]}}
-    write(tmp_path / "runs/a", logged)
-    ask = partial(get, serve(tmp_path / "runs", "a"), "metric", run="a", kind="verdict", metric="channel")
-    steps, values = decoded(ask())
-    assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [0, 64], [1, 68]])
-    steps, values = decoded(ask(after=2))
-    assert (steps, values.tolist()) == ([4, 5], [[0, 64], [1, 68]])
-    assert decoded(ask(after=5))[0] == []
-    assert ask(metric="agent").status_code == 404
-
-
-@pytest.mark.parametrize("told", [1, 2, 3])
-def test_how_far_a_measurement_is_stands_until_its_end_or_a_later_entry(
-    told: int, tmp_path: Path, serve: Callable[..., Client]
-) -> None:
-    """Of three: the first is followed by its end, the second by another log entry."""
-    events = EventFile(tmp_path / "runs/a")
-    events.forget_after(0)
-    events.document(0, GRAPH, json.dumps(graph()), PLUGIN)
-    for step in range(1, told + 1):
-        events.arrays(step, [(AGE, np.zeros(2))], PLUGIN)
-        for done in (1, 4):
-            events.document(step, MEASURING, json.dumps({"step": step, "done": done, "of": 9}), PLUGIN)
-        if step == 1:
-            events.document(step, MEASURING, json.dumps({"step": step, "done": 9, "of": 9}), PLUGIN)
-    if told == 2:
-        events.arrays(9, [(AGE, np.zeros(2))], PLUGIN)
-    events.close()
-    found = get(serve(tmp_path / "runs", "a"), "catalog", run="a").json["measuring"]
-    assert found == ({"step": 3, "done": 4, "of": 9} if told == 3 else None)
 
 
 def test_only_what_is_new_is_sent_where_that_is_asked(tmp_path: Path, serve: Callable[..., Client]) -> None:
@@ -147,21 +96,18 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[...,
 def test_tags_that_a_resumed_run_has_dropped_are_left_out(
     tmp_path: Path, serve: Callable[..., Client]
 ) -> None:
-    """A run that is killed as it measures, or after a measurement without a result, and resumes at an earlier step."""
-    lost = {"antiphon/undefined/value": {"reasons": {}}, MEASURING: {"step": 10, "done": 4, "of": 9}}
+    """A run that is killed after its first measurement, and resumes at an earlier step."""
     for start, steps in ((0, (1, 10)), (8, (9,))):
         events = EventFile(tmp_path / "runs/a")
         events.forget_after(start)
         events.document(start, GRAPH, json.dumps(graph()), PLUGIN)
         for step in steps:
             events.arrays(step, [(AGE, np.zeros(2))], PLUGIN)
-        for tag, content in lost.items() if start == 0 else ():
-            events.document(10, tag, json.dumps(content), PLUGIN)
+        if start == 0:
             events.arrays(10, [(LOSS, np.zeros(2))], PLUGIN)
         events.close()
     found = get(serve(tmp_path / "runs", "a"), "catalog", run="a")
     assert found.status_code == 200, found.text
-    assert found.json["measuring"] is None
     assert found.json["channel"] == ["age"]
 
 
@@ -182,7 +128,6 @@ WHOLE = {
     "metric": {"run": "a", "kind": "agent", "metric": "loss"},
     "cloud": {"run": "a", "channel": "0"},
 }
-BAD = ["", "\0", "../a", HOSTILE, "x" * 10_000, "a\nb"]
 
 
 @pytest.mark.parametrize("path", WHOLE)
@@ -190,29 +135,9 @@ def test_a_parameter_selects_something(ready: Client, path: str) -> None:
     assert get(ready, path, **WHOLE[path]).status_code == 200
     for name in WHOLE[path]:
         rest = {key: other for key, other in WHOLE[path].items() if key != name}
-        refused(get(ready, path, **rest), 400, f"{name}: missing")
-        for bad in BAD:
-            refused(
-                get(ready, path, **rest, **{name: bad}),
-                400 if not bad or name in ("kind", "channel") else 404,
-            )
-
-
-@pytest.mark.parametrize("value", ["", "x", "1.5", "9" * 5000, " 1", "１"])
-def test_a_parameter_that_is_no_integer(ready: Client, value: str) -> None:
-    refused(get(ready, "metric", **WHOLE["metric"], after=value), 400, "after: ")
-    refused(get(ready, "cloud", run="a", channel=value), 400, "channel: ")
-    refused(get(ready, "cloud", run="a", channel="-1"), 404, "no messages of channel -1")
-    refused(get(ready, "cloud", run="a", channel="7"), 404, "no messages of channel 7")
-
-
-@pytest.mark.parametrize("path", [*ROUTES, "index.js", "static/vendor/uPlot.min.css"])
-def test_nothing_but_get_and_head(ready: Client, path: str) -> None:
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
-        response = ready.open(f"/data/plugin/antiphon/{path}", method=method, data={"run": "a"})
-        refused(response, 405, "use GET")
-        assert response.headers["Allow"] == "GET, HEAD"
-    assert ready.head(f"/data/plugin/antiphon/{path}", query_string=WHOLE.get(path)).data == b""
+        refused(get(ready, path, **rest), 404 if name == "channel" else 400)
+        for bad in ("\0", "../a", "<script>alert(1)</script>", "7"):
+            refused(get(ready, path, **rest, **{name: bad}), 404)
 
 
 def test_no_other_file_is_served(ready: Client) -> None:
@@ -255,7 +180,7 @@ def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
     [
         (1, range(1, 21), 20, False),
         (1, range(1, 21), 19, True),
-        (10, [1, 10, 20, 25], 3, True),
+        (10, [1, 10, 20, 40], 3, True),
     ],
 )
 def test_whether_rows_are_missing_is_said(

@@ -47,20 +47,6 @@ def test_what_is_not_finite_is_left_out_and_short_rows_are_filled(size: int, bro
     assert np.isnan(found.labels[1, 7:]).all()
 
 
-def test_wide_messages_vary_along_the_directions_of_their_covariance() -> None:
-    generator = np.random.default_rng(1)
-    hidden = generator.normal(size=(90, 3)) * [5.0, 2.0, 0.1]
-    wide = hidden @ generator.normal(size=(3, 1025))
-    samples = np.concatenate([wide, np.zeros((90, 1))], axis=1).astype(np.float32)
-    found = cloud(Messages(np.array([1, 2]), [samples[:50], samples[50:]]))
-    deviations = samples[:, :-1].astype(np.float64) - samples[:, :-1].mean(0)
-    _, singular, directions = np.linalg.svd(deviations, full_matrices=False)
-    expected = np.abs(deviations @ directions[:2].T)
-    got = np.abs(np.concatenate([found.points[0], found.points[1][:40]]))
-    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(found.explained, singular[:2] ** 2 / (singular**2).sum(), rtol=1e-5)
-
-
 def test_packed_little_endian() -> None:
     series = Series(np.array([1, 300]), np.array([[1, 2, 3], [4, np.nan, 6]], np.float32))
     packed = series.pack()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.telemetry.event_file import EventFile
-from tests.kit.tab import GRAPH, PLUGIN, TIMELINE
+from tests.kit.tab import FORMAT, GRAPH, PLUGIN, TIMELINE
 
 LOSS = "antiphon/agent/loss"
 AGE = "antiphon/channel/age"
@@ -22,8 +22,8 @@ def graph(names: Sequence[str] = ("a", "b"), **changes: Any) -> dict[str, Any]:
     agents = [{"name": name, "role": "agent", "period": 1, "x": 0.5, "y": 0.5} for name in names]
     ring = [(place, (place + 1) % len(names)) for place in range(len(names))]
     channels = [{"name": f"{names[a]}->{names[b]}", "from": a, "to": b} for a, b in ring]
-    whole = {"format": 1, "scenario": "ring", "every": 1, "agents": agents, "channels": channels}
-    return {**whole, "figures": {"agent": {}, "channel": {}}, **changes}
+    whole = {"format": FORMAT, "scenario": "ring", "every": 1, "agents": agents, "channels": channels}
+    return {**whole, "explanations": {}, **changes}
 
 
 def rows(steps: Sequence[int], scale: float = 1.0) -> dict[int, dict[str, Any]]:

@@ -1,7 +1,14 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { endsOf, withinLimits } from "../drawing/format.js";
-import { columnOf, extremesOf, itemAt, rowAt, valuesAt } from "./source.js";
+import { columnOf, itemAt, rowAt, valuesAt } from "./source.js";
+
+/** Share of the numbers that lie within a scale: a few far ones shall not make all others look alike. */
+const WITHIN = 0.98;
+/** A sample of so many numbers is enough to tell. */
+const SAMPLED = 10000;
+/** Metrics of agents that say how well a run does, by the split of an evaluation, the most telling first. */
+const SPLITS = ["test_", "validation_", ""];
+const SCORES = ["accuracy", "error", "bits", "return", "loss"];
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
@@ -11,8 +18,9 @@ export class Run {
   #extras = new Map();
   #sent;
   #received;
-  #extremes = new WeakMap();
-  #spreads = new WeakMap();
+  #ranges = new WeakMap();
+  /** Another number whenever rows were fetched. */
+  fetched = 0;
 
   constructor(name, source, graph, catalog, machines) {
     this.name = name;
@@ -47,82 +55,73 @@ export class Run {
     return this.parts > 0 && this.agents[from].part !== this.agents[to].part;
   }
 
-  /**
-   * A metric's numbers at a step, as all views show them: of single batches the mean of the newest entries, of others those of the newest entry.
-   * @returns {Object|null} values, the step `at` of the newest entry, of means their `counts` and the `halves` of their intervals
-   */
-  shownAt(kind, metric, step) {
-    const series = this.peek(kind, metric);
-    const row = series ? rowAt(series, step) : -1;
-    if (row < 0) return null;
-    const means = this.means(kind, metric);
-    const [values, halves, counts] = means ? [0, 1, 2].map((part) => valuesAt(means, step).subarray(part * series.items, (part + 1) * series.items)) : [valuesAt(series, step)];
-    return { at: series.steps[row], values, ...(means && { halves, counts }) };
-  }
-
-  /** The means of a metric over the newest entries, with half their intervals and their counts, one after another; null: it is shown as it was logged. */
-  means(kind, metric) {
-    return this.peek("mean", meansOf(kind, metric));
-  }
-
-  /** An item's number of a metric at a step: {value, low, high: its interval, of: its step, count: of how many entries it is the mean}; NaN where there is none. */
-  numberAt(metric, item, step, kind = "channel") {
-    const { values, at = NaN, counts, halves } = this.shownAt(kind, metric, step) ?? {};
-    const value = values?.[item] ?? NaN;
-    const info = this.info(kind, metric);
-    const ends = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), at, item));
-    const [low, high] = ends.length ? withinLimits(info, ends) : endsOf(info, value, halves?.[item]);
-    return { value, low, high, of: at, count: counts?.[item] ?? 1 };
-  }
-
-  /** The names of the runs of several seeds that this one is the mean of; none: it is one run. */
-  get seeds() {
-    return Object.keys(this.graph.seeds ?? {});
-  }
-
-  /** Say of how many log entries, or of how many seeds, a number is the mean; "": of one entry. */
-  meanOf(count) {
-    if (!(count > 1)) return this.seeds.length && count ? "of 1 seed" : "";
-    return this.seeds.length ? `mean of ${count} seeds` : `mean of the last ${count} entries`;
-  }
-
-  /** Say what the seeds find of a channel by a measure of worth at a step, each by itself: "2 harm, 1 unresolved"; "": it is one run. */
-  agreement(measure, channel, step) {
-    const found = this.peek("seeds", measure);
-    const words = this.catalog.verdicts?.words.filter(({ flags }) => flags[measure]) ?? [];
-    const counted = ({ counted: several, one }, side) => [itemAt(found, step, side * this.channels.length + channel), several, one];
-    return words.map(counted).filter(([count]) => count > 0).map(([count, several, one]) => `${count} ${(count === 1 && one) || several}`).join(", ");
-  }
-
-  /** An item's curve, of the numbers that are shown: steps, values, and the ends of its interval, where it has one; null: the metric was not fetched. */
-  curve(kind, metric, item) {
-    const series = this.peek(kind, metric);
-    if (!series) return null;
-    const means = this.means(kind, metric);
-    const values = columnOf(means ?? series, item);
-    const [sure, counts] = means ? [1, 2].map((part) => columnOf(means, part * series.items + item)) : [];
-    // The interval of two entries is so wide that beside it nothing else is seen.
-    const halves = sure?.map((half, row) => (counts[row] > 2 || this.seeds.length ? half : NaN));
-    const ends = this.boundsOf(kind, metric).map((bound) => this.peek(kind, bound)).filter((end) => end?.steps.length === values.length);
-    const [low, high] = halves ? [0, 1].map((end) => values.map((value, row) => endsOf(this.info(kind, metric), value, halves[row])[end])) : ends.map((end) => columnOf(end, item));
-    return { steps: series.steps, values, ...(high && { low, high }) };
-  }
-
-  /** The metrics of the ends of a metric's interval; none where it has no interval. */
-  boundsOf(kind, metric) {
-    const { bounds = [] } = kind === "agent" ? {} : this.#intervals.find((one) => one.metric === metric) ?? {};
-    return bounds.filter((bound) => this.metrics(kind).includes(bound));
-  }
-
   /** Names of the metrics that were logged. */
   metrics(kind) {
     return this.catalog[kind] ?? [];
   }
 
-  /** What is known of a metric, always with a title and a scale. */
+  /** Names of those that are shown by themselves: the ends of an interval stand beside their middle. */
+  shownMetrics(kind) {
+    const logged = this.metrics(kind);
+    const ends = new Set(logged.flatMap((metric) => this.boundsOf(kind, metric)));
+    return logged.filter((metric) => !ends.has(metric));
+  }
+
+  /** The metrics of the ends of a metric's interval; none where it has no interval. */
+  boundsOf(kind, metric) {
+    const ends = [`${metric}_low`, `${metric}_high`];
+    return ends.every((end) => this.metrics(kind).includes(end)) ? ends : [];
+  }
+
+  /** What is known of a metric, always with a title, a scale and words. */
   info(kind, metric) {
-    const known = this.graph.figures?.[kind]?.[metric];
-    return { title: metric, says: "", scale: "sequential", caution: "", ...known };
+    const known = this.graph.explanations[kind]?.[metric];
+    return { title: metric, says: "", scale: "sequential", caution: "", limit: null, positive: false, words: [], ...known };
+  }
+
+  /** An item's number of a metric at a step: {value, low, high: its interval, word: what that says, of: its step}; NaN where there is none. */
+  numberAt(kind, metric, item, step) {
+    const series = this.peek(kind, metric);
+    const row = series ? rowAt(series, step) : -1;
+    if (row < 0) return { value: NaN, low: NaN, high: NaN, word: "", of: step };
+    const of = series.steps[row];
+    const [low = NaN, high = NaN] = this.boundsOf(kind, metric).map((bound) => itemAt(this.peek(kind, bound), of, item));
+    return { value: series.values[row * series.items + item], low, high, word: wordOf(this.info(kind, metric), low, high), of };
+  }
+
+  /** An item's curve: steps, values, and the ends of its interval, where it has one; null: the metric was not fetched. */
+  curve(kind, metric, item) {
+    const series = this.peek(kind, metric);
+    if (!series) return null;
+    const ends = this.boundsOf(kind, metric).map((bound) => this.peek(kind, bound));
+    const [low, high] = ends.every((end) => end?.steps.length === series.steps.length) ? ends.map((end) => columnOf(end, item)) : [];
+    return { steps: series.steps, values: columnOf(series, item), ...(high && { low, high }) };
+  }
+
+  /** The scale of a metric over all steps: its ends {low, high}; numbers beyond them have the colours of the ends. */
+  range(kind, metric) {
+    const series = this.peek(kind, metric);
+    if (!series) return { low: 0, high: 1 };
+    if (!this.#ranges.has(series)) this.#ranges.set(series, rangeOf(series.values, this.info(kind, metric)));
+    return this.#ranges.get(series);
+  }
+
+  /** The metrics of agents that say how well the run does: one of each split. */
+  get headlines() {
+    return SPLITS.flatMap((split) => SCORES.map((score) => split + score).find((metric) => this.metrics("agent").includes(metric)) ?? []);
+  }
+
+  /** The curve of a headline: the mean over readouts, or over all agents where none is a readout. */
+  score(metric) {
+    const series = this.peek("agent", metric);
+    const readouts = [...this.agents.keys()].filter((agent) => this.agents[agent].role === "readout");
+    const chosen = readouts.length ? readouts : [...this.agents.keys()];
+    const values = Array.from(series.steps, (_, row) => {
+      const known = chosen.map((agent) => series.values[row * series.items + agent]).filter(Number.isFinite);
+      return known.reduce((sum, value) => sum + value, 0) / known.length;
+    });
+    const rows = [...values.keys()].filter((row) => Number.isFinite(values[row]));
+    return { steps: rows.map((row) => series.steps[row]), values: rows.map((row) => values[row]) };
   }
 
   /** The number of the item of that name, or -1. */
@@ -161,11 +160,15 @@ export class Run {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
     const fetched = async () => {
-      await this.series("mean", meansOf(kind, metric));
-      this.#series.set(key, await this.#source.series(this.name, kind, metric));
+      this.#keep(key, await this.#source.series(this.name, kind, metric));
       return this.#series.get(key);
     };
     return this.#series.get(key) ?? this.#once(key, fetched);
+  }
+
+  #keep(key, series) {
+    this.#series.set(key, series);
+    this.fetched += 1;
   }
 
   /** First and last step of all that was fetched. */
@@ -174,14 +177,14 @@ export class Run {
     return [Math.min(...found.map((steps) => steps[0])), Math.max(...found.map((steps) => steps.at(-1)))];
   }
 
-  /** What happens in the first steps, or null where it was not written. */
+  /** The lines of what happens in the first steps, or null where they were not written. */
   async timeline() {
-    return this.#once("timeline", () => (this.catalog.timeline ? this.#source.document(this.name, "timeline") : null));
+    return this.#once("timeline", async () => (this.catalog.timeline ? (await this.#source.document(this.name, "timeline")).lines : null));
   }
 
   /** The messages of a channel as points, or null where none were kept. */
   async cloud(channel) {
-    const kept = (this.catalog.messages ?? []).includes(channel);
+    const kept = this.catalog.messages.includes(channel);
     return this.#once(`cloud/${channel}`, () => (kept ? this.#source.cloud(this.name, channel) : null));
   }
 
@@ -192,43 +195,6 @@ export class Run {
       request.catch(() => this.#extras.delete(key));
     }
     return this.#extras.get(key);
-  }
-
-  /** Lowest and highest finite number of a metric at all steps; null where there is none. */
-  extremes(kind, metric) {
-    const series = this.peek(kind, metric);
-    if (!series) return null;
-    if (!this.#extremes.has(series)) this.#extremes.set(series, extremesOf(series.values));
-    return this.#extremes.get(series);
-  }
-
-  /** The metrics of the ends of intervals, which stand beside their middle. */
-  get ends() {
-    return this.#intervals.flatMap(({ bounds }) => bounds);
-  }
-
-  /** The metrics that have intervals, with those of their `bounds`. */
-  get #intervals() {
-    const { measures = [], signals = [], own_gain: bounds = [] } = this.catalog.verdicts ?? {};
-    return [...measures, ...signals, { metric: "own_gain", bounds }];
-  }
-
-  /** Whether a metric of channels was fetched and has no number at any step. */
-  isEmpty(metric) {
-    return Boolean(this.peek("channel", metric)) && !this.extremes("channel", metric);
-  }
-
-  /**
-   * Return how the numbers of a metric at all steps are spread over a scale from low to high.
-   * @returns {{crowded: boolean, bend: number}} crowded: a few numbers eat the scale, three quarters lie in a tenth of it; bend: of a
-   *   log scale that tells those apart
-   */
-  spread(kind, metric, low, high) {
-    const series = this.peek(kind, metric);
-    if (!series) return { crowded: false, bend: LEAST_BEND };
-    const key = `${low}/${high}`;
-    if (this.#spreads.get(series)?.key !== key) this.#spreads.set(series, { key, ...spreadOf(series.values, low, high) });
-    return this.#spreads.get(series);
   }
 
   /** Fetch what is new; return this run, or a fresh one where its graph has changed or it was resumed. */
@@ -251,17 +217,39 @@ export class Run {
   async #extend(key, series) {
     const [kind, metric] = key.split(/\/(.*)/);
     const last = series.steps.at(-1) ?? -1;
-    // The newest row may be written anew, by a part that waits or by a measurement; verdicts follow from all metrics, at any step, and seeds run
-    // one after another.
-    const more = await this.#source.series(this.name, kind, metric, kind === "verdict" || this.seeds.length ? -1 : last - 1);
-    if (more.steps.length) this.#series.set(key, joined(series, more));
+    // The newest row may be written anew, by a part that waits or by a measurement.
+    const more = await this.#source.series(this.name, kind, metric, last - 1);
+    if (more.steps.length) this.#keep(key, joined(series, more));
     return (more.steps.at(-1) ?? -1) > last;
   }
 }
 
-/** The name of the means of a metric; undefined: it has none. */
-function meansOf(kind, metric) {
-  return { channel: metric, agent: `agent/${metric}` }[kind];
+/** The word for an interval: of what lies above 0, below 0, or around it; "": there is none. */
+export function wordOf({ words: [above, below] }, low, high) {
+  if (!above || !(low <= high)) return "";
+  return low > 0 ? above : high < 0 ? below : "unresolved";
+}
+
+/** The number below which a share of sorted ones lie, between two in proportion: the median of an even count is the mean of its middle two. */
+export function quantileOf(sorted, share) {
+  const place = share * (sorted.length - 1);
+  const below = sorted[Math.floor(place)];
+  return below + (place % 1) * (sorted[Math.ceil(place)] - below);
+}
+
+/** The ends of a scale: of a diverging one the same on both sides. */
+function rangeOf(values, { scale, limit }) {
+  if (scale === "share") return { low: 0, high: 1 };
+  const every = Math.max(Math.floor(values.length / SAMPLED), 1);
+  const sample = values.filter((value, at) => at % every === 0 && Number.isFinite(value)).sort();
+  if (!sample.length) return { low: scale === "diverging" ? -1 : 0, high: 1 };
+  if (scale === "diverging") {
+    const most = quantileOf(sample.map(Math.abs).sort(), WITHIN) || 1;
+    const end = limit ? Math.min(limit, most) : most;
+    return { low: -end, high: end };
+  }
+  const [low, high] = [sample[0], quantileOf(sample, WITHIN)];
+  return low < high ? { low, high } : { low: Math.min(low, 0), high: Math.max(low, 0) || 1 };
 }
 
 /** Rows and those that came since; of two rows at one step the later counts. */
@@ -280,24 +268,4 @@ function joined(series, more) {
 async function documentsOf(name, source) {
   const [graph, catalog] = await Promise.all(["graph", "catalog"].map((one) => source.document(name, one)));
   return [graph, catalog, catalog.parts ? (await source.document(name, "parts")).machines : []];
-}
-
-/** A sample of the numbers is enough to tell. */
-const SAMPLED = 10000;
-const LEAST_BEND = 10;
-const MOST_BEND = 1e7;
-
-/** How numbers are spread over a scale: see Run.spread. */
-function spreadOf(values, low, high) {
-  const every = Math.max(Math.floor(values.length / SAMPLED), 1);
-  const base = low < 0 && high > 0 ? 0 : low;
-  const far = [];
-  for (let at = 0; at < values.length; at += every) {
-    const away = Math.abs(values[at] - base) / (high - base);
-    if (Number.isFinite(away)) far.push(away);
-  }
-  far.sort((a, b) => a - b);
-  const middle = far[far.length >> 1] ?? 1;
-  const bend = Math.min(Math.max(LEAST_BEND / middle, LEAST_BEND), MOST_BEND);
-  return { crowded: far.length > 3 && far[Math.floor(0.75 * (far.length - 1))] < 0.1, bend };
 }

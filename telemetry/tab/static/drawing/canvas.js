@@ -27,7 +27,7 @@ export function strokeLine(pen, x0, y0, x1, y1) {
   pen.stroke();
 }
 
-/** Listen to the pointer over a canvas, in px from its corner, `on` hover(x, y), leave(), click(x, y, shift), twice(x, y), drag(across, down) since the last call, zoom(factor, x, y). */
+/** Listen to the pointer over a canvas, in px from its corner, `on` hover(x, y), leave(), click(x, y), twice(x, y), drag(across, down) since the last call, zoom(factor, x, y). */
 export function listenToPointer(canvas, on) {
   let last = null;
   let dragged = false;
@@ -49,7 +49,7 @@ export function listenToPointer(canvas, on) {
     on.drag(across, down);
   });
   listen("pointerup", (event, x, y) => {
-    if (last && !dragged) on.click(x, y, event.shiftKey);
+    if (last && !dragged) on.click(x, y);
     last = null;
   });
   listen("pointercancel", () => (last = null));

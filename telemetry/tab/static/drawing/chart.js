@@ -14,13 +14,12 @@ const CHART_POWERS = {
   filter: (_, splits) => splits,
   values: (_, splits) => splits.map((value) => value.toExponential(0).replace("e+", "e").replace("-", "−")),
 };
-/** Colours of the first run, the second, and what stands in the background; told apart by colour-blind people. */
-const CHART_LINES = { light: ["#0b61a4", "#c2570c", "#7b8794"], dark: ["#6cb6f5", "#f2a154", "#8b98a5"] };
-const CHART_DASHES = [undefined, [6, 3], [2, 3]];
+/** Colours of the line, and of what stands in the background. */
+const CHART_LINES = { light: ["#0b61a4", "#7b8794"], dark: ["#6cb6f5", "#8b98a5"] };
 
 /**
  * Draw lines over steps into a host element; options: title, says, caution, lines, positive (as of the metric), step (shown), onStep(step), theme, metric, span() → [first, last] step.
- * A line: {name, steps, values, low, high (a band), ground (grey, behind), colour}; the first is the first run's, the second the second's. NaN and null are gaps.
+ * A line: {name, steps, values, low, high (a band), ground (grey, behind)}. NaN is a gap.
  */
 export function lineChart(host, options) {
   const chart = new LineChart(options);
@@ -30,15 +29,11 @@ export function lineChart(host, options) {
 }
 
 class LineChart {
-  constructor({ title, says = "", caution = "", lines, step, onStep = null, theme = "light", metric = null, span = null, positive = false }) {
-    Object.assign(this, { title, says, onStep, theme, step, span, positive });
-    this.colours = CHART_LINES[theme];
-    this.lines = lines;
-    this.plot = null;
-    this.hovered = null;
+  constructor({ title, says, caution, lines, step, onStep, theme, metric, span, positive }) {
+    Object.assign(this, { title, says, lines, onStep, theme, step, span, positive, plot: null, hovered: null });
     this.place = el("div", { class: "ap-chart-plot" });
     this.legend = el("div", { class: "ap-chart-legend" });
-    this.node = el("div", { class: "ap-chart", testid: "chart", data: { metric: metric ?? title } }, foldedTitle(title, says, caution), this.place, this.legend);
+    this.node = el("div", { class: "ap-chart", testid: "chart", data: { metric } }, foldedTitle(title, says, caution), this.place, this.legend);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.place);
   }
@@ -47,8 +42,6 @@ class LineChart {
     this.plot?.destroy();
     this.plot = null;
     clear(this.place);
-    if (!this.lines.some(({ values }) => values.some(Number.isFinite))) return this.say("No values yet.");
-    if (typeof globalThis.uPlot !== "function") return this.say("No charts: uPlot is not loaded.");
     const drawn = this.lines.flatMap(({ values }) => Array.from(values)).filter((value) => value > 0);
     this.log = this.positive && Math.max(...drawn) > CHART_DECADES * Math.min(...drawn);
     this.writeLegend();
@@ -60,21 +53,14 @@ class LineChart {
     this.read();
   }
 
-  say(text) {
-    clear(this.legend);
-    this.place.append(el("p", { class: "ap-empty", testid: "empty", text }));
-  }
-
   settings(width) {
     const colours = themeColours(this.theme);
-    const grown = Number(getComputedStyle(this.place).getPropertyValue("--grown")) || 1;
-    const font = `${11 * grown}px system-ui, sans-serif`;
-    const axis = { stroke: colours.muted, font, grid: { stroke: colours.line, width: 1 }, ticks: { show: false } };
+    const axis = { stroke: colours.muted, font: "11px system-ui, sans-serif", grid: { stroke: colours.line, width: 1 }, ticks: { show: false } };
     const series = [{}];
     const bands = [];
     for (const [index, line] of this.lines.entries()) {
       const colour = this.colourOf(index);
-      const dash = line.ground ? CHART_DASHES[2] : CHART_DASHES[line.colour ? 0 : Math.min(index, 1)];
+      const dash = line.ground ? [2, 3] : undefined;
       const dots = { show: true, size: 5, width: 0, fill: colour, stroke: colour, filter: chartDots };
       series.push({ band: Boolean(line.low) && !line.ground, stroke: colour, width: line.ground ? 1 : 1.6, dash, points: line.ground ? { show: false } : dots });
       if (!line.low) continue;
@@ -84,16 +70,16 @@ class LineChart {
     }
     return {
       width,
-      height: CHART_HEIGHT * grown,
-      padding: [6 * grown, 18 * grown, 0, 0],
+      height: CHART_HEIGHT,
+      padding: [6, 18, 0, 0],
       series,
       bands,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
       scales: { x: { time: false, range: (plot) => this.range(plot.data[0]) }, ...(this.log && { y: { distr: 3 } }) },
       axes: [
-        { ...axis, size: 22 * grown, gap: 4, space: 64 * grown, values: (_, splits) => splits.map(chartStepText) },
-        { ...axis, size: (_, texts) => grown * chartAxisWidth(texts), gap: 5, space: 26 * grown, values: (_, splits, at, space, by) => chartTicks(splits, by), ...(this.log && CHART_POWERS) },
+        { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
+        { ...axis, size: (_, texts) => chartAxisWidth(texts), gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by), ...(this.log && CHART_POWERS) },
       ],
       hooks: { setCursor: [(plot) => this.hover(plot)], drawSeries: [chartBar], draw: [() => this.setStep(this.step)] },
     };
@@ -111,14 +97,13 @@ class LineChart {
 
   /** First and last step shown: all charts of a panel have the same. */
   range(steps) {
-    const [low, high] = this.span?.() ?? [Infinity, -Infinity];
+    const [low, high] = this.span();
     const [first, last] = [Math.min(low, steps[0]), Math.max(high, steps.at(-1))];
     return first === last ? [first - 1, last + 1] : [first, last];
   }
 
   colourOf(index) {
-    const { ground, colour } = this.lines[index];
-    return colour ?? (ground ? this.colours[2] : this.colours[Math.min(index, 1)]);
+    return CHART_LINES[this.theme][this.lines[index].ground ? 1 : 0];
   }
 
   writeLegend() {
@@ -126,7 +111,7 @@ class LineChart {
     this.readings = this.lines.map((line, index) => {
       const reading = el("span", { class: "ap-chart-reading" });
       const mark = el("span", { class: "ap-chart-mark" });
-      mark.style.borderTop = `2px ${line.ground ? "dotted" : index && !line.colour ? "dashed" : "solid"} ${this.colourOf(index)}`;
+      mark.style.borderTop = `2px ${line.ground ? "dotted" : "solid"} ${this.colourOf(index)}`;
       const name = el("span", { class: "ap-cut", dir: "auto", text: line.name, title: line.name });
       this.legend.append(el("span", { class: "ap-inline" }, mark, name, reading));
       return reading;
@@ -150,7 +135,7 @@ class LineChart {
     this.step = step;
     if (!this.plot) return; // it says its first drawing before it is handed over
     const { min, max } = this.plot.scales.x;
-    const inside = this.onStep && step >= min && step <= max;
+    const inside = step >= min && step <= max;
     this.now.style.display = inside ? "" : "none";
     if (inside) this.now.style.transform = `translateX(${this.plot.valToPos(step, "x").toFixed(1)}px)`;
     if (this.hovered === null) this.read();
@@ -187,7 +172,6 @@ class LineChart {
   listen(over) {
     this.place.setAttribute("role", "img");
     this.place.setAttribute("aria-label", `Chart of ${this.title}. ${this.says}`);
-    if (!this.onStep) return;
     const scrub = (event) => {
       const left = event.clientX - over.getBoundingClientRect().left;
       const step = this.plot.data[0][this.plot.posToIdx(left)];

@@ -4,7 +4,7 @@ const CIVIDIS = [
   [0, 34, 78], [0, 49, 112], [42, 63, 109], [67, 78, 108], [87, 93, 109], [106, 108, 113], [125, 124, 120],
   [145, 139, 120], [165, 156, 116], [188, 174, 108], [210, 192, 96], [233, 211, 78], [254, 232, 56],
 ];
-/** Below zero, where a channel harms, orange; above it blue. */
+/** Below zero orange, above it blue. */
 const DIVERGING = {
   light: [[150, 68, 0], [196, 104, 22], [214, 148, 84], [158, 163, 168], [110, 150, 190], [47, 109, 181], [8, 69, 148]],
   dark: [[255, 186, 96], [222, 145, 60], [166, 124, 78], [104, 109, 114], [88, 116, 146], [84, 142, 205], [116, 184, 255]],
@@ -17,14 +17,14 @@ const THEMES = {
   light: {
     paper: "#ffffff", surface: "#f5f7f9", raised: "#ffffff", ink: "#1b2733", muted: "#56636f", faint: "#8793a0",
     line: "#dde3e8", accent: "#2457a6", accentInk: "#ffffff", none: "#d3d9df", warn: "#7a4b00", warnPaper: "#fff6e3",
-    gain: "#2f6db5", harm: "#c46816", misleads: "#6b1050", misleadsLittle: "#b794ac", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
+    gain: "#2f6db5", harm: "#c46816", shade: "rgba(27, 39, 51, 0.14)",
     roles: { agent: "#e6ecf2", readout: "#2b3a48", frozen: "#ffffff", other: "#f1e9dc" },
     roleInks: { agent: "#1b2733", readout: "#ffffff", frozen: "#56636f", other: "#1b2733" },
   },
   dark: {
     paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
     line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#55616d", warn: "#f2c877", warnPaper: "#33290f",
-    gain: "#548ecd", harm: "#de913c", misleads: "#d670e0", misleadsLittle: "#7d5283", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
+    gain: "#548ecd", harm: "#de913c", shade: "rgba(0, 0, 0, 0.5)",
     roles: { agent: "#465462", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
     roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
   },
@@ -41,96 +41,50 @@ export const CATEGORY_COUNT = CATEGORIES.light.length;
 
 const PALETTES = new Map();
 
-/** Share of the largest number by which numbers have to differ to fill a scale. */
-const ALIKE = 0.1;
-const LOG = " log ";
-
-/** Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place too. It is linear within 1 / `bend` of its range around zero, or around its lower end. */
-export function warped(scale, bend) {
-  return scale + LOG + bend;
-}
-
-/** Whether a scale is bent. */
-export function isWarped(scale) {
-  return scale.includes(LOG);
-}
-
-function bendOf(scale) {
-  return Number(scale.split(LOG)[1]);
-}
-
 /** Whether a scale goes to both sides of zero. */
 export function isDiverging(scale) {
-  return scale.startsWith("diverging");
-}
-
-/** Return the number at a share of a scale, from 0 to 1. */
-export function valueAt(scale, share, low, high) {
-  if (!isWarped(scale)) return low + share * (high - low);
-  const bend = bendOf(scale);
-  const bent = (part) => Math.sinh(part * Math.asinh(bend)) / bend;
-  return isDiverging(scale) ? high * bent(2 * share - 1) : low + (high - low) * bent(share);
-}
-
-function shareOf(scale, value, low, high) {
-  if (!isWarped(scale)) return (value - low) / (high - low);
-  const bend = bendOf(scale);
-  const bent = (part) => Math.asinh(part * bend) / Math.asinh(bend);
-  return isDiverging(scale) ? (bent(value / high) + 1) / 2 : bent((value - low) / (high - low));
-}
-
-/** Return the ends of a scale for numbers from `min` to `max`; a diverging one ends at the largest, rounded up, or at its limit: a few far ones shall not make all others grey. */
-export function rangeFor(scale, min, max, limit = null) {
-  if (scale === "share") return [0, 1];
-  if (!Number.isFinite(min) || !Number.isFinite(max)) return scale === "diverging" ? [-1, 1] : [0, 1];
-  if (scale === "diverging") {
-    const largest = Math.max(Math.abs(min), Math.abs(max));
-    const most = largest > 1e-6 * (limit || 1) ? largest : 1;
-    const digit = 10 ** Math.floor(Math.log10(most));
-    const end = limit > 0 ? Math.min(limit, digit * Math.ceil(most / digit)) : most;
-    return [-end, end];
-  }
-  if (min === max) return [min - (Math.abs(min) || 1), min + (Math.abs(min) || 1)];
-  // Numbers that hardly differ look alike: their scale begins at zero.
-  return min > 0 && max - min < ALIKE * max ? [0, max] : [min, max];
+  return scale === "diverging";
 }
 
 /** Return which of the colours of a scale a number has, that of the end beyond it; -1 for NaN. */
-export function levelOf(scale, value, low, high) {
+export function levelOf(value, low, high) {
   if (Number.isNaN(value)) return -1;
-  const share = shareOf(scale, value, low, high);
-  if (!(share > 0)) return 0;
-  return share >= 1 ? LEVELS - 1 : Math.floor(share * LEVELS);
+  const share = (value - low) / (high - low);
+  return Math.min(Math.max(Math.floor(share * LEVELS), 0), LEVELS - 1);
 }
 
 /** Return the colours of a scale, lowest first. More is more visible: dark on light paper, bright on dark. */
-export function paletteOf(scale, theme = "light") {
+export function paletteOf(scale, theme) {
   const key = `${isDiverging(scale)}/${theme}`;
   if (!PALETTES.has(key)) {
-    const colours = [];
-    for (let level = 0; level < LEVELS; level++) {
-      const share = level / (LEVELS - 1);
-      if (isDiverging(scale)) colours.push(between(DIVERGING[theme], share));
-      else colours.push(between(CIVIDIS, theme === "light" ? 0.86 * (1 - share) : 0.28 + 0.72 * share));
-    }
-    PALETTES.set(key, colours);
+    const shares = Array.from({ length: LEVELS }, (_, level) => level / (LEVELS - 1));
+    PALETTES.set(key, shares.map((share) => (isDiverging(scale) ? between(DIVERGING[theme], share) : between(CIVIDIS, theme === "light" ? 0.86 * (1 - share) : 0.28 + 0.72 * share))));
   }
   return PALETTES.get(key);
 }
 
-/** Return the colour of a level of a scale (`levelOf`): of no number, and beyond all those of what misleads, much and a little. */
+/** Return the colour of a level of a scale (`levelOf`). */
 export function levelColour(scale, level, theme) {
-  const { none, misleads, misleadsLittle } = themeColours(theme);
-  return level < 0 ? none : paletteOf(scale, theme)[level] ?? (level > LEVELS ? misleadsLittle : misleads);
+  return level < 0 ? themeColours(theme).none : paletteOf(scale, theme)[level];
+}
+
+/** Return which of the colours of its scale an item's number of a metric has; -1: it has none. */
+export function metricLevel({ values, low, high }, item) {
+  return levelOf(values?.[item] ?? NaN, low, high);
+}
+
+/** Return that colour. */
+export function metricColour(metric, item, theme) {
+  return levelColour(metric.scale, metricLevel(metric, item), theme);
 }
 
 /** Return the colours of the page. */
 export function themeColours(theme) {
-  return THEMES[theme] ?? THEMES.light;
+  return THEMES[theme];
 }
 
 /** Return the colour of a category, by its number. */
-export function categoryColour(number, theme = "light") {
+export function categoryColour(number, theme) {
   const colours = CATEGORIES[theme];
   return colours.at(Math.trunc(number) % colours.length);
 }

@@ -86,18 +86,22 @@ export function setText(node, text) {
   node.hidden = !text;
 }
 
-/** Let a click on a column's heading sort a table, by numbers before texts; another click turns the order. */
+/** Let a click on a column's heading sort a table, numbers from the highest on, texts from A on; another click turns the order. Without a number is last. */
 export function sortable(table) {
   const [body] = table.tBodies;
-  const sort = ({ target: head }) => {
-    const turn = head.ariaSort === "ascending" ? -1 : 1;
-    const text = (row) => row.cells[head.cellIndex].textContent.replaceAll("−", "-");
-    const number = (row) => (/^-?[\d.]/.test(text(row)) ? parseFloat(text(row)) : Infinity);
-    const compared = (one, other) => number(one) - number(other) || text(one).localeCompare(text(other));
-    for (const one of head.parentElement.cells) one.ariaSort = null;
-    head.ariaSort = turn > 0 ? "ascending" : "descending";
-    body.append(...[...body.rows].sort((one, other) => turn * compared(one, other)));
+  const sort = (head) => {
+    const text = (row) => row.cells[head.cellIndex].textContent;
+    const number = (row) => parseFloat(text(row).replaceAll("−", "-").replaceAll(",", ""));
+    const numeric = head.cellIndex > 0 && [...body.rows].some((row) => !Number.isNaN(number(row)));
+    const [first, other] = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
+    const turned = head.ariaSort === first ? other : first;
+    const turn = turned === "ascending" ? 1 : -1;
+    const byNumber = (a, b) => (Number.isNaN(a) - Number.isNaN(b)) || turn * (a - b);
+    const compared = (a, b) => (numeric ? byNumber(number(a), number(b)) : turn * text(a).localeCompare(text(b), "en", { numeric: true }));
+    for (const cell of head.parentElement.cells) cell.ariaSort = null;
+    head.ariaSort = turned;
+    body.append(...[...body.rows].sort(compared));
   };
-  for (const head of table.querySelectorAll("th[scope=col]")) head.addEventListener("click", sort);
+  for (const head of table.querySelectorAll("th[scope=col]")) head.addEventListener("click", () => sort(head));
   return table;
 }

@@ -21,28 +21,9 @@ export function formatInterval(value, low, high) {
   return formatNumber(value) + (Number.isFinite(low) ? ` [${formatNumber(low)}, ${formatNumber(high)}]` : "");
 }
 
-/** Return the ends of a metric's interval from half its length; of what is `positive` those of its logarithm, which never reach zero. */
-export function endsOf(info, value, half) {
-  const factor = Math.exp(half / value);
-  return withinLimits(info, info.positive ? [value / factor, value * factor] : [value - half, value + half]);
-}
-
-/** Return the ends of a metric's interval no further out than its numbers can be. */
-export function withinLimits({ scale, least, most }, ends) {
-  const [low, high] = scale === "share" ? [0, 1] : [least ?? -Infinity, most ?? Infinity];
-  return ends.map((end) => Math.min(Math.max(end, low), high));
-}
-
-/** Format the result of a run with its interval, where it has one: a share in per cent. */
-export function formatResult({ share, value, low, high }) {
-  return formatInterval(...[value, low, high].map((one) => (share ? 100 * one : one))) + (share && Number.isFinite(value) ? " %" : "");
-}
-
-/** Format the ends of a scale, with as many digits as it takes to tell them apart. */
-export function formatEnds(low, high) {
-  const ends = [formatNumber(low), formatNumber(high)];
-  if (ends[0] !== ends[1] || low === high || !Number.isFinite(low) || !Number.isFinite(high)) return ends;
-  return [low, high].map((end) => String(Number(end.toPrecision(7))).replace(/^-/, "−").replace("e-", "e−"));
+/** Format a number of a scale: a share in per cent. */
+export function formatResult(scale, value) {
+  return scale === "share" ? `${formatNumber(100 * value)} %` : formatNumber(value);
 }
 
 /** Format a step: whole, with commas at the thousands. */

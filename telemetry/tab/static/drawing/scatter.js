@@ -31,7 +31,7 @@ function scatterLabels(labels) {
 }
 
 class ScatterPlot {
-  constructor({ title, cloud, step, theme = "light" }) {
+  constructor({ title, cloud, step, theme }) {
     Object.assign(this, { title, theme, step, row: -2 });
     this.canvas = el("canvas", { class: "ap-scatter-canvas", testid: "cloud", role: "img" });
     this.axes = el("p", { class: "ap-says" });
@@ -161,7 +161,7 @@ class ScatterPlot {
     // Classes 0 to 9 keep their own colours, in every channel and run; others are counted.
     const few = classes && classes[0] >= 0 && classes.at(-1) < SCATTER_CLASSES;
     if (classes) return categoryColour(few ? label : classes.indexOf(label), this.theme);
-    return paletteOf("sequential", this.theme)[levelOf("sequential", label, this.labels.low, this.labels.high)];
+    return paletteOf("sequential", this.theme)[levelOf(label, this.labels.low, this.labels.high)];
   }
 
   writeLegend() {

@@ -2,19 +2,16 @@
 
 import { el, clear, iconButton, placeTip } from "../drawing/dom.js";
 import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
-import { formatNumber } from "../drawing/format.js";
+import { formatInterval, formatNumber } from "../drawing/format.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./shape.js";
 import { FONT, GraphStyles, levelBoxes, paintGraph, paintMark } from "./paint.js";
 import { labelsFor, networkOf, textsOf } from "./labels.js";
 import { shortName, textMeasure } from "../drawing/textfit.js";
-import { resultText } from "../data/shown.js";
-import { partName } from "../panel/parts.js";
 
 const FARTHEST = 0.5;
 const NEAREST = 40;
-/** Channels above which dashes are left out while the picture moves. */
+/** Channels above which dashes and heads are left out while the picture plays. */
 const MANY = 1500;
-const CALM_MS = 160;
 /** Side of the corner of the button that fits the graph, in px. */
 const FIT_BUTTON = 44;
 const NOTHING = { kind: null, index: -1 };
@@ -29,15 +26,11 @@ export class GraphView {
   #data = null;
   #styles = null;
   #shape = null;
-  #ticking = new Uint8Array(0);
   #view = { zoom: 1, left: 0, top: 0 };
-  #labels = [];
   #texts = [];
   #hovered = NOTHING;
-  #moved = -Infinity;
   #frame = 0;
-  #stale = { base: false, labels: false };
-  #calm = 0;
+  #stale = false;
 
   constructor(host, context) {
     this.#host = host;
@@ -48,49 +41,34 @@ export class GraphView {
     this.#listen();
   }
 
-  /** Show metrics at a step; cheap enough for every move of the slider. */
+  /** Show metrics at a step, another selection or search; cheap enough for every move of the slider. */
   setData(data) {
-    const other = !this.#data || this.#data.run !== data.run;
-    const moved = !this.#data || this.#data.step !== data.step;
-    this.#data = data;
-    if (other) {
+    if (this.#data?.run !== data.run) {
       this.#styles = new GraphStyles(data.run);
-      this.#ticking = new Uint8Array(data.run.agents.length);
-      this.#texts = [];
+      this.#texts = textsOf(data.run, textMeasure(FONT));
       this.#view = { zoom: 1, left: 0, top: 0 };
       this.#shape = null;
     }
-    for (let agent = 0; agent < this.#ticking.length; agent++) this.#ticking[agent] = data.run.ticks(agent, data.step) ? 1 : 0;
-    if (moved) this.#moved = performance.now();
-    this.redraw();
+    this.#data = data;
+    this.#styles.update(data, this.#lit());
+    this.#ask(true);
     if (this.#hovered.kind && !this.#tip.hidden) this.#showTip();
-  }
-
-  /** Draw again: another selection, search or theme. */
-  redraw() {
-    if (!this.#data) return;
-    const dimmed = this.#styles.dimming;
-    this.#styles.update(this.#data, this.#lit());
-    this.#ask(true, dimmed || this.#styles.dimming);
   }
 
   resize() {
     this.#shape = null;
     // What was under the pointer is somewhere else now.
     this.#point(NOTHING);
-    this.#ask(true, true);
+    this.#ask(true);
   }
 
   destroy() {
     cancelAnimationFrame(this.#frame);
-    clearTimeout(this.#calm);
-    clear(this.#host);
   }
 
   /** Show the whole graph. */
   fit() {
-    this.#view = { zoom: 1, left: 0, top: 0 };
-    this.#ask(true, true);
+    this.#look({ zoom: 1, left: 0, top: 0 });
   }
 
   /** A point of an item in px of the page: the middle of a disc or of a line. */
@@ -105,99 +83,67 @@ export class GraphView {
     const [x, y] = this.#placeOf(kind, index);
     const { width, height } = this.#shape;
     if (x > 30 && y > 30 && x < width - 30 && y < height - 30) return;
-    this.#view.left += width / 2 - x;
-    this.#view.top += height / 2 - y;
-    this.#ask(true, true);
+    const { zoom, left, top } = this.#view;
+    this.#look({ zoom, left: left + width / 2 - x, top: top + height / 2 - y });
   }
 
   #placeOf(kind, index) {
     const shape = this.#shaped();
     const { zoom, left, top } = this.#view;
-    if (kind === "agent") return [shape.places[2 * index] * zoom + left, shape.places[2 * index + 1] * zoom + top];
-    const middle = pointOn(shape, index, 0.5, [0, 0]);
-    return [middle[0] * zoom + left, middle[1] * zoom + top];
+    const [x, y] = kind === "agent" ? shape.places.subarray(2 * index, 2 * index + 2) : pointOn(shape, index, 0.5);
+    return [x * zoom + left, y * zoom + top];
   }
 
-  /** What decides which items are not dimmed; null: all are shown alike. */
+  /** What decides which items are not dimmed: what is chosen, with all that hangs on it, and what is found; null: all are shown alike. */
   #lit() {
-    const { run } = this.#data;
-    const { matches, filtering } = this.#context;
+    const { run, found } = this.#data;
     const chosen = this.#context.selection();
-    if (!chosen) return filtering() ? matches : null;
-    if (chosen.kind === "agent") {
-      const near = new Set(chosen.both);
-      const own = new Set(chosen.both.flatMap((agent) => [...run.outgoing(agent), ...run.incoming(agent)]));
-      for (const channel of own) near.add(run.channels[channel].from).add(run.channels[channel].to);
-      return (kind, index) => (kind === "agent" ? near : own).has(index) && (chosen.both.includes(index) || matches(kind, index));
-    }
-    const shown = (index) => chosen.both.includes(index) || (filtering() && matches("channel", index));
-    const ends = new Set([...run.channels.keys()].filter(shown).flatMap((channel) => [run.channels[channel].from, run.channels[channel].to]));
-    return (kind, index) => (kind === "agent" ? ends.has(index) : shown(index));
+    const matches = (kind, index) => Boolean(found?.[kind][index]);
+    if (!chosen) return found && matches;
+    const near = { agent: new Set(), channel: new Set() };
+    near[chosen.kind].add(chosen.index);
+    if (chosen.kind === "agent") for (const channel of [...run.outgoing(chosen.index), ...run.incoming(chosen.index)]) near.channel.add(channel);
+    for (const channel of near.channel) near.agent.add(run.channels[channel].from).add(run.channels[channel].to);
+    return (kind, index) => near[kind].has(index) || matches(kind, index);
   }
 
   #shaped() {
     const width = this.#host.clientWidth || 1;
     const height = this.#host.clientHeight || 1;
-    const old = this.#shape;
-    if (!old || old.width !== width || old.height !== height) {
-      this.#shape = shapeOf(this.#data.run, width, height);
-      this.#stale.labels = true;
-    }
+    if (this.#shape?.width !== width || this.#shape?.height !== height) this.#shape = shapeOf(this.#data.run, width, height);
     return this.#shape;
   }
 
-  #scene(ratio, quick) {
+  #scene() {
     const shape = this.#shaped();
-    if (this.#stale.labels) this.#label();
+    const { run, step, playing } = this.#data;
+    const kept = [[shape.width - FIT_BUTTON, 0, shape.width, FIT_BUTTON], ...levelBoxes(shape, this.#view)];
     return {
-      shape, ratio, quick, styles: this.#styles, theme: this.#context.theme(), view: this.#view, labels: this.#labels, ticking: this.#ticking,
-      parts: this.#data.parts,
+      shape, styles: this.#styles, theme: this.#context.theme(), view: this.#view, ratio: window.devicePixelRatio || 1,
+      quick: playing && run.channels.length > MANY,
+      ticking: run.agents.map((_, agent) => run.ticks(agent, step)),
+      labels: labelsFor(shape, this.#view, this.#texts, kept, this.#styles.dimming ? this.#styles.bright : null),
     };
   }
 
-  #label() {
-    this.#stale.labels = false;
-    if (!this.#texts.length) {
-      const wide = textMeasure(FONT);
-      this.#texts = textsOf(this.#data.run.agents).map(({ name, lines }) => ({ name, lines, wide: wide(name), widest: Math.max(0, ...lines.map(wide)) }));
-    }
-    const { width } = this.#shape;
-    const kept = [[width - FIT_BUTTON, 0, width, FIT_BUTTON], ...levelBoxes(this.#shape, this.#view)];
-    this.#labels = labelsFor(this.#shape, this.#view, this.#texts, kept, this.#styles.dimming ? this.#styles.bright : null);
-  }
-
-  /** Ask for a frame; `base`: the graph itself has changed, `labels`: and so has the room for names. */
-  #ask(base, labels) {
-    this.#stale.base ||= base;
-    this.#stale.labels ||= labels;
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#draw());
+  /** Ask for a frame; `base`: the graph itself has changed, not only what is pointed at. */
+  #ask(base) {
+    this.#stale ||= base;
+    this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
   #draw() {
     this.#frame = 0;
     if (!this.#data || !this.#host.clientWidth) return;
-    const ratio = window.devicePixelRatio || 1;
-    const grown = [this.#canvas, this.#over].map((canvas) => fitCanvas(canvas, this.#host.clientWidth, this.#host.clientHeight)).some(Boolean);
-    const many = this.#data.run.channels.length > MANY;
-    const quick = many && performance.now() - this.#moved < CALM_MS;
-    const scene = this.#scene(ratio, quick);
-    if (this.#stale.base || grown) {
-      this.#stale.base = false;
-      paintGraph(clearedPen(this.#canvas), scene);
-    }
-    if (quick) {
-      clearTimeout(this.#calm);
-      this.#calm = setTimeout(() => this.#ask(true, false), CALM_MS);
-    }
-    this.#drawOver(scene);
-  }
-
-  #drawOver(scene) {
+    const resized = [this.#canvas, this.#over].map((canvas) => fitCanvas(canvas, this.#host.clientWidth, this.#host.clientHeight)).some(Boolean);
+    const scene = this.#scene();
+    if (this.#stale || resized) paintGraph(clearedPen(this.#canvas), scene);
+    this.#stale = false;
     const pen = clearedPen(this.#over);
     const { ratio, view } = scene;
     pen.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.left, ratio * view.top);
     const chosen = this.#context.selection();
-    for (const index of chosen?.both ?? []) paintMark(pen, scene, chosen.kind, index, true);
+    if (chosen) paintMark(pen, scene, chosen.kind, chosen.index, true);
     if (this.#hovered.kind) paintMark(pen, scene, this.#hovered.kind, this.#hovered.index, false);
   }
 
@@ -205,9 +151,9 @@ export class GraphView {
     listenToPointer(this.#over, {
       hover: (x, y) => this.#point(this.#hit(x, y), [x, y]),
       leave: () => this.#point(NOTHING),
-      click: (x, y, shift) => {
+      click: (x, y) => {
         const { kind, index } = this.#hit(x, y);
-        this.#context.select(kind, index, shift);
+        this.#context.select(kind, index);
       },
       twice: (x, y) => this.#hit(x, y).kind || this.fit(),
       drag: (across, down) => {
@@ -225,8 +171,7 @@ export class GraphView {
 
   #look(view) {
     this.#view = view;
-    this.#moved = performance.now();
-    this.#ask(true, true);
+    this.#ask(true);
   }
 
   /** What lies at a point of the stage: agents before channels. */
@@ -246,7 +191,7 @@ export class GraphView {
     if (changed) {
       this.#hovered = hit;
       this.#over.style.cursor = hit.kind ? "pointer" : "";
-      this.#ask(false, false);
+      this.#ask(false);
     }
     if (spot && hit.kind) {
       this.#showTip();
@@ -256,12 +201,12 @@ export class GraphView {
 
   #showTip() {
     const { kind, index } = this.#hovered;
-    const { run, metric, ring } = this.#data;
-    const shown = kind === "agent" ? ring : metric;
-    const text = resultText(shown, index);
+    const { run, metric, ring, step } = this.#data;
+    const { name, info } = kind === "agent" ? ring : metric;
+    const { value, low, high, word } = run.numberAt(kind, name, index, step);
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),
-      el("span", { text: text === "–" ? "" : `${shown.info.title} ${text}` }),
+      el("span", { text: Number.isNaN(value) ? "" : `${info.title} ${formatInterval(value, low, high)} ${word}` }),
       el("span", { text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
     );
   }
@@ -270,11 +215,11 @@ export class GraphView {
 function aboutAgent(run, index) {
   const { role, period, phase, part } = run.agents[index];
   const clock = period === 1 ? "ticks every step" : `ticks every ${period} steps${phase ? `, phase ${phase}` : ""}`;
-  return [networkOf(run.agents[index]), role, clock, run.parts ? partName(run, part) : ""].filter(Boolean).join(", ");
+  return [networkOf(run.agents[index]), role, clock, run.parts ? `part ${part}` : ""].filter(Boolean).join(", ");
 }
 
 function aboutChannel(run, index) {
   const { coupling, delay, drop, state } = run.channels[index];
   const texts = [coupling, `delay ${delay}`, drop > 0 ? `drops ${formatNumber(100 * drop)} %` : "", state ? "carries state" : ""];
-  return [...texts, run.isCut(index) ? "cut" : ""].filter(Boolean).join(", ");
+  return [...texts, run.isCut(index) ? "between parts" : ""].filter(Boolean).join(", ");
 }

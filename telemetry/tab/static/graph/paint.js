@@ -1,124 +1,74 @@
 // Painting the graph: channels in batches of one style, discs, rings, names.
 
 import { strokeLine } from "../drawing/canvas.js";
-import { LEVELS, isDiverging, levelColour, themeColours } from "../drawing/colours.js";
-import { shownLevel } from "../data/shown.js";
-import { paintCuts, paintPlates } from "./parts.js";
+import { CATEGORY_COUNT, LEVELS, categoryColour, levelColour, metricColour, metricLevel, themeColours } from "../drawing/colours.js";
 import { circles, trace } from "./shape.js";
 
-/** Widths of lines, in px, from none to the most energy of the runs shown. */
-export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
-/** Dashes from the shortest delay in the graph (none) to longer ones; the last for a link that drops. */
-export const DASHES = [[], [16, 2.5], [8, 3], [4.5, 3], [7, 2.6, 1.4, 2.6], [0.1, 4.2]];
-/** Of a hollow line that drops: round dots would be rings. */
-const HOLLOW_LOSSY = [2, 3];
-/** How visible is what is not selected or found, by theme: on dark paper the eye needs more. */
+/** Widths of lines, in px, from no message energy to the most. */
+export const WIDTHS = [0.9, 2, 3.4];
+/** Dashes: of the shortest delay in the graph, of longer ones, of a link that drops. */
+export const DASHES = [[], [8, 3], [2, 3]];
+/** How visible is what is not selected or found, by theme: on dark paper the eye needs more; in a crowd what is dimmed adds up. */
 const DIMMED = { light: 0.19, dark: 0.36 };
 const DIMMED_NAME = { light: 0.45, dark: 0.65 };
-/** In a crowd what is dimmed adds up. */
 const DIMMED_CROWD = 0.13;
 const CROWD_CHANNELS = 600;
-
 const LEVEL_LEFT = 14;
-
 /** Radius of a disc on screen, in px, from which lines are dashed and ticks marked: in finer pictures dashes and halos are but noise. */
 const DASHED_FROM = 7;
-
-const LOSSY = DASHES.length - 1;
-/** Of no number, of a scale, and of what misleads, much and a little. */
-const COLOURS = LEVELS + 3;
-const STYLES = WIDTHS.length * DASHES.length;
 /** Of all texts on the stage. */
 export const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 
-/** Return which of DASHES a channel is drawn with; `delays` are those that occur, ascending: the shortest has none. */
-export function dashOf(channel, delays) {
-  return channel.drop > 0 ? LOSSY : Math.min(Math.max(delays.indexOf(channel.delay), 0), LOSSY - 1);
-}
+const STYLES = WIDTHS.length * DASHES.length;
+/** Colours of a scale, and that of no number. */
+const COLOURS = LEVELS + 1;
 
-/** Return which of WIDTHS a message energy is drawn with; `most` is the highest of the runs shown. */
-function widthOf(energy, most) {
-  if (!(energy > 0) || !(most > 0)) return 0;
-  const share = energy / most;
-  return share < 0.01 ? 0 : Math.min(WIDTHS.length - 1, 1 + Math.floor(share * (WIDTHS.length - 1)));
+/** Return which of DASHES a channel is drawn with; `delays` are those that occur, ascending. */
+export function dashOf({ drop, delay }, delays) {
+  return drop > 0 ? 2 : delay > delays[0] ? 1 : 0;
 }
 
 /** The styles of a graph's channels and agents at one step, sorted into batches. */
 export class GraphStyles {
   constructor(run) {
     this.run = run;
-    this.delays = null;
-    const channels = run.channels.length;
-    const agents = run.agents.length;
-    this.dashes = new Uint8Array(channels);
-    this.colours = new Uint8Array(channels);
-    this.keys = new Uint32Array(channels);
-    this.order = new Uint32Array(channels);
-    this.starts = new Uint32Array(4 * COLOURS * STYLES + 1);
-    this.rings = new Int8Array(agents);
-    this.bright = new Uint8Array(agents);
-    this.roles = run.agents.map((agent) => (agent.role in themeColours("light").roles ? agent.role : "other"));
-    this.metric = null;
-    this.ring = null;
-    this.dimming = false;
+    this.keys = new Uint32Array(run.channels.length);
+    this.order = [];
+    this.rings = new Int8Array(run.agents.length);
+    this.bright = new Uint8Array(run.agents.length);
   }
 
   /** Sort all items into batches, by data (metric, ring, width, delays) and by whether an item is `lit`, not dimmed; null: nothing is dimmed. */
   update({ metric, ring, width, delays }, lit) {
-    if (delays !== this.delays) {
-      this.delays = delays;
-      this.run.channels.forEach((channel, index) => (this.dashes[index] = dashOf(channel, delays)));
-    }
-    const { colours, keys, order, starts, dashes } = this;
-    this.metric = metric;
-    this.ring = ring;
-    this.dimming = lit !== null;
-    starts.fill(0);
-    for (let channel = 0; channel < keys.length; channel++) {
-      const level = shownLevel(metric, channel);
-      // Without energies all lines are of one middle width.
-      const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
-      colours[channel] = level + 1;
-      const shown = 2 * (lit === null || lit("channel", channel)) + !metric.unresolved?.[channel];
-      const rank = isDiverging(metric.scale) ? RANKS[level + 1] : level + 1;
-      const key = ((shown * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
-      keys[channel] = key;
-      starts[key + 1] += 1;
-    }
-    for (let key = 1; key < starts.length; key++) starts[key] += starts[key - 1];
-    for (let channel = keys.length - 1; channel >= 0; channel--) order[--starts[keys[channel] + 1]] = channel;
-    // Each start was counted down from the end of its batch: starts[key + 1] now is where batch `key` begins.
-    for (let agent = 0; agent < this.rings.length; agent++) {
-      this.rings[agent] = shownLevel(ring, agent);
-      this.bright[agent] = lit === null || lit("agent", agent) ? 1 : 0;
-    }
-  }
-
-  /** The colour a channel is drawn in. */
-  channelColour(channel, theme) {
-    return levelColour(this.metric.scale, this.colours[channel] - 1, theme);
+    const { keys, rings, bright, run } = this;
+    Object.assign(this, { metric, ring, dimming: lit !== null });
+    run.channels.forEach((channel, index) => {
+      const share = width?.values ? width.values[index] / width.high : 0.5;
+      const thick = Math.min(Math.max(Math.ceil(share * (WIDTHS.length - 1)), 0), WIDTHS.length - 1) || 0;
+      const style = dashOf(channel, delays) * WIDTHS.length + thick;
+      const solid = metric.unresolved?.[index] ? 0 : 1;
+      const shown = 2 * (lit === null || lit("channel", index)) + solid;
+      keys[index] = (shown * COLOURS + metricLevel(metric, index) + 1) * STYLES + style;
+    });
+    this.order = [...keys.keys()].sort((one, other) => keys[one] - keys[other]);
+    run.agents.forEach((_, agent) => {
+      rings[agent] = metricLevel(ring, agent);
+      bright[agent] = lit === null || lit("agent", agent) ? 1 : 0;
+    });
   }
 }
 
-/** Levels of a diverging scale in the order in which they are drawn: no metric first, what stands out last. */
-const OUTWARDS = [-1, LEVELS + 1, ...[...Array(LEVELS).keys()].sort((one, other) => Math.abs(2 * one + 1 - LEVELS) - Math.abs(2 * other + 1 - LEVELS)), LEVELS];
-const RANKS = OUTWARDS.map((_, at) => OUTWARDS.indexOf(at - 1));
-
-/** Draw a scene: shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking, parts. The pen's transform is set here. */
+/** Draw a scene: shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking. The pen's transform is set here. */
 export function paintGraph(pen, scene) {
-  const { shape, view, ratio } = scene;
+  const { shape, styles, view, ratio } = scene;
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   paintLevels(pen, scene);
   pen.setTransform(ratio * view.zoom, 0, 0, ratio * view.zoom, ratio * view.left, ratio * view.top);
   // What is dimmed lies under all that is not: lines that are not dimmed run over dimmed discs.
-  const { order, starts } = scene.styles;
-  const bright = starts[2 * COLOURS * STYLES + 1];
-  const marked = !scene.quick && shape.radius * view.zoom >= DASHED_FROM;
-  for (let lit = scene.styles.dimming ? 0 : 1; lit < 2; lit++) {
-    if (scene.parts) paintPlates(pen, scene, lit, lit ? 1 : DIMMED[scene.theme]);
-    const [from, to] = lit ? [bright, order.length] : [0, bright];
-    paintChannels(pen, scene, from, to);
-    if (scene.parts && marked) paintCuts(pen, scene, from, to, lit ? 1 : DIMMED[scene.theme]);
+  const bright = styles.order.filter((channel) => styles.keys[channel] >= 2 * COLOURS * STYLES);
+  const dimmed = styles.order.slice(0, styles.order.length - bright.length);
+  for (const [lit, channels] of [[0, dimmed], [1, bright]]) {
+    paintChannels(pen, scene, channels);
     paintAgents(pen, scene, lit);
   }
   if (shape.radius * view.zoom >= DASHED_FROM) paintTicks(pen, scene);
@@ -128,11 +78,7 @@ export function paintGraph(pen, scene) {
 
 function paintLevels(pen, { shape, view, theme }) {
   const colours = themeColours(theme);
-  pen.globalAlpha = 1;
-  pen.font = FONT;
-  pen.textAlign = "left";
-  pen.textBaseline = "middle";
-  pen.lineWidth = 1;
+  Object.assign(pen, { globalAlpha: 1, font: FONT, textAlign: "left", textBaseline: "middle", lineWidth: 1 });
   pen.setLineDash([]);
   for (const { y, label } of shape.levels) {
     const at = Math.round(y * view.zoom + view.top) + 0.5;
@@ -153,66 +99,42 @@ export function levelBoxes({ levels }, view) {
   return levels.map(({ y, label }) => [0, y * view.zoom + view.top - 8, levelEnd(label), y * view.zoom + view.top + 8]);
 }
 
-function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
-  const { order, starts, keys, metric } = styles;
-  const half = COLOURS * STYLES;
-  const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED[theme];
+/** Draw channels in the order of their styles, each batch as one path. */
+function paintChannels(pen, { shape, styles: { keys, metric }, theme, view, quick }, channels) {
+  const dim = keys.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED[theme];
   // Lines grow with the square root of the zoom: near enough to see, never bars.
   const scale = shape.thinness / Math.sqrt(view.zoom);
   const heads = !quick && shape.head * view.zoom >= 2.2;
   const dashed = !quick && shape.radius * view.zoom >= DASHED_FROM;
-  let at = from;
-  let headsFrom = from;
-  let colour = -1;
-  while (at < to) {
-    const key = keys[order[at]];
-    const end = starts[key + 2] ?? to;
-    const style = key % STYLES;
-    const own = (key - style) / STYLES;
-    if (own !== colour) {
-      if (heads) paintHeads(pen, shape, order, headsFrom, at);
-      headsFrom = at;
-      colour = own;
-      const rank = own % COLOURS;
-      const level = isDiverging(metric.scale) ? OUTWARDS[rank] : rank - 1;
-      pen.strokeStyle = levelColour(metric.scale, level, theme);
-      pen.fillStyle = pen.strokeStyle;
-    }
-    // Dots have little ink.
-    pen.globalAlpha = Math.floor(key / half) >= 2 ? 1 : Math.floor(style / WIDTHS.length) === LOSSY ? 2 * dimmed : dimmed;
-    const hollow = Math.floor(key / half) % 2 === 0;
+  for (let from = 0, to = 0; from < channels.length; from = to) {
+    const key = keys[channels[from]];
+    while (to < channels.length && keys[channels[to]] === key) to += 1;
+    const batch = channels.slice(from, to);
+    const [style, colour] = [key % STYLES, Math.floor(key / STYLES)];
+    const shown = Math.floor(colour / COLOURS);
+    const hollow = shown % 2 === 0;
     const wide = WIDTHS[style % WIDTHS.length] * scale;
+    pen.strokeStyle = pen.fillStyle = levelColour(metric.scale, (colour % COLOURS) - 1, theme);
+    pen.globalAlpha = shown >= 2 ? 1 : dim;
     pen.lineWidth = hollow ? wide + 2 * scale : wide;
-    setDashes(pen, Math.floor(style / WIDTHS.length), dashed ? scale : null, hollow);
+    pen.setLineDash(dashed ? DASHES[Math.floor(style / WIDTHS.length)].map((length) => length * scale) : []);
     pen.beginPath();
-    for (let index = at; index < end; index++) trace(pen, shape, order[index]);
+    for (const channel of batch) trace(pen, shape, channel);
     pen.stroke();
     if (hollow) {
-      const { strokeStyle, globalAlpha } = pen;
       Object.assign(pen, { strokeStyle: themeColours(theme).paper, globalAlpha: 1, lineWidth: wide });
       pen.stroke();
-      Object.assign(pen, { strokeStyle, globalAlpha });
+      pen.globalAlpha = shown >= 2 ? 1 : dim;
     }
-    at = end;
+    if (heads) paintHeads(pen, shape, batch);
   }
-  if (heads) paintHeads(pen, shape, order, headsFrom, to);
-  pen.setLineDash(DASHES[0]);
-  pen.lineCap = "butt";
+  pen.setLineDash([]);
 }
 
-function setDashes(pen, dash, scale, hollow) {
-  const lossy = dash === LOSSY && scale !== null;
-  const lengths = scale === null ? DASHES[0] : lossy && hollow ? HOLLOW_LOSSY : DASHES[dash];
-  pen.setLineDash(lengths.map((length) => length * scale));
-  pen.lineCap = lossy && !hollow ? "round" : "butt";
-}
-
-function paintHeads(pen, shape, order, from, to) {
-  if (from === to) return;
-  const { heads } = shape;
+function paintHeads(pen, { heads }, channels) {
   pen.beginPath();
-  for (let index = from; index < to; index++) {
-    const at = order[index] * 6;
+  for (const channel of channels) {
+    const at = channel * 6;
     pen.moveTo(heads[at], heads[at + 1]);
     pen.lineTo(heads[at + 2], heads[at + 3]);
     pen.lineTo(heads[at + 4], heads[at + 5]);
@@ -223,85 +145,74 @@ function paintHeads(pen, shape, order, from, to) {
 
 function paintAgents(pen, { shape, styles, theme }, lit) {
   const colours = themeColours(theme);
-  const { radius } = shape;
+  const { radius, run } = shape;
   const ring = Math.max(0.24 * radius, Math.min(1.2, 0.5 * radius));
-  // A disc hides the lines under it even where it is dimmed.
-  pen.globalAlpha = 1;
-  pen.fillStyle = colours.paper;
   const bright = (agent) => styles.bright[agent] === lit;
+  // A disc hides the lines under it even where it is dimmed.
+  Object.assign(pen, { globalAlpha: 1, fillStyle: colours.paper });
   circles(pen, shape, radius, bright);
   pen.fill();
   pen.globalAlpha = lit ? 1 : 1.5 * DIMMED[theme];
-  for (const role in colours.roles) {
-    pen.fillStyle = colours.roles[role];
-    circles(pen, shape, radius - 1.35 * ring, (agent) => bright(agent) && styles.roles[agent] === role);
+  const fills = run.agents.map((agent) => discColour(run, agent, theme));
+  for (const fill of new Set(fills)) {
+    pen.fillStyle = fill;
+    circles(pen, shape, radius - 1.35 * ring, (agent) => bright(agent) && fills[agent] === fill);
     pen.fill();
   }
   pen.lineWidth = ring;
-  for (let level = -1; level < LEVELS; level++) {
-    if (!styles.rings.includes(level)) continue;
+  for (const level of new Set(styles.rings)) {
     pen.strokeStyle = levelColour(styles.ring.scale, level, theme);
     circles(pen, shape, radius - ring / 2, (agent) => bright(agent) && styles.rings[agent] === level);
     pen.stroke();
   }
 }
 
+/** The colour of an agent's disc: of its role, in a run in parts of its part. */
+function discColour(run, { role, part }, theme) {
+  const { roles } = themeColours(theme);
+  return run.parts && role !== "readout" ? categoryColour(part % CATEGORY_COUNT, theme) : roles[role] ?? roles.other;
+}
+
 /** A thin halo around agents whose clock ticks at the step shown. */
 function paintTicks(pen, { shape, styles, theme, view, ticking }) {
   const away = shape.radius + Math.max(2.5 / view.zoom, 0.16 * shape.radius);
-  pen.strokeStyle = themeColours(theme).faint;
-  pen.lineWidth = 1 / view.zoom;
-  pen.globalAlpha = styles.dimming ? 0.25 : 0.75;
+  Object.assign(pen, { strokeStyle: themeColours(theme).faint, lineWidth: 1 / view.zoom, globalAlpha: styles.dimming ? 0.25 : 0.75 });
   circles(pen, shape, away, (agent) => ticking[agent]);
   pen.stroke();
 }
 
 function paintLabels(pen, { shape, styles, theme, view, labels }) {
   const colours = themeColours(theme);
-  pen.font = FONT.replace("11px", `${(11 * shape.grown) / view.zoom}px`);
-  pen.textBaseline = "middle";
-  pen.lineWidth = 3 / view.zoom;
-  pen.lineJoin = "round";
-  for (const { agent, text, x, y, inside, detail, align } of labels) {
-    pen.textAlign = align ?? "center";
-    pen.globalAlpha = styles.dimming && !styles.bright[agent] ? DIMMED_NAME[theme] : 1;
-    if (inside) {
-      // A dimmed disc has the colour of the paper, nearly.
-      pen.fillStyle = pen.globalAlpha < 1 ? colours.ink : colours.roleInks[styles.roles[agent]];
-    } else {
-      pen.strokeStyle = colours.paper;
-      pen.strokeText(text, x, y);
-      pen.fillStyle = detail ? colours.muted : colours.ink;
-    }
+  Object.assign(pen, { font: FONT.replace("11px", `${11 / view.zoom}px`), textBaseline: "middle", textAlign: "center", lineWidth: 3 / view.zoom, lineJoin: "round", strokeStyle: colours.paper });
+  for (const { agent, text, x, y, inside, detail } of labels) {
+    const dimmed = styles.dimming && !styles.bright[agent];
+    const { role } = shape.run.agents[agent];
+    const onDisc = shape.run.parts && role !== "readout" ? colours.paper : colours.roleInks[role] ?? colours.ink;
+    pen.globalAlpha = dimmed ? DIMMED_NAME[theme] : 1;
+    // A dimmed disc has the colour of the paper, nearly.
+    pen.fillStyle = inside && !dimmed ? onDisc : detail ? colours.muted : colours.ink;
+    if (!inside) pen.strokeText(text, x, y);
     pen.fillText(text, x, y);
   }
 }
 
 /** Mark an agent or a channel; `strong`: it is selected, not only pointed at. */
-export function paintMark(pen, scene, kind, index, strong) {
-  const { shape, theme, view } = scene;
+export function paintMark(pen, { shape, theme, view, styles: { metric } }, kind, index, strong) {
   const colours = themeColours(theme);
-  pen.globalAlpha = 1;
-  pen.setLineDash([]);
-  pen.lineCap = "round";
+  Object.assign(pen, { globalAlpha: 1, lineCap: "round", strokeStyle: colours.ink });
   if (kind === "agent") {
-    pen.strokeStyle = colours.ink;
     pen.lineWidth = (strong ? 2 : 1.5) / view.zoom;
     circles(pen, shape, shape.radius + 3.5 / view.zoom, (agent) => agent === index);
     pen.stroke();
     return;
   }
-  const width = 3.2 * Math.max(shape.thinness, 0.6) / Math.sqrt(view.zoom);
-  const rim = (strong ? 3.6 : 2.6) / view.zoom;
-  const layers = [[colours.ink, width + rim], [scene.styles.channelColour(index, theme), width]];
-  if (scene.styles.metric.unresolved?.[index]) layers.push([colours.paper, 0.65 * width]);
-  for (const [colour, thick] of layers) {
+  const width = (3.2 * Math.max(shape.thinness, 0.6)) / Math.sqrt(view.zoom);
+  for (const [colour, wide] of [[colours.ink, width + (strong ? 3.6 : 2.6) / view.zoom], [metricColour(metric, index, theme), width]]) {
     pen.beginPath();
     trace(pen, shape, index);
-    pen.strokeStyle = colour;
-    pen.lineWidth = thick;
+    Object.assign(pen, { strokeStyle: colour, lineWidth: wide });
     pen.stroke();
   }
   pen.fillStyle = colours.ink;
-  paintHeads(pen, shape, [index], 0, 1);
+  paintHeads(pen, shape, [index]);
 }

@@ -1,18 +1,16 @@
 // The geometry of a graph on a stage: where discs, lines and heads are, in px at zoom 1. Drawn from arrays.
 
-import { extremesOf } from "../data/source.js";
-
 /** A full circle. */
 const TURN = 2 * Math.PI;
-
-/** Floats per channel in `curves`: start, two control points, end (the base of the head). */
+/** Floats per channel in `curves`: start, two control points, end (the base of the head) of a cubic curve. */
 const CURVE = 8;
-/** What a channel's line is: straight, a quadratic curve (first control point), a loop (both). */
-const STRAIGHT = 0;
-const BENT = 1;
-const LOOP = 2;
+/** Pieces in which a bent line is looked at. */
+const PIECES = 16;
 
-const MARGIN = 42;
+const MARGIN = 48;
+/** Room for the names of so few agents, which have details. */
+const FEWEST_AGENTS = 6;
+const FEWEST_MARGIN = 96;
 const LOOP_MARGIN = 66;
 const CROWD_MARGIN = 22;
 const LEVEL_MARGIN = 132;
@@ -20,37 +18,24 @@ const LEVEL_MARGIN = 132;
 const CROWD = 200;
 /** So few agents are always large enough to see. */
 const FEW_AGENTS = 60;
-/** So few agents have larger discs, and margins in which three lines have room. */
-const FEWEST_AGENTS = 6;
-const FEWEST_MARGIN = 78;
-const LARGEST = 22;
-/** Shorter side of a stage, in px, from which discs, lines and names grow with it, and how much at most. */
-const GROWING = 900;
-const MOST_GROWN = 2.2;
-const LARGER = 1.4;
-const CAREFUL = 800;
-/** Pieces in which a bent line is looked at. */
-const PIECES = 16;
-const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
+const LARGEST = 24;
+/** How far a line bends beside another one between the same two agents, as a share of its length. */
+const BEND = 0.1;
+/** By how many radii more the middle of a line is moved, until it passes under no agent. */
+const DETOURS = [0, 2, -2, 3.5, -3.5, 5, -5];
 
-/** Return how many times larger than usual texts are on a stage of so many px. */
-export function growthOf(width, height) {
-  return Math.min(Math.max(Math.min(width, height) / GROWING, 1), MOST_GROWN);
-}
-
-/** Lay a run's graph out on a stage of so many px: places (x, y per agent), radius, spacing, curves, kinds, heads, boxes, levels, and how far it is `grown`. */
+/** Lay a run's graph out on a stage of so many px: places (x, y per agent), radius, spacing, curves, which are straight, heads, boxes, levels. */
 export function shapeOf(run, width, height) {
-  const grown = growthOf(width, height);
-  const places = placesOf(run, width, height, grown);
+  const places = placesOf(run, width, height);
   const spacing = spacingOf(places);
-  const radius = Math.min(grown * LARGEST * (run.agents.length > FEWEST_AGENTS ? 1 : LARGER), Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
+  const radius = Math.min(LARGEST, Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
   const count = run.channels.length;
   const shape = {
-    run, width, height, places, spacing, radius, grown,
-    head: Math.min(9 * grown, Math.max(2.6, 0.72 * radius)),
-    thinness: Math.min(grown, Math.max(0.34, radius / 13)),
+    run, width, height, places, spacing, radius,
+    head: Math.min(9, Math.max(2.6, 0.72 * radius)),
+    thinness: Math.min(1, Math.max(0.34, radius / 13)),
     curves: new Float32Array(count * CURVE),
-    kinds: new Uint8Array(count),
+    straight: new Uint8Array(count),
     heads: new Float32Array(count * 6),
     boxes: new Float32Array(count * 4),
     levels: levelsOf(run, places),
@@ -59,43 +44,18 @@ export function shapeOf(run, width, height) {
   return shape;
 }
 
-/** Write the point of a channel's line at a share of its way into `point`. */
-export function pointOn(shape, channel, share, point) {
-  const { curves, kinds } = shape;
-  const at = channel * CURVE;
+/** Return the point of a channel's line at a share of its way. */
+export function pointOn({ curves }, channel, share) {
   const rest = 1 - share;
-  for (let axis = 0; axis < 2; axis++) {
-    const start = curves[at + axis];
-    const first = curves[at + 2 + axis];
-    const second = curves[at + 4 + axis];
-    const end = curves[at + 6 + axis];
-    if (kinds[channel] === STRAIGHT) point[axis] = rest * start + share * end;
-    else if (kinds[channel] === BENT) point[axis] = rest * rest * start + 2 * rest * share * first + share * share * end;
-    else point[axis] = rest ** 3 * start + 3 * rest * rest * share * first + 3 * rest * share * share * second + share ** 3 * end;
-  }
-  return point;
-}
-
-/** Go along a channel's line in straight pieces until one, from `before` to `after`, is wanted; return whether one is. */
-export function somePiece(shape, channel, wanted) {
-  const pieces = shape.kinds[channel] === STRAIGHT ? 1 : PIECES;
-  const [before, after] = [[0, 0], [0, 0]];
-  pointOn(shape, channel, 0, before);
-  for (let piece = 1; piece <= pieces; piece++) {
-    pointOn(shape, channel, piece / pieces, after);
-    if (wanted(before, after)) return true;
-    [before[0], before[1]] = after;
-  }
-  return false;
+  const weights = [rest ** 3, 3 * rest * rest * share, 3 * rest * share * share, share ** 3];
+  return [0, 1].map((axis) => weights.reduce((sum, weight, point) => sum + weight * curves[channel * CURVE + 2 * point + axis], 0));
 }
 
 /** Add a channel's line to a pen's path. */
-export function trace(pen, shape, channel) {
-  const { curves, kinds } = shape;
+export function trace(pen, { curves, straight }, channel) {
   const at = channel * CURVE;
   pen.moveTo(curves[at], curves[at + 1]);
-  if (kinds[channel] === STRAIGHT) pen.lineTo(curves[at + 6], curves[at + 7]);
-  else if (kinds[channel] === BENT) pen.quadraticCurveTo(curves[at + 2], curves[at + 3], curves[at + 6], curves[at + 7]);
+  if (straight[channel]) pen.lineTo(curves[at + 6], curves[at + 7]);
   else pen.bezierCurveTo(curves[at + 2], curves[at + 3], curves[at + 4], curves[at + 5], curves[at + 6], curves[at + 7]);
 }
 
@@ -110,9 +70,8 @@ export function circles(pen, { places }, radius, wanted) {
 }
 
 /** Return the agent at a point, or -1. */
-export function agentAt(shape, x, y, slack) {
-  const { places } = shape;
-  let [best, nearest] = [-1, shape.radius + slack];
+export function agentAt({ places, radius }, x, y, slack) {
+  let [best, nearest] = [-1, radius + slack];
   for (let agent = 0; agent < places.length / 2; agent++) {
     const distance = Math.hypot(places[2 * agent] - x, places[2 * agent + 1] - y);
     if (distance <= nearest) [nearest, best] = [distance, agent];
@@ -122,30 +81,30 @@ export function agentAt(shape, x, y, slack) {
 
 /** Return the channel whose line is nearest to a point and within `slack`, or -1. */
 export function channelAt(shape, x, y, slack) {
-  const { boxes } = shape;
-  let best = -1;
-  let nearest = slack * slack;
-  for (let channel = 0; channel < boxes.length / 4; channel++) {
+  const { boxes, straight } = shape;
+  let [best, nearest] = [-1, slack * slack];
+  for (let channel = 0; channel < straight.length; channel++) {
     const at = channel * 4;
     if (x < boxes[at] - slack || y < boxes[at + 1] - slack || x > boxes[at + 2] + slack || y > boxes[at + 3] + slack) continue;
-    somePiece(shape, channel, (before, after) => {
+    const pieces = straight[channel] ? 1 : PIECES;
+    let before = pointOn(shape, channel, 0);
+    for (let piece = 1; piece <= pieces; piece++) {
+      const after = pointOn(shape, channel, piece / pieces);
       const distance = squaredDistance(x, y, before, after);
       if (distance < nearest) [nearest, best] = [distance, channel];
-    });
+      before = after;
+    }
   }
   return best;
 }
 
-function placesOf(run, width, height, grown) {
+function placesOf(run, width, height) {
   const count = run.agents.length;
   const places = new Float32Array(2 * count);
-  if (!count) return places;
-  const [xs, ys] = ["x", "y"].map((axis) => run.agents.map((agent) => agent[axis]));
-  const [[left, right], [low, high]] = [xs, ys].map(extremesOf);
+  const [[left, right], [low, high]] = ["x", "y"].map((axis) => run.agents.map((agent) => agent[axis])).map((all) => [Math.min(...all), Math.max(...all)]);
   const levelled = run.graph.by_timescale;
   const loops = run.channels.some(({ from, to }) => from === to);
-  const kept = count > FEWEST_AGENTS ? [MARGIN, LOOP_MARGIN] : [FEWEST_MARGIN, LOOP_MARGIN * LARGER];
-  const margin = grown * (count > CROWD ? CROWD_MARGIN : kept[loops ? 1 : 0]);
+  const margin = count > CROWD ? CROWD_MARGIN : count <= FEWEST_AGENTS ? FEWEST_MARGIN : loops ? LOOP_MARGIN : MARGIN;
   const before = levelled ? LEVEL_MARGIN : margin;
   const wide = Math.max(width - before - margin, 40);
   const tall = Math.max(height - 2 * margin, 40);
@@ -157,11 +116,10 @@ function placesOf(run, width, height, grown) {
     across = Math.min(across, 1.7 * least);
     up = Math.min(up, 1.7 * least);
   }
-  const middle = before + wide / 2;
-  for (let agent = 0; agent < count; agent++) {
-    places[2 * agent] = middle + (xs[agent] - (left + right) / 2) * across;
-    places[2 * agent + 1] = height / 2 - (ys[agent] - (low + high) / 2) * up;
-  }
+  run.agents.forEach(({ x, y }, agent) => {
+    places[2 * agent] = before + wide / 2 + (x - (left + right) / 2) * across;
+    places[2 * agent + 1] = height / 2 - (y - (low + high) / 2) * up;
+  });
   return places;
 }
 
@@ -169,21 +127,15 @@ function placesOf(run, width, height, grown) {
 function spacingOf(places) {
   const count = places.length / 2;
   if (count < 2) return 80;
-  const order = Array.from({ length: count }, (_, agent) => agent).sort((a, b) => places[2 * a] - places[2 * b]);
   const nearest = new Float64Array(count).fill(Infinity);
-  for (let i = 0; i < count; i++) {
-    const one = order[i];
-    for (let j = i + 1; j < count; j++) {
-      const other = order[j];
-      const across = places[2 * other] - places[2 * one];
-      if (across > nearest[one] && across > 40) break;
-      const distance = Math.hypot(across, places[2 * other + 1] - places[2 * one + 1]);
-      if (distance < nearest[one]) nearest[one] = distance;
-      if (distance < nearest[other]) nearest[other] = distance;
+  for (let one = 0; one < count; one++) {
+    for (let other = one + 1; other < count; other++) {
+      const distance = Math.hypot(places[2 * other] - places[2 * one], places[2 * other + 1] - places[2 * one + 1]);
+      nearest[one] = Math.min(nearest[one], distance);
+      nearest[other] = Math.min(nearest[other], distance);
     }
   }
-  nearest.sort();
-  return nearest[Math.floor(count > CROWD ? 0.3 * count : count / 20)];
+  return nearest.sort()[Math.floor(count > CROWD ? 0.3 * count : count / 20)];
 }
 
 function levelsOf(run, places) {
@@ -194,8 +146,9 @@ function levelsOf(run, places) {
   });
 }
 
+/** Draw a single line between two agents straight, several side by side, and those of an agent to itself as loops above it. */
 function drawAll(shape) {
-  const { run, places, radius } = shape;
+  const { run } = shape;
   const count = run.agents.length;
   const pairs = new Map();
   run.channels.forEach(({ from, to }, channel) => {
@@ -203,144 +156,77 @@ function drawAll(shape) {
     if (!pairs.has(pair)) pairs.set(pair, [[], []]);
     pairs.get(pair)[from <= to ? 0 : 1].push(channel);
   });
-  const careful = run.channels.length <= CAREFUL && count <= 200;
   for (const [there, back] of pairs.values()) {
-    const { from, to } = run.channels[(there[0] ?? back[0])];
-    if (from === to) {
-      const angle = freeAngle(shape, from);
-      there.forEach((channel, rank) => drawLoop(shape, channel, angle, rank));
-      continue;
-    }
-    const length = Math.hypot(places[2 * to] - places[2 * from], places[2 * to + 1] - places[2 * from + 1]);
-    const gap = Math.min(Math.max(0.13 * length, 0.55 * radius), 2.4 * radius);
+    const { from, to } = run.channels[there[0] ?? back[0]];
     for (const [own, other] of [[there, back], [back, there]]) {
       own.forEach((channel, rank) => {
-        const offset = other.length ? rank + 0.5 : rank - (own.length - 1) / 2;
-        drawLine(shape, channel, offset * gap, careful);
+        if (from === to) drawLoop(shape, channel, rank);
+        else drawLine(shape, channel, (other.length ? rank + 0.5 : rank - (own.length - 1) / 2) * 2 * BEND);
       });
     }
   }
 }
 
-/** The middle of the widest gap between an agent's channels; upwards where there are none. */
-function freeAngle(shape, agent) {
-  const { run, places } = shape;
-  const angles = [];
-  for (const channel of [...run.outgoing(agent), ...run.incoming(agent)]) {
-    const { from, to } = run.channels[channel];
-    const other = from === agent ? to : from;
-    if (other !== agent) angles.push(Math.atan2(places[2 * other + 1] - places[2 * agent + 1], places[2 * other] - places[2 * agent]));
-  }
-  if (!angles.length) return -Math.PI / 2;
-  angles.sort((a, b) => a - b);
-  const gaps = angles.map((angle, index) => [angle, angles[index + 1] ?? angles[0] + TURN]);
-  const [from, to] = gaps.reduce((widest, gap) => (gap[1] - gap[0] > widest[1] - widest[0] ? gap : widest));
-  return (from + to) / 2;
-}
-
-function drawLoop(shape, channel, angle, rank) {
-  const { run, places, radius, curves, kinds, head } = shape;
+function drawLoop(shape, channel, rank) {
+  const { run, places, radius, head } = shape;
   const agent = run.channels[channel].from;
-  const x = places[2 * agent];
-  const y = places[2 * agent + 1];
-  const rim = radius + 1.5;
-  const out = radius * (2.7 + 0.8 * rank) + 6;
-  const wide = 0.5 + 0.1 * rank;
-  const around = (reach, turn) => [x + reach * Math.cos(angle + turn), y + reach * Math.sin(angle + turn)];
-  const [start, tip, first, second] = [around(rim, -wide), around(rim, wide), around(out, -0.62), around(out, 0.62)];
-  const length = Math.hypot(second[0] - tip[0], second[1] - tip[1]) || 1;
-  const back = [(second[0] - tip[0]) / length, (second[1] - tip[1]) / length];
-  const base = [tip[0] + back[0] * head, tip[1] + back[1] * head];
-  curves.set([...start, ...first, ...second, ...base], channel * CURVE);
-  kinds[channel] = LOOP;
-  setHead(shape, channel, tip, base);
-  setBox(shape, channel);
+  const [rim, out, wide] = [radius + 1.5, radius * (2.7 + 0.8 * rank) + 6, 0.5 + 0.1 * rank];
+  const around = (reach, turn) => [places[2 * agent] + reach * Math.sin(turn), places[2 * agent + 1] - reach * Math.cos(turn)];
+  const [start, first, second, tip] = [around(rim, -wide), around(out, -0.62), around(out, 0.62), around(rim, wide)];
+  setLine(shape, channel, [start, first, second, tip], toward(tip, second, head));
 }
 
-function drawLine(shape, channel, offset, careful) {
-  const { run, places, radius } = shape;
+/** Draw a line that bends to its left by about a share of its length, from the rim of one disc to that of the other, around those between. */
+function drawLine(shape, channel, share) {
+  const { places, radius, run } = shape;
   const { from, to } = run.channels[channel];
-  const a = [places[2 * from], places[2 * from + 1]];
-  const b = [places[2 * to], places[2 * to + 1]];
-  const length = Math.hypot(b[0] - a[0], b[1] - a[1]) || 1;
-  const left = [(b[1] - a[1]) / length, -(b[0] - a[0]) / length];
-  let bend = offset;
-  if (careful) {
-    let fewest = Infinity;
-    for (const share of BENDS) {
-      const tried = offset + share * length;
-      const hits = crossed(shape, from, to, a, b, left, tried);
-      if (hits < fewest) [fewest, bend] = [hits, tried];
-      if (!hits) break;
+  const length = Math.hypot(places[2 * to] - places[2 * from], places[2 * to + 1] - places[2 * from + 1]) || 1;
+  for (const radii of run.agents.length > FEW_AGENTS ? [0] : DETOURS) {
+    const more = (2 * radii * radius) / length;
+    bendLine(shape, channel, share < 0 ? share - more : share + more);
+    if (passesNone(shape, channel)) return;
+  }
+  bendLine(shape, channel, share);
+}
+
+function passesNone(shape, channel) {
+  const { places, radius, run } = shape;
+  const { from, to } = run.channels[channel];
+  for (let piece = 1; piece < PIECES; piece++) {
+    const [x, y] = pointOn(shape, channel, piece / PIECES);
+    for (let agent = 0; agent < places.length / 2; agent++) {
+      if (agent !== from && agent !== to && Math.hypot(places[2 * agent] - x, places[2 * agent + 1] - y) < radius + 6) return false;
     }
   }
-  const control = [(a[0] + b[0]) / 2 + 2 * bend * left[0], (a[1] + b[1]) / 2 + 2 * bend * left[1]];
-  trim(shape, channel, a, control, b, Math.abs(bend) < 0.5, radius);
+  return true;
 }
 
-/** How many other discs a line with that bend would run over. */
-function crossed(shape, from, to, a, b, left, bend) {
-  const { places, radius } = shape;
-  const near = (radius * 1.25 + 2) ** 2;
-  let hits = outside(shape, (a[0] + b[0]) / 2 + bend * left[0], (a[1] + b[1]) / 2 + bend * left[1]) ? 1 : 0;
-  const parts = Math.min(60, Math.max(8, Math.ceil(Math.hypot(b[0] - a[0], b[1] - a[1]) / (radius + 2))));
-  for (let agent = 0; agent < places.length / 2; agent++) {
-    if (agent === from || agent === to) continue;
-    for (let part = 1; part < parts; part++) {
-      const share = part / parts;
-      const bow = 4 * share * (1 - share) * bend;
-      const across = a[0] + share * (b[0] - a[0]) + bow * left[0] - places[2 * agent];
-      const down = a[1] + share * (b[1] - a[1]) + bow * left[1] - places[2 * agent + 1];
-      if (across * across + down * down >= near) continue;
-      hits += 1;
-      break;
-    }
-  }
-  return hits;
+function bendLine(shape, channel, bend) {
+  const { run, places, radius, head, straight } = shape;
+  const { from, to } = run.channels[channel];
+  const [a, b] = [from, to].map((agent) => [places[2 * agent], places[2 * agent + 1]]);
+  const control = [(a[0] + b[0]) / 2 + bend * (b[1] - a[1]), (a[1] + b[1]) / 2 - bend * (b[0] - a[0])];
+  const [start, tip] = [toward(a, control, radius + 1), toward(b, control, radius + 1.5)];
+  const base = toward(tip, control, head);
+  const third = (end) => [0, 1].map((axis) => end[axis] + (2 / 3) * (control[axis] - end[axis]));
+  setLine(shape, channel, [start, third(start), third(base), tip], base);
+  straight[channel] = bend === 0 ? 1 : 0;
 }
 
-function outside({ width, height }, x, y) {
-  return x < 4 || y < 4 || x > width - 4 || y > height - 4;
+/** The point at a distance from one point toward another. */
+function toward(from, to, distance) {
+  const length = Math.hypot(to[0] - from[0], to[1] - from[1]) || 1;
+  return [0, 1].map((axis) => from[axis] + (distance / length) * (to[axis] - from[axis]));
 }
 
-/** Cut the line off at both discs and put its head on. */
-function trim(shape, channel, a, control, b, straight, radius) {
-  const { curves, kinds, head } = shape;
-  const on = (share) => {
-    const rest = 1 - share;
-    return [0, 1].map((axis) => rest * rest * a[axis] + 2 * rest * share * control[axis] + share * share * b[axis]);
-  };
-  const cut = (centre, distance, inside, outside) => {
-    for (let round = 0; round < 18; round++) {
-      const middle = (inside + outside) / 2;
-      const [x, y] = on(middle);
-      if (Math.hypot(x - centre[0], y - centre[1]) < distance) inside = middle;
-      else outside = middle;
-    }
-    return outside;
-  };
-  const first = cut(a, radius + 1, 0, 0.5);
-  const last = cut(b, radius + 1.5, 1, 0.5);
-  const basis = cut(b, radius + 1.5 + head, 1, first);
-  const [start, tip, base] = [first, last, basis].map(on);
-  // The part of a quadratic curve between two shares has its control point where the end tangents meet (blossom).
-  const middle = [0, 1].map((axis) => (1 - first) * (1 - basis) * a[axis] + (first * (1 - basis) + basis * (1 - first)) * control[axis] + first * basis * b[axis]);
-  curves.set([...start, ...middle, ...middle, ...base], channel * CURVE);
-  kinds[channel] = straight ? STRAIGHT : BENT;
-  setHead(shape, channel, tip, base);
-  setBox(shape, channel);
-}
-
-function setHead(shape, channel, tip, base) {
+/** Store the curve of a line, whose head is between its tip and its base. */
+function setLine({ curves, heads, boxes }, channel, [start, first, second, tip], base) {
+  const points = [start, first, second, base];
+  curves.set(points.flat(), channel * CURVE);
   const across = [0.46 * (tip[1] - base[1]), -0.46 * (tip[0] - base[0])];
-  shape.heads.set([...tip, base[0] + across[0], base[1] + across[1], base[0] - across[0], base[1] - across[1]], channel * 6);
-}
-
-function setBox(shape, channel) {
-  const { curves, boxes, heads } = shape;
-  const points = [...curves.subarray(channel * CURVE, (channel + 1) * CURVE), heads[channel * 6], heads[channel * 6 + 1]];
-  const [[left, right], [top, bottom]] = [0, 1].map((axis) => extremesOf(points.filter((_, index) => index % 2 === axis)));
-  boxes.set([left, top, right, bottom], channel * 4);
+  heads.set([...tip, base[0] + across[0], base[1] + across[1], base[0] - across[0], base[1] - across[1]], channel * 6);
+  const [xs, ys] = [0, 1].map((axis) => [...points, tip].map((point) => point[axis]));
+  boxes.set([Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)], channel * 4);
 }
 
 function squaredDistance(x, y, a, b) {

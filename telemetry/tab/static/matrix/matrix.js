@@ -1,284 +1,363 @@
 // The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen metric.
 
-import { el, placeTip } from "../drawing/dom.js";
-import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
-import { formatCount, formatNumber } from "../drawing/format.js";
-import { misleads, resultText, shownLevel } from "../data/shown.js";
-import { levelOf, paletteOf } from "../drawing/colours.js";
-import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./order.js";
-import { matrixCells, matrixMeans, matrixRaster } from "./cells.js";
-import { growthOf } from "../graph/shape.js";
-import { panelChannel, panelPair } from "../panel/facts.js";
-import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixNumbers } from "./paint.js";
+import { clear, el, placeTip } from "../drawing/dom.js";
+import { clearedPen, fitCanvas, listenToPointer, strokeLine } from "../drawing/canvas.js";
+import { formatInterval, formatNumber } from "../drawing/format.js";
+import { levelColour, levelOf } from "../drawing/colours.js";
+import { shortName, textMeasure } from "../drawing/textfit.js";
+import { MATRIX_ORDERS, matrixCells, matrixOrder } from "./order.js";
+import { channelEnds, pairOf } from "../panel/facts.js";
 
-const MATRIX_TOP_UNIT = 120;
-const MATRIX_REACH = 4;
-const MATRIX_LISTED = 8;
+const TEXT = "11px system-ui, sans-serif";
+const SMALL = "10px system-ui, sans-serif";
+const STRONG = `600 ${TEXT}`;
+/** Largest cell, in px; from which size on rows and columns have names, and cells numbers. */
+const LARGEST_CELL = 120;
+const NAMED = 9;
+const NUMBERED = 33;
+/** Least side of a cell, and how far from a smaller one the pointer may be, in px. */
+const LEAST = 2;
+const REACH = 4;
+/** Runs with more agents begin by community. */
+const GROUPED_FROM = 200;
+/** How visible a cell is that is not found. */
+const FADED = 0.16;
+/** So many channels of a cell are named. */
+const NAMED_CHANNELS = 8;
 
-/** A view (see the contract of views) of one run as a matrix. */
+/** The matrix view; its interface is that of all views. */
 export class MatrixView {
+  #host;
+  #context;
+  #data = null;
+  #cells = null;
+  #order = [];
+  #groups = [];
+  #placeOf = [];
+  /** Px per cell, and how far the picture is shifted; 0: the whole matrix is shown. */
+  #unit = 0;
+  #left = 0;
+  #top = 0;
+  #box = null;
+  #pointed = null;
+  #frame = 0;
+
   constructor(host, context) {
-    Object.assign(this, { host, context, run: null, data: null, way: "given", unit: 0, least: 0, left: 0, top: 0 });
-    Object.assign(this, { pointed: null, frame: 0, fresh: true, cells: null });
-    this.sheet = document.createElement("canvas");
-    this.canvas = el("canvas", { class: "ap-matrix-canvas", role: "img" });
-    this.tip = el("div", { class: "ap-tooltip", hidden: true });
-    this.empty = el("p", { class: "ap-empty", testid: "empty", hidden: true });
+    this.#host = host;
+    this.#context = context;
     const options = Object.entries(MATRIX_ORDERS).map(([value, text]) => el("option", { value, text }));
-    this.orders = el("select", { class: "ap-select", testid: "order", on: { change: () => this.setOrder(this.orders.value) } }, ...options);
-    this.whole = el("button", { class: "ap-button", type: "button", text: "Fit", title: "Show the whole matrix (0)", on: { click: () => this.zoom(0) } });
-    const says = "Rows send, columns receive. Hollow: the interval contains 0; faded: of an earlier step; grey: no value.";
-    this.bar = el("div", { class: "ap-view-bar" }, el("label", { class: "ap-inline" }, "Order ", this.orders), el("span", { class: "ap-says", text: says }), this.whole);
-    this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);
-    this.node = el("div", { class: "ap-matrix" }, this.bar, this.place);
-    host.append(this.node);
-    this.listen();
+    this.orders = el("select", { class: "ap-select", testid: "order", on: { change: () => this.#arrange(this.orders.value) } }, ...options);
+    const fit = el("button", { class: "ap-button", type: "button", text: "Fit", title: "Show the whole matrix (0)", on: { click: () => this.fit() } });
+    this.canvas = el("canvas", { class: "ap-matrix-canvas", role: "img", aria: { label: "Matrix of channels: rows send, columns receive." } });
+    this.tip = el("div", { class: "ap-tooltip", hidden: true });
+    const bar = el("div", { class: "ap-view-bar" }, el("label", { class: "ap-inline" }, "Order ", this.orders), el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: unresolved; grey: no value." }), fit);
+    this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip);
+    host.append(el("div", { class: "ap-matrix" }, bar, this.place));
+    this.#listen();
   }
 
-  /** Show a metric at a step; cheap, drawn with the next frame. */
   setData(data) {
-    this.data = data;
-    if (data.run !== this.run) {
-      this.run = data.run;
-      this.cells = matrixCells(data.run);
-      this.offer(data.run);
-      this.arrange();
-    }
-    this.redraw();
+    const other = this.#data?.run !== data.run;
+    this.#data = data;
+    if (other) this.#begin(data.run);
+    this.#ask();
   }
 
-  /** Draw again: selection, filter, theme or numbers have changed. */
-  redraw() {
-    this.fresh = true;
-    this.schedule();
+  #begin(run) {
+    this.#cells = matrixCells(run);
+    const lacking = { part: !run.parts, community: run.agents.some(({ community }) => community === undefined) };
+    for (const option of this.orders.options) option.hidden = Boolean(lacking[option.value]);
+    this.#arrange(run.agents.length > GROUPED_FROM && !lacking.community ? "community" : "given");
+  }
+
+  #arrange(way) {
+    this.orders.value = way;
+    const { order, groups } = matrixOrder(this.#data.run, way);
+    this.#order = order;
+    this.#groups = groups;
+    this.#placeOf = [];
+    order.forEach((agent, place) => (this.#placeOf[agent] = place));
+    this.fit();
   }
 
   resize() {
     this.tip.hidden = true;
-    this.measured = false;
-    this.redraw();
+    this.#box = null;
+    this.#ask();
   }
 
   destroy() {
-    this.gone = true;
-    this.node.remove();
+    cancelAnimationFrame(this.#frame);
   }
 
   /** Show the whole matrix. */
   fit() {
-    this.zoom(0);
+    [this.#unit, this.#left, this.#top, this.#box, this.#pointed] = [0, 0, 0, null, null];
+    this.#ask();
   }
 
-  /** Offer the orders that a run has; a large one begins by community. */
-  offer(run) {
-    const lacking = { part: !run.parts, community: run.agents.some(({ community }) => community === undefined) };
-    for (const option of this.orders.options) option.hidden = Boolean(lacking[option.value]);
-    if (!this.ordered) this.way = run.agents.length > MATRIX_FROM && !lacking.community ? "community" : "given";
-    if (lacking[this.way]) this.way = "given";
-    this.orders.value = this.way;
+  #ask() {
+    this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
-  setOrder(way) {
-    this.ordered = true;
-    this.way = way;
-    this.arrange();
-    this.redraw();
-  }
-
-  arrange() {
-    const { order, groups } = matrixOrder(this.run, this.way);
-    Object.assign(this, { order, groups, unit: 0, left: 0, top: 0, pointed: null, measured: false });
-    this.placeOf = new Int32Array(order.length);
-    order.forEach((agent, place) => (this.placeOf[agent] = place));
-  }
-
-  schedule() {
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
-      if (!this.gone && this.run) this.paint();
-    });
-  }
-
-  measure() {
+  /** Where the cells are: their corner (x, y), the px they span, and the least size of a cell. */
+  #measure() {
     const [width, height] = [this.place.clientWidth, this.place.clientHeight];
-    const ratio = window.devicePixelRatio || 1;
     fitCanvas(this.canvas, width, height);
-    const grown = growthOf(width, height);
-    const longest = grown * matrixLongest(this.run.agents.map(({ name }) => name), "600 11px");
-    const [across, down] = [0.4 * width, 0.4 * height].map((most) => Math.round(Math.min(Math.max(longest + 20, 48), most)));
-    const side = this.groups.length > 1 ? grown * matrixLongest(this.groups.map(({ text }) => text), "11px") + 16 : 12;
-    const gutter = { across, down };
+    const longest = (texts, font) => Math.max(0, ...texts.map(textMeasure(font)));
+    const names = longest(this.#data.run.agents.map(({ name }) => shortName(name)), STRONG) + 20;
+    const side = this.#groups.length ? longest(this.#groups.map(({ text }) => text), TEXT) + 16 : 12;
+    const [across, down] = [Math.min(names, 0.4 * width), Math.min(names, 0.4 * height)];
+    const count = Math.max(this.#order.length, 1);
     const [roomX, roomY] = [width - across - side, height - down - 12];
-    const count = Math.max(this.order.length, 1);
-    const zoomed = this.unit > this.least * 1.0001;
-    Object.assign(this, { width, height, ratio, grown, gutter, roomX, roomY, measured: true });
-    this.least = Math.max(Math.min(roomX / count, roomY / count, MATRIX_TOP_UNIT), 0.01);
-    this.look(zoomed ? this.unit : this.least, this.left, this.top);
+    const least = Math.min(roomX / count, roomY / count, LARGEST_CELL);
+    this.#unit = Math.min(Math.max(this.#unit, least), LARGEST_CELL);
+    const size = this.#unit * count;
+    const [spanX, spanY] = [Math.min(size, roomX), Math.min(size, roomY)];
+    this.#left = Math.min(Math.max(this.#left, 0), size - spanX);
+    this.#top = Math.min(Math.max(this.#top, 0), size - spanY);
+    this.#box = { x: Math.round(across + (roomX - spanX) / 2), y: Math.round(down), spanX, spanY };
   }
 
-  /** Look at a part: `unit` pixels per cell, from `left` and `top` pixels on. */
-  look(unit, left, top) {
-    this.unit = Math.min(Math.max(unit, this.least), MATRIX_TOP_UNIT);
-    const size = this.unit * this.order.length;
-    this.spanX = Math.min(size, this.roomX);
-    this.spanY = Math.min(size, this.roomY);
-    this.left = Math.min(Math.max(left, 0), size - this.spanX);
-    this.top = Math.min(Math.max(top, 0), size - this.spanY);
-    this.x0 = Math.round(this.gutter.across + (this.roomX - this.spanX) / 2);
-    this.y0 = Math.round(this.gutter.down);
-    this.whole.disabled = this.unit <= this.least * 1.0001;
-    this.canvas.style.cursor = this.whole.disabled ? "default" : "grab";
+  /** The corner of the cell of a row and a column, in px of the canvas. */
+  #cornerOf(row, column) {
+    return [this.#box.x + column * this.#unit - this.#left, this.#box.y + row * this.#unit - this.#top];
+  }
+
+  #placesOf({ from, to }) {
+    return [this.#placeOf[from], this.#placeOf[to]];
+  }
+
+  /** A point of a channel, the middle of its cell, in px of the page. */
+  pointOf(_, channel) {
+    if (!this.#box) this.#measure();
+    const corner = this.canvas.getBoundingClientRect();
+    const [x, y] = this.#cornerOf(...this.#placesOf(this.#data.run.channels[channel]));
+    return { x: corner.left + x + this.#unit / 2, y: corner.top + y + this.#unit / 2 };
   }
 
   /** Bring an agent's row and column, or a channel's cell, into sight. */
   reveal(kind, index) {
-    if (!this.measured) return;
-    const { from, to } = kind === "agent" ? { from: index, to: index } : this.run.channels[index];
-    const [x, y] = [(this.placeOf[to] + 0.5) * this.unit, (this.placeOf[from] + 0.5) * this.unit];
-    const outside = x < this.left || y < this.top || x > this.left + this.spanX || y > this.top + this.spanY;
-    if (outside) this.look(this.unit, x - this.spanX / 2, y - this.spanY / 2);
-    this.redraw();
+    if (!this.#box) return;
+    const [row, column] = this.#placesOf(kind === "agent" ? { from: index, to: index } : this.#data.run.channels[index]);
+    const [x, y] = [(column + 0.5) * this.#unit, (row + 0.5) * this.#unit];
+    const { spanX, spanY } = this.#box;
+    if (x > this.#left && y > this.#top && x < this.#left + spanX && y < this.#top + spanY) return;
+    [this.#left, this.#top, this.#box] = [x - spanX / 2, y - spanY / 2, null];
+    this.#ask();
   }
 
-  /** Zoom around a point of the canvas (the middle); factor 0 shows everything. */
-  zoom(factor, x = this.x0 + this.spanX / 2, y = this.y0 + this.spanY / 2) {
-    if (!this.measured) return;
-    const [atX, atY] = [(x - this.x0 + this.left) / this.unit, (y - this.y0 + this.top) / this.unit];
-    const unit = Math.min(Math.max(this.unit * factor, this.least), MATRIX_TOP_UNIT);
-    this.look(unit, 0, 0);
-    this.look(unit, atX * unit - (x - this.x0), atY * unit - (y - this.y0));
-    this.tip.hidden = true;
-    this.redraw();
+  /** What lies at a point: {row, column, cell}, places in the order (-1: beside the cells) and a cell or null; null outside. */
+  #at(x, y) {
+    if (!this.#box) this.#measure();
+    const { x: x0, y: y0, spanX, spanY } = this.#box;
+    const column = x < x0 ? -1 : Math.floor((x - x0 + this.#left) / this.#unit);
+    const row = y < y0 ? -1 : Math.floor((y - y0 + this.#top) / this.#unit);
+    if (x > x0 + spanX || y > y0 + spanY || (row < 0 && column < 0)) return null;
+    return row < 0 || column < 0 ? { row, column, cell: null } : this.#nearest(row, column);
   }
 
-  /** Client pixels of the middle of a channel's cell, as now drawn. */
-  cellPoint(channel) {
-    if (!this.measured) this.measure();
-    const cell = this.cells.list[this.cells.ofChannel[channel]];
-    const box = this.canvas.getBoundingClientRect();
-    const [x, y] = this.middle(cell);
-    return { x: box.left + x, y: box.top + y };
-  }
-
-  middle(cell) {
-    const x = this.x0 - this.left + (this.placeOf[cell.to] + 0.5) * this.unit;
-    return [x, this.y0 - this.top + (this.placeOf[cell.from] + 0.5) * this.unit];
-  }
-
-  /** What lies at a point: {row, column, cell}, places in the order and a cell or null; null outside. */
-  at(x, y) {
-    if (!this.run?.agents.length) return null;
-    if (!this.measured) this.measure();
-    const column = Math.floor((x - this.x0 + this.left) / this.unit);
-    const row = Math.floor((y - this.y0 + this.top) / this.unit);
-    const inX = x >= this.x0 && x < this.x0 + this.spanX;
-    const inY = y >= this.y0 && y < this.y0 + this.spanY;
-    if (inX && inY) return this.nearest(row, column);
-    if (inY && x < this.x0) return { row, column: -1, cell: null };
-    if (inX && y < this.y0) return { row: -1, column, cell: null };
-    return null;
-  }
-
-  /** Cells of a pixel or less are hard to hit: the nearest within a few pixels counts. */
-  nearest(row, column) {
-    const reach = this.unit >= MATRIX_NAMED * this.grown ? 0 : Math.ceil(MATRIX_REACH / this.unit);
-    let found = null;
-    let least = Infinity;
+  /** Small cells are hard to hit: the nearest within a few pixels counts. */
+  #nearest(row, column) {
+    const reach = this.#unit >= NAMED ? 0 : Math.ceil(REACH / this.#unit);
+    let [found, least] = [null, Infinity];
     for (let down = -reach; down <= reach; down++) {
       for (let across = -reach; across <= reach; across++) {
-        const [sender, receiver] = [this.order[row + down], this.order[column + across]];
-        const cell = sender === undefined || receiver === undefined ? undefined : this.cells.find(sender, receiver);
-        const distance = down * down + across * across;
-        if (cell && distance < least) [found, least] = [cell, distance];
+        const cell = this.#cells.of(this.#order[row + down], this.#order[column + across]);
+        if (cell && down * down + across * across < least) [found, least] = [cell, down * down + across * across];
       }
     }
-    if (!found) return { row, column, cell: null };
-    return { row: this.placeOf[found.from], column: this.placeOf[found.to], cell: found };
+    return found ? { row: this.#placeOf[found.from], column: this.#placeOf[found.to], cell: found } : { row, column, cell: null };
   }
 
-  paint() {
-    this.empty.hidden = this.cells.list.length > 0;
-    this.empty.textContent = "This run has no channels.";
-    if (!this.measured || !this.width) this.measure();
-    if (!this.width || !this.height) return;
-    if (this.fresh) this.raster();
-    this.fresh = false;
-    const colours = this.context.colours();
-    const pen = clearedPen(this.canvas);
-    pen.drawImage(this.sheet, Math.round(this.x0 * this.ratio), Math.round(this.y0 * this.ratio));
-    pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    pen.lineWidth = 1;
+  /** A cell's number: the mean over its channels that have one. */
+  #meanOf({ channels }) {
+    const known = channels.map((channel) => this.#data.metric.values?.[channel] ?? NaN).filter((value) => !Number.isNaN(value));
+    return known.length ? known.reduce((sum, value) => sum + value) / known.length : NaN;
+  }
+
+  #draw() {
+    this.#frame = 0;
+    if (!this.#data || !this.place.clientWidth) return;
+    if (!this.#box) this.#measure();
+    const ratio = window.devicePixelRatio || 1;
+    const pen = clearedPen(this.canvas, ratio);
+    const colours = this.#context.colours();
+    const { x, y, spanX, spanY } = this.#box;
+    pen.save();
+    pen.beginPath();
+    pen.rect(x, y, spanX, spanY);
+    pen.clip();
+    pen.fillStyle = colours.surface;
+    pen.fillRect(x, y, spanX, spanY);
+    this.#drawCells(pen, colours);
+    this.#drawBands(pen, colours);
+    pen.restore();
     pen.strokeStyle = colours.line;
-    pen.strokeRect(this.x0 - 0.5, this.y0 - 0.5, this.spanX + 1, this.spanY + 1);
-    matrixGroups(pen, this, colours);
-    matrixNumbers(pen, this, colours);
-    matrixBands(pen, this, colours, this.context.selection());
-    matrixNames(pen, this, colours, this.context);
-    const told = `${formatCount(this.run.agents.length, "agent")}, ${formatCount(this.run.channels.length, "channel")}`;
-    this.canvas.setAttribute("aria-label", `Matrix of ${told}: rows send, columns receive.`);
+    pen.strokeRect(x - 0.5, y - 0.5, spanX + 1, spanY + 1);
+    this.#drawGroups(pen, colours);
+    this.#drawNames(pen, colours);
   }
 
-  raster() {
-    const { values, coloured, words, unresolved, scale, low, high } = this.data.metric;
-    const [theme, colours] = [this.context.theme(), this.context.colours()];
-    const { means, shown } = matrixMeans(this.cells, values, this.context.matches);
-    Object.assign(this, { means, shown });
-    const numbers = coloured ? matrixMeans(this.cells, coloured, this.context.matches).means : means;
-    const all = (holds) => Uint8Array.from(this.cells.list, ({ channels }) => channels.every(holds));
-    const [hollow, misled] = [all((channel) => unresolved?.[channel]), all((channel) => misleads(words?.[channel]))];
-    const levels = Int16Array.from(numbers, (value, cell) => (misled[cell] ? shownLevel(this.data.metric, this.cells.list[cell].channels[0]) : levelOf(scale, value, low, high)));
-    const weights = Float32Array.from(shown, (found) => (found ? 1 : 0.16));
-    matrixRaster(this.sheet, this, this.cells, { levels, weights, hollow }, [...paletteOf(scale, theme), colours.misleads, colours.misleadsLittle], colours);
+  /** Draw the cells in sight: hollow where all channels are unresolved, faded where none is found, with numbers where there is room. */
+  #drawCells(pen, colours) {
+    const { metric, found } = this.#data;
+    const { x, y, spanX, spanY } = this.#box;
+    const gap = this.#unit >= 6 ? 1 : 0;
+    const size = Math.max(this.#unit - gap, LEAST);
+    const rim = this.#unit >= 6 ? Math.max(1.5, 0.12 * this.#unit) : 0;
+    Object.assign(pen, { font: this.#unit < 44 ? SMALL : TEXT, textAlign: "center", textBaseline: "middle" });
+    for (const cell of this.#cells.list) {
+      const [left, top] = this.#cornerOf(...this.#placesOf(cell));
+      if (left + size < x || top + size < y || left > x + spanX || top > y + spanY) continue;
+      const mean = this.#meanOf(cell);
+      pen.globalAlpha = !found || cell.channels.some((channel) => found.channel[channel]) ? 1 : FADED;
+      pen.fillStyle = levelColour(metric.scale, levelOf(mean, metric.low, metric.high), this.#context.theme());
+      pen.fillRect(left, top, size, size);
+      pen.fillStyle = colours.surface;
+      if (rim && cell.channels.every((channel) => metric.unresolved?.[channel])) pen.fillRect(left + rim, top + rim, size - 2 * rim, size - 2 * rim);
+      if (this.#unit >= NUMBERED) this.#drawNumber(pen, colours, left + size / 2, top + 0.72 * size, size - 2 * rim - 2, formatNumber(Number(mean.toPrecision(2))));
+    }
+    pen.globalAlpha = 1;
   }
 
-  listen() {
+  #drawNumber(pen, colours, x, y, room, text) {
+    const width = Math.min(pen.measureText(text).width + 4, room);
+    pen.fillStyle = colours.paper;
+    pen.fillRect(x - width / 2, y - 6, width, 12);
+    pen.fillStyle = colours.ink;
+    pen.fillText(text, x, y, width - 2);
+  }
+
+  /** Draw bands over the pointed row and column and those of the selected agent, and frames around the pointed and the selected cell. */
+  #drawBands(pen, colours) {
+    const { x, y, spanX, spanY } = this.#box;
+    const chosen = this.#context.selection();
+    const bands = [[this.#pointed?.row, this.#pointed?.column, colours.ink, 0.1]];
+    if (chosen?.kind === "agent") bands.push([this.#placeOf[chosen.index], this.#placeOf[chosen.index], colours.accent, 0.22]);
+    const wide = Math.max(this.#unit, LEAST);
+    for (const [row, column, colour, alpha] of bands) {
+      Object.assign(pen, { fillStyle: colour, globalAlpha: alpha });
+      if (row >= 0) pen.fillRect(x, this.#cornerOf(row, 0)[1], spanX, wide);
+      if (column >= 0) pen.fillRect(this.#cornerOf(0, column)[0], y, wide, spanY);
+    }
+    pen.globalAlpha = 1;
+    const framed = [[this.#pointed?.cell, colours.ink, 1.5], [chosen?.kind === "channel" && this.#data.run.channels[chosen.index], colours.accent, 2.5]];
+    for (const [cell, strokeStyle, lineWidth] of framed.filter(([one]) => one)) {
+      const [left, top] = this.#cornerOf(...this.#placesOf(cell));
+      Object.assign(pen, { strokeStyle, lineWidth });
+      pen.strokeRect(left, top, wide, wide);
+    }
+    pen.lineWidth = 1;
+  }
+
+  /** Draw lines between groups, and their names to the right. */
+  #drawGroups(pen, colours) {
+    const { x, y, spanX, spanY } = this.#box;
+    Object.assign(pen, { strokeStyle: colours.none, fillStyle: colours.muted, font: TEXT, textAlign: "left", textBaseline: "middle" });
+    let lowest = -Infinity;
+    for (const { from, to, text } of this.#groups) {
+      const [[left, top], [right, bottom]] = [from, to].map((place) => this.#cornerOf(place, place));
+      if (left > x && left < x + spanX) strokeLine(pen, left - 0.5, y, left - 0.5, y + spanY);
+      if (top > y && top < y + spanY) strokeLine(pen, x, top - 0.5, x + spanX + 8, top - 0.5);
+      const [first, last] = [Math.max(top, y), Math.min(bottom, y + spanY)];
+      if (last <= first || right < x) continue;
+      // The name of a group that is lower than a line moves down, and those after it.
+      lowest = Math.max((first + last) / 2, lowest + 12);
+      pen.fillText(text, x + spanX + 8, lowest);
+    }
+  }
+
+  /** Write the names of rows and columns where there is room, and those of what is pointed at or selected anyhow. */
+  #drawNames(pen, colours) {
+    const chosen = this.#context.selection();
+    const ends = chosen && (chosen.kind === "agent" ? { from: chosen.index, to: chosen.index } : this.#data.run.channels[chosen.index]);
+    const [rows, columns] = ends ? this.#placesOf(ends).map((place) => [place]) : [[], []];
+    for (const [strong, pointed, across] of [[rows, this.#pointed?.row, true], [columns, this.#pointed?.column, false]]) {
+      if (pointed >= 0) strong.push(pointed);
+      if (this.#unit >= NAMED) this.#order.forEach((_, place) => strong.includes(place) || this.#drawName(pen, colours, place, across, false));
+      for (const place of strong) this.#drawName(pen, colours, place, across, true);
+    }
+  }
+
+  #drawName(pen, colours, place, across, strong) {
+    const { x, y, spanX, spanY } = this.#box;
+    const at = (place + 0.5) * this.#unit - (across ? this.#top : this.#left);
+    if (at < 0 || at > (across ? spanY : spanX)) return;
+    const agent = this.#order[place];
+    const { found, run } = this.#data;
+    pen.save();
+    pen.translate(across ? x - 6 : x + at, across ? y + at : y - 6);
+    if (!across) pen.rotate(-Math.PI / 2);
+    Object.assign(pen, { font: strong ? STRONG : TEXT, textAlign: across ? "right" : "left", textBaseline: "middle" });
+    const [name, room] = [shortName(run.agents[agent].name), Math.max((across ? x : y) - 12, 1)];
+    if (strong) {
+      const width = Math.min(pen.measureText(name).width, room);
+      pen.fillStyle = colours.paper;
+      pen.fillRect(across ? -width - 4 : -4, -8, width + 8, 16);
+    }
+    Object.assign(pen, { fillStyle: strong ? colours.ink : colours.muted, globalAlpha: strong || !found || found.agent[agent] ? 1 : 0.3 });
+    pen.fillText(name, 0, 0, room);
+    pen.restore();
+  }
+
+  #listen() {
     listenToPointer(this.canvas, {
-      hover: (x, y) => this.pointTo(this.at(x, y), x, y),
-      leave: () => this.pointTo(null),
-      click: (x, y, shift) => this.choose(this.at(x, y), shift),
-      twice: (x, y) => this.zoom(2, x, y),
+      hover: (x, y) => this.#point(this.#at(x, y), x, y),
+      leave: () => this.#point(null),
+      click: (x, y) => this.#choose(this.#at(x, y)),
+      twice: (x, y) => this.#zoom(2, x, y),
       drag: (across, down) => {
-        this.look(this.unit, this.left - across, this.top - down);
-        this.pointTo(null);
-        this.redraw();
+        [this.#left, this.#top, this.#box] = [this.#left - across, this.#top - down, null];
+        this.#point(null);
+        this.#ask();
       },
-      zoom: (factor, x, y) => this.zoom(factor, x, y),
+      zoom: (factor, x, y) => this.#zoom(factor, x, y),
     });
   }
 
-  choose(spot, shift) {
-    if (!spot) return this.context.select(null);
-    if (spot.cell) {
-      const selected = this.context.selection();
-      const now = selected?.kind === "channel" ? spot.cell.channels.indexOf(selected.index) : -1;
-      return this.context.select("channel", spot.cell.channels[(now + 1) % spot.cell.channels.length], shift);
-    }
-    if (spot.row < 0 || spot.column < 0) this.context.select("agent", this.order[Math.max(spot.row, spot.column)], shift);
-    else this.context.select(null);
+  /** Zoom around a point of the canvas. */
+  #zoom(factor, x, y) {
+    const { x: x0, y: y0 } = this.#box;
+    const [across, down] = [(x - x0 + this.#left) / this.#unit, (y - y0 + this.#top) / this.#unit];
+    this.#unit *= factor;
+    this.#measure();
+    [this.#left, this.#top] = [across * this.#unit - (x - x0), down * this.#unit - (y - y0)];
+    this.#measure();
+    this.tip.hidden = true;
+    this.#ask();
   }
 
-  pointTo(spot, x = 0, y = 0) {
-    const before = this.pointed;
-    this.pointed = spot;
-    if (spot?.row !== before?.row || spot?.column !== before?.column) this.schedule();
+  /** Select what was clicked: a channel (of several in a cell one after the other), or beside the cells an agent. */
+  #choose(spot) {
+    if (!spot || (!spot.cell && spot.row >= 0 && spot.column >= 0)) return this.#context.select(null);
+    if (!spot.cell) return this.#context.select("agent", this.#order[Math.max(spot.row, spot.column)]);
+    const { channels } = spot.cell;
+    const chosen = this.#context.selection();
+    const now = chosen?.kind === "channel" ? channels.indexOf(chosen.index) : -1;
+    return this.#context.select("channel", channels[(now + 1) % channels.length]);
+  }
+
+  #point(spot, x = 0, y = 0) {
+    this.#pointed = spot;
+    this.#ask();
     this.tip.hidden = !spot?.cell;
     if (!spot?.cell) return;
-    this.tip.replaceChildren(...this.tipLines(spot.cell));
+    clear(this.tip).append(...this.#tipLines(spot.cell));
     placeTip(this.tip, x, y);
   }
 
-  tipLines(cell) {
-    const { metric } = this.data;
-    const { agents } = this.run;
-    const { title } = metric.info;
-    const lines = [el("div", {}, panelPair(agents[cell.from].name, agents[cell.to].name))];
-    if (cell.channels.length === 1) return [...lines, el("div", { text: `${title}: ${resultText(metric, cell.channels[0])}` })];
-    lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${title}: ${formatNumber(this.means[cell.number])}` }));
-    for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
-      const key = panelChannel(this.run, channel).key || "without a key";
-      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${resultText(metric, channel)}`));
-    }
-    if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
+  #tipLines(cell) {
+    const { run, step, metric: { name, info } } = this.#data;
+    const textOf = (channel) => {
+      const { value, low, high, word } = run.numberAt("channel", name, channel, step);
+      return `${formatInterval(value, low, high)} ${word}`;
+    };
+    const lines = [el("div", {}, pairOf(run.agents[cell.from].name, run.agents[cell.to].name))];
+    if (cell.channels.length === 1) return [...lines, el("div", { text: `${info.title} ${textOf(cell.channels[0])}` })];
+    lines.push(el("div", { text: `mean of ${cell.channels.length} channels, ${info.title} ${formatNumber(this.#meanOf(cell))}` }));
+    lines.push(...cell.channels.slice(0, NAMED_CHANNELS).map((channel) => el("div", { class: "ap-muted", text: `${channelEnds(run, channel).key || "without a key"}: ${textOf(channel)}` })));
+    if (cell.channels.length > NAMED_CHANNELS) lines.push(el("div", { text: `and ${cell.channels.length - NAMED_CHANNELS} more` }));
     return lines;
   }
 }

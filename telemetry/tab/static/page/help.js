@@ -1,41 +1,37 @@
 // The help: keys, and what may be asked for.
 
-import { clear, el, iconButton } from "../drawing/dom.js";
-import { filterHelp } from "../data/filter.js";
+import { el, iconButton } from "../drawing/dom.js";
 
 const KEYS = [
   ["← →", "previous or next logged step; with Shift ten steps"],
   ["Home  End", "first and newest step"],
   ["Space", "play, pause"],
-  ["G  M  T  A", "graph, matrix, timeline, parts"],
-  ["N  P", "next or previous agent"],
-  ["J  K", "next or previous channel"],
+  ["G  M  T  L", "graph, matrix, table, timeline"],
   ["/", "find; Enter selects the first match"],
   ["0", "fit the graph or matrix"],
   ["R", "refresh"],
   ["Esc", "close, deselect, clear"],
-  ["?", "this help"],
 ];
 
 const GESTURES = [
   ["click", "select a channel or agent; in a chart: show that step"],
-  ["Shift-click", "compare a channel or agent with the one selected"],
   ["drag, wheel", "move, zoom"],
   ["double-click", "fit the graph; zoom into the matrix"],
   ["hover", "numbers, and what a word or metric means"],
 ];
 
-/** Show the help, with examples from a run. */
-export function showHelp(dialog, run) {
-  const close = iconButton("close", "Close (Esc)", () => dialog.close());
-  const parts = [el("div", {}, helpPart("Keys", KEYS), helpPart("Mouse", GESTURES)), helpPart("Find", filterHelp(run))];
-  clear(dialog).append(el("div", { class: "ap-help-body" }, ...parts, close));
-  dialog.showModal();
-}
+const FIND = [
+  ["n0", "agents and channels by part of the name"],
+  ["decoupled  readout", "channels by coupling, agents by role or network"],
+  ["helps  unresolved", "channels by the word for the interval of the metric shown"],
+  ["cosine<0  loss>0.5", "by any logged metric, at the step shown"],
+];
 
-/** Build an empty help (`showHelp`). */
+/** Build the help, as a dialog. */
 export function helpDialog() {
   const dialog = el("dialog", { class: "ap-help", closedby: "any", aria: { label: "Help" } });
+  const parts = [el("div", {}, helpPart("Keys", KEYS), helpPart("Mouse", GESTURES)), helpPart("Find: words that all hold", FIND)];
+  dialog.append(el("div", { class: "ap-help-body" }, ...parts, iconButton("close", "Close (Esc)", () => dialog.close())));
   // A browser may leave the focus on a button that is no longer seen: keys would go to it.
   dialog.addEventListener("close", () => dialog.contains(document.activeElement) && document.activeElement.blur());
   return dialog;

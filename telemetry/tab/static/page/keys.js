@@ -12,12 +12,8 @@ export function listenToKeys(where, actions) {
     End: () => actions.move(Infinity),
     g: () => actions.setView("graph"),
     m: () => actions.setView("matrix"),
-    t: () => actions.setView("timeline"),
-    a: () => actions.setView("parts"),
-    n: () => actions.cycle("agent", 1),
-    p: () => actions.cycle("agent", -1),
-    j: () => actions.cycle("channel", 1),
-    k: () => actions.cycle("channel", -1),
+    t: () => actions.setView("table"),
+    l: () => actions.setView("timeline"),
     0: actions.fit,
     r: actions.refresh,
     "/": actions.search,
@@ -25,15 +21,12 @@ export function listenToKeys(where, actions) {
     Escape: actions.escape,
   };
   where.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     const { target } = event;
-    if (document.querySelector("dialog[open]")) return;
-    const typing = target instanceof Element && target.matches(TYPING);
-    if (typing && event.key !== "Escape") return;
-    const onButton = target instanceof Element && target.closest("button, a, summary") && !target.closest("dialog");
-    if (onButton && (event.key === " " || event.key === "Enter")) return;
+    if (target.matches?.(TYPING) && event.key !== "Escape") return;
+    if (target.closest?.("button, a, summary") && (event.key === " " || event.key === "Enter")) return;
     // The slider moves by itself on these keys.
-    if (target instanceof Element && target.matches("[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key) && !event.shiftKey) return;
+    if (target.matches?.("[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key) && !event.shiftKey) return;
     const action = byKey[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action) return;
     event.preventDefault();

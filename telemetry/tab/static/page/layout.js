@@ -3,13 +3,11 @@
 import { el, clear, iconButton } from "../drawing/dom.js";
 import { Finder } from "./find.js";
 import { Headline } from "./headline.js";
-import { helpDialog, showHelp } from "./help.js";
+import { helpDialog } from "./help.js";
 import { Player } from "./player.js";
 import { Rail } from "./rail.js";
 import { Stage } from "./stage.js";
-import { showTable } from "./table.js";
 import { Toolbar } from "./toolbar.js";
-import { VerdictStrip } from "./verdicts.js";
 
 /** Below this width, in px, rail and panel lie over the stage. */
 const NARROW = 900;
@@ -23,23 +21,21 @@ export class Layout {
   #progress = el("span", { class: "ap-progress", role: "status", testid: "progress" });
   #body;
 
-  /** Takes the actions of all parts and the contexts of the two stages. */
-  constructor(actions, contexts) {
+  /** Takes the actions of all parts and the context of the stage. */
+  constructor(actions, context) {
     this.finder = new Finder(actions);
     this.toolbar = new Toolbar({ ...actions, toggleRail: () => this.#setRail(this.rail.node.checkVisibility() ? "closed" : "open") }, this.finder.node);
     this.headline = new Headline(actions);
-    this.strip = new VerdictStrip(actions);
     this.rail = new Rail(actions);
     this.player = new Player(actions.onStep);
-    this.stages = contexts.map((context) => new Stage(context));
+    this.stage = new Stage(context);
     this.panel = el("aside", { class: "ap-side", testid: "panel", tabindex: "0", aria: { label: "Details" }, hidden: true });
     const dismiss = iconButton("close", "Dismiss", () => this.setError(""));
     this.#error = el("div", { class: "ap-error", role: "alert", hidden: true }, this.#errorText, dismiss);
     const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
-    const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
+    const middle = el("main", { class: "ap-main" }, this.stage.node, this.#empty);
     this.#body = el("div", { class: "ap-body", data: { rail: "free" } }, this.rail.node, middle, this.panel);
-    const line = el("div", { class: "ap-line" }, this.headline.node, this.strip.node, this.strip.common);
-    this.nodes = [this.toolbar.node, this.#error, line, this.#body, foot, this.#help];
+    this.nodes = [this.toolbar.node, this.#error, this.headline.node, this.#body, foot, this.#help];
   }
 
   /** Follow the size of the root. */
@@ -63,7 +59,7 @@ export class Layout {
     if (this.panel.hidden === !open) return;
     this.panel.hidden = !open;
     // The observer tells it too, but only with the next frame.
-    this.stages.forEach((stage) => stage.view?.resize?.());
+    this.stage.view?.resize?.();
   }
 
   setError(text) {
@@ -86,9 +82,7 @@ export class Layout {
     this.#progress.textContent = text;
   }
 
-  table = (model, select) => showTable(this.#help, model, select);
-
-  help(run) {
-    showHelp(this.#help, run);
+  help() {
+    this.#help.showModal();
   }
 }

@@ -16,9 +16,10 @@ export class Player {
   #playing = 0;
   #owed = 0;
   #before = 0;
-  #opens = 0;
-  /** Whether the slider follows the step that the page opens at, until it is moved; or the newest one. */
-  #follows = "opens";
+  #play = el("button", { class: "ap-button ap-icon", type: "button", testid: "play", on: { click: () => this.toggle() } });
+  #slider = el("input", { class: "ap-slider", type: "range", min: "0", max: "0", step: "1", testid: "slider", aria: { label: "Step shown" } });
+  #step = el("strong", { testid: "step" });
+  #until = el("span");
 
   /** @param {function(number, boolean): void} onStep called with the step, and whether it came by playing */
   constructor(onStep) {
@@ -28,11 +29,6 @@ export class Player {
     this.node = el("div", { class: "ap-player", role: "group", aria: { label: "Step" } }, this.#play, this.#slider, step);
     this.#face();
   }
-
-  #play = el("button", { class: "ap-button ap-icon", type: "button", testid: "play", on: { click: () => this.toggle() } });
-  #slider = el("input", { class: "ap-slider", type: "range", min: "0", max: "0", step: "1", testid: "slider", aria: { label: "Step shown" } });
-  #step = el("strong", { testid: "step" });
-  #until = el("span");
 
   get steps() {
     return this.#steps;
@@ -47,10 +43,9 @@ export class Player {
     return this.#index >= this.#steps.length - 1;
   }
 
-  /** Take other steps; the step shown stays, the newest stays the newest, and the one that the page `opens` at (0: the newest) that one. */
-  setSteps(steps, until, opens) {
-    const kept = { newest: Infinity, opens: opens || Infinity }[this.#follows] ?? this.step;
-    this.#opens = opens;
+  /** Take other steps; the step shown stays, and the newest stays the newest. */
+  setSteps(steps, until) {
+    const kept = this.atEnd ? Infinity : this.step;
     this.#steps = steps;
     this.#slider.max = String(Math.max(steps.length - 1, 0));
     this.#slider.disabled = this.#play.disabled = steps.length < 2;
@@ -59,23 +54,18 @@ export class Player {
     this.#face();
   }
 
-  /** Show the newest step, unless another one was chosen. */
-  toNewest = () => (this.#follows &&= "newest");
-
   /** Show the newest logged step at or before one. */
   setStep(step) {
-    this.pause();
     this.#go(rowAt({ steps: this.#steps }, step), false);
   }
 
   /** Move by rows. */
   move(by) {
-    this.pause();
     this.#go(this.#index + by, false);
   }
 
   toggle() {
-    if (this.#playing) return this.pause();
+    if (this.#playing) return this.#go(this.#index, false);
     if (this.#steps.length < 2) return;
     if (this.atEnd) this.#go(0, true);
     this.#owed = 0;
@@ -84,8 +74,7 @@ export class Player {
     this.#face();
   }
 
-  pause() {
-    if (!this.#playing) return;
+  #pause() {
     cancelAnimationFrame(this.#playing);
     this.#playing = 0;
     this.#face();
@@ -97,17 +86,14 @@ export class Player {
     const rows = Math.floor(this.#owed);
     this.#owed -= rows;
     if (rows) this.#go(this.#index + rows, true);
-    if (this.atEnd) {
-      this.#playing = 0;
-      this.#face();
-    } else this.#playing = requestAnimationFrame((next) => this.#tick(next));
+    if (this.atEnd) this.#go(this.#index, false);
+    else this.#playing = requestAnimationFrame((next) => this.#tick(next));
   }
 
   #go(index, playing) {
     this.#index = Math.min(Math.max(index, 0), Math.max(this.#steps.length - 1, 0));
-    this.#follows = this.atEnd ? "newest" : this.step === this.#opens ? "opens" : "";
-    if (!playing) this.pause();
-    this.#face();
+    if (playing) this.#face();
+    else this.#pause();
     this.#onStep(this.step, playing);
   }
 
