@@ -224,15 +224,6 @@ class Rounded(MessageSampler):
         return port.new_zeros(len(port))
 
 
-class Vague(MessageSampler):
-    """One that defines nothing."""
-
-
-class Seedless(Rounded):
-    def __init__(self, steps: int = 2) -> None:
-        super().__init__(0, steps)
-
-
 NEEDED = {"target": "label"}
 """Values of the keys that kinds of gradient need."""
 GRADIENTS = {
@@ -374,42 +365,11 @@ def test_a_sampler_has_the_keys_of_its_signature() -> None:
         check("rounded", stpes=4)
 
 
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        (Vague, r"sample.kind: vague failed: Can't instantiate abstract class Vague"),
-        (Seedless, r"sample.kind: vague cannot be called as vague\(seed="),
-        (dict, r"sample.kind: vague returns a dict; return an antiphon.comms.symbols.MessageSampler"),
-    ],
-)
-def test_a_sampler_that_cannot_be_made_is_refused_in_one_line(kind: Any, line: str) -> None:
-    antiphon.register("sample", "vague", kind)
-    with pytest.raises(AssertionError, match=line) as caught:
-        check("vague")
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["small", Small])
 def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
     antiphon.register("gradient", "small", Small)
     check(kind, width=2)
-
-
-def test_a_kind_without_a_point_is_refused() -> None:
-    with pytest.raises(ScenarioError, match="check: Random is not registered; give point="):
-        check(Random)
-    with pytest.raises(ScenarioError, match=r"check: Mine is not registered; give point='coupling'$"):
-        check(type("Mine", (antiphon.comms.Coupling,), {}))
-    with pytest.raises(ScenarioError, match="check: conf is not registered; did you mean 'conv'"):
-        check("conf")
-    with pytest.raises(
-        ScenarioError,
-        match=r"gradiant is not registered; .gradient. is an extension point: .* point='gradient'",
-    ):
-        check("gradiant")
-    with pytest.raises(ScenarioError, match=r"unknown extension point 'gradeint'; did you mean 'gradient'\?"):
-        check(Random, point="gradeint")
 
 
 def test_an_environment_is_checked_by_its_id() -> None:

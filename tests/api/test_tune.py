@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import antiphon
-from tests.engine.numbers import one_line
 
 VALUES = {"depth": 2, "width": 8, "batch": 8}
 
@@ -35,10 +34,6 @@ def alone(steps: int, lr: float, seed: int = 0) -> antiphon.Simulation:
     simulation = antiphon.Simulation(scenario, seed=seed)
     simulation.run(steps)
     return simulation
-
-
-def test_it_is_a_module_that_can_be_imported_by_name() -> None:
-    assert importlib.import_module("antiphon.tune") is antiphon.tune
 
 
 def test_a_trial_reports_the_score_of_its_run_and_ends_with_it(reports: list[dict[str, Any]]) -> None:
@@ -66,16 +61,6 @@ def test_a_trial_ends_early_where_its_run_would(reports: list[dict[str, Any]]) -
     plain.run(progress=False)
     antiphon.tune.trainable(patient, every=3)({})
     assert reports[-1]["steps"] == plain.now < 60
-
-
-def test_what_is_missing_is_named(reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    with one_line("no parameter 'rate'", antiphon.ScenarioError):
-        trial()({"rate": 0.1})
-    with one_line("trainable: every=0; must be a whole number, at least 1", antiphon.ScenarioError):
-        trial(every=0)
-    monkeypatch.setitem(sys.modules, "ray.tune", None)  # type: ignore[arg-type]
-    with one_line(r"tune: Ray Tune is not installed; pip install 'antiphon\[tune\]'", antiphon.RunError):
-        trial()
 
 
 @pytest.mark.long

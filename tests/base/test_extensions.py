@@ -283,14 +283,6 @@ def test_a_metric_without_a_name_is_called_score() -> None:
         assert {*simulation.train_means.row()["n0"]} == {"loss", "score"}
 
 
-def test_an_aggregation_is_trained_over_a_locked_channel_too() -> None:
-    with made(SCENES["aggregation locked"], "cohort") as simulation:
-        own = {n: p for n, p in simulation.agents["b0"].parameters.items() if n.startswith("fan_in.")}
-        first = {name: p.detach().clone() for name, p in own.items()}
-        simulation.run(steps=6)
-        assert any(not torch.equal(first[n], simulation.agents["b0"].parameters[n]) for n in own)
-
-
 def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
     rates: list[float] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -63,30 +62,6 @@ def test_what_is_too_large_is_not_read(path: Path) -> None:
         files.read_bytes(path)
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (KeyError("seed"), "no 'seed'"),
-        (ValueError("of\ntwo lines"), "of two lines"),
-        (AssertionError(), "AssertionError"),
-        (RuntimeError("shapes"), "shapes"),
-        (RecursionError("deep"), "deep"),
-    ],
-)
-def test_what_content_raises_is_one_line_with_its_cause(path: Path, error: Exception, reason: str) -> None:
-    with pytest.raises(RunError) as found, files.fitting(path):
-        raise error
-    assert (
-        str(found.value)
-        == f"{path}: cannot be used ({reason}); restore it from a copy, or report a bug in antiphon"
-    )
-    assert found.value.__cause__ is error
-    with pytest.raises(MemoryError), files.fitting(path):
-        raise MemoryError
-    with pytest.raises(RunError, match=r"^ours$"), files.fitting(path):
-        raise RunError("ours")
-
-
 def test_what_is_written_is_on_the_disk_before_it_gets_its_name(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,25 +72,6 @@ def test_what_is_written_is_on_the_disk_before_it_gets_its_name(
     files.write_json(path, {"a": float("nan")})
     assert path.read_text() == '{\n  "a": null\n}\n'
     assert [Path(entry).name[:9] for entry in done] == [".run.json", "replace", path.parent.name[:9]]
-
-
-def test_a_file_system_that_writes_nothing_through_is_no_obstacle(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(number: int) -> None:
-        def fsync(descriptor: int) -> None:
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(os, "fsync", fsync)
-
-    refuse(errno.EINVAL)
-    files.write_text(path, "new")
-    assert path.read_text() == "new"
-    refuse(errno.EIO)
-    with pytest.raises(RunError, match=r"run.json: cannot be written \(Input/output error\)"):
-        files.write_text(path, "newer")
-    assert path.read_text() == "new"
-    assert [item.name for item in path.parent.iterdir()] == ["run.json"]
 
 
 def test_half_written_files_are_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from antiphon.base.manifests import (
     check_entry,
     checkpoints,
     entry_of,
-    read_cache,
     read_checked,
     read_manifest,
     write_checked,
@@ -39,21 +38,6 @@ def test_an_object_comes_back_as_it_was_written(path: Path) -> None:
     assert read_checked(path) == {**CONTENT, "nan": None}
     write_checked(path, read_checked(path))
     assert read_checked(path) == {**CONTENT, "nan": None}
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "{}", '{"a": NaN}', '{"sha256": 1}', "[" * 100_000, '{"a":' * 2000 + "1" + "}" * 2000, "9" * 5000,
-     '{"format": 2}', '{"format": 9}', '{"a": "\\ud800", "sha256": "x"}', "\xff"],
-    ids=lambda text: text[:20],
-)  # fmt: skip
-def test_what_is_not_what_was_written_is_one_short_line(path: Path, text: str) -> None:
-    path.write_text(text, encoding="latin-1")
-    with pytest.raises(RunError) as found:
-        read_checked(path)
-    assert str(found.value) == f"{path}: is damaged (checksum mismatch); restore it from a copy"
-    with one_line(r"\(checksum mismatch\); delete it, and it will be written again$", RunError):
-        read_cache(path)
 
 
 def test_every_changed_value_is_found(path: Path) -> None:
@@ -136,28 +120,3 @@ def test_every_flipped_bit_and_every_cut_is_one_line_that_offers_the_checkpoint_
     path.unlink()
     with one_line(rf"{file}: is missing; delete this checkpoint to continue from step-000000003$", RunError):
         read_manifest(path.parent)
-
-
-def test_a_checkpoint_without_another_is_to_be_restored(run: Path, tmp_path: Path) -> None:
-    alone = checkpoints(run)[-1].rename(tmp_path / "alone")
-    (alone / "state.json").write_text("{}")
-    with one_line(
-        "restore the checkpoint from a copy, or start the run again in another directory$", RunError
-    ):
-        read_manifest(alone)
-    with one_line("contains no checkpoint", RunError):
-        read_manifest(tmp_path)
-
-
-def test_checkpoints_behind_a_link_are_refused(run: Path, tmp_path: Path) -> None:
-    (run / "checkpoints").rename(tmp_path / "elsewhere")
-    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    with one_line("checkpoints: is a link, which is not allowed in a run directory", RunError):
-        checkpoints(run)
-
-
-def test_checkpoints_of_more_digits_are_the_newest(run: Path) -> None:
-    oldest, newest = checkpoints(run)
-    newest = newest.rename(newest.with_name("step-1000000000"))
-    oldest = oldest.rename(oldest.with_name("step-999999999"))
-    assert checkpoints(run) == [oldest, newest]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-import pickle
 
 import pytest
 import torch
@@ -106,13 +104,6 @@ def test_a_mask_of_ticks_and_rows_fills_what_has_them() -> None:
     values = torch.ones(3, 2, 5)
     assert Mask.of(ticks).zero_elsewhere(values).sum((1, 2)).tolist() == [5, 5, 10]
     assert Mask.of(ticks).zero_elsewhere(values[..., 0]).sum() == 4
-
-
-def test_copies_and_pickles_of_all_and_none_are_themselves() -> None:
-    for mask in (ALL, NONE):
-        assert copy.copy(mask) is copy.deepcopy(mask) is pickle.loads(pickle.dumps(mask)) is mask
-    some = copy.deepcopy(Mask.of(PLAIN["some"]))
-    check(some, rows_of(PLAIN["some"]))
 
 
 def test_a_mask_is_no_condition() -> None:

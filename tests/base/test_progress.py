@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
 from itertools import count
 
 import pytest
 import torch
 
-from antiphon import Scenario, Simulation, load
+from antiphon import Simulation, load
 from antiphon.base import progress
 from antiphon.envs import from_tensors
 from antiphon.running.observers import RunProgress
@@ -50,25 +46,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
     monkeypatch.setattr("rich.progress.Progress", Bar)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     return found
-
-
-def test_a_run_without_progress_hides_it_in_its_own_thread_alone(calls: list[tuple[str, object]]) -> None:
-    entered, ended = threading.Event(), threading.Event()
-
-    def hide() -> None:
-        with progress.hidden():
-            entered.set()
-            ended.wait()
-
-    thread = threading.Thread(target=hide)
-    thread.start()
-    entered.wait()
-    with progress.Progress("building", 6) as bar:
-        for _ in range(3):
-            bar.advance(2)
-    ended.set()
-    thread.join()
-    assert calls[0] == ("bar", "building")
 
 
 def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(calls: list[tuple[str, object]]) -> None:
@@ -112,16 +89,6 @@ def test_elsewhere_the_time_between_lines_doubles_up_to_a_minute(capsys: pytest.
     assert lines[1] == "steps  15/400 · loss 0.5 · 1 steps/s · 0:06:25 left"
 
 
-def test_elsewhere_what_is_done_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.Progress("building", 6) as building:
-        for _ in range(2):
-            building.advance(3)
-            assert not capsys.readouterr().err
-    with progress.Progress("building", 6) as building:
-        building.advance(6)
-    assert not capsys.readouterr().err
-
-
 def test_a_line_of_a_run_says_what_it_has_come_to(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,39 +102,3 @@ def test_a_line_of_a_run_says_what_it_has_come_to(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("steps 2/5 · 2 updates · loss ")
     assert " · accuracy " in line
-
-
-def test_a_line_of_a_policy_has_its_return_and_no_losses(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    policy = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 16}}
-    scenario = Scenario(scenario="pole", env="antiphon/CartPole-v0", agents={"motor": policy})
-    with Simulation(scenario) as simulation:
-        simulation.run(64)
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert " · training return " in line
-    assert "loss" not in line
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param("antiphon.check('digits-mlp')", marks=pytest.mark.long),
-        "sys.stderr.isatty = lambda: True; Progress('steps', 4, at_once=True).advance()",
-    ],
-    ids=["check", "bar"],
-)
-def test_pythons_random_numbers_stay_when_something_is_displayed_first_in_a_process(call: str) -> None:
-    lines = [
-        "import random, sys, antiphon",
-        "from antiphon.base.progress import Progress",
-        "before = random.getstate()",
-        call,
-        "assert 'rich.style' in sys.modules",
-        "assert random.getstate() == before",
-    ]
-    environment = {name: text for name, text in os.environ.items() if name != "ANTIPHON_PROGRESS"}
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

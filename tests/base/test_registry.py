@@ -104,41 +104,6 @@ def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_ch
         Simulation.load(tmp_path / "saved")
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (("gamma: 1.5", "gama: 1.5"), "agents.c.objective.gama: unknown key 'gama'; did you mean 'gamma'"),
-        (("kind: focal", "kind: fokal"), "c.objective.kind: unknown kind 'fokal'; did you mean 'focal'"),
-        (
-            ("width: 5", "wide: 5"),
-            r"channels\[0\].gradient.wide \(also b->c\): unknown key 'wide'; did you mean 'width'",
-        ),
-        (("half: 40", "hafl: 40"), "schedule.hafl: unknown key 'hafl'; did you mean 'half'"),
-        (
-            ("gamma: 1.5", "options: {gamma: 1.5}"),
-            "c.objective.options: unknown key 'options'",
-        ),
-    ],
-)
-def test_what_a_document_says_wrongly_is_one_line(change: tuple[str, str], line: str) -> None:
-    with one_line(f".*{line}"):
-        Simulation(Scenario.from_yaml(DOCUMENT.replace(*change)))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (("objectiv", "x", Focal), "unknown extension point 'objectiv'; did you mean 'objective'?"),
-        (("objective", "coding", Focal), "objective 'coding' is built in; choose another name"),
-        (("objective", "", Focal), "register: objective: '' is not a name; use a word"),
-        (("objective", "x", 3), "register: 'x' is 3, which is not callable; register a factory"),
-    ],
-)
-def test_what_cannot_be_registered(arguments: Any, line: str) -> None:
-    with one_line(line):
-        antiphon.register(*arguments)
-
-
 def test_names_of_installed_packages_are_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     def entries(group: str) -> list[EntryPoint]:
         found = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,30 +84,6 @@ def test_a_signal_in_the_last_evaluation_ends_it(number: int, at: Any, tmp_path:
     assert (result(run)["steps"], result(run)["return"], "no_return" in result(run)) == (8, None, False)
 
 
-def test_no_resume_is_promised_where_there_is_none(tmp_path: Path) -> None:
-    """The environment has no state_dict: the run goes on in its process alone."""
-    acts = {"observes": ["observation"], "acts": True, "objective": "ppo"}
-    pole = antiphon.Scenario(
-        scenario="pole", env="gymnasium/CartPole-v1", agents={"a": acts}, training={"batch": 2}
-    )
-    line = r"run\(\) continues after step 3 in this process alone: its environment has no state_dict$"
-
-    def stop() -> None:
-        with Simulation(pole, logdir=tmp_path / "run") as simulation:
-            simulation.run(callbacks=[send_at(3, signal.SIGTERM)], progress=False)
-
-    with pytest.raises(KeyboardInterrupt, match=line), pytest.warns(match="cannot be resumed"):
-        stop()
-
-
-def test_the_command_ends_too(at: Any, here: Path, cli: Commands) -> None:
-    (here / "e.yaml").write_text(endless().to_yaml(), encoding="utf-8")
-    at(30, signal.SIGTERM)
-    assert cli.code("run e.yaml --logdir . --name run") == 143
-    assert "stopped; it cannot be continued: its environment has no state_dict" in cli.err
-    assert ended(here / "run") == ("stopped", 8, None)
-
-
 def test_the_command_says_how_a_stopped_run_continues(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
@@ -167,53 +142,3 @@ def test_the_callers_handler_runs_after_the_checkpoint(number: int, tmp_path: Pa
         assert (calls, simulation.now) == ([(number, 5, True)], 5)
         assert signal.getsignal(number) is handler
     assert facts(tmp_path / "run")["exit"] == "stopped"
-
-
-@pytest.mark.parametrize("number", BOTH)
-def test_without_a_handler_the_script_ends_with_or_without_a_directory(number: int) -> None:
-    with digits() as simulation:
-        with pytest.raises(KeyboardInterrupt, match=r"run\(\) continues after step 3"):
-            simulation.run(callbacks=[send_at(3, number)], progress=False)
-        simulation.run(progress=False)
-        assert simulation.now == 9
-    population = antiphon.Population("digits-mlp", [0, 1])
-    env = population.simulations[0].world.env
-    env.step = _signalled_step(env.step, number)  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt, match=r"run\(\) continues after step 2"):
-        population.run(steps=4)
-    population.close()
-
-
-def _signalled_step(step: Callable[..., Any], number: int) -> Callable[..., Any]:
-    taken = iter(range(1, 100))
-
-    def stepped(actions: Any = None) -> Any:
-        if next(taken) == 2:
-            os.kill(os.getpid(), number)
-        return step(actions)
-
-    return stepped
-
-
-def test_what_the_process_ignores_ends_no_run(tmp_path: Path) -> None:
-    with handled(signal.SIGTERM, signal.SIG_IGN), digits() as simulation:
-        simulation.run(callbacks=[send_at(5, signal.SIGTERM)], progress=False)
-        assert simulation.now == 9
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-
-
-def test_a_run_in_another_thread_leaves_signals_alone() -> None:
-    before, now = [signal.getsignal(number) for number in BOTH], []
-
-    def train() -> None:
-        with digits() as simulation:
-            seen = []
-            simulation.run(
-                callbacks=[lambda _: seen.append([signal.getsignal(n) for n in BOTH])], progress=False
-            )
-            now.append((simulation.now, seen[-1]))
-
-    thread = threading.Thread(target=train)
-    thread.start()
-    thread.join()
-    assert now == [(9, before)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 
@@ -34,31 +33,3 @@ def test_a_process_without_streams_trains_as_any_other(here: Path, monkeypatch: 
     assert run_command("show digits-mlp") == 0
     assert run_command("show digits") == 2
     assert run_command("show --nothing") == 2
-
-
-def test_a_closed_stderr_ends_no_command(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = io.StringIO()
-    closed.close()
-    monkeypatch.setattr(sys, "stderr", closed)
-    assert run_command("show digits") == 2
-
-
-def test_what_a_terminal_cannot_show_is_a_question_mark(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for encoding in ("ascii", "cp1252"):
-        written = io.BytesIO()
-        stream = io.TextIOWrapper(written, encoding=encoding)
-        monkeypatch.setattr(sys, "stdout", stream)
-        assert run_command("check digits-mlp") == 0
-        stream.flush()
-        assert b"digits-mlp.yaml: ok" in written.getvalue()
-        assert run_command("show digits-mlp") == 0
-        stream.flush()
-        assert b"n0" in written.getvalue()
-
-
-def test_the_text_of_a_table_is_text_in_a_notebook(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr("rich.jupyter.display", lambda *_: pytest.fail("str() displays"))
-    rates = [0.25, 0.5]
-    members = antiphon.population("digits-mlp", vary={"lr": rates}, values=TINY, members=2, steps=2)
-    assert "member" in str(members)

@@ -93,77 +93,6 @@ def test_problems_are_listed_by_line_those_of_values_or_of_the_whole_then_those_
     assert cli.out.count('"problem":') == len(signals) + 1
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "hides"),
-    [
-        ("[32]", "[32, -3]", "agents.a.network.hidden[1]: must be at least 1, not -3"),
-        ("to: c,", "to: B,", "channels[0].to: no agent 'B'"),
-        ("to: c,", "to: a,", "channels[0]: zero-delay cycle a -> a"),
-        (
-            "    to: b\n    size: 8\n    coupling",
-            "    to: c\n    size: 8\n    coupling",
-            "channels[1]: a->c is already declared",
-        ),
-        (
-            "  - from: c",
-            "  - hello\n  - from: c",
-            "channels[2]: must be a mapping of keys, not the word 'hello'",
-        ),
-    ],
-)
-def test_signals_are_listed_beside_problems_of_items_and_of_keys_that_a_part_needs(
-    here: Path, cli: Commands, old: str, new: str, hides: str
-) -> None:
-    text = SOUND.replace("a: {observes: [image]", "a: {observes: [imge]").replace("[label]", "[lable]")
-    assert old in text
-    found = [line.partition(" ")[2] for line in problems(cli, text.replace(old, new))]
-    assert found[0].startswith(hides)
-    assert "agents.a.observes: no signal 'imge'; did you mean 'image'?" in found
-    assert any("gradient.context (also " in line and "no signal 'lable'" in line for line in found), (
-        "of two channels"
-    )
-
-
-def test_all_unknown_keys_are_listed_whatever_stands_beside_or_above_them(here: Path, cli: Commands) -> None:
-    text = (
-        "scenario: s\ndescripton: x\nparameters:\n  width: {default: 8, hlep: 3}\nvariants:\n  wide: {width: 16, heigth: 3}\n"
-        "env: {id: antiphon/Digits-v0, bathc: 3, spilt: test}\ngraph: {kind: ring, agents: 3, spliit: 3}\n"
-        "agent:\n  observs: [image]\n  network: {hiden: [$width]}\n  first: {objectiv: 3}\n"
-        "channel:\n  sise: 3\n  gradient: {contxt: [label]}\n"
-        "agents:\n  z: {foo: 1, objective: {kind: classification, targett: label}}\n"
-        "training: {stepps: 3, optimizer: {lrr: 3}, evaluate: {perid: 3}}\ntelemetry: {perio: 3}\n"
-    )
-    found = problems(cli, text)
-    assert [line.split(": ")[1] for line in found] == [
-        *(
-            "descripton",
-            "parameters.width.hlep",
-            "variants.wide.heigth",
-            "env.bathc",
-            "env.spilt",
-            "graph.spliit",
-        ),
-        *(
-            "agent.observs",
-            "agent.network.hiden",
-            "agent.first.objectiv",
-            "channel.sise",
-            "channel.gradient.contxt",
-        ),
-        *("agents.z.foo", "agents.z.objective.targett", "training.stepps", "training.optimiser.lrr"),
-        *("training.evaluate.perid", "telemetry.perio"),
-    ]
-    places = [line.split(": ")[:2] for line in found]
-    assert all(key.split(".")[-1] in text.splitlines()[int(line) - 1] for line, key in places)
-    assert cli.refused("run s.yaml --steps 1").endswith("(and 16 more; antiphon check s.yaml lists all)")
-    misspelled = (
-        SOUND.replace("scenario:", "scenrio:").replace("to: c", "too: c").replace("batch: 4", "bacth: 4")
-    )
-    assert [line.split(": ")[1] for line in problems(cli, misspelled)] == [
-        *("scenrio", "channels[0].too", "training.bacth")
-    ]
-
-
 def test_a_run_locates_what_shows_when_it_is_built(here: Path, cli: Commands) -> None:
     Path("s.yaml").write_text(WRITTEN.replace("[image]", "[imge]"))
     line = "s.yaml:4: agents.a000.observes (also a001, a002 and 117 more): no signal 'imge'; did you mean 'image'?"
@@ -202,17 +131,6 @@ def test_senders_that_learn_in_all_passes_are_named(cli: Commands, passes: str, 
     assert about.endswith("applied as far as it predicts" + ", in all passes of the receiver" * shown)
 
 
-def test_a_value_that_no_fork_can_measure_is_refused(here: Path, cli: Commands) -> None:
-    Path("s.yaml").write_text(
-        "scenario: s\nenv: {id: gymnasium/CartPole-v1}\n"
-        "agents: {m: {observes: [observation], acts: true, objective: ppo}}\n"
-        "telemetry: {value: {period: 20}}\ntraining: {batch: 4, steps: 64}\n"
-    )
-    line = "s.yaml:4: telemetry.value: is measured in forks of the run, and its environment has no state_dict; leave"
-    for words in ("check s.yaml", "run s.yaml"):
-        assert line in cli.refused(words)
-
-
 @pytest.mark.parametrize(
     ("before", "after", "line"),
     [
@@ -231,13 +149,6 @@ def test_what_shows_when_it_is_built_has_its_line(
     assert found.startswith(line)
 
 
-def test_a_problem_of_many_generated_agents_is_one_line_at_their_section(here: Path, cli: Commands) -> None:
-    text = load("corporation").text.replace("target: label}", "target: lable}")
-    lines = problems(cli, text, "--variant", "local")
-    assert all("no signal 'lable'" in line for line in lines)
-    assert len(lines) == len({line.partition(":")[0] for line in lines}) > 1
-
-
 RING = """\
 scenario: ring
 env: {id: antiphon/Digits-v0, patches: 16, hold: 4}
@@ -249,41 +160,6 @@ WRITTEN = "scenario: many\nenv: {id: antiphon/Digits-v0}\nagents:\n" + "".join(
     f"  a{number:03}: {{observes: [image], share: s, objective: {{kind: classification, target: label}}}}\n"
     for number in range(120)
 )
-SAID_ONCE = {
-    "a typing error in each of many agents": (
-        WRITTEN.replace("[image]", "[imge]"),
-        "4: agents.a000.observes (also a001, a002 and 117 more): no signal 'imge'; did you mean 'image'?",
-    ),
-    "two agents that differ from the others": (
-        WRITTEN.replace("a000: {", "a000: {learn: false, "),
-        "5: agents.a001.learn (also a002, a003 and 116 more): differs from agent 'a000', with which it shares",
-    ),
-    "more agents than signals to deal": (
-        RING,
-        "4: agent.observes (n16, n17 and 82 more): no signal 'patch_16'; the environment has patch_0 to",
-    ),
-    "a key of the section of all": (
-        RING.replace("patches: 16", "patches: 100")
-        .replace("delay: 1", "delay: 1, drop: 0.1")
-        .replace("size: 8", "size: 8, coupling: locked"),
-        "5: channel.link.drop: must be 0 on a locked channel, not 0.1; leave it out, or use another coupling",
-    ),
-    "a cycle of many": (
-        RING.replace(", link: {delay: 1}", "").replace("patches: 16", "patches: 100"),
-        "5: channel: zero-delay cycle n00 -> n01 -> n02 -> n03 -> n04 -> n05 -> n06 -> n07 -> … -> n00; give one of these",
-    ),
-    "a word in place of a mapping": (
-        WRITTEN + "training: long",
-        "124: training: must be a mapping of keys, not the word 'long'",
-    ),
-}
-
-
-@pytest.mark.parametrize("mistake", SAID_ONCE)
-def test_one_mistake_is_one_line_whoever_makes_it(here: Path, cli: Commands, mistake: str) -> None:
-    text, expected = SAID_ONCE[mistake]
-    (line,) = problems(cli, text)
-    assert line.startswith(expected)
 
 
 def test_signals_are_dealt_in_turn(here: Path, cli: Commands) -> None:
@@ -326,17 +202,6 @@ def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Command
     ]
 
 
-def test_problems_and_warnings_of_one_variant_name_it(here: Path, cli: Commands) -> None:
-    text = SOUND.replace("[image], clock", "[$seen], clock")
-    text += "parameters: {seen: {default: image}}\nvariants: {right: {seen: right_half}, wrong: {seen: left_hal}}\n"
-    (line,) = problems(cli, text)
-    assert line == "8: agents.c.observes: no signal 'left_hal'; did you mean 'left_half'? (only wrong)"
-    text = SOUND.replace("link: {drop: 0}", "link: {delay: $delay}").replace("locked", "detached")
-    text += "parameters: {delay: {default: 0}}\nvariants: {soon: {}, late: {delay: 1}}\n"
-    Path("s.yaml").write_text(text)
-    assert "warning: late: channel a->b: arrives when its example is no longer shown" in cli("check s.yaml")
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 3))
 def test_no_variant_of_the_library_and_its_studies_is_warned_of(
@@ -348,27 +213,6 @@ def test_no_variant_of_the_library_and_its_studies_is_warned_of(
     found = cli.json("check", name, "--set agents=24" if name == "big-corporation" else "")
     assert found["problems"] == []
     assert found["warnings"] == []
-
-
-def test_the_fix_of_a_window_of_unknown_length_can_be_followed(here: Path, cli: Commands) -> None:
-    agent = "agents:\n  a: {observes: [%s], clock: {unroll: %s}, objective: %s%s}\n"
-    pole = "scenario: s\nenv: {id: antiphon/CartPole-v0}\n" + agent % (
-        "observation",
-        "%s",
-        "ppo",
-        ", acts: true",
-    )
-    (line,) = problems(cli, pole % "episode")
-    assert line.partition("length; ")[2] == "use a number of ticks, such as 16"
-    digits = "scenario: s\nenv: {id: antiphon/Digits-v0%s}\n"
-    digits += agent % ("image", "episode", "{kind: classification, target: label}", "")
-    (line,) = problems(cli, digits % "")
-    assert line.partition("length; ")[2].startswith(
-        "write `episode: example` in env, or use a number of ticks"
-    )
-    for text in (pole % "16", digits % ", episode: example"):
-        Path("s.yaml").write_text(text)
-        assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok"
 
 
 @pytest.mark.long
@@ -415,44 +259,6 @@ def test_all_that_can_be_known_of_a_population_is_listed_with_its_line(here: Pat
     told = [line.partition(": ")[2].partition(";")[0] for line in cli.err.splitlines()]
     assert "parameter 'gradient': must be one of" in told[-1]
     assert told[-2] == "population: set.dept: digits-mlp has no parameter 'dept'"
-
-
-def test_a_key_that_is_refused_away_is_not_missed(here: Path, cli: Commands) -> None:
-    Path("p.yaml").write_text(
-        "population: p\nscenario: digits-mlp\nvary: {lr: {low: 0.1, high: 1, log: true}}\n"
-    )
-    assert cli.code("check p.yaml") == 2
-    assert [line.split(": ")[2] for line in cli.err.splitlines()] == [
-        *("vary.lr.low", "vary.lr.high", "vary.lr.from", "vary.lr.to"),
-    ]
-
-
-def test_a_scenario_with_a_section_called_study_is_a_scenario(here: Path, cli: Commands) -> None:
-    text = load("digits-mlp").text
-    Path("s.yaml").write_text(f"{text}study: {{metric: accuracy}}\n")
-    line = f"s.yaml:{len(text.splitlines()) + 1}: study: unknown key 'study'; known: agent, "
-    assert cli.refused("check s.yaml").startswith(line)
-
-
-def test_sections_of_a_generated_graph_and_refused_arguments_hide_no_other_mistake(
-    here: Path, cli: Commands
-) -> None:
-    goal = "{kind: classification, target: label}"
-    (here / "a.yaml").write_text(
-        "scenario: a\nenv: {id: antiphon/Digits-v0}\nagent: {observes: [image]}\nchannel: {size: 3}\n"
-        f"agents: {{a: {{observes: [image], obsrves: 3, objective: {goal}}}}}\ntraining: {{stps: 3}}\n"
-    )
-    (here / "b.yaml").write_text(
-        "scenario: b\nenv: {id: gymnasium/CartPole-v1, max_steps: 3, foo: 2, bar: 1}\n"
-        "agents: {a: {observes: [observation], acts: true, objective: ppo}}\n"
-    )
-    problems = ["agent: is for", "channel: is for", "agents.a.obsrves: unknown", "training.stps: unknown"]
-    for name, starts in (("a", problems), ("b", [f"env.{key}: " for key in ("max_steps", "foo", "bar")])):
-        assert cli.code(f"check {name}.yaml") == 2
-        lines = [line for line in cli.err.splitlines() if line.startswith("error: ")]
-        assert [
-            line.split(": ", 2)[2].startswith(start) for line, start in zip(lines, starts, strict=True)
-        ] == [True for _ in starts]
 
 
 def slippery(slips: bool = True, mode: bool | str = False) -> gymnasium.Env[Any, Any]:

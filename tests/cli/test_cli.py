@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -32,21 +29,6 @@ def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
     assert "TensorBoard  antiphon tb mine/exp1" in cli.out
     assert "\x1b" not in cli.out + cli.err
     assert (here / "mine/exp1/result.json").exists()
-
-
-@pytest.mark.long
-def test_metrics_of_an_earlier_step_are_printed_with_it(here: Path, cli: Commands) -> None:
-    rates = "two-timescales --set T=2 --set hidden=4 --set units=4 --set batch=2"
-    cli(f"run {rates} --steps 101 --logdir runs --name odd")
-    table = cli.out.split("channel ")[1]
-    assert [row.split()[-1] for row in table.splitlines()[2:5]] == ["100"] * 3, "no window ends with step 101"
-    assert "at step" in table.splitlines()[0]
-    assert (
-        json.loads((here / "runs/odd/result.json").read_text())["channels"]["A->B"]["earlier"]["cosine"]
-        == 100
-    )
-    cli(f"run {rates} --steps 100 --name even")
-    assert "at step" not in cli.out
 
 
 def test_run_names_directories_by_scenario_variant_seed_and_time(
@@ -128,17 +110,6 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
     cli("evaluate a")
 
 
-def test_an_evaluation_without_a_finite_score_says_so(here: Path, cli: Commands) -> None:
-    goal = {"kind": "regression", "target": "right_half"}
-    mind = {"observes": ["image"], "objective": goal, "optimiser": {"kind": "sgd", "lr": 1e8}}
-    scenario = antiphon.Scenario(
-        scenario="far", env="antiphon/Digits-v0", agents={"mind": mind}, training={"steps": 40}
-    )
-    (here / "far.yaml").write_text(scenario.to_yaml())
-    assert cli.code("run far.yaml --logdir . --name far") == 3
-    assert "360 examples: no score is finite: outputs are too large" in cli("evaluate far")
-
-
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -210,13 +181,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert [path.name for path in here.iterdir()] == ["file"]
 
 
-def test_a_line_about_a_library_scenario_made_in_python_has_its_name(cli: Commands) -> None:
-    for name in ("surrogate", "toy"):
-        line = "surrogate has no parameter 'nosuch'; known: h0, h1, lr, steps"
-        assert cli.refused(f"run {name} --set nosuch=1") == line
-    assert cli.refused("run surrogate --variant nosuch") == "surrogate has no variant 'nosuch'; leave it out"
-
-
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -270,15 +234,6 @@ def test_show_explains(words: str, parts: str, cli: Commands) -> None:
     assert text.count("\n") < 110
 
 
-def test_show_names_tied_parameters(tmp_path: Path, cli: Commands) -> None:
-    text = antiphon.load("digits-mlp").resolve().to_yaml()
-    (tmp_path / "tied.yaml").write_text(f"{text}share: [[n0.0.bias, n1.0.bias]]\n", encoding="utf-8")
-    shown = cli("show", tmp_path / "tied.yaml")
-    assert "tied weights: n0.0.bias = n1.0.bias" in shown
-    assert "a parameter of it is tied to others" in shown
-    assert cli.json("show", tmp_path / "tied.yaml")["tied"] == [["n0.0.bias", "n1.0.bias"]]
-
-
 @pytest.mark.long
 def test_show_explains_as_json(cli: Commands) -> None:
     explained = cli.json("show corporation --variant locked")
@@ -289,17 +244,6 @@ def test_show_explains_as_json(cli: Commands) -> None:
     speaker = cli.json("show antiphon/SpeakerListener-v0")
     assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
     assert cli("show --schema") == schema_text()
-
-
-@pytest.mark.parametrize("words", ["show kinds", "--version"])
-def test_a_reader_that_has_ended_is_no_bug(words: str) -> None:
-    """As in `antiphon show kinds | head -1`: 1 would be a bug of antiphon's."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = [sys.executable, "-m", "antiphon", *words.split()]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_tb_opens_tensorboard_with_enough_samples(

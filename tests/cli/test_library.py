@@ -31,20 +31,6 @@ def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
     assert "part0" in (here / "a.html").read_text()
 
 
-def test_a_misspelled_name_or_parameter(cli: Commands) -> None:
-    assert "did you mean 'resnet'" in cli.refused("run resnt")
-    assert "did you mean 'antiphon/Digits-v0'?" in cli.refused("show env Digits")
-    unknown = cli.refused("show my/Mines-v0")
-    assert "no environment 'my/Mines-v0'" in unknown
-    assert unknown == cli.refused("show env my/Mines-v0")
-    refused = cli.refused("run digits-mlp --set training.steps=3")
-    assert refused.endswith(
-        "digits-mlp has no parameter 'training.steps'; its parameter 'steps' sets that: write steps=…"
-    )
-    line = cli.refused("run gpt --set widht=3 --logdir .")
-    assert "has no parameter 'widht'; did you mean 'width'?" in line
-
-
 def test_what_is_made_in_python_runs_by_its_name_in_python_too_and_load_names_the_function() -> None:
     with antiphon.Simulation("resnet") as simulation:
         assert simulation.scenario.scenario == "resnet"

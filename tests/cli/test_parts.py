@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from antiphon import Simulation
 from tests.distributed.parts.rings import document
 from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
-from tests.kit.resigned import rewrite_facts
 from tests.running.left import state
 
 
@@ -90,17 +88,6 @@ def test_seeds_in_parts_run_one_after_the_other(cli: Commands) -> None:
     cli("run plain.yaml --name one --steps 8 --parts 2 --seed 1")
     assert facts("runs/two-s1")["parts"] == facts("runs/one")["parts"]
     assert metrics("runs/two-s1") == metrics("runs/one")
-
-
-def test_what_a_resume_changes_of_a_killed_run_is_noted_at_once(cli: Commands) -> None:
-    write("plain.yaml")
-    cli("run plain.yaml --name one --steps 4")
-    found = facts("runs/one")
-    files = {"scenario.yaml": found["files"]["scenario.yaml"], **list(found["checkpoints"].values())[-1]}
-    rewrite_facts(Path("runs/one"), exit="running", together=[0, 1], files=files)
-    with Simulation.resume("runs/one", parts=2):
-        found = facts("runs/one")
-        assert (found["exit"], found["parts"]["count"], found["alone_from"]) == ("running", 2, 4)
 
 
 @pytest.mark.long

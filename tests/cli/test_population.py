@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 import antiphon
@@ -139,16 +138,6 @@ def test_members_killed_after_one_has_ended_early_go_on_with_it_from_where_all_w
         assert_same_run(here / "runs/whole" / member, here / "runs/killed" / member)
 
 
-def test_members_that_have_all_ended_early_are_not_said_to_go_on(here: Path, cli: Commands) -> None:
-    """They get worse before the first selection."""
-    (here / "impatient.yaml").write_text(IMPATIENT, encoding="utf-8")
-    head = "population: it\nscenario: impatient.yaml\nmembers: 2\nsteps: 40\n"
-    (here / "it.yaml").write_text(head + "vary: {lr: [20.0, 50.0]}\nselect: {by: loss, every: 30}\n")
-    assert "(done after step 10)" in cli("run it.yaml --logdir runs --name it")
-    assert "Stopped" not in cli.out
-    assert "Stopped" not in cli("show runs/it")
-
-
 def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
     here: Path, cli: Commands, file: Path
 ) -> None:
@@ -162,27 +151,6 @@ def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
     texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
     assert texts[0] == texts[1]
     assert "runs/it: is done" in (cli("resume runs/it"), cli.err)[1]
-
-
-@pytest.mark.long
-def test_the_selection_of_the_step_at_which_it_was_stopped_is_still_to_come(
-    here: Path, cli: Commands, file: Path
-) -> None:
-    line = "Stopped at step 5 of 12: `antiphon resume` continues, and begins with the selection of this step."
-    assert line in cli(f"{WORDS} --name it --until 5")
-    assert line in cli("show runs/it")
-    cli("resume runs/it")
-    assert "Stopped" not in cli("show runs/it")
-
-
-def test_it_is_resumed_with_its_own_backend(here: Path, cli: Commands, file: Path) -> None:
-    file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
-    cli(f"{WORDS} --name it --steps 2 --backend native")
-    assert "mine · 2 members · 4 steps" in cli("resume runs/it --steps 4")
-    for member in sorted((here / "runs/it").glob("member-*")):
-        assert json.loads((member / "run.json").read_text())["backend"] == "native"
-    line = "runs/it/member-0: holds another run (backend is native, not cohort); choose another name"
-    assert cli.refused(f"{WORDS} --name it --steps 2 --exist resume").startswith(line)
 
 
 @pytest.mark.long
@@ -264,31 +232,6 @@ def test_a_setting_that_changes_on_resume_is_obeyed_by_all_members_and_their_cop
     assert [one["score"] for one in whole["members"]] == [one["score"] for one in resumed["members"]]
 
 
-def test_schedules_of_members_span_their_steps_of_which_until_takes_the_first(
-    here: Path, cli: Commands, own: Path
-) -> None:
-    cli(f"{WORDS} --name longer --steps 14 --until 13")
-    assert cli.json("show runs/longer --json")["run"]["step"] == 13
-    assert cli.refused("run digits-mlp --until 4") == "--until: digits-mlp is no population; leave it out"
-
-
-@pytest.mark.long
-def test_one_that_another_process_has_just_begun_has_its_folder_to_itself(
-    here: Path, cli: Commands, file: Path
-) -> None:
-    """As with jobs of a queue that begin in the same second: nothing but the lock is there yet."""
-    (here / "runs/it").mkdir(parents=True)
-    with FileLock(here / "runs/it/run.lock"):
-        cli(f"{WORDS} --name it --steps 4")
-        assert "it already exists: this population is written to" in cli.err
-        members = antiphon.population("mine.yaml", steps=4, logdir="runs/it", progress=False)
-        assert members.directory.name == "it-3"
-    assert [*here.glob("runs/it-*/run.lock")] == []
-    (here / "runs/it/run.lock").touch()  # of a process that was killed
-    cli(f"{WORDS} --name it --steps 4")
-    assert (here / "runs/it/lineage.csv").is_file()
-
-
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
     assert "known: runs/it" in cli.refused("evaluate nowhere")
@@ -365,30 +308,6 @@ def test_a_metric_that_there_is_not_is_refused(cli: Commands, file: Path) -> Non
         for words in (f"{WORDS} --name {metric[:2]}", "check mine.yaml"):
             assert cli.code(words) == 2
             assert f"select.by: no metric '{metric}' here; known: {known}\n" in cli.err
-
-
-def test_a_file_imports_no_module(here: Path, cli: Commands, file: Path) -> None:
-    (here / "own.py").write_text('raise RuntimeError("it was imported")\n', encoding="utf-8")
-    file.write_text(POPULATION.replace("digits-mlp", "own:build"), encoding="utf-8")
-    for words in (f"{WORDS} --name it", "check mine.yaml"):
-        line = cli.refused(words)
-        assert "own:build" in line
-        assert "it was imported" not in line
-    assert "leave out --variant and --parts" in cli.refused("check mine.yaml --variant locked")
-
-
-def test_overwriting_removes_larger_ones_and_nothing_before_all_is_accepted(
-    here: Path, cli: Commands, file: Path
-) -> None:
-    words = f"{WORDS} --name it --steps 4 --exist overwrite"
-    cli(words)
-    before = sorted(path.name for path in (here / "runs/it").iterdir())
-    file.write_text(POPULATION.replace("width: 4", "widht: 4"), encoding="utf-8")
-    cli.refused(words)
-    assert sorted(path.name for path in (here / "runs/it").iterdir()) == before
-    file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
-    cli(words)
-    assert [path.name for path in sorted((here / "runs/it").glob("member-*"))] == ["member-0", "member-1"]
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -70,7 +70,6 @@ class Pier(CartPoleEnv):
 
 
 """
-OBJECTS = "its scenario holds Python objects"
 
 
 @pytest.fixture(autouse=True)
@@ -100,17 +99,6 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert list(found["ablation"]["channels"]) == ["a->b"]
     assert found["value"]
     assert json.loads((here / "a/measured.json").read_text()).keys() == {"ablation_zero", "value", "sha256"}
-
-
-def test_values_of_any_name_and_numbers_without_end_are_those_of_the_run(here: Path, cli: Commands) -> None:
-    """A function that takes all names is called with those that the run was given."""
-    (here / "own.py").write_text(
-        f"{MODULE}\n\ndef open_build(limit=float('inf'), **values):\n"
-        "    assert limit == float('inf')\n    return build(**values)\n"
-    )
-    cli("run own:open_build --set width=3 --steps 4 --name a --logdir .")
-    assert cli.json("resume a --scenario own:open_build --steps 6")["steps"] == 6
-    assert cli.json("evaluate a --scenario own:open_build")["steps"] == 6
 
 
 REGISTERING = """
@@ -176,43 +164,6 @@ def test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them(
     assert cli.refused(allowed).endswith(f"packages; {started} {allowed}")
 
 
-@pytest.mark.long
-def test_a_run_needs_the_packages_that_registered_its_names_only(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,quays,own")
-    (here / "quays.py").write_text(REGISTERING.replace("own/Harbour-v0", "own/Quay-v0"))
-    agents = "{a: {observes: [x], objective: {kind: classification, target: label}}}"
-    (here / "quay.yaml").write_text(f"scenario: quay\nenv: own/Quay-v0\nagents: {agents}\n")
-    for scenario in ("quay.yaml", "cartpole-team"):
-        cli("run", scenario, "--steps 1 --logdir . --name", Path(scenario).stem)
-    needed = [json.loads((here / f"{name}/run.json").read_text()) for name in ("quay", "cartpole-team")]
-    assert needed[0]["own_modules"] == {"folder": str(here), "imports": ["quays"]}
-    assert "own_modules" not in needed[1]
-
-
-@pytest.mark.long
-def test_a_run_needs_the_package_that_registered_its_id_of_gymnasium(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,ponds,own")
-    place = "'gymnasium.envs.classic_control:CartPoleEnv'"
-    (here / "ponds.py").write_text(f"import gymnasium\ngymnasium.register('Ponds/Duck-v0', {place})\n")
-    (here / "duck.yaml").write_text(
-        "scenario: duck\nenv: gymnasium/Ponds/Duck-v0\ntraining: {batch: 2, steps: 5}\n"
-        "agents: {a: {observes: [observation], acts: true, clock: {unroll: 5}, objective: ppo}}\n"
-    )
-    try:  # no name but the id's is unknown
-        cli("run duck.yaml --logdir . --name duck")
-        facts = json.loads((here / "duck/run.json").read_text())
-        assert facts["own_modules"]["imports"] == ["ponds"]
-        monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "ponds")
-        cli("evaluate duck")
-    finally:
-        sys.modules.pop("ponds", None)
-        gymnasium.registry.pop("Ponds/Duck-v0", None)
-
-
 @pytest.mark.parametrize(
     ("env", "registers"),
     [
@@ -250,25 +201,6 @@ def test_check_builds_it(here: Path, cli: Commands) -> None:
     assert cli("check own:build").endswith("own:build: ok\n")
     assert cli.code("check own:build --set coupling=lokced") == 2
     assert "coupling" in cli.out + cli.err
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; see antiphon run --help"),
-        ("run own:biuld", "own:biuld: module 'own' has no 'biuld'"),
-        ("run nowhere:build", "nowhere:build: no module 'nowhere' in"),
-        ("run own:X", "own:X: is of type Tensor; must be an antiphon.Scenario"),
-        ("run own:network", "own:network: parameter 'inputs' has no value"),
-        ("run own:build --set wdth=3", "own:build has no parameter 'wdth'; did you mean 'width'?"),
-        ("run own:build --variant locked", "own:build has no variant 'locked'"),
-        ("show own:build --yaml", "show --yaml: a scenario from Python has no file"),
-        ("show own:build --resolved", "env: a Python Source cannot be written as YAML"),
-        ("show nowhere --scenario own:build", "nowhere: no run there"),
-    ],
-)
-def test_what_cannot_be_is_one_line(words: str, line: str, cli: Commands) -> None:
-    assert cli.refused(words).startswith(line)
 
 
 def test_a_document_cannot_name_python(here: Path, cli: Commands) -> None:

@@ -110,31 +110,3 @@ def test_a_study_scores_policies_on_as_many_episodes_as_it_is_told(
     )
     line = cli.refused("study digits-mlp --steps 2 --seeds 1 --episodes 2 --logdir", tmp_path / "other")
     assert "episodes: locked: has no effect: no agent has a policy; leave it out" in line
-
-
-GAME = """
-scenario: game
-env: {id: antiphon/Referential-v0, candidates: 3}
-agents:
-  speaker: {observes: [shown], network: {kind: mlp, hidden: [4]}}
-  listener: {observes: [candidates], network: {kind: mlp, hidden: [4]}, acts: true, objective: {kind: reinforce}}
-channels: [{from: speaker, to: listener, size: 2}]
-training: {steps: 4, batch: 40}
-"""
-
-
-def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
-    tmp_path: Path, cli: Commands
-) -> None:
-    (tmp_path / "game.yaml").write_text(GAME)
-    assert "(listener; 360 whole episodes of 1 step, greedy, in 9 steps)" in cli(
-        "run", tmp_path / "game.yaml", "--name a --logdir", tmp_path
-    )
-    found = cli.json("evaluate", tmp_path / "a", "--ablate resample --episodes 3")["ablation"]
-    assert (found["measure"], found["count"]) == ("return", 120)
-    assert "change over 40 episodes, perfect links (return " in cli(
-        "evaluate", tmp_path / "a", "--ablate zero --episodes 1"
-    )
-    assert "with all channels in these episodes), 95 % interval" in " ".join(cli.out.split())
-    line = cli.refused("evaluate", tmp_path / "a", "--ablate zero --examples 5")
-    assert line == "examples: has no effect where the readouts act; use episodes"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from antiphon import envs
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from tests.kit.commands import Commands
@@ -87,58 +84,3 @@ def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
     assert cli.err.count("error: seed 0: ") == cli.err.count("error: seed 1: ") == 1
     assert cli.out.count("(diverged after step ") == 2
     assert "mean" not in cli.out
-
-
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        ("--seeds 0", "--seeds: must be at least 1, not 0"),
-        ("--seeds 2 --name x --exist error", "x-s1: already exists and is not empty; choose another name"),
-        ("--seeds 2 --exist resume", "needs the name of the run; give it with --name"),
-        ("--seeds 2 --name x --exist resume", "x-s1: no run there"),
-        ("--seeds 2 --backend cohrt", "there is no 'cohrt'; did you mean 'cohort'?"),
-    ],
-)
-def test_bad_input_is_one_line_and_leaves_nothing(
-    here: Path, cli: Commands, words: str, problem: str
-) -> None:
-    (here / "file").write_text("")
-    (here / "runs/x-s1").mkdir(parents=True)
-    (here / "runs/x-s1/notes").write_text("")
-    logdir = "" if "--logdir" in words else "--logdir runs"
-    assert problem in cli.refused(TINY, words, logdir)
-    assert [path.name for path in (here / "runs").iterdir()] == ["x-s1"]
-
-
-def test_seeds_whose_loader_has_no_target_are_told_so(here: Path, cli: Commands) -> None:
-    batches = [(torch.rand(8, 3), torch.full((8,), -100)) for _ in range(2)]
-    envs.register("own/Bare-v0", lambda **_: envs.from_loader(batches, ("x", "label"), classes={"label": 4}))
-    head = "scenario: bare\nenv: own/Bare-v0\nagents: {z: {observes: [x], objective: {kind: classification, target: label}}}\n"
-    (here / "bare.yaml").write_text(head + "training: {batch: 8, steps: 16}\n", encoding="utf-8")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        cli("run bare.yaml --seeds 2 --name exp")
-    line = "warning: agent z: took no optimiser step, or had no target, in 16 steps, so nothing was learned"
-    assert cli.err.count(line) == 1
-
-
-def test_a_run_that_is_stopped_before_its_first_loss_is_logged_misses_no_target(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken, step = itertools.count(1), Digits.step
-
-    def stepped(self: Digits, actions: Any = None) -> StepResult:
-        if next(taken) == 40:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)
-
-    head = "scenario: late\nenv: antiphon/Digits-v0\nagents:\n  z:\n    observes: [image]\n    clock: {unroll: 4}\n"
-    text = (
-        f"{head}    objective: {{kind: classification, target: label}}\ntraining: {{batch: 8, steps: 60}}\n"
-    )
-    (here / "late.yaml").write_text(text, encoding="utf-8")
-    with monkeypatch.context() as stopping:
-        stopping.setattr(Digits, "step", stepped)
-        assert cli.code("run late.yaml --name exp") == 130
-    assert " · 40 steps · " in cli.out
-    assert "was missing in all" not in cli.err

@@ -36,14 +36,6 @@ def test_without_a_name_it_lists_studies(cli: Commands) -> None:
     assert small == {"seeds": 3, "steps": 5000}
 
 
-def test_learning_rates_on_the_grid_are_not_said_to_be_the_scenarios(here: Path, cli: Commands) -> None:
-    note = "Learning rates are as the scenario gives them"
-    text = "study: toy\nscenario: digits-mlp\nvariants: [detached]\nset: {width: 4, depth: 2, batch: 4, steps: 1}\n"
-    for name, grid in (("depth", ""), ("lr", "grid: {lr: [0.1, 0.2]}\n")):
-        (here / "own.yaml").write_text(text + grid)
-        assert (note in cli(f"study own.yaml --seeds 1 --jobs 1 --logdir {name}")) == (name == "depth")
-
-
 @pytest.mark.long
 def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Commands) -> None:
     words = "study toy.yaml --budget paper --jobs 1 --logdir mine"
@@ -61,30 +53,6 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
     assert sorted(re.findall(r'<tr><th scope="row">([^<]*-s0)<', text)) == sorted(result["runs"])
 
 
-@pytest.mark.cases(2)
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        ("dni-tabel1", "no study or scenario 'dni-tabel1'; did you mean 'dni-table1'?"),
-        ("missing.yaml", "missing.yaml: no such file"),
-        ("toy.yaml --budget papr", "toy has no budget 'papr'; did you mean 'paper'?"),
-        ("toy.yaml -v lokal", "toy has no variant 'lokal'; did you mean 'local'?"),
-        ("toy.yaml --set widht=3", "digits-mlp has no parameter 'widht'; did you mean 'width'?"),
-        ("digits-mlp --budget paper", "it has none: give --steps and --seeds"),
-        ("--seeds 3", "study: name a study; known: "),
-        ("broken.yaml", "broken.yaml:3: set: must be a mapping of parameters, not 3"),
-    ],
-)
-def test_bad_input_is_one_line_and_leaves_nothing(
-    here: Path, cli: Commands, words: str, problem: str
-) -> None:
-    (here / "broken.yaml").write_text("study: toy\nscenario: a\nset: 3\nbudgets: {small: {}}\n")
-    assert problem in cli.refused("study", words)
-    for command in ("study", "run"):
-        assert cli.refused(command, "broken").endswith("'broken'; did you mean 'broken.yaml'?")
-    assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "toy.yaml"]
-
-
 def test_every_cell_is_built_before_the_first_run(here: Path, cli: Commands) -> None:
     Path("seen.yaml").write_text(
         "scenario: seen\nparameters: {seen: {default: image}}\nenv: antiphon/Digits-v0\n"
@@ -96,20 +64,6 @@ def test_every_cell_is_built_before_the_first_run(here: Path, cli: Commands) -> 
     assert cli.code("study s.yaml --jobs 1 --logdir s") == 2
     line = "s: seen=imge default: seen.yaml:4: agents.a.observes: no signal 'imge'; did you mean 'image'?"
     assert cli.err.splitlines()[1:] == [f"error: {line}"]
-    assert not list(Path().glob("s/*"))
-
-
-@pytest.mark.parametrize(("name", "known"), [("copy", "solved"), ("capture-flag", "won")])
-def test_a_metric_that_no_environment_has_is_refused_before_the_first_run(
-    here: Path, cli: Commands, name: str, known: str
-) -> None:
-    text = f"study: s\nscenario: {name}\nvariants: [locked]\nbudgets: {{b: {{steps: 1, seeds: 1}}}}\nmetric: "
-    Path("s.yaml").write_text(f"{text}{known}\n")
-    assert cli("check s.yaml").splitlines()[-1] == "s: ok"
-    Path("s.yaml").write_text(f"{text}nonsense\n")
-    line = "s.yaml:5: metric: locked: no agent and no environment has a metric 'nonsense'; known: "
-    assert cli.code("study s.yaml --jobs 1 --logdir s") == 2
-    assert cli.err.splitlines()[1].startswith(f"error: {line}")
     assert not list(Path().glob("s/*"))
 
 
@@ -131,11 +85,6 @@ def test_a_study_is_shown_with_its_lines_axes_and_cells(here: Path, cli: Command
         "show --timeline: has no effect on a study or population; leave out all options but --yaml and --json"
     )
     assert cli.refused("show s.yaml --timeline") == f"{line}, or show its scenario, digits-mlp"
-
-
-def test_a_name_of_a_scenario_and_of_a_study_shows_the_scenario(here: Path, cli: Commands) -> None:
-    assert cli("show cartpole-prior --yaml").startswith("scenario: cartpole-prior")
-    assert cli("show cartpole-prior --resolved").startswith("scenario: cartpole-prior")
 
 
 def test_show_names_the_runs_in_a_folder(here: Path, cli: Commands) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.kit.commands import Commands
 
@@ -102,35 +101,3 @@ def changed(found: Document, place: str, value: Any) -> None:
     for key in parts:
         part = part[int(key) if isinstance(part, list) else key]
     part[last] = value
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize(
-    ("edits", "problem"),
-    [
-        ({"agents.B.clock.phase": 0}, "…; change its phase or period"),
-        ({"agents.A.clock.unroll": "episode"}, "'episode' needs episodes of one known length"),
-        ({"channels.1.coupling": "locked"}, "agents.A: its locked state makes its window a whole episode"),
-        (
-            {"channels.0.coupling": "locked", "agents.A.clock.unroll": 16_411},
-            "locked group A, B would learn every 65644 steps, more than 65,536",
-        ),
-        ({"env.levels": 0}, "env.levels: must be at least 1, not 0"),
-        ({"channels.1.coupling": "delayed"}, "a state channel cannot be delayed"),
-        ({"channels.1.gradient.trace": 2}, "channels[1].gradient.trace: must be at most 1, not 2"),
-        ({"channels.0.gradient.context": ["to.stat"]}, "no signal 'to.stat'"),
-    ],
-)
-def test_what_cannot_be_is_said_before_anything_is_made(
-    edits: dict[str, Any], problem: str, here: Path, cli: Commands
-) -> None:
-    """In `two-timescales` channel 0 is that from A to B, and 1 the state of A."""
-    broken: Document = yaml.safe_load(cli("show two-timescales --resolved", small("two-timescales")))
-    broken["channels"].sort(key=lambda channel: channel.get("key") == "state")
-    for place, value in edits.items():
-        changed(broken, place, value)
-    (here / "broken.yaml").write_text(yaml.safe_dump(broken, sort_keys=False))
-    assert cli.code("check broken.yaml") == 2  # all problems, a line each
-    assert problem in cli.err
-    assert problem in cli.refused("run broken.yaml --steps 4 --logdir runs")
-    assert not (here / "runs").exists()

@@ -63,33 +63,6 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json("resume runs/one --steps 44")["steps"] == 44
 
 
-@pytest.mark.long
-def test_seeds_in_virtual_time_run_one_after_the_other(cli: Commands) -> None:
-    assert cli.json(f"{RUN} --seeds 2 --steps 12 --name two")["apart"] == "each is computed in parts"
-    cli(f"{RUN} --seed 1 --steps 12 --name one")
-    assert parts("runs/two-s1") == parts("runs/one")
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (f"{RUN} --backend native", "--backend native: has no effect in virtual time; leave it out"),
-        (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
-        (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
-        ("run stages.yaml --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
-        ("run stages.yaml --cluster bad.yaml", "bad.yaml:4: links: none between a and b; add {between: [a, b], latency: SECONDS}"),
-        ("run digits-mlp --cluster mine.yaml", "give the channel `link: {delay: 1}`"),
-        ("run cartpole-team --cluster mine.yaml", "acts"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_one_line_and_leaves_nothing(words: str, line: str, cli: Commands) -> None:
-    Path("bad.yaml").write_text(
-        "cluster: bad\nmachines: {a: {}, b: {}}\ncompute: {step: 1}\nlinks: []\n", encoding="utf-8"
-    )
-    assert line in cli.refused(words)
-    assert not Path("runs").exists() or not list(Path("runs").iterdir())
-
-
 def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -> None:
     cli(f"{RUN} --name one --steps 12")
     line = cli.refused("run stages.yaml --cluster datacentre-100 --name one --steps 12 --exist resume")

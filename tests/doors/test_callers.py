@@ -283,25 +283,7 @@ def check(name: str, door: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(numbers, right, strict=True))
 
 
-@pytest.mark.cases(2)
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] * (n in ("operations", "flops"))) for n in CONTEXTS]
-)
-def test_a_context_around_a_run_changes_nothing(name: str) -> None:
-    check(name, "decoupled")
-
-
-LONGER = ("exports", "study", "checks", "reference", "locked")
 """Doors that import much, or run much, or are much like another one."""
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    "door",
-    [pytest.param(d, marks=[pytest.mark.long] * (d in LONGER)) for d in DOORS if d != "decoupled"],
-)
-def test_contexts_around_any_door_change_nothing(door: str) -> None:
-    check("all", door)
 
 
 @pytest.mark.nightly

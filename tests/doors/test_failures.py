@@ -134,15 +134,6 @@ def test_an_object_that_fails_in_a_run_is_named_with_its_agent(env: Any, case: s
         simulation.run(steps=3, progress=False)
 
 
-def test_a_plain_loop_refuses_a_graph_of_before_a_step() -> None:
-    network = KeepsOfParameters()
-    optimiser = torch.optim.Adam(network.parameters())
-    network(torch.ones(4, 6)).sum().backward()
-    optimiser.step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        network(torch.ones(4, 6)).sum().backward()
-
-
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", torch.optim.Adam, torch.optim.SGD])
 @pytest.mark.parametrize("backend", ["cohort", "native", reference])
 def test_a_graph_of_before_a_step_is_refused_with_every_optimiser(env: Any, backend: Any, kind: Any) -> None:

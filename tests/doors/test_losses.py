@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import sys
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,28 +94,6 @@ def test_a_step_whose_classes_have_no_weight_teaches_nothing(
         assert simulation.evaluate().agents["a"]["loss"] == 0
 
 
-@pytest.mark.parametrize(
-    ("weight", "line"),
-    [
-        ([1.0, 2.0], "has 2 numbers, but 'label' has 10 classes; give one for"),
-        ([0.0] * 10, "is 0 for every class, so that nothing would be learned; give one"),
-    ],
-)
-def test_as_many_class_weights_as_classes(weight: list[float], line: str) -> None:
-    agent = {"observes": ["image"], "objective": {**CLASSIFY, "weight": weight}}
-    with pytest.raises(ScenarioError, match=f"weight: {line}"):
-        Simulation(scenario_of({"a": agent}))
-
-
-def test_one_number_as_class_weights_is_the_scale_of_a_loss() -> None:
-    agent = {"observes": ["image"], "objective": {**CLASSIFY, "weight": 0.5}}
-    line = r"^agents.a.objective.weight: must be a list with a factor for each class, not 0.5; .* write scale: 0.5$"
-    with pytest.raises(ScenarioError, match=line):
-        scenario_of({"a": agent})
-    agent["objective"]["weight"] = torch.arange(10.0)  # as for torch's CrossEntropyLoss
-    assert scenario_of({"a": agent}).agents["a"].objective.weight == tuple(range(10))
-
-
 def test_probabilities_of_classes_are_a_loss_of_ones_own() -> None:
     """Targets of mixup: refused by `classification` with the loss that takes them."""
     shares = torch.rand(20, 4).softmax(1)
@@ -174,26 +148,6 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
 # --- losses that are no number per sample ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        (
-            nn.BCEWithLogitsLoss(reduction="none"),
-            r"is \[8, 3\], .*; take the mean over all axes but the first",
-        ),
-        (lambda y, target: (y[:, :1] - target[:, 0]) ** 2, r"is \[8, 8\], .*; compare tensors of one shape"),
-        (nn.MSELoss(), r"is \[\], .*; do not average over the batch \(reduction='none'\)"),
-        (lambda y, target: y[:, 0] + 0j, r"has complex numbers; return real ones \(.abs\(\) or .real\)"),
-    ],
-)
-def test_a_loss_of_another_shape_is_refused_with_the_fix_that_helps(kind: object, line: str) -> None:
-    env = antiphon.envs.from_tensors(x=torch.randn(40, 4), y=torch.rand(40, 3), training_only=["y"])
-    agents = {"a": {"observes": ["x"], "objective": {"kind": kind, "target": "y"}}}
-    scenario = antiphon.Scenario(scenario="t", env=env, agents=agents, training={"batch": 8})
-    with pytest.raises(ScenarioError, match=f"^[^\n]*{line}[^\n]*$"), Simulation(scenario) as run:
-        run.step()
-
-
 class Sized:
     """Says how many outputs it needs."""
 
@@ -205,71 +159,6 @@ class Sized:
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> Any:
         return self.outputs
-
-
-def test_a_loss_needs_a_whole_number_of_outputs() -> None:
-    for outputs, number in (
-        (2, True),
-        (np.int64(2), True),
-        (2.0, False),
-        ("2", False),
-        (0, False),
-        (-1, False),
-    ):
-        goal = {"kind": Sized(outputs), "target": "label"}
-        scenario = scenario_of({"a": {"observes": ["image"], "objective": goal}})
-        if number:
-            with Simulation(scenario) as run:
-                assert run.compose()(image=torch.zeros(1, 1, 8, 8))["a"].shape == (1, 2)
-            continue
-        line = f"Sized: its size is {outputs!r}; return the number of outputs, a whole number above 0"
-        with pytest.raises(ScenarioError, match=re.escape(line)):
-            Simulation(scenario)
-
-
-def test_a_metric_has_the_name_of_no_other_that_its_agent_has() -> None:
-    """It would be lost among those of every agent, which are written after it."""
-    with Simulation(scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}})) as run:
-        run.step()
-        attributes = run.graph.nodes["a"]
-    of_agent = {name for name, value in attributes.items() if isinstance(value, float)} - {"accuracy"}
-    assert {"loss", "updates"} < of_agent
-    for name in of_agent:
-        kind = type("Named", (), {"metric": name, "__call__": None, "score": lambda *_: None})
-        goal = {"kind": kind, "target": "label"}
-        with pytest.raises(ScenarioError, match=f"its metric is named '{name}'; use another name"):
-            Simulation(scenario_of({"a": {"observes": ["image"], "objective": goal}}))
-
-
-def test_no_metric_of_several_objectives_is_lost_among_targets_that_are_named_alike() -> None:
-    ones = {name: torch.full((40, 2), number) for name, number in (("x", 1.0), ("x_2", 9.0))}
-    env = antiphon.envs.from_tensors(seen=torch.randn(40, 4), **ones, training_only=["x", "x_2"])
-    goals = [{"kind": "regression", "target": target} for target in ("x", "x", "x_2")]
-    agents = {"a": {"observes": ["seen"], "objective": goals}}
-    scenario = antiphon.Scenario(scenario="t", env=env, agents=agents, training={"batch": 8})
-    with Simulation(scenario) as run:
-        scores = run.evaluate().agents["a"]
-    assert {name for name in scores if name.endswith("_error")} == {"x_error", "x_3_error", "x_2_error"}
-    assert scores["x_2_error"] > 20 > scores["x_3_error"]
-
-
-def test_a_metric_of_ones_own_that_is_named_as_the_loss_of_a_target_is_another() -> None:
-    class Named:
-        metric = "label_loss"
-
-        def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-            return cross_entropy(output, target, reduction="none")
-
-        def score(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-            return torch.full((len(output),), -7.0)
-
-    goals = [CLASSIFY, {"kind": Named, "target": "label"}]
-    with Simulation(scenario_of({"a": {"observes": ["image"], "objective": goals}})) as run:
-        run.step()
-        scores = run.evaluate().agents["a"]
-    assert scores["label_2_label_loss"] == -7
-    assert scores["label_loss"] > 0
-    assert scores["label_2_loss"] > 0
 
 
 def test_the_loss_of_a_network_has_one_metric_beside_other_objectives() -> None:
@@ -285,51 +174,6 @@ def test_the_loss_of_a_network_has_one_metric_beside_other_objectives() -> None:
     with Simulation(scenario_of({"a": agent})) as run:
         run.step()
         assert run.evaluate().agents["a"].keys() == {"loss", "label_loss", "accuracy", "own_loss"}
-
-
-def fading(step: int) -> float:
-    return float(torch.tensor(0.5) ** step)
-
-
-class Weighing(nn.Module):
-    """A loss that computes with numbers where it is made, and where its size is asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        weights = torch.arange(1.0, 11.0)
-        self.weights = (weights / float(weights.mean())).tolist()
-
-    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(output, target, output.new_tensor(self.weights), reduction="none")
-
-    def size(self, shape: tuple[int, ...], classes: int) -> int:
-        return int(torch.tensor([*shape, classes]).prod())
-
-
-class Anchored(torch.optim.SGD):
-    """An optimiser that reads the parameters where it is made."""
-
-    def __init__(self, parameters: Any, lr: float) -> None:
-        super().__init__(parameters, lr=lr)
-        self.norms = [float(p.detach().norm()) for group in self.param_groups for p in group["params"]]
-
-
-@pytest.mark.parametrize(
-    "agent",
-    [
-        {"objective": {"kind": Weighing, "target": "label"}},
-        {"optimiser": {"lr": 0.1, "schedule": fading}},
-        {"optimiser": {"kind": Anchored, "lr": 0.1}},
-        {"optimiser": {"kind": "SGD", "lr": 0.1, "groups": [{"axes": 1, "kind": Anchored}]}},
-    ],
-    ids=["loss", "schedule", "optimiser", "group"],
-)
-def test_a_look_at_a_scenario_lets_what_is_a_users_compute_with_numbers(agent: dict[str, Any]) -> None:
-    """`check`, `show` and studies build systems without numbers, and refused what runs."""
-    scenario = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY, **agent}}, steps=2)
-    with Simulation(scenario) as run:
-        run.run(progress=False)
-    assert antiphon.check(scenario).problems == {}
 
 
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------
@@ -469,32 +313,6 @@ def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
             assert all(map(torch.equal, parameters(whole), parameters(other)))
 
 
-@pytest.mark.parametrize(
-    ("kept", "line"),
-    [
-        ({"objective": Running()}, "the objective of b keeps a state, which this evaluation has changed too; give its class"),
-        ({"objective": in_closure()}, "the objective of b keeps a state, which this evaluation has changed too; give its"),
-        ({"fan_in": WornSum}, "the aggregation of b keeps a state in attributes, which this evaluation has changed too; "),
-    ],
-)  # fmt: skip
-def test_what_an_evaluation_cannot_put_back_is_warned_of(kept: dict[str, Any], line: str) -> None:
-    with Simulation(keeping(**kept)) as simulation, pytest.warns(antiphon.ScenarioWarning, match=f"^{line}"):
-        simulation.evaluate("test")
-
-
-@pytest.mark.long
-def test_what_a_loss_keeps_in_a_part_is_saved() -> None:
-    link = [{"from": "a", "to": "b", "size": 6, "link": {"delay": 1}}]
-    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": Running, "target": "y"}}}
-    scenario = scenario_of(agents, channels=link, env=keeping().env)
-    with Simulation(scenario) as whole, Simulation(scenario, parts=2) as half:
-        whole.run(8, progress=False)
-        half.run(4, progress=False)
-        for other in (half.fork(), half):
-            other.run(4, progress=False)
-            assert all(map(torch.equal, parameters(whole), parameters(other)))
-
-
 LOST: dict[str, tuple[dict[str, Any], str]] = {
     "object": ({"objective": Running()}, "the objective of b keeps a state that no checkpoint has; give its class"),
     "closure": ({"objective": in_closure()}, "the objective of b keeps a state that no checkpoint has; give its class"),
@@ -504,34 +322,6 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
     "gradient's class": ({"gradient": OfClass}, "the gradient of a->b keeps a state in attributes, which no checkpoint "),
     "aggregation's class": ({"fan_in": SumOfClass}, "the aggregation of b keeps a state in attributes, which no check"),
 }  # fmt: skip
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("kind", LOST)
-def test_a_run_whose_objects_keep_what_cannot_be_saved_does_not_go_on(kind: str, tmp_path: Path) -> None:
-    keys, line = LOST[kind]
-    with Simulation(keeping(**keys)) as simulation:
-        simulation.run(2, progress=False)
-        with pytest.raises(RunError, match=line):
-            simulation.fork()
-        simulation.save(tmp_path / "saved")
-        with Simulation.load(tmp_path / "saved", scenario=simulation.scenario) as loaded:
-            assert loaded.evaluate("test").agents["b"]["loss"] > 0
-            with pytest.raises(RunError, match=line):
-                loaded.step()
-
-
-def test_a_loss_of_other_arguments_is_told_what_it_is_called_with() -> None:
-    agent = {
-        "observes": ["x"],
-        "objective": {"kind": lambda: lambda output, target: output - target, "target": "y"},
-    }
-    line = r"takes 0 positional arguments but 2 were given; it was called with output \[.*; write it as a function of output and"
-    with (
-        Simulation(scenario_of({"a": agent}, env=keeping().env)) as simulation,
-        pytest.raises(RunError, match=line),
-    ):
-        simulation.step()
 
 
 class Guess(nn.Module):
@@ -605,15 +395,6 @@ def test_a_predictor_that_cannot_learn_is_a_line(case: str, point: str) -> None:
         simulation.run(4, progress=False)
 
 
-def test_a_predictor_that_is_not_trained_needs_no_parameters() -> None:
-    gradient = {"kind": Parameterless, "context": ["x"], "learn": False}
-    channel = {"from": "a", "to": "b", "size": 6, "gradient": gradient}
-    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "regression", "target": "y"}}}
-    with Simulation(scenario_of(agents, channels=[channel], env=keeping().env)) as simulation:
-        simulation.run(4, progress=False)
-        assert simulation.fork().now == 4
-
-
 def test_a_size_that_cannot_be_asked_for_is_a_line() -> None:
     class Sized(Running):
         def size(self) -> int:
@@ -637,33 +418,10 @@ def test_a_compiled_loss_is_refused_with_the_fix() -> None:
         Simulation(keeping(compiled))
 
 
-def test_a_loss_that_is_left_out_of_compiling_is_not_compiled() -> None:
-    @torch.compiler.disable
-    def plain(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (output - target).square().sum(1)
-
-    with Simulation(keeping(plain)) as simulation:
-        simulation.run(2, progress=False)
-
-
-def test_an_aggregation_of_complex_numbers_is_refused() -> None:
-    line = r"agents.b.fan_in: <lambda> returns complex numbers; return real ones"
-    with pytest.raises(ScenarioError, match=line):
-        Simulation(keeping(fan_in=lambda messages, present: messages.sum(1).to(torch.complex64)))
-
-
 def test_an_aggregation_in_float64_has_the_type_of_the_run() -> None:
     with Simulation(keeping(fan_in=lambda messages, present: messages.sum(1).double())) as simulation:
         simulation.run(4, progress=False)
         assert {p.dtype for p in parameters(simulation)} == {torch.float32}
-
-
-def test_probes_of_a_loss_before_a_run_do_not_change_what_it_encloses() -> None:
-    steps = []
-    for backend in ("cohort", reference):
-        with Simulation(keeping(in_closure()), backend=backend, dtype=torch.float64) as simulation:
-            steps.append(simulation.step()["losses"]["b"].item())
-    assert steps[0] == pytest.approx(steps[1], abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", [Running, WithBuffer, Saving])
@@ -770,39 +528,6 @@ def test_what_a_loss_keeps_in_a_part_is_the_whole_simulations(mode: str, kind: A
         assert losses_of(half) == losses_of(whole)
 
 
-@pytest.mark.cases(2)
-@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
-@pytest.mark.parametrize("mode", ["lockstep", "free"])
-@pytest.mark.parametrize("kind", LOST)
-def test_what_no_state_has_is_refused_in_parts(kind: str, mode: str) -> None:
-    keys, line = LOST[kind]
-    scenario = divided(**{"gradient": "linear", **keys})
-    with (
-        Simulation(scenario, parts={"count": 2, "mode": mode}) as simulation,
-        pytest.raises(RunError, match=line),
-    ):
-        simulation.run(3, progress=False)
-
-
-@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
-def test_what_a_loss_keeps_is_saved_in_virtual_time(tmp_path: Path) -> None:
-    scenario = divided(objective=Running, gradient="linear")
-    whole, half = (on_cluster(scenario, profile(2)) for _ in range(2))
-    with whole, half:
-        whole.run(8, progress=False)
-        half.run(4, progress=False)
-        half.evaluate("test")
-        half.save(tmp_path / "half")
-        again = on_cluster(scenario, profile(2))
-        load_state(again, tmp_path / "half", scenario)
-        for other in (again, half.fork(), half):
-            other.run(4, progress=False)
-            assert all(map(torch.equal, parameters(whole), parameters(other)))
-            assert losses_of(other) == losses_of(whole)
-    with Simulation.load(tmp_path / "half", scenario=scenario) as read:
-        assert losses_of(read) != losses_of(Simulation(scenario))
-
-
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 def test_what_no_state_has_is_refused_in_virtual_time(tmp_path: Path) -> None:
     scenario = divided(objective=in_closure(), gradient="linear")
@@ -881,30 +606,6 @@ def test_what_changes_anywhere_in_a_loss_is_seen(kind: str) -> None:
             simulation.fork()
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """Keeps plain data of all sorts, in an object that refuses to be changed by `setattr`."""
-
-    held: dict[int, Any] = field(default_factory=lambda: {0: np.zeros(2), 1: deque([0.0], 3), 2: {1}})
-
-    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        losses = (output - target).square().mean(1)
-        self.held[0][0] += losses.mean().item()
-        self.held[1].append(losses.mean().item())
-        self.held[2].add(len(self.held[2]))
-        return losses / (1 + self.held[0][0] + sum(self.held[1]) + len(self.held[2]))
-
-
-def test_plain_data_of_any_sort_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
-    with Simulation(keeping(Frozen)) as whole, Simulation(keeping(Frozen)) as half:
-        whole.run(8, progress=False)
-        half.run(4, progress=False)
-        half.save(tmp_path / "half")
-        for other in (Simulation.load(tmp_path / "half", scenario=keeping(Frozen)), half.fork()):
-            other.run(4, progress=False)
-            assert all(map(torch.equal, parameters(whole), parameters(other)))
-
-
 class Annealed(Running):
     """Counts its calls, which changes its losses later alone."""
 
@@ -932,21 +633,6 @@ def test_more_objects_than_are_compared_are_said_to_be() -> None:
     line = "^Running: holds more objects than are compared; what changes in the others is neither seen nor saved$"
     with pytest.warns(antiphon.ScenarioWarning, match=line), Simulation(keeping(held)) as simulation:
         simulation.step()
-
-
-class Numbered(Running):
-    made: ClassVar[int] = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        Numbered.made += 1
-
-
-def test_a_count_of_a_classs_objects_is_no_state_of_one() -> None:
-    with Simulation(keeping(Numbered)) as simulation:
-        for _ in range(3):
-            simulation.step()
-            simulation.fork().step()
 
 
 def test_a_loss_that_changes_its_target_in_place_changes_no_other_agents() -> None:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import MethodType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import parametrizations, prune, spectral_norm
+from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 import antiphon
-from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioWarning
-from antiphon.nets.user_modules import reporting_hook
+from antiphon.errors import AntiphonError, RunError
 from antiphon.scenarios import Scenario
-from tests.engine.numbers import one_line
-from tests.kit.documented import signal_alignment
 
 _STEPS = 4
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -230,17 +227,6 @@ def test_what_torch_allows_means_the_same(env: Any) -> None:
     _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"})
 
 
-def test_hooks_of_accumulated_gradients_change_them(env: Any) -> None:
-    _same(env, frozenset({"accumulated"}))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(12))
-def test_what_torch_allows_means_the_same_in_any_combination(env: Any, seed: int) -> None:
-    chosen = torch.rand(len(_TRAITS), generator=torch.Generator().manual_seed(seed)) < 0.4
-    _same(env, frozenset(t for t, one in zip(_TRAITS, chosen.tolist(), strict=True) if one))
-
-
 class Greedy(nn.Linear):
     """A layer whose forward goes back from a loss of its own."""
 
@@ -263,35 +249,11 @@ def test_gradients_that_a_forward_leaves_are_added_as_in_a_loop(env: Any) -> Non
     assert not torch.equal(have[next(key for key in have if key.endswith("head.bias"))], model[0].head.bias)
 
 
-class Overflows(nn.Linear):
-    """A layer whose forward leaves a gradient that is not finite, of a loss that is."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and torch.is_grad_enabled():
-            (super().forward(x.detach()) * 0).sqrt().sum().backward()
-        return super().forward(x)
-
-
-def test_a_gradient_that_a_forward_leaves_is_checked_before_parameters_move(env: Any) -> None:
-    with _run(env, nn.Sequential(Overflows(6, 8), nn.Linear(8, 3)).double()) as run:
-        before = _values(run)
-        with pytest.raises(DivergenceError, match="agent 'mind': the gradient at step 1 is not finite"):
-            run.step()
-        assert all(torch.equal(value, before[key]) for key, value in _values(run).items())
-
-
 class Hidden(nn.Linear):
     """A layer within a checkpoint of torch's older kind, over an input that needs no gradient, as with frozen embeddings."""
 
     def forward(self, x: Tensor) -> Tensor:
         return checkpoint(super().forward, x.detach().requires_grad_(), use_reentrant=True)  # type: ignore[no-any-return]
-
-
-class HiddenFirst(nn.Linear):
-    """Its checkpoint is over observations as they are: no graph has it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(super().forward, x, use_reentrant=True)  # type: ignore[no-any-return]
 
 
 class Growing(nn.Module):
@@ -314,40 +276,11 @@ def test_parameters_that_a_forward_makes_are_refused_with_the_fix(env: Any) -> N
         _run(env, nn.Sequential(Growing(), nn.Tanh(), nn.Linear(3, 3)).double())
 
 
-def test_a_checkpoint_over_observations_is_refused_with_the_fix(env: Any) -> None:
-    line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
-    model = nn.Sequential(HiddenFirst(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    with pytest.raises(AntiphonError, match=line), _run(env, model) as run:
-        run.step()
-
-
 def test_a_checkpoint_that_hides_its_parameters_is_refused_with_the_fix(env: Any) -> None:
     model = nn.Sequential(Hidden(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
     line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
     with pytest.raises(AntiphonError, match=line), _run(env, model) as run:
         run.step()
-
-
-def test_parameters_that_are_frozen_while_they_are_trained_are_refused_with_the_fix(env: Any) -> None:
-    class Freezing(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            self.requires_grad_(not torch.is_grad_enabled())
-            return super().forward(x)
-
-    with (
-        _run(env, nn.Sequential(Freezing(6, 8), nn.Linear(8, 3)).double()) as run,
-        pytest.raises(RunError, match=r"network \(mind\) changes requires_grad of its parameters .*; freeze"),
-    ):
-        run.step()
-
-
-class Merging(nn.Linear):
-    """A layer whose weight is another one in evaluation."""
-
-    def train(self, mode: bool = True) -> Merging:
-        if self.training != mode:
-            self.weight.data *= 0.5 if mode else 2
-        return super().train(mode)
 
 
 def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any) -> None:
@@ -358,44 +291,6 @@ def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any) ->
     line = r"^step 1: agents\.mind: \w+ failed in '1' \(BatchNorm1d\): ValueError: Expected more than 1 value [^\n]*$"
     with antiphon.Simulation(scenario, dtype=torch.float64) as run, pytest.raises(AntiphonError, match=line):
         run.step()
-
-
-def test_a_norm_by_torch_s_old_hook_is_trained_and_given_back(env: Any) -> None:
-    """Its hook leaves a weight with a graph in the module, which Python cannot copy."""
-
-    def model() -> nn.Module:
-        torch.manual_seed(1)
-        return nn.Sequential(spectral_norm(nn.Linear(6, 8)), nn.Tanh(), nn.Linear(8, 3)).double()
-
-    loop = model()
-    with _run(env, model()) as run:
-        assert _distance(run, env, loop) < 1e-9
-        x = torch.ones(2, 6, dtype=torch.float64)
-        with torch.no_grad():
-            output = run.compose()(x=x)["mind"]
-        assert torch.allclose(output, loop.eval()(x))
-        assert all(p.grad_fn is None for p in run.agents["mind"].module.state_dict().values())
-
-
-def test_a_factory_sees_parameters_with_their_attributes(env: Any) -> None:
-    seen: list[tuple[type, bool]] = []
-
-    def factory(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
-        seen.extend((type(p), getattr(p, "_no_weight_decay", False)) for p in parameters)
-        return torch.optim.SGD(parameters, lr=lr)
-
-    def marked(inputs: int, outputs: int) -> nn.Module:
-        layer = nn.Linear(inputs, outputs)
-        layer.bias._no_weight_decay = True  # type: ignore[attr-defined]
-        return layer
-
-    goal = {"kind": "classification", "target": "label"}
-    mind = {"observes": ["x"], "network": marked, "objective": goal}
-    training = {"batch": 8, "optimiser": factory}
-    with antiphon.Simulation(
-        antiphon.Scenario(scenario="s", env=env, agents={"a": mind, "b": mind}, training=training)
-    ):
-        assert seen == [(nn.Parameter, False), (nn.Parameter, True)] * 2
 
 
 class Counting(nn.Linear):
@@ -466,77 +361,6 @@ def test_what_a_module_keeps_in_attributes_changes_as_its_buffers_do(
     assert all(torch.equal(found[1][key], value) for key, value in found[0].items())
 
 
-@pytest.mark.parametrize("layer", [Counting, CountingAside])
-def test_what_a_module_keeps_is_loaded_with_its_weights(
-    env: Any, tmp_path: Path, layer: type[nn.Module]
-) -> None:
-    scenario = _delayed(layer, env)
-    with antiphon.Simulation(scenario) as run:
-        run.run(steps=9, progress=False)
-        scores = run.evaluate().agents
-        saved = run.save(tmp_path / "saved")
-    with antiphon.Simulation(scenario, seed=1) as taker:
-        taker.run(steps=2, progress=False)
-        taker.load_weights(saved)
-        assert taker.evaluate().agents == scores
-    agents = {
-        name: agent.model_copy(update={"parameters": f"{saved}:{name}"})
-        for name, agent in scenario.agents.items()
-    }
-    with antiphon.Simulation(scenario.model_copy(update={"agents": agents}), seed=1) as taker:
-        assert taker.evaluate().agents == scores
-
-
-class CountingTwice(CountingAside):
-    def set_extra_state(self, state: object) -> None:
-        self.calls, _ = state  # type: ignore[misc]
-
-
-def test_an_extra_state_of_another_module_is_one_line(env: Any, tmp_path: Path) -> None:
-    with antiphon.Simulation(_delayed(CountingAside, env)) as run:
-        saved = run.save(tmp_path / "saved")
-    line = r"^set_extra_state of 'module': CountingTwice\.set_extra_state failed at test_modules\.py:\d+: ValueError: "
-    with antiphon.Simulation(_delayed(CountingTwice, env)) as taker, one_line(line, RunError):
-        taker.load_weights(saved)
-
-
-@pytest.mark.parametrize("layer", [Counting, CountingAside])
-@pytest.mark.parametrize("steps", [3, 4, 5])
-def test_an_open_window_is_computed_again_from_what_its_modules_kept_as_it_began(
-    env: Any, tmp_path: Path, layer: type[nn.Module], steps: int
-) -> None:
-    goal = {"kind": "classification", "target": "label"}
-    agent = {"network": lambda inputs, outputs: layer(inputs, outputs), "clock": {"unroll": 3}}
-    scenario = antiphon.Scenario(
-        scenario="counts",
-        env=env,
-        agents={"a": {**agent, "observes": ["x"]}, "b": {**agent, "objective": goal}},
-        channels=[{"from": "a", "to": "b", "size": 4, "link": {"delay": 1}}],
-        training={"batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}},
-    )
-    with antiphon.Simulation(scenario) as whole, antiphon.Simulation(scenario) as run:
-        whole.run(steps=9, progress=False)
-        run.run(steps=steps, progress=False)
-        run.save(tmp_path / "saved")
-        with antiphon.Simulation.load(tmp_path / "saved", scenario=scenario) as loaded:
-            loaded.run(steps=9 - steps, progress=False)
-            left, right = _values(whole), _values(loaded)
-            assert all(torch.equal(left[key], right[key]) for key in left)
-
-
-def test_an_extra_state_of_objects_is_no_checkpoint(env: Any, tmp_path: Path) -> None:
-    class Keeps(nn.Linear):
-        def get_extra_state(self) -> object:
-            return {"owner": object()}
-
-    line = "0' holds an object under 'owner', which a checkpoint cannot; return plain data: numbers"
-    with (
-        _run(env, nn.Sequential(Keeps(6, 3))) as run,
-        pytest.raises(AntiphonError, match=line),
-    ):
-        run.save(tmp_path / "saved")
-
-
 class Counted(nn.Linear):
     """A layer whose result depends on its count of calls, which a subclass keeps somewhere."""
 
@@ -589,62 +413,6 @@ class FromFirstCall(Counted):
         return self.late
 
 
-class OfClass(Counted):
-    calls: ClassVar[int] = 0
-
-    def count(self) -> float:
-        type(self).calls += 1
-        return self.calls
-
-
-class OfGenerator(Counted):
-    def begin(self) -> None:
-        self.random = np.random.default_rng(0)
-
-    def count(self) -> float:
-        return float(self.random.random())
-
-
-class OfClosure(Counted):
-    def begin(self) -> None:
-        calls = 0
-
-        def number() -> int:
-            nonlocal calls
-            calls += 1
-            return calls
-
-        self.number = number
-
-    def count(self) -> float:
-        return self.number()
-
-
-def of_method() -> Counted:
-    """Return a module with a method that counts its calls in a variable of the function that makes the class."""
-    calls = 0
-
-    class OfMethod(Counted):
-        def count(self) -> float:
-            nonlocal calls
-            calls += 1
-            return calls
-
-    return OfMethod()
-
-
-class Shows(Counted):
-    """Keeps what no later call reads."""
-
-    def begin(self) -> None:
-        self.timer = Counting()
-
-    def count(self) -> float:
-        self.timer.count()
-        self.weights = self.weight * 2
-        return 1
-
-
 KEEPING = [InNumber, InTensor, InList, FromFirstCall]
 
 
@@ -690,10 +458,6 @@ class Slotted:
         self.call = call
 
 
-def _enclosed(call: Any) -> Any:
-    return lambda x: call(x)
-
-
 def _called(call: Callable[[Tensor], Tensor]) -> Any:
     class Called:
         def __call__(self, x: Tensor) -> Tensor:
@@ -702,15 +466,6 @@ def _called(call: Callable[[Tensor], Tensor]) -> Any:
     return Called()
 
 
-HELD: dict[str, Callable[[Any, Any], Any]] = {
-    "a tuple": lambda call, module: (call,),
-    "a partial": lambda call, module: partial(call),
-    "an enclosed partial": lambda call, module: _enclosed(partial(call)),
-    "an enclosed list": lambda call, module: lambda x, within=[call]: within[0](x),
-    "a cache": lambda call, module: lru_cache(call),
-    "an object": lambda call, module: Slotted(call),
-    "a method": lambda call, module: MethodType(lambda self, x: call(x), module),
-}
 """How a module may keep a function that calls its layers."""
 NOT_FOLLOWED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "a class": (lambda call, module: _called(call), "Called.__call__ encloses layers of the model"),
@@ -736,107 +491,6 @@ class Held(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         held = self.held[0] if isinstance(self.held, tuple) else self.held
         return (held.call if isinstance(held, Slotted) else held)(x)
-
-
-@pytest.mark.parametrize("name", HELD)
-def test_functions_that_enclose_a_module_train_its_copy_wherever_they_are_kept(env: Any, name: str) -> None:
-    model = Held(HELD[name]).double()
-    loop = Held(HELD[name]).double()
-    loop.load_state_dict(model.state_dict())
-    x = torch.randn(5, 6, dtype=torch.float64)
-    with _run(env, model) as run:
-        _loop(run, loop, 3)
-        (found,) = run.compose()(x=x).values()
-        torch.testing.assert_close(found, loop.between(x), rtol=0, atol=1e-12)
-
-
-class Unsized(tuple[Tensor, ...]):
-    """Refuses its length, as the representations of e3nn do."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-
-class WithConstants(nn.Module):
-    """Keeps the tensors of a default argument, as the neurons of norse do; `super()` makes a closure of its `__init__`."""
-
-    def __init__(self, constants: tuple[Tensor, ...] = (torch.tensor(0.5), torch.tensor(2.0))) -> None:
-        super().__init__()
-        self.layer, self.constants, self.unsized = nn.Linear(6, 3), constants, Unsized(constants)
-
-    def forward(self, x: Tensor) -> Tensor:
-        low, high = (constant.double() for constant in self.unsized)
-        return torch.clamp(self.layer(x), -low, high) + self.constants[0]
-
-
-def test_constants_of_a_default_argument_and_tuples_without_a_length_are_copied(env: Any) -> None:
-    def model() -> nn.Sequential:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            return nn.Sequential(WithConstants(), nn.Tanh(), nn.Linear(3, 3)).double()
-
-    loop, x = model(), torch.randn(5, 6, dtype=torch.float64)
-    with _run(env, model()) as run:
-        _loop(run, loop, 3)
-        (found,) = run.compose()(x=x).values()
-        torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
-
-
-class ShowsFunction(nn.Linear):
-    """Shows a function with its address in its `repr`."""
-
-    def __init__(self) -> None:
-        super().__init__(6, 3)
-        self.activation = lambda x: x.tanh()
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, activation={self.activation}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(super().forward(x))
-        return out
-
-
-def test_a_run_is_resumed_whatever_addresses_its_modules_show(env: Any, tmp_path: Path) -> None:
-    models = [ShowsFunction(), ShowsFunction()]
-    assert repr(models[0]) != repr(models[1])
-    goal = {"kind": "classification", "target": "label"}
-    minds = [{"observes": ["x"], "network": model.double(), "objective": goal} for model in models]
-    scenarios = [antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}) for mind in minds]
-    with antiphon.Simulation(scenarios[0], logdir=tmp_path / "run", dtype=torch.float64) as run:
-        run.run(steps=2)
-    with antiphon.Simulation.resume(tmp_path / "run", scenarios[1]) as run:
-        assert run.now == 2
-
-
-class ShowsTensor(nn.Linear):
-    """Shows a tensor in its `repr`, as the neurons of norse do: with its type where this is not torch's default."""
-
-    def __init__(self) -> None:
-        super().__init__(6, 3)
-        learned = torch.tensor(0.5, requires_grad=True)
-        self.constants = (torch.tensor(0.5), learned, torch.arange(16.0))
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, constants={self.constants}"
-
-
-def test_a_run_is_resumed_whatever_torchs_default_type_is(env: Any, tmp_path: Path) -> None:
-    model = nn.Sequential(ShowsTensor(), nn.Tanh(), nn.Linear(3, 3)).double()
-    before = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(torch.float64)
-        goal = {"kind": "classification", "target": "label"}
-        mind = {"observes": ["x"], "network": model, "objective": goal}
-        scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind})
-        with antiphon.Simulation(scenario, logdir=tmp_path / "run", dtype=torch.float64) as run:
-            run.run(steps=2)
-        with antiphon.Simulation.resume(tmp_path / "run", scenario) as run:
-            assert run.now == 2
-    finally:
-        torch.set_default_dtype(before)
 
 
 @pytest.mark.parametrize("name", NOT_FOLLOWED)
@@ -885,31 +539,6 @@ def test_a_state_of_before_brings_back_what_a_module_kept_then(env: Any, kind: t
         assert all(torch.equal(after[key], again[key]) for key in after)
 
 
-@pytest.mark.parametrize(
-    ("kind", "what"),
-    [
-        (OfClass, "an attribute of its class"),
-        (OfGenerator, "its attribute 'random'"),
-        (OfClosure, "its attribute 'number'"),
-        (of_method, "a variable that a method encloses"),
-    ],
-)
-def test_what_a_module_keeps_elsewhere_is_no_checkpoint(
-    env: Any, tmp_path: Path, kind: Callable[[], Counted], what: str
-) -> None:
-    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double()) as run:
-        run.step()
-        line = (
-            f"the network of mind changes {what}, which no checkpoint has, and depends on it; keep plain data"
-        )
-        with pytest.raises(RunError, match=line):
-            run.fork()
-        run.save(tmp_path / "saved")
-        loaded = antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario)
-        with loaded, pytest.raises(RunError, match=line):
-            loaded.step()
-
-
 class Drifts(nn.Linear):
     """Its bias is trained, and changed by each call."""
 
@@ -918,17 +547,6 @@ class Drifts(nn.Linear):
         with torch.no_grad():
             self.bias.add_(0.01 * self.training)
         return y
-
-
-class Bounded(nn.Module):
-    """Each call bounds the weights that it uses, which a second call for the same batch leaves as they are."""
-
-    def __init__(self, _: int, outputs: int) -> None:
-        super().__init__()
-        self.rows = nn.Embedding(1000, outputs, max_norm=0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rows((x[:, 0].abs() * 10_000).long() % 1000)  # type: ignore[no-any-return]
 
 
 def _windows(env: Any, kind: Callable[[int, int], nn.Module]) -> antiphon.Scenario:
@@ -961,165 +579,6 @@ def test_a_window_in_which_calls_change_parameters_is_no_checkpoint(env: Any, tm
                 loaded.fork()
 
 
-def test_a_change_in_place_within_such_a_window_is_refused(env: Any) -> None:
-    with antiphon.Simulation(_windows(env, Drifts), dtype=torch.float64) as run:
-        run.step()
-        run.agents["mind"].parameters["module.weight"].data.mul_(0.5)
-        with pytest.raises(
-            RunError, match="its open window is computed again; do this at the end of a window"
-        ):
-            run.step()
-
-
-@pytest.mark.parametrize(
-    ("kind", "channel", "line"),
-    [
-        (
-            lambda inputs, outputs: Drifts(inputs, outputs),
-            {"to": "other", "size": 4, "coupling": "delayed", "link": {"delay": 1}},
-            r"from 'mind->other'; give the",
-        ),
-    ],
-)
-def test_calls_that_change_parameters_are_refused_where_windows_are_computed_again(
-    env: Any, kind: Callable[[int, int], nn.Module], channel: dict[str, Any], line: str
-) -> None:
-    goal = {"kind": "classification", "target": "label"}
-    agents = {
-        "mind": {"observes": ["x"], "network": kind, "objective": goal},
-        "other": {"observes": ["x"], "objective": goal},
-    }
-    own = antiphon.Scenario(scenario="own", env=env, agents=agents, channels=[{"from": "mind", **channel}])
-    with pytest.raises(
-        AntiphonError, match=f"^agents.mind.network: a call of it changes .*bias', and .* {line}"
-    ):
-        antiphon.Simulation(own)
-
-
-@pytest.mark.parametrize(("kind", "steps"), [(Drifts, 3), (Bounded, 4)])
-def test_elsewhere_it_is_one(env: Any, kind: Callable[[int, int], nn.Module], steps: int) -> None:
-    with antiphon.Simulation(_windows(env, kind), dtype=torch.float64) as run:
-        run.run(steps=steps, progress=False)
-        with run.fork() as twin:
-            for one in (run, twin):
-                one.run(steps=4, progress=False)
-            left, right = _values(run), _values(twin)
-            assert all(torch.equal(left[key], right[key]) for key in left)
-
-
-def test_what_no_later_call_reads_is_no_state(env: Any, tmp_path: Path) -> None:
-    with _run(env, nn.Sequential(Shows(), nn.Linear(3, 3)).double()) as run:
-        run.run(steps=2, progress=False)
-        run.save(tmp_path / "saved")
-        with antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario) as loaded:
-            assert loaded.now == 2
-
-
-def _pruned() -> nn.Module:
-    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
-    prune.l1_unstructured(model[0], "weight", amount=0.5)  # type: ignore[no-untyped-call]
-    return model
-
-
-def _old_norm() -> nn.Module:
-    return nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 8)), nn.Linear(8, 3))
-
-
-def _reads_itself() -> nn.Module:
-    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
-    weight = model[0].weight
-    weight.register_hook(lambda g: g + 0.1 * weight)
-    return model
-
-
-def _views() -> nn.Module:
-    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
-    model.register_buffer("slow", model[0].weight.data)
-    return model
-
-
-def _adjacent() -> nn.Module:
-    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
-    model.register_buffer("adjacency", torch.eye(8).to_sparse())
-    return model
-
-
-def _quantised() -> nn.Module:
-    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
-    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-
-
-class Renamed(nn.Sequential):
-    """Names its parameters as torch does not find them."""
-
-    def named_parameters(self, *arguments: Any, **settings: Any) -> Any:
-        for name, parameter in super().named_parameters(*arguments, **settings):
-            yield f"x.{name}", parameter
-
-
-class Older(nn.Sequential):
-    """Does not take what torch passes."""
-
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Any:  # type: ignore[override]
-        return super().named_parameters(prefix, recurse)
-
-
-class Trainer(nn.Linear):
-    """Has a `train` with arguments of its own, as the forward-forward example of torch."""
-
-    def train(self, x: Tensor, label: Tensor) -> None:  # type: ignore[override]
-        """Learn a batch."""
-
-
-_REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "half": (
-        lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).bfloat16(),
-        r"is bfloat16, but parameters are trained in float32; call float\(\)",
-    ),
-    "quantised": (_quantised, "quantised"),
-    "compiled": (
-        lambda: torch.compile(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))),
-        "pass the original module",
-    ),
-    "pruned": (_pruned, r"prune\.remove"),
-    "old norm": (_old_norm, r"parametrizations\.weight_norm"),
-    "scripted": (
-        lambda: nn.Sequential(torch.jit.script(nn.Linear(6, 8)), nn.Linear(8, 3)),
-        "pass the module that it was made from",
-    ),
-    "data parallel": (
-        lambda: nn.DataParallel(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))),
-        r"is a DataParallel; give the module that it was made from \(\.module\)",
-    ),
-    "renamed": (lambda: Renamed(nn.Linear(6, 8), nn.Linear(8, 3)), r"has no parameter 'x\.0\.weight'"),
-    "older names": (
-        lambda: Older(nn.Linear(6, 8), nn.Linear(8, 3)),
-        "a named_parameters of its own that fails: .*remove_duplicate.*; override it with torch's arguments",
-    ),
-    "sparse": (
-        lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3), nn.Embedding(2, 2, sparse=True)),
-        "sparse=False",
-    ),
-    "reads itself": (_reads_itself, "reads the module itself"),
-    "shared memory": (_views, "share memory"),
-    "sparse buffer": (_adjacent, "to_dense"),
-    "merging": (lambda: nn.Sequential(Merging(6, 8), nn.Tanh(), nn.Linear(8, 3)), "after the run"),
-    "another train": (lambda: Trainer(6, 3), r"train\(True\) of Trainer fails .* another name"),
-    "lazy": (lambda: nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 3)), "call the model once"),
-    "mixed": (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3).double()), "have one type"),
-}
-
-
-@pytest.mark.cases(2)
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", _REFUSED)
-def test_what_would_lose_its_meaning_is_one_line(env: Any, name: str) -> None:
-    make, line = _REFUSED[name]
-    with pytest.raises(AntiphonError, match=line) as raised:
-        _run(env, make())
-    assert "\n" not in str(raised.value)
-
-
 def _pair(env: Any, calls: list[str], *, parameter: bool = True) -> Any:
     """Two agents whose networks have hooks that are counted."""
     agents = {}
@@ -1141,65 +600,6 @@ def test_hooks_are_called_by_steps_alone_where_a_scenario_is_divided_or_describe
     assert sorted(calls) == ["forward"] * 2 * _STEPS + ["parameter"] * 2 * _STEPS
 
 
-@pytest.mark.parametrize("learn", [True, False])
-def test_hooks_of_parameters_are_called_by_steps_that_train_them_and_by_no_probe(
-    env: Any, learn: bool
-) -> None:
-    calls: list[str] = []
-    eye = nn.Linear(6, 4)
-    eye.weight.register_hook(lambda g: calls.append("gradient"))
-    eye.bias.register_post_accumulate_grad_hook(lambda p: calls.append("accumulated"))
-    mind = {
-        "network": {"kind": "mlp", "hidden": [8]},
-        "objective": {"kind": "classification", "target": "label"},
-    }
-    run = antiphon.Simulation(
-        antiphon.Scenario(
-            scenario="hooked",
-            env=env,
-            agents={"eye": {"observes": ["x"], "network": eye, "learn": learn}, "mind": mind},
-            channels=[{"from": "eye", "to": "mind", "size": 4}],
-            training={"batch": 8},
-        )
-    )
-    run.run(steps=_STEPS, progress=False)
-    assert calls == ["gradient", "accumulated"] * _STEPS * learn
-    run.probe(horizon=1)
-    signal_alignment(run, messages=3)  # takes steps with frozen parameters
-    assert len(calls) == 2 * _STEPS * learn
-
-
-def test_hooks_of_parameters_that_torch_does_not_send_to_other_processes_are_refused(env: Any) -> None:
-    parts = {"count": 2, "ray": "local"}
-    line = (
-        r"^agents\.left: the parameter '0\.weight' has a hook, which torch does not send .*; pass a factory"
-    )
-    seen = r"^agents\.left: the hook of '1' is called in Ray's processes, on copies of what it holds"
-    with (
-        pytest.warns(ScenarioWarning, match=seen),
-        pytest.raises(AntiphonError, match=line),
-        antiphon.Simulation(_pair(env, []), parts=parts) as run,
-    ):
-        run.run(steps=1, progress=False)
-
-
-def test_a_hook_of_a_tied_parameter_is_refused(env: Any) -> None:
-    agents = {
-        name: {
-            "observes": ["x"],
-            "network": nn.Sequential(nn.Linear(6, 3)),
-            "objective": {"kind": "classification", "target": "label"},
-        }
-        for name in ("left", "right")
-    }
-    agents["right"]["network"][0].weight.register_hook(lambda g: 2 * g)
-    share = [["left.module.0.weight", "right.module.0.weight"]]
-    scenario = antiphon.Scenario(scenario="tied", env=env, agents=agents, share=share)
-    line = r"^share\[0\]\[1\]: 'right.module.0.weight' has a hook, which would see a part of the tied gradient; rem"
-    with pytest.raises(AntiphonError, match=line):
-        antiphon.Simulation(scenario)
-
-
 def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: Any) -> None:
     """As a whole, as pretrained ones are; evaluations and what is composed are in evaluation mode."""
     with torch.random.fork_rng():
@@ -1217,48 +617,6 @@ def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: A
         torch.testing.assert_close(run.compose()(x)["mind"], loop.eval()(x))
 
 
-@pytest.mark.long
-def test_an_export_calls_hooks_once(env: Any, tmp_path: Path) -> None:
-    calls: list[int] = []
-    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
-    model[1].register_forward_hook(lambda *_: calls.append(1))
-    with _run(env, model) as run:
-        calls.clear()
-        run.export(tmp_path / "system.pt2")
-    assert calls == [1]
-
-
-def test_agents_whose_modules_have_hooks_are_not_stacked(env: Any) -> None:
-    """Each trains as it would alone, beside one that is like it but for the hook."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
-    goal = {"kind": "classification", "target": "label"}
-
-    def trained(*names: str) -> dict[str, Tensor]:
-        agents: dict[str, Any] = {}
-        for name in names:
-            own = copy.deepcopy(network)
-            if name == "hooked":
-                own[0].weight.register_hook(lambda g: 3 * g)
-            agents[name] = {"observes": ["x"], "network": own, "objective": goal}
-        training = {"batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}}
-        scenario = antiphon.Scenario(scenario="s", env=env, agents=agents, training=training)
-        with antiphon.Simulation(scenario, dtype=torch.float64) as run:
-            run.run(steps=_STEPS, progress=False)
-            return {
-                f"{agent}.{name}": p.clone()
-                for agent, held in run.agents.items()
-                for name, p in held.parameters.items()
-            }
-
-    together, alone = trained("hooked", "plain"), {**trained("hooked"), **trained("plain")}
-    assert together.keys() == alone.keys()
-    for name, p in together.items():
-        torch.testing.assert_close(p, alone[name], rtol=0, atol=1e-12)
-    first = "module.0.weight"
-    assert not torch.equal(together[f"hooked.{first}"], together[f"plain.{first}"])
-
-
 class Counting:
     """Holds what its hooks count."""
 
@@ -1266,35 +624,6 @@ class Counting:
 
     def count(self, *_: Any) -> None:
         self.calls += 1
-
-
-HALF = 0.5
-REPORTING: dict[str, tuple[Callable[[nn.Module], object], bool]] = {
-    "list": (lambda one, seen=[]: one.register_forward_hook(lambda *_: seen.append(1)), True),
-    "method": (lambda one: one.register_forward_pre_hook(Counting().count), True),
-    "partial": (lambda one: one.register_full_backward_hook(partial(lambda held, *_: None, {})), True),
-    "arithmetic": (lambda one: one.register_forward_hook(lambda m, x, y: HALF * torch.tanh(y)), False),
-    "torch": (nn.utils.spectral_norm, False),
-}
-
-
-@pytest.mark.parametrize("kind", REPORTING)
-def test_hooks_that_report_to_objects_of_the_caller_are_known(kind: str) -> None:
-    hook, reports = REPORTING[kind]
-    network = nn.Sequential(nn.Linear(2, 2))
-    hook(network[0])
-    assert reporting_hook(network) == ("0" if reports else None)
-
-
-def _with_a_layer_in_common(**keys: object) -> Scenario:
-    layer = nn.Linear(6, 5)
-    goal = {"kind": "regression", "target": "x"}
-    agents = {
-        name: {"observes": ["x"], "network": nn.Sequential(layer, nn.Linear(5, 6)), "objective": goal}
-        for name in ("a", "b")
-    }
-    env = antiphon.envs.from_tensors(x=torch.zeros(20, 6))
-    return Scenario(scenario="one-layer", env=env, agents=agents, training={"batch": 4}, **keys)
 
 
 def test_a_target_network_is_called_with_the_attributes_of_the_agents_own_call_and_changes_none() -> None:

@@ -8,7 +8,7 @@ import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -309,41 +309,6 @@ def test_what_an_optimiser_keeps_on_itself_and_in_groups_goes_on(
             assert torch.equal(p, first.agents["a"].parameters[name])
 
 
-class Numbered(torch.optim.SGD):
-    """One of a class that counts its objects, which is no state of any."""
-
-    made: ClassVar[int] = 0
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        Numbered.made += 1
-        self.held = object()  # which a save compares with another optimiser's
-
-
-class Common(torch.optim.SGD):
-    """One whose class counts the steps of all, which changes them."""
-
-    steps: ClassVar[int] = 0
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        Common.steps += 1
-        for group in self.param_groups:
-            group["lr"] /= Common.steps
-        super().step()
-
-
-def test_a_run_whose_optimiser_keeps_a_state_in_its_class_is_not_saved(env: Any, tmp_path: Path) -> None:
-    with antiphon.Simulation(scenario_of(env, {"kind": Common, "lr": 0.5})) as run:
-        run.run(steps=2, progress=False)
-        line = r"^agents\.a\.optimiser: Common keeps a state in its class, which its state_dict does not bring back"
-        with pytest.raises(antiphon.base.errors.ScenarioError, match=line):
-            run.save(tmp_path / "saved")
-    with antiphon.Simulation(scenario_of(env, {"kind": Numbered, "lr": 0.5})) as run:
-        for _ in range(2):
-            run.run(steps=2, progress=False)
-            run.fork().run(steps=1, progress=False)
-
-
 @pytest.mark.parametrize("kind", [*HELD.values(), Forgetting], ids=[*HELD, "object beside a state_dict"])
 def test_a_run_whose_optimiser_keeps_another_object_is_not_saved(
     env: Any, kind: type[torch.optim.Optimizer], tmp_path: Path
@@ -425,43 +390,6 @@ def test_a_parameter_that_a_predictor_does_not_use_stays(env: Any, kind: str) ->
         assert torch.equal(p, torch.ones_like(p)) == ("spare" in name)
 
 
-class Calling(Averaged):
-    """One that notes its calls of `eval()` and `train()`."""
-
-    called: ClassVar[list[str]] = []
-
-    def eval(self) -> None:
-        super().eval()
-        self.called.append("eval")
-
-    def train(self) -> None:
-        super().train()
-        self.called.append("train")
-
-
-def test_evaluations_use_the_weights_of_eval_of_predictors_of_messages(env: Any) -> None:
-    """They stand in for messages that do not come, in evaluations too."""
-    network, goal = {"kind": "mlp", "hidden": [5]}, {"kind": "classification", "target": "label"}
-    predictor = {"kind": "linear", "context": [], "optimiser": {"kind": Calling, "lr": 0.1}}
-    channel = {"from": "a", "to": "b", "size": 3, "input": predictor, "link": {"drop": 0.5}}
-    scenario = antiphon.Scenario(
-        scenario="stand_in",
-        env=env,
-        agents={name: {"observes": ["x"], "objective": goal, "network": network} for name in "ab"},
-        channels=[channel],
-        training={"batch": 8, "steps": STEPS},
-    )
-    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
-        run.run(steps=STEPS, progress=False)
-        parameters = next(iter(run.channels.values())).synthetic_input.parameters
-        before = {name: p.clone() for name, p in parameters.items()}
-        Calling.called.clear()
-        run.evaluate("test")
-        assert Calling.called == ["eval", "train"]
-        for name, p in parameters.items():
-            assert torch.equal(p, before[name])
-
-
 def without_norms(parameters: Any, lr: float) -> torch.optim.Optimizer:
     """A factory that reads what parameters say of themselves."""
     groups: dict[bool, list[Any]] = {True: [], False: []}
@@ -504,115 +432,10 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
             torch.testing.assert_close(ours, plain.detach(), rtol=0, atol=1e-12)
 
 
-class Patient(torch.optim.SGD):
-    """An optimiser with a whole number."""
-
-    def __init__(self, params: Any, lr: float = 0.1, every: int = 2) -> None:
-        super().__init__(params, lr=lr)
-
-
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        (
-            {"decoupled_weight_decay": "no"},
-            "decoupled_weight_decay: must be true or false, not the word 'no'",
-        ),
-        ({"betas": [0.9]}, r"betas: must be a list of 2 numbers, not \[0.9\]"),
-        ({"betas": [0.9, 0.99, 0.999]}, "betas: must be a list of 2 numbers, not "),
-        ({"betas": 0.9}, "betas: must be a list of 2 numbers, not 0.9"),
-        ({"betas": [0.9, "x"]}, "betas: must be a list of 2 numbers, not "),
-        ({"foreach": "yes"}, "foreach: must be true or false, not "),
-        ({"kind": "Adafactor", "eps": 0.001}, "eps: must be a list of 2 numbers, not 0.001"),
-        ({"weight_decay": [0.1]}, "weight_decay: must be a number, not "),
-        ({"kind": "Muon", "ns_steps": 5.5}, "optimiser.ns_steps: must be a whole number, not 5.5"),
-        ({"kind": "Muon", "ns_steps": True}, "optimiser.ns_steps: must be a whole number, not "),
-        ({"kind": Patient, "every": "often"}, "optimiser.every: must be a whole number, not the word"),
-        (
-            {"groups": [{"axes": 1, "kind": "AdamW", "eps": "x"}]},
-            "groups.0..eps: must be a number, not the word",
-        ),
-    ],
-)
-def test_options_of_an_optimiser_of_another_type_are_refused_where_they_are_written(
-    env: Any, settings: dict[str, Any], line: str
-) -> None:
-    with pytest.raises(antiphon.base.errors.ScenarioError, match=line):
-        scenario_of(env, {"kind": "NAdam", **settings})
-
-
-def test_options_of_an_optimiser_of_the_types_of_their_defaults_are_taken(env: Any) -> None:
-    scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": True, "betas": [1, 0.9], "foreach": None})
-    scenario_of(env, {"kind": "Adafactor", "eps": [None, 1e-3]})
-    scenario_of(env, {"kind": Unhurried, "foreach": None})
-    scenario_of(env, {"kind": Unlimited})
-
-
-class Unhurried(torch.optim.SGD):
-    """An optimiser whose flag may be None, which is not its default."""
-
-    def __init__(self, params: Any, lr: float = 0.1, foreach: bool | None = True) -> None:
-        super().__init__(params, lr=lr, foreach=foreach)
-
-
-class Unlimited(torch.optim.SGD):
-    """An optimiser whose whole number is None by default, against what its signature says."""
-
-    def __init__(self, params: Any, lr: float = 0.1, most: int = None) -> None:  # type: ignore[assignment]  # noqa: RUF013
-        super().__init__(params, lr=lr)
-
-
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_needs_more_than_gradients_is_refused(env: Any, kind: str) -> None:
     with pytest.raises(antiphon.base.errors.ScenarioError, match=f"optimiser: {kind} {REFUSED[kind]}"):
         antiphon.Simulation(scenario_of(env, {"kind": getattr(torch.optim, kind), "lr": 0.05}))
-
-
-def test_an_optimiser_without_a_rate_in_its_groups_is_refused(env: Any) -> None:
-    class Rateless(torch.optim.Optimizer):
-        def __init__(self, parameters: Any, lr: float) -> None:
-            super().__init__(parameters, {})
-            self.rate = lr
-
-        def step(self, closure: Any = None) -> None: ...
-
-    with pytest.raises(antiphon.ScenarioError, match="Rateless has a parameter group without 'lr', by which"):
-        antiphon.Simulation(scenario_of(env, {"kind": Rateless, "lr": 0.05}))
-
-
-def test_an_optimiser_of_other_parameters_is_refused(env: Any) -> None:
-    """As where a factory takes those of the module that a run copies: nothing would be learned."""
-    own = nn.Linear(4, 2)
-    spec = {"kind": lambda params, lr: torch.optim.AdamW(own.parameters(), lr=lr), "lr": 0.05}
-    line = r"optimiser: .*<lambda>.* has none of the parameters that it is given, .*; make it of these$"
-    with pytest.raises(antiphon.base.errors.ScenarioError, match=line):
-        antiphon.Simulation(scenario_of(env, spec))
-
-
-class OfCopies(torch.optim.SGD):
-    """Takes its steps with copies in float64, and writes these into what it is given."""
-
-    def __init__(self, params: Any, lr: float) -> None:
-        self.given = list(params)
-        super().__init__([p.detach().double() for p in self.given], lr=lr)
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for p, exact in zip(self.given, self.param_groups[0]["params"], strict=True):
-            exact.grad = None if p.grad is None else p.grad.double()
-        super().step()
-        for p, exact in zip(self.given, self.param_groups[0]["params"], strict=True):
-            p.copy_(exact)
-
-
-def test_an_optimiser_may_keep_copies_of_the_parameters(env: Any) -> None:
-    trained, network = [], nn.Linear(6, 3)
-    for kind in (OfCopies, torch.optim.SGD):
-        with antiphon.Simulation(scenario_of(env, {"kind": kind, "lr": 0.05}, network)) as run:
-            run.run(steps=4, progress=False)
-            trained.append([p.clone() for p in run.agents["a"].parameters.values()])
-    for exact, plain in zip(*trained, strict=True):
-        torch.testing.assert_close(exact, plain, rtol=0, atol=1e-6)
 
 
 class Encoder(nn.Linear):

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import antiphon
-from antiphon import Population, Simulation
-from antiphon.envs.base import StepResult
-from antiphon.envs.images import Digits
-from tests.kit.commands import Commands
+from antiphon import Simulation
 from tests.kit.running import matmul_precision
 
 _SEEN: list[str] = []
@@ -75,45 +70,6 @@ def test_a_run_keeps_the_precision_that_it_began_with_and_the_caller_has_its_own
         torch.set_float32_matmul_precision("highest")
     Simulation(scenario()).close()
     assert seen() == {"highest"}
-
-
-def test_members_keep_the_precision_that_they_began_with() -> None:
-    torch.set_float32_matmul_precision("high")
-    members = Population(scenario(), [0, 1])
-    torch.set_float32_matmul_precision("highest")
-    try:
-        members.run(2)
-    finally:
-        members.close()
-    assert seen() == {"high"}
-    assert torch.get_float32_matmul_precision() == "highest"
-
-
-@pytest.mark.long
-def test_seeds_that_are_resumed_keep_the_precision_that_they_began_with(
-    cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = [
-        "run",
-        "digits-mlp",
-        *["--seeds", "2", "--set", "batch=4", "--steps", "6", "--checkpoint-every", "2", "--name", "x"],
-    ]
-    command += ["--logdir", str(tmp_path)]
-    step = Digits.step
-
-    def stepped(self: Digits, actions: Any = None) -> StepResult:
-        _SEEN.append(matmul_precision())
-        if len(_SEEN) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)
-
-    monkeypatch.setattr(Digits, "step", stepped)
-    torch.set_float32_matmul_precision("high")
-    assert cli.code(command) == 130
-    torch.set_float32_matmul_precision("highest")
-    cli(command, "--exist resume")
-    assert seen() == {"high"}
-    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_precision_of_one_backend_that_torch_has_no_name_for(tmp_path: Path) -> None:

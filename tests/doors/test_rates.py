@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
 import antiphon
-from antiphon.errors import AntiphonError
 from tests.reference.backend import Chosen, reference
 
 STEPS = 8
@@ -89,30 +85,3 @@ def test_a_rate_that_an_optimiser_changes_stays_changed(
                 p -= (rate * 0.5**step if any(p is w for w in weights) else rate / 4) * p.grad
     assert farthest(antiphon.join(run), loop) < 1e-12
     run.close()
-
-
-@pytest.mark.parametrize(
-    "scheduler",
-    [
-        lambda optimiser: StepLR(optimiser, 3),
-        lambda optimiser: LambdaLR(optimiser, fading),
-        lambda optimiser: OneCycleLR(optimiser, 0.1, total_steps=9),
-    ],
-)
-def test_schedulers_of_torch_are_refused_with_the_way_out(env: Any, scheduler: Any) -> None:
-    def scheduled(params: Any, lr: float) -> torch.optim.Optimizer:
-        optimiser = torch.optim.SGD(params, lr=lr)
-        rates = scheduler(optimiser)
-        optimiser.register_step_post_hook(lambda *_: rates.step())
-        return optimiser
-
-    agent = {
-        "observes": ["x"],
-        "network": copy.deepcopy(model()),
-        "objective": {"kind": "classification", "target": "label"},
-        "optimiser": {"kind": scheduled, "lr": 0.1},
-    }
-    line = "agents.m.optimiser: scheduled has a scheduler of torch.optim.lr_scheduler, .* give schedule: "
-    with pytest.raises(AntiphonError, match="^" + line + "[^\n]*$") as refused:
-        antiphon.Simulation(antiphon.Scenario(scenario="t", env=env, agents={"m": agent}))
-    assert re.search("closure", str(refused.value)) is None

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import mmap
-import random
-from typing import Any
 
 import pytest
 
-from tests.fuzz.conftest import Case, Cases, TookTooLong, bounded
+from tests.fuzz.conftest import TookTooLong, bounded
 
 
 def for_ever() -> None:
@@ -34,17 +32,3 @@ def test_what_takes_too_much_memory_is_found_although_it_gives_it_back() -> None
         fill()
     with pytest.raises(MemoryError), bounded():
         bytearray(2**40)
-
-
-def test_a_failure_names_its_seed_and_what_was_done(cases: Cases, request: pytest.FixtureRequest) -> None:
-    def try_one(case: Case) -> None:
-        case.log.append("a step")
-        assert case.random() != random.Random(request.config.getoption("--seed", 0) + 1).random()
-
-    if request.config.getoption("--cases", None) == 1:
-        pytest.skip("one input is the first one")
-    with pytest.raises(AssertionError) as found:
-        cases(try_one)
-    notes: list[Any] = found.value.__notes__
-    assert "--seed" in notes[0]
-    assert "\n  a step" in notes[0]

@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import resource
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -18,53 +15,9 @@ import pytest
 from antiphon import RunError, Simulation, load
 from tests.kit import seams
 from tests.kit.commands import Commands, run_command
-from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, signalled
+from tests.running.left import acting, assert_same_run, checkpoints, facts
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("words", "runs", "remedy"),
-    [
-        ("run digits-mlp --name a", ["a"], "antiphon resume a continues from its latest checkpoint"),
-        ("run digits-mlp --name a --seeds 2", ["a-s0", "a-s1"], "the same command with --exist resume continues"),
-        (
-            "study digits-mlp --seeds 1 --variant local --jobs 1",
-            ["local-s0"],
-            "the same command with --logdir . continues",
-        ),
-    ],
-    ids=["run", "seeds", "study"],
-)  # fmt: skip
-def test_a_second_signal_is_a_line_and_exit_code_130(
-    words: str, runs: list[str], remedy: str, here: Path, cli: Commands
-) -> None:
-    words = f"{words} --steps 6 {TINY}"
-    with acting(3, signalled(signal.SIGINT, signal.SIGTERM)):
-        assert cli.code(words) == 130
-    assert cli.err.splitlines()[-1] == f"stopped at once, without a checkpoint; {remedy}"
-    for name in runs:
-        line = "stopped at once by a second signal, without a checkpoint"
-        assert ended(here / name) == ("stopped", 3, line)
-        assert checkpoints(here / name) == []
-    cli(words, "" if words.startswith("study") else "--exist resume")  # from the beginning
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process from /proc")
-def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-
-    values = {"depth": 3, "width": 2048, "batch": 4}
-    with Simulation(load("digits-mlp").resolve(values=values)) as simulation:
-        simulation.run(1)
-        before = resident()
-        simulation.save(tmp_path / "a")
-        taken = resident() - before
-    assert (tmp_path / "a/state.safetensors").stat().st_size > 48 * 2**20
-    assert taken < 16 * 2**20
 
 
 # --- the run directory ---------------------------------------------------------------------------------------
@@ -93,31 +46,6 @@ def test_a_run_whose_directory_is_gone_stops_at_the_next_checkpoint(
         assert 8 not in checkpoints(here / "elsewhere")
         cli("resume elsewhere --steps 12")
         assert facts(here / "elsewhere")["step"] == 12
-
-
-def test_steps_by_hand_stop_where_the_directory_is_gone(tmp_path: Path) -> None:
-    simulation = Simulation("digits-mlp", logdir=tmp_path / "a", checkpoint_every=2)
-    simulation.step()
-    shutil.rmtree(tmp_path / "a")
-    for act in (simulation.step, simulation.close):
-        with pytest.raises(RunError, match="a: was deleted or moved"):
-            act()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_moved_run_leaves_the_one_in_its_place_alone(tmp_path: Path) -> None:
-    moved = Simulation("digits-mlp", logdir=tmp_path / "a")
-    moved.step()
-    (tmp_path / "a").rename(tmp_path / "elsewhere")
-    with Simulation("digits-mlp", logdir=tmp_path / "a", seed=1) as other:
-        other.step()
-        before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
-        with pytest.raises(RunError, match="a: was deleted or moved"):
-            moved.run(2)
-        moved.close()
-        assert before == {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
-    assert (ended(tmp_path / "a"), facts(tmp_path / "a")["seed"]) == (("stopped", 1, None), 1)
-    Simulation.resume(tmp_path / "elsewhere").close()
 
 
 # --- the disk --------------------------------------------------------------------------------------------------
@@ -177,43 +105,6 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
         assert call < 6
         assert [path.name for path in often.iterdir()] == ["often.yaml"]
     cli(OFTEN, TINY, "--name a --exist resume")
-    assert_same_run(whole, often / "a")
-
-
-def test_an_end_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = resolve_name(seams.WRITE_FACTS)
-
-    def refuse(path: Path, content: dict[str, Any]) -> None:
-        if content["exit"] == "done":
-            raise RunError(f"{path}: cannot be written (refused)")
-        write(path, content)
-
-    monkeypatch.setattr(seams.WRITE_FACTS, refuse)
-    with (
-        pytest.raises(RunError, match="refused"),
-        Simulation("digits-mlp", logdir=tmp_path / "a") as simulation,
-    ):
-        simulation.run(2)
-    assert ended(tmp_path / "a") == ("failed", 2, f"{tmp_path}/a/run.json: cannot be written (refused)")
-
-
-def test_files_that_may_not_grow_end_a_run_with_a_line(whole: Path, often: Path, cli: Commands) -> None:
-    """As a quota, or a disk that fills up between two rows: run.json has the reason, and the run goes on."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(_: object) -> None:
-        size = (often / "a/metrics.csv").stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
-
-    with acting(19, limit):
-        try:
-            assert cli.code(OFTEN, TINY, "--name a") == 2
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    line = cli.err.splitlines()[-1].removeprefix("error: ")
-    assert "cannot be written (File too large)" in line
-    assert (ended(often / "a"), checkpoints(often / "a")) == (("failed", 21, line), [8, 16])
-    cli("resume a --checkpoint-every 8")
     assert_same_run(whole, often / "a")
 
 

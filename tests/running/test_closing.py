@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from torch import nn
 
 from antiphon import AntiphonError, Scenario, Simulation
 from antiphon.base.errors import CallError
 from antiphon.envs import TorchVectorEnv, registry
-from tests.kit.commands import Commands
 from tests.kit.running import seeds_together
-from tests.running.left import poison
 
 NET = {"kind": "mlp", "hidden": [5], "norm": "none"}
 GOAL = {"kind": "classification", "target": "odd"}
@@ -137,25 +134,3 @@ def test_what_cannot_be_made_leaves_no_environment(failure: str, made: Made, tmp
     with pytest.raises((ZeroDivisionError, AntiphonError)):
         act(tmp_path / "run")
     assert (len(made.closes), made.open) == (count, 0)
-
-
-def test_seeds_close_the_environments_of_those_that_left_too(made: Made) -> None:
-    seeds = seeds_together(SCENARIO, (3, 4, 5))
-    assert seeds is not None
-    seeds.run(2)
-    poison(seeds.simulations[1])
-    seeds.run(2)
-    assert seeds.simulations[1].diverged is not None
-    assert (len(made.closes), made.open) == (3, 3)
-    seeds.close()
-    assert made.open == 0
-
-
-@pytest.mark.long
-def test_runs_that_cannot_be_joined_are_built_one_after_the_other(
-    made: Made, here: Path, cli: Commands
-) -> None:
-    """Beside the one of a run there is only that of its evaluation."""
-    (here / "counted.yaml").write_text(yaml.safe_dump(DOCUMENT))
-    cli("run counted.yaml --seeds 2 --steps 1 --backend native --name x --logdir .")
-    assert (made.most, made.open) == (2, 0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from antiphon import Population, Scenario, Simulation
-from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
+from antiphon.envs import Source, from_sequences, from_tensors
 from antiphon.errors import ScenarioError
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
@@ -115,12 +115,6 @@ def test_a_run_of_epochs_takes_the_steps_that_show_them(
         assert simulation.now == 2 * steps + 1
 
 
-@pytest.mark.parametrize("epochs", [-1, float("nan"), float("inf"), "two"])
-def test_numbers_of_epochs_that_cannot_be(epochs: Any) -> None:
-    with Simulation(scene()) as simulation, pytest.raises(ScenarioError, match=r"^run: epochs=\S+; must be "):
-        simulation.run(epochs=epochs)
-
-
 def test_the_epoch_is_a_metric_and_in_the_result(tmp_path: Path) -> None:
     with Simulation(scene(), logdir=tmp_path / "run", parts=2) as simulation:
         simulation.run(epochs=1)
@@ -165,24 +159,3 @@ def test_sequences_of_unequal_lengths_have_epochs() -> None:
         simulation.run(epochs=0.5)
         assert 2.5 <= simulation.epoch < 2.9
         assert 2.5 * max(ends[0], ends[1] - ends[0]) >= simulation.now - 1
-
-
-class Rows:
-    """A data set of the shape of Hugging Face's: columns by name, items as dicts."""
-
-    column_names = ("x", "label")
-
-    def __len__(self) -> int:
-        return COUNT
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if index >= COUNT:
-            raise IndexError(index)
-        return {"label": index % 3, "x": [float(index)]}
-
-
-def test_a_data_set_with_column_names_needs_no_others() -> None:
-    source = from_dataset(Rows(), test=0.0, validation=0.0)
-    assert source.description.observations == ("x",)
-    with Simulation(scene(source)) as simulation, Simulation(scene()) as plain:
-        assert shown(simulation, 9) == shown(plain, 9)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antiphon import RunError
-from antiphon.telemetry.csv_files import CsvRecorder
 from tests.contracts.twins import differences
-from tests.kit import seams
 from tests.kit.commands import Commands, run_command
 from tests.kit.recorded import metrics
 from tests.kit.resigned import resign
@@ -125,24 +119,6 @@ def test_what_links_have_dropped_is_counted_on_where_all_go_on(here: Path, cli: 
 
 
 @pytest.mark.long
-def test_progress_goes_on_from_the_mean_step(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with acting(6, signalled()):
-        cli.code(SEVERAL, ".")
-    shutil.rmtree(here / "x-s4")
-    shown = list[int]()
-
-    def advance(progress: Any, count: float = 1, about: object = None) -> None:
-        progress.done += count
-        shown.extend([round(3 * progress.done)] * (about is not None))  # a step, with its losses
-
-    monkeypatch.setattr(seams.ADVANCE_PROGRESS, advance)
-    cli(SEVERAL, ". --exist resume")
-    assert shown == [*(2 * step for step in range(7, 13)), *(24 + step for step in range(1, 13))]
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("behind", [(3,), pytest.param((2, 4), marks=pytest.mark.long)])
 def test_runs_killed_between_their_checkpoints_go_on_together(
     behind: tuple[int, ...], here: Path, whole: Path, cli: Commands
@@ -233,33 +209,3 @@ def test_those_that_began_in_parts_go_on_in_parts(here: Path, cli: Commands) -> 
         assert facts(here / f"x-s{seed}")["parts"]["count"] == 2
         assert "together" not in facts(here / f"x-s{seed}")
         assert_same_run(here / f"whole-s{seed}", here / f"x-s{seed}")
-
-
-def test_what_cannot_begin_leaves_nothing(here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    (here / "broken.yaml").write_text(TEXT.replace("data: digits", "data: digitz"))
-    for words in (SEVERAL, SEVERAL.replace("--seeds 3", "--seeds 1")):
-        assert "digitz" in cli.refused(words.replace("tiny", "broken"), ".")
-    plain = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if list(here.glob("x-s4/*")):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        plain(descriptor)
-
-    def table(path: Path) -> CsvRecorder:
-        if path.parent.name == "x-s4":
-            raise RunError(f"{path}: cannot be written")
-        return CsvRecorder(path)
-
-    for name, refusing in (("antiphon.base.files.os.fsync", fsync), (seams.CSV_RECORDER, table)):
-        with monkeypatch.context() as patch:
-            patch.setattr(name, refusing)
-            assert "x-s4" in cli.refused(SEVERAL, ".")
-    assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml"]
-    (here / "x-s4").mkdir()
-    (here / "x-s4/notes.txt").write_text("mine")
-    assert "x-s4: already exists and is not empty; choose another name" in cli.refused(
-        SEVERAL, ". --exist error"
-    )
-    assert "no run there" in cli.refused(SEVERAL, ". --exist resume")
-    assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml", "x-s4"]

@@ -54,15 +54,6 @@ def test_a_smaller_population_that_overwrites_a_larger_one_leaves_none_of_its_me
     assert (tmp_path / "member-1").is_dir()
 
 
-def test_where_all_members_have_been_stopped_a_step_says_so() -> None:
-    with antiphon.Population(digits(), [0, 1]) as members:
-        members.step()
-        for run in members.runs:
-            run.stop_reason = "enough"
-        with one_line("step: all members have been stopped early; run"):
-            members.step()
-
-
 def test_a_second_run_ends_where_the_training_does_also_beside_a_member_that_diverged() -> None:
     scenarios = [one.with_training(steps=6) for one in (digits(lr=1e30), digits())]
     with antiphon.Population(scenarios, [0, 1]) as members:
@@ -179,14 +170,6 @@ def test_a_copy_gets_the_fixed_weights_that_its_parent_has_learned_with(kind: st
 
 
 # --- settings ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["parts", "capture", "stacked", "evaluate", "patience", "seed", "nonsense"])
-def test_a_setting_that_a_population_does_not_have_is_refused(name: str) -> None:
-    with one_line(f"Population: {name}: "):
-        antiphon.Population([digits()] * 2, seeds=[0, 1], **{name: 2})
-    with one_line("Population: exist='resume': members are resumed together by antiphon.population"):
-        antiphon.Population([digits()] * 2, seeds=[0, 1], exist="resume")
 
 
 def test_members_write_run_directories_with_checkpoints(tmp_path: Path) -> None:
@@ -351,30 +334,6 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
     assert not list(differences(*found, tolerance=1e-4))
 
 
-@pytest.mark.parametrize(
-    ("argument", "fix"),
-    [
-        ({"jobs": 0}, "must be a whole number, at least 1"),
-        ({"jobs": 2.5}, "must be a whole number, at least 1"),
-        ({"until": True}, "must be a whole number, at least 1"),
-    ],
-)
-def test_an_argument_that_a_population_cannot_have_is_refused(
-    tmp_path: Path, argument: dict[str, Any], fix: str
-) -> None:
-    (name,) = argument
-    with one_line(f"population: {name}=.*; {fix}", antiphon.ScenarioError):
-        antiphon.population("digits-mlp", vary={"lr": [0.1, 0.2]}, logdir=tmp_path / "it", **argument)
-    assert not (tmp_path / "it").exists()
-
-
-def test_a_tuple_of_two_numbers_is_neither_a_range_nor_a_list(tmp_path: Path) -> None:
-    fix = r'vary.lr: is a tuple of two, \(0.0001, 0.1\); give {"from": 0.0001, "to": 0.1} for a range, or \[0.0001, 0.1\]'
-    with one_line(f"population: {fix}", antiphon.ScenarioError):
-        antiphon.population("digits-mlp", vary={"lr": (1e-4, 1e-1)}, logdir=tmp_path / "it")
-    assert not (tmp_path / "it").exists()
-
-
 SMALL = {"depth": 2, "width": 4, "batch": 4}
 
 
@@ -400,45 +359,8 @@ def build(width: int = 4, depth=2, lr: float = 0.1) -> antiphon.Scenario:  # typ
     return digits(width=width, depth=depth, lr=lr)
 
 
-@pytest.mark.parametrize("name", ["width", "depth"])
-def test_a_whole_number_of_a_function_is_structure(tmp_path: Path, name: str) -> None:
-    with one_line(f"vary.{name}: is a whole number: structure, which cannot vary", antiphon.ScenarioError):
-        antiphon.population(build, vary={name: [4, 8]}, members=2, steps=1, logdir=tmp_path / "it")
-    assert not (tmp_path / "it").exists()
-
-
-def guided(drop: float = 0.1, lr: float = 0.1) -> antiphon.Scenario:
-    """Defaults of its channel follow from `drop`."""
-    clock: dict[str, Any] = {"unroll": 4}
-    link = {"drop": drop}
-    return antiphon.Scenario(
-        scenario="guided",
-        env="antiphon/CartPole-v0",
-        agents={
-            "guide": {"observes": ["observation"], "clock": clock},
-            "walker": {"acts": True, "objective": "ppo", "clock": clock},
-        },
-        channels=[{"from": "guide", "to": "walker", "size": 2, "link": link}],
-        training={"batch": 4, "steps": 8, "optimiser": {"kind": "adam", "lr": lr}},
-    )
-
-
-def test_the_refusal_of_a_value_that_other_settings_follow_from_names_it(tmp_path: Path) -> None:
-    vary: dict[str, Any] = {"drop": [0.0, 0.1], "lr": [0.1, 0.2]}
-    line = r"vary\.drop: channels\[guide->walker\]\.link\.drop: 0\.\d and 0\.\d: guide->walker\.drop varies only above 0"
-    with one_line(line, antiphon.ScenarioError):
-        antiphon.population(guided, vary=vary, members=6, logdir=tmp_path / "it")
-    assert not (tmp_path / "it").exists()
-
-
 def scaled(scale=1) -> antiphon.Scenario:  # type: ignore[no-untyped-def]
     return digits(lr=scale * 0.1)
-
-
-def test_a_number_without_a_type_is_real_where_it_varies_between_fractions(tmp_path: Path) -> None:
-    how = {"members": 2, "steps": 1, "logdir": tmp_path / "it"}
-    found = antiphon.population(scaled, vary={"scale": {"from": 0.5, "to": 2}}, **how)
-    assert any(member["values"]["scale"] % 1 for member in found.result["members"])
 
 
 @pytest.mark.parametrize("scenario", [digits, "digits-mlp"])
@@ -459,29 +381,6 @@ def test_the_folder_of_a_function_is_named_after_its_scenario(here: Path) -> Non
     members = antiphon.population(digits, vary=RATES, members=2, steps=1)
     assert members.directory.parent.name == "runs"
     assert members.directory.name.startswith(f"{digits().scenario}-2")
-
-
-def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    mistakes: list[tuple[dict[str, Any], str]] = [
-        (
-            {"select": {"every": 1, "by": "return"}},
-            "select.by: no metric 'return' here; known: accuracy, loss",
-        ),
-        ({"select": True}, r"select: must be a mapping of keys, not true; write \{every: 100\}"),
-        ({"vary": ["lr"]}, r"vary: must be a mapping of parameters, .*; write \{lr: \{from"),
-        ({"vary": {"lr": {"min": 0.1, "max": 0.2}}}, "vary.lr.min: unknown key 'min'; known: from"),
-        ({"vary": {"lr": {"from": 0, "to": 0.2}}}, "vary.lr: must be greater than 0, not 0"),
-        ({"vary": {"coupling": ["locked", "local"]}}, "must be a number, .*; compare words as variants"),
-        ({"values": {"widht": 3}}, "population: values.widht: .* did you mean 'width'"),
-        ({"values": {"lr": 0.3}}, "population: values.lr: varies"),
-        ({"values": ["lr"]}, r"population: values=\['lr'\]; must be a mapping"),
-        ({"variant": "lockd"}, "no variant 'lockd'; did you mean 'locked'"),
-    ]
-    for given, line in mistakes:
-        how: dict[str, Any] = {"vary": {"lr": [0.1, 0.2]}, "members": 2, "logdir": tmp_path / "it", **given}
-        with one_line(line, antiphon.ScenarioError):
-            antiphon.population("digits-mlp", **how)
-        assert not (tmp_path / "it").exists(), given
 
 
 @pytest.mark.long

@@ -6,29 +6,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from antiphon import Population, RunError, Scenario, Simulation, load
 from antiphon.envs import from_tensors
-from antiphon.errors import ScenarioError
 from tests.contracts.twins import differences
 from tests.contracts.twins import facts as facts_of
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit import seams
 from tests.kit.commands import Commands
-from tests.kit.resigned import resign, rewrite_facts
-from tests.kit.written_events import read_rows
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 
 
@@ -133,14 +127,6 @@ def test_a_run_goes_on_with_its_own_settings(settings: dict[str, Any], run: Path
         with resume(logdir=run, scenario=own()) as resumed:
             assert resumed.running.backend.name == settings.get("backend", "cohort")
             assert resumed.running.settings.stacked is settings.get("stacked", True)
-
-
-def test_a_run_of_the_native_kernel_needs_a_compiler(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stepped(Simulation(own(), logdir=run), 1).close()
-    resign(run, backend="native")
-    monkeypatch.setattr(seams.KERNEL, lambda: None)
-    with one_line("backend 'native' needs a C.. compiler, which this machine lacks", RunError):
-        Simulation.resume(run, own())
 
 
 def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
@@ -269,9 +255,6 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
     assert (ended(run), checkpoints(run)[-1]) == (("done", 56, None), 56)
 
 
-# --- several seeds ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("missing", ["x-s2", "x-s2/checkpoints", "x-s1"])
 def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Commands) -> None:
@@ -290,6 +273,9 @@ def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Co
         one, other = here / f"x-s{seed}", here / f"whole-s{seed}"
         assert_same_run(other, one)
         assert checkpoints(one) == [0, 4]
+
+
+# --- several seeds ----------------------------------------------------------------------------------------
 
 
 # --- ended by exceptions ----------------------------------------------------------------------------------
@@ -321,40 +307,6 @@ def test_an_exception_is_noted_with_its_step_and_the_run_goes_on(
     assert ended(run) == ("done", 9, None)
     simulation.close()
     assert ended(run) == ("done", 9, None)
-
-
-def test_an_exception_between_steps_or_in_the_result_is_a_failure_and_a_close_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise ZeroDivisionError("by nought")
-
-    Simulation(own(), logdir=tmp_path / "closed").close()
-    assert ended(tmp_path / "closed") == ("stopped", 0, None)
-    assert not (tmp_path / "closed/result.json").exists()
-    with pytest.raises(ZeroDivisionError), Simulation(own(), logdir=tmp_path / "a") as simulation:
-        fail(stepped(simulation, 4))
-    assert ended(tmp_path / "a") == ("failed", 4, "by nought")
-    monkeypatch.setattr(seams.RESULT_OF, fail)
-    with pytest.raises(ZeroDivisionError), Simulation(own(steps=3), logdir=tmp_path / "b") as simulation:
-        simulation.run()
-    assert ended(tmp_path / "b") == ("failed", 3, "by nought")
-
-
-def test_a_run_that_is_done_keeps_its_result_in_tensorboard_where_it_is_only_opened(run: Path) -> None:
-    with Simulation(own(), logdir=run) as simulation:
-        simulation.run(steps=6)
-    before = read_rows(run)
-    assert any(tag.startswith("scalars:result/") for tag in before)
-    for _ in range(2):
-        with Simulation.resume(run, own()) as simulation:
-            simulation.evaluate()
-        assert read_rows(run) == before
-        assert (ended(run), result(run)["steps"]) == (("done", 6, None), 6)
-    with Simulation.resume(run, own()) as simulation:
-        simulation.run(steps=2)
-    steps = [step for step, _ in read_rows(run)["scalars:result/seconds"]]
-    assert steps == [8]
 
 
 FAILURE: dict[str, type[BaseException]] = {}
@@ -430,39 +382,6 @@ def test_a_step_by_hand_is_taken_whole_before_ctrl_c_ends_it(together: bool) -> 
             stepping.step()
 
 
-@pytest.mark.parametrize("mode", ["cluster", "free"])
-def test_parts_of_which_a_step_was_broken_off_do_not_go_on(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each of them may have taken other steps; in lockstep the whole goes on from the newest state of its own."""
-    parts: dict[str, Any] = {"placement": {"a": 0, "b": 1}}
-    parts |= {"cluster": "datacentre-100"} if mode == "cluster" else {"mode": "free"}
-    agents = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": failing, "target": "label"}}}
-    channel = {"from": "a", "to": "b", "size": 4, "link": {"delay": 1}, "gradient": {"context": ["label"]}}
-    with Simulation(scenario_of(agents, [channel], batch=4), parts=parts) as simulation:
-        simulation.run(steps=2)
-        with monkeypatch.context() as patch:
-            patch.setitem(FAILURE, "now", KeyboardInterrupt)
-            with pytest.raises(KeyboardInterrupt):
-                simulation.run(steps=2)
-        for goes_on in (simulation.step, simulation.run, lambda: simulation.save(tmp_path / "saved")):
-            with pytest.raises(RunError, match="step 3: was broken off by KeyboardInterrupt"):
-                goes_on()
-
-
-def test_seeds_of_which_a_step_was_broken_off_do_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Population(losing(), [0, 1]) as population:
-        assert population.sequential_reason is None
-        population.step()
-        with monkeypatch.context() as patch:
-            patch.setitem(FAILURE, "now", KeyboardInterrupt)
-            with pytest.raises(KeyboardInterrupt):
-                population.step()
-        for goes_on in (population.step, population.simulations[1].fork):
-            with pytest.raises(RunError, match="step 2: was broken off by KeyboardInterrupt"):
-                goes_on()
-
-
 # --- refused ----------------------------------------------------------------------------------------------
 
 OTHERS: list[tuple[dict[str, Any], str, bool]] = [
@@ -509,87 +428,6 @@ def test_a_run_that_is_done_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "done already" not in capsys.readouterr().err
 
 
-def test_the_seconds_of_a_run_are_those_of_its_steps_whatever_is_done_between_them(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    away, clock = [0.0], time.perf_counter
-    monkeypatch.setattr(time, "perf_counter", lambda: clock() + away[0])
-    with Simulation(own(steps=6), logdir=run) as simulation:
-        for _ in range(2):
-            away[0] += 1e6
-            simulation.run(1)
-        for _ in range(3):
-            away[0] += 1e6
-            simulation.step()
-        away[0] += 1e6
-        logged = simulation.history.of("", "seconds")[1]
-    seconds = [*logged, facts(run)["seconds"]]
-    assert 0 < seconds[0] < seconds[-1] < 1e6
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("given", [{"checkpoint_every": 1}, {"parts": 2}])
-def test_what_only_steps_obey_is_refused_of_a_run_that_is_done_where_none_is_taken(
-    run: Path, given: dict[str, Any]
-) -> None:
-    scenario = own(steps=2, channel={"link": {"delay": 1}})
-    with Simulation(scenario, logdir=run) as simulation:
-        simulation.run()
-    with Simulation.resume(run, scenario, **given) as simulation:
-        with one_line(rf"^{next(iter(given))}: has no effect, as {run} is done at step 2; run\(steps=N\) "):
-            simulation.run()
-        simulation.run(steps=2)
-        assert len(simulation.run()) == 0
-    assert checkpoints(run) == ([3, 4] if "parts" not in given else [2, 4])
-    with Simulation(scenario, logdir=run, exist="resume", **given) as simulation:  # the same call again
-        simulation.run()
-    rewrite_facts(run, exit="running")
-    with Simulation.resume(run, scenario, **given) as simulation:  # killed before its end was noted
-        simulation.run()
-    assert ended(run)[0] == "done"
-
-
-LIMITS: list[tuple[dict[str, Any], str]] = [
-    ({"steps": -3}, r"^run: steps=-3; must be at least 0$"),
-    ({"steps": 2.5}, r"^run: steps=2\.5; must be a whole number$"),
-    ({"steps": True}, r"^run: steps=True; must be a whole number$"),
-    ({"episodes": -1}, r"^run: episodes=-1; must be at least 0$"),
-    ({"seconds": "soon"}, r"^run: seconds='soon'; must be a number$"),
-    ({"seconds": float("nan")}, r"^run: seconds=nan; must be at least 0$"),
-]
-
-
-def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) -> None:
-    fixes = {"dict": r"; write antiphon\.Scenario\.model_validate.*", "function": r"; call it: own\(\)"}
-    for given in (3, {"scenario": "mine"}, own):
-        word = type(given).__name__
-        fix = fixes.get(word, "")
-        with one_line(rf"^scenario: must be an antiphon\.Scenario, a template, .*, not {word}{fix}$"):
-            Simulation(given)  # type: ignore[arg-type]
-    with Simulation(own()) as simulation:
-        for limits, line in LIMITS:
-            with one_line(line):
-                simulation.run(**limits)
-        assert simulation.now == 0
-        simulation.run(steps=np.int64(2), seconds=np.float32(60))
-        assert simulation.now == 2
-    for seed in ("1", 2.5, True, -1):
-        with one_line(r"^seed: .*; must be a whole number, at least 0$"):
-            Simulation(own(), seed=seed)  # type: ignore[arg-type]
-    for every in (0, 2.5, "10", True):
-        with one_line(r"^simulation: checkpoint_every=.*; must be a whole number, at least 1$"):
-            Simulation(own(), logdir=run, checkpoint_every=every)  # type: ignore[arg-type]
-    with one_line(r"^checkpoint_every: 10 has no effect without a logdir; give one$"):
-        Simulation(own(), checkpoint_every=10)
-    for exist in ("resume", "overwrite", "error"):
-        with one_line(rf"^exist: '{exist}' has no effect without a logdir; give one$"):
-            Simulation(own(), exist=exist)
-    for name in ("it.pt2", "it.safetensors"):
-        with one_line(rf"^export: episodes=3 has no effect on {name}; it is for .gif files$"):
-            Simulation(own()).export(run.with_name(name), episodes=3)
-    assert not run.exists()
-
-
 def test_a_closed_simulation_takes_no_step(run: Path) -> None:
     simulation = stepped(Simulation(own(), logdir=run), 2)
     simulation.close()
@@ -599,12 +437,3 @@ def test_a_closed_simulation_takes_no_step(run: Path) -> None:
             act()
     assert simulation.now == 2
     assert (run / "run.json").read_bytes() == before
-
-
-def test_a_best_checkpoint_without_a_run_directory_is_refused() -> None:
-    keys: dict[str, Any] = {"evaluate": {"period": 1, "keep_best": "accuracy"}}
-    scenario = load("digits-mlp").resolve("locked").with_training(steps=1, **keys)
-    with pytest.raises(
-        ScenarioError, match=r"^training.evaluate.keep_best: no checkpoint is kept without a logdir"
-    ):
-        Simulation(scenario)

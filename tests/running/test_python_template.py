@@ -5,19 +5,17 @@ from __future__ import annotations
 import functools
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from antiphon import Scenario, load
 from antiphon.envs import from_tensors
 from antiphon.running.python_template import PythonTemplate, load_python
-from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.engine.walks import Walk, walking
 
@@ -141,65 +139,4 @@ def test_a_function_or_scenario_of_a_module_beside_is_loaded(module: str) -> Non
     assert load_python(f"{module}:Inner.make").resolve() == load_python(f"{module}:MADE").resolve()
 
 
-PLACES = {
-    "mine_of_test.py:build": "must be MODULE:FUNCTION, for example train:build for build",
-    "mine_no_import:f": r"ModuleNotFoundError: No module named 'nosuch_module' \(mine_no_import\.py:1\)$",
-    "mine_no_syntax:f": r"SyntaxError: .*\(mine_no_syntax\.py, line 1\)$",
-    "mine_leaves:f": "SystemExit: 3",
-    "mine_of_test:broken": r"KeyError: 'oops' \(mine_of_test\.py:15\)$",
-}
 """What cannot be loaded; what a function lacks is said on the command line (tests/cli/test_python.py)."""
-CALLS: list[tuple[Callable[[], object], str]] = [
-    (lambda: PythonTemplate.of(lambda: 3).resolve(), r"returns int; it must return an antiphon\.Scenario$"),  # type: ignore[arg-type, return-value]
-    (
-        lambda: PythonTemplate.of(build()).resolve(None, {"lr": 0.2}),
-        "has no parameter 'lr'; give a function of its parameters that returns a Scenario",
-    ),
-    (lambda: load_python("mine_of_test:refused").resolve(), "width.*-1"),
-]
-
-
-def test_what_cannot_be_is_one_line(module: str) -> None:
-    """But an exception of a function that is at hand is its own."""
-    with pytest.raises(ZeroDivisionError):
-        PythonTemplate.of(lambda: 1 / 0).resolve()  # type: ignore[arg-type, return-value]
-    for place, line in PLACES.items():
-        with one_line(rf"^{place}: {line}"):
-            load_python(place).resolve()
-    for call, line in CALLS:
-        with one_line(line):
-            call()
-
-
-def _module(x: Any) -> torch.nn.Module:
-    module = torch.nn.Embedding(2000, 2)
-    module.weight.data.copy_(torch.from_numpy(x))
-    return module
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        np.array,
-        lambda x: torch.from_numpy(x.copy()),
-        lambda x: x.tolist(),
-        lambda x: {"x": x.copy()},
-        _module,
-    ],
-)
-def test_values_that_differ_anywhere_make_scenarios_of_their_own(kind: Any) -> None:
-    """Printed, large arrays are equal wherever they are abbreviated."""
-
-    def build(x: Any) -> Scenario:
-        x = x["x"] if isinstance(x, dict) else x.weight if isinstance(x, torch.nn.Module) else x
-        agents = {"a": {"observes": ["x"], "objective": CLASSIFY}}
-        return scenario_of(agents, env=from_tensors(x=torch.as_tensor(x).data, label=[0, 1] * 1000))
-
-    template, x = PythonTemplate.of(build), np.zeros((2000, 2), np.float32)
-    other = x.copy()
-    other[1000] = 1.0
-    made = [template.resolve(None, {"x": kind(each)}) for each in (x, other, x.copy())]
-    assert made[0] is made[2]
-    assert [float(one.env.table.columns["x"].sum()) for one in made] == [0.0, 2.0, 0.0]
-    x[0] = 5.0
-    assert template.resolve(None, {"x": kind(x)}) is not made[0]

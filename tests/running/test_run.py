@@ -6,7 +6,6 @@ import csv
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -207,40 +206,6 @@ REFUSED: dict[str, str] = {
     RUN.replace("logdir .", "logdir mine/mine.txt"): "cannot be written (Not a directory)",
     f"{RUN}2 --device tpu9": "device: no device 'tpu9'",
 }
-
-
-@pytest.mark.long
-def test_what_is_not_this_run_or_cannot_begin_is_one_line_and_changes_nothing(
-    here: Path, cli: Commands
-) -> None:
-    (here / "other.yaml").write_text(TEXT.replace("norm: batch", "norm: layer"))
-    (here / "mine").mkdir()
-    (here / "mine/mine.txt").write_text("mine")
-    (here / "run").mkdir()  # an empty one is taken
-    cli(RUN, "--steps 3")
-    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
-    for words, line in REFUSED.items():
-        assert line in cli.refused(words), words
-    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
-    assert sorted(path.name for path in here.iterdir()) == ["mine", "other.yaml", "run", "tiny.yaml"]
-
-
-def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise RunError("no room on the disk")
-
-    monkeypatch.setattr(seams.CSV_RECORDER, fail)
-    assert cli.code(RUN) == 2
-    assert ended(here / "run") == ("failed", 0, "no room on the disk")
-
-
-def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").touch()
-    with pytest.raises(RunError, match="is a file, and a run is written to a folder"):
-        Simulation("digits-mlp", logdir=tmp_path / "mine.py")
-    assert not (tmp_path / "mine.py-2").exists()
 
 
 def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
 
 import pytest
 import torch
@@ -44,21 +43,6 @@ def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it(
         one.run(4)
     assert_alike(alone, fork)
     assert_alike(alone, together.simulations[1])
-
-
-class Uncopied(Walk):
-    """One that holds what cannot be copied."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(count)
-        self.lock = threading.Lock()
-
-
-class Unwilling(Walk):
-    """One that refuses copies without a word."""
-
-    def __deepcopy__(self, memo: object) -> Unwilling:
-        raise NotImplementedError
 
 
 class Losing(Walk):
@@ -182,18 +166,3 @@ def test_seeds_that_cannot_be_stacked_run_one_after_the_other(name: str) -> None
     alone = Simulation(made, seed=SEEDS[1], dtype=torch.float64)
     alone.run(3)
     assert_alike(alone, seeds.simulations[1], 0)
-
-
-def test_what_cannot_be_seeds_is_one_line() -> None:
-    for seeds in ([], [1, 1]):
-        with one_line("seeds: got"):
-            Population(scenario(), seeds)
-    with one_line(r"^env: Uncopied cannot be copied \(.*lock.*\), and every seed"):
-        Population(walking(Uncopied(4)), [3, 4])
-    with one_line(r"^env: Unwilling cannot be copied \(NotImplementedError\), and every seed"):
-        Population(walking(Unwilling(4)), [3, 4])
-    with one_line(r"^env: Losing cannot be copied \(its copy has no single_action_space\), and every seed"):
-        Population(walking(Losing(4)), [3, 4])
-    (one,) = Population(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
-    with one_line("^env: Uncopied cannot be copied"):
-        one.fork()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from antiphon import DivergenceError, Population, ScenarioError, Simulation, load
+from antiphon import Population, ScenarioError, Simulation, load
 from antiphon.running.begin import begin_request
 from antiphon.running.observers import training_scores
 from antiphon.running.request import Request
@@ -58,19 +58,6 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
     with Simulation(scenario_of(agents, env={"hold": 3, "episode": "example"})) as simulation:
         simulation.run(episodes=2)
         assert simulation.now == 6
-
-
-def test_a_divergence_found_by_an_observer_is_one() -> None:
-    """A checkpoint may be what finds it, where losses are looked at later."""
-    with Simulation(SCENARIO) as simulation:
-
-        def find() -> None:
-            simulation.running.diverged = "too late"
-            raise DivergenceError("too late")
-
-        log = Log(1, find)
-        assert Trainer([Run(simulation.running)], [log]).run(5) == [Outcome("diverged", 3, "too late")]
-        assert [call[0] for call in log.calls] == ["start", "step", "end"]
 
 
 def test_an_exception_ends_those_that_run_as_failed() -> None:

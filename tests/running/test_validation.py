@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Population, RunError, Scenario, ScenarioError, Simulation, load, population
+from antiphon import RunError, Scenario, Simulation, population
 from antiphon.telemetry.history import History
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -45,16 +45,6 @@ def curve(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1 - abs(updates - (16 if seed == 1 else 8)) / 100
 
     monkeypatch.setattr(seams.EVALUATE, evaluation_by_updates("b", accuracy))
-
-
-def test_members_that_ended_at_different_steps_do_not_go_on_together(curve: None, tmp_path: Path) -> None:
-    """What they have written stays: each is done, and goes on by itself."""
-    with Population(scene(steps=40, **STOPPED), [0, 1], logdir=tmp_path / "p") as members:
-        members.run()
-        assert [one.now for one in members.simulations] == [16, 24]
-        with one_line("run: members have ended at steps 16, 24, and go on together from one step only"):
-            members.run()
-    assert [ended(tmp_path / f"p/member-{n}") for n in (0, 1)] == [("done", 16, None), ("done", 24, None)]
 
 
 def made(lr: float = 0.01) -> Scenario:
@@ -225,45 +215,6 @@ def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Comman
 
 # --- refused -----------------------------------------------------------------------------------------------
 
-REFUSED: list[tuple[dict[str, Any], Any, str]] = [
-    ({"keep_best": "accuracy"}, None, "keep_best: unknown key 'keep_best'; known: "),
-    (
-        {"evaluate": {"period": 4, "patience": {"loss": 0}}},
-        None,
-        "patience.loss: must be at least 1, not 0",
-    ),
-    (
-        {"evaluate": {"period": 4, "split": "valid"}},
-        None,
-        "split: no split 'valid'; did you mean 'validation'?",
-    ),
-    (
-        {"evaluate": {"period": 4, "keep_best": "acuracy"}},
-        None,
-        "keep_best: no metric 'acuracy' here; did you mean 'accuracy'?",
-    ),
-    (
-        {"evaluate": {"period": 4, "patience": {"a.loss": 1}}},
-        None,
-        "patience.a.loss: no agent 'a' with an objective",
-    ),
-    (EVALUATE, {"id": "antiphon/Copy-v0"}, "evaluate: the environment has no splits to evaluate on"),
-]
-
-
-@pytest.mark.parametrize(("training", "env", "line"), REFUSED, ids=lambda value: str(value)[:30])
-def test_what_cannot_be_evaluated_is_refused_before_the_run(
-    training: dict[str, Any], env: Any, line: str, here: Path, cli: Commands
-) -> None:
-    document = load("copy").text if env else scene().to_yaml()
-    keys = "".join(f"  {key}: {value}\n" for key, value in training.items())
-    (here / "mine.yaml").write_text(
-        document.replace("\ntraining:\n", f"\ntraining:\n{keys}".replace("'", ""))
-    )
-    assert cli.code("check mine.yaml") == 2
-    assert line in cli.err
-    assert line in cli.refused("run mine.yaml --logdir .")
-
 
 # --- callbacks and the history -----------------------------------------------------------------------------
 
@@ -310,13 +261,6 @@ def test_callbacks_are_called_in_order_and_stop_the_run(curve: None, tmp_path: P
     assert history.rows()[2]["b.validation_accuracy"] == 0.96
 
 
-def test_a_single_callback_is_no_list() -> None:
-    steps: list[int] = []
-    with Simulation(scene()) as simulation:
-        simulation.run(2, callbacks=lambda one: steps.append(one.now))  # type: ignore[arg-type]
-    assert steps == [1, 2]
-
-
 def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> None:
     class Stop:
         def on_start(self, simulation: Simulation) -> None:
@@ -326,98 +270,6 @@ def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> Non
         assert len(simulation.run(callbacks=[Stop()])) == 0
         assert simulation.now == 0
     assert facts(tmp_path / "run")["reason"] == "not today"
-
-
-@pytest.mark.parametrize("ends_anew", [False, True])
-def test_after_a_change_before_the_best_step_the_best_from_there_on_is_kept(
-    ends_anew: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Also where none is as good as one before the change, whose checkpoint the dropped one had replaced."""
-    accuracy_by_updates = {4: 0.5, 8: 0.9, 12: 0.2, 16: 0.4, 20: 0.3}
-    curve = evaluation_by_updates("b", lambda updates, seed: accuracy_by_updates.get(updates, 0.0))
-    monkeypatch.setattr(seams.EVALUATE, curve)
-    run = tmp_path / "run"
-    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy", "patience": {"accuracy": 5}}}
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Simulation(scene(steps=20, **keep), logdir=run, checkpoint_every=6) as killed,
-        acting(9, signalled(2, 2)),
-    ):
-        killed.run()
-    accuracy_by_updates[8] = 0.1  # otherwise than before the change
-    with Simulation.resume(run, checkpoint_every=6) as resumed:
-        resumed.set("*.learning_rate", 0.5)
-        resumed.run(steps=8 if ends_anew else 14)
-    if ends_anew:
-        assert facts(run)["best"] == {"step": 12, "metric": "accuracy", "value": 0.2}
-        with Simulation.resume(run) as resumed:
-            resumed.run(steps=6)
-    assert facts(run)["best"] == {"step": 16, "metric": "accuracy", "value": 0.4}
-    with Simulation.load(run / "checkpoints/best") as best:
-        assert best.now == 16
-
-
-def test_a_best_step_after_which_a_callback_fails_is_kept_where_the_run_goes_on(
-    curve: None, tmp_path: Path
-) -> None:
-    def fail(simulation: Simulation) -> None:
-        if simulation.now == 8:
-            raise ZeroDivisionError
-
-    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy"}}
-    with Simulation(scene(**keep), logdir=tmp_path / "run") as simulation:
-        with pytest.raises(ZeroDivisionError):
-            simulation.run(callbacks=[fail])
-        simulation.run(steps=8)
-    assert facts(tmp_path / "run")["best"]["step"] == 8
-    with Simulation.load(tmp_path / "run/checkpoints/best") as best:
-        assert best.now == 8
-
-
-def test_what_was_best_at_the_step_of_a_change_stays(curve: None, tmp_path: Path) -> None:
-    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy"}}
-    with Simulation(scene(steps=8, **keep), logdir=tmp_path / "run") as simulation:
-        simulation.run()
-        simulation.set("*.learning_rate", 0.5)
-    assert facts(tmp_path / "run")["best"]["step"] == 8
-    assert (tmp_path / "run/checkpoints/best").exists()
-
-
-@pytest.mark.parametrize("reason", [5, None, "", ValueError("too slow")])
-def test_a_reason_to_stop_is_in_words(reason: Any) -> None:
-    """Else run.json would be one that cannot be read again, or the run would go on."""
-    with Simulation(scene()) as simulation:
-        with pytest.raises(ScenarioError, match=r"stop: reason is .*; say why in words, or leave it out"):
-            simulation.run(2, callbacks=[lambda one: one.stop(reason)])
-        simulation.run(2, callbacks=[lambda one: one.stop()])
-        assert (simulation.now, simulation.stop_reason) == (2, "stopped by the program")
-
-
-def test_outside_a_run_stop_has_no_effect(tmp_path: Path) -> None:
-    with Simulation(scene(), logdir=tmp_path / "run") as simulation:
-        simulation.step()
-        simulation.stop("by hand")
-    assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["reason"]) == ("stopped", None)
-    with Simulation.resume(tmp_path / "run") as simulation:
-        simulation.stop("before the run")
-        simulation.run(2)
-        assert simulation.now == 3
-        simulation.stop("after the run")
-    assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["reason"]) == ("done", None)
-
-
-def test_exist_is_checked_without_a_directory_too() -> None:
-    with one_line(r"^exist: 'replace'; must be number, overwrite, resume or error$"):
-        Simulation(scene(), exist="replace")
-
-
-@pytest.mark.parametrize("callback", [3, Log, object()])
-def test_what_is_no_callback_is_refused(callback: object) -> None:
-    with (
-        Simulation(scene()) as simulation,
-        one_line(r"^run: callbacks: .*; give functions, or objects with any of on_start"),
-    ):
-        simulation.run(callbacks=[callback])
 
 
 def test_many_agents_have_a_history_in_memory_where_it_is_asked_for() -> None:
@@ -443,17 +295,3 @@ def test_the_history_of_a_run_in_memory(monkeypatch: pytest.MonkeyPatch) -> None
             first.to_pandas()
         pytest.importorskip("pandas")
         assert first.to_pandas()["b.loss"].tolist() == first.of("b", "loss")[1].tolist()
-
-
-def test_an_ended_run_is_evaluated_anew_with_weights_of_another(tmp_path: Path) -> None:
-    for name, seed in (("a", 1), ("b", 2)):
-        with Simulation(scene(), seed=seed, logdir=tmp_path / name) as simulation:
-            simulation.run(progress=False)
-    before = result(tmp_path / "a")
-    with Simulation.resume(tmp_path / "a") as simulation:
-        simulation.load_weights(tmp_path / "b")
-        assert ended(tmp_path / "a")[0] == "running"
-        loss = simulation.evaluate().agents["b"]["loss"]
-    assert ended(tmp_path / "a") == ("done", 16, None)
-    after = result(tmp_path / "a")["agents"]["b"]["loss"]
-    assert after == pytest.approx(loss) != before["agents"]["b"]["loss"]

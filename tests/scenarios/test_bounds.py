@@ -16,7 +16,6 @@ from antiphon.scenarios import catalogue
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.scenarios.training import TrainingSpec
 from tests.kit.kinds import kinds_of, own_keys_of, sections
 from tests.kit.tiers import sampled
 
@@ -58,12 +57,6 @@ def test_a_bound_above_which_values_must_be_is_shown_and_refused_as_such() -> No
     with pytest.raises(DocumentError, match=r"default: must be greater than 0, not 0\.0"):
         ParameterSpec(default=0.0, above=0)
     assert ParameterSpec(default=7, min=1, max=2**20).accepts == "int >= 1 <= 1048576"
-
-
-def test_a_refusal_names_the_bound_of_its_own_setting() -> None:
-    for number in (0, 2**21, 2**60):
-        with pytest.raises(DocumentError, match=r"^batch: must be at (least 1|most 1048576), not "):
-            TrainingSpec(batch=number)
 
 
 def _specs() -> Iterator[type[Spec]]:

@@ -15,13 +15,6 @@ from antiphon.scenarios.tied_parameters import tied_agents
 from tests.scenarios.made import OBJECTIVE, agents, channels, document, network
 
 
-def test_completion_offers_keys_and_methods_but_no_name_of_pydantics() -> None:
-    names = set(dir(Scenario.model_validate(document())))
-    assert {"agents", "channels", "env", "training", "readouts", "to_yaml", "with_training"} <= names
-    assert not {"model_dump", "copy", "json", "schema", "written", "given_keys"} & names
-    assert "delay" in dir(ChannelSpec(**{"from": "a", "to": "b"}).link)
-
-
 @pytest.mark.parametrize("method", ["inputs_of", "outputs_of", "state_channel_of", "window"])
 def test_a_name_that_is_no_agents_is_refused(method: str) -> None:
     scenario = Scenario.model_validate(document())

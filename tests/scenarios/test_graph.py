@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import networkx as nx
-import numpy as np
 import pytest
 
 from antiphon.errors import ScenarioError
@@ -66,29 +65,6 @@ def test_multigraph_keys_are_channel_keys() -> None:
         ("0->1:fast", (1, 2, 2)),
     ]
     assert list(scenario.to_graph().edges(keys=True)) == [("0", "1", 0), ("0", "1", 1), ("0", "1", "fast")]
-
-
-def test_nodes_may_be_whole_numbers_of_numpy() -> None:
-    names = np.array([[3, 10], [10, 11]])
-    graph = nx.DiGraph(list(names))
-    assert {type(node) for node in graph} == {np.int64}
-    nx.set_node_attributes(graph, {node: {"observes": ["image"], "objective": OBJECTIVE} for node in graph})
-    scenario = Scenario.from_graph(graph, env=ENV)
-    assert [channel.name for channel in scenario.channels] == ["10->11", "3->10"]
-    assert "a node must be a word or a whole number, not 1.5; use networkx" in refused(nx.DiGraph([(1.5, 2)]))
-    assert "a node must be a word or a whole number, not true; use networkx" in refused(
-        nx.DiGraph([(True, 2)])
-    )
-
-
-def test_arguments_go_before_the_graphs_own() -> None:
-    scenario = Scenario.from_graph(eyes(), env=ENV, training={"batch": 8, "steps": 9}, steps=10)
-    graph = scenario.to_graph()
-    graph.graph |= {"batch": 2, "precision": "bf16", "name": "of networkx"}
-    again = Scenario.from_graph(graph, batch=4, scenario="other")
-    assert (again.training.batch, again.training.steps, again.scenario) == (4, 10, "other")
-    assert again.training.precision == "bf16"
-    assert Scenario.from_graph(eyes(), env=ENV, training=scenario.training) == scenario
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,12 @@
-"""The keys of documents: how many there are, that each is used somewhere, and what is said of a key that is not there."""
+"""The keys of documents: what is said of a key that is not there, and the two spellings of some."""
 
 from __future__ import annotations
 
-import ast
 import inspect
-import json
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import antiphon
 from antiphon.scenarios import (
@@ -24,12 +19,9 @@ from antiphon.scenarios import (
     Scenario,
     Template,
     TrainingSpec,
-    json_schema,
 )
 from antiphon.scenarios.channel_specs import SampleSpec
 
-ROOT = Path(__file__).parents[2]
-MOST = 117
 OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
     (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
     (
@@ -39,83 +31,6 @@ OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
     ),
 ]
 """Parts of documents with keys that other kinds have, and the line of each."""
-
-
-def names(schema: Any) -> Iterator[str]:
-    """Yield the names of all properties in a JSON Schema."""
-    if isinstance(schema, Mapping):
-        properties = schema.get("properties", {})
-        yield from properties
-        for key, value in schema.items():
-            if key in ("properties", "$defs"):
-                for part in value.values():
-                    yield from names(part)
-            elif key not in ("default", "enum", "const"):
-                yield from names(value)
-    elif isinstance(schema, list):
-        for part in schema:
-            yield from names(part)
-
-
-def own_schema() -> Any:
-    """The schema of scenarios without environments that other tests have registered."""
-    schema = json_schema()
-    env = schema["$defs"]["EnvSpec"]
-    env["anyOf"] = [branch for branch in env["anyOf"] if '"const": "tests/' not in json.dumps(branch)]
-    return schema
-
-
-KEYS = sorted(set(names(own_schema())))
-
-
-@pytest.mark.long
-def test_there_are_not_many() -> None:
-    schema = json_schema()
-    branches = schema["$defs"]["EnvSpec"]["anyOf"]
-    schema["$defs"]["EnvSpec"]["anyOf"] = branches[-1:]  # environments have options of their own
-    assert len(set(names(schema))) <= MOST
-
-
-def keys_of(value: Any) -> Iterator[str]:
-    """Yield the keys of a parsed document, and of all in it."""
-    if isinstance(value, Mapping):
-        yield from value
-    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        yield from keys_of(part)
-
-
-def keys_of_code(source: str) -> Iterator[str]:
-    """Yield the keys of the dicts that code writes, and what it calls a class of a document's parts with."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Dict):
-            yield from (str(key.value) for key in node.keys if isinstance(key, ast.Constant))
-        elif isinstance(node, ast.Call):
-            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if called.endswith("Spec") or called in ("Scenario", "dict"):
-                yield from (keyword.arg for keyword in node.keywords if keyword.arg)
-
-
-@pytest.mark.long
-def test_each_is_used_by_a_scenario_a_study_a_document_of_the_tests_or_a_page() -> None:
-    unused = set(KEYS)
-    documents = [path.read_text(encoding="utf-8") for path in (ROOT / "scenarios").glob("*/*.yaml")]
-    for page in (ROOT / "docs").rglob("*.md"):
-        documents += re.findall(
-            r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-        )
-    for text in documents:
-        unused -= {key for document in yaml.load_all(text, yaml.CSafeLoader) for key in keys_of(document)}
-    refused = {
-        Path(__file__),
-        ROOT / "tests/scenarios/test_refusals.py",
-    }  # they write what may not stand there
-    code = [*(ROOT / "docs/gallery").glob("*.py"), *sorted((ROOT / "tests/contracts").glob("*.py"))]
-    for path in dict.fromkeys([*code, *(ROOT / "tests").rglob("*.py")]):
-        if not unused:
-            break
-        if path not in refused:
-            unused -= set(keys_of_code(path.read_text(encoding="utf-8")))
-    assert unused == set()
 
 
 @pytest.mark.parametrize(("part", "keys", "line"), OF_OTHERS, ids=lambda value: str(value)[:30])

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.checks import OF_AGENTS, OF_CHANNELS, OF_SEVERAL
@@ -518,18 +517,3 @@ def test_a_window_that_is_too_long_is_refused_with_its_length() -> None:
     with pytest.raises(ScenarioError) as caught:
         template.resolve(values={"T": 2**16 + 1})
     assert "agents.reader.clock.unroll: a window has at most 65,536 ticks, not 65537" in str(caught.value)
-
-
-def test_agents_in_a_list_and_a_function_that_is_not_called_are_refused_with_the_fix() -> None:
-    document: Any = {"scenario": "x", "env": {"id": "antiphon/Digits-v0"}, "agents": [{"name": "a"}]}
-    line = r"^agents: must be a mapping of keys, not .*; write the name of each as its key: \{NAME: \{…\}\}$"
-    with pytest.raises(ScenarioError, match=line):
-        Scenario(**document)
-
-    def build() -> Scenario:
-        return load("digits-mlp").resolve()
-
-    with pytest.raises(ScenarioError, match=r"a YAML file, not function; call it$"):
-        Simulation(lambda: build())  # type: ignore[arg-type]
-    with pytest.raises(ScenarioError, match=r"a YAML file, not function; call it: build\(\)$"):
-        Simulation(build)  # type: ignore[arg-type]

@@ -23,7 +23,6 @@ from antiphon.scenarios import (
     Template,
     warnings,
 )
-from antiphon.scenarios.yaml_text import Document
 from tests.contracts.drawn_scenes import scenes
 
 FORMS = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
@@ -122,42 +121,6 @@ KEYS += [
     "default",
     "choices",
 ]
-LEAVES = st.one_of(
-    st.sampled_from(
-        [*KEYS, "chain", "small_world", "$a", "$", "a$b", "local", "mlp", "episode", "label", "list", "int"]
-    ),
-    *(
-        st.none(),
-        st.booleans(),
-        st.integers(),
-        st.floats(),
-        st.text(max_size=5),
-        st.sampled_from([10**400, -1, 0, 2]),
-    ),
-)
-RUBBISH = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
-    max_leaves=25,
-)
-
-
-def problem_of(template: Template) -> str | None:
-    try:
-        template.resolve()
-    except ScenarioError as error:
-        return str(error)
-    return None
-
-
-@pytest.mark.long
-@given(st.dictionaries(st.sampled_from(KEYS), RUBBISH, max_size=6), st.booleans())
-@settings(max_examples=60)
-def test_rubbish_is_refused_with_our_error_alone(rubbish: dict[str, Any], graph: bool) -> None:
-    data = {"scenario": "x", "env": {"id": "x"}, "agents": {"a": rubbish}, "channels": [rubbish], **rubbish}
-    if graph:
-        data |= {"graph": {"kind": "chain", "agents": 2, **rubbish}, "agent": rubbish, "channel": rubbish}
-    assert "\n" not in (problem_of(Template("x", "", {}, {}, "", Document(data, {}, "x"))) or "")
 
 
 @given(st.text(max_size=60) | st.text(alphabet="ab:[]{}-!&*#|>'\"%@ \n\t,?~012", max_size=60))

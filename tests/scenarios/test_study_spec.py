@@ -147,13 +147,3 @@ def test_studies_are_found_by_name_or_file_and_scenarios_are_none(tmp_path: Path
     (tmp_path / "broken.yaml").write_text("study: toy\nscenario: a\nset: 3\nbudgets: {small: {}}\n")
     with pytest.raises(ScenarioError, match=r"broken\.yaml:3: set: must be a mapping"):
         find_document(StudySpec, tmp_path / "broken.yaml")
-
-
-@pytest.mark.parametrize("form", ["\ufeffstudy: toy", '"study": toy', "study : toy", "{study: toy}"])
-def test_a_study_is_found_however_its_first_key_is_written(form: str, tmp_path: Path) -> None:
-    rest = HEAD.partition("\n")[2]
-    text = f"{form}\n{rest}" if form[0] != "{" else "{study: toy, scenario: digits-mlp, budgets: {small: {}}}"
-    (tmp_path / "toy.yaml").write_text(text, encoding="utf-8")
-    found = find_document(StudySpec, tmp_path / "toy.yaml")
-    assert found is not None
-    assert (found.study, found.scenario) == ("toy", "digits-mlp")

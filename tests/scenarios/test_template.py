@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Template, load
+from antiphon.scenarios import Template
 
 TEXT = """\
 scenario: small
@@ -105,13 +104,6 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
     assert str(caught.value).startswith(line)
 
 
-def test_a_literal_that_is_spelled_as_a_parameter_is_not_set_by_it() -> None:
-    """Of keys that take no value on the command line."""
-    text = TEXT.replace("name: {default: image}", "label: {default: image}").replace("$name", "$label")
-    assert "'lr' sets that: write lr=…" in refused(text, **{"training.optimiser.lr": 0.1})
-    assert "sets that" not in refused(text, **{"agents.b.objective.target": "image"})
-
-
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
@@ -139,23 +131,6 @@ def test_a_literal_that_is_spelled_as_a_parameter_is_not_set_by_it() -> None:
 def test_refused_documents(old: str, new: str, line: str) -> None:
     assert old in TEXT
     assert refused(TEXT.replace(old, new, 1)).startswith(f"f.yaml:{line}")
-
-
-def test_a_parameter_in_a_description_alone_is_used_nowhere_and_one_in_an_anchor_is_used() -> None:
-    described = TEXT.replace("costs $5", "$lr").replace("lr: $lr", "lr: 0.1")
-    assert refused(described).startswith("f.yaml:10: parameters.lr: is used nowhere")
-    anchor = TEXT.replace("scenario: small\n", "scenario: small\nx-rate: &rate {lr: $lr}\n")
-    template = Template.from_yaml(anchor.replace("optimiser: {lr: $lr}", "optimiser: *rate"))
-    assert template.resolve(values={"lr": 0.5}).training.optimiser.lr == 0.5
-
-
-@pytest.mark.parametrize("value", ["", "5", "0.5", "true", "{a: 1}"])
-def test_a_section_that_is_no_list_is_one_line(value: str) -> None:
-    with pytest.raises(ScenarioError, match=r"^f\.yaml:4: channels: must be a list, not "):
-        Template.from_yaml(
-            f"scenario: a\nenv: antiphon/Digits-v0\nagents: {{a: {{observes: [image]}}}}\nchannels: {value}\n",
-            "f.yaml",
-        ).with_couplings()
 
 
 COMPARED = """
@@ -236,37 +211,6 @@ def test_several_objectives_of_an_agent_are_compared_with_a_local_loss_where_all
             "CHANNELS", "{from: eye, to: mind}"
         )
         assert ("local" in Template.from_yaml(text).with_couplings().variants) is has_local
-
-
-def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "latin.yaml").write_bytes(b"scenario: caf\xe9\n")
-    (tmp_path / "folder.yaml").mkdir()
-    (tmp_path / "some/run").mkdir(parents=True)
-    (tmp_path / "some/run/run.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "file").write_text("scenario: 3\n", encoding="utf-8")
-    path = tmp_path / "mine.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    template = load(path)
-    assert (template, template.name, template.source) == (load(str(path)), "small", str(path))
-    for name, line in {
-        "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
-        "resnt": "no scenario 'resnt'; did you mean 'resnet'?",
-        "digits-mlp.yaml": "digits-mlp.yaml: no such file; write digits-mlp for the scenario of the library",
-        "resnet.yaml": "resnet.yaml: no such file; write resnet for the scenario of the library",
-        "mine.yaml": "mine.yaml: no such file; give the path of a file",
-        "latim.yaml": "latim.yaml: no such file; did you mean 'latin.yaml'?",
-        "some/where": "some/where: no such file; give the path of a file",
-        "gymnasium/A-v1": "gymnasium/A-v1 is an environment, not a scenario; name it in one: env: {id: gymnasium/A-v1}",
-        "latin.yaml": "latin.yaml: not a text file in UTF-8; save it as one",
-        "some/run": "some/run: is a run; Simulation.resume continues it, Simulation.load opens it, its scenario.yaml begins a new one",
-        "folder.yaml": "folder.yaml: is a folder, neither a file nor a run (a run directory holds run.json)",
-        "file": "file:1: scenario: a name is a word, not 3; put it in quotes",
-        "file/x.yaml": "file/x.yaml: cannot be read (Not a directory)",
-    }.items():
-        with pytest.raises(ScenarioError) as caught:
-            load(name)
-        assert str(caught.value) == line
 
 
 def test_steps_take_the_place_of_those_of_the_file_before_anything_is_checked(template: Template) -> None:
