@@ -48,8 +48,6 @@ from antiphon.nets.layers import (
 class HeadedNetwork(Network):
     """Networks of a trunk and heads: base of the built-in kinds."""
 
-    reads_messages: ClassVar[bool] = True
-    """Whether the first layer reads messages unchanged."""
     objective_is_linear: ClassVar[bool] = True
     """Whether the head of the objective is a linear map, as the others are."""
 
@@ -65,13 +63,6 @@ class HeadedNetwork(Network):
     @abstractmethod
     def trunk_shape(self) -> tuple[int, ...]:
         """Shape of one sample of the last hidden activation (of the input if there is no hidden layer)."""
-
-    @abstractmethod
-    def first_layer(self) -> dict[str, tuple[int, ...]]:
-        """Return the weight's shape [outputs, inputs, …] of the input layer, by its name.
-
-        It is empty if there is no such layer and the heads read the input.
-        """
 
     @abstractmethod
     def trunk_signature(self) -> Hashable:
@@ -112,26 +103,6 @@ class HeadedNetwork(Network):
             buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
 
-    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
-        """Sample fixed weights (float32) through which a message's gradient returns, like initial weights.
-
-        Args:
-            message: Shape of one sample of the message.
-
-        Returns:
-            For each linear map that reads the input, by the name of its weight, the columns of its replacement
-            that meet the message: [outputs, size], or [filters, channels, side, side] for a convolution.
-        """
-        inputs = features_of(self.input_shape)
-        heads: dict[str, tuple[int, ...]] = {h.name: (h.features, inputs) for h in self.heads.values()}
-        size = message[0] if len(self.input_shape) > 1 else features_of(message)
-        initial: Tensors = {}
-        for name, shape in (self.first_layer() or heads).items():
-            layer_generator = random.generator(generator.initial_seed(), name)
-            weight, _ = initial_linear(features_of(shape[1:]), (shape[0], size, *shape[2:]), layer_generator)
-            initial[f"{name}.weight"] = weight
-        return initial
-
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
@@ -157,14 +128,12 @@ class HeadedNetwork(Network):
         **settings: Unpack[CallSettings],
     ) -> tuple[Tensors, Tensors]:
         """Some linear heads of the last hidden activation, and their new buffers."""
-        training, transports = settings["training"], settings.get("transports", ())
+        training = settings["training"]
         ports: Tensors = {}
         after: Tensors = {}
         for name in heads:
             head = self.linear_heads[name]
-            y, updated = layer(
-                linear, flat, parameters, buffers, name, head.norm, training=training, transports=transports
-            )
+            y, updated = layer(linear, flat, parameters, buffers, name, head.norm, training=training)
             after |= updated
             ports[name] = y if len(head.size) == 1 else y.reshape(*y.shape[:-1], *head.size)
         return ports, after
@@ -227,9 +196,6 @@ class _Layered(HeadedNetwork):
         sizes = zip(self.widths, self.input_shape[:1] + self.widths, strict=False)
         return [(outputs, inputs, *self.sides) for outputs, inputs in sizes]
 
-    def first_layer(self) -> dict[str, tuple[int, ...]]:
-        return {"0": self.layer_shapes()[0]} if self.widths else {}
-
     def trunk_signature(self) -> Hashable:
         return (self.widths, self.norm, self.activation, self.sides, self.pool) if self.widths else ()
 
@@ -251,12 +217,10 @@ class _Layered(HeadedNetwork):
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         apply, activation = self.apply, ACTIVATIONS[self.activation]
-        training, transports = settings["training"], settings.get("transports", ())
+        training = settings["training"]
         after: Tensors = {}
         for i in range(len(self.widths)):
-            x, updated = layer(
-                apply, x, parameters, buffers, str(i), self.norm, training=training, transports=transports
-            )
+            x, updated = layer(apply, x, parameters, buffers, str(i), self.norm, training=training)
             after |= updated
             x = activation(x)
             if self.pool:

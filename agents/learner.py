@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +13,6 @@ from antiphon.agents.advantages import RETURNS
 from antiphon.agents.network import OBJECTIVE, VALUE, CallSettings, Network, Tensors, sub, with_prefix
 from antiphon.comms.backward_requests import constant
 from antiphon.nets import random
-from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters
 
 TARGET = "target"
@@ -81,7 +80,6 @@ class Learner(TrainedParameters):
         x: Tensor,
         *,
         seed: int = 0,
-        transports: Sequence[Transport] = (),
         state: Tensor | None = None,
         without: Collection[str] = (),
     ) -> tuple[Tensors, Tensors]:
@@ -91,7 +89,6 @@ class Learner(TrainedParameters):
             buffers: The running statistics before the call.
             x: [rows, *input_shape]; rows of a stack are (member, environment), [N * B].
             seed: See `CallSettings`.
-            transports: See `CallSettings`; not for a stack.
             state: [rows, state_size]; None: zeros.
             without: Linear heads that are left out: see `from_hidden`.
         """
@@ -101,7 +98,7 @@ class Learner(TrainedParameters):
         if self._has_target_network and self.module_state is not None:
             self._state_before_call = self.module_state.state_dict()
         if not self.members:
-            settings |= {"seed": seed, "transports": transports}
+            settings["seed"] = seed
             return self.evaluated(self.network, self.parameters, buffers, x, **settings)
         members = len(self.members)
         return self.evaluated(self.network.on_rows, self.parameters, buffers, x, members, **settings)

@@ -195,7 +195,6 @@ class ModuleNetwork(Network):
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         training, state = settings["training"], settings.get("state")
-        assert not settings.get("transports")  # a user's module has no weights for them
         assert state is None or self.state_size
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)

@@ -81,7 +81,6 @@ class Nature(HeadedNetwork):
             return self
 
     sees_images: ClassVar[bool] = True
-    reads_messages = False
     may_be_critic: ClassVar[bool] = True
 
     @classmethod
@@ -135,9 +134,6 @@ class Nature(HeadedNetwork):
 
     def trunk_shape(self) -> tuple[int, ...]:
         return self.dense.trunk_shape()
-
-    def first_layer(self) -> dict[str, tuple[int, ...]]:
-        return {}
 
     def trunk_signature(self) -> Hashable:
         shape = tuple(self.images), tuple(self.weights), self.strides

@@ -6,7 +6,7 @@ Networks hold no parameters; their callers do (one agent at a time, or many stac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Required, TypedDict, Unpack
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from antiphon.base import kinds
 from antiphon.base.spec import Counts, fail
-from antiphon.nets.layers import Transport
 
 Tensors = dict[str, Tensor]
 OBJECTIVE = "objective"
@@ -75,8 +74,6 @@ class CallSettings(TypedDict, total=False):
     """Whether batch statistics are used and updated."""
     seed: int
     """Seed of the random numbers of a user's module at this tick; 0 if it is left out."""
-    transports: Sequence[Transport]
-    """Messages whose gradient returns through fixed weights; for single networks only."""
     state: Tensor | None
     """[B, state_size], the port `STATE` of the previous tick, for networks with a state; None: zeros."""
     without: Collection[str]

@@ -60,7 +60,6 @@ class Pointer(HeadedNetwork):
         ) -> tuple[int, ...] | None:
             return candidates()[:1]
 
-    reads_messages = False
     objective_is_linear = False
 
     @classmethod
@@ -98,9 +97,6 @@ class Pointer(HeadedNetwork):
 
     def trunk_shape(self) -> tuple[int, ...]:
         return (self.count,)
-
-    def first_layer(self) -> dict[str, tuple[int, ...]]:
-        return {}
 
     def trunk_signature(self) -> Hashable:
         return self.count, *(network.signature() for network in self.parts.values())

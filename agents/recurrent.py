@@ -24,7 +24,6 @@ from antiphon.agents.network import (
 )
 from antiphon.base import extensions
 from antiphon.base.spec import Count, Counts
-from antiphon.nets.layers import transported
 from antiphon.nets.recurrent_cells import Cell
 
 _CELL = "cell"
@@ -93,9 +92,6 @@ class Recurrent(HeadedNetwork):
     def trunk_shape(self) -> tuple[int, ...]:
         return (self.cell.size,)
 
-    def first_layer(self) -> dict[str, tuple[int, ...]]:
-        return self.encoder.first_layer() or {f"{_CELL}.input": (self.cell.gates, self.cell.inputs)}
-
     def trunk_signature(self) -> Hashable:
         return self.encoder.trunk_signature(), self.cell.function
 
@@ -109,7 +105,7 @@ class Recurrent(HeadedNetwork):
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         encoded, after = self.encoder.trunk(parameters, buffers, x, **settings)
-        x, state, transports = encoded[HIDDEN], settings.get("state"), settings.get("transports", ())
+        x, state = encoded[HIDDEN], settings.get("state")
         if state is None:
             state = x.new_zeros(*x.shape[:-1], self.state_size)
         hidden, state, updated = self.cell(
@@ -118,7 +114,6 @@ class Recurrent(HeadedNetwork):
             x,
             state,
             training=settings["training"],
-            way_back=lambda y: transported(y, f"{_CELL}.input.weight", transports),
         )
         return {HIDDEN: hidden, STATE: state}, after | with_prefix(_CELL, updated)
 

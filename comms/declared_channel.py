@@ -14,13 +14,6 @@ class _DeclaredLink(Protocol):
     def loses(self) -> bool: ...
 
 
-class _DeclaredFeedback(Protocol):
-    """The keys of `feedback` that a coupling reads (`FeedbackSpec`)."""
-
-    @property
-    def direct(self) -> bool: ...
-
-
 class _DeclaredGradient(Protocol):
     """The keys of `gradient` that a coupling reads (`GradientSpec`)."""
 
@@ -46,5 +39,3 @@ class DeclaredChannel(Protocol):
     def gradient(self) -> _DeclaredGradient: ...
     @property
     def input(self) -> object | None: ...
-    @property
-    def feedback(self) -> _DeclaredFeedback | None: ...

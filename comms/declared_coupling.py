@@ -114,13 +114,11 @@ class DeclaredCoupling:
         return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
 
     def credits_without_returns(self, channel: DeclaredChannel) -> bool:
-        """Return whether the sender has credit that needs no gradient of the receiver: a direct error, or a loss of the predictor's own.
+        """Return whether the sender has credit that needs no gradient of the receiver: by a loss of the predictor's own.
 
         Advice takes it for a learning signal even if the receiver has none.
         """
-        gradient, feedback = channel.gradient, channel.feedback
-        if self.joins_endpoints and feedback is not None and feedback.direct:
-            return True
+        gradient = channel.gradient
         local_loss = gradient.own_target is not None and not self.never_read(channel)
         return self.predicts and gradient.apply and (not gradient.learns_from_returns or local_loss)
 
@@ -129,8 +127,8 @@ class DeclaredCoupling:
 
         Advice takes it for a learning signal if the receiver has one.
         """
-        gradient, feedback = channel.gradient, channel.feedback
-        if self.joins_endpoints and (feedback is None or not feedback.direct):
+        if self.joins_endpoints:
             return True
+        gradient = channel.gradient
         predicted = self.predicts and gradient.apply and gradient.learns_from_returns
         return (self.uses_returned or predicted) and not self.never_read(channel)

@@ -68,12 +68,6 @@ TABLE = (
         any_channel(lambda channel: channel.synthetic_input.model is not None),
     ),
     FeatureRow(
-        "fixed weights of feedback",
-        ForwardPass,
-        "features.feedback_alignment.FeedbackAlignment",
-        any_channel(lambda channel: channel.feedback.weights is not None),
-    ),
-    FeatureRow(
         "age among its observations",
         ForwardPass,
         "features.ages.Ages",
@@ -140,12 +134,6 @@ TABLE = (
         Engine,
         "heart.late_windows.LateWindows",
         lambda system: any(group.waits for group in system.groups),
-    ),
-    FeatureRow(
-        "direct feedback",
-        Engine,
-        "features.direct_feedback.DirectFeedback",
-        any_channel(lambda channel: channel.feedback.direct is not None),
     ),
     FeatureRow(
         "auxiliary task",

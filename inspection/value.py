@@ -36,7 +36,6 @@ from antiphon.base.signals import check_interrupted
 from antiphon.comms.couplings import Detached
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import Feedback
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.late_windows import LateWindows
 from antiphon.engine.heart.message import Message
@@ -432,7 +431,6 @@ class ZeroGradient(StackedBackend):
                         discount=1.0,
                     ),
                 ),
-                feedback=Feedback(),
             )
         rewired_system = rewired(system, channels)
         schedule = replace(rewired_system.schedule, sweep=False)

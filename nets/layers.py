@@ -8,14 +8,12 @@ per sample, [B] or [N, B].
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -59,30 +57,6 @@ def norm_buffers(kind: str, features: int, prefix: str = "") -> dict[str, Tensor
     return {f"{prefix}mean": torch.zeros(features), f"{prefix}var": torch.ones(features)}
 
 
-@dataclass(frozen=True, slots=True)
-class Transport:
-    """Feedback alignment of one message: its gradient returns through fixed weights instead of the network's own.
-
-    The message is in the network's input too, detached.
-    """
-
-    message: Tensor
-    """[rows, size], flat, with its sender's graph."""
-    weights: dict[str, Tensor]
-    """Fixed weights by the name of the weight that each replaces."""
-    rows: slice | None = None
-    """The rows of the input that hold the message, if tied agents are evaluated as one batch; None: all."""
-
-
-def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tensor:
-    """Return a layer's output with the gradient paths of messages that replace its `weight` (feedback alignment)."""
-    for transport in transports:
-        if weight in transport.weights:
-            fixed = transport.weights[weight]
-            y = _FeedbackPath.apply(y, transport.message, fixed, transport.rows)  # type: ignore[no-untyped-call]
-    return y
-
-
 def layer(
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     x: Tensor,
@@ -92,7 +66,6 @@ def layer(
     norm: str,
     *,
     training: bool,
-    transports: Sequence[Transport] = (),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the output of a layer without its activation, and its new running statistics.
 
@@ -101,13 +74,9 @@ def layer(
         parameters: `NAME.weight`, `NAME.bias`, and `NAME.norm.gain` and `.bias`, among others.
         buffers: `NAME.norm.mean` and `.var` under batch norm, among others.
         norm: Normalisation after the map, see `normalise`.
-        transports: Messages whose gradient returns through fixed weights.
     """
-    weight = f"{name}.weight"
     bias, bias_before = bias_places(norm, parameters[f"{name}.bias"])
-    y = apply(x, parameters[weight], bias)
-    if transports:
-        y = transported(y, weight, transports)
+    y = apply(x, parameters[f"{name}.weight"], bias)
     if norm == "none":
         return y, {}
     return normalise(
@@ -370,29 +339,6 @@ class _BatchNorm(torch.autograd.Function):
             rest = centred * (of_inverse * inverse**3 * share)
             of_x = rest if of_x is None else of_x + rest
         return of_x, of_gain, of_bias
-
-
-class _FeedbackPath(torch.autograd.Function):
-    """Identity of a map's output [B, O] or [B, O, H, W], with a gradient path to a message through a fixed weight, [O, size] or
-    [O, channels, side, side] (Lillicrap et al. 2016). There are no second derivatives.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, message: Tensor, weight: Tensor, rows: slice | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.rows = rows
-        return y.view_as(y)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        weight = ctx.saved_tensors[0].to(gradient.dtype)
-        gradient_of_rows = gradient if ctx.rows is None else gradient[ctx.rows]
-        if weight.dim() == 2:
-            back = gradient_of_rows @ weight
-        else:
-            back = F.conv_transpose2d(gradient_of_rows, weight, padding=weight.shape[-1] // 2).flatten(1)
-        return gradient, back, None, None
 
 
 def site_mean(values: Tensor, present: Tensor | None) -> Tensor:

@@ -108,7 +108,6 @@ class Cell:
         state: Tensor,
         *,
         training: bool,
-        way_back: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensors]:
         """Return the units [.., B, H], the new state [.., B, S] and the new buffers; nothing is changed in place.
 
@@ -116,7 +115,6 @@ class Cell:
             x: [.., B, I].
             state: [.., B, S].
             training: Whether batch norm uses this tick's statistics and updates the running ones.
-            way_back: Returns its argument W_x x, with another gradient path (feedback alignment).
         """
         after: Tensors = {}
 
@@ -131,8 +129,7 @@ class Cell:
             return linear(y, parameters[f"{name}.weight"], parameters.get(f"{name}.bias"))
 
         past = state.chunk(self.state_size // self.size, -1)
-        from_input = read("input", x)
-        from_input = normed("input.norm", from_input if way_back is None else way_back(from_input))
+        from_input = normed("input.norm", read("input", x))
         from_past = normed("recurrent.norm", read("recurrent", past[0]))
         h, state = _combined(self, from_input, from_past, past, lambda c: normed("cell.norm", c))
         return h, state, after

@@ -304,15 +304,6 @@ class ChannelHandle:
         return None if of(self._channel) is None else ModelHandle(model, watch)
 
     @property
-    def feedback(self) -> dict[str, Tensor]:
-        """Fixed weights that replace the receiver's own on the backward pass; empty: there are none.
-
-        `fa`: by the name of the receiver's parameter. `dfa` and `kickback`: `direct`, [size, outputs of the objective].
-        """
-        feedback = self._channel.feedback
-        return dict(feedback.weights or {}) if feedback.direct is None else {"direct": feedback.direct}
-
-    @property
     def messages(self) -> ChannelMessages:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
         held = self._channel.ledger.messages

@@ -1,4 +1,4 @@
-"""A channel as a scenario declares it: coupling, synthetic gradient and input, feedback, link, symbols."""
+"""A channel as a scenario declares it: coupling, synthetic gradient and input, link, symbols."""
 
 from __future__ import annotations
 
@@ -195,31 +195,6 @@ class InputSpec(KindSpec, sections=("input",)):
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
-class FeedbackSpec(Spec):
-    """Feedback path of the gradient over a locked channel, instead of the receiver's weights.
-
-    Attributes:
-        kind: `fa`: a fixed random matrix instead of the receiver's first layer; `dfa`: the error of an objective
-            through a fixed random matrix; `kickback`: the error through a matrix of ones.
-        of: `dfa` and `kickback` only: the agent with this objective; None: the scenario's only readout.
-    """
-
-    kind: Literal["fa", "dfa", "kickback"]
-    of: Name | None = None
-
-    bare: ClassVar[str | None] = "kind"
-
-    @property
-    def direct(self) -> bool:
-        """Whether the error of an objective is fed back, past the layers between."""
-        return self.kind != "fa"
-
-    @property
-    def summed(self) -> bool:
-        """Whether each component of a message receives the sum of the errors."""
-        return self.kind == "kickback"
-
-
 def _or_none(spec: InputSpec | None) -> InputSpec | None:
     return None if spec is None or spec.kind == "none" else spec
 
@@ -327,7 +302,6 @@ class ChannelSpec(Spec):
         written_coupling: How gradients cross the channel.
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
-        feedback: `locked` only: feedback path of the gradient; None: the receiver's own weights.
         read: How a slower receiver combines the messages since its last tick: the `last`, their `mean`, or
             all of them concatenated, oldest first (`concat`).
         link: Delay, loss, noise and quantisation of messages.
@@ -347,7 +321,6 @@ class ChannelSpec(Spec):
     )
     gradient: GradientSpec = Field(default_factory=GradientSpec)
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
-    feedback: FeedbackSpec | None = None
     read: Literal["last", "mean", "concat"] = "last"
     link: LinkSpec = LinkSpec()
     mask: SignalName | None = None

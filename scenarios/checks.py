@@ -93,9 +93,7 @@ def rule_16_coupling(relations: Relations, channel: ChannelSpec) -> Iterator[Pro
                 yield "coupling", f"{line}; yield pairs, such as ('link.drop', 'must be 0; leave it out')"
 
 
-_NOT_FOR_STATES = (
-    *("size", "port", "norm", "sample", "link", "mask", "input", "feedback", "read", "horizon"),
-)
+_NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "mask", "input", "read", "horizon"),)
 
 
 def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -168,47 +166,6 @@ def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Prob
     for index, name in enumerate(channel.input.context if channel.input is not None else ()):
         if name in {*GRADIENT_ENDPOINTS} - {*INPUT_ENDPOINTS}:
             yield f"input.context.{index}", f"{name!r} is for synthetic gradients only; leave it out"
-
-
-def rule_10_feedback(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Feedback alignment is inside a locked group, and an error is that of one of its objectives."""
-    feedback = channel.feedback
-    if feedback is None or not channel.coupling.joins_endpoints:
-        return
-    if not feedback.direct:
-        if relations.agents[channel.receiver].layers is None:
-            message = f"agent {channel.receiver!r} has a user-defined network, whose first layer is unknown"
-            yield "feedback.kind", f"{message}; use dfa"
-        return
-    if channel.mask is not None:
-        yield (
-            "mask",
-            f"{feedback.kind} injects errors where no message is sent; leave it out, or use feedback fa",
-        )
-        return
-    group, readouts = relations.locked[channel.sender], relations.scenario.readouts
-    if feedback.of is None and len(readouts) != 1:
-        hint = _some(_with_objective(relations, group)) or "none in its locked group"
-        message = f"the scenario has {len(readouts)} readouts; name the agent whose error is used: {hint}"
-        yield "feedback.of", message
-        return
-    name = readouts[0] if feedback.of is None else feedback.of
-    if name not in relations.agents:
-        yield "feedback.of", f"no agent {name!r}{suggest(name, _with_objective(relations, group))}"
-        return
-    objective, apart = relations.agents[name].objective, relations.locked[name] is not group
-    if apart or not relations.agents[name].objectives:
-        why = f"is not in the locked group of {channel.name}" if apart else "has no objective"
-        choices = _with_objective(relations, group)
-        hint = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
-        yield "feedback.of", f"agent {name!r} {why}{hint}"
-    elif objective is not None and objective.needs_rewards:
-        message = f"agent {name!r} is a policy, whose error belongs to a whole window; use fa"
-        yield "feedback.kind", message
-
-
-def _with_objective(relations: Relations, group: Iterable[str]) -> list[str]:
-    return [name for name in group if relations.agents[name].objectives]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -447,7 +404,7 @@ def rule_27_readout(relations: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("agents",), f"{message} {example}")
     for name in relations.scenario.readout or ():
         if name not in relations.agents:
-            candidates = _with_objective(relations, relations.agents)
+            candidates = [known for known, agent in relations.agents.items() if agent.objectives]
             yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, candidates)}")
         elif not relations.agents[name].objectives:
             yield DocumentError(("readout",), f"agent {name!r} has no objective; give it one")
@@ -616,7 +573,6 @@ OF_CHANNELS: Mapping[Callable[[Relations, ChannelSpec], Iterator[Problem]], Sequ
     rule_9_gradient: (),
     rule_9a_gate: ("channels.gradient.gate",),
     rule_23_context: ("channels.gradient.context", "channels.input.context"),
-    rule_10_feedback: ("channels.feedback",),
     rule_42b_at_once: ("channels.gradient.passes",),
     rule_18_read: ("channels.read",),
     rule_42b_passes: ("channels.gradient.passes",),

@@ -199,9 +199,8 @@ class Relations:
         """
         channels = [channel for channel in self.channels if channel.name not in self.blocked]
         joining = [channel for channel in channels if channel.coupling.joins_endpoints]
-        back = [channel for channel in joining if channel.coupling.credits_from_receiver(channel)]
         taught = {channel.sender for channel in self._teaching(channels)}
-        return reachable(self._with_goals | taught, [(c.receiver, c.sender) for c in back])
+        return reachable(self._with_goals | taught, [(c.receiver, c.sender) for c in joining])
 
     @cached_property
     def learners(self) -> frozenset[str]:

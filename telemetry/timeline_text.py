@@ -37,7 +37,7 @@ class AgentTimes:
     since: Steps
     """Per step: the earliest step that the true gradient of this tick reaches; -1 without a tick."""
     synthetic_credit: Flags
-    """Per step: whether a synthetic gradient (or feedback weights) replaces the true gradient before that step, or in senders."""
+    """Per step: whether a synthetic gradient replaces the true gradient before that step, or in senders."""
     late_credit: Flags
     """Per step: whether the true gradient reaches senders later, over delayed channels."""
 

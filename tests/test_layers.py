@@ -10,13 +10,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import networkx as nx
 import pytest
 
 from antiphon.comms.couplings import COUPLINGS
-from antiphon.scenarios.channel_specs import FeedbackSpec
 from tests.kit.kinds import kinds_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -253,7 +251,6 @@ HOMES = {
     "optimiser": ("nets/optimiser_kinds.py", "nets/native/mlp.py"),
     "schedule": ("nets/schedules.py",),
     "sample": ("comms/symbols.py",),
-    "feedback": ("scenarios/channel_specs.py",),
     "coupling": ("comms/couplings.py",),
 }
 """By section with kinds, the files of its classes: no other compares the names of the kinds."""
@@ -294,9 +291,8 @@ def kinds_compared(source: Source, names: dict[str, set[str]]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def names_of_kinds() -> dict[str, set[str]]:
     """The names of antiphon's own kinds, by section."""
-    own = {section: {*kinds_of(section)} for section in HOMES if section not in ("feedback", "coupling")}
-    feedback = FeedbackSpec.model_fields["kind"].annotation
-    return {**own, "feedback": {*get_args(feedback)}, "coupling": {*COUPLINGS}}
+    own = {section: {*kinds_of(section)} for section in HOMES if section != "coupling"}
+    return {**own, "coupling": {*COUPLINGS}}
 
 
 def test_a_kind_is_asked_and_its_name_not_compared(
@@ -371,7 +367,6 @@ def test_aggregations_are_named_by_their_classes_alone(
         ("goal.kind == 'ppo'", 1),
         ("one['kind'] in ('classification', 'coding')", 1),
         ("channel.coupling != 'locked'", 1),
-        ("feedback.kind == 'fa'", 1),
         ("kind == 'mlp' or kind == 'conv'", 2),
         ("channel.read == 'mean'", 0),
         ("goal.kind == 'mine'", 0),

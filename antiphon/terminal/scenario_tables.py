@@ -190,7 +190,6 @@ def _channels(channels: Mapping[str, Any]) -> None:
         about, size = channel["about"], " x ".join(map(str, channel["shape"]))
         size += f" ({about['message']})" if "message" in about else ""
         coupling = about.get("coupling", channel["coupling"])
-        coupling += f" ({about['feedback']})" if "feedback" in about else ""
         link = about["link"] + (f", reads {about['read']}" if "read" in about else "")
         gradient, input_ = (about.get(heading, "–") for heading in ("gradient", "input"))
         rows.append((name, (coupling, gradient, input_, size, channel["norm"] or "–", link), "", 0))

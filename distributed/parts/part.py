@@ -345,7 +345,6 @@ _BY_NAME = {
     "inputs": "channels",
     "agents": "agents",
     "gates": "channels",
-    "feedback": "channels",
     OBJECTS: "agents",
 }
 """What of a state is by name, and of what."""

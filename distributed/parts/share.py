@@ -73,8 +73,6 @@ class Share:
                 for name, state_of_objects in system[OBJECTS].items()
                 if name in self.agents
             }
-        if "feedback" in system:
-            system["feedback"] = {n: fixed for n, fixed in system["feedback"].items() if n in self.ends}
         system["groups"] = [system["groups"][i] for i in self.groups]
         system["ledgers"] = {name: dict(system["ledgers"][name]) for name in self.ends}
         for name, ends in self.ends.items():

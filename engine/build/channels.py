@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from antiphon.agents.feedforward import HeadedNetwork
-from antiphon.agents.network import OBJECTIVE, STATE, Tensors
+from antiphon.agents.network import STATE
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, key_of, made, name_of
 from antiphon.base.problems import DocumentError, placed
 from antiphon.comms.endpoint_values import ENDPOINT_VALUES, GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Measure
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.comms.read_modes import read_mode_of
@@ -28,7 +25,6 @@ from antiphon.engine.build.shapes import Shapes, head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import (
-    Feedback,
     InjectionSettings,
     PredictorContext,
     SyntheticGradient,
@@ -44,7 +40,7 @@ from antiphon.envs.signal import Description
 from antiphon.nets.isolation.own_context import own_context
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.scenarios.channel_specs import ChannelSpec, FeedbackSpec, GradientSpec, InputSpec, SampleSpec
+from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec, SampleSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
@@ -167,9 +163,6 @@ class Wiring:
             synthetic_input=self._synthetic_input(spec, spec.input, shape)
             if spec.input is not None and spec.coupling.predicts
             else SyntheticInput(),
-            feedback=self._feedback(spec, spec.feedback, shape)
-            if spec.feedback is not None and spec.coupling.joins_endpoints
-            else Feedback(),
             voiding_signals=VoidingSignals(lives, spec.mask or ""),
         )
 
@@ -311,33 +304,3 @@ class Wiring:
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
         return SyntheticInput(input_model, PredictorContext(signals, endpoints))
-
-    def _feedback(self, spec: ChannelSpec, feedback: FeedbackSpec, shape: Shape) -> Feedback:
-        """The fixed weights that carry a locked channel's gradient back."""
-        random = generator(self.seed, "channel", spec.name, "feedback")
-        if not feedback.direct:
-            network = self.agents[spec.receiver].learner.network
-            if not isinstance(network, HeadedNetwork) or not network.reads_messages:
-                raise DocumentError(
-                    ("channels", spec.name, "feedback"),
-                    f"{feedback.kind} replaces weights of the layer that reads the message, and '{spec.receiver}' reads it by an "
-                    "aggregation or a pointer, or has a mask; use dfa, or a network of another kind",
-                )
-            weights: Tensors = network.feedback_weights(shape, random)
-            return Feedback(
-                weights={
-                    k: v.to(device=self.devices.of(spec.receiver), dtype=self.dtype)
-                    for k, v in weights.items()
-                }
-            )
-        error_of = feedback.of or self.scenario.readouts[0]
-        if self.group_of[error_of] is not self.group_of[spec.sender]:
-            raise DocumentError(
-                ("channels", spec.name, "feedback"),
-                f"'{error_of}', whose error it carries, is not in the locked group "
-                f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`",
-            )
-        heads = self.shapes.heads[error_of]
-        outputs = next(head.features for head in heads if head.name == OBJECTIVE)
-        matrix = feedback_matrix(math.prod(shape), outputs, None if feedback.summed else random)
-        return Feedback(matrix.to(device=self.devices.of(spec.receiver), dtype=self.dtype), error_of)

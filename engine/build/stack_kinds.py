@@ -16,7 +16,6 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import (
-    Feedback,
     InjectionSettings,
     PredictorContext,
     SyntheticGradient,
@@ -100,7 +99,6 @@ _CHANNEL = _compared(
         "synthetic_gradient.injection.scale": Rate,
         "synthetic_input": SyntheticInput,
         "synthetic_input.context": PredictorContext,
-        "feedback": Feedback,
     },
     {
         # of each member, or of the stack
@@ -135,12 +133,6 @@ def reasons_alone(system: System) -> dict[str, str]:
         {
             group_by_agent[name]
             for channel in channels
-            if channel.feedback.direct is not None or channel.feedback.weights is not None
-            for name in (channel.sender, channel.receiver)
-        },
-        {
-            group_by_agent[name]
-            for channel in channels
             if group_by_agent[channel.sender] is not group_by_agent[channel.receiver]
             and channel.coupling.read_kind(same_window=True, is_state=False) is ReadKind.WITH_GRAPH
             for name in (channel.sender, channel.receiver)
@@ -155,7 +147,6 @@ class _Sets(NamedTuple):
     """Agents with a parameter that is tied, and groups that are found once for all agents."""
 
     tied: set[str]
-    with_fixed_feedback: set[LearningGroup]
     with_graph_of_own: set[LearningGroup]
     """At the ends of a channel between groups that would be read with its graph, were they of one window, as in a stack."""
     with_returned_loss: set[LearningGroup]
@@ -178,8 +169,6 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
         yield "its signals depend on which message arrived (align)"
     if AGE in inputs.observed.signal_names and not inputs.fan_in.aggregation.side_by_side:
         yield "it observes the ages of messages that it sums"
-    if group in sets.with_fixed_feedback:
-        yield "feedback goes through fixed weights in its group"
     if group in sets.with_graph_of_own:
         yield "messages of its own group are read with their graph, those of others are not"
     if joint and group in sets.with_returned_loss:

@@ -18,7 +18,6 @@ from antiphon.comms.examples import Example
 from antiphon.comms.users_credit import UsersCredit
 from antiphon.engine.heart.channel_settings import (
     Endpoints,
-    Feedback,
     SyntheticGradient,
     SyntheticInput,
     VoidingSignals,
@@ -46,7 +45,6 @@ class Channel:
     ledger: Ledger
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
-    feedback: Feedback = field(default_factory=Feedback)
     endpoints: Endpoints = field(default_factory=Endpoints.single)
     voiding_signals: VoidingSignals = field(default_factory=VoidingSignals)
     """Of a single channel; a stack asks its members."""
@@ -189,8 +187,8 @@ class Channel:
         """Return what enters the receiver's network of a value that a tick reads, [rows, size]: zeros where there is
         none.
 
-        All that is read passes through it: by ticks (`value_entering`), by the minibatches of further
-        passes, of several ticks at once, and by the fixed paths of feedback alignment.
+        All that is read passes through it: by ticks (`value_entering`), and by the minibatches of further passes, of
+        several ticks at once.
         """
         return available.zero_elsewhere(value)
 
@@ -205,8 +203,7 @@ class Channel:
     def injection_of(self, output: Tensor, credit: Tensor, rows: Mask, step: int) -> Injection:
         """Return what is injected for a credit: zeros elsewhere than in `rows`, with the weights of the step.
 
-        All credit is injected through it, in further passes of policies too; but for direct feedback, which is no
-        credit of a message.
+        All credit is injected through it, in further passes of policies too.
 
         Args:
             output: The message with its graph, [rows, …]; or messages of a minibatch, whose rows these are.

@@ -1,4 +1,4 @@
-"""Settings of a channel beside its coupling and its ledger: predictors, injection, fixed feedback, endpoints."""
+"""Settings of a channel beside its coupling and its ledger: predictors, injection, endpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
-    from antiphon.agents.network import Tensors
     from antiphon.comms.skill_gate import SkillGate
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
@@ -84,22 +83,6 @@ class SyntheticInput:
         """Return the examples that it learns from at the end of the step, and empty them."""
         examples, self.examples = self.examples, []
         return examples
-
-
-@dataclass(slots=True, eq=False)
-class Feedback:
-    """Fixed paths on which the gradient of a locked channel goes back, in place of the receiver's weights."""
-
-    direct: Tensor | None = None
-    """Direct feedback: the matrix that carries an objective's error to the sender (`feedback_matrix`)."""
-    error_agent_name: str = ""
-    """The agent that has this objective; "" without direct feedback."""
-    weights: Tensors | None = None
-    """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
-
-    def load(self, direct: Tensor | None, weights: Tensors | None) -> None:
-        """Take over a saved state: the fixed paths."""
-        self.direct, self.weights = direct, weights
 
 
 @dataclass(slots=True, eq=False)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         WindowLoss,
     )
     from antiphon.engine.heart.window import LearningGroup, Tick, Window
-    from antiphon.nets.layers import Transport
 
 
 class Feature:
@@ -47,9 +46,9 @@ class Feature:
 
     - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`.
     - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
-    - `message_ages`, `normaliser`, `transports` and `after_evaluate` are called again as a window is replayed; but not
-      the latter two where a further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle`
-      (policies/replays.py) names what needs more.
+    - `message_ages`, `normaliser` and `after_evaluate` are called again as a window is replayed; but not the last where a
+      further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py)
+      names what needs more.
     - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move`,
       `after_move` or `after_book`.
 
@@ -84,10 +83,6 @@ class Feature:
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
         """Return a function from an observation's index and value to its normalised value; None: none is normalised."""
-        raise NotImplementedError
-
-    def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
-        """Return the messages read by a call whose gradient goes back through other weights than the network's."""
         raise NotImplementedError
 
     def after_evaluate(
@@ -231,7 +226,6 @@ class TickPoints:
     after_read: Many = ()  # Ages, ObservationStatistics
     message_ages: One = None  # Ages
     normaliser: One = None  # NormalisedObservations
-    transports: One = None  # FeedbackAlignment
     after_evaluate: Many = ()  # Critics, TargetNetworks
     before_send: Many = ()  # EndpointStates, Actions
     after_enter: Many = ()  # EndpointStates
@@ -248,7 +242,7 @@ class LearningPoints:
     policy_losses: One = None  # PolicyEvaluator
     replace_credit: One = None  # of probes alone (inspection/value.py)
     predictor_context: One = None  # Contexts
-    after_credit: Many = ()  # DirectFeedback, AuxiliaryLosses
+    after_credit: Many = ()  # AuxiliaryLosses
     after_differentiate: Many = ()  # Reach
     after_book: Many = ()  # ReturnedLosses
     gradients_back: Many = ()  # Gates

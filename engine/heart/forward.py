@@ -228,12 +228,10 @@ class ForwardPass:
         ]
         inputs = [self.joined_input(tick, window, buffers) for tick in ticks]
         call_input, call_state = joined(inputs), joined(states) if states else None
-        transporter = points.transports
         ports, buffers_after = learner.evaluate(
             buffers,
             call_input,
             seed=0 if learner.network.pure else seed_for(first_agent.random_seed, "tick", str(ticks[0].step)),
-            transports=() if transporter is None else transporter.transports(ticks, window),
             state=call_state,
         )
         for feature in points.after_evaluate:

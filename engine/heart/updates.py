@@ -82,10 +82,6 @@ class WindowLoss:
     loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """The loss per sample, [rows], summed over ticks, by agent."""
     reported_loss_by_agent: dict[str, ReportedLoss] = field(default_factory=dict)
-    factor_by_agent: dict[str, Tensor] = field(default_factory=dict)
-    """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`. What a tick's losses
-    are multiplied by is `TickLoss.target_counts` times it (`ObjectiveEvaluator.window_loss`,
-    features/direct_feedback.py)."""
     ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
     """The ticks with a target, or those of a policy's window, each by its step and agent."""
     notes: Notes = field(default_factory=dict)

@@ -65,19 +65,8 @@ class WithGraph:
     """See `Constant.available`."""
 
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
-        """Return the value with its graph in the `learning_rows`, constant elsewhere: see `Constant`.
-
-        On a channel with a fixed path the gradient takes that, and the value is constant.
-        """
-        value = self.learned_value(outputs_with_graph, channel, learning_rows)
-        has_fixed_path = channel.feedback.direct is not None or channel.feedback.weights is not None
-        return constant(value) if has_fixed_path else value
-
-    def learned_value(
-        self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask
-    ) -> Tensor:
-        """Return the message as the link carries it, with its graph in the `learning_rows`; gradients pass straight
-        through (rule 8)."""
+        """Return the message as the link carries it, with its graph in the `learning_rows`, constant elsewhere:
+        gradients pass straight through (rule 8)."""
         output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
         value = channel.ledger.link.carry(self.stamp, output)
         if learning_rows is ALL:

@@ -109,7 +109,6 @@ class ObjectiveEvaluator:
         weights = [tick_loss.target_counts for tick_loss in tick_losses]
         target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
         factor = layout.rows_from_members(batch / torch.stack(target_counts).sum(0).clamp(min=1))
-        window_loss.factor_by_agent[agent.name] = factor
         losses = LossesByAgent()
         for tick_loss, weight, target_count in zip(tick_losses, weights, target_counts, strict=True):
             loss = tick_loss.losses * weight * factor

@@ -191,8 +191,6 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
         about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
         about |= _own_optimiser("input.optimiser", channel.input.optimiser)
-    if channel.coupling.joins_endpoints and channel.feedback is not None:
-        about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
     parts += [f"drop {link.drop:g}"] if link.drop else []
     parts += [f"noise {link.noise:g}"] if link.noise else []

@@ -66,19 +66,17 @@ class _GradientReach(NamedTuple):
 class _CreditPath:
     """How credit crosses a channel; no step changes it."""
 
-    true: bool
-    """Whether it takes the true gradient back, within the window."""
     state: bool
     joins: bool
+    """Whether it takes the true gradient back, within the window."""
     waits: bool
     injects: bool
     returns: bool
 
     @classmethod
     def of(cls, channel: Channel) -> Self:
-        coupling, feedback = channel.coupling, channel.feedback
+        coupling = channel.coupling
         return cls(
-            true=coupling.joins_endpoints and feedback.weights is None and feedback.direct is None,
             state=channel.carries_state,
             joins=coupling.joins_endpoints,
             waits=coupling.waits,
@@ -137,12 +135,12 @@ class _Times:
         for channel in agent.connections.incoming:
             credit = self.credit[channel.name]
             for stamp in self._read(channel, step):
-                if credit.true:
+                if credit.joins:
                     if stamp >= begin:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
                 elif credit.waits and self._waits_for(channel, stamp, self._sent_until(channel, stamp)):
                     reach = reach._replace(late=True)
-                elif credit.joins or (credit.injects and credit.returns):
+                elif credit.injects and credit.returns:
                     reach = reach._replace(synthetic=True)
         return reach
 
@@ -215,7 +213,7 @@ class _Times:
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:
         """Whether credit for `stamp` comes back with the graph of the window of `tick`."""
         credit, windows = self.credit[channel.name], self.windows[channel.receiver]
-        return (credit.state or credit.true) and windows.number_at(stamp) == windows.number_at(tick)
+        return (credit.state or credit.joins) and windows.number_at(stamp) == windows.number_at(tick)
 
     def _cut(self, channel: Channel, step: int, stamps: tuple[int, ...]) -> bool:
         credit = self.credit[channel.name]

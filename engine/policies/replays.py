@@ -240,10 +240,7 @@ class SomeRows(Replay):
             reads_state = agents[name].connections.state_channel is not None and len(agents) > 1
             if (reads_within or reads_state) and any(tick.learning_rows is not ALL for tick in ticks):
                 return True
-            if reads_within and any(
-                channel.ledger.timetable.read_mode.slots > 1 or _has_paths_back(channel)
-                for channel in incoming
-            ):
+            if reads_within and any(channel.ledger.timetable.read_mode.slots > 1 for channel in incoming):
                 return True
             if reads_within and any(len(reads) > 1 for tick in ticks for reads in tick.reads_by_channel):
                 return True
@@ -471,11 +468,6 @@ def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agen
         order.append([name for name in ready if agents[name].learner is agents[ready[0]].learner])
         done.update(order[-1])
     return order
-
-
-def _has_paths_back(channel: Channel) -> bool:
-    """Whether the gradient of what is read goes back by other paths than the receiver's weights."""
-    return channel.feedback.direct is not None or channel.feedback.weights is not None
 
 
 def _ticks_of(window: Window) -> dict[str, list[Tick]]:

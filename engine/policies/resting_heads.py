@@ -42,11 +42,7 @@ def _used_heads(system: System, group: LearningGroup) -> dict[str, set[str]]:
         sampler = channel.content.sampler
         if channel.sender in used and sampler is not None and sampler.learned:
             used[channel.sender].add(channel.content.port_name)
-    joining = [
-        channel
-        for channel in channels
-        if channel.coupling.joins_endpoints and channel.feedback.direct is None
-    ]
+    joining = [channel for channel in channels if channel.coupling.joins_endpoints]
     for _ in members:  # a signal crosses as many channels, at most
         for channel in joining:
             if channel.receiver in used:

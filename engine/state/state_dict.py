@@ -54,13 +54,12 @@ def stacked_parts(system: System) -> list[Any]:
 
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    episode, saved, fixed = system.schedule.episode_windows, messages(system), _feedback(system)
+    episode, saved = system.schedule.episode_windows, messages(system)
     return {
         **{
             key: {n: owner.state_dict() for n, owner in by_name.items()}
             for key, by_name in stateful(system).items()
         },
-        **({_FEEDBACK: fixed} if fixed else {}),
         **state_of_objects(system),
         **saved,
         "episode": None
@@ -86,9 +85,6 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
         for name, owner in by_name.items():
             owner.load_state_dict(state[key][name])
     load_objects(system, state)
-    for name, fixed in state.get(_FEEDBACK, {}).items():
-        if name in system.channels:  # of a part, there are those of others
-            system.channels[name].feedback.load(fixed["direct"], fixed["weights"])
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
 
@@ -121,21 +117,8 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
 
 
 def learned_of(system: System, state: Mapping[str, Any]) -> Tree:
-    """Return what a state has of what is learned, and of what that depends on: fixed weights of feedback, own objectives."""
-    return {key: state[key] for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}
-
-
-_FEEDBACK = "feedback"
-"""Of a state: by channel, the fixed weights that carry its gradient back; they begin as a function of the seed."""
-
-
-def _feedback(system: System) -> Tree:
-    channels = ((name, channel.feedback) for name, channel in system.channels.items())
-    return {
-        name: {"direct": feedback.direct, "weights": feedback.weights}
-        for name, feedback in channels
-        if feedback.direct is not None or feedback.weights is not None
-    }
+    """Return what a state has of what is learned, and of what that depends on: own objectives."""
+    return {key: state[key] for key in (*stateful(system), OBJECTS) if key in state}
 
 
 def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:

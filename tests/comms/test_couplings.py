@@ -20,8 +20,6 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
     ("name", "keys", "returns", "alone"),
     [
         ("locked", {}, True, False),
-        ("locked", {"feedback": "fa"}, True, False),
-        ("locked", {"feedback": "dfa"}, False, True),
         ("delayed", {}, True, False),
         ("delayed", LOST, False, False),
         ("detached", {}, False, False),

@@ -437,7 +437,6 @@ ACTING |= {
     "ppo, replayed senders of what talks to itself": to_itself(
         pairs(PPO, gradient={"kind": "linear", "context": ["label"], "gate": "none", "passes": "all"})
     ),
-    "ppo, fixed feedback": pairs(PPO, coupling="locked", feedback="fa"),
     "ppo, locked, symbols": pairs(PPO, coupling="locked", sample={"kind": "gumbel", "vocabulary": 3}),
     "ppo, locked, latents": pairs(PPO, coupling="locked", sample="latent"),
     "ppo, states": pairs(PPO, actor=RECALLS, state=TOLD),

@@ -223,8 +223,6 @@ def drawn_channel(
         periods = [kind["clock"]["period"] for kind in (sender, receiver)]
         side_by_side = receiver["fan_in"] == "concat" and not periods[1] % periods[0]
         channel["read"] = one(draw, "mean", "concat") if side_by_side else "mean"
-    if coupling == "locked" and seldom(draw, 10):
-        channel["feedback"] = "fa"
     return channel
 
 

@@ -75,8 +75,6 @@ MORE: dict[str, list[dict[str, Any]]] = {
         {"gradient": "critic"},
         {"gradient": "sobolev", "delay": 1},
         {"gradient": "sobolev_label"},
-        {"coupling": "locked", "feedback": "fa"},
-        {"coupling": "locked", "feedback": "dfa"},
     ],
     "lossy": [{"noise": 0.5, "input": "linear"}],
     "mnist-cnn": [{"coupling": "delayed"}, {"gradient": "conv"}, {"gradient": "sobolev"}],

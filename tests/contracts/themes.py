@@ -136,23 +136,10 @@ THEMES: dict[str, Document] = {
         channel={"coupling": "locked", "link": {"delay": 1}},
         wide=True,
     ),
-    "feedback alignment": levels(channel={"coupling": "locked", "feedback": "fa"}),
     "messages of two to four axes": ring(
         6, agent={"fan_in": "sum"}, channel=[{"size": size} for size in ([3, 2], [1, 2, 3], [1, 2, 3, 2])]
     ),
-    "axes, feedback alignment": levels(channel={"size": [2, 3], "coupling": "locked", "feedback": "fa"}),
-    "axes, direct feedback": levels(
-        channel={
-            "size": [2, 1, 3, 1],
-            "coupling": "locked",
-            "feedback": {"kind": "dfa", "of": "b0"},
-        },
-        wide=True,
-    ),
     "axes, concatenated": levels(high={"clock": {"period": 2}}, channel={"size": [2, 3], "read": "concat"}),
-    "direct feedback": levels(
-        channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, wide=True
-    ),
     "without context": ring(channel=gradient(context=[], kind="mlp", hidden=[4], norm="layer")),
     "context of phases": ring(
         agent={"clock": {"unroll": 3}}, channel=gradient(context=["from.phase", "to.phase"])

@@ -29,11 +29,7 @@ USERS: dict[str, Document] = {
     "features.auxiliary": ring(2, agent=LSTM, state=STATE),
     "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.returned_losses": ring(2, channel={"gradient": {"kind": "critic"}}),
-    "features.direct_feedback": levels(
-        channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, count=1
-    ),
     "features.gates": ring(2, channel={"gradient": {"kind": "linear", "gate": "skill"}}),
-    "features.feedback_alignment": ring(2, channel={"coupling": "locked", "feedback": "fa"}),
     "features.group_clip": levels(
         channel={"coupling": "locked"}, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.05}, count=1
     ),

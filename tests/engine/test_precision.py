@@ -28,7 +28,6 @@ training: {{batch: 6, steps: 2, optimiser: {{kind: sgd, lr: 0.05}}, precision: {
 NETWORKS = ("{kind: mlp, hidden: [8], norm: batch}", "{kind: conv, hidden: [4]}", "{kind: gru, hidden: [6]}")
 CHANNELS = (
     "coupling: locked",
-    "coupling: locked, feedback: fa",
     "gradient: {kind: linear, context: [label]}",
     "gradient: {kind: mlp, hidden: [8], normalise: layer}",
     "gradient: {kind: local, target: label}",

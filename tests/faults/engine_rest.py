@@ -791,16 +791,9 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-copy-keeps-its-own-predictors",
         "engine/state/state_dict.py",
-        "{key: state[key] for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}",
+        "{key: state[key] for key in (*stateful(system), OBJECTS) if key in state}",
         '{"learners": state["learners"]}',
         "tests/running/test_populations.py::test_a_copy_gets_what_was_learned_and_keeps_all_else[lossy]",
-    ),
-    Fault(
-        "population-a-copy-keeps-its-own-feedback",
-        "engine/state/state_dict.py",
-        "{key: state[key] for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}",
-        "{key: state[key] for key in stateful(system)}",
-        "tests/running/test_populations.py::test_a_copy_gets_the_fixed_weights_that_its_parent_has_learned_with[fa]",
     ),
     Fault(
         "population-a-copy-keeps-the-statistics-of-its-open-window",
@@ -937,8 +930,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "populations-copies-lack-what-objectives-keep",
         "engine/state/state_dict.py",
-        "for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}",
-        "for key in (*stateful(system), _FEEDBACK) if key in state}",
+        "for key in (*stateful(system), OBJECTS) if key in state}",
+        "for key in stateful(system) if key in state}",
         "tests/doors/test_losses.py::test_a_copy_of_a_populations_member_has_what_its_loss_keeps",
     ),
     Fault(

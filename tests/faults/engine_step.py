@@ -122,13 +122,6 @@ STEP: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),
     Fault(
-        "backward-direct-feedback-misses-the-tick-of-the-message",
-        "engine/features/direct_feedback.py",
-        "if agent == channel.feedback.error_agent_name and step >= message.stamp:",
-        "if agent == channel.feedback.error_agent_name and step > message.stamp:",
-        "tests/contracts/test_contracts.py::test_documents[direct feedback-reference]",
-    ),
-    Fault(
         "backward-the-auxiliary-target-has-the-wrong-sign",
         "engine/features/auxiliary.py",
         "first.ports[AUXILIARY_PORT] - target",

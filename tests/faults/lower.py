@@ -532,13 +532,6 @@ LOWER: tuple[Fault, ...] = (
         "test_the_loss_is_the_divergence_from_what_is_read_and_the_composition_sends_the_mean",
     ),
     Fault(
-        "comms-kickback-is-random",
-        "comms/feedback.py",
-        "    if generator is None:\n        return torch.ones(size, outputs)\n",
-        "    if generator is None:\n        generator = torch.Generator()\n",
-        "tests/numerics/test_taxonomy.py::test_feedback_inside_a_locked_group_gives_the_gradients_of_its_row[kickback]",
-    ),
-    Fault(
         "comms-a-synthetic-input-learns-where-nothing-arrived",
         "comms/synthetic_inputs.py",
         "error = example.valid.zero_elsewhere(self.forward(example.context, rows, move=True) - message)",
@@ -649,13 +642,6 @@ LOWER: tuple[Fault, ...] = (
         "variance = spread.squeeze(1) * (batch / (batch - 1))",
         "variance = spread.squeeze(1)",
         "tests/nets/test_stacked_layers.py::test_stacked_norms_are_the_single_ones[in place-batch-space0-True]",
-    ),
-    Fault(
-        "nets-feedback-goes-back-through-every-row",
-        "nets/layers.py",
-        "gradient_of_rows = gradient if ctx.rows is None else gradient[ctx.rows]",
-        "gradient_of_rows = gradient if ctx.rows is None else gradient[: ctx.rows.stop - ctx.rows.start]",
-        "tests/nets/test_layers.py::test_feedback_of_some_rows_takes_the_gradients_of_these_rows",
     ),
     Fault(
         "nets-a-binary-code-is-a-mean",
@@ -1160,13 +1146,6 @@ LOWER: tuple[Fault, ...] = (
         'options = {**{name: getattr(self, name) for name in slots}, **vars(self), "name": self.name}',
         "options = {**{name: getattr(self, name) for name in slots}, **vars(self)}",
         "tests/comms/test_couplings.py::test_a_coupling_of_a_scenario_equals_antiphons_own[locked]",
-    ),
-    Fault(
-        "couplings-feedback-of-an-error-returns-a-gradient",
-        "comms/declared_coupling.py",
-        "if self.joins_endpoints and (feedback is None or not feedback.direct):",
-        "if self.joins_endpoints and (feedback is None or feedback.direct):",
-        "tests/comms/test_couplings.py::test_what_the_sender_learns_from[locked-keys1-True-False]",
     ),
     Fault(
         "objectives-passes-of-a-group-may-differ",

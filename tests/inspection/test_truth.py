@@ -118,7 +118,6 @@ def test_what_no_loss_depends_on_has_a_gradient_of_zero() -> None:
     [
         {"coupling": "decoupled", "agent": {"learn": 0.05}},
         {"coupling": "unlocked", "input": {"kind": "linear"}, "gradient": {"context": ["label"]}},
-        {"coupling": "locked", "feedback": "fa"},
         {"coupling": "detached"},
         {"coupling": "delayed"},
     ],

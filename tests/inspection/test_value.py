@@ -113,7 +113,6 @@ def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
     "channel",
     [
         {"coupling": "decoupled"},
-        {"coupling": "locked", "feedback": "fa"},
         {"coupling": "decoupled", "gradient": {**LABELLED, "scale": 0.5}},
         {"coupling": "decoupled", "training": {"sweep": True}},
     ],
@@ -227,7 +226,6 @@ def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
 MEASURED: dict[str, Callable[[], Simulation]] = {
     "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}, agent={"learn": 0.5}),
     "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
-    "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
     "clocks": timescales,
 }
 

@@ -10,13 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.nets.layers import (
-    Transport,
     initial_linear,
     initial_norm,
     linear,
     norm_buffers,
     normalise,
-    transported,
 )
 from tests.kit.tensors import DOUBLE, same
 
@@ -146,39 +144,3 @@ def test_initial_numbers() -> None:
     assert norm_buffers("layer", 3) == {}
     assert {k: v.tolist() for k, v in initial_norm("layer", 2).items()} == {"gain": [1, 1], "bias": [0, 0]}
     assert {k: v.tolist() for k, v in norm_buffers("batch", 2).items()} == {"mean": [0, 0], "var": [1, 1]}
-
-
-def fed_back(
-    y: torch.Tensor, message: torch.Tensor, weight: torch.Tensor, rows: slice | None = None
-) -> torch.Tensor:
-    return transported(y, "weight", [Transport(message, {"weight": weight}, rows)])
-
-
-def test_feedback_changes_nothing_forward_and_returns_through_its_weight() -> None:
-    y, message = double(8, 4).requires_grad_(), double(8, 5, seed=1).requires_grad_()
-    weight, told = double(4, 5, seed=2), double(8, 4, seed=3)
-    out = fed_back(y, message, weight)
-    assert torch.equal(out, y)
-    own, back = torch.autograd.grad(out, [y, message], told)
-    assert torch.equal(own, told)
-    torch.testing.assert_close(back, told @ weight)
-
-
-def test_feedback_of_some_rows_takes_the_gradients_of_these_rows() -> None:
-    rng = torch.Generator().manual_seed(5)
-    y, given = (torch.randn(5, 3, generator=rng) for _ in range(2))
-    message = torch.randn(2, 4, generator=rng, requires_grad=True)
-    weight = torch.randn(3, 4, generator=rng)
-    out = fed_back(y, message, weight, rows=slice(2, 4))
-    (back,) = torch.autograd.grad(out, message, given)
-    torch.testing.assert_close(back, given[2:4] @ weight)
-
-
-@pytest.mark.parametrize("side", [1, 5])
-def test_feedback_of_a_convolution_is_what_a_convolution_with_its_weight_returns(side: int) -> None:
-    weight, told = double(4, 2, side, side, seed=2), double(3, 4, 6, 5, seed=3)
-    x = double(3, 2, 6, 5).requires_grad_()
-    (expected,) = torch.autograd.grad(F.conv2d(x, weight, padding=side // 2), x, told)
-    y, message = double(3, 4, 6, 5, seed=1).requires_grad_(), double(3, 60, seed=4).requires_grad_()
-    (back,) = torch.autograd.grad(fed_back(y, message, weight), message, told)
-    torch.testing.assert_close(back, expected.flatten(1))

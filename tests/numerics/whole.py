@@ -46,7 +46,6 @@ def run_of(
     weight: float = 1.0,
     learn: bool = True,
     gradient: dict[str, Any] | None = None,
-    feedback: str | None = None,
     training: dict[str, Any] | None = None,
 ) -> Simulation:
     """A chain of `layers`, then `judge`, which turns the last message into the output that the objective scores."""
@@ -58,7 +57,6 @@ def run_of(
     shared = {
         "norm": "none",
         "gradient": gradient or {"kind": "linear", "context": ["y"]},
-        "feedback": feedback,
     }
     channels = [
         {"from": s, "to": r, "size": n, "coupling": coupling, **shared}

@@ -8,7 +8,7 @@ _SCHEDULE = {"kind": "linear", "scale": 0.0}
 _OPTIMISER = {"kind": "sgd", "lr": 0.05}
 _NAMES = ["label", "goal", "aim", "x", "y", "z", "image", "observation", "following"]
 """Signals of the environments of the scenes."""
-_WITH_SITES = (" linear", " mlp", " critic", " sobolev", " local", " sobolev_label", " mean")
+_WITH_SITES = (" linear", " mlp", " critic", " sobolev", " local", " sobolev_label")
 _SIGNALS = [[name] for name in _NAMES]
 _NORMALISED = [{name: {"normalise": True}} for name in _NAMES]
 
@@ -45,16 +45,14 @@ GIVEN: dict[str, list[Any]] = {
     "channel.sample": [{"kind": "gumbel", "vocabulary": 4}],
     "channel.gradient": [{"kind": "linear"}, {"kind": "mlp", "hidden": [3], "norm": "none"}],
     "channel.input": [{"kind": "linear"}, None],
-    "channel.feedback": ["fa", "dfa", None],
     "channel.link": [{"delay": 1}, {"delay": 2, "noise": 0.5}],
-    "gradient.kind": ["mlp", "critic", "linear", "mean"],
+    "gradient.kind": ["mlp", "critic", "linear"],
     "gradient.context": [*_SIGNALS, []],
     "gradient.schedule": [_SCHEDULE],
     "gradient.optimiser": [_OPTIMISER],
     "input.kind": ["mlp", "linear"],
     "input.context": _SIGNALS,
     "input.optimiser": [_OPTIMISER],
-    "feedback.of": ["b2", "hand"],
     "sample.kind": ["argmax", "gumbel"],
     "schedule.kind": ["cosine", "linear", "constant"],
     "optimiser.kind": ["sgd", "adam", "RMSprop"],

@@ -52,7 +52,6 @@ SCENES: dict[str, Document] = {
         {"size": 4, "key": "second", "gradient": _TOLD},
         hand={"fan_in": {"kind": "attention", "heads": 2}},
     ),
-    "mean of tokens": _digits({"size": [2, 3], "gradient": {"kind": "mean", "sites": True}}),
     "symbols of digits": _digits(
         {"sample": {"kind": "gumbel", "vocabulary": 3, "size": 2, "temperature": 0.7}, "gradient": _TOLD}
     ),

@@ -33,7 +33,8 @@ from tests.reference.state import State, gradients_of
 def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]:
     """Sum the losses of a window, divided by B and never by the number of valid rows, unless an objective says so (rule 1)."""
     whole, terms = WindowLoss(), []
-    factors, reported = whole.factor_by_agent, whole.reported_loss_by_agent
+    factors: dict[str, Tensor] = {}
+    reported = whole.reported_loss_by_agent
     found = [(tick.agent_name, tick_loss(state, tick)) for tick in window.ticks()]
     for name in dict.fromkeys(name for name, one in found if one is not None):
         goal = state.agents[name].goal
@@ -182,14 +183,6 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             weights = () if late else (put.scale(step), put.discount)
             found.append(Injection(output, credit, *weights))
             noted[name] = Credit(credit, ~message.fate.void_unread)
-        # Rule 10: an objective's errors at ticks since, carried straight back.
-        if channel.feedback.direct is not None:
-            for tick in (t for t in window.ticks() if t.agent_name == channel.feedback.error_agent_name):
-                loss = tick_loss(state, tick)
-                if loss is not None and loss[0].requires_grad and tick.step >= message.stamp:
-                    factor = update.window_loss.factor_by_agent.get(tick.agent_name, 1.0)
-                    (error,) = gradients_of([(loss[0] * factor).sum()], [tick.ports[OBJECTIVE]])
-                    found += [] if error is None else [Injection(output, error @ channel.feedback.direct.T)]
     return found
 
 

@@ -20,7 +20,6 @@ from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadUse
 from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
-from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
 from tests.reference import ledger
@@ -135,18 +134,12 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     step, agents = ticks[0].step, [state.agents[tick.agent_name] for tick in ticks]
     learner_name = state.system.learner_name_by_agent[agents[0].name]
     learner, training = agents[0].learner, not agents[0].learner.frozen
-    transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
-    for i, tick in enumerate(ticks):
-        rows = slice(i * state.batch, (i + 1) * state.batch)
-        for read in (r for r in tick.reads() if isinstance(r, WithGraph) and tick.learning_rows is ALL):
-            if (weights := state.channels[read.channel_name].feedback.weights) is not None:
-                transports.append(Transport(message_read(state, read, window), weights, rows))
     seed = 0 if learner.network.pure else seed_for(agents[0].random_seed, "tick", str(step))
     states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
     statistics = window.statistics_before.get(learner_name, buffers)  # rule 45
     x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
-    ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
+    ports, after = learner.evaluate(buffers, x, seed=seed, state=before)
     if agents[0].inputs.critic_observed.signal_names:
         flat = len(learner.critic.input_shape) == 1
         layouts = () if flat else agents[0].inputs.critic_observed.map_layouts
@@ -236,10 +229,9 @@ def message_read(state: State, read: Read, window: Window) -> Tensor:
 
 def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
-    channel, value = state.channels[read.channel_name], message_read(state, read, window)
-    other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
-    cut = isinstance(read, WithGraph) and (other_way or tick.learning_rows is NONE)
-    return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
+    value = message_read(state, read, window)
+    cut = isinstance(read, WithGraph) and tick.learning_rows is NONE
+    return constant(value) if cut else value  # rule 7: nothing flows back this way
 
 
 def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepSignals) -> None:

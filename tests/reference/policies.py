@@ -301,7 +301,7 @@ def heads_at_rest(state: State, again: Iterable[Agent], group: LearningGroup) ->
     """Places of the heads that no loss of further passes depends on, by learner; `again`: the agents with such losses (rule 42)."""
     used = {(agent.name, head) for agent in again for head in (OBJECTIVE, VALUE, *_learned_ports(agent))}
     channels = [channel for name in group.agent_names for channel in state.agents[name].connections.outgoing]
-    graph = [one for one in channels if one.coupling.name == "locked" and not one.feedback.error_agent_name]
+    graph = [one for one in channels if one.coupling.name == "locked"]
     for _ in group.agent_names:  # over locked channels, one after the other
         reached = {name for name, _ in used}
         used |= {(one.sender, one.content.port_name) for one in graph if one.receiver in reached}

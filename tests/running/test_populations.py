@@ -143,32 +143,6 @@ def test_a_copy_in_the_middle_of_a_window_learns_from_it_with_the_statistics_of_
     assert learned[1] > 0.9 * parent[1]
 
 
-@pytest.mark.parametrize("kind", ["fa", "dfa"])
-def test_a_copy_gets_the_fixed_weights_that_its_parent_has_learned_with(kind: str, tmp_path: Path) -> None:
-    """They differ between seeds; a checkpoint keeps them."""
-    channel = {"from": "eye", "to": "mind", "size": 4, "coupling": "locked", "feedback": kind}
-    scenario = antiphon.Scenario.model_validate(
-        {
-            "scenario": "fixed",
-            "env": {"id": "antiphon/Digits-v0"},
-            "agents": {
-                "eye": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [4]}},
-                "mind": {"objective": {"kind": "classification", "target": "label"}},
-            },
-            "channels": [channel],
-            "training": {"batch": 4},
-        }
-    )
-    population = antiphon.Population([scenario] * 2, seeds=[0, 1], dtype=torch.float64)
-    population.run(3)
-    population.exploit(1, 0)
-    copy = population.simulations[1]
-    loaded = antiphon.Simulation.load(copy.save(tmp_path / "copy"))
-    parent = population.simulations[0].running.state_dict()["system"]["feedback"]
-    for one in (copy, loaded):
-        assert same(one.running.state_dict()["system"]["feedback"], parent)
-
-
 # --- settings ----------------------------------------------------------------------------------------------
 
 

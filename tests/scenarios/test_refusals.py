@@ -298,24 +298,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         chain({"input": {"kind": "mlp", "hidden": []}}),
         "channels[0].input.hidden: must be a list of at least 1",
     ),
-    # feedback
-    (
-        chain({"coupling": "locked", "feedback": "dfa"}, {"coupling": "locked"}, b={"objective": OBJECTIVE}),
-        "channels[0].feedback.of: the scenario has 2 readouts; name the agent whose error is used: b, c",
-    ),
-    (
-        chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "d"}}, {"coupling": "locked"}),
-        "channels[0].feedback.of: no agent 'd'; known: c",
-    ),
-    (
-        chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "b"}}, {"coupling": "locked"}),
-        "channels[0].feedback.of: agent 'b' has no objective; known: c",
-    ),
-    (chain({"coupling": "locked", "feedback": "kickback"}), "channels[0].feedback.of: agent 'c' is not"),
-    (
-        chain({"coupling": "locked", "feedback": "fa"}, {"size": 3}, b={"network": network}),
-        ("channels[0].feedback.kind: agent 'b' has a user-defined network, whose first layer is unknown;"),
-    ),
     # several messages, the way back, ages, actors
     (
         slow({"read": "mean", "coupling": "unlocked", "input": "linear"}),
@@ -365,7 +347,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "norm": "layer",
             "link": {"delay": 1},
             "input": "linear",
-            "feedback": "fa",
             "read": "mean",
             "horizon": 3,
         }.items()
@@ -447,7 +428,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 ACCEPTED = [
     chain({"coupling": "locked", "link": {"noise": 0.1, "bits": 4, "delay": 1}}),
-    chain({"coupling": "detached", "gradient": "conv", "feedback": "dfa"}),
+    chain({"coupling": "detached", "gradient": "conv"}),
     chain({"gradient": "conv"}, {"gradient": "conv"}, a={"network": "conv"}, b={"network": "conv"}),
     chain(
         {"coupling": "delayed"},

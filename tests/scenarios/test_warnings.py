@@ -155,7 +155,7 @@ def test_a_kind_refuses_messages_by_itself_where_it_is_in_use() -> None:
 
 
 def test_document_s_sections_of_kinds_not_in_use_are_read_in_silence() -> None:
-    sections = {"gradient": "linear", "input": {"context": ["image"]}, "feedback": "fa", "horizon": 3}
+    sections = {"gradient": "linear", "input": {"context": ["image"]}, "horizon": 3}
     scenario = Scenario.model_validate(
         document(channels=[{"from": "a", "to": "b", "coupling": "detached", **sections}])
     )

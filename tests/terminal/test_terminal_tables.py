@@ -17,8 +17,7 @@ from antiphon.terminal.output import printed, show_table
 HEADS = ["channel", "coupling", "accuracy %", "95 % interval", "recovered [95 %]", "n"]
 NUMBERS = ("97.01 ± 0.10", "96.0 – 98.1", "1.00 [0.98 – 1.02]")
 ROWS = [
-    [f"a_rather_long_name_{i}->another_name", "decoupled (dfa), given label", *NUMBERS, f"{i}"]
-    for i in range(3)
+    [f"a_rather_long_name_{i}->another_name", "decoupled, given label", *NUMBERS, f"{i}"] for i in range(3)
 ]
 
 

@@ -112,11 +112,6 @@ REFUSED: dict[str, Making] = {
     "channels[a->b].gradient.target: no signal 'labels'": told(
         size=3, gradient={"kind": "local", "target": "labels"}
     ),
-    "channels[a->b].feedback: fa replaces weights of the layer that reads the message, and 'b' reads it by an": digits(
-        SEES,
-        {**NAMES, "fan_in": "attention"},
-        {"from": "a", "to": "b", "size": 3, "coupling": "locked", "feedback": "fa"},
-    ),
     "agents.b.fan_in: sum needs messages of equal size, got a->b [128], a->b:1 [3]": digits(
         SEES,
         {**NAMES, "fan_in": "sum"},
@@ -195,9 +190,6 @@ REFUSED: dict[str, Making] = {
     "agents.m.objective.goal.channel: the message has 3 components": led({}, {"size": 3}, COSINE),
     "agents.m.objective.goal.observes: no signal 'plaice'; did you mean 'place'?": led(
         {}, {"size": 3}, {**COSINE, "goal": {**GOAL, "observes": "plaice"}}
-    ),
-    "channels[0].feedback.kind: agent 'm' is a policy, whose error belongs to a whole window; use fa": led(
-        {}, {"size": 3, "coupling": "locked", "feedback": "dfa"}
     ),
     "channels[0].sample: sampled messages are trained by their sender's policy, but 's' has none": led(
         {}, {"size": 2, "sample": {"kind": "gaussian", "noise": 0.1}}

@@ -80,7 +80,6 @@ def judged_group() -> Document:
     return scene
 
 
-DFA: Document = {"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}
 ALONE: dict[str, tuple[Document, str, str]] = {
     "one of its kind": (waves(), "x", "no other agent is like it"),
     "tied": (ring(agent={"share": "g"}, channel={"port": "p"}), "n0", "tied"),
@@ -88,7 +87,6 @@ ALONE: dict[str, tuple[Document, str, str]] = {
     "acting": (ring(agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3]), "n0", "acts"),
     "aligned, lossy": (levels(high=ALIGNED, channel={"link": {"drop": 0.5}}), "b0", "which message arrived"),
     "ages, summed": (levels(high={"observes": ["age"], "fan_in": "sum"}), "b0", "ages"),
-    "direct feedback": (levels(channel=DFA, wide=True), "b0", "fixed weights"),
     "critics of groups": (judged_group(), "b0", "critics"),
     "no vmap": (ring(agent={"network": Inspection}), "n0", ""),
 }

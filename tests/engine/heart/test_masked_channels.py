@@ -107,10 +107,6 @@ def test_traffic_of_an_aligned_sender_follows_the_mask_at_its_sending(backend: C
             {"mask": "reward"},
             "channels[a->b].mask: 'reward' is known only after the step, and a mask is needed at the tick",
         ),
-        (
-            {"coupling": "locked", "feedback": "dfa"},
-            "channels[0].mask: dfa injects errors where no message is sent; leave it out, or use feedback fa",
-        ),
     ],
 )
 def test_a_mask_that_is_none_is_refused(given: Document, line: str) -> None:

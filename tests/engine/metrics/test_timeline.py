@@ -192,10 +192,6 @@ RASTERS: dict[str, tuple[Scenario, dict[str, str]]] = {
             "high->low:down": "- - - - 1 2 3 4",
         },
     ),
-    "feedback weights are no true gradient": (
-        scenario(everyone("ab"), [channel(coupling="locked", feedback="fa")]),
-        {"b credit": "0+ 0+ 0+ 0+ 0+ 0+ 0+ 0+"},
-    ),
 }
 
 

@@ -226,7 +226,7 @@ CHAIN = {"kind": "chain", "agents": 3}
         (
             CHAIN,
             {"channel": {"xyz": 1}},
-            "5: channel.xyz: unknown key 'xyz'; known: coupling, feedback, gradient,",
+            "5: channel.xyz: unknown key 'xyz'; known: coupling, gradient,",
         ),
         (
             {**CHAIN, "split": {"label": "some"}},
