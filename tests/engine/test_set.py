@@ -178,7 +178,7 @@ def test_agents_that_share_parameters_are_set_together() -> None:
 
 REFUSED: dict[Any, tuple[Any, str]] = {
     "n9.learn": (False, "set: no agent 'n9'; known: n0, n1"),
-    "lr": (0.1, r"set: 'lr' has no agent or channel; write '\*.lr' for all"),
+    "lr": (0.1, r"set: 'learning_rate' has no agent or channel; write '\*.learning_rate' for all"),
     "n0->n9.scale": (1.0, "set: no channel 'n0->n9'"),
     "n0.clock": (
         2,
