@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_mappings
 from antiphon.base.errors import DataError, ScenarioError, in_one_line
-from antiphon.base.notebook import html_table
 from antiphon.base.problems import Problems, placed
 from antiphon.base.spec import in_python
 from antiphon.envs import describe
@@ -111,10 +110,6 @@ class Findings:
         return "\n".join(line for line, _ in self.lines())
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        rows = [[kind or "–", line.removeprefix(f"{kind}: ")] for line, kind in self.lines()]
-        return html_table(("", "line"), rows, names=2)
 
     def refuse(self, problems: Iterable[DocumentError]) -> None:
         """Add problems of no variant or run in particular."""

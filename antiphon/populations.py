@@ -12,7 +12,6 @@ from antiphon.base.argument_checks import check_counts, check_mappings
 from antiphon.base.errors import DivergenceError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
-from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
@@ -28,7 +27,7 @@ from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.member_tables import members_table, print_members
+from antiphon.terminal.member_tables import print_members
 from antiphon.terminal.output import printed
 
 if TYPE_CHECKING:
@@ -70,11 +69,6 @@ class TrainedMembers:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
         pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
         return pandas.read_csv(self.directory / "lineage.csv")
-
-    def _repr_html_(self) -> str:
-        title, table = members_table(self.result)
-        shown = html_table(table.headings, table.cells, names=table.names)
-        return html_of(f"{title} · runs in {display_path(self.directory)}", shown)
 
 
 def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: str | Path | None) -> str:

@@ -14,7 +14,6 @@ from antiphon.base.cores import cores
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
-from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.jobs.scenario_sources import scenario_template
@@ -22,7 +21,7 @@ from antiphon.jobs.studies.named_study import find_study_or_scenario, study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure
-from antiphon.jobs.studies.table import csv_rows, heading, tables
+from antiphon.jobs.studies.table import csv_rows
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.scenario import Template
@@ -51,12 +50,6 @@ class Table:
         )
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        html_tables = [
-            html_table(table.headings, table.cells, names=table.names) for table in tables(self.result)
-        ]
-        return html_of(f"{heading(self.result)} · runs in {display_path(self.directory)}", *html_tables)
 
     def to_pandas(self) -> DataFrame:
         """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""

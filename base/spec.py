@@ -36,7 +36,6 @@ from pydantic_core import core_schema
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import (
     DocumentError,
     Path,
@@ -414,10 +413,6 @@ class Spec(BaseModel):
         ):
             one_line = len(repr(value).splitlines()) < 2
             yield key, value if one_line else _Shortened(f"<{type(value).__name__}>")
-
-    def _repr_html_(self) -> str:
-        rows = [[key, repr(value)] for key, value in self.__repr_args__()]
-        return html_of(repr(self), html_table(("key", "value"), rows, names=2))
 
     def always_written(self) -> frozenset[str]:
         """Return the fields that are written out even where they have their default."""

@@ -17,7 +17,6 @@ from antiphon.base.call_errors import call_error
 from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, require
 from antiphon.base.extensions import is_users
 from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.base.notebook import html_of, signals_table
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
@@ -99,9 +98,6 @@ class SignalledSteps:
     def __repr__(self) -> str:
         rows, step = self.env.num_envs, self.step_signals.step
         return f"<{type(self).__name__} of {type(self.env).__name__}: step {step:,}, batch {rows:,}, {', '.join(self.names)}>"
-
-    def _repr_html_(self) -> str:
-        return html_of(repr(self), signals_table(self.step_signals.signals))
 
     @property
     def episode_length(self) -> int | None:

@@ -21,8 +21,6 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of
-from antiphon.envs.shown_signals import description_table
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context
 
@@ -92,10 +90,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         self._seed: int | None = None
         self._known_masks = deque[tuple[Tensor, bool | None]](maxlen=_KNOWN_MASKS)
         self.request(self.signals)
-
-    def _repr_html_(self) -> str:
-        """Return a table of the signals, for notebooks."""
-        return html_of(repr(self), description_table(self.description))
 
     def request(self, names: Iterable[str]) -> None:
         """Compute only these signals from the next reset on, in any order; ScenarioError for an unknown signal."""

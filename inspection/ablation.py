@@ -20,7 +20,6 @@ from antiphon.base.argument_checks import check_counts, check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table
 from antiphon.base.progress import Progress
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import (
@@ -175,12 +174,6 @@ class Ablation:
         return first_lines(head, lines, "readouts")
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        changes = [(name, self.change(name)) for name in self.ranked()]
-        rows = [[name, str(change), str(change.verdict)] for name, change in changes]
-        title = f"ablation ({self.kind}) over {self.pairs} of {self.split}"
-        return html_of(title, html_table(("channel", f"change of {self.measure}", "verdict"), rows))
 
 
 @in_own_context

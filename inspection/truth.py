@@ -21,7 +21,6 @@ from antiphon.base.argument_checks import check_counts, check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table, number
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.backends import StackedBackend
@@ -64,22 +63,12 @@ class Probe:
         aligned = ", ".join(f"{name} {value:.3f}" for name, value in self.alignment.items())
         return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}{self._why_undefined}>"
 
-    def _repr_html_(self) -> str:
-        rows = [[metric, number(value)] for metric, value in self.alignment.items()]
-        return html_of(
-            f"Probe: true {list(self.true.shape)}{self._why_undefined}", html_table(("metric", "value"), rows)
-        )
-
     @property
     def _why_undefined(self) -> str:
         """Why its alignment is undefined, with the fix; empty: it is defined."""
         if self.synthetic is None or bool(self.true.any()):
             return ""
         return "; the true gradient is zero: no loss within the horizon depends on the message; give probe a larger one (horizon=N)"
-
-    def described(self) -> dict[str, str | float]:
-        """Return the shape of the true gradient and the alignment, for tables."""
-        return {"true": str(list(self.true.shape)), **self.alignment}
 
 
 def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:

@@ -30,7 +30,6 @@ from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.imports import with_imports
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
 from antiphon.comms.couplings import Detached
@@ -147,13 +146,6 @@ class Values:
         return first_lines(head, [f"  {row}" for row in self.rows], "rows")
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        columns = ("value", "low", "high", "true", "synthetic", "zero")
-        rows = [[row.name, *(number(getattr(row, name)) for name in columns), row.why] for row in self.rows]
-        title = f"value over {self.horizon} steps after step {self.step}, {self.repeats} repeats"
-        heads = ("channel", "value", "low", "high", "loss true", "synthetic", "zero", "undefined because")
-        return html_of(title, html_table(heads, rows))
 
 
 @in_own_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, Protocol, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError, with_count
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table, newest_table, number, signals_table
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.backends import Backend
@@ -71,10 +70,6 @@ class ModelHandle:
         )
         return f"<Model of {shapes or 'no parameters'}, {self.updates:,} updates>"
 
-    def _repr_html_(self) -> str:
-        rows = [[name, str(list(parameter.shape))] for name, parameter in self._model.parameters.items()]
-        return html_of(repr(self), html_table(("parameter", "shape"), rows))
-
     @property
     def parameters(self) -> dict[str, Tensor]:
         """Parameters by name; what is changed in place, under `torch.no_grad`, counts from the next step on."""
@@ -123,16 +118,11 @@ class AgentHandle(ModelHandle):
         )
 
     def __repr__(self) -> str:
-        about = self.described()
-        return f"<Agent {self.name}: {about['parameters']:,} parameters, {about['updates']:,} updates>"
+        count = sum(parameter.numel() for parameter in self._model.parameters.values())
+        return f"<Agent {self.name}: {count:,} parameters, {self.updates:,} updates>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise _no_copy(f"agents['{self.name}']")
-
-    def described(self) -> dict[str, int]:
-        """Return the numbers of its parameters and updates."""
-        count = sum(parameter.numel() for parameter in self._model.parameters.values())
-        return {"parameters": count, "updates": self.updates}
 
     @property
     def module(self) -> nn.Module:
@@ -208,25 +198,6 @@ class ChannelMessage:
         )
 
 
-class ChannelMessages(dict[int, ChannelMessage]):
-    """The messages that a channel holds, by the step at which they were sent; in a notebook a table."""
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [
-                f"{stamp:,}",
-                str(list(m.value.shape)),
-                "no" if m.gradient is None else "yes",
-                "yes" if m.complete else "no",
-            ]
-            for stamp, m in self.items()
-        ]
-        title = with_count(len(self), "message") + " held"
-        return html_of(
-            title, html_table(("sent at step", "shape", "gradient returned", "complete"), rows, names=4)
-        )
-
-
 class ChannelHandle:
     """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
@@ -255,20 +226,13 @@ class ChannelHandle:
         return self._system().channels[self.name]
 
     def __repr__(self) -> str:
-        about, held = self.described(), len(self._channel.ledger.messages)
-        of_link = f"size {about['size']}, delay {about['delay']}"
-        return f"<Channel {self.name}: {about['coupling']}, {of_link}, {with_count(held, 'message')} held>"
-
-    def described(self) -> dict[str, str]:
-        """Return its coupling, the size of a message, and its link's delay in steps."""
         channel = self._channel
-        size, delay = " x ".join(map(str, channel.content.shape)), str(channel.ledger.timetable.delay)
-        return {"coupling": channel.coupling.name, "size": size, "delay": delay}
-
-    def _repr_html_(self) -> str:
-        newest = {row.metric: row for row in self._history() if row.name == self.name}
-        rows = [[metric, number(row.value), f"{row.step:,}"] for metric, row in newest.items()]
-        return html_of(repr(self), html_table(("metric", "value", "step"), rows))
+        size, held = (
+            " x ".join(map(str, channel.content.shape)),
+            with_count(len(channel.ledger.messages), "message"),
+        )
+        of_link = f"size {size}, delay {channel.ledger.timetable.delay}"
+        return f"<Channel {self.name}: {channel.coupling.name}, {of_link}, {held} held>"
 
     def plot(self, metrics: str | Sequence[str] | None = None) -> Figure:
         """Return a matplotlib figure of its logged metrics, a panel for each: see `History.plot`.
@@ -304,10 +268,10 @@ class ChannelHandle:
         return None if of(self._channel) is None else ModelHandle(model, watch)
 
     @property
-    def messages(self) -> ChannelMessages:
+    def messages(self) -> dict[int, ChannelMessage]:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
         held = self._channel.ledger.messages
-        return ChannelMessages({stamp: ChannelMessage.of(message) for stamp, message in held.items()})
+        return {stamp: ChannelMessage.of(message) for stamp, message in held.items()}
 
     def metrics(self) -> dict[str, float]:
         """Return its newest logged metrics by name (docs/telemetry.md)."""
@@ -326,11 +290,7 @@ class ChannelHandle:
         return self._keep(self.name, quantities, period)
 
 
-class _HasDescription(Protocol):
-    def described(self) -> Mapping[str, object]: ...
-
-
-T = TypeVar("T", bound=_HasDescription)
+T = TypeVar("T")
 
 
 class Named(dict[str, T]):
@@ -338,30 +298,11 @@ class Named(dict[str, T]):
 
     Args:
         heading: `agent` or `channel`, for the error message.
-        shown: The metrics that a notebook shows beside the handles' descriptions.
     """
 
-    def __init__(
-        self,
-        heading: str,
-        handles: Mapping[str, T],
-        shown: Sequence[str] = (),
-        newest: Callable[[], Mapping[str, Mapping[str, object]]] = dict,
-    ) -> None:
+    def __init__(self, heading: str, handles: Mapping[str, T]) -> None:
         super().__init__(handles)
-        self._heading, self._shown, self._newest = heading, shown, newest
-
-    def _repr_html_(self) -> str:
-        newest, described = self._newest(), {name: handle.described() for name, handle in self.items()}
-        is_word_by_key = {
-            key: isinstance(value, str)
-            for description in described.values()
-            for key, value in description.items()
-        }
-        words = [key for key, is_word in is_word_by_key.items() if is_word]
-        rows = {name: {**newest.get(name, {}), **description} for name, description in described.items()}
-        numbers = dict.fromkeys([*(key for key in is_word_by_key if key not in words), *self._shown])
-        return newest_table(self._heading, rows, tuple(numbers), words=words)
+        self._heading = heading
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise _no_copy(f"{self._heading}s")
@@ -370,25 +311,6 @@ class Named(dict[str, T]):
         back = "->".join(reversed(str(name).split("->")))
         fix = f"; did you mean '{back}'?" if back != name and back in self else suggest(name, self)
         raise ScenarioError(f"{self._heading}s: no {self._heading} '{name}'{fix}")
-
-
-class Events(list[tuple[int, str]]):
-    """Events of a run as (step, one line), in order."""
-
-    def _repr_html_(self) -> str:
-        table = html_table(("step", "event"), [[f"{step:,}", line] for step, line in self], names=2)
-        return html_of(f"{with_count(len(self), 'event')}", table)
-
-
-class Signals(dict[str, Tensor]):
-    """An environment's signals by name; printed as their shapes."""
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in self.items())
-        return f"<Signals: {shapes or 'none'}>"
-
-    def _repr_html_(self) -> str:
-        return signals_table(self)
 
 
 class Recording:
@@ -416,14 +338,6 @@ class Recording:
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(values)} of {quantity}" for quantity, values in self.values.items())
         return f"<Recording of {self.name}: {counts}>"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [quantity, str(len(values)), str(list(values[0].shape)), f"{steps[0]:,}", f"{steps[-1]:,}"]
-            for quantity, values in self.values.items()
-            if (steps := self.steps[quantity])
-        ]
-        return html_of(repr(self), html_table(("quantity", "entries", "shape", "first step", "last"), rows))
 
     def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
         """Record the tensors of `step` that are due; called by the simulation.

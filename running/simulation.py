@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, Self, SupportsIndex
 
 import networkx as nx
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from antiphon.base.argument_checks import check_flags, check_names
 from antiphon.base.errors import (
@@ -22,7 +22,6 @@ from antiphon.base.errors import (
     write_error,
 )
 from antiphon.base.files import given_path
-from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver, interrupted_afterwards
 from antiphon.distributed.settings import PartsSettings
@@ -42,32 +41,14 @@ from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import CONTINUES_POPULATION, RunDirectory, run_folder
-from antiphon.running.handles import AgentHandle, ChannelHandle, Events, Named, Recording, Signals
+from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.running.observers import Callbacks, RunProgress
 from antiphon.running.resume import resume
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.html import drawing
 from antiphon.telemetry.history import History
-from antiphon.telemetry.metrics import CURVES, SIGNALS, Recorder
-
-_OF_CHANNELS = (*SIGNALS, "norm_ratio", "value", "message_energy")
-"""The metrics of channels that a notebook shows."""
-
-
-class SimulationGraph(nx.MultiDiGraph):  # type: ignore[type-arg]
-    """The graph of a simulation's agents and channels; unlike that of networkx, its repr has its size, and in a notebook it is tables."""
-
-    __repr__ = nx.MultiDiGraph.__str__
-
-    def _repr_html_(self) -> str:
-        channels = {
-            f"{sender}->{receiver}{f':{key}' if key else ''}": metrics
-            for sender, receiver, key, metrics in self.edges(keys=True, data=True)
-        }
-        of_agents = newest_table("agent", dict(self.nodes(data=True)), ("updates", *CURVES))
-        return html_of(repr(self), of_agents, newest_table("channel", channels, _OF_CHANNELS))
+from antiphon.telemetry.metrics import Recorder
 
 
 class Simulation:
@@ -259,14 +240,14 @@ class Simulation:
         return self.running.changes
 
     @property
-    def events(self) -> Events:
+    def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): the first clipping of an agent or channel, and changes by `set`."""
-        return Events(self.running.events)
+        return list(self.running.events)
 
     @property
-    def signals(self) -> Signals:
+    def signals(self) -> dict[str, Tensor]:
         """Copies of the environment's signals at the present step by name, [batch, …]: observations and targets."""
-        return Signals({name: value.clone() for name, value in self.running.signals.items()})
+        return {name: value.clone() for name, value in self.running.signals.items()}
 
     @property
     def epoch(self) -> float | None:
@@ -331,10 +312,6 @@ class Simulation:
         raise RunError(
             "simulation: cannot be copied or pickled; use fork(), or save() and, in another process, load()"
         )
-
-    def _repr_html_(self) -> str:
-        handles = self.agents._repr_html_(), self.channels._repr_html_()
-        return html_of(repr(self), drawing(self.scenario), *handles)
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -628,13 +605,7 @@ class Simulation:
             keep=self._keep,
             in_place=running.backend.in_place,
         )
-        handles = {name: make(name) for name in running.system.agents}
-
-        def newest() -> dict[str, Mapping[str, object]]:
-            nodes = self.graph.nodes
-            return {name: nodes[name] for name in handles}
-
-        return Named("agent", handles, CURVES, newest)
+        return Named("agent", {name: make(name) for name in running.system.agents})
 
     @property
     def channels(self) -> Named[ChannelHandle]:
@@ -647,15 +618,7 @@ class Simulation:
             in_place=running.backend.in_place,
             history=self._run.history,
         )
-
-        def newest() -> dict[str, Mapping[str, object]]:
-            edges, channels = self.graph.edges, self.scenario.channels
-            return {
-                channel.name: edges[channel.sender, channel.receiver, channel.key] for channel in channels
-            }
-
-        handles = {name: make(name) for name in running.system.channels}
-        return Named("channel", handles, _OF_CHANNELS, newest)
+        return Named("channel", {name: make(name) for name in running.system.channels})
 
     @property
     def logdir(self) -> Path | None:
@@ -665,7 +628,7 @@ class Simulation:
     @property
     def graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
         """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
-        return SimulationGraph(live_graph(self.running, self._run.logged_before))
+        return live_graph(self.running, self._run.logged_before)
 
     @property
     def history(self) -> History:

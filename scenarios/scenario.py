@@ -18,7 +18,6 @@ from antiphon.base.deferred import Deferred
 from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import (
     UNNAMED,
     DocumentError,
@@ -26,7 +25,6 @@ from antiphon.base.problems import (
     UnknownKey,
     placed,
     show_refused,
-    show_value,
     translate,
 )
 from antiphon.base.problems import Path as DocumentPath
@@ -298,12 +296,6 @@ class Scenario(Spec):
 
     __str__ = __repr__
 
-    def _repr_html_(self) -> str:
-        """Return the graph and the tables of agents and channels, for notebooks."""
-        from antiphon.scenarios.html import html_of
-
-        return html_of(self)
-
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Scenario:
         """Read a scenario from YAML; template parameters have their defaults.
@@ -442,20 +434,6 @@ class Template:
         count = with_count(len(self.parameters), "parameter")
         variants = f", variants {', '.join(self.variants)}" if self.variants else ""
         return f"<Template {self.name}: {count}{variants}>"
-
-    def _repr_html_(self) -> str:
-        """Return the parameters, the variants, and the scenario of the default values, for notebooks."""
-        rows = [
-            [name, show_value(parameter.default), parameter.accepts, parameter.description]
-            for name, parameter in self.parameters.items()
-        ]
-        table = html_table(("parameter", "default", "accepts", ""), rows, names=4)
-        variants = [
-            [name, ", ".join(f"{key}={show_value(value)}" for key, value in values.items())]
-            for name, values in self.variants.items()
-        ]
-        sets = html_table(("variant", "sets"), variants, names=2)
-        return html_of(repr(self), table, sets, self.resolve()._repr_html_())
 
     def with_couplings(self) -> Template:
         """Return the template with variants `locked`, `decoupled` and `detached` of its decoupled channels, if it has no variants.

@@ -27,12 +27,12 @@ Curve = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]
 
 
 def empty_figure(subject: str) -> Figure:
-    """Return an empty figure on white, which a notebook shows."""
+    """Return an empty figure on white."""
     try:
-        from antiphon.telemetry.notebook_figure import NotebookFigure
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise RunError(f"{subject} needs matplotlib: pip install 'antiphon[plots]'") from error
-    return NotebookFigure(facecolor="white", layout="constrained")
+    return Figure(facecolor="white", layout="constrained")
 
 
 def panel_axes(figure: Figure, count: int, across: int, *, height: float = 3.0) -> list[Axes]:

@@ -18,7 +18,6 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.argument_checks import check_counts, check_flags
 from antiphon.base.errors import RunError, ScenarioError, warn_of_scenario
-from antiphon.base.notebook import MetricsByName, html_of
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
 from antiphon.engine.episodes import own_reward
@@ -120,21 +119,10 @@ class Evaluation:
         """Mean loss of the readouts; NaN if none has one."""
         return self.score("loss")
 
-    @property
-    def _head(self) -> str:
+    def __str__(self) -> str:
         head = f"{self.split}: {self.examples:,} examples"
         if self.episodes is not None:
             head = f"{self.episodes.count:,} whole episodes of {self.episodes.length:.1f} steps, {self.episodes.actions}"
-        return head
-
-    def _repr_html_(self) -> str:
-        """Return a table of the agents' scores, for notebooks."""
-        marks = dict.fromkeys(self.readout, " (readout)")
-        marked = {f"{name}{marks.get(name, '')}": metrics for name, metrics in self.agents.items()}
-        return html_of(self._head, MetricsByName(marked)._repr_html_())
-
-    def __str__(self) -> str:
-        head = self._head
         if len(self.agents) > _LINES:
             means = {metric: self.score(metric) for metric in self.agents[self.readout[0]]}
             head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"
@@ -220,7 +208,7 @@ class Evaluator:
                         f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
                     )
             count, scores = self._score()
-            agents, counts = MetricsByName(self._means(scores)), self._counts(scores)
+            agents, counts = self._means(scores), self._counts(scores)
             return Evaluation(self.split, count, self.readout, agents, self.links, scored=counts)
 
     def _episodes(self, episodes: int | None, steps: int, *, sampled: bool) -> Evaluation:
@@ -229,7 +217,7 @@ class Evaluator:
         if with_targets(self.system) and (self.env.is_stream or self.env.evaluation_steps is not None):
             scores = self._score()[1]
         of_agents, counts = returns | self._means(scores), self._counts(scores)
-        agents = MetricsByName({name: of_agents[name] for name in self.system.goals()})
+        agents = {name: of_agents[name] for name in self.system.goals()}
         return Evaluation(self.split, played.count, self.readout, agents, self.links, played, counts)
 
     def _means(self, scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:

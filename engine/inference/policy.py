@@ -19,7 +19,6 @@ from antiphon.base.argument_checks import check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import EpisodeEnds, Life, StepSignals
@@ -98,18 +97,6 @@ class Policy:
     def __repr__(self) -> str:
         actions = "greedy" if self.greedy else f"sampled with seed {self.seed}"
         return f"<Policy of {', '.join(self._system.agents)}: {actions}>"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [
-                name,
-                ", ".join(agent.inputs.observed.signal_names) or "–",
-                "–" if agent.goal is None or agent.goal.policy is None else "acts",
-                f"{sum(parameter.numel() for parameter in agent.learner.parameters.values()):,}",
-            ]
-            for name, agent in self._system.agents.items()
-        ]
-        return html_of(repr(self), html_table(("agent", "observes", "", "parameters"), rows, names=3))
 
     @in_own_context
     def act(self, observation: Any) -> Any:

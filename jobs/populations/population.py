@@ -10,7 +10,6 @@ from typing import Any, Self
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, with_count
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.problems import as_whole
 from antiphon.base.signals import deliver, interrupted_afterwards
 from antiphon.base.spec import in_python
@@ -36,7 +35,6 @@ from antiphon.running.directory import (
     remove_run,
 )
 from antiphon.running.lock import DirectoryLock
-from antiphon.running.observers import mean_over_readouts, training_scores
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
 from antiphon.running.trainer import Trainer, steps_to_take
@@ -316,15 +314,6 @@ class Population:
     def __repr__(self) -> str:
         first, count = self.simulations[0], with_count(len(self.simulations), "member")
         return f"<Population of {first.scenario.scenario}: {count}, step {first.now:,}>"
-
-    def _repr_html_(self) -> str:
-        scores = [training_scores([run.running]) for run in self.runs]
-        means = {
-            f"{member}": {"seed": float(simulation.seed), **mean_over_readouts(score)}
-            for member, (simulation, score) in enumerate(zip(self.simulations, scores, strict=True))
-        }
-        shown = dict.fromkeys(metric for means_of_member in means.values() for metric in means_of_member)
-        return html_of(repr(self), newest_table("member", means, tuple(shown)))
 
 
 _ELSEWHERE = {

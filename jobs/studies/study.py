@@ -14,7 +14,6 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import RunError
 from antiphon.base.files import fitting
 from antiphon.base.manifests import read_checked
-from antiphon.base.notebook import number
 from antiphon.base.problems import DocumentError
 from antiphon.jobs.processes import Here, Processes, calls_as_completed
 from antiphon.jobs.studies.chunks import Chunk, train
@@ -70,7 +69,9 @@ class _StudyProgress:
                     )
             metric = metrics_of_study(self._plan, {chunk.runs.name: {seed: run}})[0]
             value = run.known_metrics.get(metric)
-            outcome = outcome if value is None else f"{metric} {number(value, metric)}"
+            if value is not None:
+                shown = f"{100 * value:.2f} %" if metric.endswith("accuracy") else f"{value:.4g}"
+                outcome = f"{metric} {shown}"
         self._write(chunk, seed, f"{outcome} ({note})")
 
     def fail(self, chunk: Chunk, seed: int, outcome: Outcome) -> None:

@@ -24,25 +24,20 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     displayed = [shown(source, f"cell {number}", namespace) for number, source in enumerate(sources[1:], 1)]
     pyplot.close("all")
     assert [kind for kind in displayed if kind] == [
-        *("Scenario", "Simulation", "NotebookFigure", "NotebookFigure", "Evaluation", "Table"),
-        "NotebookFigure",
+        *("Scenario", "dict", "Figure", "Figure", "Evaluation", "Table", "Figure"),
     ]
     means = {line["variant"]: line["mean"]["value"] for line in namespace["table"].result["lines"]}
     assert means["decoupled"] > means["detached"]
 
 
 def shown(source: str, name: str, namespace: dict[str, Any]) -> str:
-    """Execute a cell; return the type of what a notebook shows below it, which has a picture or HTML."""
+    """Execute a cell; return the type of what a notebook shows below it."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, name, "exec"), namespace)  # noqa: S102 (our own)
     value = None if last is None else eval(compile(ast.Expression(last.value), name, "eval"), namespace)
     if value is None:
         return ""
-    if hasattr(value, "_repr_png_"):
-        assert value._repr_png_().startswith(b"\x89PNG")
-    else:
-        assert "<table>" in value._repr_html_()
     return type(value).__name__
 
 

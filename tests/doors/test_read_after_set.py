@@ -20,4 +20,3 @@ def test_the_graph_can_be_read_right_after_one_agent_of_a_stack_was_changed() ->
         simulation.step()
         simulation.set("a1.learning_rate", 0.1)
         assert simulation.graph.nodes["a1"]["learning_rate"] == 0.1
-        assert "a1" in simulation._repr_html_()
