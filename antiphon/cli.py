@@ -90,12 +90,10 @@ COMMANDS: Mapping[str, Command] = {
         ("antiphon report runs/exp1 runs/exp2 --output report.html",),
     ),
     "export": Command(
-        "Export a run's system, its weights, or a GIF of episodes to a file that can be read without antiphon.",
+        "Export a run's system or its weights to a file that can be read without antiphon.",
         (
             "antiphon export runs/exp1 system.pt2",
             "antiphon export runs/exp1 weights.safetensors --agent n0",
-            "antiphon run cartpole-team --steps 40 --name team",
-            "antiphon export runs/team team.gif --episodes 2",
         ),
     ),
     "tb": Command(

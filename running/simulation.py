@@ -553,32 +553,27 @@ class Simulation:
         path: str | Path,
         agents: Sequence[str] | None = None,
         *,
-        episodes: int = 1,
         actions: Literal["greedy", "sampled"] | None = None,
     ) -> Path:
-        """Write the composed system, weights, or a film to a file that can be read without antiphon, and return its path.
+        """Write the composed system or weights to a file that can be read without antiphon, and return its path.
 
         Args:
             path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`. If the scenario has a time
                 axis, its arguments are the observations of one round of steps and the state by name, which begins with zeros.
                 `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as
-                `agent.name`, once for tied agents. `*.gif`: whole episodes, the environment's pictures beside bars of the
-                messages.
-            agents: The agents whose outputs the module returns (None: the readouts), whose weights are written, or whose
-                messages the film shows (None: all).
-            episodes: The number of episodes of a film.
+                `agent.name`, once for tied agents.
+            agents: The agents whose outputs the module returns (None: the readouts), or whose weights are written (None: all).
             actions: For agents that act and have no memory: the module returns the action for an observation, both
                 [batch, …]: the most likely one (`greedy`: the largest logit, or the mean) or a sample (`sampled`). None: it
                 returns the agents' outputs.
 
         Raises:
-            ScenarioError: No such agent, or it has no objective; the system cannot be composed (see `compose`); the
-                environment renders no pictures, or its episodes never end.
+            ScenarioError: No such agent, or it has no objective; the system cannot be composed (see `compose`).
             RunError: Another suffix; torch cannot trace a module; the file cannot be written.
                 No file is written.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
-        return exported(self.running, path, agents, episodes=episodes, actions=actions)
+        return exported(self.running, path, agents, actions=actions)
 
     def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
         """Return the present agents as a policy for an environment's own loop: `act(observation)` and `reset()`.

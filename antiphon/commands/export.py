@@ -1,6 +1,4 @@
-"""The command `export`: a checkpoint of a run as a file that is read without antiphon: its system, its weights, or
-episodes as an animated GIF.
-"""
+"""The command `export`: a checkpoint of a run as a file that is read without antiphon: its system or its weights."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ def export(
     path: options.Run,
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", help="The suffix selects the format: .pt2, .onnx, .safetensors or .gif."
-        ),
+        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2, .onnx or .safetensors."),
     ],
     python: options.PythonObjects = None,
     checkpoint: options.Checkpoint = None,
@@ -34,11 +30,10 @@ def export(
         list[str] | None,
         options.text(
             "NAME",
-            "Agent to export: its outputs (default: readouts), weights or messages (default: all); may be repeated.",
+            "Agent to export: its outputs (default: readouts) or weights (default: all); may be repeated.",
             "--agent",
         ),
     ] = None,
-    episodes: Annotated[int | None, options.count("K", "For .gif: number of episodes (default: 1).")] = None,
     actions: Annotated[
         str | None,
         options.text(
@@ -48,13 +43,11 @@ def export(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Write the composed system of a run, its weights, or a GIF of episodes; the file's suffix selects which."""
-    if episodes is not None and file.suffix != ".gif":
-        raise ScenarioError(f"--episodes: has no effect on {file.name}; it is for .gif files")
+    """Write the composed system of a run or its weights; the file's suffix selects which."""
     with simulation_at(RunDirectory.open(path), checkpoint, python) as simulation:
         _check_agents(simulation, file, agents or ())
         kind: Any = actions
-        written = simulation.export(file, agents or None, episodes=episodes or 1, actions=kind)
+        written = simulation.export(file, agents or None, actions=kind)
         steps = simulation.now
     size = written.stat().st_size
     if json:
@@ -67,7 +60,7 @@ def export(
 def _check_agents(simulation: antiphon.Simulation, file: Path, agents: Sequence[str]) -> None:
     """Check the names of --agent; of a module's, that they have outputs."""
     system = simulation.running.system
-    goals = system.agents if file.suffix in (".safetensors", ".gif") else system.goals()
+    goals = system.agents if file.suffix == ".safetensors" else system.goals()
     for name in agents:
         if name not in system.agents:
             raise ScenarioError(f"--agent: no agent '{name}'{suggest(name, system.agents)}")

@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 from torch import fx
 
-from antiphon.base.argument_checks import check_counts, check_names, checked_seed
+from antiphon.base.argument_checks import check_names, checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.engine.environment import continued
 from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, Evaluator
-from antiphon.engine.inference.film import film
-from antiphon.engine.inference.model_files import check_agents, write_system
+from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.inference.policy import Policy, policy_module
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem
@@ -77,18 +76,13 @@ def exported(
     path: str | Path,
     agents: Sequence[str] | None = None,
     *,
-    episodes: int = 1,
     actions: Literal["greedy", "sampled"] | None = None,
 ) -> Path:
-    """Write the composed system, weights, or a film to a file, and return its path: see `Simulation.export`."""
+    """Write the composed system or weights to a file, and return its path: see `Simulation.export`."""
     with running.settings.context():
         running.synchronize()
         path, policy = given_path(path), None
-        if episodes != 1 and path.suffix != ".gif":
-            raise ScenarioError(
-                f"export: episodes={episodes} has no effect on {path.name}; it is for .gif files"
-            )
-        if path.suffix not in (".gif", ".safetensors"):
+        if path.suffix != ".safetensors":
             _check_own_loop(running)
         if actions is not None:
             if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
@@ -96,11 +90,6 @@ def exported(
                     f"export: actions={actions!r}; write greedy or sampled, for a .pt2 or .onnx and without agents"
                 )
             policy = policy_module(running.system, running.env, greedy=actions == "greedy")
-        if path.suffix == ".gif":
-            check_counts("export", episodes=episodes)
-            check_agents(agents, running.system)
-            how: dict[str, Any] = {"seed": running.seed, "episodes": episodes, "senders": agents}
-            return film(running.system, running.scenario, running.env, path, running.now, **how)
         readouts = with_output(running.system, running.scenario.readouts)
         return write_system(running.system, native_of(running.env), path, agents, readouts, policy)
 

@@ -66,7 +66,7 @@ def write_system(
     """
     check_agents(agents, system)
     if path.suffix not in SUFFIXES:
-        raise RunError(f"export: '{path.name}' has no known suffix; use {', '.join(SUFFIXES)} or .gif")
+        raise RunError(f"export: '{path.name}' has no known suffix; use {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":
         content = _weights(system, agents)
     else:

@@ -81,9 +81,6 @@ class Adaptor(TorchVectorEnv):
             unsaved=unsaved,
         )
         super().__init__(num_envs, description, actions.space, **settings)
-        metadata = getattr(worlds[0], "metadata", {})
-        self.metadata |= {key: metadata[key] for key in ("render_modes", "render_fps") if key in metadata}
-        self.render_mode = getattr(worlds[0], "render_mode", None)
 
     def close_extras(self, **kwargs: Any) -> None:
         for world in self._worlds:
@@ -176,7 +173,7 @@ class Adaptor(TorchVectorEnv):
         if names := self.surviving(make):
             raise ScenarioError(
                 f"env: the wrapper {names[0]} has statistics of the run, which observations of an environment of your own "
-                "lack; use evaluate() or a film, or `observes: {SIGNAL: {normalise: true}}` in its place"
+                "lack; use evaluate(), or `observes: {SIGNAL: {normalise: true}}` in its place"
             )
 
     def _remember(self) -> None:

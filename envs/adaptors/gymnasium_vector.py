@@ -178,11 +178,6 @@ class VectorAdaptor(Adaptor):
             return self._known(torch.from_numpy(rows).to(self.device, dtype), None)
         return self._known(torch.zeros(self.num_envs, dtype=dtype, device=self.device), False)
 
-    def render(self) -> tuple[Any, ...] | None:
-        """Return the sub-environments' rendered images; None if they were made without a render mode."""
-        with self._calling("render"):
-            return self._env.render()
-
     def state_dict(self) -> dict[str, Any]:
         self._require_state()
         base: Any = self._env.unwrapped

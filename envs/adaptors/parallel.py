@@ -394,11 +394,6 @@ class ParallelAdaptor(Adaptor):
         value = observations.value(name, parts, self.device, self.dtype)
         return checked(name, observations.signals[name], value, len(observed), parts, batched=False)
 
-    def render(self) -> tuple[Any, ...]:
-        """Return the rendered images of the copies."""
-        with self._calling("render"):
-            return tuple(world.render() for world in self._worlds)
-
     def state_dict(self) -> dict[str, Any]:
         self._require_state()
         with self._calling("state_dict"):
