@@ -18,15 +18,11 @@ from tests.contracts.drawn_scenes import scenes
 from tests.contracts.games import acting
 from tests.contracts.observers import EXACT, OBSERVERS, Making, NotApplicable, Plain, run_plainly
 from tests.contracts.twins import step_by_step, unsteady
-from tests.faults.engine_core import CORE
-from tests.faults.engine_rest import REST
-from tests.faults.engine_step import STEP
-from tests.faults.lower import LOWER
-from tests.faults.upper import UPPER
+from tests.faults.plant import FAULTS
 
 OFTEN = {"saved": 64, "sweep": 48, "seeds": 48, "parts": 64, "recorded": 96, "replayed": 192}
 """One in how many documents an observer sees in `make test`; twice as many in `make test-all`, at night all see all. Even numbers."""
-NEEDED = {fault.caught_by for fault in (*CORE, *STEP, *REST, *LOWER, *UPPER)}
+NEEDED = {fault.caught_by for fault in FAULTS}
 """Cases that the planted faults name: each is in `make test`."""
 FAMILIES = ("unlike", "library", "acting", "tokens", "pixels", "symbols", "network")
 """Documents that differ from each other in one thing: of these the reference sees one in 32 in `make test`."""

@@ -14,13 +14,11 @@ class Fault:
         file: The file that is changed, from the repository's root.
         old: Text that is in the file exactly once.
         new: What is put in its place.
-        caught_by: The test that fails then: a file, or a node id of pytest; None: none is known.
-        tier: `test` (`make test`), or `test-all` where only a longer one notices.
+        caught_by: The test that fails then: a file, or a node id of pytest.
     """
 
     name: str
     file: str
     old: str
     new: str
-    caught_by: str | None
-    tier: str = "test"
+    caught_by: str
