@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 import antiphon
-from antiphon.errors import AntiphonError, RunError
+from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 
 _STEPS = 4
@@ -181,48 +178,6 @@ def _same(env: Any, traits: frozenset[str]) -> None:
     assert len(calls) == _STEPS * (("hook" in traits) + ("module_hooks" in traits))
 
 
-class WritesToInput(nn.Linear):
-    """Writes to what it observes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.add_(1).mul_(2))
-
-
-def test_each_module_of_a_composed_system_has_a_copy_of_what_it_observes(env: Any, tmp_path: Path) -> None:
-    goal = {"kind": "classification", "target": "label"}
-    agents = {
-        name: {"observes": ["x"], "network": WritesToInput(6, 3).double(), "objective": goal} for name in "ab"
-    }
-    scenario = antiphon.Scenario(scenario="own", env=env, agents=agents)
-    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
-        x = torch.randn(5, 6, dtype=torch.float64)
-        system, shown = run.compose(), x.clone()
-        exported = torch.export.load(run.export(tmp_path / "both.pt2")).module()
-        for outputs in (system(x=shown), exported(x=shown)):
-            for name, agent in run.agents.items():
-                weight, bias = (agent.parameters[f"module.{key}"] for key in ("weight", "bias"))
-                assert torch.allclose(outputs[name], nn.functional.linear((x + 1) * 2, weight, bias))
-        assert torch.equal(shown, x)
-
-
-class Renormed(nn.Module):
-    """Has rows that calls shorten in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows, self.out = nn.Embedding(7, 8, max_norm=0.5), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.rows((x > 0).sum(1)))
-
-
-def test_an_evaluation_keeps_parameters_that_its_calls_write_to(env: Any) -> None:
-    with _run(env, Renormed().double()) as run:
-        before = _values(run)
-        run.evaluate("train")
-        assert all(torch.equal(value, before[name]) for name, value in _values(run).items())
-
-
 def test_what_torch_allows_means_the_same(env: Any) -> None:
     _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"})
 
@@ -249,13 +204,6 @@ def test_gradients_that_a_forward_leaves_are_added_as_in_a_loop(env: Any) -> Non
     assert not torch.equal(have[next(key for key in have if key.endswith("head.bias"))], model[0].head.bias)
 
 
-class Hidden(nn.Linear):
-    """A layer within a checkpoint of torch's older kind, over an input that needs no gradient, as with frozen embeddings."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(super().forward, x.detach().requires_grad_(), use_reentrant=True)  # type: ignore[no-any-return]
-
-
 class Growing(nn.Module):
     """Makes its last layer in its first forward."""
 
@@ -276,13 +224,6 @@ def test_parameters_that_a_forward_makes_are_refused_with_the_fix(env: Any) -> N
         _run(env, nn.Sequential(Growing(), nn.Tanh(), nn.Linear(3, 3)).double())
 
 
-def test_a_checkpoint_that_hides_its_parameters_is_refused_with_the_fix(env: Any) -> None:
-    model = nn.Sequential(Hidden(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    line = "^agents.mind: Sequential calls .* use_reentrant=True, .*; pass use_reentrant=False$"
-    with pytest.raises(AntiphonError, match=line), _run(env, model) as run:
-        run.step()
-
-
 def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any) -> None:
     """A batch norm cannot train on one example."""
     norm = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
@@ -291,74 +232,6 @@ def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any) ->
     line = r"^step 1: agents\.mind: \w+ failed in '1' \(BatchNorm1d\): ValueError: Expected more than 1 value [^\n]*$"
     with antiphon.Simulation(scenario, dtype=torch.float64) as run, pytest.raises(AntiphonError, match=line):
         run.step()
-
-
-class Counting(nn.Linear):
-    """A layer whose output depends on how often it was trained, which it keeps in an attribute."""
-
-    calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += self.training
-        return super().forward(x) * (1 + 0.1 * (self.calls % 5))
-
-
-class CountingAside(Counting):
-    """The same, kept as torch's extra state."""
-
-    def get_extra_state(self) -> object:
-        return ({self.calls},)
-
-    def set_extra_state(self, state: object) -> None:
-        ((self.calls,),) = state  # type: ignore[misc]
-
-
-class CountingInBuffer(nn.Linear):
-    """The same, kept in a buffer."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += self.training
-        return super().forward(x) * (1 + 0.1 * (self.calls % 5))
-
-
-def _delayed(layer: type[nn.Module], env: Any) -> Scenario:
-    goal = {"kind": "classification", "target": "label"}
-    network = lambda inputs, outputs: layer(inputs, outputs)
-    agents = {"a": {"observes": ["x"], "network": network}, "b": {"network": network, "objective": goal}}
-    channel = {"from": "a", "to": "b", "size": 4, "coupling": "delayed", "link": {"delay": 1}}
-    training = {"batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}}
-    return antiphon.Scenario(scenario="counts", env=env, agents=agents, channels=[channel], training=training)
-
-
-def _truncated(layer: type[nn.Module], _: Any) -> Scenario:
-    actor = {
-        "network": lambda inputs, outputs: layer(inputs, outputs),
-        "observes": ["observation"],
-        "acts": True,
-        "objective": "a2c",
-        "clock": {"unroll": 4},
-    }
-    env = {"id": "antiphon/CartPole-v0", "limit": 3}
-    training = {"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.1}}
-    return antiphon.Scenario(scenario="counts", env=env, agents={"a": actor}, training=training)
-
-
-@pytest.mark.parametrize("layer", [Counting, CountingAside])
-@pytest.mark.parametrize("scene", [_delayed, _truncated])
-def test_what_a_module_keeps_in_attributes_changes_as_its_buffers_do(
-    env: Any, scene: Callable[..., Scenario], layer: type[nn.Module]
-) -> None:
-    """Windows that wait are computed again from what was kept at their start; values of final observations leave nothing."""
-    found = []
-    for kind in (CountingInBuffer, layer):
-        with antiphon.Simulation(scene(kind, env), dtype=torch.float64) as run:
-            run.run(steps=9, progress=False)
-            found.append({key: value for key, value in _values(run).items() if not key.endswith("calls")})
-    assert all(torch.equal(found[1][key], value) for key, value in found[0].items())
 
 
 class Counted(nn.Linear):
@@ -427,79 +300,6 @@ def _loop(run: Any, loop: nn.Module, steps: int) -> None:
         optimiser.step()
 
 
-class Mapped(nn.Linear):
-    """Leaves its newest activations, with their graph, in attributes, as layers of attention do."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = super().forward(x)
-        self.weights, self.shown = found.softmax(1), {"all": [found]}
-        return found
-
-
-def test_a_module_that_leaves_its_activations_in_attributes_is_copied(env: Any) -> None:
-    def model() -> nn.Sequential:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            return nn.Sequential(Mapped(6, 3), nn.Tanh(), Mapped(3, 3)).double()
-
-    loop, x = model(), torch.randn(5, 6, dtype=torch.float64)
-    with _run(env, model()) as run:
-        _loop(run, loop, 3)
-        (found,) = run.compose()(x=x).values()
-        torch.testing.assert_close(found, loop(x), rtol=0, atol=1e-12)
-
-
-class Slotted:
-    """Has no dict."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Any) -> None:
-        self.call = call
-
-
-def _called(call: Callable[[Tensor], Tensor]) -> Any:
-    class Called:
-        def __call__(self, x: Tensor) -> Tensor:
-            return call(x)
-
-    return Called()
-
-
-"""How a module may keep a function that calls its layers."""
-NOT_FOLLOWED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
-    "a class": (lambda call, module: _called(call), "Called.__call__ encloses layers of the model"),
-    "a method in a tuple": (
-        lambda call, module: (MethodType(lambda self, x: call(x), module),),
-        "'held' of Held would call the layers of the original",
-    ),
-    "a cached method": (lambda call, module: lru_cache(module.between), "'held' of Held would call"),
-}
-
-
-class Held(nn.Module):
-    """Calls its layers in a function that it keeps somewhere."""
-
-    def __init__(self, hold: Callable[[Any, Any], Any]) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
-        self.held = hold(lambda x: self.second(torch.tanh(self.first(x))), self)
-
-    def between(self, x: Tensor) -> Tensor:
-        return self.second(torch.tanh(self.first(x)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        held = self.held[0] if isinstance(self.held, tuple) else self.held
-        return (held.call if isinstance(held, Slotted) else held)(x)
-
-
-@pytest.mark.parametrize("name", NOT_FOLLOWED)
-def test_what_a_copy_would_not_follow_to_its_layers_is_refused(env: Any, name: str) -> None:
-    hold, line = NOT_FOLLOWED[name]
-    with pytest.raises(AntiphonError, match=rf"Held cannot be copied \({line}"), _run(env, Held(hold)):
-        pass
-
-
 @pytest.mark.parametrize("kind", KEEPING)
 def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it(
     env: Any, tmp_path: Path, kind: type[Counted]
@@ -526,80 +326,6 @@ def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it
                 torch.testing.assert_close(left[key], value.data, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KEEPING)
-def test_a_state_of_before_brings_back_what_a_module_kept_then(env: Any, kind: type[Counted]) -> None:
-    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double()) as run:
-        first = copy.deepcopy(run.running.state_dict())
-        run.step()
-        after = _values(run)
-        run.step()
-        run.running.load_state_dict(first)
-        run.step()
-        again = _values(run)
-        assert all(torch.equal(after[key], again[key]) for key in after)
-
-
-class Drifts(nn.Linear):
-    """Its bias is trained, and changed by each call."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        with torch.no_grad():
-            self.bias.add_(0.01 * self.training)
-        return y
-
-
-def _windows(env: Any, kind: Callable[[int, int], nn.Module]) -> antiphon.Scenario:
-    goal = {"kind": "classification", "target": "label"}
-    mind = {"observes": ["x"], "network": kind(6, 3).double(), "objective": goal, "clock": {"unroll": 3}}
-    return antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training={"batch": 8})
-
-
-def test_a_window_in_which_calls_change_parameters_is_no_checkpoint(env: Any, tmp_path: Path) -> None:
-    with antiphon.Simulation(_windows(env, Drifts), dtype=torch.float64) as run:
-        run.run(steps=3, progress=False)
-        run.save(tmp_path / "closed")
-        run.run(steps=1, progress=False)
-        line = "a call of the network of mind changes its trained parameter 'bias', and .* computed again; do this at the end"
-        before = _values(run)
-        for replays in (
-            run.fork,
-            lambda: run.set("mind.lr", 0.1),
-            lambda: run.load_weights(tmp_path / "closed"),
-        ):
-            with pytest.raises(RunError, match=line):
-                replays()
-        assert torch.equal(_values(run)["bias"], before["bias"])
-        run.save(tmp_path / "saved")
-        with antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario) as loaded:
-            assert torch.equal(_values(loaded)["bias"], _values(run)["bias"])  # a replay would add to it
-            with pytest.raises(RunError, match=line):
-                loaded.step()
-            with pytest.raises(RunError, match=line):  # also of what was not stepped
-                loaded.fork()
-
-
-def _pair(env: Any, calls: list[str], *, parameter: bool = True) -> Any:
-    """Two agents whose networks have hooks that are counted."""
-    agents = {}
-    for name in ("left", "right"):
-        network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
-        network[1].register_forward_hook(lambda m, inputs, y: calls.append("forward"))
-        if parameter:
-            network[0].weight.register_hook(lambda g: calls.append("parameter"))
-        goal = {"kind": "classification", "target": "label"}
-        agents[name] = {"observes": ["x"], "network": network, "objective": goal}
-    return antiphon.Scenario(scenario="pair", env=env, agents=agents, training={"batch": 8})
-
-
-def test_hooks_are_called_by_steps_alone_where_a_scenario_is_divided_or_described(env: Any) -> None:
-    calls: list[str] = []
-    with antiphon.Simulation(_pair(env, calls), parts=2) as run:
-        assert not calls  # costs of networks are counted on copies
-        run.run(steps=_STEPS, progress=False)
-    assert sorted(calls) == ["forward"] * 2 * _STEPS + ["parameter"] * 2 * _STEPS
-
-
 def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: Any) -> None:
     """As a whole, as pretrained ones are; evaluations and what is composed are in evaluation mode."""
     with torch.random.fork_rng():
@@ -615,15 +341,6 @@ def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: A
         assert not any(modes[_STEPS:])
         x = run.signals["x"].clone()
         torch.testing.assert_close(run.compose()(x)["mind"], loop.eval()(x))
-
-
-class Counting:
-    """Holds what its hooks count."""
-
-    calls = 0
-
-    def count(self, *_: Any) -> None:
-        self.calls += 1
 
 
 def test_a_target_network_is_called_with_the_attributes_of_the_agents_own_call_and_changes_none() -> None:

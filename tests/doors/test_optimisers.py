@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -82,42 +81,6 @@ def test_a_parameter_without_a_gradient_stays(env: Any, kind: str, backend: Chos
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("kind", ["adamw", "AdamW"])
-def test_heads_that_nothing_reaches_stay_in_every_way_of_running(env: Any, kind: str) -> None:
-    """Messages of detached channels: their heads are parameters without a gradient."""
-    goal = {"kind": "classification", "target": "label"}
-    network = {"kind": "mlp", "hidden": [5]}
-    agents = {
-        name: {
-            "observes": ["x"],
-            "objective": goal,
-            "network": network,
-            "optimiser": {"kind": kind, **DECAYING},
-        }
-        for name in "abc"
-    }
-    channels = [
-        {"from": one, "to": other, "size": 4, "coupling": "detached", "link": {"delay": 1}}
-        for one, other in ("ab", "bc", "ca")
-    ]
-    scenario = antiphon.Scenario(
-        scenario="heads", env=env, agents=agents, channels=channels, training={"batch": 8, "steps": STEPS}
-    )
-    moved: dict[str, dict[str, Tensor]] = {}
-    for backend in (reference, "cohort", "native"):
-        with antiphon.Simulation(scenario, dtype=torch.float64, backend=backend) as run:
-            before = {name: p.clone() for name, p in run.agents["a"].parameters.items()}
-            run.run(progress=False)
-            after = {name: p.clone() for name, p in run.agents["a"].parameters.items()}
-        stayed = [name for name, p in after.items() if torch.equal(p, before[name])]
-        assert 0 < len(stayed) < len(after)
-        moved[backend] = after
-    for backend in ("cohort", "native"):
-        for name, p in moved[reference].items():
-            torch.testing.assert_close(moved[backend][name], p, rtol=0, atol=1e-9)
-
-
 class Falling(torch.optim.Optimizer):
     """SGD whose rate falls as 1 / k; k counts its steps, and `phase` is text in its groups."""
 
@@ -175,23 +138,6 @@ class Keeping(torch.optim.Optimizer):
                 p.data.lerp_(self.anchors[p], 0.1)
 
 
-class Turned(torch.optim.Optimizer):
-    """SGD in the directions of a state whose columns are one after the other in memory."""
-
-    def __init__(self, params: Any, lr: float) -> None:
-        super().__init__(params, {"lr": lr})
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                bases = self.state[p].setdefault("bases", [])
-                if not bases:
-                    row = p.grad.reshape(len(p), -1)
-                    bases.append(torch.linalg.eigh(row @ row.T).eigenvectors)
-                turned = bases[0].T @ p.grad.reshape(len(p), -1)
-                p.data.sub_((bases[0] @ turned.sign()).view_as(p), alpha=group["lr"])
-
-
 class Holding(torch.optim.SGD):
     """SGD with an object of its own, which its steps use and no checkpoint holds."""
 
@@ -207,59 +153,8 @@ class Holding(torch.optim.SGD):
         super().step()
 
 
-class Box:
-    """A number on an object of one's own."""
-
-    number = 0
-
-    def count(self) -> None:
-        self.number += 1
-
-
-def counter() -> Callable[[], None]:
-    box = Box()
-    return lambda: box.count()
-
-
 def held(made: Callable[[Any], Any], use: Callable[[Any], Any]) -> type[Holding]:
     return type("Holder", (Holding,), {"made": staticmethod(made), "use": staticmethod(use)})
-
-
-SHARED = random.Random(0)
-HELD = {
-    "generator of torch": held(lambda _: torch.Generator(), lambda one: torch.rand(1, generator=one)),
-    "generator of Python": held(lambda _: random.Random(0), lambda one: one.random()),
-    "generator that all share": held(lambda _: SHARED, lambda one: one.random()),
-    "generator of numpy": held(lambda _: np.random.default_rng(0), lambda one: one.random()),
-    "iterator": held(lambda _: (k for k in range(100)), next),
-    "count": held(lambda _: itertools.count(), next),
-    "object": held(lambda _: Box(), Box.count),
-    "object in a list": held(lambda _: [Box()], lambda one: one[0].count()),
-    "closure": held(lambda _: counter(), lambda one: one()),
-    "objects by name": held(lambda _: {}, lambda one: one.setdefault("box", Box()).count()),
-    "optimiser": held(
-        lambda params: torch.optim.SGD([torch.zeros(2, requires_grad=True), *params], 0.1, momentum=0.9),
-        lambda one: one.step(),
-    ),
-}
-
-
-class Telling(HELD["generator of torch"]):  # type: ignore[misc]
-    """One whose `state_dict` has the state of its generator."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "held": self.held.get_state()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.held.set_state(state_dict.pop("held"))
-        super().load_state_dict(state_dict)
-
-
-class Forgetting(HELD["object"]):  # type: ignore[misc]
-    """One whose `state_dict` has something, but not its object."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "version": 2}
 
 
 class Averaged(torch.optim.SGD):
@@ -293,7 +188,7 @@ def scenario_of(env: Any, optimiser: dict[str, Any], network: nn.Module | None =
     return antiphon.Scenario(scenario="one", env=env, agents={"a": agent}, training=training)
 
 
-@pytest.mark.parametrize("kind", [Falling, Keeping, Telling, Turned])
+@pytest.mark.parametrize("kind", [Falling, Keeping])
 def test_what_an_optimiser_keeps_on_itself_and_in_groups_goes_on(
     env: Any, kind: type[torch.optim.Optimizer], tmp_path: Path
 ) -> None:
@@ -307,19 +202,6 @@ def test_what_an_optimiser_keeps_on_itself_and_in_groups_goes_on(
     for run in runs[:2]:
         for name, p in run.agents["a"].parameters.items():
             assert torch.equal(p, first.agents["a"].parameters[name])
-
-
-@pytest.mark.parametrize("kind", [*HELD.values(), Forgetting], ids=[*HELD, "object beside a state_dict"])
-def test_a_run_whose_optimiser_keeps_another_object_is_not_saved(
-    env: Any, kind: type[torch.optim.Optimizer], tmp_path: Path
-) -> None:
-    with antiphon.Simulation(scenario_of(env, {"kind": kind, "lr": 0.5})) as run:
-        run.run(steps=2, progress=False)
-        for save in (lambda: run.save(tmp_path / "saved"), run.fork):
-            with pytest.raises(
-                antiphon.base.errors.ScenarioError, match=r"agents\.a\.optimiser: .* self\.held"
-            ):
-                save()
 
 
 def test_evaluations_score_the_weights_of_eval_and_change_no_bit(env: Any) -> None:
@@ -344,50 +226,6 @@ def test_evaluations_score_the_weights_of_eval_and_change_no_bit(env: Any) -> No
         assert loss == pytest.approx(cross_entropy(loop(x.double()), label.long()).item(), abs=1e-9)
         for p, old in zip(run.agents["a"].parameters.values(), before, strict=True):
             assert torch.equal(p, old)
-
-
-class Spare(nn.Module):
-    """A predictor with a parameter that it does not use."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.spare = nn.Parameter(torch.ones(3))
-        self.last = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.last(x)
-        return y
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("kind", ["adamw", "AdamW"])
-def test_a_parameter_that_a_predictor_does_not_use_stays(env: Any, kind: str) -> None:
-    """Of one alone and of several that are stacked; their other parameters are those of the reference."""
-    optimiser = {"kind": kind, **DECAYING}
-    network, goal = {"kind": "mlp", "hidden": [5]}, {"kind": "classification", "target": "label"}
-    names = ["ab", "bc", "ca"]
-    scenario = antiphon.Scenario(
-        scenario="spare",
-        env=env,
-        agents={name: {"observes": ["x"], "objective": goal, "network": network} for name in "abc"},
-        channels=[
-            {"from": one, "to": other, "size": 4, "gradient": {"kind": Spare, "optimiser": optimiser}}
-            | {"link": {"delay": 1}}
-            for one, other in names
-        ],
-        training={"batch": 8, "steps": STEPS},
-    )
-    moved: dict[str, dict[str, Tensor]] = {}
-    for backend in (reference, "cohort"):
-        with antiphon.Simulation(scenario, dtype=torch.float64, backend=backend) as run:
-            run.run(progress=False)
-            parameters = [run.channels[name].synthetic_gradient.parameters for name in sorted(run.channels)]
-            moved[backend] = {
-                f"{n}.{name}": p for n, each in enumerate(parameters) for name, p in each.items()
-            }
-    for name, p in moved[reference].items():
-        torch.testing.assert_close(moved["cohort"][name], p, rtol=0, atol=1e-9)
-        assert torch.equal(p, torch.ones_like(p)) == ("spare" in name)
 
 
 def without_norms(parameters: Any, lr: float) -> torch.optim.Optimizer:
@@ -430,12 +268,6 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
             optimiser.step()
         for ours, plain in zip(run.agents["a"].parameters.values(), loop.parameters(), strict=True):
             torch.testing.assert_close(ours, plain.detach(), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_needs_more_than_gradients_is_refused(env: Any, kind: str) -> None:
-    with pytest.raises(antiphon.base.errors.ScenarioError, match=f"optimiser: {kind} {REFUSED[kind]}"):
-        antiphon.Simulation(scenario_of(env, {"kind": getattr(torch.optim, kind), "lr": 0.05}))
 
 
 class Encoder(nn.Linear):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import re
-from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,8 +16,7 @@ from numpy.typing import NDArray
 
 import antiphon
 from antiphon import envs
-from antiphon.errors import AntiphonError, RunError, ScenarioError
-from tests.kit.commands import Commands
+from antiphon.errors import AntiphonError
 from tests.kit.spaces import leaves, part_at
 from tests.kit.worlds import batch_of
 
@@ -242,24 +239,6 @@ def test_exported_modules_see_what_training_saw(name: str) -> None:
     torch.testing.assert_close(found[0]["a"][0], right["objective"])
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "line"),
-    [
-        ("planes", 255, r"255, outside the bounds of its Box, .*Box\(0, 255\)"),
-        ("choices", 7, "7, outside its own choices in the MultiDiscrete; fix the environment"),
-        ("bits", 2, "2, and a MultiBinary has 0 and 1; declare a MultiDiscrete, or a Box"),
-        ("bits", -1, "-1, and a MultiBinary has 0 and 1; declare a MultiDiscrete, or a Box"),
-    ],
-)
-def test_bytes_and_choices_outside_their_space_are_refused(name: str, value: int, line: str) -> None:
-    world = Samples(SPACES[name])
-    world.samples[1] = np.full_like(world.samples[1], value)
-    env = envs.make(SyncVectorEnv([lambda: world], autoreset_mode=AutoresetMode.SAME_STEP), batch=1)
-    env.reset(seed=0)
-    with pytest.raises(RunError, match=f"^env: 'observation' is {line}$"):
-        env.step(None)
-
-
 class Given(Samples):
     """Returns a reward and a last observation that are given to it."""
 
@@ -300,48 +279,6 @@ def test_numbers_that_a_run_cannot_hold_are_those_of_the_line(name: str) -> None
     refused(played, f"^env: {line}")
 
 
-@pytest.mark.parametrize("value", [[300, 0], np.array([0, -200], np.int32), np.array([70000, 0])])
-def test_whole_numbers_that_a_box_cannot_hold_are_refused(value: Any) -> None:
-    world = Samples(SPACES["int8"])
-    world.samples[1] = value
-    env = envs.make(named(lambda: world), batch=1)
-    env.reset(seed=0)
-    refused(
-        lambda: env.step(None),
-        r"^env: 'observation' is \S+, which its Box of int8 cannot hold; declare another",
-    )
-
-
-FORMS: dict[str, Any] = {
-    "numbers": lambda seen: [float(one) for one in seen],
-    "list of scalars": list,
-    "tuple": tuple,
-    "other bytes": lambda seen: seen.astype(">f8"),
-    "reversed": lambda seen: np.ascontiguousarray(seen[::-1])[::-1],
-    "whole": lambda seen: seen.astype(np.int16),
-}
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_values_in_other_forms_of_python_and_numpy_are_the_same(name: str) -> None:
-    class Formed(Samples):
-        def _shown(self) -> Any:
-            return FORMS[name](super()._shown())
-
-        def step(self, action: Any) -> Any:
-            seen, reward, terminated, truncated, info = super().step(action)
-            return seen, np.float16(reward), np.bool_(terminated), int(truncated), info
-
-    space = spaces.Box(-9, 9, (3,), np.float32)
-    worlds = [Formed(space), Samples(space)]
-    for world in worlds:
-        world.samples = [np.array([i, -i, 2], np.float32) for i in range(4)]
-    one, other = (envs.make(named(lambda world=world: world), batch=1) for world in worlds)
-    found = [[env.reset(seed=0)[0], *(env.step(None)[:4] for _ in range(3))] for env in (one, other)]
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0)
-
-
 NUMBER = iter(range(99))
 
 
@@ -365,16 +302,6 @@ def refused(make: Any, match: str) -> None:
     with pytest.raises(AntiphonError, match=match) as caught:
         make()
     assert "\n" not in str(caught.value)
-
-
-def test_factories_that_return_one_world_are_refused() -> None:
-    world = Samples(SPACES["float32"])
-    refused(
-        lambda: envs.make(named(lambda: world), batch=2),
-        "^env: 'Samples' is one object in several rows",
-    )
-    pair = Two(SPACES["float32"])
-    refused(lambda: envs.make(named(lambda: pair), batch=2), "^env: 'two' is one object in several rows")
 
 
 class Held(envs.TorchVectorEnv):
@@ -461,80 +388,6 @@ def test_a_state_of_an_environment_is_any_plain_data(tmp_path: Path) -> None:
                 assert a.dice.getstate() == b.dice.getstate()
 
 
-def test_a_state_of_an_environment_that_is_no_data_is_refused(tmp_path: Path) -> None:
-    class Locked(Saved):
-        own = object()
-
-    env = SyncVectorEnv([lambda: Locked(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    with antiphon.Simulation(scenario(env)) as run:
-        run.step()
-        line = "holds an object under 'own', .*; this run cannot be resumed"
-        with pytest.warns(antiphon.ScenarioWarning, match=line):
-            run.save(tmp_path / "saved")
-        refused(run.fork, "its state_dict holds an object under 'own', which a checkpoint cannot")
-    again = antiphon.Simulation.load(tmp_path / "saved", scenario=scenario(env))
-    refused(again.step, "its state_dict holds an object under 'own', which a checkpoint cannot")
-
-
-class Phase(Enum):
-    DAY = 1
-
-
-class Pair(NamedTuple):
-    left: int
-
-
-@pytest.mark.parametrize(
-    ("mode", "line"),
-    [
-        (
-            Phase.DAY,
-            "a Phase under 'mode', which a checkpoint cannot; return its .value, and make the enum again",
-        ),
-        (Pair(1), "a Pair under 'mode', which a checkpoint cannot; return tuple(…) of it, and make it again"),
-    ],
-)
-def test_the_key_of_an_enum_or_named_tuple_in_a_state_is_named_with_what_to_return(
-    mode: Any, line: str
-) -> None:
-    class Moody(Saved):
-        own = ({"mode": mode},)
-
-    env = SyncVectorEnv([lambda: Moody(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    with antiphon.Simulation(scenario(env)) as run:
-        run.step()
-        refused(run.fork, re.escape(f"env: its state_dict holds {line}"))
-
-
-@pytest.mark.parametrize("kind", HELD)
-def test_an_environment_that_the_caller_made_stays_open(kind: str) -> None:
-    held = HELD[kind]()
-    given = scenario(held)
-    with antiphon.Simulation(given) as simulation:
-        simulation.run(2, progress=False)
-        with simulation.fork() as twin:
-            twin.step()
-            copy: Any = twin.scenario.env
-            assert copy is not held
-        assert copy.closed
-        assert not held.closed
-    assert not held.closed
-    members = antiphon.Population(given, [0, 1])
-    members.step()
-    members.close()
-    assert [member.scenario.env.closed for member in members.simulations] == [False, True]
-    agents = {
-        "eye": {"observes": ["observation"]},
-        "a": {"objective": {"kind": "regression", "target": "reward"}},
-    }
-    channels = [{"from": "eye", "to": "a", "size": 2, "link": {"delay": "auto"}}]
-    divided = scenario(held, agents=agents, channels=channels)
-    refused(lambda: antiphon.Simulation(divided, parts=2), "is a single object without copies")
-    assert not held.closed
-    with antiphon.Simulation(given) as again:
-        again.step()
-
-
 class Closing(Samples):
     closed = False
 
@@ -575,20 +428,6 @@ def test_an_environment_that_a_function_of_the_callers_made_is_closed(kind: str)
     assert all(one.closed for one in made)
 
 
-LENT: list[SyncVectorEnv] = []
-
-
-def on_held() -> antiphon.Scenario:
-    return scenario(LENT[-1])
-
-
-def test_counting_the_steps_of_epochs_leaves_an_environment_open(here: Path, cli: Commands) -> None:
-    LENT.append(samples_of("float32"))
-    line = cli.refused("run tests.doors.test_worlds:on_held --epochs 2")
-    assert line.startswith("run: epochs=2.0, but the environment has no epochs")
-    assert not LENT.pop().closed
-
-
 class Wrong(Samples):
     def __init__(self, fault: str) -> None:
         super().__init__(SPACES["float32"])
@@ -606,7 +445,6 @@ class Wrong(Samples):
         return (seen, reward, *(rest[1:] if self.fault == "old step" else rest))
 
 
-CHECKED = r"^env: 'Wrong' failed in .*check_env\(env\) of gymnasium.utils.env_checker names it$"
 OLD = r"^env: 'Wrong' failed in .*; write reset\(self, \*, seed=None, options=None\) .*, terminated, truncated, info\)$"
 
 
@@ -632,86 +470,6 @@ def test_what_is_not_gymnasium_s_interface_is_refused_with_who_can_tell(fault: s
     refused(played, line)
 
 
-def test_what_is_not_pettingzoo_s_interface_is_refused_with_its_own_test() -> None:
-    class Old(Two):
-        def reset(self, seed: int | None = None, options: Any = None) -> Any:
-            return None, super().reset(seed, options)[1]
-
-    world = envs.make(named(lambda: Old(SPACES["float32"])), batch=1)
-    line = r"^env: 'two' failed in reset.*PettingZoo's parallel interface.* parallel_api_test\(env\) of pettingzoo.test"
-    refused(lambda: world.reset(seed=0), line)
-
-
-def test_an_observation_of_another_type_is_named_with_its_types() -> None:
-    class Bytes(Samples):
-        def _shown(self) -> Any:
-            return {"seen": np.zeros(2), "image": np.zeros((3, 4))}
-
-    space = spaces.Dict(seen=spaces.Box(-1, 1, (2,)), image=spaces.Box(0, 255, (3, 4), np.uint8))
-    world = envs.make(named(lambda: Bytes(space)), batch=2)
-    line = r"failed in reset.*; return 'image' as uint8, or declare float64 in its space$"
-    refused(lambda: world.reset(seed=0), line)
-
-
-def test_a_world_without_a_space_or_agents_is_told_what_to_set() -> None:
-    class Spaceless(Samples):
-        def __init__(self) -> None:
-            self.at = 0
-
-    refused(lambda: envs.make(named(Spaceless), batch=2), "has no observation_space; set it in its __init__$")
-
-    class Empty(Two):
-        possible_agents: Any = ()
-
-    refused(
-        lambda: envs.make(named(lambda: Empty(SPACES["float32"])), batch=1), "possible_agents is empty; name"
-    )
-
-
-def test_worlds_whose_spaces_differ_are_refused() -> None:
-    sizes = iter((1, 2, 1, 2))
-
-    def changing(world: Any) -> Any:
-        return lambda: world(spaces.Box(0, 1, (next(sizes),)))
-
-    refused(
-        lambda: envs.make(named(changing(Samples)), batch=2),
-        r"cannot be made: .*; let every call make the same",
-    )
-    refused(
-        lambda: envs.make(named(changing(Two)), batch=2),
-        "^env: two: the observation spaces of its copies differ",
-    )
-
-
-@pytest.mark.parametrize(
-    "space", [spaces.Sequence(spaces.Discrete(2)), spaces.Text(3), spaces.OneOf((spaces.Discrete(2),))]
-)
-def test_spaces_without_a_tensor_are_refused_by_name_where_they_are_observed(space: Space) -> None:
-    refused(
-        lambda: antiphon.Simulation(scenario(named(lambda: Samples(space)))),
-        f"is an? {type(space).__name__}; flatten it",
-    )
-
-
-def test_ends_of_another_number_of_rows_are_refused() -> None:
-    class Columns(SyncVectorEnv):
-        def step(self, actions: Any) -> Any:
-            seen, reward, terminated, truncated, info = super().step(actions)
-            return seen, reward, terminated[:, None], truncated[:, None], info
-
-    env = envs.make(
-        Columns([lambda: Samples(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP), batch=2
-    )
-    env.reset(seed=0)
-    with pytest.raises(RunError, match=r"^env: 'terminated' is \[2, 1\], not \[2\]; return one for each"):
-        env.step(None)
-    rows = Columns([lambda: Samples(SPACES["float32"])] * 2)
-    del rows.single_action_space
-    with pytest.raises(ScenarioError, match=r"^env: Columns has no single_action_space; set it"):
-        envs.make(rows, batch=2)
-
-
 class Bandit(gymnasium.Env[Any, Any]):
     """Shows nothing; the second choice is right."""
 
@@ -735,25 +493,3 @@ def test_a_world_that_shows_nothing_is_learned_alone_and_with_other_seeds() -> N
     with antiphon.Population(scenario, [0, 1]) as members:
         members.run(steps=160)
         assert [one.evaluate(episodes=1).return_ for one in members.simulations] == [1, 1]
-
-
-@pytest.mark.parametrize("word", ["age", "held", "returned"])
-def test_a_signal_that_is_read_as_what_a_channel_has_is_refused(word: str) -> None:
-    space = spaces.Dict({word: spaces.Box(0, 1, (2,)), "x": spaces.Box(0, 1, (2,))})
-    reader: dict[str, Any] = {"acts": True, "objective": "ppo"}
-    channel: dict[str, Any] = {"from": "eye", "to": "hand", "size": 4}
-    if word == "age":
-        reader["observes"] = ["age"]
-    elif word == "held":
-        channel["input"] = {"kind": "linear", "context": ["held"]}
-    else:
-        channel["gradient"] = {"kind": "linear", "context": ["returned"]}
-    found = antiphon.Scenario(
-        scenario="two-meanings",
-        env=named(lambda: Samples(space)),
-        agents={"eye": {"observes": ["x"]}, "hand": reader},
-        channels=[channel],
-        training={"batch": 2},
-    )
-    line = f"'{word}' is a signal of the environment, and here a word of its own; rename the signal"
-    refused(lambda: antiphon.Simulation(found), line)

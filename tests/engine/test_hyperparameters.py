@@ -296,7 +296,6 @@ def test_what_differs_between_two_scenarios_is_changed() -> None:
         assert seeds.simulations[1].changes == [(0, f"{name}.learning_rate", 0.2) for name in names]
 
 
-STRUCTURE = r"; this is structure, which cannot vary within a population; vary it in the `grid` of a study, or run separate "
 REFUSED: dict[str, tuple[Any, str]] = {
     "batch": (
         {"batch": 8},
@@ -339,33 +338,6 @@ def test_structure_is_refused(name: str) -> None:
     one, other = (Scenario.model_validate(ring(2, **own)) for own in ({}, keys))
     with one_line(why):
         Population([one, other], [0, 1])
-
-
-def test_numbers_of_grouped_optimisers_are_refused() -> None:
-    def decayed(number: float) -> Scenario:
-        groups = [{"axes": 1, "kind": "adamw", "weight_decay": 0.0}]
-        optimiser = {"kind": "adamw", "weight_decay": number, "groups": groups}
-        return Scenario.model_validate(ring(2, agent={"optimiser": optimiser}))
-
-    with one_line(r"^agents\.n0\.optimiser\.weight_decay: 0\.1 and 0\.2: this is structure"):
-        Population([decayed(0.1), decayed(0.2)], [0, 1])
-
-
-def test_of_several_seeds_only_hyperparameters_are_set() -> None:
-    seeds = Population(Scenario.model_validate(ring(2)), [0, 1])
-    for key, value in {
-        "n0.learn": False,
-        "n0.schedule": "linear",
-        "n0->n1.bits": 2,
-        "n0.optimiser.clip": 1.0,
-    }.items():
-        with one_line(
-            f"set: .*{key.rpartition('.')[2]}.* cannot change in place, and this simulation is one of"
-        ):
-            seeds.simulations[0].set(key, value)
-    assert seeds.simulations[0].changes == []
-    with one_line("seeds: got"):
-        Population([scene("torch")] * 2, [0, 0])
 
 
 @pytest.mark.parametrize(("rates", "sizes"), [((0.1, 0.1), [4]), ((0.1, 0.2), [4]), ((0.1, None), [2, 2])])

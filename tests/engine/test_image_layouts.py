@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -96,11 +95,6 @@ def test_where_sizes_leave_them_open_one_line_asks(shape: tuple[int, ...]) -> No
             assert filters(run).shape[1] == shape[place]
 
 
-def test_an_answer_to_nothing_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"agents.a.network.channels: last, but no image with three axes"):
-        acting((9, 7), NETWORK | {"channels": "last"})
-
-
 def data(pictures: Tensor, network: Any = NETWORK, backend: Chosen = "cohort") -> Simulation:
     env = envs.from_tensors(x=pictures, label=torch.arange(len(pictures)) % 2, test=0.2, validation=0)
     mind = {"observes": ["x"], "network": network, "objective": {"kind": "classification", "target": "label"}}
@@ -139,35 +133,3 @@ def test_a_picture_is_convolved_over_height_and_width() -> None:
         hidden = torch.relu(conv2d(signals["x"].permute(0, 3, 1, 2), w, b, padding=1))
         right = cross_entropy(hidden.flatten(1) @ v.T + c, signals["label"])
         assert float(run.step()["losses"]["a"]) == pytest.approx(right.item(), rel=1e-9)
-
-
-@pytest.mark.long
-def test_a_critic_of_pictures_and_stacks_of_agents() -> None:
-    envs.register("Shaped", lambda: Pictures((6, 5, 2)))
-    policy = {"kind": "ppo", "critic": {"observes": ["observation"], "network": NETWORK}}
-    clock = {"unroll": 4}
-    eye = {"observes": ["observation"], "network": NETWORK, "clock": clock}
-    agents = {"eye0": eye, "eye1": eye, "hand": {"acts": True, "objective": policy, "clock": clock}}
-    channels = [{"from": f"eye{n}", "to": "hand", "size": 4} for n in range(2)]
-    training = {"batch": 4, "steps": 8}
-    scenario = Scenario(
-        scenario="s", env={"id": "Shaped"}, agents=agents, channels=channels, training=training
-    )
-    found = []
-    for backend in ("cohort", reference):
-        with Simulation(scenario, dtype=torch.float64, backend=backend) as run:
-            run.run(progress=False)
-            found.append([value for agent in run.agents.values() for value in agent.parameters.values()])
-    for left, right in zip(*found, strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("shape", [(6, 5, 2), (6, 5)])
-def test_an_exported_policy_reads_the_pictures_of_the_world(shape: tuple[int, ...], tmp_path: Path) -> None:
-    with acting(shape) as run:
-        run.run(progress=False)
-        pictures = np.random.default_rng(0).integers(0, 255, (4, *shape), dtype=np.uint8)
-        acted = run.policy().act(pictures)
-        file = torch.export.load(run.export(tmp_path / "policy.pt2", actions="greedy")).module()
-    np.testing.assert_array_equal(file(observation=torch.as_tensor(pictures)), acted)

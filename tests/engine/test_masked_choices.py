@@ -16,7 +16,6 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.distributions import Categorical
-from antiphon.errors import ScenarioError
 
 CHOICES = 5
 
@@ -115,11 +114,6 @@ def test_no_choice_that_is_not_legal_is_taken(name: str) -> None:
         assert simulation.evaluate(episodes=1).return_ >= 0
 
 
-def test_several_choices_are_masked_each() -> None:
-    with Simulation(board(kind="two")) as simulation:
-        simulation.run(steps=20, progress=False)
-
-
 def test_a_team_has_a_mask_for_each() -> None:
     """Two agents of one kind, stacked, with masks at the same place."""
 
@@ -191,33 +185,3 @@ def test_no_uniform_number_leads_to_a_choice_without_probability(uniform: float)
     logits[:, -2:] = -1e9
     sampled = Categorical(CHOICES).sample(logits, torch.full((500, 1), uniform, dtype=torch.float64))
     assert int(sampled.max()) < CHOICES - 2
-
-
-REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
-    "numbers": ({}, {}, {"kind": "number"}, "objective.mask: masks choices .* which this agent does not have"),
-    "parts": ({}, {}, {"kind": "parts"}, r"objective.mask: masks .* acts for several \(arm, leg\); give each an agent"),
-    "unknown": ({}, {"mask": "action_msk"}, {}, "objective.mask: no signal 'action_msk'; did you mean 'action_mask'"),
-    "another size": ({}, {"mask": "narrow"}, {}, r"'narrow' has shape \[3\]; a mask has 5 numbers, one for each"),
-    "classes": ({}, {"mask": "of_classes"}, {}, "'of_classes' has 2 classes; a mask has 5 numbers"),
-    "normalised": (
-        {"observes": {"taken": {}, "action_mask": {"normalise": True}}},
-        {},
-        {},
-        "observes.action_mask.normalise: is the mask of its choices, which is not normalised",
-    ),
-    "maps": (
-        {"observes": ["picture"], "network": {"kind": "conv", "hidden": [4]}},
-        {},
-        {},
-        "conv",
-    ),
-    "no signal": ({}, {"mask": "legal"}, {}, "no signal 'legal'"),
-    "no policy": ({"acts": False}, {"kind": "regression", "target": "taken"}, {}, "mask: regression has no mask; leave it out"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_mask_is_refused(name: str) -> None:
-    agent, objective, env, line = REFUSED[name]
-    with pytest.raises(ScenarioError, match=line):
-        Simulation(board(agent, objective, **env))

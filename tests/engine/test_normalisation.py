@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from antiphon import Population, Scenario, ScenarioError, Simulation, envs
+from antiphon import Scenario, ScenarioError, Simulation, envs
 from antiphon.scenarios import Template
 from tests.contracts.builders import Play
 from tests.reference.backend import Chosen, reference
@@ -103,23 +103,6 @@ def test_statistics_are_the_moments_of_the_windows_learned_from(backend: Chosen)
         torch.testing.assert_close(agent.buffers["observes.0"], expected)
 
 
-class Sick(Play):
-    """`Play` whose first observations, and some later ones, are not finite in one of two components."""
-
-    def make(self, *, batch: int, **where: Any) -> Any:
-        env, step = super().make(batch=batch, **where), iter(range(1_000))
-        shown = env._shown  # type: ignore[attr-defined]
-
-        def broken() -> Any:
-            found = shown()
-            if next(step) in (0, 4):
-                found[0]["x"][0, 0] = float("nan")
-            return found
-
-        env._shown = broken
-        return env
-
-
 @pytest.mark.long
 def test_parameters_come_with_statistics_or_not_at_all(tmp_path: Path) -> None:
     for name, options in (("with", NORMAL), ("without", None)):
@@ -152,82 +135,6 @@ def test_numbers_of_wild_sizes_are_learned_from_and_exported(tmp_path: Path) -> 
     expected = given[:, 1] > 3e-4
     assert (policy.act(given) == expected).mean() > 0.9
     assert (file(observation=torch.from_numpy(given)).numpy() == policy.act(given)).all()
-
-
-@pytest.mark.long
-def test_an_onnx_file_has_them_too(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    from onnx.reference import ReferenceEvaluator
-
-    with Simulation(wild(NORMAL)) as simulation:
-        simulation.run(steps=40, progress=False)
-        file = simulation.export(tmp_path / "p.onnx", actions="greedy")
-        given = np.array([Wild().reset(seed=seed)[0] for seed in range(20)])
-        expected = simulation.policy().act(given)
-    (found,) = ReferenceEvaluator(onnx.load(file)).run(None, {"observation": given})
-    assert (found == expected).all()
-
-
-def test_copies_of_a_population_have_the_statistics_of_their_parent() -> None:
-    population = Population(wild(NORMAL), range(2))
-    try:
-        population.run(10)
-        first, second = population.simulations
-        assert not torch.equal(*(one.agents["player"].buffers["observes.0"] for one in (first, second)))
-        population.exploit(1, 0)
-        kept, copied = (one.agents["player"].buffers["observes.0"] for one in (first, second))
-        assert torch.equal(kept, copied)
-    finally:
-        population.close()
-
-
-@pytest.mark.parametrize(
-    ("observes", "line"),
-    [
-        (
-            {"observation": {"normalise": 1}},
-            "agents.player.observes.observation.normalise: must be true or false, not 1",
-        ),
-        (
-            {"observation": {"normalis": True}},
-            "agents.player.observes.observation.normalis: unknown key 'normalis'; did you",
-        ),
-        ({"observation": True}, "agents.player.observes.observation: must be a mapping of keys, not true"),
-        (3, "agents.player.observes: must be a list, not 3"),
-    ],
-)
-def test_options_that_are_refused(observes: Any, line: str) -> None:
-    with pytest.raises(ScenarioError) as caught:
-        wild(None, observes=observes)
-    assert str(caught.value).startswith(line)
-
-
-def test_classes_and_unlike_ties_are_refused() -> None:
-    agents: dict[str, Any] = {
-        name: {"observes": {"codes": NORMAL}, "objective": {"kind": "regression", "target": "goal"}}
-        for name in "ab"
-    }
-    with pytest.raises(
-        ScenarioError, match=r"^agents\.a\.observes\.codes\.normalise: is one of 4 classes, which is not"
-    ):
-        Simulation(Scenario(scenario="s", env=Play(), agents=agents))
-    for name, options in (("a", NORMAL), ("b", {})):
-        agents[name] |= {"observes": {"x": options}, "share": "g"}
-    with pytest.raises(
-        ScenarioError, match=r"^agents\.b\.observes: tied agents need the same observations normalised"
-    ):
-        Simulation(Scenario(scenario="s", env=Play(), agents=agents))
-
-
-def test_an_observation_of_no_numbers_is_refused() -> None:
-    env = envs.from_tensors(x=torch.randn(20, 3), none=torch.zeros(20, 0), y=torch.randn(20, 1))
-    goal = {"kind": "regression", "target": "y"}
-    agents: dict[str, Any] = {"a": {"observes": {"x": {}, "none": NORMAL}, "objective": goal}}
-    with pytest.raises(
-        ScenarioError, match=r"^agents\.a\.observes\.none\.normalise: has no numbers, which is"
-    ):
-        Simulation(Scenario(scenario="s", env=env, agents=agents))
 
 
 def test_options_are_written_and_read_again() -> None:
@@ -300,43 +207,3 @@ class Steered(Wild):
 
 
 envs.register("normalisation/Steered-v0", Steered)
-
-
-@pytest.mark.long
-def test_zeros_before_an_aligned_agents_first_message_stay_zeros() -> None:
-    """An agent without layers says its bias then, however far from 0 the mean of its observations is."""
-    agents = {
-        "sensor": {"observes": ["observation"], "network": {"hidden": [2]}, "clock": {"unroll": 4}},
-        "motor": {
-            "observes": {"observation": NORMAL},
-            "align": True,
-            "acts": True,
-            "network": {"kind": "mlp", "hidden": [], "norm": "none"},
-            "objective": {"kind": "regression", "target": "observation"},
-            "clock": {"unroll": 4},
-        },
-    }
-    scenario = Scenario(
-        scenario="steered",
-        env={"id": "normalisation/Steered-v0"},
-        agents=agents,
-        channels=[{"from": "sensor", "to": "motor", "size": 1, "link": {"delay": 2}}],
-        training={"batch": 4, "steps": 20, "optimiser": {"kind": "adam", "lr": 0.1}},
-    )
-    shown = np.stack([Steered().reset(seed=seed)[0] for seed in range(5)])
-    with Simulation(scenario, dtype=torch.float64) as simulation:
-        simulation.run(12)
-        motor, sensor = (simulation.agents[name] for name in ("motor", "sensor"))
-        weight, bias = (motor.parameters[f"objective.{name}"].detach().numpy() for name in ("weight", "bias"))
-        _, mean, variance = motor.buffers["observes.0"].tensor_split([1, 5])
-        policy, composed, state = simulation.policy(), simulation.compose(), None
-        for step, observation in enumerate(shown):
-            expected = bias
-            if step >= 2:
-                then = torch.from_numpy(shown[step - 2])
-                units = ((then - mean) / (variance + 1e-30).sqrt()).clamp(-10, 10).numpy()
-                message = sensor.module(then[None])["to_motor"][0].detach().numpy()
-                expected = bias + weight @ np.concatenate([units, message])
-            outputs, state = composed(observation=torch.from_numpy(observation[None, None]), state=state)
-            np.testing.assert_allclose(policy.act(observation[None])[0], expected, rtol=1e-7)
-            np.testing.assert_allclose(outputs["motor"][0, 0].detach().numpy(), expected, rtol=1e-7)

@@ -143,32 +143,3 @@ def test_what_is_kept_is_float32_and_the_backends_agree(network: str, channel: s
     way = (full - numbers(state_of(float32, steps=0))).norm()
     assert 0 < (moved - full).norm() < 0.1 * way  # a number of bfloat16 has 8 bits: 0.4 %
     assert (moved - other).norm() < 0.05 * way
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_buffer_of_another_type_keeps_it_under_autocast(dtype: torch.dtype) -> None:
-    class Counting(Own):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__(inputs, outputs)
-            self.register_buffer(
-                "count", torch.tensor(2.0**24 if dtype is torch.float64 else 1.0, dtype=dtype)
-            )
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.count += 1
-            return super().forward(x)
-
-    with antiphon.Simulation(scenario_of(Counting)) as simulation:
-        before = simulation.agents["a"].buffers["module.count"].clone()
-        for _ in range(3):
-            simulation.step()
-        after = simulation.agents["a"].buffers["module.count"]
-    assert after.dtype is dtype
-    assert float(after - before) == 3
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
-def test_parameters_of_another_type_than_float32_and_float64_are_refused(dtype: torch.dtype) -> None:
-    document = DOCUMENT.format(network=NETWORKS[0], channel=CHANNELS[0], precision="float32")
-    with pytest.raises(antiphon.ScenarioError, match=f"dtype: {dtype}; use torch.float32 or torch.float64"):
-        antiphon.Simulation(antiphon.Scenario.from_yaml(document), dtype=dtype)

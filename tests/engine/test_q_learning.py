@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon import Scenario, ScenarioError, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.agents.advantages import Advantages
 from antiphon.agents.distributions import Categorical
 from antiphon.agents.masked import NEVER
 from antiphon.agents.policy_passes import PolicyPorts
 from antiphon.agents.q_learning import EpsilonGreedy, QLearning
 from tests.contracts.builders import Document
-from tests.contracts.documents import RECALLS, WORDS, Q, pairs, unread
+from tests.contracts.documents import Q, pairs, unread
 from tests.engine.test_masked_choices import PLAYERS, board
 from tests.kit.running import buffers_of
 
@@ -46,13 +46,6 @@ def test_actions_are_explored_as_often_as_epsilon_says() -> None:
     uniforms = torch.rand(30000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     shares = EpsilonGreedy(4, 0.3).sample(outputs, uniforms).bincount(minlength=4) / 30000
     torch.testing.assert_close(shares, torch.tensor([0.1, 0.8, 0.0, 0.1]), atol=0.01, rtol=0)
-
-
-def test_where_no_choice_is_legal_all_are_explored_alike() -> None:
-    outputs = torch.full((30000, 3), NEVER)
-    uniforms = torch.rand(30000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    shares = EpsilonGreedy(3, 0.3).sample(outputs, uniforms).bincount(minlength=3) / 30000
-    torch.testing.assert_close(shares, torch.tensor([0.8, 0.1, 0.1]), atol=0.01, rtol=0)
 
 
 def test_an_error_of_values_is_logged_without_its_sign() -> None:
@@ -115,56 +108,6 @@ def test_a_buffer_is_written_in_place_and_no_fork_or_checkpoint_has_a_part_in_it
                 assert not torch.equal(buffers_of(twin)[0], after[0])
                 twin.run(steps=20, progress=False)
                 assert all(map(torch.equal, buffers_of(twin), after))
-
-
-def _tied() -> Document:
-    """Two actors that share parameters, of which one learns values."""
-    scene = pairs(Q, actor={"share": "all"}, port="out")
-    scene["agents"]["a1"]["objective"] = {"kind": "reinforce"}
-    return scene
-
-
-def _locked_readers() -> Document:
-    """Actors whose readers learn with them."""
-    scene = unread(pairs({**Q, "epochs": 2, "replay": 3}))
-    scene["channels"] = [{**channel, "coupling": "locked"} for channel in scene["channels"]]
-    return scene
-
-
-REFUSED: dict[str, tuple[Document, str]] = {
-    "numbers": (pairs(Q, space="numbers"), "objective: q learns a value for each choice, and these actions are no Disc"),
-    "choices": (pairs(Q, space="choices"), "objective: q learns a value for each choice"),
-    "a critic": (pairs({**Q, "critic": {}}), "objective.critic: q has no critic; leave it out"),
-    "words": (pairs(Q, sender={"objective": Q}, **WORDS), "has none; give it an objective of kind a2c"),
-    "tied to a policy gradient": (_tied(), "a1.share: tied agents need target networks .q. all, or none; give them"),
-    "no target": (pairs({**Q, "period": 0}), "period"),
-    "replay of messages": (pairs({**Q, "epochs": 2, "replay": 3}), "a0.objective.replay: earlier messages are of earlier parameters, and sa0->a0 leads here; leave it out"),
-    "replay without passes": (unread(pairs({**Q, "replay": 3})), "objective.replay: passes after the first draw from the windows, and epochs is 1; l"),
-    "replay of episodes": (unread(pairs({**Q, "epochs": 2, "replay": 3}, actor={"clock": {"unroll": "episode"}})), "replay: windows of whole episodes differ in length; l"),
-    "replay of states": (unread(pairs({**Q, "epochs": 2, "replay": 3}, actor=RECALLS)), "replay: ticks are drawn apart .* this agent has a state; leave it out"),
-    "replay of several": (_locked_readers(), "replay: the agent learns together with 'sa0', which would repeat other windows; leave it out"),
-    "a target signal": (pairs({**Q, "target": "label"}), "target: q has no target; leave it out"),
-}  # fmt: skip
-
-
-class Replaying(QLearning):
-    """Q-learning that replays unless it is told not to."""
-
-    class Options(QLearning.Options):
-        replay: int = 3
-        epochs: int = 2
-
-
-def test_a_users_kind_whose_default_is_to_replay_is_refused_messages() -> None:
-    with pytest.raises(ScenarioError, match="replay: earlier messages are of earlier parameters"):
-        Simulation(Scenario.model_validate(pairs({"kind": Replaying})))
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_q_learning_is_not_is_refused(name: str) -> None:
-    scenario, line = REFUSED[name]
-    with pytest.raises(ScenarioError, match=line):
-        Simulation(Scenario.model_validate(scenario))
 
 
 def test_epsilon_is_logged_and_set_in_mid_run() -> None:

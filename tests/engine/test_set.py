@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import RunError, Scenario, ScenarioError, Simulation, load, register
+from antiphon import Scenario, ScenarioError, Simulation, load
 from tests.contracts.builders import LABEL, OWN, Document, document, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import all_parameters, equal, one_line, parameters
-from tests.engine.scenes import BATCH_NORM, ENDS, LSTM, gradient
+from tests.engine.scenes import BATCH_NORM, ENDS, gradient
 from tests.kit.commands import Commands
-from tests.kit.running import seeds_together
 from tests.reference.backend import Chosen, reference
 
 INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
@@ -231,103 +229,6 @@ def test_what_cannot_change_is_refused_and_nothing_has_changed(key: Any) -> None
     assert (simulation.changes, simulation.events, simulation.scenario) == ([], [], other.scenario)
 
 
-@pytest.mark.parametrize(
-    "optimiser",
-    [
-        {"kind": "AdamW", "weight_decay": 0.1},
-        {"kind": torch.optim.SGD, "weight_decay": 0.1},
-        {"kind": "adamw", "weight_decay": 0.1, "groups": [{"axes": 1, "kind": "sgd"}]},
-    ],
-)
-@pytest.mark.parametrize("place", ["agent", "training"])
-def test_what_an_optimiser_of_torch_is_made_with_is_refused(place: str, optimiser: Document) -> None:
-    """The state that a run goes on with has the weight decay of before."""
-    own = {"optimiser": optimiser} if place == "agent" else {}
-    agents = {"n0": {**OWN, "objective": LABEL, **own}}
-    training = {} if own else {"optimiser": optimiser}
-    simulation = made({**document(agents, []), "training": {"batch": 4, **training}}, "cohort")
-    with one_line(
-        "set: optimiser.weight_decay of n0: an optimiser of torch's is made with it; begin", ScenarioError
-    ):
-        simulation.set("n0.optimiser.weight_decay", 0.5)
-    simulation.set("n0.optimiser.clip", 0.5)
-    assert [change[1] for change in simulation.changes] == ["n0.optimiser.clip"]
-
-
-def test_a_setting_by_another_spelling_is_recorded_by_its_standard_name() -> None:
-    simulation = made(ring(2), "cohort")
-    simulation.set("n0.lr", 0.25)
-    assert simulation.events == [(0, "n0.learning_rate is 0.25 from here on")]
-    assert simulation.changes == [(0, "n0.learning_rate", 0.25)]
-
-
-def test_what_is_not_there_to_be_changed_is_refused() -> None:
-    with one_line("drop of n0->n0:state: a state crosses no link"):
-        made(ring(2, agent=LSTM, state=gradient()), "cohort").set("n0->n0:state.drop", 0.5)
-    simulation = made(ring(channel={"coupling": "detached"}), "cohort")
-    with one_line("scale of n0->n1: it has no synthetic gradient; choose"):
-        simulation.set("n0->n1.scale", 0.1)
-    with one_line("input.learn of n0->n1: it has no synthetic input"):
-        simulation.set("n*->n*.input.learn", False)
-    with one_line(
-        r"agents\['n0'\].lr cannot be assigned; .* simulation.set\('n0.learning_rate', …\)", ScenarioError
-    ):
-        simulation.agents["n0"].lr = 0.1  # type: ignore[attr-defined]
-    simulation.close()
-    for change in (
-        lambda: simulation.set("n0.learning_rate", 0.1),
-        lambda: simulation.load_weights("nowhere"),
-    ):
-        with one_line(r"^simulation: has been closed", RunError):
-            change()
-    changed, other = made(scene(), "cohort"), made(ring(2), "cohort")
-    changed.set("n3.learning_rate", 0.005)
-    with one_line("no agent 'n3'", RunError):
-        other.running.load_state_dict(changed.running.state_dict())
-    assert other.changes == []
-
-
-def test_several_seeds_refuse_it() -> None:
-    seeds = seeds_together(Scenario.model_validate(ring(3)), (0, 1))
-    assert seeds is not None
-    with one_line("one of several seeds that are trained together; use a fork of it"):
-        seeds.simulations[0].set("n0.learn", False)
-    with seeds.simulations[0].fork() as fork:
-        fork.set("n0.learn", False)
-        fork.run(steps=2)
-    seeds.close()
-
-
-def test_a_kind_that_was_registered_again_is_no_other_network() -> None:
-    """As by a cell of a notebook that is run once more: unchanged it changes nothing, and of other sizes the change is refused."""
-
-    def cell(width: int) -> None:
-        def net(inputs: int, outputs: int) -> torch.nn.Module:
-            return torch.nn.Sequential(torch.nn.Linear(inputs, width), torch.nn.Linear(width, outputs))
-
-        register("network", "of-a-cell", net)
-
-    cell(5)
-    scenario = ring(2)
-    scenario["agents"]["n0"]["network"] = {"kind": "of-a-cell"}
-    with made(scenario, "cohort") as simulation, made(scenario, "cohort") as twin:
-        simulation.run(steps=2)
-        cell(5)
-        simulation.set("n0.learning_rate", 0.005)
-        cell(7)
-        with one_line("registered again", RunError):
-            simulation.set("n0.learning_rate", 0.5)
-        with made(scenario, "cohort") as newer:
-            assert newer.agents["n0"].parameters["module.0.bias"].shape == (7,)
-        simulation.run(steps=2)
-        assert (len(simulation.changes), len(simulation.events)) == (1, 1)
-        cell(5)
-        twin.run(steps=2)
-        twin.set("n0.learning_rate", 0.005)
-        twin.run(steps=2)
-        assert equal(all_parameters(simulation), all_parameters(twin))
-
-
 @pytest.mark.long
 def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Commands) -> None:
     """By the command's `resume`, from Python and from a checkpoint; the scenario on disk is that of the beginning."""
@@ -358,23 +259,3 @@ def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Comman
     with Simulation.load(tmp_path / "whole" / "checkpoints" / "step-000000004") as resumed:
         resumed.run()
         assert equal(all_parameters(resumed), whole)
-
-
-def test_a_change_is_no_more_work_after_many() -> None:
-    simulation = changed_at(2, "", None, steps=0)
-
-    def calls() -> int:
-        counted = 0
-
-        def count(*_: Any) -> None:
-            nonlocal counted
-            counted += 1
-
-        sys.setprofile(count)
-        simulation.set("n0.learning_rate", 0.005)
-        sys.setprofile(None)
-        return counted
-
-    first = [calls() for _ in range(9)]
-    assert len(simulation.events) == 9
-    assert first[-1] - first[-2] < 9  # the events' own lines

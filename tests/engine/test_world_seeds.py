@@ -14,7 +14,6 @@ from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs import Description, Signal, World
 from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.random import sampled_seeds
-from tests.kit.tiers import sampled
 
 BATCH, LARGEST = 8, 2**31 - 2
 BOX = spaces.Box(0, 2**16, (2,), np.float32)
@@ -151,28 +150,6 @@ def of_runs(name: str, seeds: Iterable[int]) -> list[list[int]]:
             simulation.evaluate()
             found.append(list(SEEDS))
     return found
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", sampled(["One", "Together", "Walk", "Direct"], 2, "nightly"))
-def test_no_two_runs_share_an_environment(name: str) -> None:
-    """Nor does an evaluation with its run."""
-    seeds = of_runs(name, (0, 1, 2, 2**31, 2**63))
-    assert [len(rows) for rows in seeds] == [BATCH] * 10
-    every = [seed for rows in seeds for seed in rows]
-    assert len(set(every)) == len(every)
-    assert min(every) >= 0
-    assert max(every) <= LARGEST
-    assert of_runs(name, [1]) == seeds[2:4]
-
-
-@pytest.mark.long
-def test_an_environment_that_hashes_its_seed_gets_the_seed_of_the_run() -> None:
-    seeds = of_runs("Ours", (0, 1, LARGEST, LARGEST + 1))
-    assert [seeds[0], seeds[2], seeds[4]] == [[0], [1], [LARGEST]]
-    every = [seed for rows in seeds for seed in rows]
-    assert len(set(every)) == 8
-    assert max(every) <= LARGEST
 
 
 @pytest.mark.long

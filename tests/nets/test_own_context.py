@@ -1,4 +1,4 @@
-"""What a run computes in: the rest is tried with real runs in tests/doors/test_callers.py."""
+"""What a run computes in."""
 
 from __future__ import annotations
 

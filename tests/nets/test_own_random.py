@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.nets.isolation.global_numbers import draws_numbers, of_seed
-from antiphon.nets.isolation.own_random import seeded
 
 DRAWING: dict[str, Callable[[], Any]] = {
     "rand": lambda: torch.rand(5),
@@ -80,84 +77,6 @@ def test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay(name: 
     assert draws_numbers(DRAWING[name])
 
 
-def test_a_generator_that_is_given_is_used() -> None:
-    generator = torch.Generator().manual_seed(4)
-    expected = torch.rand(3, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(of_seed(1, lambda: torch.rand(3, generator=generator)), expected)
-
-
-@pytest.mark.parametrize("drawing", [True, False])
-def test_another_threads_numbers_are_drawn_before_or_after_a_call_that_draws_after_all(drawing: bool) -> None:
-    """The other thread draws one number, and the second where the call, if it is within, has drawn too."""
-    entered, drawn = threading.Event(), threading.Event()
-    found: list[Tensor] = []
-
-    def another() -> None:
-        with seeded(3):
-            found.append(torch.rand(1))
-            entered.set()
-            assert drawn.wait(_LONG)
-            found.append(torch.rand(1))
-
-    def compute() -> Tensor:
-        if thread.ident is None:
-            thread.start()
-        entered.wait(_SHORT)  # in vain: the thread waits for the end of this call
-        value = torch.rand(3) if drawing else torch.ones(3)
-        drawn.set()
-        return value
-
-    torch.manual_seed(2)
-    before = torch.get_rng_state()
-    thread = threading.Thread(target=another)
-    expected = torch.rand(3, generator=torch.Generator().manual_seed(11)) if drawing else torch.ones(3)
-    assert torch.equal(of_seed(11, compute, repeatable=True), expected)
-    thread.join(_LONG)
-    assert torch.equal(torch.cat(found), torch.rand(2, generator=torch.Generator().manual_seed(3)))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_call_waits_for_another_threads_numbers() -> None:
-    """The other thread draws its second number where the call, if it has begun, has drawn."""
-    called, found = threading.Event(), list[Tensor]()
-
-    def compute() -> Tensor:
-        value = torch.rand(3)
-        called.set()
-        return value
-
-    with seeded(3):
-        found.append(torch.rand(1))
-        thread = threading.Thread(target=lambda: of_seed(11, compute, repeatable=True))
-        thread.start()
-        called.wait(_SHORT)
-        found.append(torch.rand(1))
-    thread.join(_LONG)
-    assert called.is_set()
-    assert torch.equal(torch.cat(found), torch.rand(2, generator=torch.Generator().manual_seed(3)))
-
-
-def test_a_call_that_seeds_torch_within_keeps_that_to_itself() -> None:
-    """Beside another thread too, which keeps what it seeds meanwhile; also what torch's checkpoints do with states."""
-
-    def compute() -> Tensor:
-        state = torch.get_rng_state()
-        first = torch.rand(2)
-        torch.set_rng_state(state)
-        assert torch.equal(torch.rand(2), first)
-        torch.manual_seed(3)
-        return torch.rand(2)
-
-    torch.manual_seed(3)  # as the call does
-    before = torch.get_rng_state()
-    expected = torch.rand(2, generator=torch.Generator().manual_seed(3))
-    for repeatable in (False, True):
-        call = partial(of_seed, 11, compute, repeatable=repeatable)
-        assert torch.equal(call(), expected)
-        assert torch.equal(beside_another_thread(call), expected)
-        assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_numpys_generator_is_given_back_as_it_was() -> None:
     """With the second number of a pair of normal ones, and of another kind, if the caller has chosen one."""
     kept = np.random.get_bit_generator()  # type: ignore[attr-defined]
@@ -176,16 +95,3 @@ def test_numpys_generator_is_given_back_as_it_was() -> None:
     finally:
         np.random.set_bit_generator(kept)  # type: ignore[attr-defined]
         np.random.set_state(state)
-
-
-def test_generators_of_one_seed_draw_different_numbers() -> None:
-    """Torch's and numpy's are of one kind, so of one seed they would be one sequence."""
-    bits: list[list[int]] = of_seed(
-        7,
-        lambda: [
-            torch.randint(2, (64,)).tolist(),
-            np.random.randint(0, 2, 64).tolist(),
-            [random.getrandbits(1) for _ in range(64)],
-        ],
-    )
-    assert len({*map(tuple, bits)}) == 3

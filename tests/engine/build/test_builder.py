@@ -51,20 +51,6 @@ class Own(nn.Linear):
         return super().forward(x)
 
 
-class Softmax(Own):
-    """One that returns probabilities, of zeros too."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.Linear.forward(self, x).softmax(-1)
-
-
-class Detached(Own):
-    """One without a gradient."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.Linear.forward(self, x).detach()
-
-
 def team(network: object) -> Scenario:
     """Two agents of a group, whose name is no agent's."""
     shares = {"network": network, "objective": CLASSIFY, "share": "team"}
@@ -111,18 +97,6 @@ def test_feature_maps_stay_feature_maps_and_hidden_messages_go_round_in_a_cycle(
     circle = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "bb")]
     found = Simulation(scenario_of(agents, circle))
     assert [shapes(found, name)["0.weight"][1] for name in "ab"] == [64 + 128, 7 + 128]
-
-
-@pytest.mark.parametrize(
-    ("hold", "clock", "norm"),
-    [(1, {}, "batch"), (3, {}, "layer"), (3, {"period": 3}, "batch"), (3, {"period": 2}, "layer")],
-)
-def test_batch_norm_is_for_agents_that_tick_once_per_example(hold: int, clock: Document, norm: str) -> None:
-    agents: Document = {"a": {**SEES, "clock": clock}, "b": {"objective": CLASSIFY}}
-    found = Simulation(scenario_of(agents, [{"from": "a", "to": "b", "size": 3}], {"hold": hold}))
-    assert "to_b.norm.gain" in found.agents["a"].parameters
-    running = [name for name in found.agents["a"].buffers if name.startswith("to_b.norm")]
-    assert bool(running) is (norm == "batch")
 
 
 def test_a_users_network_is_called_with_its_sizes() -> None:
@@ -174,17 +148,6 @@ def test_outputs_are_a_distributions_parameters_and_a_value(kind: str, space: An
 
 
 # --- channels ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("gradient", ["linear", "mlp", "local"])
-def test_an_untrained_synthetic_gradient_is_nothing_and_local_is_not_given_its_target(gradient: str) -> None:
-    for channel in eyes(gradient=gradient).channels.values():
-        model = channel.synthetic_gradient
-        assert model is not None
-        assert not bool(model.parameters["last.weight"].any())
-        assert not bool(model.parameters["last.bias"].any())
-        first = next(iter(model.parameters.values()))
-        assert first.shape[1] == (3 if gradient == "local" else 3 + 10)
 
 
 def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from antiphon import Scenario, ScenarioError, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -79,12 +79,3 @@ def test_a_composed_module_takes_the_classes_themselves(categories: str) -> None
         batch = next(iter(simulation.world.env.batches("test", COUNT)))
         right = simulation.compose()(**{name: batch[name] for name in CODES})["a"].argmax(1) == batch["label"]
         assert simulation.evaluate().agents["a"]["accuracy"] == pytest.approx(right.double().mean().item())
-
-
-def test_images_of_classes_are_no_feature_map() -> None:
-    source = from_tensors(image=torch.randint(9, (20, 1, 4, 4)), label=torch.arange(20) % 2)
-    agent = {"observes": ["image"], "network": CONV, "objective": CLASSIFY}
-    with pytest.raises(
-        ScenarioError, match=r"a conv network needs \[channels, height, width\] .* got \[9, 1"
-    ):
-        Simulation(scenario_of({"a": agent}, env=source))

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.comms import Coupling, CreditedMessage
-from tests.contracts.builders import ring
-from tests.contracts.twins import facts, made
-from tests.engine.numbers import one_line
+from tests.contracts.twins import facts
 from tests.engine.scenes import scenario_of
-from tests.kit.running import check_later, seeds_together
-from tests.numerics.linear import simulation_of
-from tests.numerics.played import Played
-from tests.numerics.recurring import played
+from tests.kit.running import check_later
 from tests.reference.backend import Chosen, reference
 
 GOAL = {"kind": "regression", "target": "right_half"}
@@ -89,58 +82,6 @@ def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: Chosen) ->
         assert "nothing was learned before: look for nan in its loss" in line
 
 
-class Unbounded(torch.nn.Linear):
-    """A network whose outputs are no numbers."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x) * torch.nan
-
-
-def test_a_network_that_returns_no_numbers_is_named() -> None:
-    line = diverge(Simulation(chain(first=Unbounded)))
-    fix = "nothing was learned before: look for nan in its network's output"
-    assert line.startswith(f"agent 'a': the gradient at step 1 is not finite; {fix}")
-
-
-class Endless(Coupling):
-    """A credit without numbers."""
-
-    name = "endless"
-    predicts = True
-
-    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor:
-        return message.sent * torch.nan
-
-
-@pytest.mark.parametrize("later", [False, True])
-def test_a_coupling_of_ones_own_whose_credit_is_not_finite_is_named(later: bool) -> None:
-    """Checked within the step, or as on a GPU after it."""
-    simulation = Simulation(chain(Endless))
-    with pytest.raises(DivergenceError) as found:
-        (check_later(simulation) if later else simulation).run(2)
-    line = str(found.value)
-    assert line.startswith("agent 'a': the gradient at step 1 is not finite; nothing was learned before")
-    places = "look for nan in what `credit` of its coupling 'Endless' returns, its network's output, its inputs and"
-    assert places in line
-    assert "coupling" not in diverge(Simulation(chain(first=Unbounded)))
-
-
-@pytest.mark.parametrize("kind", ["gradient", "input"])
-def test_a_predictor_of_ones_own_that_is_not_finite_is_named(kind: str) -> None:
-    """NaN, which does not equal itself, is not taken for a state that the module keeps."""
-    keys = {
-        "gradient": {"gradient": {"kind": Unbounded}},
-        "input": {"coupling": "unlocked", "input": {"kind": Unbounded, "context": ["left_half"]}},
-    }
-    agents = {"a": {"observes": ["left_half"]}, "b": {"objective": GOAL}}
-    channels = [{"from": "a", "to": "b", "size": 5, **keys[kind]}]
-    line = diverge(Simulation(scenario_of(agents, channels)))
-    assert f"look for nan in what the synthetic {kind} of its channel a->b returns, its " in line
-
-
 def overflowing(count: int, **optimiser: Any) -> Scenario:
     """Agents whose first step takes them to where the squares of their errors overflow: the loss is infinite, its gradient is not."""
     agent = {"observes": ["left_half"], "network": {"kind": "mlp", "hidden": []}, "objective": GOAL}
@@ -176,42 +117,3 @@ def test_every_agent_of_a_step_is_looked_at(place: int, backend: Chosen) -> None
         with pytest.raises(DivergenceError, match=f"agent 'a{place}': the loss at step 2 is not finite"):
             simulation.run(20)
         assert simulation.now == 1
-
-
-def test_a_seed_whose_loss_is_infinite_stops_with_the_line_that_it_has_alone() -> None:
-    together = seeds_together(overflowing(0, kind="adam"), (0, 1))
-    assert together is not None
-    with closing(together) as seeds:
-        with pytest.raises(DivergenceError):
-            seeds.run(steps=5)
-        for simulation in seeds.simulations:
-            assert "agent 'sick': the loss at step 2 is not finite" in str(simulation.diverged)
-
-
-def test_in_single_precision_what_is_finite_is_not_called_something_else() -> None:
-    """Gradients whose squares are no numbers any more."""
-    with made(ring(), "cohort", dtype=torch.float32) as simulation:
-        simulation.run(4)
-        predictor = simulation.channels["n0->n1"].synthetic_gradient
-        assert predictor is not None
-        predictor.parameters["last.bias"].data.fill_(1e21)
-        # of the predictor's own loss that is so; the gradient that it puts on the sender is a number
-        with one_line(
-            "agent 'n0': the loss of the synthetic gradient of its channel n0->n1", DivergenceError
-        ):
-            simulation.step()
-
-
-def test_who_returns_what_is_no_number_diverges_though_its_own_gradient_is_one() -> None:
-    """The weights of two classes are of opposite signs and the largest there are: their difference overflows on the way back."""
-    label = torch.zeros(30, 4, dtype=torch.long)
-    label[:, 1:] = 1
-    source = Played({"x": 1e-3 * played().shown["x"], "label": label}, ("label",), endless=True)
-    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
-    channels = [{"from": "a", "to": "b"}]
-    with simulation_of(agents, channels, source) as simulation:
-        simulation.agents["a"].parameters["to_b.bias"].data.zero_()
-        weight = simulation.agents["b"].parameters["objective.weight"].data
-        weight.copy_(torch.tensor([[1.7e308], [-1.7e308]], dtype=torch.float64).expand(2, 2))
-        with one_line("agent 'b': the gradient at step 1 is not finite", DivergenceError):
-            simulation.step()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from antiphon import RunError, Simulation
+from antiphon import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.history import History
 from tests.engine.scenes import scenario_of
@@ -51,16 +50,6 @@ class Counters(VectorEnv[Any, Any, Any]):
             info = {"final_obs": list(self.at.copy()), "_final_obs": ended}
             self.at[ended] = 0
         return self.at.copy(), reward, ended, np.zeros_like(ended), info
-
-
-class SavedCounters(Counters):
-    """Counters that can be saved."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"at": self.at.tolist(), "over": self.over.tolist()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.at, self.over = np.array(state["at"], np.float32), np.array(state["over"], bool)
 
 
 def counting(env: Counters, *, target: str = "reward", also: str = "") -> Scenario:
@@ -106,16 +95,6 @@ def test_ends_are_signals_of_their_step_in_an_environment_that_has_none() -> Non
             torch.testing.assert_close(simulation.step()["losses"]["a"], expected)
 
 
-def test_an_environment_that_cannot_be_copied_is_named_and_is_not_touched() -> None:
-    env = Counters(4)
-    simulation = Simulation(counting(env))
-    simulation.run(1)
-    at = env.at.copy()
-    with pytest.raises(RunError, match="cannot be forked; give it state_dict and load_state_dict"):
-        simulation.fork()
-    assert np.array_equal(env.at, at)
-
-
 # --- finished episodes ---------------------------------------------------------------------------------------
 
 
@@ -146,15 +125,6 @@ def test_a_step_that_only_resets_counts_for_nothing() -> None:
     assert returns == [3.0, 4.5, 4.5, 4.5, 4.5, 4.5]
     assert lengths == [2, 2.5, 2.5, 2.5, 2.5, 2.5]
     assert episodes == [1, 2, 2, 3, 3, 4]
-
-
-def test_a_fork_and_a_checkpoint_go_on_with_the_same_entries(tmp_path: Path) -> None:
-    with Simulation(counting(SavedCounters(4))) as simulation:
-        simulation.run(7)
-        path = simulation.save(tmp_path / "saved")
-        with simulation.fork() as fork, Simulation.load(path, counting(SavedCounters(4))) as loaded:
-            found = [rows(each, 5) for each in (simulation, fork, loaded)]
-    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("target", ["reward", "observation"])

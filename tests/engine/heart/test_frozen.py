@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,30 +67,3 @@ def test_behind_a_frozen_agent_a_locked_group_equals_plain_autograd_in_evaluatio
         simulation.step()
         for key, p in simulation.agents["a"].parameters.items():
             torch.testing.assert_close(p.detach(), expected[key].detach(), atol=1e-12, rtol=0)
-
-
-def test_weights_come_from_a_checkpoint_and_its_run_goes_on_without_it(tmp_path: Path) -> None:
-    with chain(seed=1) as teacher:
-        teacher.run(6)
-        source = teacher.save(tmp_path / "checkpoints" / "step-000000006")
-        taken, other = numbers(teacher, "b"), numbers(teacher, "a")
-    for run in (source, tmp_path):
-        with chain(seed=2, parameters=f"{run}:b") as pupil:
-            assert not moved(taken, pupil, "b")
-            assert moved(other, pupil, "a")
-            assert pupil.agents["b"].updates == 0
-    with chain(parameters=f"{source}:b", learn=False) as kept:
-        kept.run(2)
-        assert not moved(taken, kept, "b")
-    pupil = chain(parameters=f"{source}:b")
-    pupil.run(2)
-    assert moved(taken, pupil, "b")
-    saved = pupil.save(tmp_path / "pupil")
-    for file in source.iterdir():
-        file.unlink()
-    loaded, twin = Simulation.load(saved, pupil.scenario), pupil.fork()
-    for simulation in (pupil, loaded, twin):
-        simulation.run(3)
-    for name in "abc":
-        assert not moved(numbers(pupil, name), loaded, name)
-        assert not moved(numbers(pupil, name), twin, name)

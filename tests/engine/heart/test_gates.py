@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-import pytest
 import torch
 
-from antiphon import Scenario, ScenarioError, Simulation
+from antiphon import Scenario, Simulation
 from tests.contracts.builders import levels
 from tests.kit.running import newest_metrics
 
@@ -66,20 +64,3 @@ def test_members_of_a_stack_take_steps_apart() -> None:
         updates = [simulation.agents[f"a{i}"].updates for i in range(3)]
         assert len(set(updates)) > 1
         assert 0 < max(updates) < 40
-
-
-def test_a_gate_that_could_not_compare_is_refused() -> None:
-    document = levels(channel={"gradient": {"kind": "local", "target": "label", "gate": "skill"}})
-    reason = "which a local gradient does not predict"
-    line = f"gradient.gate: skill compares predictions with what comes back, {reason}; make it none, or leave it out"
-    with pytest.raises(ScenarioError, match=re.escape(line)):
-        Scenario.model_validate(document)
-
-
-def test_states_have_no_gate() -> None:
-    line = "gradient.gate: skill is for message channels only; make it none, or leave it out"
-    state = {"from": "a0", "to": "a0", "key": "state", "gradient": {"kind": "linear", "gate": "skill"}}
-    document = levels(low={"network": {"kind": "gru", "size": 3}})
-    document["channels"].append(state)
-    with pytest.raises(ScenarioError, match=re.escape(line)):
-        Scenario.model_validate(document)

@@ -5,7 +5,6 @@ It is for GPUs; here `check_later` turns it on, which no document does on a CPU.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -148,35 +147,3 @@ def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: P
     with pytest.raises(DivergenceError, match="step 14"):
         simulation.step()
     assert Simulation.load(simulation.save(tmp_path / "after")).diverged == simulation.diverged
-
-
-def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Path) -> None:
-    with check_later(Simulation(ring().scenario, logdir=tmp_path / "run", checkpoint_every=8)) as simulation:
-        with pytest.raises(DivergenceError, match="step 14"):
-            simulation.run(callbacks=[lambda one: poison(one) if one.now == 12 else None])
-        assert simulation.now == 16
-    assert json.loads((tmp_path / "run/run.json").read_text())["exit"] == "diverged"
-    assert Simulation.load(tmp_path / "run").diverged == simulation.diverged
-
-
-def test_a_state_of_before_the_divergence_goes_on(tmp_path: Path) -> None:
-    simulation = check_later(ring())
-    simulation.run(12)
-    path = simulation.save(tmp_path / "before")
-    poison(simulation)
-    with pytest.raises(DivergenceError):
-        simulation.run(steps=30)
-    simulation.running.load_state_dict(Simulation.load(path).running.state_dict())
-    before = all_parameters(simulation)
-    simulation.run(steps=8)
-    assert not equal(before, all_parameters(simulation))
-
-
-def test_running_statistics_do_not_move_to_what_is_not_finite() -> None:
-    simulation = check_later(ring(coupling="detached"))
-    for name, parameter in simulation.agents["n2"].parameters.items():
-        if name.startswith("to_n3"):
-            parameter.data.fill_(1e25)
-    simulation.run(8)
-    for agent in simulation.agents.values():
-        assert all(bool(own.isfinite().all()) for own in agent.buffers.values())

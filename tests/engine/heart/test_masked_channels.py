@@ -10,7 +10,6 @@ from gymnasium.spaces import Discrete
 
 import antiphon
 from antiphon import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import LABEL, Document, document
@@ -95,46 +94,6 @@ def test_traffic_of_an_aligned_sender_follows_the_mask_at_its_sending(backend: C
         assert [row["a->b.traffic"] for row in history.rows()] == bits
 
 
-@pytest.mark.parametrize(
-    ("given", "line"),
-    [
-        ({"mask": "neer"}, "channels[a->b].mask: no signal 'neer'; did you mean 'near'?"),
-        (
-            {"mask": "x"},
-            "channels[a->b].mask: 'x' has shape [4]; a mask of a channel is one number, 0 where no message is sent",
-        ),
-        (
-            {"mask": "reward"},
-            "channels[a->b].mask: 'reward' is known only after the step, and a mask is needed at the tick",
-        ),
-    ],
-)
-def test_a_mask_that_is_none_is_refused(given: Document, line: str) -> None:
-    with pytest.raises(ScenarioError) as refused:
-        Simulation(Scenario.model_validate(pair(**given)))
-    assert line in str(refused.value)
-
-
-def test_symbols_that_a_policy_learns_have_no_mask() -> None:
-    with pytest.raises(ScenarioError, match="mask: a policy would learn from samples that are not sent"):
-        Scenario.model_validate(
-            heard(sample={"kind": "reinforce", "vocabulary": 3}, coupling="detached", size=None)
-        )
-
-
-def test_the_graph_says_where_messages_are_sent() -> None:
-    about = next(iter(made(pair(), "cohort").graph.edges(data="about")))[2]
-    assert about["link"] == "delay 1, sent where near"
-
-
-def test_a_state_has_no_mask() -> None:
-    scene = pair()
-    scene["agents"]["b"]["network"] = {"kind": "gru", "size": 4}
-    scene["channels"].append({"from": "b", "to": "b", "key": "state", "mask": "near"})
-    with pytest.raises(ScenarioError, match="a state channel has no mask; leave it out"):
-        Scenario.model_validate(scene)
-
-
 @antiphon.environment("masked/Heard-v0")
 class Heard(antiphon.envs.World):
     """What `a` sees is said while it is near; `b` sees nothing."""
@@ -172,19 +131,6 @@ def heard(hidden: bool = False, mask: str | None = "near", **channel: Any) -> Do
     told = {key: value for key, value in told.items() if value is not None}
     env = {"id": "masked/Heard-v0", "hidden": hidden}
     return {"scenario": "heard", "env": env, "agents": agents, "channels": [told]}
-
-
-def test_a_policy_and_a_file_refuse_a_mask_that_they_do_not_see() -> None:
-    late = {"link": {"delay": 1}}
-    with Simulation(Scenario.model_validate(heard(hidden=True, **late))) as simulation:
-        with pytest.raises(ScenarioError, match="policy: 'near', the mask of"):
-            simulation.policy()
-        with pytest.raises(ScenarioError, match="compose: a->b has the mask"):
-            simulation.compose()
-        simulation.evaluate(episodes=1)
-    with Simulation(Scenario.model_validate(heard(mask=None, **late))) as simulation:
-        simulation.policy()
-        simulation.compose()
 
 
 def test_a_policy_reads_a_mask_that_the_environment_shows() -> None:

@@ -13,13 +13,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.advantages import Trajectory
 from antiphon.agents.policy_gradients import PolicyGradient
 from tests.contracts.builders import LABEL, Document, document
-from tests.contracts.documents import PPO, RECALLS, alone, back_and_forth, mortals, pairs
+from tests.contracts.documents import PPO, alone, mortals, pairs
 from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made
 from tests.envs.adaptors import parallel_worlds
@@ -156,27 +155,6 @@ class Plain(torch.nn.Sequential):
         return super().forward(x)
 
 
-class Recurrent(torch.nn.Module):
-    """The same with a state."""
-
-    state_size = 6
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.cell, self.head = torch.nn.GRUCell(inputs, 6), Plain(6, outputs)
-
-    def forward(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        state = self.cell(x, state)
-        return self.head(state), state
-
-
-class Centred(Plain):
-    """A module whose samples depend on each other."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x - x.mean(0))
-
-
 def hooked(kind: type[torch.nn.Module]) -> Callable[..., torch.nn.Module]:
     """The same module with a hook that does nothing: such a one sees whole ticks."""
 
@@ -186,44 +164,6 @@ def hooked(kind: type[torch.nn.Module]) -> Callable[..., torch.nn.Module]:
         return module
 
     return made_of
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    ("kind", "rows"), [(Plain, 4 * BATCH // 2), (Recurrent, BATCH // 2), (Centred, BATCH)]
-)
-def test_a_minibatch_evaluates_its_own_environments_of_a_module_alone(
-    kind: Callable[..., torch.nn.Module], rows: int
-) -> None:
-    objective = {"kind": "ppo", "epochs": 3, "minibatches": 2}
-    found = []
-    for network in (kind, hooked(kind)):  # type: ignore[arg-type]
-        with playing("cohort", {"a": actor(objective, network=network)}) as simulation:
-            simulation.run(9)
-            Plain.shapes.clear()
-            simulation.run(3)
-            assert Plain.shapes[-1][0] == (rows if network is kind else BATCH)
-            found.append(facts(simulation))
-    assert not [*differences(*found)]
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(("kind", "rows"), [(Plain, 2 * 4 * BATCH // 2), (Recurrent, 2 * BATCH // 2)])
-def test_a_minibatch_evaluates_its_own_environments_of_tied_agents_at_once(
-    kind: Callable[..., torch.nn.Module], rows: int
-) -> None:
-    objective, found = {"kind": "ppo", "epochs": 3, "minibatches": 2}, []
-    for network in (kind, hooked(kind)):  # type: ignore[arg-type]
-        agents = {
-            name: actor(objective, network=network, acts=name, share="all") for name in ("left", "right")
-        }
-        with playing("cohort", agents, parts=("left", "right")) as simulation:
-            simulation.run(9)
-            Plain.shapes.clear()
-            simulation.run(3)
-            assert Plain.shapes[-1][0] == (rows if network is kind else 2 * BATCH)
-            found.append(facts(simulation))
-    assert not [*differences(*found)]
 
 
 @pytest.mark.parametrize("parts", [(), ("left", "right")])
@@ -251,24 +191,6 @@ def test_ticks_without_messages_keep_no_graph_and_all_of_a_window_are_one_evalua
     rows = BATCH * len(agents)
     at_once = [(4 * rows, True), *[(4 * rows // 2, True)] * 2]
     assert found == {seams.EVALUATE_AGENT: [(rows, False)] * 4 + at_once, seams.EVALUATE_CRITIC: at_once}
-
-
-@pytest.mark.long
-def test_a_window_that_is_evaluated_when_it_ends_has_the_parameters_of_then() -> None:
-    """Whether it was saved, or a parameter changed, in the middle; as one whose ticks keep a graph, which are replayed."""
-    objective, found = {"kind": "ppo", "epochs": 3, "minibatches": 2}, []
-    for network in (Plain, hooked(Plain)):
-        with playing("cohort", {"a": actor(objective, network=network)}) as simulation:
-            simulation.run(6)
-            with simulation.fork() as twin:
-                for each in (simulation, twin):
-                    for p in each.agents["a"].parameters.values():
-                        p.data.mul_(1.2)
-                    each.run(7)
-                    found.append(facts(each))
-    one, forked, *others = found
-    assert not [*differences(one, forked, tolerance=0.0)]
-    assert not [line for other in others for line in differences(one, other)]
 
 
 def test_a_window_without_experience_is_not_what_the_next_one_learns_from() -> None:
@@ -397,94 +319,6 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     assert (
         any("sa0" in line for line in differences(once, at_once)) or name == "delayed longer than the window"
     )
-
-
-COME_BACK: dict[str, tuple[Document, int]] = {
-    "a circle": (back_and_forth(pairs(PPO, coupling="locked")), 5),
-    "a state": (pairs(PPO, actor=RECALLS), 4),
-    "states of locked agents": (pairs(PPO, coupling="locked", sender=RECALLS, actor=RECALLS), 8),
-}
-"""By name: what comes back to an agent in its window, and the evaluations of a minibatch: a window has four ticks."""
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("name", COME_BACK)
-def test_what_comes_back_is_evaluated_in_turn_for_the_environments_of_a_minibatch(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The heads of values and actions, which nothing in the window reads, are evaluated for all ticks at once."""
-    scene, evaluations = COME_BACK[name]
-    sizes: list[int] = []
-    heads: list[tuple[int, set[str]]] = []
-    evaluate, evaluate_heads = resolve_name(seams.EVALUATE_AGENT), resolve_name(seams.EVALUATE_HEADS)
-
-    def noted(self: Any, buffers: Any, x: Tensor, *args: Any, **settings: Any) -> Any:
-        sizes.append(len(x))
-        return evaluate(self, buffers, x, *args, **settings)
-
-    def heads_noted(self: Any, buffers: Any, hidden: Tensor, names: Any) -> Any:
-        heads.append((len(hidden), {*names}))
-        return evaluate_heads(self, buffers, hidden, names)
-
-    monkeypatch.setattr(seams.EVALUATE_AGENT, noted)
-    monkeypatch.setattr(seams.EVALUATE_HEADS, heads_noted)
-
-    def run() -> tuple[dict[str, Any], list[int]]:
-        sizes.clear()
-        simulation = made(scene, "cohort")
-        simulation.run(4)
-        of_a_window = sizes[-2 * 2 * evaluations :]  # further epochs, minibatches
-        simulation.run(8)
-        return facts(simulation), of_a_window
-
-    in_turn, rows = run()
-    assert min(rows) == 2 * 6  # agents of a stack, half of the environments
-    assert max(rows) == (4 if name == "a circle" else 1) * 2 * 6  # senders have all ticks at once
-    assert heads == [(4 * 2 * 6, {"objective", "value"})] * len(heads) != []
-    monkeypatch.setattr(f"{seams.REPLAY_ROWS}.obstacle", lambda window, agents: True)
-    for_all, rows = run()
-    assert {*rows} == {2 * 12}
-    assert not list(differences(in_turn, for_all, tolerance=1e-12))
-
-
-def of_some_senders(*, together: bool) -> Document:
-    """Three locked pairs whose senders are one stack, and whose channels are two.
-
-    Args:
-        together: Whether the last sender is the first actor's too; or the second actor has a network of its own.
-    """
-    scene = pairs(PPO, 3, coupling="locked")
-    scene["agents"]["a1"]["network"] = {**MLP, "hidden": [6]}
-    if together:
-        scene["channels"][2]["to"] = "a0"
-        del scene["agents"]["a2"]  # which would have no channel
-    return scene
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("together", [False, True])
-def test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack(
-    together: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[dict[str, Any]] = []
-    replays: list[int] = []
-    replayed = [0]
-    at_once = resolve_name(seams.REPLAY_ROWS)
-    ports = at_once.ports
-
-    def counted(self: Any, rows: Any) -> Any:
-        replayed[0] += 1
-        return ports(self, rows)
-
-    monkeypatch.setattr(at_once, "ports", counted)
-    for obstacle in (at_once.obstacle, lambda window, agents: True):
-        monkeypatch.setattr(at_once, "obstacle", obstacle)
-        with made(of_some_senders(together=together), "cohort") as simulation:
-            simulation.run(16)
-            found.append(facts(simulation))
-            replays.append(replayed[0])
-    assert replays[0] == replays[1] > 0
-    assert not list(differences(*found, tolerance=1e-12))
 
 
 # --- somebody else's world: agents that die, and reset steps that are no experience ----------------------------

@@ -5,21 +5,16 @@ What they learn is held to a loop by hand (tests/numerics/test_policies.py).
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
-from antiphon import RunError, Scenario, ScenarioError, Simulation, Template
-from antiphon.comms import Coupling, CreditedMessage
+from antiphon import Scenario, ScenarioError, Simulation, Template
 from tests.contracts.builders import Document
-from tests.contracts.documents import more, pairs
-from tests.kit.resigned import rewrite_state
 
 WINDOWS = 3
 PASSES = "channels[0].gradient.passes"
@@ -81,22 +76,6 @@ def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(gradient: Docum
         assert taken == {"sensor": steps * WINDOWS, "motor": 5 * WINDOWS}
 
 
-def test_a_gate_of_another_rule_is_refused(tmp_path: Path) -> None:
-    """Few comparisons without skill left a gate shut that would be open by the present rule."""
-    with Simulation(team(gradient={"gate": "auto"}), seed=1) as simulation:
-        simulation.run(8)
-        saved = simulation.save(tmp_path / "saved")
-    content = json.loads((saved / "state.json").read_text())
-    (gate,) = content["state"]["system"]["gates"].values()
-    Simulation.load(saved).close()
-    gate.update(cosine=0.1, variance=0.01, count=4.0, open=0.0)
-    rewrite_state(saved, json.dumps(content))
-    with pytest.raises(
-        RunError, match="its gate opens and shuts by the rule of another version: begin the run anew"
-    ):
-        Simulation.load(saved)
-
-
 REFUSED: dict[str, tuple[Document, str]] = {
     "one epoch": (
         {"motor": {"objective": {"kind": "ppo", "epochs": 1}}},
@@ -149,21 +128,6 @@ def test_what_cannot_be_replayed_is_refused(name: str) -> None:
         pass
 
 
-class Halved(Coupling):
-    """Half of what is predicted."""
-
-    predicts = True
-
-    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
-        return None if message.applied_prediction is None else message.applied_prediction / 2
-
-
-def test_nor_is_a_coupling_of_ones_own_whose_credit_would_be_left_out() -> None:
-    line = "is a coupling of your own; make it decoupled, or make passes first"
-    with pytest.raises(ScenarioError, match=f"passes: all injects predictions, and .*{line}"):
-        team(coupling=Halved)
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "gradient",
@@ -191,23 +155,6 @@ def test_a_saved_run_goes_on_in_all_passes(gradient: Document, tmp_path: Path) -
         }
 
 
-def test_a_shadow_with_all_passes_is_applied_in_mid_run() -> None:
-    gradient = {"kind": "mlp", "scale": 0, "discount": 0}
-    with Simulation(team(gradient=gradient), seed=1) as simulation:
-        simulation.run(4)
-        simulation.set("sensor->motor.scale", 0.5)
-        simulation.run(4)
-        assert simulation.agents["sensor"].updates == 5
-
-
-def test_a_shadow_whose_gate_has_no_state_is_refused_where_it_is_applied() -> None:
-    shadow: Document = {"gate": "auto", "scale": 0, "discount": 0}
-    with Simulation(team(gradient=shadow), seed=1) as simulation:
-        simulation.run(4)
-        with pytest.raises(ScenarioError, match=r"has no state for; .* gradient: \{gate: none\}"):
-            simulation.set("sensor->motor.scale", 0.5)
-
-
 class Own(nn.Module):
     """A layer."""
 
@@ -219,60 +166,10 @@ class Own(nn.Module):
         return self.layer(x)
 
 
-class Whitened(Own):
-    """Less the mean over the samples."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x - x.mean(0))
-
-
-class Recalling(Own):
-    """With a state."""
-
-    state_size = 3
-
-    def forward(self, x: torch.Tensor, state: torch.Tensor) -> Any:
-        return self.layer(x), state
-
-
-def recalling(inputs: int, outputs: int) -> Recalling:
-    """A factory, of whose networks nothing is known before."""
-    return Recalling(inputs, outputs)
-
-
 def test_a_module_of_ones_own_is_replayed() -> None:
     with Simulation(team(sensor={"network": Own}), seed=1) as simulation:
         simulation.run()
         assert simulation.agents["sensor"].updates == 5 * WINDOWS
-
-
-@pytest.mark.parametrize(
-    ("kind", "reason"), [(Whitened, ""), (recalling, "its network has a state; use first")]
-)
-def test_a_network_whose_ticks_or_samples_depend_on_each_other_is_refused(kind: Any, reason: str) -> None:
-    line = "gradient.passes: all replays ticks and environments apart, and those of 'sensor' depend on each other: "
-    with pytest.raises(ScenarioError, match=re.escape(line + reason)):
-        Simulation(team(sensor={"network": kind}))
-
-
-def test_a_further_channel_without_an_effect_is_none_of_several() -> None:
-    document = yaml.safe_load(team().to_yaml())
-    (channel,) = document["channels"]
-    shadow = {**channel, "key": "shadow", "gradient": {**channel["gradient"], "scale": 0, "discount": 0}}
-    scenario = Scenario.model_validate({**document, "channels": [channel, shadow]})
-    assert [one.replayed for one in scenario.channels] == [True, False]
-    with pytest.raises(ScenarioError, match="'sensor' has several"):
-        Scenario.model_validate({**document, "channels": [channel, {**channel, "key": "second"}]})
-
-
-def test_a_sender_with_rewards_is_refused() -> None:
-    gradient = {"kind": "linear", "passes": "all"}
-    document = more(
-        pairs({"kind": "ppo", "epochs": 2}), {}, {"from": "a0", "to": "a1", "size": 3, "gradient": gradient}
-    )
-    line = "gradient.passes: all is for senders without rewards, and 'a0' learns from some; leave out its objective"
-    with pytest.raises(ScenarioError, match=re.escape(line)):
-        Scenario.model_validate(document)
 
 
 VARIANTS = """
@@ -290,9 +187,3 @@ def test_a_template_sets_it_for_all_its_variants(variant: str, steps: int) -> No
     with Simulation(scenario, seed=1) as simulation:
         simulation.run()
         assert simulation.agents["sensor"].updates == steps * WINDOWS
-
-
-def test_nothing_is_asked_of_the_receiver_of_a_locked_channel() -> None:
-    with Simulation(team(coupling="locked", motor={"objective": {"kind": "ppo", "epochs": 1}})) as simulation:
-        simulation.run(4)
-        assert simulation.agents["sensor"].updates == 1

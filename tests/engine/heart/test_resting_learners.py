@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from antiphon import DivergenceError, RunError, Scenario, Simulation
+from antiphon import DivergenceError, Scenario, Simulation
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.updates import Update
@@ -65,14 +65,6 @@ def tied(*features: Feature) -> Simulation:
     return simulation
 
 
-def test_tied_agents_rest_by_the_name_of_the_first() -> None:
-    with tied(AtRest("p")) as simulation:
-        before = {key: value.clone() for key, value in simulation.agents["q"].parameters.items()}
-        simulation.run(2, progress=False)
-        after = simulation.agents["q"].parameters
-        assert all(torch.equal(before[key], after[key]) for key in before)
-
-
 def test_parameters_at_rest_stay_and_the_others_of_the_learner_move() -> None:
     with tied(PartAtRest()) as simulation:
         simulation.run(2, progress=False)
@@ -113,11 +105,3 @@ def test_agents_with_a_tied_weight_rest_together() -> None:
             after = simulation.agents[name].parameters
             stay = {torch.equal(before[name][key], after[key]) for key in after}
             assert stay == {name != "c"}
-
-
-def test_the_name_of_the_second_is_refused() -> None:
-    with (
-        tied(AtRest("q")) as simulation,
-        pytest.raises(RunError, match="'q' is no learner of the group"),
-    ):
-        simulation.run(2, progress=False)

@@ -5,14 +5,13 @@ That its numbers are those of the joint order is in tests/contracts. `kept` read
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from antiphon import DivergenceError, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.comms import Coupling, CreditedMessage
 from benchmarks.split import Kept
 from tests.contracts.builders import LABEL, TOLD, Document, Play, document
@@ -22,7 +21,6 @@ from tests.engine.numbers import equal, parameters
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
 SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
 DETACHED: Document = {"coupling": "detached"}
-LOCKED: Document = {"coupling": "locked"}
 TWICE: Document = {"clock": {"unroll": 2}}
 HALF: Document = {"clock": {"period": 2}}
 
@@ -80,14 +78,6 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Documen
     few, many, joint = kept(3, True, channel), kept(12, True, channel), kept(12, False, channel)
     assert many <= 1.1 * few
     assert joint >= 3 * many
-
-
-def test_modules_with_dropout_learn_what_they_do_in_the_joint_order() -> None:
-    scene = chain(4, {**SOBOLEV, "link": {"delay": 1}}, agent=TWICE)
-    with made(swept(scene), "cohort") as one, made(scene, "cohort") as other:
-        for simulation in (one, other):
-            simulation.run(9)
-        assert not list(differences(facts(other), facts(one)))
 
 
 class Itself(Coupling):
@@ -172,39 +162,3 @@ def test_the_newest_message_is_there_to_be_looked_at_whatever_the_clocks() -> No
         simulation.run(8)
         for channel in simulation.channels.values():
             assert channel.messages[6].value.shape == (4, 6)
-
-
-@pytest.mark.parametrize("scene", [chain(3, DETACHED, agent=HALF), chain(3, SOBOLEV)])
-def test_every_metric_of_the_joint_order_is_there(scene: Document) -> None:
-    """Metrics of a step at which nobody sends are of a message of before."""
-    found = []
-    for sweep in (True, False):
-        with made({**swept(scene, sweep), "telemetry": {"period": 2}}, "cohort") as simulation:
-            rows = simulation.history
-            simulation.run(7)
-            found.append({(row.step, row.name, row.metric): torch.tensor(row.value) for row in rows})
-    assert any(metric == "message_mean" for _, _, metric in found[0])
-    assert found[0].keys() == found[1].keys()
-    for place, value in found[0].items():
-        torch.testing.assert_close(value, found[1][place], equal_nan=True, msg=str(place))
-
-
-def test_what_is_recorded_is_kept() -> None:
-    with made(swept(chain(3, LOCAL)), "cohort") as simulation:
-        found = simulation.channels["m0->m1"].record(["message", "prediction"])
-        simulation.run(4)
-        assert found.steps == {"message": [0, 1, 2, 3], "prediction": [0, 1, 2, 3]}
-
-
-def test_a_divergence_touches_no_parameter_and_can_be_saved(tmp_path: Path) -> None:
-    """A window that was differentiated at the tick is not applied where a later one has diverged."""
-    with made(swept(chain(3, DETACHED, every=True)), "cohort") as simulation:
-        simulation.run(2)
-        before = parameters(simulation, "m0")
-        next(iter(simulation.agents["m2"].parameters.values())).data.fill_(float("nan"))
-        with pytest.raises(DivergenceError, match="agent 'm2'"):
-            simulation.run(seconds=100)
-        assert equal(before, parameters(simulation, "m0"))
-        with Simulation.load(simulation.save(tmp_path / "diverged"), simulation.scenario) as again:
-            assert again.diverged == simulation.diverged
-            assert equal(before, parameters(again, "m0"))

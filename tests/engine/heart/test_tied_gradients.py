@@ -16,7 +16,7 @@ from antiphon import Simulation
 from tests.contracts.builders import Document, ring
 from tests.contracts.documents import WEIGHTS, tied
 from tests.contracts.twins import made
-from tests.engine.numbers import equal, one_line, parameters
+from tests.engine.numbers import equal
 from tests.reference.backend import Chosen, reference
 
 BACKENDS = pytest.mark.parametrize("backend", ["cohort", reference])
@@ -73,40 +73,6 @@ def test_the_first_gives_the_values_and_others_given_by_the_user_are_stated(back
         assert torch.equal(of(simulation, "n1.module.weight"), layers[0].weight.double())
         line = "share: 'n1.module.weight' begins with the values of 'n0.module.weight', not with its own"
         assert simulation.events == [(0, line)]
-
-
-@BACKENDS
-def test_settings_are_changed_together(backend: Chosen) -> None:
-    with simulation_of(backend) as simulation:
-        simulation.run(3)
-        simulation.set("n2.learning_rate", 0.05)
-        changed = {n for n, a in simulation.scenario.agents.items() if a.optimiser is not None}
-        assert changed == {"n0", "n2", "n3"}
-        simulation.run(3)
-        assert_tied(simulation, *ONE)
-        simulation.set("n0.learn", value=False)
-        before = parameters(simulation, "n3")
-        simulation.run(3)
-        assert equal(before, parameters(simulation, "n3"))
-
-
-@BACKENDS
-def test_weights_of_another_run_are_taken_by_all_of_a_tie(tmp_path: Path, backend: Chosen) -> None:
-    with simulation_of(backend) as other:
-        other.run(3)
-        other.save(tmp_path / "run")
-    with simulation_of(backend, seed=8) as simulation:
-        simulation.run(2)
-        before = [parameters(simulation, f"n{i}") for i in range(4)]
-        with one_line(
-            "'n0.0.weight' and 'n2.0.weight' are tied and would differ; take equal weights for 'n0' and 'n2'"
-        ):
-            simulation.load_weights(tmp_path / "run", ["n0", "n1"])
-        assert all(equal(own, parameters(simulation, f"n{i}")) for i, own in enumerate(before))
-        simulation.load_weights(tmp_path / "run", ["n1"])  # is not tied
-        simulation.load_weights(tmp_path / "run", ["n0", "n2", "n3"])
-        simulation.run(3)
-        assert_tied(simulation, *ONE)
 
 
 @BACKENDS

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from antiphon import RunError, Scenario, Simulation
 from tests.contracts.twins import differences, facts
@@ -81,16 +80,6 @@ def test_a_checkpoint_of_another_scenario_names_the_first_difference(other: str,
     assert "delete" not in line
 
 
-def test_agents_that_learn_with_others_are_told_from_those_that_learn_alone(tmp_path: Path) -> None:
-    def coupled(coupling: str) -> Scenario:
-        return scenario(lambda d: [channel.update(coupling=coupling) for channel in d["channels"]])
-
-    saved = Simulation(coupled("locked")).save(tmp_path / "point")
-    expected = "groups that learn together: 1 in the state, 3 in the scenario"
-    with pytest.raises(RunError, match=expected):
-        Simulation.load(saved, coupled("detached"))
-
-
 def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
     ours, twin = (Simulation(scenario(OTHERS["one more channel"][0]), seed=1) for _ in range(2))
     with pytest.raises(RunError, match=r"channels.a->c: nothing in the state, there in the scenario"):
@@ -99,28 +88,3 @@ def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
     for each in (ours, twin):
         each.run(3)
     assert not list(differences(facts(ours), facts(twin), tolerance=0.0))
-
-
-def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> None:
-        raise KeyError("ours")
-
-    monkeypatch.setattr("antiphon.engine.backends.load_messages", broken)
-    with pytest.raises(RunError, match=r"point: cannot be used \(no 'ours'\); .* report a bug") as caught:
-        Simulation.load(saved)
-    assert isinstance(caught.value.__cause__, KeyError)
-    assert "damaged" not in str(caught.value)
-
-
-@pytest.mark.parametrize("place", ["state.checkpoint.safe_open", "backends.load_messages"])
-def test_too_little_memory_while_restoring_is_said(
-    place: str, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-
-    monkeypatch.setattr(f"antiphon.engine.{place}", full)
-    with pytest.raises(torch.cuda.OutOfMemoryError, match="out of memory") as caught:
-        Simulation.load(saved)
-    assert "damaged" not in str(caught.value)
-    assert "\n" not in str(caught.value)

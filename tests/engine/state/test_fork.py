@@ -14,9 +14,7 @@ from torch import Tensor
 
 from antiphon import RunError, Scenario, Simulation
 from tests.contracts.twins import differences, facts
-from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.engine.walks import Walk, walking
 from tests.kit import seams
 
 
@@ -82,30 +80,7 @@ def test_a_state_of_another_seed_brings_its_seed() -> None:
     assert_same(one, other)
 
 
-def test_an_environment_of_numpy_is_copied_with_its_random_numbers(tmp_path: Path) -> None:
-    def start() -> Simulation:
-        return Simulation(walking(Walk(4, ends=True), unroll=4, period=3))
-
-    unbroken, run = start(), start()
-    unbroken.run(14)
-    run.run(5)
-    loaded = Simulation.load(run.save(tmp_path / "saved"), start().scenario)
-    for simulation in (run.fork(), loaded, run):
-        simulation.run(9)
-        assert_same(simulation, unbroken)
-
-
 # --- data safety ---------------------------------------------------------------------------------------------
-
-
-def test_tensors_of_another_run_and_a_checkpoint_that_is_not_there_are_refused(tmp_path: Path) -> None:
-    one = Simulation(chain()).save(tmp_path / "one")
-    two = Simulation(chain(width=7)).save(tmp_path / "two")
-    (two / "state.safetensors").replace(one / "state.safetensors")
-    with one_line("damaged|checksum", RunError):
-        Simulation.load(one)
-    with one_line("neither a checkpoint nor a run with one", RunError):
-        Simulation.load(tmp_path / "nowhere")
 
 
 def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(
@@ -147,11 +122,3 @@ def test_nothing_half_written_is_left_behind(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         run.save(tmp_path / "file" / "saved")
-
-
-def test_the_newest_checkpoint_of_a_run_is_taken(tmp_path: Path) -> None:
-    run = Simulation(chain())
-    for step in (2, 10):
-        run.run(step - run.now)
-        run.save(tmp_path / "checkpoints" / f"step-{step:09d}")
-    assert Simulation.load(tmp_path).now == 10

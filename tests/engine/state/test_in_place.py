@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import Population, Scenario, Simulation
+from antiphon import Simulation
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import made
-from tests.distributed.virtual.profiles import on_cluster, profile
-from tests.engine.numbers import one_line
 from tests.reference.backend import Chosen, reference
 
 UNROLLED: Document = {"clock": {"unroll": 4}, "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}
@@ -82,59 +80,3 @@ def test_a_tensor_that_is_kept_is_watched_at_every_step(backend: Chosen) -> None
             one.run(steps=3, progress=False)
         own, twin = map(numbers, (simulation, fork))
         assert all(torch.equal(own[name], twin[name]) for name in own)
-
-
-@pytest.mark.parametrize("backend", [reference, "cohort"])
-@pytest.mark.parametrize("steps", [0, 3])
-def test_buffers_that_are_changed_count_too(backend: Chosen, steps: int) -> None:
-    with made(SCENE, backend) as simulation:
-        simulation.run(steps=steps, progress=False)
-        simulation.agents["n0"].buffers["0.norm.mean"].fill_(100.0)
-        fork = simulation.fork()
-        for one in (simulation, fork):
-            one.run(steps=2, progress=False)
-        own, twin = map(numbers, (simulation, fork))
-        assert all(torch.equal(own[name], twin[name]) for name in own)
-        assert (own["n0.0.norm.mean"] > 50).all()
-
-
-@pytest.mark.parametrize("backend", [reference, "cohort"])
-def test_other_memory_is_refused_by_name(backend: Chosen) -> None:
-    with made(SCENE, backend) as simulation:
-        simulation.run(steps=2, progress=False)
-        weight = simulation.agents["n0"].parameters["0.weight"]
-        weight.data = torch.zeros_like(weight)
-        with one_line(
-            r"agents\['n0'\].parameters\['0.weight'\] has other memory; change it in place", error=ValueError
-        ):
-            simulation.step()
-
-
-@pytest.mark.parametrize("change", [halved, halved_data])
-def test_changes_count_in_virtual_time(change: Callable[[Tensor], None]) -> None:
-    sent = {"gradient": {"kind": "linear", "context": ["label"]}, "link": {"delay": 1}}
-    scenario = Scenario.model_validate(ring(count=2, agent=UNROLLED, channel=sent, env=Play()))
-    simulation, unchanged = (on_cluster(scenario, profile(2), {"n0": 0, "n1": 1}) for _ in range(2))
-    for one in (simulation, unchanged):
-        one.run(steps=2, progress=False)
-    check_change_counts(simulation, unchanged, change)
-
-
-def test_seeds_run_together_are_changed_as_each_alone() -> None:
-    scenario, seeds = Scenario.model_validate(SCENE), (3, 4)
-    together = Population(scenario, seeds, dtype=torch.float64)
-    assert together.sequential_reason is None
-    alone = [made(SCENE, "cohort", seed=seed) for seed in seeds]
-    for change in (lambda p: p.data.fill_(0.1), halved_data):
-        for one in (*together.simulations, *alone):
-            one.agents["n0"].buffers["0.norm.mean"].fill_(100.0)
-            for p in one.agents["n0"].parameters.values():
-                change(p)
-        for _ in range(3):
-            together.step()
-            for one in alone:
-                one.step()
-    for one, twin in zip(together.simulations, alone, strict=True):
-        own, other = numbers(one), numbers(twin)
-        assert (own["n0.0.norm.mean"] > 50).all()
-        assert all(torch.allclose(own[name], other[name], rtol=1e-9, atol=1e-9) for name in own)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import RunError, Simulation, load
+from antiphon import Simulation, load
 from tests.contracts.builders import LABEL, OWN, Document, document
 from tests.contracts.twins import made
-from tests.engine.numbers import equal, one_line, parameters
+from tests.engine.numbers import equal, parameters
 from tests.engine.scenes import BATCH_NORM, gradient
 from tests.kit.commands import Commands
 from tests.reference.backend import Chosen, reference
@@ -68,17 +68,6 @@ def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: Chose
     assert not equal(parameters(simulation, "a"), parameters(trained, "a"))
 
 
-def test_only_those_that_are_named_take_weights(run: Path) -> None:
-    simulation = made(scene("abc"), "cohort", seed=9)
-    before = [p.clone() for p in parameters(simulation, "a")]
-    found = simulation.load_weights(run, ["b"])
-    assert (list(found.taken), found.unused) == (["b"], ["a", "c"])
-    assert str(found).endswith("agents of the run that are not used: a, c")
-    assert equal(before, parameters(simulation, "a"))
-    assert simulation.load_weights(run, {"a": "b"}).taken["a"]
-    simulation.close()
-
-
 @pytest.mark.parametrize(("kind", "backend"), [("RMSprop", "cohort"), ("Adagrad", reference)])
 def test_an_optimiser_of_torch_begins_anew(kind: str, backend: Chosen, tmp_path: Path) -> None:
     own: Document = {"optimiser": {"kind": kind, "lr": 0.01}}
@@ -90,21 +79,6 @@ def test_an_optimiser_of_torch_begins_anew(kind: str, backend: Chosen, tmp_path:
         assert equal(parameters(taker, name), parameters(giver, name))
         assert str(taker.agents[name].optimiser) == str(fresh.agents[name].optimiser)
     taker.run(steps=2)
-
-
-def test_of_a_layer_that_differs_what_fits_is_taken(run: Path) -> None:
-    simulation = made(scene("abc", b={"observes": ["x", "y"]}), "cohort", seed=9)
-    found = simulation.load_weights(run)
-    assert "0.bias" in found.taken["b"]
-    assert "in the run" in found.left["b"]["0.weight"]
-
-
-def test_agents_that_share_parameters_are_named_by_the_first(run: Path) -> None:
-    shared: Document = {"share": "pair"}
-    agents = {name: {**OWN, **BATCH_NORM, "objective": LABEL, **shared} for name in "bc"}
-    simulation = made(document(agents, []), "cohort")
-    with one_line("'c' shares the parameters of 'b'; name 'b'"):
-        simulation.load_weights(run, ["c"])
 
 
 def test_a_run_directory_notes_weights_as_long_as_its_state_has_them(tmp_path: Path, cli: Commands) -> None:
@@ -129,26 +103,6 @@ def test_a_run_directory_notes_weights_as_long_as_its_state_has_them(tmp_path: P
     with Simulation.resume(path) as resumed:
         resumed.run(steps=1)
     assert [each["agent"] for each in facts(path)["weights"]] == ["n0"]
-
-
-def test_what_is_not_there_is_refused_and_nothing_has_changed(run: Path, tmp_path: Path) -> None:
-    simulation = made(scene("abc"), "cohort")
-    before = [p.clone() for p in parameters(simulation, "a")]
-    with one_line("load_weights: no agent 'x'; known: a, b, c"):
-        simulation.load_weights(run, ["a", "x"])
-    with one_line("has no agent 'x'; known: a, b, c"):
-        simulation.load_weights(run, {"a": "x"})
-    with one_line("no tensor of .* matches by name and shape; its agents: a, b, c"):
-        made(scene("xy"), "cohort").load_weights(run)
-    content = bytearray((run / "state.safetensors").read_bytes())
-    content[-1] ^= 1  # of another agent's tensors, or of messages
-    (run / "state.safetensors").write_bytes(content)
-    with one_line("checksum", RunError):
-        simulation.load_weights(run, ["b"])
-    with one_line("neither a checkpoint nor a run", RunError):
-        simulation.load_weights(tmp_path / "none")
-    assert equal(before, parameters(simulation, "a"))
-    assert simulation.events == []
 
 
 @pytest.mark.parametrize("backend", ["cohort", reference])
