@@ -251,8 +251,6 @@ def check_measured(
         raise ScenarioError(
             "ablate: resample needs messages of another environment; set training.batch to 2 or more"
         )
-    if not acting and kind == "step":
-        raise ScenarioError("ablate: step needs episodes, and the readouts do not act; use resample")
     if not acting and (episodes is not None or sampled):
         name = "sampled" if episodes is None else "episodes"
         raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
@@ -286,7 +284,6 @@ class _Evaluated(Protocol):
         in_step: Whether all rows of a step are as far in their example: then means are of the messages of a step.
         seeds: Of each batch.
         rows: Examples or environments of each batch.
-        lengths: Of the newest batch, the steps of each episode, [rows]; of examples None.
         counts: Of the newest batch, as how many targets each example or episode counts.
     """
 
@@ -295,7 +292,6 @@ class _Evaluated(Protocol):
     in_step: bool
     seeds: list[int]
     rows: list[int]
-    lengths: Tensor | None
     counts: Counts
 
     def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
@@ -310,7 +306,6 @@ class _Examples:
 
     measure = "loss"
     in_step = True
-    lengths: Tensor | None = None
     counts: Counts
 
     def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
@@ -336,7 +331,6 @@ class _EpisodeSamples:
 
     measure = RETURN
     in_step = False
-    lengths: Tensor | None = None
     counts: Counts
 
     def __init__(
@@ -356,7 +350,6 @@ class _EpisodeSamples:
             how: dict[str, Any] = {"sampled": self._sampled, "deliver": deliver}
             rollout = EnvironmentRollout(self.system, env, self._links, self.seeds[batch], **how)
             table = play(rollout, 1, 0, lambda done, total: progress.advance(before + done - progress.done))
-        self.lengths = table.lengths[0]
         returns = table.returns
         scores = {
             name: {RETURN: returns[reward_name][0].cpu()}
@@ -388,7 +381,6 @@ def _ablated(
                 after = evaluated.scores(batch, deliver, progress)
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
             counts_by_batch.append(evaluated.counts)  # which follow from the targets alone
-    replacement.check(names)
     readouts, count = running.scenario.readouts, sum(evaluated.rows)
     counts = {a: torch.cat([of_batch[a] for of_batch in counts_by_batch]) for a in counts_by_batch[0]}
     shown = _map(lambda metric, rows, of_rows: _mean(rows, of_rows).item(), _joined(intact), counts)
@@ -454,9 +446,6 @@ class _Replacement:
         """Return what replaces messages, of any row."""
         return lambda stamp, message, sent: torch.zeros_like(message)
 
-    def check(self, channels: Sequence[str]) -> None:
-        """Raise a ScenarioError where messages of one of some channels could be replaced by no other, in any batch."""
-
 
 class _Resampled(_Replacement):
     """The messages of other rows, along one random cycle through all rows of the batch in which one is sent."""
@@ -511,67 +500,10 @@ class _Means(_Replacement):
         return name, stamp if self.evaluated.in_step else 0
 
 
-class _OtherSteps(_Replacement):
-    """The messages of other steps of the same episodes, as they were with every channel in place.
-
-    What is sent n-th in an episode is replaced by what was sent a random number of messages later, around the episode: of each
-    environment another number, the same at all steps. So a message keeps what holds for its whole episode, and loses what
-    holds for its step. The only message of an episode stays.
-    """
-
-    def __init__(self, evaluated: _Evaluated) -> None:
-        super().__init__(evaluated)
-        self._sent: dict[str, dict[int, tuple[Tensor, Mask]]] = {}
-        """Messages by channel and step, of the newest batch, with the rows in which they were sent."""
-        self._replaced: set[str] = set()
-        """The channels of which an episode had several messages."""
-
-    def watch(self, batch: int) -> Deliver:
-        self._sent.clear()
-        return self._add
-
-    def _add(self, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
-        self._sent.setdefault(name, {})[stamp] = message.clone(), sent
-        return message
-
-    def of(self, channel: str, batch: int) -> _Replaced:
-        sent, lengths = self._sent.get(channel), self.evaluated.lengths
-        assert lengths is not None  # `check_measured` refuses examples
-        if sent is None:  # all episodes of the batch end before its first message
-            return lambda stamp, message, sent: message
-        messages = torch.stack([message for message, _ in sent.values()])
-        device, rows = messages.device, torch.arange(len(lengths), device=messages.device)
-        within = torch.tensor(list(sent), device=device).unsqueeze(1) < lengths.to(device)
-        within &= torch.stack([mask.tensor(len(rows), device) for _, mask in sent.values()])
-        counts, order = within.sum(0), (~within).int().argsort(dim=0, stable=True)
-        if int(counts.max()) > 1:
-            self._replaced.add(channel)
-        chance = uniform(seed_for(self.evaluated.seeds[batch], "ablation"), 0, len(lengths)).to(device)
-        further = 1 + (chance * (counts - 1)).long()
-        position = torch.zeros_like(rows)
-
-        def shifted(stamp: int, message: Tensor, sent: Mask) -> Tensor:
-            # an episode that is longer than it was goes around: its further messages are counted on
-            which = order[(position + further) % counts.clamp_min(1), rows]
-            position.add_(sent.tensor(len(rows), device))
-            return messages[which, rows]
-
-        return shifted
-
-    def check(self, channels: Sequence[str]) -> None:
-        for channel in channels:
-            if channel not in self._replaced:
-                raise ScenarioError(
-                    f"ablate: step needs episodes with several messages over '{channel}', which sends one in each at most; use resample"
-                )
-
-
 _REPLACEMENTS: dict[str, type[_Replacement]] = {
     "zero": _Replacement,
     "mean": _Means,
     "resample": _Resampled,
-    "step": _OtherSteps,
 }
 ABLATIONS = tuple(_REPLACEMENTS)
-"""What messages are replaced by: zeros, their mean, the message made for another example or in another environment, or that of
-another step of the same episode."""
+"""What messages are replaced by: zeros, their mean, or the message made for another example or in another environment."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import networkx as nx
 import torch
@@ -23,7 +22,6 @@ from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
-from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.channel import Channel
@@ -227,16 +225,13 @@ class DifferentiableRollout:
         totals = [sum(root.sum() for _, root in roots) for roots in roots_by_window]
         return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
 
-    def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:
-        """Return B times the gradient of all losses by every marked message that was sent, [B, size].
-
-        `retain`: whether the graphs are kept, for further gradients.
-        """
+    def gradients(self) -> dict[str, Tensor]:
+        """Return B times the gradient of all losses by every marked message that was sent, [B, size]."""
         messages = [message.sent_value for message in self.sent.values()]
         outputs = self.losses()
         if not outputs or not messages:
             return {name: torch.zeros_like(message.sent_value) for name, message in self.sent.items()}
-        gradients = torch.autograd.grad(outputs, messages, retain_graph=retain, allow_unused=True)
+        gradients = torch.autograd.grad(outputs, messages, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch
             for name, message, g in zip(self.sent, messages, gradients, strict=True)
@@ -266,37 +261,6 @@ def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, p
         if name not in measurable:
             raise ScenarioError(f"{measurement}: '{name}' is no {kind}{suggest(name, measurable)}")
     return list(measurable) if channels is None else [name for name in measurable if name in channels]
-
-
-def predicted_channels(system: System) -> list[str]:
-    return [name for name, channel in system.channels.items() if channel.predicts]
-
-
-def rollouts_ahead(
-    running: LiveSystem, samples: Mapping[str, Any], ahead: int | None
-) -> Iterator[tuple[DifferentiableRollout, EnvironmentRunner, int]]:
-    """Yield rollouts of coming steps, each with its environment and its horizon; nothing learns meanwhile.
-
-    Args:
-        running: Forked; no bit of it changes.
-        samples: What is gathered of each channel's messages, until each is `complete`.
-        ahead: The horizon: further steps whose losses count. None: as many as the messages can reach.
-    """
-    with running.fork(stacked=False) as twin, running.fork(stacked=False) as bench:
-        system = twin.system
-        assert isinstance(twin.backend, StackedBackend)
-        twin.backend.freeze()
-        while names := [name for name, gathered in samples.items() if not gathered.complete]:
-            due = [
-                name
-                for name in names
-                if system.channels[name].ledger.timetable.sender_clock.ticks_at(twin.now)
-            ]
-            if due:
-                horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
-                rollout = DifferentiableRollout(system, twin.now, due)
-                yield rollout, ahead_of(bench, twin), horizon
-            twin.advance()
 
 
 # --- how far effects lie ahead -----------------------------------------------------------------------------

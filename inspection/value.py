@@ -46,13 +46,11 @@ from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
 from antiphon.inspection.truth import (
     DifferentiableRollout,
     ahead_of,
     chosen_channels,
     look_ahead,
-    predicted_channels,
 )
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
@@ -370,18 +368,16 @@ def values_of_run(running: LiveSystem) -> list[Metric]:
     """Measure values during a run, and return them as metrics, with what they cost.
 
     Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
-    `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
-    `value_seconds`. The horizon is that of the scenario's `telemetry.value`.
+    `value`, `value_low` and `value_high`, where there is one; for the run, `value_seconds`. The horizon is that of the
+    scenario's `telemetry.value`.
     """
     spec = running.scenario.telemetry.value
     assert spec is not None
     few = len(running.system.channels) <= running.scenario.telemetry.max
     started = time.monotonic()
     measured = value(running, channels=None if few else [], horizon=spec.horizon, repeats=_RUN_REPEATS)
-    predicted = predicted_channels(running.system) if few else []
-    signals = signal_rows(signal_alignment(running, channels=predicted))
     seconds = Metric("run", "", "value_seconds", time.monotonic() - started)
-    return [seconds, *value_rows(measured), *signals]
+    return [seconds, *value_rows(measured)]
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------

@@ -31,13 +31,11 @@ SIGNALS = ("cosine", "sg_loss")
 """Metrics of channels that reports and plots draw."""
 VALUE_TARGET = "value_target"
 """Metric of a policy: the mean return that it learns from, discounted, and bootstrapped at the end of a window."""
-PROBED = ("true_cosine", "cosine_ceiling")
-"""Metrics of channels that `antiphon evaluate --value` measures beside the value: alignment with the true gradient, and its ceiling."""
 LOSSES = ("loss_zero", "loss_synthetic", "loss_true")
 """Metrics of channels beside the value: mean losses of the readouts with no signal, the channel's own, and the true gradient."""
 OWN_GAIN = "own_gain"
 """Metric of channels beside the value: the loss with no signal minus that with the channel's own."""
-ABLATIONS = ("ablation_zero", "ablation_mean", "ablation_resample", "ablation_step")
+ABLATIONS = ("ablation_zero", "ablation_mean", "ablation_resample")
 """Metrics of channels that `antiphon evaluate --ablate` measures, by what messages are replaced with."""
 
 
@@ -46,10 +44,7 @@ def bounds(metric: str) -> tuple[str, str]:
     return f"{metric}_low", f"{metric}_high"
 
 
-_MEASURED = (
-    *("value", *bounds("value"), "value_seconds", *LOSSES, OWN_GAIN, *bounds(OWN_GAIN)),
-    *("parameter_cosine", *bounds("parameter_cosine"), *PROBED),
-)
+_MEASURED = ("value", *bounds("value"), "value_seconds", *LOSSES, OWN_GAIN, *bounds(OWN_GAIN))
 _AT_RECEIVER = ("si_loss", "si_learning_rate")
 
 

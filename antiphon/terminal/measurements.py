@@ -26,15 +26,13 @@ from antiphon.inspection.ablation import (
     check_measured,
     readouts_act,
 )
-from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import Language, language, language_rows, spoken
-from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
-from antiphon.inspection.truth import chosen_channels, predicted_channels
+from antiphon.inspection.truth import chosen_channels
 from antiphon.inspection.value import COUPLING, Value, Values, value, value_rows
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
-from antiphon.telemetry.metrics import METRICS, PROBED, SCORES, Metric
+from antiphon.telemetry.metrics import METRICS, SCORES, Metric
 from antiphon.telemetry.statistics import worth
 from antiphon.terminal.output import (
     console,
@@ -286,29 +284,11 @@ def measured_value(
     settings: dict[str, Any] = {"horizon": horizon, "repeats": repeats}
     given = {name: number for name, number in settings.items() if number is not None}
     values = value(simulation, channels=channels, **given)
-    every = predicted_channels(simulation.running.system)
-    predicted = [name for name in every if not channels or name in channels]
-    signals = signal_alignment(simulation, channels=predicted)
-    highest = ceilings(simulation, channels=predicted)
-    # beside the value stands the alignment of the same channels with its ceiling, since alignment misleads
-    alignments = {
-        name: finite({key: number for result in results for key, number in result.to_dict().items()})
-        for name in predicted
-        if (results := [by_channel[name] for by_channel in (signals, highest) if name in by_channel])
-    }
-    plain = values.to_dict() | {"alignment": alignments}
-    rows = [*value_rows(values), *signal_rows(signals)]
-    rows += [
-        Metric("channel", name, metric, like[key])
-        for name, like in alignments.items()
-        for key, metric in zip(("cosine", "cosine_ceiling"), PROBED, strict=True)
-        if name in highest and like[key] is not None
-    ]
-    samples = max((ceiling.samples for ceiling in highest.values()), default=0)
-    return Measured("value", plain, {"value": plain}, rows, partial(_show_value, values, alignments, samples))
+    plain = values.to_dict()
+    return Measured("value", plain, {"value": plain}, value_rows(values), partial(_show_value, values))
 
 
-def _show_value(values: Values, alignments: dict[str, dict[str, Any]], samples: int) -> None:
+def _show_value(values: Values) -> None:
     rows = []
     for row in _best_first(values):
         interval = word = ""
@@ -316,9 +296,7 @@ def _show_value(values: Values, alignments: dict[str, dict[str, Any]], samples: 
             interval, word = f"[{row.low:.2f}, {row.high:.2f}]", worth(row.low, row.high)
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         middle = "undefined" if row.value is None else f"{row.value:.2f}"
-        like = alignments.get(row.name, {})
-        cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling", "parameter_cosine")]
-        rows.append([row.name, word, middle, interval, *losses, *cosines])
+        rows.append([row.name, word, middle, interval, *losses])
     title = f"\nValue over {values.horizon} steps, {values.repeats} repeats, {values.seconds:.0f} s"
     heads = [
         "channel",
@@ -328,16 +306,8 @@ def _show_value(values: Values, alignments: dict[str, dict[str, Any]], samples: 
         "loss: zero",
         "synthetic",
         "true",
-        "true cosine",
-        "ceiling",
-        "parameter cosine",
     ]
     show_table(heads, rows, right=len(heads) - 2, title=title, most=_ROWS)
-    if samples:
-        console().print(
-            f"true cosine, ceiling: with the true gradient, up to {samples:,} samples a channel; cosine in the log is with the returned "
-            "gradient of one batch"
-        )
     for why, names in by_key((row.why, row.name) for row in values.rows[:_ROWS]).items():
         if why:
             console().print(f"{', '.join(names)}: {why}")

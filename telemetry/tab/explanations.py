@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from antiphon.telemetry.metrics import ABLATIONS, EVALUATED, LOSSES, OWN_GAIN, PROBED
+from antiphon.telemetry.metrics import ABLATIONS, EVALUATED, LOSSES, OWN_GAIN
 from antiphon.telemetry.tab.tags import Family
 
 Scale = Literal["sequential", "diverging", "share"]
@@ -12,7 +12,6 @@ Scale = Literal["sequential", "diverging", "share"]
 
 _SCALED = "It depends on the gradients' scale: do not compare channels by it."
 _ALIGNED = "Alignment misleads: it can fall while the agents learn, and rise while they do not. What a signal is worth is its value."
-_TRUE = "the true gradient (of all later losses, by backpropagation)"
 _SENT = "in the environments in which it was sent"
 _WORTH = ("helps", "harms")
 
@@ -77,7 +76,6 @@ _CHANNEL: dict[str, Explanation] = {
     "ablation_zero": _ablated("zero", "zeros"),
     "ablation_mean": _ablated("mean", "their mean"),
     "ablation_resample": _ablated("resample", "messages for other examples, or in other environments"),
-    "ablation_step": _ablated("step", "messages of other steps of the same episode"),
     "sg_loss": Explanation(
         "SG loss",
         "The loss of the synthetic gradient's model before its newest update: of a regression the squared error of all components; with rescale: rms (the default with passes: all) in units of the returned gradient's mean square.",
@@ -89,25 +87,11 @@ _CHANNEL: dict[str, Explanation] = {
         "Mean cosine, per sample of one batch, between the synthetic gradient and the returned gradient, which the receiver sends back "
         "and the predictor learns. Good: near 1; from 0.1 it follows the returned gradient, 0 is chance, below 0 it points against it.",
     ),
-    "true_cosine": _aligned(
-        "true cosine",
-        f"Mean cosine, per sample of many batches, between the synthetic gradient and {_TRUE}. Good: near 1; 0 is chance.",
-    ),
-    "cosine_ceiling": _aligned(
-        "cosine ceiling",
-        "The true cosine of the best linear prediction from the same message and context: where it is low, the predictor lacks "
-        "context; where the true cosine is far below it, the predictor has not learned yet.",
-    ),
     "pooled_cosine": _aligned(
         "pooled cosine",
         "Cosine between the synthetic and the returned gradients of the whole batch, each flattened to one vector. "
         "Good: near 1; 0 is chance.",
     ),
-    "parameter_cosine": _aligned(
-        "parameter cosine",
-        f"Cosine between the sender's parameter gradients under the synthetic gradient and under {_TRUE}, mean over batches. "
-        "Good: near 1, and no less than half the cosine; below 0 its steps point against the true ones.",
-    )._replace(words=("aligned", "misleads")),
     "norm_ratio": Explanation(
         "norm ratio",
         "Norm of the synthetic gradients divided by the norm of the returned gradients. Good: near 1.",
@@ -362,7 +346,7 @@ EXPLANATIONS: dict[Family, dict[str, Explanation]] = {
 GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
     "channel": [
         ("Worth", ["value", *ABLATIONS, OWN_GAIN, *LOSSES]),
-        ("Alignment", ["cosine", *PROBED, "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]),
+        ("Alignment", ["cosine", "pooled_cosine", "norm_ratio", "r2"]),
         (
             "Learning",
             [

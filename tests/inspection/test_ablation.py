@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from gymnasium.spaces import Discrete
 
-from antiphon import Scenario, ScenarioError, Simulation, environment
-from antiphon.envs import Description, Signal, World, from_tensors
+from antiphon import Scenario, ScenarioError, Simulation
+from antiphon.envs import from_tensors
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.documented import ABLATIONS, Links, ablate, ablation_rows
@@ -47,7 +46,7 @@ def trained() -> Simulation:
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("kind", [kind for kind in ABLATIONS if kind != "step"])
+@pytest.mark.parametrize("kind", ABLATIONS)
 def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simulation, kind: str) -> None:
     found = ablate(trained, kind)
     assert found.ranked()[0] == "eye->judge"
@@ -225,169 +224,6 @@ def test_what_has_no_effect_on_returns_is_refused(changed: str, how: dict[str, A
     assert str(refused.value) == line
 
 
-STEPS = 6
-
-
-class Told(World):
-    """Each episode has a goal, and each step a cue, that only the speaker sees; the listener has to name one of them."""
-
-    randoms = 2 + STEPS
-    named: int
-    """The place of what is to be named in what the speaker sees."""
-
-    @staticmethod
-    def describe(options: Any) -> Description:
-        return Description(signals={"shown": Signal(shape=(2,))}, action_space=Discrete(2))
-
-    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
-        bits = (uniforms[:, 1:] > 0.5).to(self.dtype)
-        last = 2 + (uniforms[:, 0] * (STEPS - 1)).long()  # from 2 to STEPS
-        return {"goal": bits[:, 0], "cues": bits[:, 1:], "step": torch.zeros_like(last), "last": last}
-
-    def observe(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        place = state["step"].clamp(max=STEPS - 1).unsqueeze(1)
-        return {"shown": torch.cat([state["goal"].unsqueeze(1), state["cues"].gather(1, place)], 1)}
-
-    def transition(self, state: dict[str, torch.Tensor], actions: Any) -> Any:
-        named = self.observe(state)["shown"][:, self.named]
-        right = (actions["action"] == named).to(self.dtype)
-        state = {**state, "step": state["step"] + 1}
-        return state, right, state["step"] == state["last"]
-
-
-@environment("tests/GoalTold-v0")
-class GoalTold(Told):
-    named = 0
-
-
-@environment("tests/CueTold-v0")
-class CueTold(Told):
-    named = 1
-
-
-@environment("tests/TurnTold-v0")
-class TurnTold(Told):
-    """Episodes of two steps, whose cues differ."""
-
-    named = 1
-
-    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
-        state = super().start(uniforms)
-        first = state["cues"][:, :1]
-        return {
-            **state,
-            "cues": torch.cat([first, 1 - first], 1).repeat(1, STEPS // 2),
-            "last": 0 * state["last"] + 2,
-        }
-
-
-@environment("tests/TwiceTold-v0")
-class TwiceTold(Told):
-    """Each step costs one, and an episode ends when two cues have been named: the first two steps' cues, or later ones."""
-
-    named = 1
-
-    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
-        state = super().start(uniforms)
-        first = state["cues"][:, :1]
-        cues = torch.cat([first, 1 - first, 1 - first, *[first] * (STEPS - 3)], 1)
-        return {**state, "cues": cues, "last": 0 * state["last"] + 2, "right": 0 * state["last"]}
-
-    def transition(self, state: dict[str, torch.Tensor], actions: Any) -> Any:
-        state, right, _ = super().transition(state, actions)
-        state = {**state, "right": state["right"] + right.long()}
-        return state, -torch.ones_like(right), state["right"] == state["last"]
-
-
-@environment("tests/PausingTold-v0")
-class PausingTold(Told):
-    """Episodes of four steps, of which the first and the third have a message, a cue, and count."""
-
-    named = 1
-
-    @staticmethod
-    def describe(options: Any) -> Description:
-        return Description(signals={"shown": Signal(shape=(2,)), "told": Signal()}, action_space=Discrete(2))
-
-    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
-        state = super().start(uniforms)
-        first = state["cues"][:, :1]
-        cues = torch.cat([first, first, 1 - first, 1 - first], 1).repeat(1, 2)[:, :STEPS]
-        return {**state, "cues": cues, "last": 0 * state["last"] + 4}
-
-    def observe(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {**super().observe(state), "told": (state["step"] % 2 == 0).to(self.dtype)}
-
-    def transition(self, state: dict[str, torch.Tensor], actions: Any) -> Any:
-        told = state["step"] % 2 == 0
-        state, right, ended = super().transition(state, actions)
-        return state, right * told, ended
-
-
-def telling(told: str, mask: str | None = None, **env: Any) -> Simulation:
-    """A speaker says what is to be named, or the episode's goal, and a listener names it."""
-    net = {"kind": "mlp", "hidden": []}
-    scenario = Scenario(
-        scenario="told",
-        env={"id": f"tests/{told}Told-v0", **env},
-        agents={
-            "speaker": {"observes": ["shown"], "network": net},
-            "listener": {"network": net, "acts": True, "objective": "reinforce", "clock": {"unroll": 4}},
-        },
-        channels=[
-            {
-                "from": "speaker",
-                "to": "listener",
-                "size": 1,
-                "norm": "none",
-                "coupling": "locked",
-                "mask": mask,
-            }
-        ],
-        training={"batch": 16, "steps": 4},
-    )
-    simulation = Simulation(scenario, seed=1)
-    says, names = (simulation.agents[name].parameters for name in ("speaker", "listener"))
-    says["to_listener.weight"].data.copy_(2.0 * torch.eye(2)[[int(told != "Goal")]])
-    says["to_listener.bias"].data.fill_(-1.0)
-    names["objective.weight"].data.copy_(torch.tensor([[-1.0], [1.0]]))
-    names["objective.bias"].data.zero_()
-    return simulation
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    ("told", "lost"),
-    [
-        ("Goal", {"zero": True, "mean": True, "resample": True, "step": False}),
-        ("Cue", dict.fromkeys(ABLATIONS, True)),
-    ],
-)
-def test_another_step_leaves_what_a_message_says_of_its_episode(told: str, lost: dict[str, bool]) -> None:
-    with telling(told) as simulation:
-        for kind in ABLATIONS:
-            found = ablate(simulation, kind, episodes=4)
-            change = found.change("speaker->listener")
-            whole = found.intact["listener"]["return"]
-            assert (found.count, 2 < whole < STEPS) == (64, True)
-            assert (change.verdict == "helps") == lost[kind]
-            assert lost[kind] or (change.value, change.half) == (0.0, 0.0)
-            # of numbers with equal chances half of what is named is right by chance
-            assert not lost[kind] or change.value == pytest.approx(-whole / 2, abs=0.7)
-
-
-def test_no_message_is_replaced_by_itself_where_another_step_s_takes_its_place() -> None:
-    with telling("Turn") as simulation:
-        found = ablate(simulation, "step", episodes=4)
-        assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (2.0, -2.0)
-
-
-def test_a_message_of_another_step_is_one_that_was_sent() -> None:
-    with telling("Pausing", mask="told") as simulation:
-        found = ablate(simulation, "step", episodes=4)
-        assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (2.0, -2.0)
-
-
 @pytest.mark.parametrize("kind", ["mean", "resample"])
 def test_what_is_not_sent_takes_no_message_s_place(kind: str) -> None:
     """All messages that are sent are the same, so that another one, or their mean, changes nothing."""
@@ -407,39 +243,6 @@ def test_what_is_not_sent_takes_no_message_s_place(kind: str) -> None:
         assert ablate(simulation, "zero", split="train").change("a->b").value > 0.01
         changed = ablate(simulation, kind, split="train").change("a->b")
         assert changed.value == pytest.approx(0, abs=1e-12)
-
-
-def test_messages_of_other_steps_go_around_an_episode_that_has_become_longer() -> None:
-    """Of two messages each is replaced by the other: named are the cues of steps 3 and 4, and never two by one message alone."""
-    with telling("Twice", limit=12) as simulation:
-        found = ablate(simulation, "step", episodes=4)
-        assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (-2.0, -2.0)
-
-
-def test_other_steps_need_episodes_with_several_messages(trained: Simulation) -> None:
-    with pytest.raises(
-        ScenarioError, match="ablate: step needs episodes, and the readouts do not act; use resample"
-    ):
-        ablate(trained, "step")
-    single = ACTING.replace("v0}", "v0, limit: 1}")
-    with (
-        Simulation(Scenario.from_yaml(single)) as simulation,
-        pytest.raises(ScenarioError, match="sends one in each"),
-    ):
-        ablate(simulation, "step", episodes=1)
-
-
-def test_an_episode_with_one_message_or_none_is_played_as_it_was() -> None:
-    """Of a pole that falls after some ten steps, a message in nine steps is the only one, or the second; one in 400 never comes."""
-    observing = "sensor: {observes: [observation], "
-    rare, never = (
-        ACTING.replace("coupling: locked", "coupling: detached").replace(observing, f"{observing}clock: {{{clock}}}, ")
-        for clock in ("period: 9", "period: 400, phase: 399")
-    )  # fmt: skip
-    alone = Simulation(Scenario.from_yaml(rare.replace("batch: 5", "batch: 1")))
-    assert ablate(alone, "step", channels=["sensor->motor"], episodes=6).count == 6
-    with pytest.raises(ScenarioError, match="'sensor->motor', which sends one in each at most"):
-        ablate(Simulation(Scenario.from_yaml(never)), "step", episodes=1)
 
 
 def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:

@@ -1,4 +1,4 @@
-"""The measures of the probes in the small, by hand: entropies, ranks, edits, intervals, the best linear map."""
+"""The measures of the probes in the small, by hand: entropies, ranks, edits, intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from antiphon.inspection.ablation import Change
-from antiphon.inspection.ceiling import best_linear
 from antiphon.inspection.language import (
     causal_influence,
     edit_distances,
@@ -22,7 +21,6 @@ from antiphon.inspection.language import (
     spearman,
     topographic_similarity,
 )
-from tests.engine.numbers import normal
 
 HALF = 1 + 0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)
 """1 - H(1/4): what two bits tell of each other that are equal three times of four."""
@@ -99,17 +97,6 @@ def test_signalling_is_what_symbols_tell_and_listening_what_messages_change() ->
     assert causal_influence(decided, torch.ones(4)) == pytest.approx(2.0)
     assert causal_influence(decided, torch.tensor([2, 1, 1, 0])) == pytest.approx(1.5)
     assert causal_influence(torch.eye(4).expand(3, -1, -1), torch.ones(3)) == pytest.approx(0.0)
-
-
-def test_the_best_linear_map_is_found_where_columns_repeat_and_of_noise_nothing_is_predicted() -> None:
-    x = normal(200, 3, seed=1)
-    x = torch.cat([x, x[:, :1], torch.ones(200, 1).double()], 1)
-    y = x @ normal(5, 2, seed=2) + 3
-    weight, bias = best_linear(x, y)
-    torch.testing.assert_close(x @ weight + bias, y, atol=1e-8, rtol=0)
-    weight, bias = best_linear(normal(100, 40, seed=3), normal(100, 3, seed=4))
-    fresh = normal(1000, 40, seed=5) @ weight + bias
-    assert float(fresh.square().mean()) < 0.15  # unpenalised: about 0.7
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:

@@ -12,7 +12,7 @@ from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY
 from tests.inspection.probed import EYE, JUDGE, chain, make
 from tests.inspection.test_language import talking
-from tests.kit.documented import Links, ablate, ceilings, language, signal_alignment
+from tests.kit.documented import Links, ablate, language
 
 Scenes = dict[str, Simulation]
 REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
@@ -21,7 +21,6 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: s.value(horizon=0), "value: horizon=0; must be a whole number, at least 1"),
     ("plain", lambda s: s.value(repeats=1), "value: repeats=1; must be a whole number, at least 2"),
     ("plain", lambda s: s.value(horizon=None), "value: horizon=None; must be a whole number, at least 1"),
-    ("plain", lambda s: signal_alignment(s, messages=None), "signal_alignment: messages=None; must be a whole number"),
     ("plain", lambda s: s.evaluate(sampled="yes"), "evaluate: sampled='yes'; must be True or False"),
     ("plain", lambda s: s.policy(greedy="no"), "policy: greedy='no'; must be True or False"),
     ("plain", lambda s: s.run(1, progress="no"), "run: progress='no'; must be True or False"),
@@ -30,16 +29,7 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: ablate(s, "zero", sampled=1), "ablate: sampled=1; must be True or False"),
     ("plain", lambda _: Links("as_run", inputs="no"), "links: inputs='no'; must be True or False"),
     ("plain", lambda s: s.value(ahead=-1), "value: ahead=-1; must be a whole number, at least 0"),
-    ("plain", lambda s: ceilings(s, ahead=-1), "ceilings: ahead=-1; must be a whole number, at least 0"),
-    ("plain", lambda s: ceilings(s, ahead="x"), "ceilings: ahead='x'; must be a whole number, at least 0"),
-    ("plain", lambda s: signal_alignment(s, ahead=-1), "signal_alignment: ahead=-1; must be a whole number, at least 0"),
-    ("plain", lambda s: signal_alignment(s, ahead=1.5), "signal_alignment: ahead=1.5; must be a whole number, at least 0"),
     ("alone", lambda s: s.value(), "value: the scenario has no channels"),
-    ("plain", lambda s: signal_alignment(s, channels=["a->z"]), "signal_alignment: 'a->z' is no channel with a predictor; did you mean"),
-    ("plain", lambda s: signal_alignment(s, messages=0), "signal_alignment: messages=0; must be a whole number, at least 1"),
-    ("locked", lambda s: signal_alignment(s, channels=["a->b"]), "signal_alignment: 'a->b' is no channel with a predictor"),
-    ("locked", lambda s: ceilings(s, channels=["a->b"]), "ceilings: 'a->b' is no channel with a predictor"),
-    ("plain", lambda s: ceilings(s, channels=["a->c"]), "ceilings: 'a->c' is no channel with a predictor"),
     ("plain", lambda s: language(s), "language: no channel carries symbols"),
     ("talking", lambda s: language(s, channels=["b->a"]), "^language: 'b->a' is no channel of symbols; known: a->b$"),
     ("talking", lambda s: language(s, examples=0), "language: examples=0; must be a whole number, at least 1"),

@@ -7,9 +7,7 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.metrics.timeline import timeline
 from antiphon.inspection.ablation import ABLATIONS, ablate, ablation_rows
-from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import language
-from antiphon.inspection.signal_alignment import signal_alignment
 from antiphon.splitting.split_scenarios import gpt, resnet
 
 __all__ = [
@@ -19,10 +17,8 @@ __all__ = [
     "Population",
     "ablate",
     "ablation_rows",
-    "ceilings",
     "gpt",
     "language",
     "resnet",
-    "signal_alignment",
     "timeline",
 ]

@@ -7,7 +7,7 @@ import { wordOf } from "./run.js";
 /** The metric that the widths of lines show. */
 const ENERGY = "message_energy";
 /** Metrics of channels in the order of what they tell: what a channel is worth, what its signal does, what it carries. */
-const TELLING = ["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step", "own_gain", "cosine", "skill", "injection_norm", "message_std", ENERGY];
+const TELLING = ["value", "ablation_zero", "ablation_mean", "ablation_resample", "own_gain", "cosine", "skill", "injection_norm", "message_std", ENERGY];
 const FIRST_CHOICE = { channel: TELLING, agent: ["loss", "return"] };
 /** Runs with more agents open in the matrix: a graph of more is a thicket. */
 const MATRIX_FROM = 200;
