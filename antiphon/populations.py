@@ -16,7 +16,7 @@ from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.jobs.new_directories import new_directory
-from antiphon.jobs.populations.lineage_plot import lineage_plot
+from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population_run import PopulationRun, new_population, requests_of
 from antiphon.jobs.populations.selection import Entry, scored_values
 from antiphon.jobs.scenario_sources import scenario_template
@@ -63,7 +63,7 @@ class TrainedMembers:
 
     def plot(self) -> Figure:
         """Return the panels of lineage.svg as a matplotlib figure; RunError without matplotlib."""
-        return lineage_plot(self._entries, self._spec, self.result["metric"])
+        return draw_lineage(self._entries, self._spec, self.result["metric"])
 
     def to_pandas(self) -> DataFrame:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
@@ -119,8 +119,6 @@ def population(
     exist: str = "number",
     until: int | None = None,
     device: str = "cpu",
-    jobs: int | None = None,
-    ray: str | None = None,
     progress: bool = True,
 ) -> TrainedMembers:
     """Train a population: members of one scenario that differ in hyperparameters, as one stack where possible.
@@ -142,8 +140,6 @@ def population(
         until: The step to stop at, such as a later one with `exist="resume"`; schedules keep `steps`. None: the one it stopped
             at, or `steps`.
         device: The device of all members.
-        jobs: Number of processes that the members are divided over; None: 1, or as many as the population in `logdir` had.
-        ray: `local`, or HOST:PORT of the Ray cluster that has the processes; None: this machine.
         progress: Whether a bar is shown on a terminal.
 
     Raises:
@@ -152,7 +148,7 @@ def population(
         DivergenceError: All members have diverged.
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the members have checkpoints.
     """
-    check_counts("population", jobs=jobs, until=until)
+    check_counts("population", until=until)
     check_mappings("population", values=values)
     check_exist(exist)
     settings: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
@@ -170,7 +166,7 @@ def population(
         with _of_arguments():
             name = spec.population if document is not None else _called(spec, template, logdir)
             folder = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
-            how: Any = {"until": until, "jobs": jobs, "ray": ray, "device": device}
+            how: Any = {"until": until, "device": device}
             begun = new_population(spec, template, folder, exist, **in_python(how))
             run = _remarked_if_done(locked.enter_context(begun))
         result, directory = _trained(run, progress), run.directory

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError
 from antiphon.engine.environment import with_own_env
-from antiphon.engine.live_system import loaded
-from antiphon.engine.state.changes import changed
 from antiphon.jobs.stacked_program import Together
 from antiphon.running.begin import begin, begin_request
 from antiphon.running.directory import RunDirectory, check_free, remove_run
@@ -26,7 +24,6 @@ class Job:
     Args:
         exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite` or `error`.
         until: The step to stop at; None: `training.steps`.
-        changes: Settings that have changed since it began, by the names of `Simulation.set`.
 
     Attributes:
         until: As given, or `training.steps`.
@@ -46,9 +43,8 @@ class Job:
         exist: str = "error",
         checkpoint_every: int | None = None,
         until: int | None = None,
-        changes: Mapping[str, Any] | None = None,
     ) -> None:
-        self.request, self.path, self._changes = request, path, changes or {}
+        self.request, self.path = request, path
         self._how: dict[str, Any] = {"exist": exist, "checkpoint_every": checkpoint_every}
         self.directory: RunDirectory | None = None
         if exist == "resume":
@@ -86,21 +82,6 @@ class Job:
         """Whether it has taken its last step with others, and its end was not written: it ends as one of them."""
         return self.step == self.until and len(self.fact("together") or ()) > 1
 
-    @property
-    def ended_early(self) -> bool:
-        """Whether it was done before its last step, as its metrics got no better, and may still be copied."""
-        return self.ended is not None and self.ended.status == "done" and bool(self.fact("reason"))
-
-    def beside(self) -> Run:
-        """Return a run that has ended early as it ended, beside those that go on; nothing is written of it."""
-        given = self.request.given_scenario
-        scenario = None if given is None else with_own_env(given, "every seed needs one of its own")
-        settings = self.request.settings
-        with settings.context():
-            run = Run(loaded(self.path, scenario, settings))
-        run.stop_reason = str(self.fact("reason"))
-        return run
-
     def continue_from(self, step: int) -> None:
         """Start from the checkpoint of a step, also where it has ended after it."""
         self.step = step
@@ -108,9 +89,7 @@ class Job:
             self.ended = None
 
     def begin(self) -> Run:
-        run = begin_request(self.request, self.path, until=self.until, directory=self.directory, **self._how)
-        self._change(run)
-        return run
+        return begin_request(self.request, self.path, until=self.until, directory=self.directory, **self._how)
 
     def begin_together(self, seeds: Sequence[int], undo: ExitStack, executor: Together) -> Run:
         """Begin or resume the run with those of some seeds, its own among them; `undo` leaves nothing of a new one."""
@@ -127,7 +106,6 @@ class Job:
                 checkpoint_every=every,
             )
             undo.callback(run.close)
-            self._change(run)
             return run
         undo.callback(self._discard)
         run = begin(
@@ -141,15 +119,7 @@ class Job:
         )
         undo.callback(remove_run, self.path)
         undo.callback(run.close)
-        self._change(run)
         return run
-
-    def _change(self, run: Run) -> None:
-        """Change the settings that an earlier session, or one that was killed meanwhile, has not changed yet."""
-        present = run.running.scenario
-        scenario = changed(present, self._changes.items())
-        if (scenario.agents, scenario.channels) != (present.agents, present.channels):
-            run.set(self._changes)
 
     def _discard(self) -> None:
         """Remove a run that could not begin to be written."""

@@ -1,8 +1,7 @@
-"""Where calls run: in this process, in processes of this machine, or in those of a Ray cluster; each takes one call at a time."""
+"""Where calls run: in this process, or in other processes of this machine, each of which takes one call at a time."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -12,14 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from types import FrameType, ModuleType
 from typing import Any, Protocol, Self, TypeVar
 
-from antiphon.base.errors import RunError
 from antiphon.base.signals import pass_on, stop_signals
-from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.nets.isolation.own_context import matmul_precision, set_matmul_precision
 
 Result = TypeVar("Result")
@@ -33,18 +29,12 @@ _PASSED_ON = getattr(signal, "SIGUSR2", signal.SIGTERM)
 class Place(Protocol):
     """What calls functions, which it can import, in the caller's precision of matrix products."""
 
-    @property
-    def host(self) -> str:
-        """An address of this process that the called functions reach."""
-
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         """Begin a call."""
 
 
 class Here:
     """This process: a call has ended when it is submitted, and heeds signals itself."""
-
-    host = "127.0.0.1"
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         call: Future[Result] = Future()
@@ -61,8 +51,6 @@ class Here:
 
 class Processes:
     """Processes of this machine: one that has ended its call takes the next one. They end with the `with` block."""
-
-    host = "127.0.0.1"
 
     def __init__(self) -> None:
         self._workers: list[_WorkerProcess] = []
@@ -134,18 +122,6 @@ class _WorkerProcess(ProcessPoolExecutor):
                 os.kill(self._pid.result(), _PASSED_ON)
 
 
-@dataclass(frozen=True)
-class RayProcesses:
-    """Processes of a Ray cluster, each of which ends with its call; `task` makes a function a remote one."""
-
-    host: str
-    task: Any
-
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        call: Future[Result] = self.task(_called).remote(matmul_precision(), function, *arguments).future()
-        return call
-
-
 def calls_as_completed(
     function: Callable[[Argument], Result],
     arguments: Sequence[Argument],
@@ -167,25 +143,6 @@ def calls_as_completed(
             argument = running.pop(call)
             if not stopped:
                 yield argument, call
-
-
-@contextmanager
-def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | RayProcesses]:
-    """Open a place with so many processes that compute on a device; RunError where a cluster does not answer, or is too small.
-
-    `ray`: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: this machine.
-    """
-    if ray is None:
-        with Processes() as pool:
-            yield pool
-        return
-    with open_cluster(ray) as cluster:
-        library = importlib.import_module("ray")
-        cores = library.cluster_resources().get("CPU", 0)
-        if not cluster.is_own and cores < count:
-            raise RunError(f"ray: the cluster has {cores:g} CPUs; {count} jobs need one each")
-        task = library.remote(max_retries=0, **cluster.options(count, gpu=device != "cpu"))
-        yield RayProcesses("127.0.0.1" if cluster.is_own else library.util.get_node_ip_address(), task)
 
 
 def _called(precision: str, function: Callable[..., Result], *arguments: object) -> Result:

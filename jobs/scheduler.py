@@ -76,7 +76,7 @@ class Scheduler:
     def __init__(self, jobs: Sequence[Job], selection: Selection | None = None) -> None:
         self.jobs, self._selection = jobs, selection
         self.until = jobs[0].until
-        _continue_together(jobs, selects=selection is not None)
+        _continue_together(jobs)
         self.start = sum(job.step for job in jobs) // len(jobs)
         groups: dict[Any, list[Job]] = {}  # by what must be equal to train them together
         for job in jobs:
@@ -95,12 +95,9 @@ class Scheduler:
                 with LiveSystem(without_weights(job.request.scenario), settings) as system:
                     self.sequential_reason = sequential_reason([system], settings.backend, len(jobs))
         training = [group for group in self._groups if group[0].step < self.until]
-        self._early = [job for job in jobs if job.ended_early] if selection is not None else []
-        """Those that a selection may copy, although they have ended."""
         if selection is not None and training:
             self.start = training[0][0].step
-        ahead = [job for job in self._early if job.saved > self.start]
-        if selection is not None and training and (ahead or len(training[0]) + len(self._early) < len(jobs)):
+        if selection is not None and training and len(training[0]) < len(jobs):
             at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
             raise RunError(
                 f"{jobs[0].path.parent}: its members are at steps {at}; restore their directories from a copy, or begin anew "
@@ -112,16 +109,11 @@ class Scheduler:
             for job in others:
                 check_member(first.request, job.request)
 
-    def train(
-        self,
-        *observers: Observer,
-        train_group: Callable[[Sequence[Job]], list[Outcome]] | None = None,
-    ) -> Outcomes:
+    def train(self, *observers: Observer) -> Outcomes:
         """Train to the end, or until a signal; RunError where a directory cannot be written.
 
         Args:
             observers: Of the training loops, which may follow one another (`RunProgress`).
-            train_group: Trains some jobs, which are at one step; None: they are trained in this process.
         """
         outcomes: dict[Job, Outcome] = {}
         for job in self.jobs:
@@ -130,46 +122,26 @@ class Scheduler:
                     DirectoryLock(job.path).release()
                 outcomes[job] = job.ended
         for group in self._groups:
-            results = self.train_group(group, observers) if train_group is None else train_group(group)
+            results = self._train_group(group, observers)
             outcomes |= dict(zip(group, results, strict=True))
             if any(outcome.signal for outcome in results):
                 break
         by_seed = {job.request.seed: outcomes[job] for job in self.jobs if job in outcomes}
         return Outcomes(by_seed, self.sequential_reason)
 
-    def train_group(
-        self,
-        group: Sequence[Job],
-        observers: Sequence[Observer],
-        selection: Selection | None = None,
-        together: Sequence[Job] = (),
-    ) -> list[Outcome]:
-        """Train some jobs, which are at one step, to the end, or until a signal.
-
-        Args:
-            selection: In place of that of all.
-            together: All jobs that have to be at one step, in other processes too; empty: those of the group.
-        """
-        selection = selection or self._selection
-        if len(group) == 1 and selection is None and not group[0].ends_together:
+    def _train_group(self, group: Sequence[Job], observers: Sequence[Observer]) -> list[Outcome]:
+        """Train some jobs, which are at one step, to the end, or until a signal."""
+        if len(group) == 1 and self._selection is None and not group[0].ends_together:
             apart = [_Apart()] if len(self.jobs) > 1 else []
             return Trainer([group[0].begin()], [*observers, *apart]).finish()
         with ExitStack() as begun:  # on failure no new directory is left
-            seeds = [
-                job.request.seed for job in together or self.jobs if job in {*group, *together, *self._early}
-            ]
+            seeds = [job.request.seed for job in group]
             executor = Together()
             runs = [job.begin_together(seeds, begun, executor) for job in group]
-            beside = [job.beside() for job in self._early if job not in group]
-            for run in beside:
-                begun.callback(run.close)
-            population = Population.of([*runs, *beside], executor)
+            population = Population.of(runs, executor)
             begun.pop_all()
-        step = population.step if selection is None else _selected(population, selection)
-        with ExitStack() as ended:
-            for run in beside:
-                ended.callback(run.close)
-            return Trainer(runs, observers, step).finish()
+        step = population.step if self._selection is None else _selected(population, self._selection)
+        return Trainer(runs, observers, step).finish()
 
 
 def check_member(first: Request, request: Request) -> None:
@@ -190,7 +162,7 @@ def _selected(population: Population, selection: Selection) -> Callable[[], list
     """Return what takes a step of a population, with the selection before and after it."""
 
     def step() -> list[StepInfo]:
-        now = max(run.running.now for run in population.runs)  # some may have ended early
+        now = population.runs[0].running.now
         selection.before(population, now)
         infos = population.step()
         selection.after(population, now)
@@ -199,35 +171,23 @@ def _selected(population: Population, selection: Selection) -> Callable[[], list
     return step
 
 
-def _continue_together(jobs: Sequence[Job], *, selects: bool) -> None:
+def _continue_together(jobs: Sequence[Job]) -> None:
     """Have jobs that were trained together, and killed between their checkpoints, continue from one step.
 
-    It is the newest step of which all have a checkpoint, so that they go on together, to the bits of the run that nobody
-    killed; those that had come to their end before the others are trained anew from there. One that ended early has nothing
-    to do with the others after that step, but a selection compares it at those before.
+    It is the newest step of which all have a checkpoint, so that they go on together, to the bits of the run that was not
+    killed; those that had come to their end before the others are trained anew from there.
     """
     groups: dict[tuple[int, ...], list[Job]] = {}
     for job in jobs:
-        settled = job.fact("alone_from") is not None or job.fact("exit") == "diverged"
-        settled = settled or bool(job.fact("reason") and not (selects and job.ended_early))
+        settled = job.fact("alone_from") is not None or job.fact("exit") == "diverged" or job.fact("reason")
         if job.directory is not None and not settled:
             groups.setdefault(tuple(job.fact("together") or ()), []).append(job)
     for seeds, members in groups.items():
         # of a run with less than two checkpoints, 0 is one
-        newest = {job: {*[0, *job.checkpoint_steps][-2:]} for job in members}
-        steps = {0}.union(*newest.values())
-        common = [
-            step for step in steps if all(step in newest[job] or _is_past(job, step) for job in members)
-        ]
+        common = set.intersection(*({*[0, *job.checkpoint_steps][-2:]} for job in members))
         if len(seeds) > 1 and common and any(job.ended is None for job in members):
             for job in members:
-                if not _is_past(job, max(common)):
-                    job.continue_from(max(common))
-
-
-def _is_past(job: Job, step: int) -> bool:
-    """Return whether a job has ended early by a step."""
-    return job.ended_early and job.saved <= step
+                job.continue_from(max(common))
 
 
 class _Apart(Observer):

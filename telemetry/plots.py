@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from antiphon.base.by_key import by_key
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.files import write_bytes
 from antiphon.base.nearest_names import suggest
 
 if TYPE_CHECKING:
@@ -45,6 +48,16 @@ def panel_axes(figure: Figure, count: int, across: int, *, height: float = 3.0) 
     for panel in axes[:count]:
         panel.grid(alpha=0.25, linewidth=0.5)
     return axes[:count]
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure as an SVG file that has the same bytes each time."""
+    from matplotlib import rc_context
+
+    content = io.BytesIO()
+    with rc_context({"svg.hashsalt": "antiphon"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    write_bytes(path, content.getvalue())
 
 
 def curves_figure(subject: str, curves: Iterable[Curve], below: str = "") -> Figure:

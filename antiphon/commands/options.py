@@ -126,13 +126,9 @@ Ray = Annotated[
     str | None,
     text(
         "[ADDRESS]",
-        "Run each part, or each of --jobs, in its own process on Ray: on a cluster that is started on this machine for this "
+        "Run each part in its own process on Ray: on a cluster that is started on this machine for this "
         "run, or on the one at ADDRESS (HOST:PORT).",
     ),
-]
-Jobs = Annotated[
-    int | None,
-    count("N", "Number of processes that the members of a population are divided over.", "--jobs", "-j"),
 ]
 Until = Annotated[
     int | None,

@@ -36,7 +36,6 @@ def resume(
     parts: options.Parts = None,
     mode: options.Mode = None,
     ray: options.Ray = None,
-    jobs: options.Jobs = None,
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
@@ -45,14 +44,13 @@ def resume(
         "--parts": parts,
         "--mode": mode,
         "--ray": ray,
-        "--jobs": jobs,
         "--checkpoint-every": checkpoint_every,
     }
     given_options = [name for name, value in of_steps.items() if value is not None]
     is_done = f"{display_path(path)}: is done; --steps N continues to a later step"
     if (path / POPULATION).is_file():
-        if any(option is not None for option in (parts, mode)):
-            raise RunError(f"{path}: is a population; leave out --parts and --mode")
+        if any(option is not None for option in (parts, mode, ray, settings)):
+            raise RunError(f"{path}: is a population; leave out --parts, --mode, --ray and --set")
         from antiphon.commands.run_population import train_population
         from antiphon.jobs.populations.population_run import PopulationRun
 
@@ -60,16 +58,11 @@ def resume(
             path,
             python,
             until=steps,
-            jobs=jobs,
-            ray=ray,
             checkpoint_every=checkpoint_every,
-            changes=values_of(settings or ()),
         )
         if run.scheduler.start == run.until:
-            _end(is_done, [*given_options, "--set"] if settings else given_options)
+            _end(is_done, given_options)
         return train_population(run, json)
-    if jobs is not None:
-        raise RunError(f"--jobs: {path} is no population; leave it out")
     directory = RunDirectory.open(path)
     directory.check_no_member(with_imports("antiphon resume {}"))
     from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before

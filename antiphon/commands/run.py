@@ -77,7 +77,6 @@ def run(
     parts: options.Parts = None,
     mode: options.Mode = None,
     ray: options.Ray = None,
-    jobs: options.Jobs = None,
     cluster: options.Cluster = None,
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
@@ -87,15 +86,19 @@ def run(
     place = _RunPlace(name, logdir, exist)
     if (population := find_document(PopulationSpec, name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
-        refused |= {"--mode": mode, "--cluster": cluster, "--capture": capture or None}
+        refused |= {"--mode": mode, "--ray": ray, "--cluster": cluster, "--capture": capture or None}
         _check_not_given(refused, f"{name_or_file} is a population")
-        of_processes = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
-        of_processes |= {"checkpoint_every": checkpoint_every, "until": until}
+        how: Any = {
+            "device": device,
+            "backend": backend,
+            "checkpoint_every": checkpoint_every,
+            "until": until,
+        }
         population = _with_options(population, values_of(settings or ()), steps, seed)
         from antiphon.commands.run_population import run_population
 
-        return run_population(population, place.directory(population.population), exist, json, **of_processes)
-    _check_not_given({"--jobs": jobs, "--until": until}, f"{name_or_file} is no population")
+        return run_population(population, place.directory(population.population), exist, json, **how)
+    _check_not_given({"--until": until}, f"{name_or_file} is no population")
     check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
     # 0.96 times the processor time of a run of one step, in eight paired turns

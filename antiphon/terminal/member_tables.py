@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from antiphon.base.text_table import TextTable
-from antiphon.jobs.populations.selection import Entry, in_words, near_the_best, quality
-from antiphon.terminal.output import show_text_table, some, written
+from antiphon.jobs.populations.selection import Entry, in_words, quality
+from antiphon.terminal.output import show_text_table, written
 
 if TYPE_CHECKING:
     from antiphon.jobs.populations.population_run import Standings
@@ -21,25 +21,8 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
     title, table = members_table(result)
     show_text_table(table, title=f"\n{title}", out=out)
-    scores = [
-        (f"member-{member['member']}", member["score"], member["error"]) for member in _best_first(result)
-    ]
-    if line := lead_in_words(scores):
-        out.print(Text(line, style="dim"))
     if result["to_come"]:
         out.print(Text(result["to_come"]))
-
-
-def lead_in_words(members: Sequence[tuple[str, float | None, float]]) -> str:
-    """Return which members the winner does not surely lead; empty: it leads all, or their errors are unknown.
-
-    Args:
-        members: Names, scores and their standard errors, the winner first.
-    """
-    near = [members[index][0] for index in near_the_best([(score, error) for _, score, error in members])]
-    return (
-        f"Within two standard errors of the winner, whose lead may be chance: {some(near)}." if near else ""
-    )
 
 
 def members_table(result: Mapping[str, Any]) -> tuple[str, TextTable]:

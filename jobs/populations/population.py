@@ -248,26 +248,15 @@ class Population:
         Environment, messages, open windows (replayed with the new parameters and statistics) and random draws stay the
         member's own. RunError where an object of the other one's keeps a state that cannot be copied.
         """
-        self.load_learned(member, self.learned(parent))
-
-    @in_own_context
-    def learned(self, member: int) -> dict[str, Any]:
-        """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
-        return learned_of(self._run(member).running.system, self.whole(member))
-
-    @in_own_context
-    def whole(self, member: int) -> dict[str, Any]:
-        """Return the state of a member's backend, for `revive`; its tensors are the member's own. RunError: see `exploit`."""
-        running = self._run(member).running
-        check_kept(running.system)
-        return running.backend.state_dict()
-
-    @in_own_context
-    def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
-        """Continue a member with a copy of what another one has learned, which may be in another process."""
+        state = learned_of(self._run(parent).running.system, self._state_of(parent))
         backend = self._run(member).running.backend
         full_state = with_statistics({**backend.state_dict(), **state}, state["learners"])
         backend.load_state_dict(copy_tree(full_state))
+
+    def _state_of(self, member: int) -> dict[str, Any]:
+        running = self._run(member).running
+        check_kept(running.system)
+        return running.backend.state_dict()
 
     @in_own_context
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
@@ -292,9 +281,9 @@ class Population:
             run.writer.directory.note(changes=run.running.changes)
 
     @in_own_context
-    def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
-        """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
-        running = self._run(member).running
+    def revive(self, member: int, now: int, parent: int) -> None:
+        """Continue a member that has diverged, at a step and in its own environment, from the state of another one."""
+        running, state = self._run(member).running, self._state_of(parent)
         self._together.revive(running)
         running.backend.load_state_dict(copy_tree(state))
         running.begin_again(now)
@@ -316,23 +305,15 @@ class Population:
         return f"<Population of {first.scenario.scenario}: {count}, step {first.now:,}>"
 
 
-_ELSEWHERE = {
-    "stacked": "the members' agents are stacked where possible; leave it out",
-    "parts": "one program computes all members; divide them with `antiphon run --jobs`, or each with Simulation(parts=…)",
-    "capture": "the steps of several members are not captured; leave it out",
-    "seed": "write seeds, one for each member",
-    "evaluate": "is a key of the scenario: training: {evaluate: {period: 100}}",
-    "patience": "is a key of the scenario: training: {evaluate: {period: 100, patience: {loss: 5}}}",
-}
-"""The fix for arguments that are accepted elsewhere."""
 _SETTINGS = ("device", "dtype", "threads", "checkpoint_every")
 
 
 def _check_settings(settings: Mapping[str, Any], exist: str) -> None:
     for name in settings:
         if name not in _SETTINGS:
-            fix = _ELSEWHERE.get(name, f"a population has no such setting{suggest(name, _SETTINGS)}")
-            raise ScenarioError(f"Population: {name}: {fix}")
+            raise ScenarioError(
+                f"Population: {name}: a population has no such setting{suggest(name, _SETTINGS)}"
+            )
     check_exist(exist)
     if exist == "resume":
         line = "members are resumed together by antiphon.population, or each by Simulation.resume"

@@ -6,30 +6,27 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.files import display_path, fitting, write_csv, write_text
+from antiphon.base.errors import RunError
+from antiphon.base.files import display_path, fitting, write_csv
 from antiphon.base.imports import with_imports
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.state.changes import ELSEWHERE, changed, differences_of
+from antiphon.engine.state.changes import ELSEWHERE
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
-from antiphon.jobs.member_processes import Meeting, alone, divided
-from antiphon.jobs.populations.lineage_figure import lineage_svg
+from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population import Population, member_path
 from antiphon.jobs.populations.selection import (
     Entry,
-    MemberScore,
     Stage,
     ancestry,
     initial_values,
@@ -43,7 +40,6 @@ from antiphon.jobs.populations.selection import (
     still_to_come,
     written_score,
 )
-from antiphon.jobs.processes import processes
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.directory import (
     POPULATION,
@@ -76,16 +72,13 @@ class PopulationRun(Observer):
     Args:
         exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
         until: The step to stop at; schedules keep `training.steps`. None: that of the folder while it is ahead, else `training.steps`.
-        jobs: The processes that members are divided over; None: one, or as many as the population there had.
-        ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
-        changes: Settings of all members that change from here on, by the names of `Simulation.set`.
         lock: Of its folder; None: it is taken when they are trained.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
         metric: What they are compared by; None: not known before the first score.
         until: The step they stop at.
-        scenario: The scenario of the first member, with all changes.
+        scenario: The scenario of the first member.
 
     Raises:
         ScenarioError: A scenario cannot be resolved or built, or what varies is structure.
@@ -101,61 +94,39 @@ class PopulationRun(Observer):
         *,
         exist: str = "error",
         until: int | None = None,
-        jobs: int | None = None,
-        ray: str | None = None,
         checkpoint_every: int | None = None,
-        changes: Mapping[str, Any] | None = None,
         lock: DirectoryLock | None = None,
         **settings: Any,
     ) -> None:
-        self.spec, self.template, self.directory, self._ray = spec, template, directory, ray
+        self.spec, self.template, self.directory = spec, template, directory
         self._lock = lock
         self.lineage: list[Entry] = []
         self.metric: str | None = None
-        self._meeting: Meeting = alone
-        """With the processes of the other members."""
-        self._writes = True
-        """Whether this process writes the lineage."""
         exists = (directory / POPULATION).is_file()
-        before: Mapping[str, Any] = {}
+        earlier: int | None = None
         if exists and exist == "resume":
-            before = self._read()
+            earlier = self._read()["until"]
         elif not is_free(directory) and not (exists and exist == "overwrite"):
             raise RunError(
                 f"{directory}: already exists and is not empty; choose another name, or --exist resume "
                 '(in Python exist="resume")'
             )
-        jobs = self._jobs = min(before.get("jobs", 1) if jobs is None else jobs, spec.members)
-        if ray is not None and jobs == 1:
-            raise RunError("ray: has no effect on one process; give 2 or more jobs")
-        if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
-            line = f"{template.source} cannot be imported by other processes; put it into a module"
-            raise RunError(f"jobs {jobs}: {line}")
         requests = requests_of(spec, template, **settings)
         how: Any = {"exist": exist, "checkpoint_every": checkpoint_every}
-        self._changes = {**before.get("changes", {}), **(changes or {})}
-        """Settings that have changed since the population began."""
-        how["changes"] = self._changes
-        for name in changes or ():
-            self._check_change(name, requests[0])
-        members = self._members(requests, until, before.get("until"), how)
+        members = self._members(requests, until, earlier, how)
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
-        self.scenario = changed(requests[0].scenario, self._changes.items())
+        self.scenario = requests[0].scenario
+        evaluate = self.scenario.training.evaluate
+        if spec.select is not None and evaluate is not None and evaluate.patience:
+            line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
+            raise spec.located(DocumentError(("select",), line))
         if spec.select is not None and spec.select.by is not None:
             system = build_to_look(self.scenario, describe(self.scenario.env))
             if line := problem_of_score(self.scenario, system, spec.select.by):
                 raise spec.located(DocumentError(("select", "by"), line))
         if isinstance(template, PythonTemplate) and spec.population == template.name:  # as a study is called
             self.spec = spec.with_keys(population=self.scenario.scenario)
-        if jobs > 1 and getattr(requests[0].scenario.env, "league", False):
-            raise RunError(f"jobs {jobs}: the members of a league meet in one process; leave it out")
-        evaluate = requests[0].scenario.training.evaluate
-        if jobs > 1 and spec.select is not None and evaluate is not None and evaluate.patience:
-            line = (
-                "`select` compares members after each step, and `training.evaluate.patience` ends some early"
-            )
-            raise RunError(f"jobs {jobs}: {line}; leave out one of the three")
         done = max(job.saved for job in members)
         if until is not None and until < done:
             raise RunError(
@@ -180,7 +151,7 @@ class PopulationRun(Observer):
 
         Args:
             python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
-            settings: `until`, `jobs`, `ray`, `checkpoint_every` and `changes` (see above).
+            settings: `until` and `checkpoint_every` (see above).
 
         Raises:
             RunError: It is damaged or has gone further, or `python` is needed.
@@ -205,37 +176,15 @@ class PopulationRun(Observer):
             loaded = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, loaded, directory, exist="resume", **settings)
 
-    def _check_change(self, name: str, first: Request) -> None:
-        """Raise ScenarioError where a setting cannot change, or differs between the members."""
-        change = [(name, self._changes[name])]
-        as_changed = changed(first.scenario, change)
-        for varied, within in self.spec.vary.items():
-            for value in within if isinstance(within, tuple) else (within.low, within.high):
-                other = _request(self.spec, self.template, {**first.values, varied: value}).scenario
-                if differences_of(first.scenario, other) != differences_of(
-                    as_changed, changed(other, change)
-                ):
-                    raise ScenarioError(
-                        f"set: {name}: differs between members, since {varied} varies; leave it out"
-                    )
-
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
-        lock, self._lock = self._lock, None  # it does not go with the work to processes
-        with lock or DirectoryLock(self.directory):
+        with self._lock or DirectoryLock(self.directory):
             for path in set(self.directory.glob("member-*")) - {job.path for job in self.scheduler.jobs}:
                 remove_run(path)  # of a larger population that is overwritten
-            start = self.scheduler.start
-            if self._jobs > 1:
-                outcomes = self.scheduler.train(train_group=partial(self._train_divided, progress))
-                start = self.until  # the rest is of the first process
-            self._begin(start)
-            try:
-                if self._jobs == 1:
-                    shown = [] if progress is None else [progress]
-                    outcomes = self.scheduler.train(*shown, self)
-            finally:
-                self._finish()
+            self._begin(self.scheduler.start)
+            outcomes = self.scheduler.train(*([] if progress is None else [progress]), self)
+            with suppress(RunError):  # without matplotlib
+                draw_lineage(self.lineage, self.spec, self.metric, self.directory / LINEAGE_FIGURE)
         newest, values, copies = self._newest, self._values, last_copies(self.lineage)
         members: list[dict[str, Any]] = [
             {
@@ -282,138 +231,55 @@ class PopulationRun(Observer):
     def _path(self, member: int) -> Path:
         return member_path(self.directory, member, self.spec.members)
 
-    # --- several processes -------------------------------------------------------------------------------
-
-    def _train_divided(self, progress: RunProgress | None, group: Sequence[Job]) -> list[Outcome]:
-        """Train members in processes of their own, and take over what these have selected."""
-
-        def on_step() -> None:
-            if progress is not None:
-                progress.progress.advance(len(group) / self.spec.members)
-
-        device, count = group[0].request.device, min(self._jobs, len(group))
-        members = [job.request.seed - self.spec.seed for job in group]
-        work = partial(self._train_share, members)
-        with processes(self._ray, count, device) as pool:
-            how: dict[str, Any] = {
-                "device": device,
-                "together": self.spec.select is not None,
-                "on_step": on_step,
-            }
-            results = divided(str(self.directory), work, members, pool, count, **how)
-        if progress is not None:
-            progress.progress.close()
-        outcomes, lineages, metrics = zip(*results, strict=True)
-        self.metric, self.lineage = metrics[0], lineages[0]
-        in_first = {(entry.step, entry.member) for entry in self.lineage}
-        for lineage in lineages[1:]:  # which has the ends of other members
-            self.lineage += [entry for entry in lineage if (entry.step, entry.member) not in in_first]
-        return [outcome for share in outcomes for outcome in share]
-
-    def _train_share(
-        self, members: Sequence[int], share: Sequence[int], meeting: Meeting
-    ) -> tuple[list[Outcome], list[Entry], str | None]:
-        """Train a share of the members of a group in a process of its own; the one with the first share writes the lineage."""
-        self._meeting, self._writes = meeting, share[0] == members[0]
-        self._begin(self.scheduler.start)
-        try:
-            jobs_of_share = [self.scheduler.jobs[member] for member in share]
-            jobs_of_group = [self.scheduler.jobs[member] for member in members]
-            outcomes = self.scheduler.train_group(jobs_of_share, [self], self, jobs_of_group)
-        finally:
-            if self._writes:
-                self._finish()
-        return outcomes, self.lineage, self.metric
-
     # --- between steps -----------------------------------------------------------------------------------
 
     def before(self, population: Population, step: int) -> None:
+        """Select among the members where that is due; all are there, in order."""
         select = self.spec.select
-        if select is None:
-            return
+        assert select is not None  # without a selection the scheduler asks for none
         if self.metric is None:
-            running = population.runs[0].running
-            self.metric = select.by or metric_of(running)
-            if line := problem_of_score(running.scenario, running.system, self.metric):
-                raise self.spec.located(DocumentError(("select", "by"), line))
-        if step and step % select.every == 0:
-            self._select(population, step)
-
-    def _indices(self, population: Population) -> dict[int, int]:
-        """By member of this process, its index in the population of the process."""
-        return {run.running.seed - self.spec.seed: index for index, run in enumerate(population.runs)}
-
-    def _select(self, population: Population, step: int) -> None:
-        assert self.spec.select is not None
-        indices = self._indices(population)
-        own_scores = {member: self._score(population.runs[index]) for member, index in indices.items()}
-        scores_by_member = self._meeting(own_scores, range(self.spec.members))
-        scores = [MemberScore(*scores_by_member[member]) for member in range(self.spec.members)]
-        entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
-        copied = [entry for entry in entries if entry.copied]
-        parents = {entry.member: entry.parent for entry in copied}
-        states = self._states(indices, parents, population.learned)
-        for entry in copied:
-            if entry.member in indices:
-                population.load_learned(indices[entry.member], states[entry.parent])
-                self._explore(population, indices[entry.member], entry, f"copied from member {entry.parent}")
-        self.lineage += [entry for entry, score in zip(entries, scores, strict=True) if not score.ended]
+            self.metric = select.by or metric_of(population.runs[0].running)
+        if not step or step % select.every:
+            return
+        scores = [score_of(run.running, self.metric) for run in population.runs]
+        entries = selected(self.spec, select, step, self.metric, scores, self._values)
+        for entry in entries:
+            if entry.copied:
+                population.exploit(entry.member, entry.parent)
+                self._explore(population, entry, f"copied from member {entry.parent}")
+        self.lineage += entries
         self._write()
-        for member, index in indices.items():
-            if scores[member].ended:
-                continue
-            rows = [Metric("run", "", name, value) for name, value in entries[member].values.items()]
-            population.runs[index].log(step, rows)
+        for run, entry in zip(population.runs, entries, strict=True):
+            run.log(step, [Metric("run", "", name, value) for name, value in entry.values.items()])
 
     def after(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
-        runs, indices, newest = population.runs, self._indices(population), self._newest
-        errors = {member: runs[index].running.diverged for member, index in indices.items()}
-        diverged = self._meeting(
-            {member: error for member, error in errors.items() if error is not None}, None
-        )
-        ended = {member for member, index in indices.items() if runs[index].stop_reason is not None}
-        healthy = [member for member in range(self.spec.members) if member not in {*diverged, *ended}]
-        if self.spec.select is None or not diverged or not healthy:
+        errors = {member: run.running.diverged for member, run in enumerate(population.runs)}
+        healthy = [member for member, error in errors.items() if error is None]
+        if len(healthy) in (0, len(errors)):
             return
+        newest = self._newest
         scores = {member: newest[member].score for member in healthy if member in newest}
         parent = max(healthy, key=lambda member: quality(scores.get(member), self.metric))
-        states = self._states(indices, dict.fromkeys(diverged, parent), population.whole)
-        for member in diverged:
-            entry = Entry(step, member, parent, None, 0.0, self._values[parent])
-            if member in indices:
-                population.revive(indices[member], step + 1, states[parent])
-                line = f"copied from member {parent} since it diverged ({diverged[member]})"
-                self._explore(population, indices[member], entry, line)
-            self.lineage.append(entry)
+        for member, error in errors.items():
+            if error is not None:
+                entry = Entry(step, member, parent, None, 0.0, self._values[parent])
+                population.revive(member, step + 1, parent)
+                self._explore(population, entry, f"copied from member {parent} since it diverged ({error})")
+                self.lineage.append(entry)
         self._write()
 
-    def _states(
-        self, indices: Mapping[int, int], parents: Mapping[int, int], state_of: Callable[[int], Any]
-    ) -> Mapping[int, Any]:
-        """Return the states that members of this process are copied from, by parent; `parents` has those of all processes."""
-        states = {parent: state_of(indices[parent]) for parent in {*parents.values()} if parent in indices}
-        return self._meeting(states, {parent for member, parent in parents.items() if member in indices})
-
-    def _explore(self, population: Population, index: int, entry: Entry, line: str) -> None:
+    def _explore(self, population: Population, entry: Entry, line: str) -> None:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
-        scenario = changed(_request(self.spec, self.template, entry.values).scenario, self._changes.items())
-        population.explore(index, scenario, f"{line}; continues with {shown}")
-
-    def _score(self, run: Run) -> MemberScore:
-        running = run.running
-        if self.metric is None:
-            self.metric = metric_of(running)
-        newest = self._newest.get(running.seed - self.spec.seed)
-        if run.stop_reason is not None and newest is not None and newest.step == running.now:
-            return MemberScore(newest.score, newest.error, ended=True)
-        return score_of(running, self.metric)
+        scenario = _request(self.spec, self.template, entry.values).scenario
+        population.explore(entry.member, scenario, f"{line}; continues with {shown}")
 
     def end(self, run: Run, outcome: Outcome) -> None:
         if outcome.status == "done":
             member, step = run.running.seed - self.spec.seed, run.running.now
             self.lineage = [entry for entry in self.lineage if (entry.member, entry.step) != (member, step)]
-            score = self._score(run)
+            self.metric = self.metric or metric_of(run.running)
+            score = score_of(run.running, self.metric)
             value = written_score(score.value)
             entry = Entry(step, member, member, value, score.error, self._values[member])
             self.lineage.append(entry)
@@ -425,10 +291,6 @@ class PopulationRun(Observer):
         """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
         self.lineage = [entry for entry in self.lineage if entry.step < step or step == self.until]
         self._write()
-
-    def _finish(self) -> None:
-        """Draw the lineage."""
-        write_text(self.directory / LINEAGE_FIGURE, lineage_svg(self.lineage, self.spec, self.metric))
 
     def _read(self) -> dict[str, Any]:
         """Take over the lineage of an earlier session, and return its facts; RunError where it is another population's."""
@@ -457,8 +319,6 @@ class PopulationRun(Observer):
         return facts
 
     def _write(self) -> None:
-        if not self._writes:
-            return
         newest, names = self._newest, list(self.spec.vary)
         best = max(newest, key=lambda member: quality(newest[member].score, self.metric), default=None)
         facts = {
@@ -467,8 +327,6 @@ class PopulationRun(Observer):
             "metric": self.metric,
             "until": self.until,
             "best": None if best is None else self._path(best).name,
-            "jobs": self._jobs,
-            "changes": self._changes,
             "lineage": [asdict(entry) for entry in self.lineage],
         }
         write_checked(self.directory / POPULATION, facts)

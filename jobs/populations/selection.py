@@ -39,8 +39,6 @@ class MemberScore(NamedTuple):
     """The metric; None: unknown, or the member has diverged."""
     error: float = 0.0
     """Its standard error; 0 where it is unknown."""
-    ended: bool = False
-    """Whether the member's run has ended early: it may be copied, and is not replaced."""
 
 
 def still_to_come(spec: PopulationSpec, members: Sequence[Mapping[str, Any]], steps: int) -> str:
@@ -150,25 +148,6 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     return values_by_member
 
 
-def near_the_best(scores: Sequence[tuple[float | None, float]]) -> list[int]:
-    """Return the places of scores that do not differ from the first one, the best, by more than selection asks for.
-
-    Args:
-        scores: Scores with their standard errors; where both errors are 0 they are unknown, and nothing is near.
-    """
-    (best, error), *_ = scores
-    spreads = [math.hypot(error, error_of_score) for _, error_of_score in scores]
-    return [
-        rank
-        for rank, ((score, _), spread) in enumerate(zip(scores, spreads, strict=True))
-        if rank
-        and spread
-        and best is not None
-        and score is not None
-        and abs(best - score) <= _ERRORS * spread
-    ]
-
-
 def metric_of(running: LiveSystem) -> str:
     """Return the metric of the first readout's objective."""
     goal = running.system.agents[running.scenario.readouts[0]].goal
@@ -182,18 +161,6 @@ def in_words(metric: str | None) -> str:
     It is not the metric's alone: charts of a training return have a value at the end that differs from the score.
     """
     return "score" if metric is None else f"score ({metric.replace('_', ' ')})"
-
-
-def meaning(metric: str | None) -> str:
-    """Return what a score is, in words; empty where the metric is not known yet."""
-    if metric is None:
-        return ""
-    if metric == RETURN:
-        return "mean return of the readouts in each environment's newest training episode, or in the one in progress once it is longer"
-    words = metric.replace("_", " ")
-    if is_of_env(metric):
-        return f"the environment's {words} in training"
-    return f"{words} on the validation split, or without one on training data"
 
 
 def problem_of_score(scenario: Scenario, system: System, metric: str) -> str:
@@ -280,8 +247,6 @@ def selected(
     order = sorted(scored, key=lambda member: (-goodness[member], member))
     count = min(max(1, int(len(scores) * select.copy_share)), len(order) // 2)
     for member in order[len(order) - count :]:
-        if scores[member].ended:
-            continue
         draw = random.Random(f"{spec.seed}/{step}/{member}")
         parent = draw.choice(order[:count])
         error = math.hypot(scores[member].error, scores[parent].error)

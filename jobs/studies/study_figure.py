@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.files import write_bytes
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.table import FIGURE, described, heading, metric_name
-from antiphon.telemetry.plots import COLOURS, empty_figure, panel_axes
+from antiphon.telemetry.plots import COLOURS, empty_figure, panel_axes, save_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,12 +59,7 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
         handles, names = all_axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     if path is not None:
-        from matplotlib import rc_context
-
-        content = io.BytesIO()
-        with rc_context({"svg.hashsalt": "antiphon"}):
-            figure.savefig(content, format="svg", metadata={"Date": None})
-        write_bytes(path, content.getvalue())
+        save_svg(figure, path)
     return figure
 
 

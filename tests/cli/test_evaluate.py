@@ -115,7 +115,7 @@ def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) ->
     assert [row["name"] for row in found["rows"]] == ["all channels", "n0->n1"]
     table = cli("evaluate", run, words)
     assert "Value over 2 steps, 2 repeats" in table
-    assert any(b"channel/value" in path.read_bytes() for path in run.glob("events.*"))
+    assert any(b"channel/loss_zero" in path.read_bytes() for path in run.glob("events.*"))
 
 
 @pytest.mark.parametrize(

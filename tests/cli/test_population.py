@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-import antiphon
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from tests.kit.commands import Commands
 from tests.kit.resigned import rewrite_lineage
-from tests.running.left import acting, assert_same_run, signalled, state
+from tests.running.left import state
 
 POPULATION = """
 population: mine
@@ -32,22 +31,6 @@ vary: {lr: {from: 0.0001, to: 0.1, log: true}}
 select: {every: 5, copy: 0.5}
 """
 WORDS = "run mine.yaml --logdir runs --checkpoint-every 5"
-
-IMPATIENT = """
-scenario: impatient
-parameters: {lr: {default: 0.01}}
-env: {id: antiphon/Digits-v0}
-agents:
-  a: {observes: [image], network: {kind: mlp, hidden: [6]}}
-  b: {network: {kind: gru, size: 5}, objective: {kind: classification, target: label}}
-channels: [{from: a, to: b, size: 4, link: {delay: 1, drop: 0.2}}]
-training:
-  batch: 6
-  steps: 16
-  optimiser: {kind: adam, lr: $lr}
-  evaluate: {period: 5, keep_best: loss, patience: {loss: 1}}
-telemetry: {period: 2}
-"""
 
 
 def stopped_at(moment: int) -> Callable[..., StepResult]:
@@ -88,7 +71,7 @@ def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: 
     rows = (here / "runs/it/lineage.csv").read_text().splitlines()
     assert rows[0] == "step,member,parent,accuracy,standard_error,lr,next_lr"
     assert [row.split(",")[0] for row in rows[1::3]] == ["5", "10", "12"]
-    assert (here / "runs/it/lineage.svg").read_text().startswith("<svg")
+    assert (here / "runs/it/lineage.svg").read_text().startswith("<?xml")
     assert cli("evaluate runs/it") == cli(f"evaluate {best}")
 
 
@@ -113,29 +96,6 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert texts[0] == texts[1]
     scores = [[one["score"] for one in each["members"]] for each in (whole, resumed)]
     assert scores[0] == scores[1]
-
-
-def test_members_killed_after_one_has_ended_early_go_on_with_it_from_where_all_were(
-    here: Path, cli: Commands
-) -> None:
-    """The first ends early at step 10; the second, which has no checkpoint, is to be compared with it at step 5 again."""
-    (here / "impatient.yaml").write_text(IMPATIENT, encoding="utf-8")
-    (here / "it.yaml").write_text(
-        "population: it\nscenario: impatient.yaml\nmembers: 2\nsteps: 16\n"
-        "vary: {lr: {from: 0.001, to: 0.1, log: true}}\nselect: {by: loss, every: 5, copy: 0.5}\n",
-        encoding="utf-8",
-    )
-    words = "run it.yaml --logdir runs --seed 5 --checkpoint-every 100"
-    whole = cli.json(f"{words} --name whole")
-    assert [one["steps"] for one in whole["members"]] == [10, 16]
-    assert whole["members"][1]["copied_at"] == 5
-    with acting(12, signalled(signal.SIGINT, signal.SIGINT)):
-        assert cli.code(f"{words} --name killed") == 130
-    cli("resume runs/killed")
-    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "killed")]
-    assert texts[0] == texts[1]
-    for member in ("member-0", "member-1"):
-        assert_same_run(here / "runs/whole" / member, here / "runs/killed" / member)
 
 
 def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
@@ -175,10 +135,8 @@ def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     assert "runs/it: is done; --steps N continues to a later step" in (cli("resume runs/it"), cli.err)[1]
     line = "runs/it: has done 12 steps already, and cannot stop at 9; give more"
     assert cli.refused("resume runs/it --steps 9") == line
-    line = "runs/it: is a population; leave out --parts and --mode"
+    line = "runs/it: is a population; leave out --parts, --mode, --ray and --set"
     assert cli.refused("resume runs/it --parts 2") == line
-    done = "--set: has no effect, as runs/it: is done; --steps N continues to a later step"
-    assert cli.refused("resume runs/it --set n0.optimiser.clip=1") == done
 
 
 OWN = """
@@ -200,36 +158,6 @@ def own(here: Path, file: Path) -> Path:
     document = POPULATION.replace("digits-mlp", "own.yaml").replace("set: {depth: 2, width: 4, batch: 4}", "")
     file.write_text(document)
     return file
-
-
-@pytest.mark.long
-def test_a_setting_that_changes_on_resume_is_obeyed_by_all_members_and_their_copies(
-    here: Path, cli: Commands, own: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where the session is stopped and the next one gets no settings; what varies is refused, and so is a wrong name."""
-    cli(f"{WORDS} --name whole")
-    shutil.copytree(here / "runs/whole", here / "runs/it")
-    for setting, line in {
-        "*.learning_rate=0.01": "--set: *.learning_rate: differs between members, since lr varies; leave it out",
-        "B.learn=false": "--set: no agent 'B'; known: A",
-    }.items():
-        assert cli.refused(f"resume runs/it --steps 32 --set {setting}") == line
-    change = "--set *.schedule=null --set A.optimiser.clip=0.5"
-    whole = cli.json(f"resume runs/whole --steps 32 {change}")
-    with monkeypatch.context() as stopping:
-        stopping.setattr(Digits, "step", stopped_at(30))
-        assert cli.code(f"resume runs/it --steps 32 {change} --checkpoint-every 3") == 130
-    resumed = cli.json("resume runs/it")
-    assert any((one["copied_at"] or 0) > 12 for one in whole["members"])
-    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
-    assert texts[0] == texts[1]
-    for member in whole["members"]:
-        run = antiphon.Simulation.load(member["run_dir"])
-        optimiser = run.scenario.agents["A"].optimiser
-        assert optimiser is not None
-        assert (optimiser.schedule, optimiser.clip) == (None, 0.5)
-        assert optimiser.lr == member["values"]["lr"]
-    assert [one["score"] for one in whole["members"]] == [one["score"] for one in resumed["members"]]
 
 
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:

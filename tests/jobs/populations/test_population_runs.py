@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.jobs.populations.lineage_figure import lineage_svg
 from antiphon.jobs.populations.population_run import PopulationRun
 from antiphon.jobs.populations.selection import (
     initial_values,
@@ -35,8 +34,6 @@ def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: flo
     run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
     assert run.scheduler.sequential_reason is None
     assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
-    whole = lineage_svg(run.lineage, run.spec, "error")
-    assert (tmp_path / "it/lineage.svg").read_text() == whole
 
 
 def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Path) -> None:

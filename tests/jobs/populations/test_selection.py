@@ -18,11 +18,8 @@ from antiphon.jobs.populations.selection import (
     Entry,
     MemberScore,
     initial_values,
-    near_the_best,
     selected,
 )
-from antiphon.terminal.member_tables import lead_in_words, print_members
-from antiphon.terminal.output import printed
 from tests.jobs.populations.made import spec
 
 
@@ -62,30 +59,6 @@ def test_an_infinite_loss_is_the_worst_and_is_not_written() -> None:
     assert [(one.parent, one.score) for one in found] == [(1, None), (1, 1.0)]
 
 
-def test_scores_near_the_best_are_named() -> None:
-    """Of 0.9 ± 0.03: 0.81 ± 0.04 is within two standard errors of the difference, 0.79 ± 0.04 is not."""
-    scores = [(0.9, 0.03), (0.81, 0.04), (0.79, 0.04), (None, 0.0), (0.5, 0.3)]
-    assert near_the_best(scores) == [1, 4]
-    assert near_the_best([(0.9, 0.0), (0.9, 0.0)]) == []
-    assert near_the_best([(None, 0.0), (0.9, 0.1)]) == []
-    assert lead_in_words([("a", 0.9, 0.03), ("b", 0.88, 0.04)]).endswith("whose lead may be chance: b.")
-    assert lead_in_words([("a", 0.9, 0.03), ("c", 0.5, 0.04)]) == ""
-    told = [
-        {
-            "member": at,
-            "score": 0.9 - at / 100,
-            "error": 0.03,
-            "steps": 4,
-            "exit": "done",
-            "copied_from": None,
-            "values": {},
-        }
-        for at in range(2)
-    ]
-    result = {"population": "p", "metric": "accuracy", "members": told, "to_come": ""}
-    assert printed(lambda out: print_members(result, out)).endswith("whose lead may be chance: member-1.")
-
-
 def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:
     assert not chosen([MemberScore(None), MemberScore(0.1)])
     found = chosen(
@@ -93,11 +66,6 @@ def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:
         select={"every": 5, "copy": 0.5},
     )
     assert [(copy.member, copy.parent) for copy in found] == [(1, 2)]
-
-
-def test_a_member_that_has_ended_is_copied_but_not_replaced() -> None:
-    assert not chosen([MemberScore(0.1, 0.0, ended=True), MemberScore(0.7)])
-    assert [copy.parent for copy in chosen([MemberScore(0.1), MemberScore(0.7, 0.0, ended=True)])] == [1]
 
 
 def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() -> None:
