@@ -87,14 +87,6 @@ class DeclaredCoupling:
         return self.joins_endpoints or self.uses_returned or self.predicts
 
     @property
-    def needs_own_return(self) -> bool:
-        """Whether a message has credit only if its own gradient is back as the window that sent it ends; advice and timelines ask.
-
-        A class whose credit is of earlier returns sets it to False.
-        """
-        return self.uses_returned and not (self.waits or self.predicts or self.joins_endpoints)
-
-    @property
     def uses_return_path(self) -> bool:
         """Whether gradients or losses return over the link, in the steps of its way back (`link.delay`); a graph does not."""
         return self.uses_returned or self.predicts

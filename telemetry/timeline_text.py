@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +27,13 @@ Stamps = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AgentTimes:
-    """Timeline of one agent: its ticks, its updates, and how far back its gradient reaches."""
+    """Timeline of one agent: its ticks and its updates."""
 
     name: str
     ticks: Flags
     """Per step: whether the agent ticks."""
     ends: Flags
     """Per step: whether its window ends, with an update."""
-    since: Steps
-    """Per step: the earliest step that the true gradient of this tick reaches; -1 without a tick."""
-    synthetic_credit: Flags
-    """Per step: whether a synthetic gradient replaces the true gradient before that step, or in senders."""
-    late_credit: Flags
-    """Per step: whether the true gradient reaches senders later, over delayed channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,9 +59,6 @@ class ChannelTimes:
     back: Steps
     """Per step: the step at which the true gradient of the message sent at it returns to the sender; -1: never.
     The earliest possible step if the receiver itself learns late."""
-    trained: Steps
-    """Per step: the step at which the sender is trained on the message sent at it; -1: never."""
-
     ages: Steps
     """Per step: steps since the newest of the messages read was sent; -1 without a message."""
 
@@ -101,16 +92,11 @@ class Timeline:
         }
 
 
-_STEP_NUMBERS = {"since", "back", "trained"}
-"""Attributes with a step number per step; -1: none."""
-
-
 def _plain(times: AgentTimes | ChannelTimes) -> dict[str, Any]:
     values = {field.name: getattr(times, field.name) for field in fields(times) if field.name != "name"}
     document = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
-    for name in _STEP_NUMBERS & document.keys():
-        document[name] = [step + 1 if step >= 0 else step for step in document[name]]
-    if "stamps" in document:
+    if isinstance(times, ChannelTimes):
+        document["back"] = [step + 1 if step >= 0 else step for step in document["back"]]
         document["stamps"] = [[stamp + 1 for stamp in stamps] for stamps in document["stamps"]]
     return document
 
@@ -125,8 +111,6 @@ _EPISODE = "|"
 _LEGEND = """\
 agents:   o ticks · # ticks, and its window ends: it learns if it has a loss or a gradient · : its window ends between two ticks · . does not tick; its last \
 message remains · | an episode ends
-credit:   steps back that the true gradient of the tick reaches · + a synthetic gradient replaces the rest · ~ the rest \
-comes later, over a delayed channel
 channels: age in steps of the message read (of several: newest–oldest) · - nothing to read · x the message sent now is never \
 read · ! sent before the window; no gradient returns
 """
@@ -143,7 +127,7 @@ def raster_lines(
     most_channels: int = MOST_CHANNELS,
 ) -> list[str]:
     """Return the lines of the text, at most `width` characters each: blocks of as many steps as fit, then the legend."""
-    agents = [row for agent in timeline.agents[:most_agents] for row in _agent(agent, timeline.start)]
+    agents = [_agent(agent) for agent in timeline.agents[:most_agents]]
     channels = [
         (f"{channel.name} ({channel.coupling})", [text or "." for text in _channel_cells(channel)])
         for channel in timeline.channels[:most_channels]
@@ -171,20 +155,9 @@ def _line(name: str, cells: Sequence[str], block: range, margin: int, cell: int,
     return (f"{name:<{margin}}" + "".join(written)).rstrip()
 
 
-def _agent(agent: AgentTimes, start: int) -> Iterator[Row]:
+def _agent(agent: AgentTimes) -> Row:
     marks = {(True, False): "o", (True, True): "#", (False, True): ":", (False, False): "."}
-    pairs = zip(agent.ticks.tolist(), agent.ends.tolist(), strict=True)
-    yield agent.name, [marks[pair] for pair in pairs]
-    credits_by_step = zip(
-        agent.since.tolist(), agent.synthetic_credit.tolist(), agent.late_credit.tolist(), strict=True
-    )
-    yield (
-        "  credit",
-        [
-            "" if since < 0 else f"{step - since}{'+' * synthetic}{'~' * late}"
-            for step, (since, synthetic, late) in enumerate(credits_by_step, start)
-        ],
-    )
+    return agent.name, [marks[pair] for pair in zip(agent.ticks.tolist(), agent.ends.tolist(), strict=True)]
 
 
 def _channel_cells(channel: ChannelTimes) -> list[str]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import couplings
 import slow_line
 import waits
 import worlds
@@ -11,9 +10,8 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Draw what a sender waits for, the couplings' truth table, the slow line's results, and the worlds."""
+    """Draw what a sender waits for, the slow line's results, and the worlds."""
     waits.draw(HERE / "waits.png")
-    couplings.draw(HERE / "couplings.png")
     slow_line.draw(HERE / "slow-line.png")
     worlds.draw(HERE / "worlds.png")
 

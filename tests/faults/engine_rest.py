@@ -211,8 +211,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "timeline-a-gradient-is-back-at-once",
         "engine/metrics/timeline.py",
-        "return closes + channel.ledger.timetable.return_delay if self.credit[channel.name].returns else -1",
-        "return closes if self.credit[channel.name].returns else -1",
+        "plan.finish_by + timetable.return_delay if ledger.returns_gradients else -1",
+        "plan.finish_by if ledger.returns_gradients else -1",
         "tests/engine/metrics/test_timeline.py::test_gradients_are_back_when_the_timeline_says[(1, 0, 1)-(3, 1, 2)]",
     ),
     Fault(

@@ -15,19 +15,18 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
     EventAccumulator as MigratingAccumulator,
 )
 
-from antiphon.telemetry import Metric, PartMetrics, RunDescription, Timeline
+from antiphon.telemetry import AgentTimes, Metric, PartMetrics, RunDescription, Timeline
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.kit.tab import GRAPH, PARTS
 from tests.kit.written_events import raw_rows, read_rows
 from tests.telemetry.test_tensorboard import describe, rows_at
-from tests.telemetry.times import agent_times
 
 RESULT = {"accuracy": 0.5, "seconds": 2.0}
 
 
 def description(start: int = 0) -> RunDescription:
     yes = np.ones(3, bool)
-    alone = agent_times("n0000", yes, ends=yes, since=np.arange(3))
+    alone = AgentTimes(name="n0000", ticks=yes, ends=yes)
     timeline = Timeline(start=0, steps=3, agents=(alone,), channels=(), episode_ends=~yes)
     plain = describe(2, start=start)
     for node in plain.graph.nodes:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from antiphon.telemetry import ChannelTimes, Timeline, raster_lines
-from tests.telemetry.times import agent_times
+from antiphon.telemetry import AgentTimes, ChannelTimes, Timeline, raster_lines
 
-FAST = agent_times(
-    "fast",
-    np.ones(4, bool),
+FAST = AgentTimes(
+    name="fast",
+    ticks=np.ones(4, bool),
     ends=np.array([False, True, False, True]),
-    since=np.array([0, 0, 2, 2]),
-    synthetic_credit=np.array([False, False, True, True]),
-    late_credit=np.array([False, False, False, True]),
 )
-SLOW = agent_times(
-    "slow",
-    np.array([False, True, False, True]),
+SLOW = AgentTimes(
+    name="slow",
+    ticks=np.array([False, True, False, True]),
     ends=np.array([False, False, True, True]),
-    since=np.array([-1, 1, -1, 3]),
-    synthetic_credit=np.array([False, True, False, True]),
 )
 UP = ChannelTimes(
     name="fast->slow",
@@ -35,7 +29,6 @@ UP = ChannelTimes(
     unread=np.array([False, False, True, True]),
     cut=np.array([False, False, False, True]),
     back=np.array([1, 1, -1, -1]),
-    trained=np.array([1, 1, -1, -1]),
 )
 MADE = Timeline(
     start=0,
@@ -48,27 +41,24 @@ MADE = Timeline(
 
 def test_the_text_is_a_row_per_agent_and_channel() -> None:
     assert str(MADE).splitlines() == raster_lines(MADE)
-    assert raster_lines(MADE)[:7] == [
+    assert raster_lines(MADE)[:5] == [
         "step                 1   2  |3   4",
         "fast                 o   #  |o   #",
-        "  credit             0   1  |0+  1+~",
         "slow                 .   o  |:   #",
-        "  credit                 0+ |    0+",
         "fast->slow (locked)  .   0–1|x   2!x",
         "",
     ]
 
 
 def test_the_text_explains_the_signs() -> None:
-    agents, credit, channels = raster_lines(MADE)[7:]
+    agents, channels = raster_lines(MADE)[5:]
     assert agents.startswith("agents:   o ticks · # ticks, and its window ends")
-    assert "+ a synthetic gradient replaces the rest" in credit
     assert "! sent before the window; no gradient returns" in channels
 
 
 def test_many_steps_go_into_blocks_of_equal_length() -> None:
     lines = raster_lines(MADE, width=33)
     assert [line.split()[1:] for line in lines if line.startswith("step")] == [["1", "2", "|"], ["3", "4"]]
-    assert max(map(len, lines[:-3])) <= 33
+    assert max(map(len, lines[:-2])) <= 33
     narrow = raster_lines(MADE, width=1)
     assert len([line for line in narrow if line.startswith("step")]) == 4

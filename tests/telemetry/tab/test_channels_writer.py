@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from antiphon.telemetry import ChannelTimes, Metric, RunDescription, Timeline
+from antiphon.telemetry import AgentTimes, ChannelTimes, Metric, RunDescription, Timeline
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.documents import graph_document
@@ -25,7 +25,6 @@ from antiphon.telemetry.tab.tags import (
     metric_tag,
     parsed,
 )
-from tests.telemetry.times import agent_times
 
 
 def description(**changes: Any) -> RunDescription:
@@ -52,8 +51,8 @@ def description(**changes: Any) -> RunDescription:
 
 def times() -> Timeline:
     yes, no = np.ones(3, bool), np.zeros(3, bool)
-    ends, since = np.array([False, True, False]), np.array([4, 4, 6])
-    agent = agent_times("a", yes, ends=ends, since=since)
+    ends = np.array([False, True, False])
+    agent = AgentTimes(name="a", ticks=yes, ends=ends)
     channel = ChannelTimes(
         name="a->b",
         sender="a",
@@ -66,7 +65,6 @@ def times() -> Timeline:
         unread=np.array([False, False, True]),
         cut=no,
         back=np.zeros(3, np.int64),
-        trained=np.zeros(3, np.int64),
         ages=np.array([-1, 1, 1]),
     )
     return Timeline(
