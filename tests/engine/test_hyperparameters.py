@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Population, Scenario, ScenarioError, Simulation, load
+from antiphon import Population, Scenario, Simulation, load
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, ring
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
 from tests.engine.acting import ONE, Stage
-from tests.engine.numbers import all_parameters, equal, one_line
+from tests.engine.numbers import all_parameters, equal
 from tests.engine.scenes import ENDS, gradient, scenario_of
 from tests.kit.running import stack_sizes
 from tests.kit.tiers import sampled
@@ -220,23 +219,6 @@ def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str)
     with_seeds.close()
 
 
-def test_every_hyperparameter_is_in_some_scene() -> None:
-    """All that can change in mid-run, but for what is no number, learning itself, and the bits of a link."""
-    own = {key for name in ("decoupled", "locked", "ppo", "q") for key in numbers(name)}
-    own = {re.sub(r"\.(scale|reward)\..+", r".\1.*", key) for key in own}
-    others = {"schedule", "learn", "input.schedule", "input.learn", "bits"}
-    for of_channels in (False, True):
-        known: set[str] = set()
-        for name in ("decoupled", "locked", "ppo", "q"):
-            with Simulation(scene(name)) as simulation:
-                for part in simulation.channels if of_channels else simulation.agents:
-                    with pytest.raises(ScenarioError, match="cannot change during a run") as refused:
-                        simulation.set(f"{part}.xyz", 2)
-                    known |= {*str(refused.value).partition("; these can: ")[2].split(", ")}
-        known = {re.sub(r"^(scale|reward)\..+", r"\1.*", key) for key in known} - {*others, ""}
-        assert known == {key.partition(".")[2] for key in own if ("->" in key) is of_channels}
-
-
 @pytest.mark.parametrize("name", ["decoupled", "ppo"])
 def test_equal_numbers_are_the_bits_of_seeds(name: str) -> None:
     """Also of numbers that differ between agents of one scenario."""
@@ -280,64 +262,6 @@ def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
         each.run(2)
     for one, other in zip(seeds.simulations, others.simulations, strict=True):
         assert equal(all_parameters(one), all_parameters(other))
-
-
-def test_what_differs_between_two_scenarios_is_changed() -> None:
-    """Optimisers that are left out are those of `training`."""
-    for name in ("decoupled", "locked", "ppo"):
-        with Population([scene(name), member(name, 0)], [0, 1]) as seeds:
-            for _ in range(2):
-                seeds.explore(1, member(name, 1))
-            assert sorted(key for _, key, _ in seeds.simulations[1].changes) == sorted(numbers(name))
-    one, other = (scene("state").with_training(optimiser={"lr": rate}) for rate in (0.1, 0.2))
-    with Population(one, [0, 1]) as seeds:
-        seeds.explore(1, other)
-        names = (*(f"n{i}" for i in range(2)), *(f"n{i}->n{i}:state" for i in range(2)))
-        assert seeds.simulations[1].changes == [(0, f"{name}.learning_rate", 0.2) for name in names]
-
-
-REFUSED: dict[str, tuple[Any, str]] = {
-    "batch": (
-        {"batch": 8},
-        r"^training\.batch: 4 and 8: this is structure, which cannot vary within a population; vary it",
-    ),
-    "kind": (
-        {"agent": {"optimiser": {"kind": "sgd"}}},
-        r"^agents\.n0\.optimiser\.kind: 'adam' and 'sgd': this is structure",
-    ),
-    "schedule": (
-        {"agent": {"optimiser": {"schedule": "linear"}}},
-        r"^agents\.n0\.optimiser\.schedule: null and ",
-    ),
-    "of torch": (
-        {"agent": {"optimiser": {"kind": "Adam", "weight_decay": 0.1}}},
-        r"optimiser\.kind: 'adam' and 'Adam'",
-    ),
-    "clip": (
-        {"agent": {"optimiser": {"clip": 1.0}}},
-        r"n0\.optimiser\.clip: null and 1\.0: n0\.optimiser\.clip varies only above 0; begin above 0$",
-    ),
-    "noise": (
-        {"channel": {"link": {"delay": 1, "noise": 0.1}}},
-        r"channels\[n0->n1\]\.link\.noise: 0\.0 and 0\.1: n0->n1\.noise varies only above 0; begin above 0$",
-    ),
-    "noise, before what follows from it": (
-        {"agent": {"network": {"hidden": [5]}}, "channel": {"link": {"delay": 1, "noise": 0.1}}},
-        r"channels\[n0->n1\]\.link\.noise: 0\.0 and 0\.1: n0->n1\.noise varies only above 0",
-    ),
-    "learn": (
-        {"agent": {"learn": 0.5}},
-        r"agents\.n0\.learn: true and 0\.5: n0\.p_update varies only between 0 and 1; begin between 0 and 1$",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_structure_is_refused(name: str) -> None:
-    keys, why = REFUSED[name]
-    one, other = (Scenario.model_validate(ring(2, **own)) for own in ({}, keys))
-    with one_line(why):
-        Population([one, other], [0, 1])
 
 
 @pytest.mark.parametrize(("rates", "sizes"), [((0.1, 0.1), [4]), ((0.1, 0.2), [4]), ((0.1, None), [2, 2])])

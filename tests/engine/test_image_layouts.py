@@ -102,29 +102,6 @@ def data(pictures: Tensor, network: Any = NETWORK, backend: Chosen = "cohort") -
     return Simulation(scenario, dtype=torch.float64, backend=backend)
 
 
-def test_data_have_the_channels_first_and_pictures_of_numpy_ask() -> None:
-    generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(40, 3, 8, 8, generator=generator)
-    with pytest.raises(
-        ScenarioError, match=r"agents.a.network.channels: 'x' is \[8, 8, 3\], which leaves open"
-    ):
-        data(pictures.movedim(1, -1))
-    results = []
-    for given, keys in ((pictures, {}), (pictures.movedim(1, -1), {"channels": "last"})):
-        for backend in ("cohort", reference):
-            with data(given, NETWORK | keys, backend) as run:
-                assert filters(run).shape == (3, 3, 3, 3)
-                run.run(progress=False)
-                results.append([*run.agents["a"].parameters.values(), torch.tensor(run.evaluate().loss)])
-    for other in results[1:]:
-        for left, right in zip(results[0], other, strict=True):
-            torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
-    with data(torch.rand(40, 16, 8, 8, generator=generator)) as run:  # feature maps
-        assert filters(run).shape[1] == 16
-    with data(torch.rand(40, 8, 8, generator=generator)) as run:  # grey
-        assert filters(run).shape[1] == 1
-
-
 def test_a_picture_is_convolved_over_height_and_width() -> None:
     pictures = torch.rand(40, 6, 5, 3, generator=torch.Generator().manual_seed(0))
     with data(pictures, NETWORK | {"channels": "last"}) as run:

@@ -177,11 +177,3 @@ def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> 
             exported(**{name: value.double() for name, value in shown.items()}),
             torch.as_tensor(policy.act(shown)),
         )
-
-
-@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
-def test_no_uniform_number_leads_to_a_choice_without_probability(uniform: float) -> None:
-    logits = torch.randn(500, CHOICES)
-    logits[:, -2:] = -1e9
-    sampled = Categorical(CHOICES).sample(logits, torch.full((500, 1), uniform, dtype=torch.float64))
-    assert int(sampled.max()) < CHOICES - 2

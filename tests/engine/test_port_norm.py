@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Scenario, ScenarioError, Simulation
+from antiphon import Scenario, Simulation
 from tests.kit.examined import explained
 
 ACTS = {"acts": True, "objective": "ppo", "clock": {"unroll": 4}}
@@ -60,11 +60,3 @@ def test_a_message_of_one_number_depends_on_the_observation() -> None:
     with Simulation(pole(size=1)) as simulation:
         first, second = simulation.agents["sensor"].module(torch.randn(2, 4))["to_motor"]
     assert first.item() != second.item()
-
-
-def test_layer_norm_of_one_component_is_refused() -> None:
-    with pytest.raises(ScenarioError) as refused:
-        pole(size=1, norm="layer")
-    assert str(refused.value) == (
-        "channels[0].norm: layer of 1 component is a constant, so the receiver reads nothing; use none, or a size above 2"
-    )

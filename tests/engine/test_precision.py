@@ -85,31 +85,6 @@ def scenario_of(network: Any) -> antiphon.Scenario:
     )
 
 
-def test_what_cannot_be_is_refused_with_the_way_out() -> None:
-    document = DOCUMENT.format(network=NETWORKS[0], channel=CHANNELS[2], precision="bf16")
-    scenario = antiphon.Scenario.from_yaml(document)
-    assert antiphon.Scenario.from_yaml(document.replace("bf16", "bfloat16")) == scenario
-    with pytest.raises(
-        antiphon.ScenarioError, match="precision: bf16 needs parameters in float32, not float64"
-    ):
-        antiphon.Simulation(scenario, dtype=torch.float64)
-    low = Own(64, 10).bfloat16()
-    line = r"'0.weight' is bfloat16, .* float32; call float\(\) on {}, .* training.precision: bf16"
-    with pytest.raises(antiphon.ScenarioError, match=line.format("the module")):
-        antiphon.Simulation(scenario_of(low))
-    compiled = Own(64, 10)
-    compiled._orig_mod = Own(64, 10)  # as torch.compile's wrapper has it, whose import takes seconds
-    with pytest.raises(
-        antiphon.ScenarioError, match=r"the module is compiled .*; pass the original module, its _orig"
-    ):
-        antiphon.Simulation(scenario_of(compiled))
-    exported = torch.export.export(Own(64, 10), (torch.zeros(2, 64),)).module()
-    with pytest.raises(
-        antiphon.ScenarioError, match=r"is of torch.export; pass the module that it was made from"
-    ):
-        antiphon.Simulation(scenario_of(exported))
-
-
 def test_a_module_of_ones_own_runs_under_autocast_and_native_refuses_it() -> None:
     seen = []
 

@@ -209,17 +209,6 @@ REFUSED: dict[Any, tuple[Any, str]] = {
 }
 
 
-def test_one_of_several_objectives_is_named_by_its_number() -> None:
-    goals = [{**LABEL, "scale": 1.0}, {"kind": "regression", "target": "aim"}]
-    simulation = made(document({"n0": {**OWN, "objective": goals}}, []), "cohort")
-    with one_line(
-        "set: scale of n0: it has 2 objectives; write scale for one, scale.0 for the first", ScenarioError
-    ):
-        simulation.set("n0.scale", 0.5)
-    simulation.set("n0.scale.1", 0.5)
-    assert [one.scale for one in simulation.scenario.agents["n0"].objectives.values()] == [1.0, 0.5]
-
-
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_cannot_change_is_refused_and_nothing_has_changed(key: Any) -> None:
     value, why = REFUSED[key]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Scenario, ScenarioError, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -203,25 +203,6 @@ def test_returns_without_a_channel_are_the_same_every_time(acting: Simulation, k
     assert two == again
     assert (one.count, two.count) == (5, 10)
     assert one != two
-
-
-@pytest.mark.parametrize(
-    ("changed", "how", "line"),
-    [
-        ("", {"examples": 5}, "examples: has no effect where the readouts act; use episodes"),
-        ("", {"episodes": 0}, "evaluate: episodes=0; must be a whole number, at least 1"),
-        (
-            "batch: 1",
-            {},
-            "ablate: resample needs messages of another environment; set training.batch to 2 or more",
-        ),
-    ],
-)
-def test_what_has_no_effect_on_returns_is_refused(changed: str, how: dict[str, Any], line: str) -> None:
-    document = ACTING.replace("batch: 5", changed or "batch: 5")
-    with Simulation(Scenario.from_yaml(document)) as simulation, pytest.raises(ScenarioError) as refused:
-        ablate(simulation, "resample", **how)
-    assert str(refused.value) == line
 
 
 @pytest.mark.parametrize("kind", ["mean", "resample"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import RunError, Scenario, Simulation, population
+from antiphon import RunError, Scenario, Simulation
 from antiphon.telemetry.history import History
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -45,26 +45,6 @@ def curve(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1 - abs(updates - (16 if seed == 1 else 8)) / 100
 
     monkeypatch.setattr(seams.EVALUATE, evaluation_by_updates("b", accuracy))
-
-
-def made(lr: float = 0.01) -> Scenario:
-    """A scenario whose rate may vary, and whose training may end early."""
-    return scene(steps=40, optimiser={"kind": "sgd", "lr": lr}, **STOPPED)
-
-
-@pytest.mark.long
-def test_a_selection_goes_on_beside_members_that_ended_early(curve: None, tmp_path: Path) -> None:
-    """Members 0 and 2 end at step 16, member 1 at step 24: all that is chosen is as in a population that was never stopped."""
-    settings: dict[str, Any] = {"vary": {"lr": [0.01, 0.1, 1.0]}, "members": 3, "select": {"every": 6}}
-    whole = population(made, **settings, logdir=tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt), acting(20, signalled(15)):
-        population(made, **settings, logdir=tmp_path / "p")
-    assert [ended(tmp_path / f"p/member-{n}")[0] for n in range(3)] == ["done", "stopped", "done"]
-    resumed = population(made, **settings, logdir=tmp_path / "p", exist="resume")
-    assert [one["steps"] for one in resumed.result["members"]] == [16, 24, 16]
-    assert resumed.lineage == whole.lineage
-    for n in range(3):
-        assert_same_run(tmp_path / f"whole/member-{n}", tmp_path / f"p/member-{n}")
 
 
 # --- evaluated ---------------------------------------------------------------------------------------------

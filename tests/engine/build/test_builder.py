@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 from gymnasium import spaces
-from torch import nn
 
 from antiphon import Scenario, Simulation, load
 from tests.engine.acting import Stage
@@ -37,31 +36,6 @@ def shapes(simulation: Simulation, agent: str) -> dict[str, list[int]]:
 
 
 # --- networks ----------------------------------------------------------------------------------------------
-
-
-class Own(nn.Linear):
-    """A network of the user's own, which takes no zeros."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not x.any():
-            raise ValueError("an empty picture")
-        return super().forward(x)
-
-
-def team(network: object) -> Scenario:
-    """Two agents of a group, whose name is no agent's."""
-    shares = {"network": network, "objective": CLASSIFY, "share": "team"}
-    return scenario_of({name: {**SEES, **shares} for name in ("a", "b")}, batch=4)
-
-
-def test_agents_of_a_group_have_networks_of_the_images_that_they_observe() -> None:
-    nature = {"kind": "nature", "hidden": [5], "filters": [3], "sizes": [2], "strides": [2]}
-    found = shapes(Simulation(team(nature)), "b")
-    assert found["conv0.weight"] == [3, 1, 2, 2]
-    assert Simulation(team(Own)).agents["b"].parameters.keys() == {"module.weight", "module.bias"}
 
 
 def test_inputs_are_what_is_observed_and_received_and_heads_are_the_objective_and_the_ports() -> None:
@@ -97,19 +71,6 @@ def test_feature_maps_stay_feature_maps_and_hidden_messages_go_round_in_a_cycle(
     circle = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "bb")]
     found = Simulation(scenario_of(agents, circle))
     assert [shapes(found, name)["0.weight"][1] for name in "ab"] == [64 + 128, 7 + 128]
-
-
-def test_a_users_network_is_called_with_its_sizes() -> None:
-    asked = []
-
-    def factory(inputs: int, outputs: int) -> nn.Module:
-        asked.append((inputs, outputs))
-        return nn.Linear(inputs, outputs)
-
-    simulation = Simulation(single(network=factory))
-    assert asked == [(64, 10)]
-    simulation.run(3)
-    assert simulation.agents["a"].updates == 3
 
 
 def test_an_agents_module_is_its_network_with_copies_of_its_parameters() -> None:

@@ -5,18 +5,15 @@ That both backends learn the same with them, stacked or not, is tried by the doc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
-from gymnasium.spaces import Box
 from torch import nn
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_gradients import PolicyGradient
-from antiphon.envs import Description
-from tests.contracts.builders import LABEL, Play
+from tests.contracts.builders import LABEL
 from tests.contracts.games import Game
 from tests.contracts.twins import made, twins
 from tests.engine.numbers import close
@@ -108,22 +105,3 @@ def test_critics_may_be_shared_or_have_tied_parameters() -> None:
             one, other = (simulation.agents[name].parameters["critic.0.weight"] for name in ("a0", "a1"))
             assert torch.equal(one, other)
             assert not torch.equal(one, before)
-
-
-@dataclass(frozen=True)
-class Acted(Play):
-    """A world with a picture, in which agents act."""
-
-    @property
-    def description(self) -> Description:
-        return replace(super().description, action_space=Box(-1.0, 1.0, (2,)))
-
-
-def test_a_conv_critic_reads_maps() -> None:
-    critic = {"observes": ["image"], "network": {"kind": "conv", "hidden": [3]}}
-    agent = {"observes": ["x"], "acts": True, "clock": {"unroll": 2}, "network": {"hidden": [4]}}
-    agent["objective"] = {"kind": "a2c", "critic": critic}
-    with made(scenario_of({"a0": agent}, env=Acted(share=0.2)), "cohort") as simulation:
-        assert simulation.agents["a0"].parameters["critic.0.weight"].shape[:2] == (3, 1)
-        simulation.run(4)
-        assert simulation.agents["a0"].updates == 2

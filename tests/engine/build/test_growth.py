@@ -102,13 +102,6 @@ def test_no_function_is_called_more_often_per_agent_where_there_are_more(kind: s
 
 
 @pytest.mark.long
-def test_evaluation_calls_no_function_more_often_per_agent_where_there_are_more() -> None:
-    few, many = (calls(simulate("rings", count).evaluate) for count in (FEW, TIMES * FEW))
-    assert sum(few.values()) > 100 * FEW
-    assert_linear(few, many)
-
-
-@pytest.mark.long
 def test_agents_have_no_tensors_but_parameters_statistics_and_states_of_optimisers() -> None:
     def made() -> int:
         gc.collect()

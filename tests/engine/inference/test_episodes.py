@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from pkgutil import resolve_name
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.envs import Description, Signal, TorchVectorEnv
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
@@ -162,46 +161,6 @@ def test_evaluations_during_the_training_play_as_many_episodes_as_they_are_told(
         ScenarioError, match=r"training\.evaluate\.episodes: has no effect here: no agent has a policy"
     ):
         Simulation(supervised)
-
-
-def refusal(simulation: Simulation, **how: Any) -> str:
-    with simulation, pytest.raises((RunError, ScenarioError)) as error:
-        simulation.evaluate(**how)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervised = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}})
-    for how, name in (({"episodes": 1}, "episodes"), ({"sampled": True}, "sampled")):
-        line = refusal(Simulation(supervised), **how)
-        assert line == f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
-    assert (
-        refusal(Simulation(cart()), episodes=0) == "evaluate: episodes=0; must be a whole number, at least 1"
-    )
-    assert "no split 'tset'; did you mean 'test'?" in refusal(Simulation(cart()), split="tset")
-    endless = refusal(Simulation(sharing(Shares(3, endless=True))))
-    line = "evaluate: the environment's episodes never end, so they have no return; truncate them, as with "
-    assert endless == f"{line}max_episode_steps or limit"
-    monkeypatch.setattr(seams.LONGEST_EPISODE, 1)
-    late = refusal(Simulation(sharing(Shares(3))))
-    assert late.startswith("evaluate: 3 of 3 environments finished no episode within 1 steps; limit")
-
-
-class Alone(Shares):
-    """A world that cannot be copied."""
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        raise TypeError("there is one screen")
-
-
-def test_a_run_in_a_world_that_cannot_be_copied_ends_without_a_return(tmp_path: Any) -> None:
-    with Simulation(sharing(Alone(3)), logdir=tmp_path / "run") as simulation:
-        simulation.run(4)
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["return"] is None
-    assert "there is one screen" in result["no_return"]
-    assert result["agents"]["left"]["return"] is None
 
 
 def test_games_over_examples_are_played_once_through_the_split_and_targets_scored_as_ever() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -16,7 +15,7 @@ from antiphon.envs import Source, from_sequences, from_tensors
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
-from tests.kit.documented import Links, ablate
+from tests.kit.documented import Links
 from tests.kit.some import some
 
 COUNT = 1300
@@ -120,25 +119,6 @@ def test_with_every_message_lost_synthetic_inputs_are_alone() -> None:
     assert losses[True] != losses[False]
 
 
-def test_a_link_that_loses_every_message_is_cut_over_perfect_links_too() -> None:
-    agents = {"a": {"observes": ["x"], "network": MLP}, "b": {"network": MLP, "objective": CLASSIFY}}
-    cut = {"from": "a", "to": "b", "size": 3, "coupling": "detached", "link": {"drop": 1.0}}
-    simulation = Simulation(scenario_of(agents, [cut], source(test=0.5), batch=8))
-    (batch,) = simulation.world.env.batches("test", 650)
-    outputs = simulation.agents["b"].module(torch.zeros(650, 3))["objective"]
-    perfect = simulation.evaluate("test")
-    assert perfect.loss == pytest.approx(F.cross_entropy(outputs, batch["label"]).item(), rel=1e-5)
-    assert perfect.agents == simulation.evaluate("test", "as_run").agents
-    torch.testing.assert_close(simulation.compose()(x=batch["x"])["b"], outputs)
-    cut |= {"coupling": "decoupled", "input": {"kind": "linear", "context": []}}
-    simulation = Simulation(scenario_of(agents, [cut], source(test=0.5), batch=8))
-    for parameter in some(simulation.channels["a->b"].synthetic_input).parameters.values():
-        parameter.data.fill_(0.5)
-    assert simulation.evaluate("test").agents == simulation.evaluate("test", "as_run").agents
-    with one_line("compose: a->b loses every message, and its synthetic input is not exported"):
-        simulation.compose()
-
-
 def test_a_synthetic_input_with_batch_norm_uses_its_running_statistics() -> None:
     """So that an example's score does not depend on the others that are shown with it."""
     agents = {"a": {"observes": ["x"], "network": MLP}, "b": {"network": MLP, "objective": CLASSIFY}}
@@ -178,9 +158,6 @@ def counting(delay: int = 0, readout: str = "b") -> Simulation:
     return forward({"id": "antiphon/CountDigits-v0", "window": 2}, agents, channels, readout)
 
 
-READER: dict[str, Any] = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
-
-
 @pytest.mark.long
 def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
     """Against a loop by hand: test_rollout.py."""
@@ -216,17 +193,6 @@ def test_every_step_of_every_sequence_counts_in_any_order(delay: int) -> None:
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-9)
 
 
-def test_bits_are_a_metric_like_others() -> None:
-    simulation = forward({"id": "antiphon/CharText-v0"}, {"a": READER})
-    simulation.run(20)
-    found = simulation.evaluate("validation")
-    assert set(found.agents["a"]) == {"loss", "bits"}
-    assert found.bits == found.agents["a"]["bits"] == pytest.approx(found.loss / math.log(2))
-    assert math.isnan(found.accuracy)
-    assert f"bits {found.bits:.4f}" in str(found)
-    assert 1 < found.bits < 8
-
-
 def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
     with one_line("no tick of 'b' has a target and a message over every path; shorten"):
         counting(delay=160).evaluate()
@@ -234,38 +200,3 @@ def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
     assert found.examples == 64 * 64
     assert math.isnan(found.agents["b"]["loss"])
     assert 0 <= found.accuracy <= 1
-
-
-def test_a_short_text_is_read_by_fewer_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text/short.txt").write_text("abcdefgh" * 40, encoding="utf-8")
-    simulation = forward({"id": "antiphon/CharText-v0", "text": "short"}, {"a": READER})
-    assert simulation.evaluate("validation").examples == 8  # sixteen characters: eight lanes of two
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"kind": "as_rnu"}, "links: no kind 'as_rnu'; use 'perfect' or 'as_run'"),
-        ({"kind": "as_run", "drop": float("nan")}, "drop: must be from 0 to 1, not nan"),
-        ({"kind": "as_run", "drop": True}, "drop: must be from 0 to 1, not True"),
-        ({"drop": 0.2}, "perfect links lose nothing, got 0.2; use links 'as_run'"),
-        ({"inputs": False}, "perfect links use no synthetic inputs; use links 'as_run'"),
-    ],
-)
-def test_links_that_cannot_be_are_one_clear_line(settings: dict[str, Any], expected: str) -> None:
-    with one_line(expected):
-        Links(**settings)
-
-
-def test_what_cannot_be_evaluated_is_one_clear_line() -> None:
-    with one_line("^evaluate: no split 'tset'; did you mean 'test'"):
-        simulate(source()).evaluate("tset")
-    agent = {"observes": ["symbol"], "objective": {"kind": "coding", "target": "target"}, "acts": True}
-    with one_line("has no splits to evaluate on; its own metrics in the run show progress: .*difficulty, so"):
-        forward({"id": "antiphon/Copy-v0"}, {"a": agent}).evaluate()
-    with one_line(
-        "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards"
-    ):
-        ablate(counting(), "zero")

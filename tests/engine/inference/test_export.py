@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from antiphon import Simulation
 from antiphon.envs import from_tensors
-from antiphon.errors import ScenarioError
 from tests.engine.scenes import scenario_of
 
 Document = dict[str, Any]
@@ -152,10 +151,6 @@ def test_signals_of_single_numbers_and_classes_are_seen() -> None:
     assert simulation.evaluate().examples == 12
 
 
-def test_a_port_may_be_called_what_every_module_has() -> None:
-    assert_composed(make(line(), chain(port="type")))
-
-
 def test_the_module_holds_copies() -> None:
     simulation = make(line(), chain())
     module = simulation.compose()
@@ -164,13 +159,6 @@ def test_the_module_holds_copies() -> None:
     simulation.run(5)
     assert torch.equal(module(image=image)["c"], before)
     assert not module.training
-
-
-def test_a_system_that_sees_nothing_cannot_be_composed() -> None:
-    pair = [{"from": "a", "to": "c", "size": 2, "link": {"delay": 1}}, {"from": "c", "to": "a", "size": 2}]
-    simulation = make({"a": {}, "c": {"objective": GOAL}}, pair)
-    with pytest.raises(ScenarioError, match="no agent observes a signal"):
-        simulation.compose()
 
 
 @pytest.mark.parametrize("name", ["class", "self", "torch", "inf", "petal length (cm)"])
@@ -183,11 +171,3 @@ def test_a_signal_may_be_called_what_python_and_torch_have_words_for(name: str) 
         output = system(**{str(argument): x})["a"]
         assert argument == {"petal length (cm)": "petal_length__cm_"}.get(name, f"_{name}")
         assert torch.allclose(output, system(x)["a"])
-
-
-def test_a_signal_may_be_called_state() -> None:
-    x = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    env = from_tensors(state=x, label=(x[:, 0] > 0).long())
-    agents: dict[str, Document] = {"a": {"observes": ["state"]}, "c": {"objective": GOAL}}
-    simulation = make(agents, [{"from": "a", "to": "c", "size": 3}], env)
-    assert simulation.compose()(state=x)["c"].shape == (40, 2)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from antiphon import Simulation
-from tests.engine.numbers import one_line
 from tests.engine.scenes import scenario_of
 
 Document = dict[str, Any]
@@ -110,10 +109,3 @@ def test_its_links_are_perfect() -> None:
             value.data.copy_({**own.parameters, **own.buffers}[key])
     outputs, _ = lossy.compose()(image=image[:6])
     torch.testing.assert_close(outputs["c"], expected[:2], rtol=0, atol=1e-10)
-
-
-def test_a_round_too_long_for_a_graph_is_one_clear_line() -> None:
-    periods = {"a": {"clock": {"period": 17}}, "b": {"clock": {"period": 19}}, "c": {"clock": {"period": 23}}}
-    simulation = simulate(levels(**periods), CHAIN)
-    with one_line("a round of all clocks and rates takes 7,429 steps, more"):
-        simulation.compose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.envs import from_sequences, from_tensors
-from antiphon.errors import RunError, ScenarioError
-from tests.engine.numbers import one_line, unchanged
+from antiphon.envs import from_sequences
+from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 Document = dict[str, Any]
@@ -95,18 +93,6 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
             torch.testing.assert_close(found[agent], output, rtol=1e-5, atol=1e-6)
 
 
-def test_a_module_that_is_called_with_another_name_says_which_it_has() -> None:
-    """Its copies too."""
-    with SYSTEMS["symbols"]() as simulation:
-        module = simulation.compose()
-        image = torch.zeros(2, *simulation.world.env.signals["image"].shape)
-    for callee in (module, copy.deepcopy(module)):
-        with pytest.raises(
-            ScenarioError, match=r"^compose: the module has no input 'imag'; did you mean 'image'\?$"
-        ):
-            callee(imag=image)
-
-
 def remembering() -> Simulation:
     """Two networks with states, one of which has the name of their signal."""
     random = torch.Generator().manual_seed(0)
@@ -160,24 +146,6 @@ def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path
         given = dict(zip(states, found[2:], strict=True))
 
 
-@pytest.mark.long
-def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
-    numbers = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-    env = from_tensors(**{"a-b": numbers, "a_b": numbers, "label": (numbers[:, 0] > 0).long()})
-    reader = {"network": MLP, "objective": CLASSIFY}
-    agents = {"a": {**reader, "observes": ["a-b"]}, "b": {**reader, "observes": ["a_b"]}}
-    simulation = simulate(agents, [{**DELAYED, "link": {}}], env)
-    rows = numbers[:5]
-    expected = simulation.compose()(rows, rows)
-    for asked in (None, ["b", "a", "b"]):
-        found = torch.export.load(simulation.export(tmp_path / "model.pt2", asked)).module()(
-            a_b=rows, a_b_=rows
-        )
-        assert list(found) == (["a", "b"] if asked is None else ["b", "a"])
-        for name, value in found.items():
-            torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
-
-
 # --- weights -----------------------------------------------------------------------------------------------
 
 
@@ -191,78 +159,3 @@ def test_weights_go_into_the_module_that_they_were_of(tmp_path: Path) -> None:
     fresh.load_state_dict({k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)})
     assert int(fresh.norm.num_batches_tracked) == simulation.now  # running statistics too
     torch.testing.assert_close(fresh.eval()(x), expected)
-
-
-# --- what is refused ---------------------------------------------------------------------------------------
-
-
-class Choosy(nn.Module):
-    """A module whose way depends on the numbers that it is given."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.last = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(-x if x.sum() > 0 else x)  # type: ignore[no-any-return]
-
-
-@pytest.mark.long
-def test_a_module_that_cannot_be_traced_is_one_line_and_leaves_the_file(tmp_path: Path) -> None:
-    simulation = chain(network=Choosy)
-    path = tmp_path / "model.pt2"
-    path.write_text("before")
-    with pytest.raises(
-        RunError, match=r"^export: model.pt2: torch cannot trace the module \(.+\); weights .+$"
-    ) as error:
-        simulation.export(path)
-    assert "\n" not in str(error.value)
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-class Counting(Choosy):
-    """A module that reads the size of the batch as a Python integer."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(x).reshape(len(x), -1)  # type: ignore[no-any-return]
-
-
-def test_a_module_that_fixes_the_size_of_the_batch_gets_the_fix(tmp_path: Path) -> None:
-    line = r"read the size of the batch as x\.shape\[0\], not as len\(x\) or int\(…\); weights alone"
-    with pytest.raises(RunError, match=line):
-        chain(network=Counting).export(tmp_path / "model.pt2")
-
-
-@pytest.mark.parametrize("suffix", [".pt2", ".safetensors"])
-def test_a_file_that_cannot_be_written_leaves_the_one_before(
-    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("antiphon.base.files.os.fsync", full)
-    path = tmp_path / f"model{suffix}"
-    path.write_text("before")
-    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); free disk space"):
-        chain().export(path)
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_cannot_be_exported_is_one_line(tmp_path: Path) -> None:
-    simulation = chain()
-    with pytest.raises(RunError, match=r"^export: 'model.pth' has no known suffix; use .pt2, .onnx, .safet"):
-        simulation.export(tmp_path / "model.pth")
-    with one_line("export: agents is empty; name one, or leave it out"):
-        simulation.export(tmp_path / "model.pt2", [])
-    for agents in ("b", 3):
-        with one_line(f"export: agents={agents!r}; must be a list of names"):
-            simulation.export(tmp_path / "model.pt2", agents=agents)  # type: ignore[arg-type]
-    with one_line("export: no agent 'bb'; did you mean 'b'?"):
-        simulation.export(tmp_path / "model.pt2", ["bb"])
-    with one_line("compose: 'a' has no objective, so it has no output; known: b"):
-        simulation.export(tmp_path / "model.pt2", ["a"])
-    with pytest.raises(ScenarioError, match=r"^export: no agent 'bb'; did you mean 'b'\?$"):
-        simulation.export(tmp_path / "w.safetensors", ["bb"])
-    assert not list(tmp_path.iterdir())

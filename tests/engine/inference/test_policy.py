@@ -13,10 +13,8 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
-from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.scenarios import Scenario
-from tests.engine.numbers import one_line
 from tests.envs.adaptors import parallel_worlds
 
 WORLDS = {
@@ -142,42 +140,6 @@ def test_in_a_parallel_world_it_acts_for_the_agents_that_are_there(monkeypatch: 
     assert set(alive) == {1, 2}
 
 
-def test_what_cannot_be_observed_is_named_in_one_line() -> None:
-    with Simulation(pole("gymnasium")) as simulation:
-        policy = simulation.policy()
-    with pytest.raises(
-        ScenarioError, match=r"policy: 'observation' is \[3\]; use \[4\], or with a first axis"
-    ):
-        policy.act(np.zeros(3))
-    with pytest.raises(
-        RunError, match=r"env: 'observation' of sub-environment 0 is nan, which is not finite"
-    ):
-        policy.act(np.full(4, np.nan))
-    policy.act(np.zeros((2, 4)))
-    with pytest.raises(ScenarioError, match=r"policy: 3 environments, but 2 at the step before; call reset"):
-        policy.act(np.zeros((3, 4)))
-    with pytest.raises(ScenarioError, match=r"policy: the mask has 3 entries; give 2, one per environment"):
-        policy.reset([True, False, True])
-    policy.reset()
-    policy.act(np.zeros((3, 4)))
-    with Simulation(pole("ours")) as simulation:
-        policy = simulation.policy()
-    with pytest.raises(ScenarioError, match="policy: the observation has no 'observation'"):
-        policy.act({"angle": np.zeros(1)})
-    goal = "{kind: regression, target: reward}"
-    text = (
-        pole("ours")
-        .to_yaml()
-        .replace("{kind: a2c, normalise: none}", goal)
-        .replace("acts: true", "acts: false")
-    )
-    with (
-        Simulation(Scenario.from_yaml(text)) as simulation,
-        pytest.raises(ScenarioError, match=r"policy: no agent acts; give one `acts: true`"),
-    ):
-        simulation.policy()
-
-
 def reflex(world: str, hand: str = "") -> Scenario:
     """An eye and a hand that act on what is there now."""
     return Scenario.from_yaml(f"""\
@@ -294,26 +256,6 @@ def test_a_file_takes_the_observations_that_act_takes(kind: str, tmp_path: Path)
             file(observation=torch.as_tensor(seen) / 255)
 
 
-@pytest.mark.parametrize("kind", ["Discrete", "bytes"])
-def test_a_composed_system_takes_them_too(kind: str) -> None:
-    """One with memory, in rounds of one step: the largest logit is what the policy does."""
-    simulation, seen, _ = sampled_world(kind, "gru")
-    with simulation:
-        policy, system = simulation.policy(), simulation.compose()
-        state, space = None, SPACES[kind][1]
-        for row in range(6):
-            one = torch.as_tensor(seen[row : row + 1])
-            outputs, state = system(observation=one[None], state=state)
-            action = policy.act(one.numpy())
-            if isinstance(space, spaces.Discrete):
-                assert outputs["hand0"].argmax(-1).item() + space.start == action.item()
-            else:
-                assert (outputs["hand0"].reshape(3, 2).argmax(-1).numpy() == action).all()
-        if kind == "bytes":
-            with pytest.raises(AssertionError, match="'observation' must be the environment's own bytes"):
-                system(observation=one[None] / 255)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("world", "how"),
@@ -338,28 +280,3 @@ def test_without_memory_it_is_an_onnx_file_too(world: str, how: Any, tmp_path: P
         return
     (found,) = ReferenceEvaluator(model).run(None, {"observation": seen})
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("hand", "settings", "line"),
-    [
-        (
-            ", network: gru",
-            {},
-            "policy: it has memory .hand->hand:state@-1., and a file from observation to action has",
-        ),
-        (
-            "",
-            {"actions": "argmax"},
-            "export: actions='argmax'; write greedy or sampled, for a .pt2 or .onnx and",
-        ),
-        (
-            "",
-            {"agents": ["hand"]},
-            "export: actions='greedy'; write greedy or sampled, for a .pt2 or .onnx and",
-        ),
-    ],
-)
-def test_a_file_with_memory_is_refused(hand: str, settings: Any, line: str, tmp_path: Path) -> None:
-    with Simulation(reflex("antiphon/CartPole-v0", hand)) as simulation, one_line(line):
-        simulation.export(tmp_path / "p.pt2", **{"actions": "greedy", **settings})

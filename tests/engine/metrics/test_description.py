@@ -39,35 +39,6 @@ def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
     assert "target" not in words[None]
 
 
-def test_optimisers_of_an_agent_and_a_predictor_of_their_own_are_told() -> None:
-    channel = {"from": "a", "to": "b", "size": 2}
-    own = {**channel, "gradient": {"optimiser": {"lr": 1.0, "schedule": {"kind": "cosine"}}}}
-    agents = {"a": {"observes": ["image"], "optimiser": {"kind": "sgd"}}, "b": {"objective": CLASSIFY}}
-    for told, link in ((None, channel), ("lr 1.0", own)):
-        graph = graph_of(scenario_of(agents, [link]))
-        about = graph.edges["a", "b", 0]["about"].get("gradient.optimiser")
-        assert about is None if told is None else (told in about and "schedule.kind cosine" in about)
-        assert graph.nodes["a"]["about"]["optimiser"].startswith("kind sgd, lr ")
-        assert "optimiser" not in graph.nodes["b"]["about"]
-
-
-@pytest.mark.parametrize(
-    ("message", "words"),
-    [
-        ({"sample": {"kind": "gumbel", "vocabulary": 16}}, ("1 symbol of 16 by gumbel", False)),
-        ({"sample": {"kind": "argmax", "vocabulary": 4, "size": 3}}, ("3 symbols of 4 by argmax", False)),
-        ({"size": [4, 2]}, (None, True)),
-        ({"size": [2, 2, 2]}, (None, False)),
-        ({"size": 8}, (None, False)),
-    ],
-)
-def test_words_for_symbols_and_sites(message: Any, words: tuple[str | None, bool]) -> None:
-    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
-    channel = {"from": "a", "to": "b", "gradient": {"kind": "linear", "context": ["image"]}, **message}
-    about = graph_of(scenario_of(agents, [channel])).edges["a", "b", 0]["about"]
-    assert (about.get("message"), "at every site" in about["gradient"]) == words
-
-
 class Told(Recorder):
     """Keeps the description of the newest run."""
 
@@ -91,11 +62,3 @@ def test_a_run_is_described_by_its_facts(parts: dict[str, int] | None, tmp_path:
     assert found.hparams == {"scenario": "scene", "seed": 3}
     assert (found.until, found.start_step, found.period) == (70, 0, 7)
     assert dict(found.graph.nodes(data="part")) == (parts or {"a": None, "b": None})
-
-
-def test_an_agent_says_which_weights_it_has_in_common_with_others() -> None:
-    scenario = load("digits-mlp").resolve()
-    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
-    graph = graph_of(Scenario(**{**fields, "share": [["n0.0.bias", "n1.0.bias"]]}))
-    assert [graph.nodes[name]["about"].get("tied") for name in ("n0", "n1")] == ["n0.0.bias = n1.0.bias"] * 2
-    assert not any("tied" in about for name, about in graph.nodes(data="about") if name not in ("n0", "n1"))

@@ -5,25 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.engine.backends import StackedBackend
-from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.signals import EpisodeEnds
-from antiphon.engine.heart.updates import StepReport
-from antiphon.engine.metrics.description import describe_run
-from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Metric, Recorder
 from tests.contracts.builders import Play, levels
-from tests.engine.numbers import one_line, unchanged
+from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
-from tests.kit import seams
 from tests.kit.running import newest_metrics
 from tests.numerics.recurring import played
 
@@ -293,48 +286,6 @@ def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_th
         assert recording.values["prediction"][-1].norm(dim=1).mean().item() == norms[-1]
 
 
-class TurnedBackend(StackedBackend):
-    """An engine whose windows take their turns newest first."""
-
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        report = super().learn(step, ends, watch=watch)
-        report.updates.reverse()
-        return report
-
-
-def test_the_newest_of_late_windows_is_that_of_the_highest_number_whatever_their_turns() -> None:
-    """In metrics and in recordings."""
-
-    def looked_at(backend: Any) -> tuple[Any, Any]:
-        with Simulation(late_windows(period=1), seed=0, backend=backend) as simulation:
-            recording, listener = simulation.channels["a->b"].record(["prediction"]), Listener()
-            simulation.recorders.append(listener)
-            simulation.run(8, progress=False)
-            return listener.rows, recording.stack("prediction").tolist()
-
-    rows, predictions = looked_at("cohort")
-    turned_rows, turned_predictions = looked_at(TurnedBackend)
-    assert {("agent", "a", "gradient_norm"), ("channel", "a->b", "injection_norm")} < rows[7].keys()
-    assert turned_rows.keys() == rows.keys()
-    for step, row in rows.items():
-        assert turned_rows[step] == pytest.approx(row)
-    assert turned_predictions == predictions
-
-
-def test_a_recorded_prediction_takes_no_stack_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would take the time of all agents at every step."""
-
-    def refuse(*_: object) -> NoReturn:
-        raise AssertionError
-
-    with Simulation(ring(telemetry={"period": 100}), seed=2) as simulation:
-        recording = simulation.channels["a1->a2"].record(["message", "prediction"])
-        with monkeypatch.context() as patch:
-            patch.setattr(seams.SPLIT_STATE, refuse)
-            simulation.run(4)
-        assert {len(values) for values in recording.values.values()} == {4}
-
-
 def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first() -> None:
     simulation = Simulation(ring(telemetry={"max": 2}), seed=1)
     listener, label = Listener(), simulation.signals["label"]
@@ -345,15 +296,6 @@ def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_fir
     message = simulation.channels["a3->a0"].messages[0].value.detach().numpy()
     np.testing.assert_allclose(found["a3->a0"][:, :-1], message, rtol=1e-6)
     np.testing.assert_array_equal(found["a3->a0"][:, -1], label.numpy())
-
-
-def test_a_sample_has_no_label_where_no_readout_names_a_class() -> None:
-    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
-    env = from_tensors(x=x, goal=x[:, :2], training_only=["goal"])
-    goal = {"kind": "regression", "target": "goal"}
-    agents = {"a": {"observes": ["x"]}, "b": {"objective": goal}}
-    _, found = listening(scenario_of(agents, [{"from": "a", "to": "b", "size": 3}], env, steps=2), 1)
-    assert np.isnan(found.messages[1]["a->b"][:, -1]).all()
 
 
 def test_samples_and_histograms_have_the_messages_that_were_sent_with_the_labels_that_there_are() -> None:
@@ -374,12 +316,6 @@ def test_samples_and_histograms_have_the_messages_that_were_sent_with_the_labels
     assert listener.arrays[3]["channel", "a0->b0", "message"].shape == message[sent].shape
     for gradient in ("synthetic_gradient", "returned_gradient"):
         assert len(listener.arrays[3]["channel", "a0->b0", gradient]) < len(message)
-
-
-def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
-    assert not any(listening(ring(size=257), 1)[1].messages.values())
-    _, found = listening(ring(size=240).with_training(batch=200), 1)
-    assert next(iter(found.messages[1].values())).shape == (33, 241)
 
 
 def test_entries_come_at_the_first_step_every_so_many_and_the_last() -> None:
@@ -474,54 +410,3 @@ def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
     recording = alone.channels["left->mind"].record(["delta"])
     alone.run(3)
     assert recording.values["delta"] == []
-
-
-def test_a_parameter_that_is_called_seed_is_not_taken_for_the_seed_of_the_run() -> None:
-    found = describe_run(ring(), {"seed": 3, "values": {"seed": 5, "lr": 0.1}}).hparams
-    assert found == {"seed": 3, "parameter.seed": 5, "lr": 0.1}
-
-
-def test_a_recording_whose_period_meets_no_message_keeps_the_next_ones() -> None:
-    network = {"kind": "mlp", "hidden": [4]}
-    slow = {"observes": ["image"], "network": network, "clock": {"period": 2}}
-    agents = {"a": slow, "b": {"network": network, "objective": CLASSIFY, "clock": {"period": 2}}}
-    with Simulation(scenario_of(agents, [{"from": "a", "to": "b", "size": 3}], steps=40)) as simulation:
-        channel = simulation.channels["a->b"]
-        never, seldom = channel.record(["message"], period=4), channel.record(["message"], period=5)
-        every = channel.record(["message"])
-        simulation.run(20)
-    assert every.steps["message"] == list(range(0, 20, 2))
-    assert never.steps["message"] == [4, 8, 12, 16]
-    assert seldom.steps["message"] == [4, 10, 14]
-    assert torch.equal(never.stack("message"), every.stack("message")[[2, 4, 6, 8]])
-
-
-@pytest.mark.parametrize(
-    ("name", "quantity", "every", "expected"),
-    [
-        ("lft->mind", "message", 1, "no channel 'lft->mind'; did you mean 'left->mind'"),
-        ("mind->left", "message", 1, "no channel 'mind->left'; did you mean 'left->mind'"),
-        ("left->mind", "mesage", 1, "'left->mind' has no 'mesage'; did you mean 'message'"),
-        ("mind", "objective", 1, "'mind' has no 'objective'; did you mean"),
-        ("left->mind", "message", 0, "record: period=0; must be a whole number, at least 1"),
-    ],
-)
-def test_what_cannot_be_recorded_is_one_line(name: str, quantity: str, every: int, expected: str) -> None:
-    with one_line(expected):
-        simulation = eyes()
-        (simulation.channels if "->" in name else simulation.agents)[name].record([quantity], every)
-
-
-def test_what_has_not_been_recorded_is_one_line() -> None:
-    recording = eyes().channels["left->mind"].record(["message", "delta"])
-    with one_line(
-        r"stack: 'left->mind' has had no 'delta' so far; take more steps \(a channel whose coupling .*"
-    ):
-        recording.stack("delta")
-    with one_line("stack: 'prediction' of 'left->mind' is not recorded; known: delta, message"):
-        recording.stack("prediction")
-
-
-def test_the_word_of_one_quantity_is_no_list_of_them() -> None:
-    with one_line(r"record: quantities='message'; must be a list of names; write \['message'\]"):
-        eyes().channels["left->mind"].record("message")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from antiphon import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.history import History
-from tests.engine.acting import ONE, Stage
 from tests.engine.scenes import scenario_of
 from tests.reference.backend import reference
 
@@ -56,37 +54,6 @@ def test_only_what_the_kind_has_and_what_is_finite_is_there() -> None:
     with Simulation(poles(discount=0.0)) as simulation:  # all returns are 1: their variance explains nothing
         found = {metric for _, metric, _ in rows(simulation, 12)}
     assert found & OF_PPO == OF_PPO - {"explained_variance"}
-
-
-def test_a_minibatch_of_which_nothing_is_learned_leaves_the_metrics_of_the_others() -> None:
-    """A minibatch is an environment, whose only tick that is learned from may be no experience."""
-    motor = {
-        "observes": ["view"],
-        "network": {"hidden": [4], "norm": "none"},
-        "acts": True,
-        "objective": {"kind": "ppo", "epochs": 2},
-        "clock": {"unroll": 2},
-    }
-    stage = Stage(ONE, ends=0.3, gaps=0.5)
-    with Simulation(
-        scenario_of({"motor": motor}, env=stage, batch=4, steps=12, telemetry={"period": 2})
-    ) as simulation:
-        found = rows(simulation, 12)
-    steps = {step for step, metric, _ in found if metric == "policy_loss"}
-    for name in ("approx_kl", "clip_fraction"):
-        assert {step for step, metric, _ in found if metric == name} == steps
-    assert any(value > 0 for _, metric, value in found if metric == "approx_kl")
-
-
-def test_a_resumed_run_has_the_same_rows(tmp_path: Path) -> None:
-    with Simulation(poles()) as simulation:
-        for _ in range(5):  # a window has ended, a row has not
-            simulation.step()
-        path = simulation.save(tmp_path / "saved")
-        with Simulation.load(path) as loaded, simulation.fork() as fork:
-            expected = rows(simulation, 7)
-            assert rows(loaded, 7) == expected == rows(fork, 7)
-    assert {metric for step, metric, _ in expected if step == 6} >= OF_PPO
 
 
 @pytest.mark.parametrize("kind", ["ppo", "reinforce"])

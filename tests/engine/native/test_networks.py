@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,6 @@ from antiphon import DivergenceError, Simulation
 from tests.contracts import builders
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
-from tests.engine.test_plan import ring as ring_of_digits
-from tests.kit.commands import Commands
 from tests.kit.native import needs_kernel
 from tests.kit.running import native_agents
 
@@ -87,20 +84,6 @@ def test_random_rings_agree_in_float64(seed: int) -> None:
         assert native_agents(other)
         assert not list(differences(one.step(), other.step()))
         assert not list(differences(facts(one), facts(other)))
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("seed", range(3))
-def test_random_rings_agree_in_float32(seed: int) -> None:
-    drawn = random_ring(seed)
-    for agent in drawn["agents"].values():
-        agent["optimiser"] = OPTIMISERS[1]
-    one = made(drawn, "cohort", dtype=torch.float32)
-    for _ in range(7):
-        other = one.fork("native")
-        assert native_agents(other)
-        assert not list(differences(one.step(), other.step(), tolerance=1e-4))
-        assert not list(differences(facts(one), facts(other), tolerance=1e-4))
 
 
 OBJECTIVES: list[Document] = [
@@ -210,29 +193,6 @@ def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
             found.append([p.clone() for n in ("n0", "n1") for p in simulation.agents[n].parameters.values()])
     for others in found[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
-
-
-UNLIKE: dict[str, tuple[Document, str]] = {
-    "gru": ({"network": {"kind": "gru", "size": 4}}, "its network is not an mlp"),
-    "gelu": ({"network": {**MLP, "activation": "gelu"}}, "its activation is gelu"),
-    "deep": ({"network": {**MLP, "hidden": [3, 3, 3, 3]}}, "it has more than 3 hidden layers"),
-    "frozen": ({"network": MLP, "learn": False}, "it is frozen"),
-    "large": ({"network": {**MLP, "hidden": [600, 600]}}, "a layer has more than 262,144 weights"),
-    "none": ({"network": MLP}, ""),
-}
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("name", UNLIKE)
-def test_what_the_kernel_does_not_take_is_shown_and_computed_by_torch(
-    name: str, here: Path, cli: Commands
-) -> None:
-    agent, reason = UNLIKE[name]
-    with Simulation(ring_of_digits(2, **agent), backend="native", logdir="run") as simulation:
-        assert bool(native_agents(simulation)) is (not reason)
-        simulation.run(2)
-    shown = cli.json("show run")["plan"]["by_torch"]
-    assert shown == ([{"agents": ["n000", "n001"], "reason": reason}] if reason else [])
 
 
 def windows(**channel: Any) -> Document:

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan, worded
+from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
 from antiphon.jobs.studies.scoring import Scoring
-from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from tests.engine.numbers import one_line
@@ -55,41 +53,6 @@ def test_tuning_makes_candidates_scored_on_validation_and_scorings_alone_share_r
     assert [line.scoring.plain for line in found.lines] == [True, False]
 
 
-def test_values_that_are_mappings_or_long_lists_are_told_apart_in_every_line() -> None:
-    longer = [*range(9)], [*range(8), 9]
-    kinds = {"kind": "local", "pool": "mean"}, {"kind": "local", "pool": ["max"]}
-    assert [*map(worded, (*longer, *kinds))] == [
-        "[0, 1, 2, 3, 4, 5, 6, 7, 8]",
-        "[0, 1, 2, 3, 4, 5, 6, 7, 9]",
-        "{kind: 'local', pool: 'mean'}",
-        "{kind: 'local', pool: ['max']}",
-    ]
-
-
-def test_a_folder_has_a_name_that_a_file_system_bears_however_long_a_value_is() -> None:
-    def made(*, words: tuple[str, ...] = ()) -> Scenario:
-        return load("digits-mlp").resolve(values={"batch": 1 + len(words)})
-
-    spec = StudySpec(study="toy", scenario="toy", grid={"words": [["a"] * 200, ["a"] * 201]})
-    found = plan(spec, StudyOptions(), PythonTemplate.of(made))
-    assert [*map(len, found.runs)] == [149, 151]
-
-
-def test_the_steps_of_a_budget_take_the_place_of_an_axis_of_steps() -> None:
-    axes = "variants: [locked]\ngrid: {steps: [6, 7]}"
-    assert [line.point for line in planned(axes).lines] == [{}]
-    found = planned(axes, budget="paper")
-    assert ([line.point for line in found.lines], found.steps) == ([{"steps": 6}, {"steps": 7}], [6, 7])
-
-
-@pytest.mark.parametrize("options", [{"budget": "paper"}, {"values": {"lr": 0.1}}])
-def test_what_a_budget_or_the_user_sets_is_not_tuned(options: dict[str, Any]) -> None:
-    found = planned("variants: [locked]\ngrid: {depth: [2]}\ntune: {lr: [0.1, 0.2]}", **options)
-    assert [tuned for line in found.lines for tuned in line.candidates.values()] == [{}]
-    assert (found.tuned, found.fixed) == ({}, ["lr"])
-    assert {runs.request.resolved_values["lr"] for runs in found.runs.values()} == {0.1}
-
-
 def test_a_budget_replaces_axes_and_the_user_takes_them_away() -> None:
     text = "variants: [locked]\ngrid: {depth: [2, 3]}"
     deeper = HEAD.replace("set: {lr: 0.1}", "grid: {depth: [2, 3, 4]}")
@@ -97,23 +60,6 @@ def test_a_budget_replaces_axes_and_the_user_takes_them_away() -> None:
     found = planned(text, values={"depth": 5})
     assert [line.point for line in found.lines] == [{}]
     assert found.runs["locked"].request.resolved_values["depth"] == 5
-
-
-MANY = f"grid: {{depth: {list(range(2, 99))}, width: {list(range(1, 99))}}}"
-REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("variants: [lokal]", {}, "toy.yaml:4: variants.lokal: digits-mlp has no variant 'lokal'; did you mean"),
-    ("grid: {dpth: [1]}", {}, "toy.yaml:4: grid.dpth: digits-mlp has no parameter 'dpth'; did you mean"),
-    ("grid: {depth: [0]}", {}, "toy.yaml:4: grid.depth: must be at least 2, not 0"),
-    (MANY, {}, "toy: 76,048 runs; a study has at most 20,000: take fewer values, variants or seeds"),
-]
-
-
-def test_what_cannot_be_is_one_line() -> None:
-    for text, options, problem in REFUSED:
-        with one_line(problem):
-            planned(text, **options)
-    with one_line("no scenario 'digts-mlp'; did you mean 'digits-mlp'"):
-        planned("", HEAD.replace("digits", "digts"))
 
 
 def test_only_what_is_run_is_refused() -> None:

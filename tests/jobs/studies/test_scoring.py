@@ -14,7 +14,7 @@ from antiphon.errors import ScenarioError
 from antiphon.jobs.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
 from antiphon.scenarios import load
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.scenarios.training import fewest_scored, less_is_better, on_validation
+from antiphon.scenarios.training import less_is_better, on_validation
 
 DOCUMENT = "study: two\nscenario: digits-mlp\nmetric: {}\nbudgets: {{small: {{steps: 1, seeds: 1}}}}\n"
 
@@ -89,10 +89,3 @@ def test_over_links_as_they_ran_what_is_lost_counts(tmp_path: Path) -> None:
     found = add_scores(tmp_path / "run", 100, [Scoring(), Scoring(links="as_run")])
     assert list(found) == ["test", "test, as_run"]
     assert found["test"]["loss"] < found["test, as_run"]["loss"]
-
-
-def test_a_share_of_several_readouts_is_of_the_fewest_targets() -> None:
-    scored = {"a": {"accuracy": 5, "loss": 9}, "b": {"accuracy": 3}, "c": {"loss": 1}}
-    assert fewest_scored("accuracy", ["a", "b", "c"], scored, 10) == 3
-    assert fewest_scored("a.accuracy", ["b"], scored, 10) == 5
-    assert fewest_scored("accuracy", ["c"], scored, 10) == 10

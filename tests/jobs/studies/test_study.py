@@ -8,8 +8,6 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,7 @@ import pytest
 import torch
 
 import antiphon
-from antiphon import RunError, ScenarioError, Simulation
-from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.study import Study
-from antiphon.scenarios import load
+from antiphon import ScenarioError, Simulation
 from antiphon.telemetry.statistics import mean
 from tests.kit.commands import Commands
 
@@ -82,30 +77,6 @@ def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: 
         assert line in cli.refused(f"{fewer} --exist overwrite")
     assert (here / "study/table.md").read_text() == text
     assert not (here / "study/local-s0").exists()
-
-
-def test_a_study_that_cannot_write_or_begin_is_one_line_and_leaves_nothing(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(folder: str) -> str:
-        return failed(cli, f"study digits-mlp {TINY} -v locked --seeds 1 --jobs 1 --logdir {folder}")
-
-    (here / "file").write_text("")
-    assert "cannot be written (Not a directory)" in refused("file/study")
-    with Simulation("digits-mlp", logdir=here / "held"):
-        before = sorted(path.name for path in (here / "held").iterdir())
-        assert "held: is being written now by a simulation in this process; close it" in refused("held")
-        assert sorted(path.name for path in (here / "held").iterdir()) == before
-
-    def full(*_: object) -> None:
-        raise RunError("the disk is gone")
-
-    cli.json(f"study digits-mlp {TINY} -v locked --seeds 1 --jobs 1 --logdir old")
-    monkeypatch.setattr("antiphon.running.directory.RunDirectory.create", full)
-    assert "locked s0: the disk is gone" in refused("new")
-    assert not (here / "new").exists()
-    assert "locked s0: the disk is gone" in refused("old --exist overwrite")
-    assert not (here / "old/study.json").exists(), "a table of runs that have been removed"
 
 
 @pytest.mark.long
@@ -179,40 +150,6 @@ def test_a_metric_that_no_run_has_is_refused_before_one_begins(
     assert not Path("s").exists()
 
 
-def test_metrics_of_episodes_and_of_evaluations_during_the_training_are_known(
-    here: Path, cli: Commands
-) -> None:
-    def checked(scenario: str, *metrics: str) -> int:
-        budgets = "budgets: {b: {steps: 2, seeds: 1}}"
-        Path("s.yaml").write_text(
-            f"study: toy\nscenario: {scenario}\n{budgets}\nmetric: [{', '.join(metrics)}]\n"
-        )
-        return cli.code("check s.yaml")
-
-    assert checked("cartpole-team", "return", "episode_length", "motor.return", "motor.policy_loss") == 0
-    evaluated = load("digits-mlp").resolve("locked", {"depth": 2}).with_training(evaluate={"period": 1})
-    Path("evaluated.yaml").write_text(evaluated.to_yaml())
-    assert checked("evaluated.yaml", "n1.validation_accuracy", "n1.error") == 0
-    assert checked("evaluated.yaml", "epoch") == 2
-    assert "has a metric 'epoch'" in cli.err
-    assert checked("referential-reward", "episode_length", "episodes", "return") == 0
-
-
-def test_a_study_that_begins_at_the_same_moment_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    scenario = load("digits-mlp")
-    first, second = (
-        Study.of_template(scenario, tmp_path / "study", StudyOptions(seeds=1)).in_folder(
-            "resume", is_named=False
-        )
-        for _ in range(2)
-    )
-    assert [study.directory.name for study in (first, second)] == ["study", "study-2"]
-    for study in (first, second):
-        assert study.lock is not None
-        study.lock.release()
-    assert not [*tmp_path.iterdir()]
-
-
 @pytest.mark.long
 def test_workers_compute_the_same_numbers(tmp_path: Path) -> None:
     """Also in a precision of matrix products that the program has set. One begins: what is finished is kept."""
@@ -227,27 +164,6 @@ def test_workers_compute_the_same_numbers(tmp_path: Path) -> None:
         for run in tmp_path.glob("study/locked-*"):
             shutil.rmtree(run)
     assert [{**line, "seconds": 0} for line in lines[0]] == [{**line, "seconds": 0} for line in lines[1]]
-
-
-def test_a_signal_as_a_call_ends_waits_for_the_calls_that_still_run(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else these are told to stop a second time, and end at once, without checkpoints."""
-    awaited: list[Any] = []
-
-    def each(
-        function: object, chunks: Sequence[Any], place: object, at_once: int, stopped: list[int]
-    ) -> Iterator[tuple[Any, Future[Any]]]:
-        for chunk in chunks:
-            call: Future[Any] = Future()
-            call.set_result([])
-            stopped.append(signal.SIGTERM)
-            yield chunk, call
-            awaited.append(chunk)
-
-    monkeypatch.setattr("antiphon.jobs.studies.study.calls_as_completed", each)
-    assert cli.code(f"study digits-mlp {TINY} -v detached -v locked --seeds 1 --logdir s --jobs 2") == 143
-    assert len(awaited) == 2
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.nightly)])
@@ -273,27 +189,6 @@ def test_a_signal_stops_a_study_with_checkpoints(here: Path, cli: Commands, jobs
     names = sorted(path.name for path in (here / "s").iterdir())
     assert names == ["detached-s0", "detached-s1", "locked-s0", "locked-s1"][: 2 * jobs]
     assert len(list(here.glob("s/*/checkpoints/step-*/state.json"))) == 2 * jobs
-
-
-@pytest.mark.long
-def test_a_study_that_is_overwritten_is_scored_anew(here: Path, cli: Commands) -> None:
-    """Scores beside results are of the runs that were removed; files of others stay, and with them the runs beside them."""
-    words = "study toy.yaml --jobs 1 --logdir s --set depth=2"
-    results = []
-    for width in (8, 4):
-        document = DOCUMENT.replace("steps: 30", "steps: 4").replace("width: 8", f"width: {width}")
-        (here / "toy.yaml").write_text(document + "evaluate: as_run\n")
-        if results:
-            half = here / "s/locked-lr-0.01-s0/.result.json.0123abcd.tmp"  # of a process that was killed
-            half.write_text("{")
-        results.append(cli.json(words, "--exist overwrite")["lines"])
-    fresh = cli.json(words.replace("--logdir s", "--logdir fresh"))["lines"]
-    values = [[line["values"] for line in lines] for lines in (*results, fresh)]
-    assert values[0] != values[1] == values[2]
-    (here / "s/locked-lr-0.01-s0/losses.txt").write_text("1 0.5")
-    line = "s/locked-lr-0.01-s0: holds losses.txt, which is not removed; remove it, or choose another logdir"
-    assert line in cli.refused(words, "--exist overwrite")
-    assert cli.json(words)["lines"] == results[1]
 
 
 def partly_labelled(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.telemetry import statistics
 
 Runs = Mapping[str, Mapping[int, Finished]]
 
@@ -110,14 +108,6 @@ def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
     found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
     assert found["mean"]["low"] is not None
     assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
-
-
-def test_one_seed_over_its_own_links_has_the_error_of_the_examples_scored_so() -> None:
-    scores = {"accuracy": 0.5, "examples": 400, "scored by agent": {"b": {"accuracy": 16}}}
-    run = Finished(finished(accuracy=0.75).result, {"test, as_run": scores})
-    of_links = Line({}, "v", Scoring(links="as_run"), {"v": {}})
-    (found,) = summary(plan_of([of_links]), {"v": {0: run}})
-    assert found["mean"] == asdict(statistics.mean([0.5], 16))
 
 
 def test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it() -> None:
@@ -268,33 +258,3 @@ def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Pat
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "figure.svg").read_bytes()
     with pytest.raises(RunError, match="cannot be written"):
         draw_figure(study_of(lines), tmp_path / "none/figure.svg")
-
-
-def test_metrics_and_other_axes_have_panels_and_without_an_axis_lines_stand_side_by_side() -> None:
-    lines = [
-        drawn_line("locked", 0.5, metric, depth=depth, width=width)
-        for metric in ("error", "bits")
-        for width in (1, 2)
-        for depth in ("deep", "flat")
-    ]
-    panels = draw_figure(study_of(lines, x="depth")).axes
-    assert [(axes.get_ylabel(), axes.get_title()) for axes in panels] == [
-        (metric, f"width {width}") for metric in ("error %", "bits") for width in (1, 2)
-    ]
-    assert panels[0].containers[0][0].get_linestyle() == "None"  # between words there is nothing
-    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["deep", "flat"]
-    (axes,) = draw_figure(
-        study_of([drawn_line("locked", 0.5, depth=3), drawn_line("local", None, depth=3)])
-    ).axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["depth=3 locked", "depth=3 local"]
-    assert axes.containers[0][0].get_xydata().tolist() == [[0.0, 50.0]]
-
-
-def test_two_variants_have_their_names_once_and_each_its_half_of_the_axis() -> None:
-    figure = draw_figure(study_of([drawn_line("locked", 0.5), drawn_line("local", 0.4)]))
-    (axes,) = figure.axes
-    assert figure.legends == []
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["locked", "local"]
-    assert axes.get_xlim() == (-0.5, 1.5)
-    along = draw_figure(study_of([drawn_line("locked", 0.5, depth=3)], x="depth"))
-    assert [text.get_text() for text in along.legends[0].get_texts()] == ["locked"]
