@@ -10,7 +10,6 @@ import pytest
 from torch import nn
 
 from antiphon import AntiphonError, Scenario, Simulation
-from antiphon.base.errors import CallError
 from antiphon.envs import TorchVectorEnv, registry
 from tests.kit.running import seeds_together
 
@@ -70,32 +69,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
     monkeypatch.setattr(registry, "make", lambda *args, **kwargs: found.add(make(*args, **kwargs)))
     yield found
     assert max(found.closes, default=0) < 2
-
-
-LOOKS: dict[str, Callable[[Simulation], object]] = {
-    "evaluate": lambda s: s.evaluate("validation"),
-    "probe": lambda s: s.probe(1),
-    "value": lambda s: s.value(horizon=2, repeats=2, ahead=0),
-    "fork": lambda s: s.fork().close(),
-}
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("look", LOOKS)
-def test_a_look_closes_what_it_opens(look: str, made: Made) -> None:
-    act = LOOKS[look]
-    simulation = Simulation(SCENARIO)
-    simulation.run(3)
-    act(simulation)
-    assert len(made.closes) > 1
-    assert made.open == 1
-    made.broken = ("step", "batches", "load_state_dict")
-    # an evaluation fails in an environment's step, the others as they load its state
-    with pytest.raises(CallError if look == "evaluate" else ZeroDivisionError):
-        act(simulation)
-    assert made.open == 1
-    simulation.close()
-    assert made.open == 0
 
 
 def of_another_batch(path: Path) -> object:

@@ -94,6 +94,3 @@ def test_a_run_whose_last_checkpoint_was_deleted_reaches_its_end_again(
     shutil.rmtree(run / last)
     cli("resume", run)
     assert contents(run / last) == contents(whole / last)
-
-
-# --- what somebody wrote by hand, with the digests that belong to it ------------------------------------------

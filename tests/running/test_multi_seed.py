@@ -100,24 +100,6 @@ def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(
     assert cli.json(SEVERAL, ". --exist resume") == first
 
 
-def test_what_links_have_dropped_is_counted_on_where_all_go_on(here: Path, cli: Commands) -> None:
-    """Stopped after step 7: the entries after steps 5 and 10 have what was dropped since the one before."""
-    lossy = (
-        TEXT.replace("link: {", "link: {drop: 0.4, ")
-        .replace("  align: true\n", "")
-        .replace("    align: null\n", "")
-    )
-    (here / "tiny.yaml").write_text(lossy)
-    assert cli.json(SEVERAL, "whole")["apart"] is None  # all seeds are stepped as one
-    with acting(7, signalled()):
-        assert cli.code(SEVERAL, "stopped") == 130
-    cli(SEVERAL, "stopped --exist resume")
-    for ours, theirs in zip(runs(here / "whole"), runs(here / "stopped"), strict=True):
-        dropped = [row for row in metrics(ours) if ",dropped," in row]
-        assert len(dropped) > 2
-        assert dropped == [row for row in metrics(theirs) if ",dropped," in row]
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("behind", [(3,), pytest.param((2, 4), marks=pytest.mark.long)])
 def test_runs_killed_between_their_checkpoints_go_on_together(

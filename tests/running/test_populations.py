@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -145,22 +144,6 @@ def test_a_copy_in_the_middle_of_a_window_learns_from_it_with_the_statistics_of_
 # --- settings ----------------------------------------------------------------------------------------------
 
 
-def test_members_write_run_directories_with_checkpoints(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"logdir": tmp_path / "it", "checkpoint_every": 3}
-    population = antiphon.Population([digits()] * 2, seeds=[0, 1], **settings)
-    population.run(4)
-    population.step()
-    population.step()
-    names = sorted(path.name for path in tmp_path.glob("it/member-1/checkpoints/*"))
-    assert names == ["step-000000004", "step-000000006"]
-    population.close()
-    again = antiphon.Population([digits()] * 2, seeds=[0, 1], **settings)
-    assert [one.logdir for one in again.simulations] == [tmp_path / f"it-2/member-{n}" for n in (0, 1)]
-    again.close()
-    with pytest.raises(antiphon.RunError, match="already exists"):
-        antiphon.Population([digits()] * 2, seeds=[0, 1], **settings, exist="error")
-
-
 def test_members_end_early_as_the_scenario_says() -> None:
     scenario = digits(lr=0.3).with_training(evaluate={"period": 2, "patience": {"loss": 1}})
     population = antiphon.Population([scenario] * 2, seeds=[0, 1], dtype=torch.float64)
@@ -201,11 +184,6 @@ def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
     assert not list(differences(*found, tolerance=1e-10))
 
 
-def test_structure_is_refused() -> None:
-    with one_line("hidden\\[0\\]: 8 and 9: .*cannot vary within a population"):
-        antiphon.Population([digits(), digits(width=9)], seeds=[0, 1])
-
-
 @pytest.mark.parametrize("name", ["cartpole-team", "digits-mlp"])
 def test_what_is_read_of_a_member_is_what_its_own_run_shows(name: str) -> None:
     """Also where another one is copied or keeps a history, and in the steps after."""
@@ -239,9 +217,6 @@ def test_members_whose_agents_act_in_parts_are_what_they_are_alone() -> None:
     population.run(12)
     alone.run(12)
     assert not list(differences(facts(population.simulations[1]), facts(alone), tolerance=1e-10))
-
-
-# --- the paper's example ------------------------------------------------------------------------------------
 
 
 # --- runs --------------------------------------------------------------------------------------------------
@@ -311,23 +286,3 @@ def test_a_population_that_is_there_is_not_touched_and_the_new_one_has_a_number(
     assert "is done" not in capsys.readouterr().err, "it had been told to stop earlier"
     with one_line("exist: 'append'; must be number, ", antiphon.ScenarioError):
         antiphon.population("digits-mlp", **how, exist="append")
-
-
-@pytest.mark.parametrize("scenario", [digits, "digits-mlp"])
-def test_more_steps_of_a_population_that_is_there_are_taken_by_what_the_refusal_names(
-    here: Path, scenario: Any
-) -> None:
-    how: dict[str, Any] = {"vary": RATES, "values": SMALL, "members": 2, "logdir": here / "it"}
-    antiphon.population(scenario, **how, steps=1)
-    source = " --scenario tests.jobs.populations.made:digits" if scenario is digits else ""
-    fix = f"choose another name, or go on: antiphon resume it{source} --steps 2 (in Python until=2, and steps as before)"
-    with one_line(re.escape(f"it: holds another population (steps is 1, not 2); {fix}"), antiphon.RunError):
-        antiphon.population(scenario, **how, steps=2, exist="resume")
-    members = antiphon.population(scenario, **how, steps=1, until=2, exist="resume")
-    assert [member["steps"] for member in members.result["members"]] == [2, 2]
-
-
-def test_the_folder_of_a_function_is_named_after_its_scenario(here: Path) -> None:
-    members = antiphon.population(digits, vary=RATES, members=2, steps=1)
-    assert members.directory.parent.name == "runs"
-    assert members.directory.name.startswith(f"{digits().scenario}-2")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from tests.contracts.twins import facts as facts_of
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
-from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
+from tests.running.left import assert_same_run, checkpoints, ended, facts, result, signalled
 
 
 def network(inputs: int, outputs: int) -> nn.Module:
@@ -115,18 +114,6 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
             Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
     with one_line("scenario: ", RunError):
         Simulation(own(shift=1.0), seed=1, logdir=run, exist="resume")
-
-
-@pytest.mark.parametrize("settings", [{"backend": "native"}, {"stacked": False}])
-def test_a_run_goes_on_with_its_own_settings(settings: dict[str, Any], run: Path) -> None:
-    with Simulation(own(), logdir=run, **settings) as simulation:
-        simulation.run(2)
-    with one_line("run: holds another run ", RunError):
-        Simulation(own(), logdir=run, exist="resume")
-    for resume in (Simulation.resume, partial(Simulation, exist="resume", **settings)):
-        with resume(logdir=run, scenario=own()) as resumed:
-            assert resumed.running.backend.name == settings.get("backend", "cohort")
-            assert resumed.running.settings.stacked is settings.get("stacked", True)
 
 
 def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
@@ -253,29 +240,6 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
         simulation.step()
         assert (facts(run)["exit"], facts(run)["finished"]) == ("running", None)
     assert (ended(run), checkpoints(run)[-1]) == (("done", 56, None), 56)
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("missing", ["x-s2", "x-s2/checkpoints", "x-s1"])
-def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Commands) -> None:
-    """Not all have the checkpoint of step 0 yet; the parameters are others then, and so is each one's first checkpoint."""
-    words = (
-        "run tests.running.test_python_runs:own --steps 4 --seed 1 --seeds 2 --exist resume --logdir . --name"
-    )
-    torch.manual_seed(4)
-    with acting(1, signalled(signal.SIGINT, signal.SIGINT)):
-        assert cli.code(words, "x") == 130
-    shutil.rmtree(here / missing)
-    for name in ("x", "whole"):
-        torch.manual_seed(5)
-        assert cli.json(words, name)["apart"] is None
-    for seed in (1, 2):
-        one, other = here / f"x-s{seed}", here / f"whole-s{seed}"
-        assert_same_run(other, one)
-        assert checkpoints(one) == [0, 4]
-
-
-# --- several seeds ----------------------------------------------------------------------------------------
 
 
 # --- ended by exceptions ----------------------------------------------------------------------------------
@@ -408,20 +372,6 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
         Simulation.resume(tmp_path / "run", given).close()
     with one_line(r"run: scenario: .*hidden: .128. was saved, .9. is given", RunError):
         Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
-
-
-def test_a_run_that_is_done_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    line = "run: done already, 2 of 2 steps; run(steps=N) takes N more\n"
-    with Simulation(own(steps=2)) as simulation:
-        simulation.run()
-        assert "done already" not in capsys.readouterr().err
-        assert len(simulation.run()) == 0
-        assert line in capsys.readouterr().err
-        simulation.run(steps=1)
-        assert "done already" not in capsys.readouterr().err
-    with one_line(r"^simulation: has been closed", RunError):
-        simulation.run()
-    assert "done already" not in capsys.readouterr().err
 
 
 def test_a_closed_simulation_takes_no_step(run: Path) -> None:

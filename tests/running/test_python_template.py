@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import pickle
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,10 +25,6 @@ def build(lr: float = 0.1, *, batch: int = 4, env: Any = None) -> Scenario:
     env = env or from_tensors(x=X, label=[0, 1] * 5)
     agents = {"a": {"observes": ["x"], "objective": CLASSIFY}}
     return scenario_of(agents, env=env, batch=batch, optimiser={"kind": "sgd", "lr": lr})
-
-
-def needs(lr: float) -> Scenario:
-    return build(lr)
 
 
 def test_a_function_is_called_with_values_and_its_result_kept() -> None:
@@ -70,20 +64,6 @@ def test_variants_are_values_of_parameters_and_a_scenario_is_a_base_too() -> Non
     assert template.resolve("wide", {"lr": 0.2}).training.batch == 16
     assert template.resolve("wide", {"batch": 2}).training.batch == 2
     assert template.resolve_values("wide", {"lr": 0.2})["batch"] == 16
-
-
-def test_only_what_another_process_finds_by_its_name_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = pickle.loads(pickle.dumps(PythonTemplate.of(build)))
-    assert copied.source == "tests.running.test_python_template:build"
-    assert copied.importable
-    assert copied.resolve(None, {"batch": 16}).training.batch == 16
-    for other in (build(), lambda: build(), functools.partial(build, 0.1)):
-        assert not PythonTemplate.of(other).importable
-    local = functools.wraps(build)(lambda **values: build(**values))  # says that it is build, and is not
-    assert not PythonTemplate.of(local).importable
-    monkeypatch.setattr(sys.modules["__main__"], "needs", needs, raising=False)
-    monkeypatch.setattr(needs, "__module__", "__main__")
-    assert not PythonTemplate.of(needs).importable
 
 
 @pytest.mark.parametrize("base", [lambda: walking(Walk(4)), walking(Walk(4))])

@@ -95,21 +95,6 @@ def test_the_result_has_scores_of_readouts_and_metrics_of_channels(
     assert (found["variant"], found["seed"]) == ("locked", 3)
 
 
-def test_a_regression_without_a_test_split_and_what_an_environment_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = {"solved": 3.0, "difficulty": float("nan")}
-    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.metrics", lambda env: said)
-    values = {"steps": 2, "loss": "regression", "target": "onehot", "size": 2, "points": 20}
-    with Simulation(load("hyperplane").resolve(values=values), logdir=tmp_path / "run") as simulation:
-        simulation.run()
-    found = result(tmp_path / "run")
-    (agent,) = [agent for agent in found["agents"].values() if "loss" in agent]
-    assert (found["error"], agent["error"]) == (None, None)
-    assert "accuracy" not in agent
-    assert found["env"] == {"epoch": 2.0, "solved": 3.0, "difficulty": None}
-
-
 def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,21 +176,6 @@ def test_divergence_keeps_what_was_learned_and_says_who_and_when(here: Path, cli
 
 
 # --- refused ----------------------------------------------------------------------------------------------
-
-REFUSED: dict[str, str] = {
-    f"{RUN.replace('width=8', 'width=9')} --steps 3 --exist resume": "width is 8, not 9",
-    f"{RUN} --steps 3 --seed 1 --exist resume": "seed is 0, not 1",
-    f"{RUN} --steps 3 --variant locked --exist resume": "coupling is decoupled, not locked",
-    f"{RUN} --steps 4 --exist resume": "steps is 3, not 4",
-    f"{RUN.replace('tiny', 'other')} --steps 3 --exist resume": "network.norm: 'batch' was saved, 'layer' is given",
-    f"{RUN} --exist error": "run: already exists and is not empty; choose another name, or --exist number (run-2), resume",
-    f"{RUN.replace('name run', 'name mine')} --exist error": "mine: already exists and is not empty",
-    f"{RUN.replace('name run', 'name mine')} --exist overwrite": "mine: already exists and holds no run",
-    f"{RUN} --exist never": "exist: 'never'; must be number, overwrite, resume or error",
-    f"{RUN.replace('name run', 'name mine')} --exist resume": "mine: no run there",
-    RUN.replace("logdir .", "logdir mine/mine.txt"): "cannot be written (Not a directory)",
-    f"{RUN}2 --device tpu9": "device: no device 'tpu9'",
-}
 
 
 def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:

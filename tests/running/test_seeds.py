@@ -45,13 +45,6 @@ def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it(
     assert_alike(alone, together.simulations[1])
 
 
-class Losing(Walk):
-    """One whose copies lack a space, as Gymnasium's `NumpyToTorch` does."""
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "single_action_space"}
-
-
 class Piped(Walk):
     """One that computes in another process."""
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from antiphon import Population, ScenarioError, Simulation, load
-from antiphon.running.begin import begin_request
-from antiphon.running.observers import training_scores
-from antiphon.running.request import Request
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -101,22 +97,3 @@ def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.M
         with pytest.raises(ZeroDivisionError):
             simulation.run(callbacks=[fail])
     assert calls == ["start", *["update"] * 4, "stop"]
-
-
-@pytest.mark.long
-def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
-    """As evaluations have it: not that of windows, with rewards weighed and discounted. Of running ones until one has finished."""
-    lines: dict[int, dict[str, float]] = {}
-
-    class Scores(Observer):
-        def step(self, trainer: Trainer) -> None:
-            if (step := trainer.active[0].running.now) in (4, 60):
-                lines[step] = training_scores([run.running for run in trainer.active]).get("motor", {})
-
-    values = {"batch": 4, "width": 4, "unroll": 4}
-    request = Request(template=load("cartpole-team"), steps=60, values=values)
-    Trainer([begin_request(request, tmp_path / "run")], [Scores()]).finish()
-    assert "loss" in lines[4]
-    assert lines[4]["return"] == 4  # no pole has fallen, after a reward of 1 a step
-    assert "value_target" not in lines[4]
-    assert lines[60]["return"] > 5

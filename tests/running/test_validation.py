@@ -193,9 +193,6 @@ def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Comman
     assert [row["step"] for row in rows if "a->b.injection_norm" in row] == [1, 3, 4, 6, 8, 9, 12, 15, 16]
 
 
-# --- refused -----------------------------------------------------------------------------------------------
-
-
 # --- callbacks and the history -----------------------------------------------------------------------------
 
 
@@ -250,15 +247,6 @@ def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> Non
         assert len(simulation.run(callbacks=[Stop()])) == 0
         assert simulation.now == 0
     assert facts(tmp_path / "run")["reason"] == "not today"
-
-
-def test_many_agents_have_a_history_in_memory_where_it_is_asked_for() -> None:
-    few = {"period": 3, "max": 1}
-    with Simulation(scenario_of(AGENTS, CHANNELS, telemetry=few, steps=4)) as simulation:
-        assert len(simulation.run(2)) == 0
-        with pytest.warns(UserWarning, match="begins after step 2"):
-            assert len(simulation.history) == 0
-        assert {row.step for row in simulation.run(2)} == {3, 4}
 
 
 def test_the_history_of_a_run_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
