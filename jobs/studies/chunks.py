@@ -50,7 +50,7 @@ def train(chunk: Chunk) -> list[Finished | Outcome]:
                 if done
                 else {}
             )
-            answers.append(Finished.of(job.path, run.result, scores))
+            answers.append(Finished(run.result, scores))
     except EngineError:
         raise
     except AntiphonError as error:

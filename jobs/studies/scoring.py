@@ -14,10 +14,8 @@ from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.base.nearest_names import suggest
 from antiphon.envs import describe
-from antiphon.running.directory import EVALUATIONS, MEASURED
-from antiphon.scenarios.training import fewest_scored, is_of_env, less_is_better, metric_of_agents
-from antiphon.telemetry.metrics import ABLATIONS
-from antiphon.telemetry.statistics import worth
+from antiphon.running.directory import EVALUATIONS
+from antiphon.scenarios.training import fewest_scored, is_of_env, metric_of_agents
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
@@ -54,20 +52,10 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Finished:
-    """The result of a run that has ended, and its scores by `Scoring.name`.
-
-    Attributes:
-        communicates: Whether the readouts need the messages of a channel, by an ablation of the run; None: none was made.
-    """
+    """The result of a run that has ended, and its scores by `Scoring.name`."""
 
     result: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, Any]]
-    communicates: bool | None = None
-
-    @classmethod
-    def of(cls, path: Path, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> Finished:
-        """Return the run of a directory, with what was measured there."""
-        return cls(result, scores, _communicates(path, result["steps"]))
 
     @property
     def known_metrics(self) -> dict[str, float | None]:
@@ -183,24 +171,6 @@ def kept_scores(path: Path, steps: int) -> dict[str, dict[str, Any]]:
             return dict(cached["scores"]) if cached.get("steps") == steps else {}
     except RunError:
         return {}
-
-
-def _communicates(path: Path, steps: int) -> bool | None:
-    """Whether a channel matters by the first kind of ablation of a run's last state in `measured.json`; None: there is none."""
-    if not (path / MEASURED).is_file():
-        return None
-    measured = read_cache(path / MEASURED)
-    ablations = (measured[kind] for kind in ABLATIONS if kind in measured)
-    newest = next((ablation for ablation in ablations if ablation.get("step") == steps), None)
-    if newest is None:
-        return None
-    with fitting(path / MEASURED):
-        sign = 1 if less_is_better(newest["measure"]) else -1
-        changes = [channel["readouts"][newest["measure"]] for channel in newest["channels"].values()]
-        costs = [
-            (sign * change["change"], change["half"]) for change in changes if change["half"] is not None
-        ]
-    return any(worth(cost - half, cost + half) == "helps" for cost, half in costs)
 
 
 def add_scores(

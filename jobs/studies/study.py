@@ -299,5 +299,5 @@ def _finished(chunk: Chunk) -> dict[int, Finished]:
         if job.ended is not None and job.ended.status == "done":
             scores = kept_scores(job.path, job.ended.result["steps"])
             if all(scoring.name in scores for scoring in chunk.runs.scorings):
-                finished[job.request.seed] = Finished.of(job.path, job.ended.result, scores)
+                finished[job.request.seed] = Finished(job.ended.result, scores)
     return finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -50,20 +50,6 @@ class _Chosen:
             if of_run
         )
 
-    @property
-    def evaluation(self) -> dict[str, float] | None:
-        """Episodes and steps of a run's evaluation, means over seeds; None: no agent has a policy."""
-        scored: list[Mapping[str, Any]] = []
-        for run in self.runs.values():
-            if self.line.scoring.plain:
-                scored.append(run.result.get("episodes") or {})
-            else:
-                metrics = run.metrics(self.line.scoring)
-                scored.append({key: metrics.get(f"evaluation_{key}") for key in ("episodes", "steps")})
-        episodes = mean_of([counts.get("count", counts.get("episodes")) for counts in scored])
-        steps = mean_of([counts.get("steps") for counts in scored])
-        return None if episodes is None or steps is None else {"episodes": episodes, "steps": steps}
-
     def examples(self, metric: str) -> int | None:
         """Return of how many examples a share is, of several readouts the fewest."""
         accuracy = re.sub("error$", "accuracy", metric)
@@ -87,9 +73,7 @@ def summary(plan: StudyPlan, runs: Runs) -> list[dict[str, Any]]:
         (chosen values), `validation` (the mean of the first metric that they were chosen by), `n`, `values` (by seed), `diverged`, `mean`
         (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
         detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
-        examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
-        and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
-        `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated).
+        examples), `of_env` (whether it is the environment's) and `seconds` (mean per run).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -110,18 +94,6 @@ def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
         chosen = _Chosen(line, name, of_seeds, score)
         ranked.append(((len(chosen.scores(metric)), good), chosen))
     return max(ranked, key=operator.itemgetter(0))[1]
-
-
-def _updates(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the optimiser steps of each agent that learns, means over the runs of these results."""
-    counts: dict[str, list[float]] = {}
-    for result in results:
-        for name, metrics in result["agents"].items():
-            if (
-                metrics.get("updates") or metrics.get("learning_rate") is not None
-            ):  # a frozen agent has neither
-                counts.setdefault(name, []).append(metrics.get("updates") or 0.0)
-    return {name: sum(of_runs) / len(of_runs) for name, of_runs in counts.items()}
 
 
 def _scores(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dict[int, float]:
@@ -172,13 +144,4 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str
         "of_env": is_of_env(metric)
         or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),
         "seconds": mean_of([result["seconds"] for result in results]),
-        "evaluation": choice.evaluation,
-        "updates": _updates(results),
-        "communicate": _communicate(choice.runs.values()),
     }
-
-
-def _communicate(runs: Iterable[Finished]) -> dict[str, int] | None:
-    """Count the runs that communicate, among those that were ablated; None: none was."""
-    ablated = [run.communicates for run in runs if run.communicates is not None]
-    return {"count": sum(ablated), "of": len(ablated)} if ablated else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,6 @@ _NUMBERS = {
     "recovered": ("value", "low", "high"),
 }
 """Columns of table.csv, by the key of a line that they are of."""
-_COSTS = ("updates_least", "updates_most", "evaluation_episodes", "evaluation_steps")
-"""The fewest and the most updates of an agent, and what a run's evaluation took."""
-_COMMUNICATE = ("communicate", "ablated")
-"""Its last columns: seeds that communicate, of so many that were ablated."""
 
 
 def tables(study: Mapping[str, Any]) -> list[TextTable]:
@@ -63,15 +59,6 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     lines = [_legend(study["lines"]), *of_few_seeds(line["n"] for line in study["lines"])]
     if any(line["iqm"] for line in study["lines"]):
         lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
-    if any(line["communicate"] for line in study["lines"]):
-        lines.append(
-            "Communicate: seeds whose readouts need a channel's messages, of those that were ablated."
-        )
-    if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
-        episodes, steps = (
-            _ends([evaluation[key] for evaluation in evaluations]) for key in ("episodes", "steps")
-        )
-        lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
     for name, values in study["tuned"].items():
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
@@ -90,8 +77,7 @@ def _legend(lines: Sequence[Line]) -> str:
         f"Interval: {of_one}" if seeds == {1} else f"{spread} (one seed: {of_one})" if 1 in seeds else spread
     )
     recovered = _RECOVERED if any(line["contrast"] for line in lines) else ""
-    updates = " Updates: of each agent." if any(line["updates"] for line in lines) else ""
-    return f"{shown}.{recovered}{updates} Seconds: mean per run."
+    return f"{shown}.{recovered} Seconds: mean per run."
 
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
@@ -111,27 +97,14 @@ def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
     tuned, names = list(study["tuned"]), []
     for kind, keys in _NUMBERS.items():
         names += [kind if key == "value" else key if kind == "mean" else f"{kind}_{key}" for key in keys]
-    yield [
-        *study["axes"],
-        "variant",
-        *tuned,
-        "n",
-        "diverged",
-        "metric",
-        *names,
-        "seconds",
-        *_COSTS,
-        *_COMMUNICATE,
-    ]
+    yield [*study["axes"], "variant", *tuned, "n", "diverged", "metric", *names, "seconds"]
     for line in study["lines"]:
         numbers = [(line[kind] or {}).get(key) for kind, keys in _NUMBERS.items() for key in keys]
         if _is_undefined(line):
             numbers[names.index("recovered")] = "undefined"
         cells = [line["point"].get(axis) for axis in study["axes"]]
         cells += [line["variant"], *(line["tuned"].get(name) for name in tuned)]
-        told = line["communicate"] or {}
-        costs = [line["seconds"], *_costs(line), told.get("count"), told.get("of")]
-        yield [*cells, line["n"], line["diverged"], line["metric"], *numbers, *costs]
+        yield [*cells, line["n"], line["diverged"], line["metric"], *numbers, line["seconds"]]
 
 
 def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
@@ -175,34 +148,8 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
     columns["n"] = lambda line: str(line["n"])
     if any(line["contrast"] for line in lines):
         columns["recovered [95 %]"] = recovered
-    if any(line["communicate"] for line in lines):
-        columns["communicate"] = _communicate
-    if any(line["updates"] for line in lines):
-        columns["updates"] = _updates
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
     return TextTable(list(columns), [[cell(line) for cell in columns.values()] for line in lines], len(names))
-
-
-def _costs(line: Line) -> list[float | None]:
-    counts, evaluation = line["updates"].values(), line["evaluation"] or {}
-    ends = [min(counts), max(counts)] if counts else [None, None]
-    return [*ends, evaluation.get("episodes"), evaluation.get("steps")]
-
-
-def _communicate(line: Line) -> str:
-    """Return how many of the seeds that were ablated communicate: `4/5`."""
-    return "{count}/{of}".format(**line["communicate"]) if line["communicate"] else "–"
-
-
-def _updates(line: Line) -> str:
-    """Return the fewest and the most updates of an agent: `500`, `31 – 500`."""
-    return _ends(line["updates"].values())
-
-
-def _ends(counts: Collection[float]) -> str:
-    """Return the least and the most of some counts; once, if they are equal."""
-    ends = dict.fromkeys(f"{count:,.0f}" for count in (min(counts), max(counts))) if counts else ["–"]
-    return " – ".join(ends)
 
 
 def _is_share(lines: Sequence[Line]) -> bool:

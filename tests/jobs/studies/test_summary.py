@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.manifests import write_checked
 from antiphon.errors import RunError
 from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring
@@ -68,39 +67,6 @@ def test_variants_are_compared_with_locked_and_detached() -> None:
     assert local["contrast"]["difference"] == pytest.approx(0.4)
     assert (locked["recovered"]["value"], local["recovered"]["value"]) == (1.0, pytest.approx(0.5))
     assert local["seconds"] == 2.0
-
-
-def ablated(path: Path, measure: str, step: int = 8, **changes: float) -> Finished:
-    """Return a run of 8 steps in whose directory an ablation was kept, each change with an interval of half a unit."""
-    path.mkdir()
-    channels = {
-        name: {"readouts": {measure: {"change": change, "half": 0.5}}} for name, change in changes.items()
-    }
-    write_checked(
-        path / "measured.json", {"ablation_zero": {"step": step, "measure": measure, "channels": channels}}
-    )
-    return Finished.of(path, {**finished(accuracy=0.5).result, "steps": 8}, {})
-
-
-def test_seeds_communicate_whose_readouts_need_a_channel(tmp_path: Path) -> None:
-    needed = ablated(tmp_path / "a", "return", ab=-0.7, cb=0.0)
-    harmful = ablated(tmp_path / "b", "return", ab=0.7)
-    lossy = ablated(tmp_path / "c", "loss", ab=0.7, cb=-0.7)
-    older = ablated(tmp_path / "d", "loss", step=4, ab=0.7)
-    assert [run.communicates for run in (needed, harmful, lossy, older)] == [True, False, True, None]
-    assert not ablated(tmp_path / "e", "loss", ab=-0.7).communicates
-    runs = {
-        "locked": dict(enumerate([needed, harmful, lossy, older])),
-        "detached": {0: finished(accuracy=0.5)},
-    }
-    found = summary(plan_of([line(name) for name in runs]), runs)
-    assert [row["communicate"] for row in found] == [{"count": 2, "of": 3}, None]
-    study = study_of(found)
-    assert column(study, "communicate") == ["2/3", "–"]
-    write_tables(tmp_path, study)
-    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert [(row["communicate"], row["ablated"]) for row in rows] == [("2", "3"), ("", "")]
-    assert "communicate" not in tables(study_of(found[1:]))[0].headings
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "error"])
