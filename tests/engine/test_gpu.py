@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from antiphon import Scenario, Simulation
-from antiphon.scenarios import library_names
-from benchmarks.frozen_numbers import scenario_of
+from antiphon.scenarios import Template, library_names, load
 from tests.contracts.library import write_pictures
 from tests.contracts.twins import differences, facts
 
@@ -24,7 +25,6 @@ WARM = 5
 """Steps at the beginning that are not counted, at least: constants are made, and messages under way."""
 VARIANT = {
     "char-lm": "auxiliary",
-    "copy": "trace",
     "feudal-keydoor": "feudal",
     "hyperplane": "deep",
     "lossy": "with_si",
@@ -44,6 +44,16 @@ EAGER = {
     *("capture-flag", "referential-reward", "speaker-listener"),  # gates decide whether senders move
 }
 """Scenarios in which the host waits for the device."""
+
+
+def scenario_of(name: str, variant: str, settings: Mapping[str, Any]) -> Scenario:
+    """A variant of a library scenario with those of some settings that it has, on the embedded digits in place of MNIST."""
+    text = load(name).text.replace("antiphon/Mnist-v0, data: mnist", "antiphon/Digits-v0, data: digits")
+    template = Template.from_yaml(text, name)
+    values = {key: value for key, value in settings.items() if key in template.parameters}
+    if "data" in values and template.parameters["data"].default != "cifar10":
+        del values["data"]
+    return template.resolve(variant, values)
 
 
 def small(name: str) -> Scenario:
