@@ -316,3 +316,9 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     assert "0.001, 0.25, 0.5, 0.75, 1" in cli("show toy")
     assert cli.json("show pole")["select"]["every"] == 250
     assert "feudal: is a study, not a scenario; antiphon study runs it" in cli.refused("run feudal")
+
+
+@pytest.mark.parametrize("words", ["run capture-flag --seeds 2", "check capture-flag", "study capture-flag"])
+def test_a_league_needs_a_population(words: str, cli: Commands) -> None:
+    line = cli.refused(words, "--set league=true")
+    assert "env.league: has no effect, as only members of a population meet" in line
