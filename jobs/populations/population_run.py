@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from typing import Any, Self
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, write_csv
-from antiphon.base.imports import with_imports
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
@@ -305,16 +303,9 @@ class PopulationRun(Observer):
             differing = [key for key in compared if saved.get(key) != document.get(key)]
             self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
         if differing:
-            fix = "choose another name"
-            if differing == ["steps"]:
-                resume = f"antiphon resume {shlex.quote(display_path(self.directory))}"
-                if not facts["template"]["text"]:
-                    resume += f" --scenario {function_of(str(facts['template']['source']))}"
-                resume += f" --steps {self.spec.steps}"
-                fix += f", or go on: {with_imports(resume)} (in Python until={self.spec.steps}, and steps as before)"
             raise RunError(
                 f"{self.directory}: holds another population ({differing[0]} is {saved.get(differing[0])}, not "
-                f"{document.get(differing[0])}); {fix}"
+                f"{document.get(differing[0])}); choose another name"
             )
         return facts
 

@@ -110,9 +110,6 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
     assert found.agents["a"]["loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
 
 
-# --- losses that are no number per sample ------------------------------------------------------------------
-
-
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------
 
 
@@ -192,9 +189,6 @@ def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
         for other in (again, half.fork(), half):
             other.run(4, progress=False)
             assert all(map(torch.equal, parameters(whole), parameters(other)))
-
-
-# --- the same in parts and in virtual time -----------------------------------------------------------------------
 
 
 # --- what is seen of an object -----------------------------------------------------------------------------------
