@@ -161,27 +161,6 @@ def test_an_end_cuts_the_message_of_its_own_step_and_none_that_is_sent_later(bac
     assert lived("a->b", 6, 5, backend)[12] == ["-", "-", "0123", "0123"]
 
 
-@pytest.mark.parametrize(
-    ("horizon", "learned"), [(None, [7, 15]), (2, [7, 15]), (1, [7, 11, 15])], ids=["long", "2", "1"]
-)
-def test_a_window_that_waits_moves_nothing_until_its_gradients_are_back_or_given_up(
-    horizon: int | None, learned: list[int]
-) -> None:
-    """At the end of the horizon itself a gradient that is back by then is injected: it moves `a` as with a longer one."""
-    with simulation_of(7, "cohort", "delayed", horizon) as simulation:
-        moved, before = [], None
-        for _ in range(STEPS - 1):
-            simulation.step()
-            now = torch.cat([p.flatten() for p in simulation.agents["a"].parameters.values()]).clone()
-            moved.append(before is None or not torch.equal(now, before))
-            before = now
-    assert [step for step in range(1, len(moved)) if moved[step]] == learned
-    with simulation_of(7, "cohort", "delayed") as simulation:
-        simulation.run(steps=STEPS - 1)
-        patient = torch.cat([p.flatten() for p in simulation.agents["a"].parameters.values()])
-    assert torch.equal(now, patient) == (horizon != 1)
-
-
 def test_the_predictor_learns_when_the_gradient_is_back() -> None:
     with simulation_of(7, "cohort") as simulation:
         predictor = simulation.channels["a->b"].synthetic_gradient

@@ -29,7 +29,7 @@ NETWORKS = ("{kind: mlp, hidden: [8], norm: batch}", "{kind: conv, hidden: [4]}"
 CHANNELS = (
     "coupling: locked",
     "gradient: {kind: linear, context: [label]}",
-    "gradient: {kind: mlp, hidden: [8], normalise: layer}",
+    "gradient: {kind: mlp, hidden: [8]}",
     "gradient: {kind: local, target: label}",
     "gradient: {kind: sobolev, hidden: [8], context: [label]}",
     "coupling: unlocked, input: {kind: linear}",

@@ -21,7 +21,7 @@ from antiphon.scenarios import Scenario, catalogue
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.hostile import HOSTILE_VALUES, mutated
 from tests.kit.commands import run_command
-from tests.kit.examined import placement_of, values_of
+from tests.kit.examined import values_of
 
 LONGEST = 300
 ROOT = Path(antiphon.__file__).parent
@@ -29,8 +29,6 @@ SCENARIOS, STUDIES, PROFILES = (
     [path.read_text(encoding="utf-8") for path in sorted((ROOT / folder).glob("*.yaml"))]
     for folder in ("scenarios/library", "scenarios/studies", "distributed/virtual/profiles")
 )
-AGENTS = [f"n{number}" for number in range(12)]
-PLACEMENT = "'*': 0\nn1: 1\n'n[2-4]': 2\nn5: 1\n"
 GRAPHS = [
     f"scenario: g\nenv: {{id: antiphon/Digits-v0}}\ngraph: {{{graph}}}\nagent: {{network: {{hidden: [4]}}, "
     "observes: [image], readout: {objective: {kind: classification, target: label}}}\nchannel: {size: 4, link: {delay: 1}}\n"
@@ -153,39 +151,3 @@ def test_settings(cases: Cases) -> None:
             command("check", template.name, *words)
 
     cases(try_one, 15)
-
-
-@pytest.mark.long
-def test_studies(cases: Cases, tmp_path: Path) -> None:
-    def try_one(case: Case) -> None:
-        text = mutated(case.choice(STUDIES), case)
-        case.log.append(text[:3000])
-        path = tmp_path / "study.yaml"
-        path.write_text(text, encoding="utf-8", errors="ignore")
-        command("check", str(path))
-
-    cases(try_one, 8)
-
-
-@pytest.mark.long
-def test_clusters_and_placements(cases: Cases, tmp_path: Path) -> None:
-    path = tmp_path / "file.yaml"
-
-    def try_one(case: Case) -> None:
-        if case.random() < 0.6:
-            text = mutated(case.choice(PROFILES), case)
-            case.log.append(text[:3000])
-            path.write_text(text, encoding="utf-8", errors="ignore")
-            where = ("--cluster", str(path), "--steps", "1", "--logdir", str(tmp_path / "runs"))
-            command("run", "cartpole-team" if case.random() < 0.9 else "digits-mlp", *where)
-        else:
-            text = mutated(PLACEMENT, case)
-            path.write_text(text, encoding="utf-8", errors="ignore")
-            entries = [
-                f"{case.choice(('n1', '*', 'n[', ''))}={case.choice(HOSTILE_VALUES)}" for _ in range(3)
-            ]
-            case.log += [text[:3000], str(entries)[:3000]]
-            for given in ([str(path)], entries):
-                refused_well(lambda: placement_of(given, AGENTS))  # noqa: B023
-
-    cases(try_one, 20)

@@ -8,7 +8,7 @@ from typing import Any
 from antiphon import Scenario, Template
 from antiphon.base.spec import plain
 from antiphon.checks import Findings, check_scenario
-from antiphon.commands.arguments import division_of, placement_of, values_of
+from antiphon.commands.arguments import division_of, values_of
 from antiphon.engine.plan import ScenarioPlan, plan
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.terminal.explain import built, explain
@@ -17,7 +17,6 @@ __all__ = [
     "as_data",
     "checked",
     "explained",
-    "placement_of",
     "planned",
     "values_of",
 ]

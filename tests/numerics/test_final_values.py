@@ -162,17 +162,3 @@ def test_all_ways_of_resetting_lead_to_the_same_parameters() -> None:
         torch.testing.assert_close(p, after("disabled", 10, 30)[name], rtol=0, atol=0)
     for name, p in after("same_step", 5, 5).items():
         torch.testing.assert_close(p, after("next_step", 5, 5)[name])
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
-def test_terminated_and_truncated_at_once_is_terminated(autoreset: str) -> None:
-    found = []
-    for ends in ("terminated", "both", "truncated"):
-        with counting(autoreset, ends) as simulation:
-            simulation.run(20)
-            found.append(
-                torch.cat([p.detach().flatten() for p in simulation.agents["p"].parameters.values()])
-            )
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])

@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from antiphon import Scenario, Simulation, envs, join, split
 from antiphon.envs import registry
-from antiphon.errors import AntiphonError, ScenarioError
 from tests.reference.backend import reference
 
 ROWS, SITES, CLASSES, BATCH = 48, 5, 4, 8
@@ -195,29 +194,6 @@ def test_every_gradient_is_that_of_the_reference(channel: str, kind: str, reduct
         torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("reduction", ["batchmean", "mean"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_stacks_are_their_members(reduction: str, dtype: torch.dtype) -> None:
-    """Also in the kernel."""
-    env = envs.from_tensors(
-        x=X, y=IGNORED, z=LABELS[:, 0].masked_fill(~MASK[:, 0], -100), test=0, validation=0
-    )
-    objective = {"kind": "classification", "reduction": reduction}
-    agents = {
-        f"a{n}": {"observes": ["x"], "objective": objective | {"target": "yz"[n % 2]}} for n in range(6)
-    }
-    training = {"batch": BATCH, "steps": 6}
-    made = Scenario(scenario="s", env=env, agents=agents, training=training)
-    found = []
-    for backend in ("native", reference):
-        with Simulation(made, dtype=dtype, backend=backend) as run:
-            run.run(progress=False)
-            found.append([v for agent in run.agents.values() for v in agent.parameters.values()])
-    for left, right in zip(*found, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
-
-
 def test_a_class_is_ignored_where_an_objective_says_so() -> None:
     """In training and evaluation, as if the data had -100 there."""
     results = []
@@ -235,15 +211,6 @@ def test_a_class_is_ignored_where_an_objective_says_so() -> None:
             )
     for left, right in zip(*results, strict=True):
         assert torch.equal(left, right)
-
-
-@pytest.mark.parametrize("ignored", [-1, CLASSES])
-def test_a_class_that_is_none_cannot_be_ignored(ignored: int) -> None:
-    env = envs.from_tensors(x=X, y=LABELS, training_only=["y"])
-    with pytest.raises(
-        ScenarioError, match=rf"agents.mind.objective.ignore_index: {ignored}, but 'y' has 4 classes"
-    ):
-        Simulation(scenario(env, {"kind": "classification", "target": "y", "ignore_index": ignored}))
 
 
 @pytest.mark.parametrize("reduction", ["batchmean", "mean"])
@@ -297,75 +264,6 @@ def test_a_world_of_ones_own_masks_its_targets() -> None:
                 assert float(run.step()["losses"]["mind"]) == pytest.approx(right, rel=1e-12)
     finally:
         registry._environments.pop("Told")
-
-
-def refused(make: Callable[[], Any]) -> str:
-    with pytest.raises(AntiphonError) as caught:
-        make()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_masks_that_do_not_fit_are_refused() -> None:
-    made = {"x": X, "y": LABELS, "training_only": ["y"]}
-    assert "_z: a name that begins with _ is the mask of a target, and there is no 'z'" in refused(
-        lambda: envs.from_tensors(**made, _z=MASK)
-    )
-    assert "_y: a mask of 'y' is [48] or [48, 5], not [48, 4]" in refused(
-        lambda: envs.from_tensors(**made, _y=MASK[:, :4])
-    )
-    assert "y: class -1; number classes from 0, or pass floats; a target that is missing is -100" in refused(
-        lambda: envs.from_tensors(**made | {"y": LABELS - 1})
-    )
-    many = [
-        {"kind": "classification", "target": "y", "reduction": "mean"},
-        {"kind": "classification", "target": "y"},
-    ]
-    agents = {"a": {"observes": ["x"], "objective": many}}
-    assert refused(lambda: Scenario(scenario="s", env=envs.from_tensors(**made), agents=agents)) == (
-        "agents.a.objective[0].reduction: mean is of a single objective; of several use batchmean, or an agent for each"
-    )
-    env = envs.from_tensors(**made | {"y": NUMBERS}, _y=MASK)
-    own = {"kind": lambda output, target: (output - target).square().mean(1), "target": "y"}
-    assert "its target are masked" in refused(
-        lambda: Simulation(scenario(env, own)).run(steps=1, progress=False)
-    )
-
-
-def test_an_objective_of_ones_own_gets_the_classes_of_torch() -> None:
-    def loss(output: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(output.view(-1, SITES, CLASSES).mT, target, reduction="none").sum(1) / SITES
-
-    env = envs.from_tensors(x=X, y=IGNORED, test=0, validation=0)
-    with Simulation(scenario(env, {"kind": loss, "target": "y"}), dtype=torch.float64) as run:
-        w, b, v, c = run.agents["mind"].parameters.values()
-        signals = run.signals
-        logits = torch.relu(signals["x"].double() @ w.T + b) @ v.T + c
-        target = signals["y"].masked_fill(~signals["_y"], -100)
-        right = cross_entropy(logits.view(-1, CLASSES), target.flatten(), reduction="sum") / SITES / BATCH
-        assert float(run.step()["losses"]["mind"]) == pytest.approx(right.item(), rel=1e-12)
-
-
-@pytest.mark.parametrize("source", ["tensors", "dataset", "loader", "sequences"])
-def test_an_objective_of_ones_own_leaves_out_numbers_of_whole_rows(source: str, tmp_path: Path) -> None:
-    def loss(output: Tensor, target: Tensor) -> Tensor:
-        return (output - target).abs().mean(1)
-
-    def made(mask: Tensor) -> Scenario:
-        data = {"x": X, "y": NUMBERS, "_y": mask}
-        return scenario(sources(data, tmp_path)[source](), {"kind": loss, "target": "y"})
-
-    with Simulation(made(MASK[:, 0]), dtype=torch.float64) as run:
-        for _ in range(3):
-            w, b, v, c = run.agents["mind"].parameters.values()
-            signals = run.signals
-            output = torch.relu(signals["x"].double() @ w.T + b) @ v.T + c
-            rows = signals["_y"].reshape(BATCH, -1).all(1)
-            right = (output - signals["y"]).abs().mean(1)[rows].sum() / BATCH
-            losses = run.step()["losses"]
-            assert float(losses["mind"] if losses else 0.0) == pytest.approx(right.item(), rel=1e-12)
-    with Simulation(made(MASK)) as run, pytest.raises(ScenarioError, match="components of its target"):
-        run.run(steps=2, progress=False)
 
 
 class Words(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from antiphon import Scenario, ScenarioError, Simulation
-from tests.contracts.builders import LABEL, Document, Play, ring
-from tests.contracts.twins import hold
-from tests.kit.examined import planned
+from tests.contracts.builders import Document
 from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, simulation_of
 from tests.numerics.loops import squared
 from tests.numerics.played import Played
@@ -161,88 +157,6 @@ def test_two_agents_meet_in_the_loss_of_a_third() -> None:
         assert loss.item() < first / 2
 
 
-SCENES: dict[str, Document] = {
-    "beside a label that is not always there": {"agent": {"objective": [LABEL, OWN]}},
-    "where there is a label": {"agent": {"objective": [{**OWN, "target": "label"}], "learn": 0.5}},
-    "of windows, decoupled": {
-        "agent": {"network": RECURRENT, "objective": [LABEL, OWN], "clock": {"unroll": 2}},
-        "state": {"coupling": "decoupled", "gradient": {"kind": "linear"}},
-    },
-    "of a locked ring": {
-        "agent": {"objective": [OWN], "clock": {"unroll": 2}},
-        "channel": {"coupling": "locked", "gradient": {}, "link": {"delay": 1}},
-    },
-}
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("name", SCENES)
-def test_backends_agree(name: str) -> None:
-    keys = SCENES[name]
-    agent = {"network": Penalised, "objective": None, **keys["agent"]}
-    env = Play(gaps=0.3, share=0.1)
-    scene = ring(agent=agent, channel=keys.get("channel"), state=keys.get("state"), env=env)
-    hold(scene, steps=5)
-    assert not planned(Scenario.model_validate(scene)).alone  # all are stacked
-
-
-@pytest.mark.long
-def test_evaluation_reports_it_beside_the_accuracy(tmp_path: Path) -> None:
-    """An agent with such a loss alone is no readout."""
-    goal = {"kind": "classification", "target": "label"}
-    agents = {
-        "eye": {"observes": ["image"], "network": Penalised, "objective": OWN},
-        "mind": {"network": Penalised, "objective": [goal, OWN]},
-    }
-    channels = [{"from": "eye", "to": "mind", "size": 6, "coupling": "locked"}]
-    document: Document = {"scenario": "own", "env": {"id": "antiphon/Digits-v0"}, "agents": agents}
-    scenario = Scenario.model_validate({**document, "channels": channels})
-    assert scenario.readouts == ("mind",)
-    with Simulation(scenario) as simulation:
-        simulation.run(steps=3)
-        found = simulation.evaluate()
-        simulation.export(tmp_path / "own.pt2")
-    mind = found.agents["mind"]
-    assert set(mind) == {"loss", "label_loss", "accuracy", "own_loss"}
-    assert mind["loss"] == pytest.approx(mind["label_loss"] + SCALE * mind["own_loss"], rel=1e-5)
-    assert found.accuracy == mind["accuracy"]
-    assert found.agents["eye"]["own_loss"] > 0
-    exported = torch.export.load(tmp_path / "own.pt2").module()
-    assert exported(image=torch.rand(3, 1, 8, 8))["mind"].shape == (3, 11)
-
-
-class Averaged(Penalised):
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, ...]:
-        output, loss = super().forward(x)
-        return output, loss.mean()
-
-
-PLAIN = lambda inputs, outputs: nn.Linear(inputs, outputs)
-ACTING: Document = {"objective": OWN, "acts": True}
 STATE: Document = {"from": "a", "to": "a", "key": "state"}
-AUXILIARY: Document = {**STATE, "gradient": {"kind": "linear", "auxiliary": 0.5}}
 CONDITIONED: Document = {**STATE, "key": 1, "size": 2, "link": {"delay": 1}}
 CONDITIONED["gradient"] = {"kind": "linear", "context": ["from.state"]}
-
-
-@pytest.mark.parametrize(
-    ("agent", "channels", "line"),
-    [
-        ({"network": PLAIN}, [], "agents.a.network: Linear must return the output and the loss per sample,"),
-        ({"network": Averaged}, [], "agents.a.network: the loss that Averaged returns is [], not one number"),
-        ({"network": {}}, [], "agents.a.network: own_loss is returned by a network of your own, not by mlp"),
-        ({"objective": [OWN, GOAL]}, [], "agents.a.objective[0].kind: own_loss is the last objective"),
-        (ACTING, [], "agents.a.acts: an action is the output for a target or of a policy"),
-        ({}, [STATE], "channels[a->a:state].key: agent 'a' has no state: its module has no state_size"),
-        ({"network": RECURRENT}, [AUXILIARY], "channels[a->a:state].gradient.auxiliary: needs the size"),
-        ({}, [CONDITIONED], "channels[a->a:1].gradient.context: 'from.state': the agent has no state"),
-    ],
-)
-def test_what_does_not_fit_is_refused_in_one_line(
-    agent: Document, channels: list[Document], line: str
-) -> None:
-    own: Document = {"observes": ["x"], "network": Penalised, "objective": [GOAL, OWN], **agent}
-    with pytest.raises(ScenarioError) as refused:
-        simulation_of({"a": own}, channels, SOURCE)
-    assert str(refused.value).startswith(line)
-    assert "\n" not in str(refused.value)

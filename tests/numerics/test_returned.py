@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.random import seed_for, uniform
-from tests.kit.running import newest_metrics
 from tests.numerics.linear import (
     GOAL,
     LINEAR,
@@ -234,26 +233,3 @@ def test_a_predictor_is_told_the_states_that_had_crossed_the_link(
                 seen += 1
             assert_close(handle.synthetic_gradient, sg)
     assert seen >= 8
-
-
-@pytest.mark.parametrize(
-    ("context", "period", "bits", "more"),
-    [
-        ([], 1, None, 0.0),
-        (["from.state", "returned", "to.phase"], 1, None, 0.0),  # at the sender already, or known to it
-        (["to.state"], 3, None, 3 * 64 / 3),  # once at every tick of the receiver
-        (["to.state"], 1, 4, 3 * 64),  # a state is not rounded
-    ],
-)
-def test_the_state_of_the_far_end_is_counted_as_traffic(
-    context: list[str], period: int, bits: int | None, more: float
-) -> None:
-    network = {"kind": "gru", "size": 3}
-    agents = {
-        "a": {"observes": ["x"], "network": network},
-        "b": {"objective": GOAL, "network": network, "clock": {"period": period, "phase": -1}},
-    }
-    channel = {"from": "a", "to": "b", "gradient": {"context": context}, "link": {"delay": 1, "bits": bits}}
-    with simulation_of(agents, [channel], SOURCE) as simulation:
-        simulation.run(4)
-        assert newest_metrics(simulation, "a->b")["traffic"] == 2 * (bits or 64) + more

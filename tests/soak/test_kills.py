@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -231,23 +230,6 @@ def test_what_is_killed_at_any_operation_on_files_and_resumed_is_the_unbroken_ru
         assert ended(folder, command.words.split(), operation=operation) is None
         go_on(unbroken, folder, chance, f"killed at operation {operation} of {last}")
     print(f"{unbroken.name}: {rounds} kills at operations 1 to {last}")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("numbers", "code"), [([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGTERM], 130)], ids=["one", "two"]
-)
-def test_what_gets_signals_at_any_operation_on_files_and_goes_on_is_the_unbroken_run(
-    unbroken: Unbroken, tmp_path: Path, rounds: int, numbers: list[int], code: int
-) -> None:
-    """The first ends it after the present step, a second one at once; not as it begins, where nobody listens yet."""
-    command, chance = COMMANDS[unbroken.name], random.Random(f"{unbroken.name} {rounds}")
-    third = unbroken.operations // 3
-    for number in range(2 * rounds):
-        operation = chance.randint(third, 2 * third)
-        folder = folder_of(command, tmp_path / f"run-{number}")
-        assert ended(folder, command.words.split(), operation=operation, signals=numbers) == code
-        go_on(unbroken, folder, chance, f"signals at operation {operation} of {unbroken.operations}")
 
 
 # --- disks -------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ NAMES: Document = {"objective": CLASSIFY}
 ACTS: Document = {"observes": ["view"], "network": {"hidden": [4], "norm": "none"}, "clock": {"unroll": 4}}
 PPO: Document = {"kind": "ppo"}
 GOAL: Document = {"channel": "s->m", "observes": "place"}
-COSINE: Document = {**PPO, "reward": {"goal.cosine": 1}, "goal": GOAL}
 CRITIC: Document = {"observes": ["view"], "network": {"hidden": [5]}}
 BAD_CRITIC = "agents.m.objective.critic"
 
@@ -87,12 +86,6 @@ def tied_readers(**other: Document) -> Making:
 REFUSED: dict[str, Making] = {
     # signals and shapes
     "agents.a.observes: no signal 'imag'; did you mean 'image'?": digits({"observes": ["imag"], **NAMES}),
-    "agents.a.observes: no signal 'mage'; did you mean 'image'?": digits({"observes": ["mage"], **NAMES}),
-    "agents.s.observes: no signal 'image'; known: ": led({"observes": ["image"]}, {"size": 2}),
-    "agents.s.observes: no signal 'agee'; did you mean 'age'?": led({"observes": ["agee"]}, {"size": 2}),
-    "agents.a.acts: 'yes' is a part of a Dict of actions, and the environment has none; leave it out": digits(
-        {"observes": ["image"], "acts": "yes", **NAMES}
-    ),
     "agents.a.observes: 'label' is a training-only signal": digits({"observes": ["label"], **NAMES}),
     "agents.a.objective.target: no signal 'labl'; did you mean 'label'?": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "labl"}}
@@ -102,13 +95,6 @@ REFUSED: dict[str, Making] = {
     ),
     "agents.a.objective: regression does not fit the target 'label' (10 classes, shape []); give it as floats (.float()), or use "
     "classification": digits({**SEES, "objective": {"kind": "regression", "target": "label"}}),
-    "channels[a->b].gradient.context: no signal 'returnd'; did you mean 'returned'?": told(
-        size=3, gradient={"context": ["returnd"]}
-    ),
-    "agents.a.observes: no signal 'labl'; known: image, left_half, right_half": digits(  # no agent may read the label
-        {"observes": ["labl"], **NAMES}
-    ),
-    "channels[a->b].gradient.context: no signal 'labels'": told(size=3, gradient={"context": ["labels"]}),
     "channels[a->b].gradient.target: no signal 'labels'": told(
         size=3, gradient={"kind": "local", "target": "labels"}
     ),
@@ -121,11 +107,6 @@ REFUSED: dict[str, Making] = {
     "agents.b: a conv network needs [channels, height, width] inputs of equal height and width, got": digits(
         SEES, {**NAMES, "network": CONV}, {"from": "a", "to": "b", "size": 3}
     ),
-    "agents.a: a, b: the input size of each depends on the size of the other's message; give one": digits(
-        {**SEES, "network": CONV},
-        {**NAMES, "network": CONV},
-        *({"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba")),
-    ),
     "agents.a: it has no objective and no channel leaves it; nothing could use it": digits(
         SEES, {**SEES, **NAMES}
     ),
@@ -136,44 +117,20 @@ REFUSED: dict[str, Making] = {
     "channels[a->b].gradient.sites: a message of 8 components has no sites; give it a size such as": told(
         size=8, gradient={"sites": True}
     ),
-    "channels[a->a:state].gradient.sites: a message of 4 components has no sites": digits(
-        {**SEES, **NAMES, "network": {"kind": "gru", "size": 4}},
-        None,
-        {"from": "a", "to": "a", "key": "state", "gradient": {"sites": True}},
-    ),
     # windows
     "agents.a.clock.unroll: 'episode' needs episodes of one known length": digits(
         {**SEES, **NAMES, "clock": {"unroll": "episode"}}
     ),
-    "agents.a.clock.unroll: an episode of 65,537 steps is a window of more than 65,536; use a number": partial(
-        scenario_of,
-        {"a": {**SEES, **NAMES, "clock": {"unroll": "episode"}}},
-        env={"hold": 2**16 + 1, "episode": "example"},
-    ),
     # actions and rewards
     "agents.m.objective: a policy (ppo) needs actions; give the agent": alone(acts=False),
-    "agents.m.acts: the action is the": pair(actor(acts=False), {**actor(), "objective": None}),
     "agents.m.clock.unroll: a policy needs a window of 2 or more ticks, not 1": alone(clock={"unroll": 1}),
     "agents.m.acts: 'l' already acts, and the environment takes the action": pair(actor(), actor()),
-    "agents.m.acts: 'l' already acts for": pair(actor(acts="left"), actor(acts="left"), SEVERAL),
     "agents.m.acts: the environment's actions have no part 'lift'; did": alone(None, SEVERAL, acts="lift"),
-    "agents.m.acts: the environment's actions have parts; name one of left, right": alone(
-        {"kind": "regression", "target": "place"}, SEVERAL
-    ),
-    "agents.m.acts: 'left' is a part of a Dict of actions, and the environment has Discrete": alone(
-        acts="left"
-    ),
-    "agents.m.acts: no policy acts in Text": alone(None, spaces.Text(3)),
     "agents.m.acts: the environment takes no actions; give it a target": partial(
         scenario_of, {"m": {**SEES, "acts": True, "clock": {"unroll": 4}, "objective": PPO}}
     ),
     "agents.m.align: a policy acts on the signals of the": led({}, {"size": 3}, align=True),
-    "agents.m.network.norm: batch norm has different": alone(network={"hidden": [4], "norm": "batch"}),
     "agents.m.objective.target: ppo has no target; leave it out, or use": alone({**PPO, "target": "place"}),
-    "agents.m.objective.clip: a2c has no clip; leave it out, or use ppo": alone({"kind": "a2c", "clip": 0.1}),
-    "agents.m.objective.discount: regression has no discount; leave it out, or use": alone(
-        {"kind": "regression", "target": "place", "discount": 0.9}
-    ),
     "agents.m.objective.reward: must be a mapping of at least 1 key, not {}": alone({**PPO, "reward": {}}),
     "agents.m.objective.minibatches: 9 minibatches of 8 environment": alone({**PPO, "minibatches": 9}),
     "agents.m.objective.epochs: differs from 'l', with which the agent learns together": pair(
@@ -182,47 +139,20 @@ REFUSED: dict[str, Making] = {
         SEVERAL,
         {"from": "l", "to": "m", "size": 3, "coupling": "locked"},
     ),
-    "agents.m.objective.reward: no signal 'rewards'; did you mean": alone({**PPO, "reward": "rewards"}),
     "agents.m.objective.reward: 'view' is not a single number per step": alone({**PPO, "reward": "view"}),
     "agents.m.objective.reward: 'goal.cosine' needs a": alone({**PPO, "reward": {"goal.cosine": 1}}),
     "agents.m.objective.goal: is for the reward 'goal.cosine'; give it": alone({**PPO, "goal": GOAL}),
-    "agents.m.objective.goal.channel: no channel 's->m' leads to this agent": alone(COSINE),
-    "agents.m.objective.goal.channel: the message has 3 components": led({}, {"size": 3}, COSINE),
-    "agents.m.objective.goal.observes: no signal 'plaice'; did you mean 'place'?": led(
-        {}, {"size": 3}, {**COSINE, "goal": {**GOAL, "observes": "plaice"}}
-    ),
     "channels[0].sample: sampled messages are trained by their sender's policy, but 's' has none": led(
         {}, {"size": 2, "sample": {"kind": "gaussian", "noise": 0.1}}
     ),
     # critics
-    f"{BAD_CRITIC}.observes: is missing": alone({**PPO, "critic": {"network": "mlp"}}),
     f"{BAD_CRITIC}: ": alone({"kind": "reinforce", "critic": CRITIC}),
-    f"{BAD_CRITIC}.observes: no signal 'plce'; did you mean 'place'": alone(
-        {**PPO, "critic": {**CRITIC, "observes": ["plce"]}}
-    ),
-    f"{BAD_CRITIC}.observes: 'reward' is known only after the step, and a value is needed at": alone(
-        {**PPO, "critic": {**CRITIC, "observes": ["view", "reward"]}}
-    ),
-    f"{BAD_CRITIC}.network.kind: ": alone({**PPO, "critic": {**CRITIC, "network": {"kind": "lstm"}}}),
-    "agents.m.share: tied agents need critics with equal inputs": pair(
-        actor({**PPO, "critic": CRITIC}, share="g", acts="left"),
-        actor({**PPO, "critic": {**CRITIC, "observes": ["place"]}}, share="g", acts="right"),
-        spaces.Dict({"left": ONE, "right": ONE}),
-    ),
     # what else a learner is made of, where agents share one
     "agents.m.objective.critic: differs from agent 'l', with which it shares parameters (share: g); make": tied(
         {**PPO, "critic": CRITIC}, {**PPO, "critic": {**CRITIC, "network": {"hidden": [6]}}}
     ),
     "agents.m.objective.normalise: differs from agent 'l'": tied({"kind": "a2c", "normalise": "none"}, PPO),
-    "agents.m.objective.period: differs from agent 'l'": tied({"kind": "q"}, {"kind": "q", "period": 7}),
-    "agents.m.objective.mask: differs from agent 'l'": tied(PPO, {**PPO, "mask": "view"}),
-    "agents.m.objective.mask: differs from agent 'l', with": pair(
-        actor({**PPO, "mask": "view"}, acts="left", share="g", observes=["view", "place"]),
-        actor({**PPO, "mask": "view"}, acts="right", share="g", observes=["place", "view"]),
-        spaces.Dict({"left": ONE, "right": ONE}),
-    ),
     "agents.b.fan_in: differs from agent 'a'": tied_readers(agent={"fan_in": Halves}),
-    "agents.b.share: its ports have other norms than agent 'a'": tied_readers(channel={"norm": "none"}),
 }
 
 
