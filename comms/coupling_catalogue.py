@@ -7,7 +7,7 @@ from typing import Any
 
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import call_factory, name_of
+from antiphon.base.extensions import call_factory, key_of, name_of
 from antiphon.comms.couplings import DEFAULT, Coupling
 
 
@@ -27,18 +27,14 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
         raise ScenarioError(
             f"{name_of(kind)} makes a {type_name}; make it a subclass of antiphon.comms.Coupling"
         )
-    object.__setattr__(coupling, "name", name_of(kind))  # also of a frozen dataclass
+    for key, value in (("name", name_of(kind)), ("options_key", key_of(kind, options)[1])):
+        object.__setattr__(coupling, key, value)  # also of a frozen dataclass
     return coupling
 
 
 def kind_predicts(coupling: object) -> bool:
     """Return whether a coupling in a scenario file (a name, a class, or a mapping with a `kind`) has a synthetic gradient."""
     return bool(getattr(_class_of(coupling), "predicts", False))
-
-
-def kind_replaces_messages(coupling: object) -> bool:
-    """Return whether a coupling in a scenario file has its receiver read a synthetic input in place of every message."""
-    return bool(getattr(_class_of(coupling), "replaces_messages", False))
 
 
 def _class_of(coupling: object) -> object:

@@ -9,23 +9,18 @@ A scenario names a coupling, and the builder puts one object of its class into t
     waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
                 engine/heart/late_windows.py calls it
 
-What a coupling declares by its class attributes, and what scenarios, checks, advice, `show` and telemetry make of that,
-is in its base class (declared_coupling.py). No other file compares the name of a coupling.
+Scenarios, checks, `show` and the timeline ask what a coupling declares by its class attributes. No other file compares the
+name of a coupling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
 from antiphon.base.deferred import Deferred
-from antiphon.base.errors import ScenarioError
-from antiphon.comms.coupling_attributes import check_attributes
-from antiphon.comms.declared_channel import DeclaredChannel
-from antiphon.comms.declared_coupling import DeclaredCoupling
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +28,9 @@ if TYPE_CHECKING:
     from antiphon.base import mask as masks
 else:
     torch, masks = Deferred("torch"), Deferred("antiphon.base.mask")
+
+Problem = tuple[str, str]
+"""Key of a channel, joined by dots, and what is wrong there with the fix."""
 
 
 class CreditedMessage:
@@ -80,24 +78,6 @@ class CreditedMessage:
         self.returned_gradient, self.counted = returned_gradient, counted
         self._output, self._predict_applied = output, predict_applied
 
-    def copied(self) -> CreditedMessage:
-        """Return the same message with tensors of its own, which may be changed in place."""
-
-        def predict_applied() -> torch.Tensor | None:
-            prediction = self._predict_applied()
-            return None if prediction is None else prediction.clone()
-
-        returned = None if self.returned_gradient is None else self.returned_gradient.clone()
-        return CreditedMessage(
-            self.sent.clone(),
-            self.stamp,
-            self.tick_period,
-            returned,
-            self.counted,
-            self._output.detach().clone(),
-            predict_applied,
-        )
-
     @property
     def now(self) -> torch.Tensor:
         """The message as the sender's present parameters make it.
@@ -133,16 +113,35 @@ class ReadKind(Enum):
     """Not at all: the message is a constant."""
 
 
-class Coupling(DeclaredCoupling):
+class Coupling:
     """How gradients cross a channel; the base class lets none cross between windows.
 
     A coupling keeps no state: channels share one object of antiphon's own classes, and each has one of a user's.
     """
 
-    def __init_subclass__(cls) -> None:
-        """Refuse attributes of the class that would have no effect or cannot be called (coupling_attributes.py)."""
-        super().__init_subclass__()
-        check_attributes(cls, Coupling)
+    name: str = ""
+    """The name in scenarios."""
+    predicts: ClassVar[bool] = False
+    """Whether the channel has a synthetic gradient, and may have a synthetic input."""
+    joins_endpoints: ClassVar[bool] = False
+    """Whether both endpoints learn as one network, by backpropagation through the messages of a window."""
+    uses_returned: ClassVar[bool] = False
+    """Whether `credit` uses `CreditedMessage.returned_gradient`: receivers then return gradients even where no predictor learns from
+    them."""
+    waits: ClassVar[bool] = False
+    """Whether the sender's window waits for the gradients of its messages, until they are back or `horizon` further windows of the sender
+    have ended (engine/heart/late_windows.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
+    replaces_messages: ClassVar[bool] = False
+    """Whether the receiver reads the synthetic input in place of every message."""
+    allows_states: ClassVar[bool] = False
+    """Whether a state channel may have it."""
+    options_key: str = "{}"
+    """Its options, as a text."""
+
+    @property
+    def stacking_key(self) -> Hashable:
+        """A key that is equal for couplings of one class, name and options."""
+        return type(self), self.name, self.options_key
 
     def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
         """Return how a receiver differentiates a message that it reads.
@@ -152,6 +151,11 @@ class Coupling(DeclaredCoupling):
             is_state: Whether the message is an agent's state.
         """
         return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.COUNTED
+
+    @property
+    def can_credit_sender(self) -> bool:
+        """Whether the sender can learn from the receiver's losses, in whatever way: by a graph, a return or a prediction."""
+        return self.joins_endpoints or self.uses_returned or self.predicts
 
     @property
     def is_users(self) -> bool:
@@ -168,11 +172,6 @@ class Coupling(DeclaredCoupling):
         """Whether `credit` may give a gradient: it, its class, or one that this is derived from, has a `credit` other
         than this one."""
         return getattr(self.credit, "__func__", None) is not Coupling.credit
-
-    def credits_without_returns(self, channel: DeclaredChannel) -> bool:
-        """See `DeclaredCoupling`; a `credit` that uses neither returned gradients nor a prediction also needs none."""
-        is_of_message = self.gives_credit and not self.can_credit_sender and not self.never_read(channel)
-        return is_of_message or super().credits_without_returns(channel)
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is
@@ -201,27 +200,41 @@ class Coupling(DeclaredCoupling):
         Args:
             stamp: The step at which the message was sent.
             step: The step at which a window of the sender ends, this one or a later one: the window is learned from
-                then, if it waits for none. Timelines and warnings ask of steps to come.
+                then, if it waits for none. Timelines ask of steps to come.
         """
         return True
 
-    def has_to_wait(self, stamp: int, step: int) -> bool:
-        """Return what `waits_for` returns, as True or False.
+    def problems(self, channel: Any) -> Iterator[Problem]:
+        """Yield the settings of a channel that the coupling refuses."""
+        # a message that is read with its graph has arrived
+        if self.joins_endpoints and channel.link.loses:
+            message = f"must be 0 on a {self.name} channel, not {channel.link.drop}; leave it out"
+            yield "link.drop", f"{message}, or use another coupling"
+        if self.replaces_messages and channel.input is None:
+            message = f"must be given where the coupling is {self.name}, as the receiver reads it in place of every message"
+            yield "input", f"{message}; give one, such as {{kind: linear}}"
 
-        Raises:
-            ScenarioError: It is neither, nor a number that stands for one.
+    def never_read(self, channel: Any) -> bool:
+        """Return whether the receiver never reads a message nor its synthetic input: nothing can return."""
+        return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
+
+    def credits_without_returns(self, channel: Any) -> bool:
+        """Return whether the sender has credit that needs no gradient of the receiver: by a loss of the predictor's own,
+        or where `credit` uses neither a returned gradient nor a prediction.
         """
-        answer = self.waits_for(stamp, step)
-        if isinstance(answer, bool):
-            return answer
-        with suppress(Exception):  # of a tensor with several components
-            if answer is not None and not isinstance(answer, str):
-                return bool(answer)
-        shape = f" of shape {list(answer.shape)}" if hasattr(answer, "shape") else ""
-        shown = "None" if answer is None else f"{type(answer).__name__}{shape}"
-        raise ScenarioError(
-            f"{type(self).__name__}.waits_for returns {shown}; return True or False, for the whole channel"
-        )
+        if self.gives_credit and not self.can_credit_sender:
+            return not self.never_read(channel)
+        gradient = channel.gradient
+        local_loss = gradient.own_target is not None and not self.never_read(channel)
+        return self.predicts and gradient.apply and (not gradient.learns_from_returns or local_loss)
+
+    def credits_from_receiver(self, channel: Any) -> bool:
+        """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph."""
+        if self.joins_endpoints:
+            return True
+        gradient = channel.gradient
+        predicted = self.predicts and gradient.apply and gradient.learns_from_returns
+        return (self.uses_returned or predicted) and not self.never_read(channel)
 
 
 COUPLINGS: dict[str, Coupling] = {}

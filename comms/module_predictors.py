@@ -8,14 +8,13 @@ gradient or the message, [B, outputs]. Its loss is the squared error, unless it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from antiphon.base.call_errors import call_error
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.comms.examples import ContextSpec, Example, Numbers
@@ -28,12 +27,11 @@ from antiphon.comms.synthetic_gradients import (
     counted,
 )
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
-from antiphon.nets.isolation.global_numbers import draws_numbers, of_seed, watched_of_seed
-from antiphon.nets.modules import check_module, mixed_rows, per_sample
+from antiphon.nets.isolation.global_numbers import of_seed
+from antiphon.nets.modules import check_module, per_sample
 from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import module_of
-from antiphon.nets.users.kept_state import KeptState, copied_object
-from antiphon.nets.users.outlines import outline_of
+from antiphon.nets.users.kept_state import KeptState
 
 
 class _ModuleModel(Model):
@@ -72,13 +70,12 @@ class _ModuleModel(Model):
             check_module(self.module, inputs, outputs, "the message's components", takes=takes)
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from None
-        self._outputs = outputs
         values = self.values_of_module(self.module, inputs, outputs)
         self.kept_state = KeptState(self.module, owned=False)
         return values
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Return the losses per sample, [B] or [K, B].
+        """Return the losses per sample, [B], or [K, B] of models without a loss of their own.
 
         Raises:
             CallError: The module's own loss fails.
@@ -88,36 +85,17 @@ class _ModuleModel(Model):
         if loss is None:
             return (prediction - truth).square().sum(-1)
         flat = prediction.reshape(-1, prediction.shape[-1])
+        rows, place = (flat, truth.reshape(flat.shape)), ("loss", str(self.updates), str(self._losses_called))
+        self._losses_called += 1
         try:
-            values = self._own_losses(loss, prediction, truth)
+            with self.kept_state.seen():
+                values = of_seed(seed_for(self.seed, *place), partial(loss, *rows), flat.device)
         except Exception as error:
             line = call_error(error, subject, "its loss")
             if line is None:
                 raise
             raise line from error
         return per_sample(f"{subject}: its loss", values, len(flat)).view(prediction.shape[:-1])
-
-    def _own_losses(self, loss: Callable[..., Tensor], prediction: Tensor, truth: Tensor) -> Tensor:
-        """What the module's own loss returns, whose random numbers are of each member's seed."""
-        flat, device = prediction.reshape(-1, prediction.shape[-1]), prediction.device
-        flat_truth = truth.reshape(flat.shape)
-        place = "loss", str(self.updates), str(self._losses_called)
-        self._losses_called += 1
-        with self.kept_state.seen():
-            if prediction.dim() < 3:
-                return of_seed(seed_for(self.seed, *place), partial(loss, flat, flat_truth), device)
-            values, drew = watched_of_seed(
-                seed_for(self.seed, *place), partial(loss, flat, flat_truth), device
-            )
-            if drew:
-                parts = zip(self.members, prediction, truth, strict=True)
-                values = torch.cat(
-                    [
-                        of_seed(seed_for(member.seed, *place), partial(loss, *part), device)
-                        for member, *part in parts
-                    ]
-                )
-        return values
 
     def _training_loss(self, example: Example) -> Tensor:
         loss = super()._training_loss(example)
@@ -137,22 +115,8 @@ class _ModuleModel(Model):
         return super().loss_and_gradients(examples)
 
     def stacking_obstacle(self) -> str | None:
-        return super().stacking_obstacle() or self._joint_loss_obstacle
-
-    @cached_property
-    def _joint_loss_obstacle(self) -> str | None:
-        """Return why losses of several models cannot be one call."""
-        random = torch.Generator().manual_seed(0)
-        probed = copy_with(self, module=copied_object(self.module))
-        before = outline_of(probed.module)
-        rows = torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
-        mixed = mixed_rows(probed.losses, *rows)
-        if mixed is None and outline_of(probed.module) != before:
-            return "its loss keeps a state from call to call"
-        loss = getattr(probed.module, "loss", None)
-        if mixed is None and loss is not None and draws_numbers(partial(loss, *rows)):
-            return "its loss uses random numbers"
-        return mixed
+        own_loss = "it has a loss of its own" if hasattr(self.module, "loss") else None
+        return super().stacking_obstacle() or own_loss
 
 
 @final

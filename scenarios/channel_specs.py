@@ -27,7 +27,6 @@ from antiphon.base.spec import (
     fail,
     plain,
 )
-from antiphon.comms.coupling_attributes import check_declared
 from antiphon.comms.coupling_catalogue import coupling_of
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.scenarios.field_types import Bits, Delay, Key, Size
@@ -53,7 +52,7 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
     @model_validator(mode="after")
     def _is_a_coupling(self) -> Self:
         try:
-            check_declared(self.made)
+            _ = self.made
         except ScenarioError as error:
             raise DocumentError(("kind",), str(error)) from None
         return self

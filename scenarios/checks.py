@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from itertools import product
 from typing import TypeVar
 
-from antiphon.base.call_errors import call_error
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
@@ -74,23 +73,7 @@ def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
 
 def rule_16_coupling(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What a coupling refuses by itself: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
-    name = f"{type(channel.coupling).__name__}.problems"
-    try:
-        yielded = channel.coupling.problems(channel)
-        is_list = isinstance(yielded, Iterable) and not isinstance(yielded, str)
-        problems = list(yielded) if is_list else [yielded] * (yielded is not None)
-    except Exception as error:
-        if (users_error := call_error(error, "", name)) is None:
-            raise
-        yield "coupling", f"{users_error}; mend it"
-        return
-    for problem in problems:
-        match problem:
-            case str(), str():
-                yield problem
-            case _:  # of a user's class
-                line = f"{name} yields {problem!r}, not a key and its problem"
-                yield "coupling", f"{line}; yield pairs, such as ('link.drop', 'must be 0; leave it out')"
+    yield from channel.coupling.problems(channel)
 
 
 _NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "mask", "input", "read", "horizon"),)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
-from antiphon.comms.couplings import ReadKind
+from antiphon.base.mask import ALL, NONE
+from antiphon.comms.couplings import CreditedMessage, ReadKind
 from antiphon.comms.links import Link
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
@@ -201,9 +206,33 @@ def channels_alone(system: System) -> dict[str, str]:
 
 
 def _credit_obstacle(channel: Channel) -> str | None:
-    """Return why a user's coupling must be called for each channel by itself; None: it need not."""
-    credit = channel.users_credit
-    return None if credit is None else credit.stacking_obstacle()
+    """Return why a user's coupling must be called for each channel by itself; None: it need not, as tried on random messages."""
+    coupling, zeros = copy.deepcopy(channel.coupling), channel.content.zeros
+    if not coupling.has_users_credit:
+        return None
+    device = "cpu" if zeros.is_meta else zeros.device
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randn(4, 4, zeros.shape[1], generator=random, dtype=zeros.dtype).to(device)
+
+    def credit(chosen: slice, *, is_back: bool) -> Tensor:
+        sent, now, returned, prediction = rows[:, chosen]
+        message = CreditedMessage(
+            sent,
+            stamp=0,
+            tick_period=1,
+            returned_gradient=returned if is_back else None,
+            counted=ALL if is_back else NONE,
+            output=now,
+            predict_applied=lambda: prediction if coupling.predicts else None,
+        )
+        found = coupling.credit(message, 1)
+        return torch.zeros_like(sent) if found is None else found
+
+    for is_back in (False, True)[: 1 + coupling.uses_returned]:
+        together, *halves = (credit(slice(*part), is_back=is_back) for part in ((0, 4), (0, 2), (2, 4)))
+        if not torch.allclose(together, torch.cat(halves), equal_nan=True):
+            return "its credit for a sample depends on the others in its batch"
+    return None
 
 
 def reason_apart(*bases: System) -> str | None:

@@ -275,7 +275,7 @@ def coupling_credit(channel: Channel, message: CreditedMessage, step: int) -> Te
         ScenarioError: A user's coupling gives another shape.
     """
     coupling, shape = channel.coupling, message.sent.shape
-    credit = (channel.users_credit or coupling.credit)(message, step)
+    credit = coupling.credit(message, step)
     if credit is not None and getattr(credit, "shape", None) != shape:
         given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
         raise ScenarioError(

@@ -15,7 +15,6 @@ from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import Injection, clipped_per_sample
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import Example
-from antiphon.comms.users_credit import UsersCredit
 from antiphon.engine.heart.channel_settings import (
     Endpoints,
     SyntheticGradient,
@@ -56,15 +55,6 @@ class Channel:
         if not self.members:
             self.members = (self,)
             self.layout = Layout.single(len(self.content.zeros), self.content.zeros.device)
-
-    @cached_property
-    def users_credit(self) -> UsersCredit | None:
-        """How its coupling's credit is called, if that is a user's; None: as it is."""
-        if self.members[0] is not self:
-            return self.members[0].users_credit
-        if not self.coupling.is_users:
-            return None
-        return UsersCredit(self.coupling, f"channels[{self.name}].coupling", self.content.zeros)
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:

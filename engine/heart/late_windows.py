@@ -71,4 +71,4 @@ class LateWindows(Feature):
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return False
         is_pending = message.return_state(step) is ReturnState.PENDING
-        return is_pending and channel.coupling.has_to_wait(message.stamp, step)
+        return is_pending and channel.coupling.waits_for(message.stamp, step)

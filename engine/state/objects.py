@@ -8,7 +8,6 @@ from typing import Any
 from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.objectives import OwnObjective
 from antiphon.base.errors import RunError
-from antiphon.comms.users_credit import UsersCredit
 from antiphon.engine.heart.system import System
 from antiphon.nets.users.kept_state import KeptState
 from antiphon.nets.users.module_state import ModuleState
@@ -58,11 +57,6 @@ def load_objects(system: System, state: Mapping[str, Any]) -> None:
             objectives[name][int(index)].load_state_dict(tree)
 
 
-def _users_credits(system: System) -> dict[str, UsersCredit]:
-    credits_by_channel = {name: channel.users_credit for name, channel in system.channels.items()}
-    return {name: credit for name, credit in credits_by_channel.items() if credit is not None}
-
-
 def check_kept(system: System) -> None:
     """Check that a state holds all that users' objects keep.
 
@@ -80,14 +74,13 @@ def check_replays(system: System) -> None:
 
 
 def check_apart(first: System, second: System | None = None) -> bool:
-    """Check that runs of one scenario do not change one another's objectives and couplings; return whether all have been called.
+    """Check that runs of one scenario do not change one another's objectives; return whether all have been called.
 
     Args:
         second: Of a run that is stepped beside it; None: it follows, of the same document.
 
     Raises:
-        RunError: An objective is one object of the caller's, which both runs call, or changes its class, or is a coupling, and keeps
-            a state.
+        RunError: An objective is one object of the caller's, which both runs call, or changes its class, and keeps a state.
     """
     second_objectives, called = {} if second is None else _objectives(second), True
     not_called, of_classes_called = set[type](), set[type]()
@@ -103,13 +96,7 @@ def check_apart(first: System, second: System | None = None) -> bool:
                 raise RunError(
                     f"the objective of {name} is an object that keeps a state, which several runs would share; give its class"
                 )
-    for name, credit in _users_credits(first).items():
-        kinds = of_classes_called if credit.was_called or not credit.coupling.gives_credit else not_called
-        kinds.add(type(credit.coupling))
-        if credit.kept_state.is_lost:
-            line = "keeps a state, which several runs would share; compute its credit from the message and the step"
-            raise RunError(f"the coupling of {name} {line}")
-    return called and not_called <= of_classes_called  # of a stack, the first channel's is called for all
+    return called and not_called <= of_classes_called
 
 
 def lost_state(system: System) -> str | None:
@@ -129,9 +116,6 @@ def lost_state(system: System) -> str | None:
             return f"the network of {name} changes {attribute}, which no checkpoint has, and depends on it; {fix}"
     if (changed := changed_by_replay(system)) is not None:
         return changed
-    for name, credit in _users_credits(system).items():
-        if credit.kept_state.is_lost:
-            return f"the coupling of {name} keeps a state, which no checkpoint has; compute its credit from the message and the step"
     for module_name, kept_state in _modules(system):
         if kept_state.is_lost:
             return f"{module_name} keeps a state in attributes, which no checkpoint has; register a buffer for it"

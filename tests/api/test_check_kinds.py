@@ -98,11 +98,6 @@ class RateLess(torch.optim.SGD):
         super().__init__(params, lr=0.1)
 
 
-class Undeclared(Coupling):
-    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return message.returned_gradient
-
-
 class Returned(Coupling):
     """The returned gradient, where it is back in time."""
 
@@ -192,12 +187,6 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (Counting, "gradient", {}, "Counting, alone: .*keeps its attribute 'calls' from call to call"),
     (summed, "objective", {}, "summed, alone: .*summed"),
     (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
-    (
-        Undeclared,
-        "coupling",
-        {},
-        "reads returned_gradient, which is None without uses_returned; set `uses_returned = True` in the class",
-    ),
     (
         Swapped,
         "network",

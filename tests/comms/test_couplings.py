@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.coupling_catalogue import coupling_of
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.scenarios import ChannelSpec
 
@@ -46,10 +45,3 @@ def test_no_coupling_joins_and_predicts() -> None:
     for coupling in COUPLINGS.values():
         assert coupling.joins_endpoints + coupling.waits + coupling.predicts == coupling.can_credit_sender
         assert coupling.predicts or not coupling.replaces_messages
-
-
-@pytest.mark.parametrize("name", COUPLINGS)
-def test_a_coupling_of_a_scenario_equals_antiphons_own(name: str) -> None:
-    made = coupling_of(name, type(COUPLINGS[name]), {})
-    assert made == COUPLINGS[name]
-    assert hash(made) == hash(COUPLINGS[name])

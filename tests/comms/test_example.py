@@ -25,5 +25,5 @@ def test_the_loop_of_the_documentation_learns() -> None:
     exec(compile(textwrap.dedent(blocks[0]), "comms", "exec"), names)  # noqa: S102  (our own documentation)
     image, label = names["batches"][0]
     with torch.no_grad():
-        output = names["voice"](names["mind"].eval()(names["eye"].eval()(image)))
+        output = names["mind"](names["eye"](image))
     assert F.cross_entropy(output, label) < 0.5

@@ -68,7 +68,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/heart/late_windows.py",
-        "return is_pending and channel.coupling.has_to_wait(message.stamp, step)",
+        "return is_pending and channel.coupling.waits_for(message.stamp, step)",
         "return is_pending",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
