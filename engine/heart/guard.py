@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.engine.heart.divergence import DivergenceCheck
-from antiphon.engine.heart.divergence_texts import Reason, channel_report, group_report
+from antiphon.engine.heart.divergence import DivergenceCheck, Reason, line_of_channel, line_of_group
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.optimisers import Skip
@@ -180,13 +179,10 @@ class Guard(DivergenceCheck):
                     reason = Reason.LOSS_NOT_FINITE if checked.kind == "loss" else Reason.NOT_FINITE
                     reason_by_group[group_of[name]] = reason
             group = next(group for group in groups if group in reason_by_group)
-            agents, channels = self.agents.values(), self.channels.values()
-            reason = reason_by_group[group]
-            self.rule.report(group_report(group, reason, step, agents=agents, channels=channels))
+            self.rule.report(line_of_group(group, reason_by_group[group], step))
         checked = min(members_not_finite, key=lambda checked: (checked.kind == "input", checked.turn))
         channel = self.channels[checked.name].members[members_not_finite[checked][0]]
-        report = channel_report(channel, step, of_input=checked.kind == "input")
-        self.rule.report(report)
+        self.rule.report(line_of_channel(channel, step, of_input=checked.kind == "input"))
 
     def _members_not_finite(self) -> dict[_Checked, list[int]]:
         """By what was checked, the members whose numbers were not finite."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,7 +14,6 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
-from antiphon.errors import ScenarioError
 from tests.agents import plain
 from tests.agents.made import composed
 
@@ -141,48 +137,6 @@ def test_buffers_that_modules_do_not_save_are_kept_and_exported() -> None:
     assert composed(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
 
 
-class Reshaped(nn.Linear):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x).view(7, 9)
-
-
-def test_what_fails_in_a_module_of_ones_own_is_at_its_line() -> None:
-    with pytest.raises(ScenarioError, match=r"is invalid.* \(Reshaped\.forward at test_module\.py:\d+\)$"):
-        ModuleNetwork(lambda inputs, outputs: Reshaped(inputs, outputs), (8,), HEADS, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("source", "line"),
-    [
-        (lambda inputs, outputs: 3, "network: the factory returned int, not a torch.nn.Module"),
-        (nn.Linear(8, 5), "network: Linear turns [2, 8] into [2, 5]; the graph needs [2, 7]"),
-        (
-            nn.Linear(9, 7),
-            "network: Linear does not take inputs of [batch, 8], flat numbers (begin with nn.Unflatten(1, shape)",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_refused_in_one_line(source: Callable[..., Any], line: str) -> None:
-    with pytest.raises(ScenarioError) as refused:
-        ModuleNetwork(source, (8,), HEADS, seed=0)
-    assert str(refused.value).startswith(line)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "fix"),
-    [
-        (nn.Embedding(9, 7), "with .long() for integers): Expected tensor"),
-        (nn.Sequential(nn.Linear(8, 7), nn.Unflatten(1, (7, 1))), "; end with nn.Flatten()"),
-        (nn.GRU(8, 7), "; return one tensor (a network with a state has the attribute state_size)"),
-    ],
-    ids=["inputs", "axes", "tuple"],
-)
-def test_a_refusal_of_shapes_says_what_to_do(source: nn.Module, fix: str) -> None:
-    with pytest.raises(ScenarioError, match=re.escape(fix)):
-        ModuleNetwork(source, (8,), HEADS, seed=0)
-
-
 def test_parameters_that_require_no_gradient_stay_fixed() -> None:
     """As in torch: an optimiser never touches them; in the step they are buffers."""
 
@@ -203,39 +157,6 @@ def test_parameters_that_require_no_gradient_stay_fixed() -> None:
         changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
         assert {name.rpartition("module.")[2] for name in changed} == {"2.weight", "2.bias"}
     assert all(p.requires_grad == (name[0] == "2") for name, p in given.named_parameters())
-
-
-@pytest.mark.parametrize(
-    ("size", "fits"),
-    [(3, True), (np.int64(3), True), (None, False), (-1, False), (2.5, False), ("3", False), (True, False)],
-)
-def test_the_size_of_a_state_is_a_whole_number(size: Any, fits: bool) -> None:
-    class Remembering(nn.Linear):
-        state_size = size
-
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__(inputs + 3, outputs + 3)
-            self.outputs = outputs
-
-        def forward(self, x: Tensor, state: Tensor | None = None) -> Any:
-            if state is None:
-                return super().forward(nn.functional.pad(x, (0, 3)))[:, : self.outputs]
-            y = super().forward(torch.cat([x, state], 1))
-            return y[:, : self.outputs], y[:, self.outputs :]
-
-    goal = {"kind": "classification", "target": "label"}
-    agents: dict[str, Any] = {"a": {"observes": ["image"], "network": Remembering, "objective": goal}}
-    state = {"from": "a", "to": "a", "key": "state", "coupling": "decoupled"}
-    channels = [{**state, "gradient": {"kind": "mlp", "auxiliary": 0.5}}] if fits else []
-    scenario = Scenario(scenario="s", env={"id": "antiphon/Digits-v0"}, agents=agents, channels=channels)
-    if not fits and size is not None:
-        line = f"^agents.a.network: the state_size of Remembering is {size!r}; must be a whole number, at least 0$"
-        with pytest.raises(ScenarioError, match=line):
-            Simulation(scenario)
-        return
-    with Simulation(scenario) as simulation:
-        simulation.step()
-        assert len(simulation.channels) == (1 if fits else 0)
 
 
 class Plain(nn.Module):

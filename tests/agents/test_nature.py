@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.errors import ScenarioError
 
 SMALL = {"kind": "nature", "filters": [4, 6], "sizes": [3, 2], "strides": [2, 1], "hidden": [5]}
 
@@ -123,29 +122,3 @@ def test_several_side_by_side_are_each_alone() -> None:
             simulation.run(steps=20, progress=False)
             for name, p in simulation.agents["a"].parameters.items():
                 torch.testing.assert_close(found[name], p, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("network", "observes", "line"),
-    [
-        (
-            "nature",
-            ("image",),
-            r"network\.sizes: filters of 8 do not fit into maps of 8x7; give filters, sizes",
-        ),
-        (SMALL, ("place",), r"network\.kind: nature observes one or more images of equal height and width"),
-        (
-            SMALL | {"sizes": [3]},
-            ("image",),
-            r"network\.sizes: has 1 entries for 2 filters; give one for each",
-        ),
-        (
-            SMALL | {"hidden": []},
-            ("image",),
-            r"network\.hidden: is empty; a nature network needs at least one",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_refused_in_one_line(network: Any, observes: tuple[str, ...], line: str) -> None:
-    with pytest.raises(ScenarioError, match=line):
-        Simulation(rooms(network, observes))

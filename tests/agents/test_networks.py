@@ -12,7 +12,6 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
-from antiphon.errors import ScenarioError
 from tests.agents.made import composed, evaluated, numbers
 from tests.agents.plain import Plain
 from tests.kit.tensors import Counter, drawn, member, same, stack
@@ -155,13 +154,6 @@ def test_a_pointer_scores_each_candidate_by_its_product_with_the_rest() -> None:
     torch.testing.assert_close(ports[OBJECTIVE], scores)
     value = scores @ parameters["value.weight"].T + parameters["value.bias"]
     torch.testing.assert_close(ports["value"], value)
-
-
-def test_a_pointer_that_cannot_choose_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"one output for each of 4 candidates.*needs 3"):
-        Pointer(27, (4, 6), 5, (), (Head(OBJECTIVE, (3,)),))
-    with pytest.raises(ScenarioError, match="pointer reads only candidates; give it a message as well"):
-        Pointer(24, (4, 6), 5, (), (Head(OBJECTIVE, (4,)),))
 
 
 # --- stacked -------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation, comms
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Play
 from tests.kit.batch_norm import drop_lost_biases, without_lost_biases
@@ -23,7 +22,6 @@ from tests.kit.some import some
 DOUBLE = torch.float64
 SIZE, CLASSES, RATE = 4, 3, 0.05
 SGD = {"kind": "linear", "optimiser": {"kind": "sgd", "lr": RATE}}
-NAMES = "abcd"
 Batch = tuple[Tensor, Tensor]
 
 
@@ -521,57 +519,4 @@ def test_a_channel_that_was_loaded_goes_on_to_the_same_bits(kind: str, tmp_path:
         assert torch.equal(mine, theirs)
 
 
-def test_how_alike_the_gradients_are_is_shown_once_one_has_returned() -> None:
-    channel = comms.Channel(SIZE, context={"label": 3}, lr=0.1)
-    assert channel.alignment() is None
-    step(channel, 0)
-    assert some(channel.alignment())["norm_ratio"] == 0, "untrained, it injects nothing"
-    for _ in range(200):
-        step(channel, 0)
-    assert some(channel.alignment())["cosine"] > 0.9
-
-
 LOCAL = {"kind": "local", "target": "label"}
-
-
-def _messages() -> Iterator[tuple[Any, str]]:
-    up = comms.Channel(4, context={"label": 3}, name="up")
-    label = torch.zeros(8, dtype=torch.int64)
-    yield up.receive, "no message has been sent; call send before receive"
-    yield lambda: up.send(torch.zeros(8, 5), label=label), r"message: \[8, 5\] is not \[batch, \[4\]\]"
-    yield lambda: up.send(torch.zeros(8, 4)), r"context: pass \['label'\] to send, not \[\]"
-    yield (
-        lambda: up.send(torch.zeros(8, 4), label=label[:3]),
-        r"context: 'label' is \[3\], but the channel needs \[8\]",
-    )
-    critic = comms.Channel(4, gradient="critic", name="up")
-    critic.send(torch.ones(8, 4))
-    critic.receive().sum().backward()  # type: ignore[no-untyped-call]
-    yield critic.learn, r"learn: critic needs losses, the loss of each sample \[B\]"
-
-
-def test_calls_that_do_not_fit_are_refused_in_one_line() -> None:
-    for call, line in _messages():
-        with pytest.raises(ScenarioError, match=f"^channel up: {line}$"):
-            call()
-
-
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"size": 0}, "size: 0 is not a number of components"),
-        ({"size": [1, 2, 2, 2, 2]}, "size: [1, 2, 2, 2, 2] is not a number of components"),
-        ({"context": {"label": 0}}, "context: 'label' is 0; use a number of classes"),
-        ({"coupling": "lockt"}, "coupling: there is no 'lockt' in a loop; did you mean 'locked'?"),
-        ({"gradient": "linaer"}, "gradient.kind: unknown kind 'linaer'; did you mean 'linear'?"),
-        ({"gradient": {"scales": 1.0}}, "gradient.scales: unknown key 'scales'; did you mean 'scale'?"),
-        ({"gradient": {"discount": 1.0}}, "gradient.discount: unknown key 'discount'"),
-        ({"gradient": LOCAL, "context": None}, "gradient.target: there is no 'label' in the context"),
-        ({"gradient": "conv", "size": [2, 3]}, "size: a conv gradient reads maps [channels, height, width]"),
-        ({"gradient": {"sites": True}}, "gradient.sites: a message of 4 components has no sites"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError) as refused:
-        comms.Channel(**{"size": 4, "name": "up", "context": {"label": 3}, **settings})
-    assert str(refused.value).startswith(f"channel up: {line}")

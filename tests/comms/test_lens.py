@@ -13,7 +13,6 @@ from antiphon import comms
 from antiphon.comms import Example
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.label_gradients import LensGradient
-from antiphon.errors import ScenarioError
 from tests.comms.made import DOUBLE, NUMBERS, draw, example, make
 
 CLASS = ContextSpec("answer", (), 4)
@@ -65,16 +64,6 @@ def test_batch_norms_have_the_statistics_of_the_rows_and_keep_none() -> None:
     own.predict(each)
     assert all(torch.equal(b, kept[name]) for name, b in module.named_buffers())
     assert not torch.equal(before["1.running_mean"], kept["1.running_mean"])
-
-
-def test_what_is_named_for_a_parameter_must_fit_it() -> None:
-    sources = {name: draw(7, seed=1) for name, _ in layers().named_parameters()}
-    with pytest.raises(
-        ScenarioError, match=r"gradient\.parameters: '0.weight' of the network has shape \[6\], but"
-    ):
-        lens(network=layers(), sources=sources)
-    with pytest.raises(ScenarioError, match=r"gradient\.parameters: no source for '0.weight'"):
-        lens(network=layers(), sources={})
 
 
 def test_in_a_loop_of_ones_own_it_follows_the_receivers_present_parameters() -> None:

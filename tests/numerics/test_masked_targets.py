@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Discrete
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy
 
 from antiphon import Scenario, Simulation, envs, join, split
-from antiphon.envs import registry
 from tests.reference.backend import reference
 
 ROWS, SITES, CLASSES, BATCH = 48, 5, 4, 8
@@ -231,39 +229,6 @@ def test_evaluation_averages_over_what_is_present(kind: str, reduction: str) -> 
         count, rows = present.sum(1).clamp(min=1), (present.sum(1) > 0).sum()
         right = (losses.sum(1) / count).sum() / rows, (hits.sum(1) / count).sum() / rows
     assert list(found.values()) == pytest.approx([one.item() for one in right], rel=1e-9)
-
-
-def test_a_world_of_ones_own_masks_its_targets() -> None:
-    class Told(envs.World):
-        randoms = 4
-
-        @staticmethod
-        def describe(options: Any) -> envs.Description:
-            signals = {"x": envs.Signal(shape=(2,)), "y": envs.Signal(shape=(2,), training_only=True)}
-            return envs.Description(signals=signals, action_space=Discrete(2))
-
-        def start(self, uniforms: Tensor) -> dict[str, Tensor]:
-            return {"numbers": uniforms}
-
-        def transition(self, state: Any, actions: Any) -> Any:
-            return {}, state["numbers"][:, 0], state["numbers"][:, 0] > 1
-
-        def observe(self, state: Any) -> dict[str, Tensor]:
-            x, y = state["numbers"].split(2, 1)
-            return {"x": x, "y": torch.where(y > 0.5, y, torch.nan), "_y": y > 0.5}
-
-    envs.register("Told", Told)
-    try:
-        for backend in ("cohort", reference):
-            made = scenario({"id": "Told"}, {"kind": "regression", "target": "y", "reduction": "mean"})
-            with Simulation(made, dtype=torch.float64, backend=backend) as run:
-                w, b, v, c = run.agents["mind"].parameters.values()
-                signals = run.signals
-                output = torch.relu(signals["x"] @ w.T + b) @ v.T + c
-                right = mse_loss(output[signals["_y"]], signals["y"][signals["_y"]]).item()
-                assert float(run.step()["losses"]["mind"]) == pytest.approx(right, rel=1e-12)
-    finally:
-        registry._environments.pop("Told")
 
 
 class Words(nn.Module):

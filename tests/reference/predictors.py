@@ -201,8 +201,8 @@ def learned(
     gradients: list[Tensor | None] = list(torch.autograd.grad(loss, model.trainable, allow_unused=True))
     if all_finite([*gradients, loss]):
         return constant(loss), gradients
-    who, kind, what = channel.sender, "gradient", "its learning rate, or the rate of its synthetic gradients"
+    who, kind = channel.sender, "gradient"
     if model is channel.synthetic_input.model:
-        who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
+        who, kind = channel.receiver, "input"
     line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
-    raise DivergenceError(f"{line} is not finite; lower {what}")
+    raise DivergenceError(f"{line} is not finite; lower its learning rate")

@@ -124,8 +124,8 @@ class State:
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
         for what, tensors in (("loss", scores), ("gradient", [*found, *returned])):
             if not all_finite(tensors):
-                line = f"agent {', '.join(map(repr, group.agent_names))}: the {what} at step {step + 1} is not finite; lower its learning"
-                raise DivergenceError(f"{line} rate, or the scale of the synthetic gradients it receives")
+                line = f"agent {', '.join(map(repr, group.agent_names))}: the {what} at step {step + 1} is not finite"
+                raise DivergenceError(f"{line}; lower its learning rate")
         gradients_by = {}
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]

@@ -34,23 +34,6 @@ def test_a_backend_of_a_users_own_is_a_function_and_has_no_run_directory(here: P
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("cohrot", "backend: there is no 'cohrot'; did you mean 'cohort'?"),
-        ("gpu", "backend: there is no 'gpu'; known: cohort, native"),
-        ("", "backend: there is no ''; known: cohort, native"),
-    ],
-)
-def test_a_backend_there_is_none_of_gives_one_line_and_leaves_nothing(
-    name: str, line: str, here: Path
-) -> None:
-    with pytest.raises(ScenarioError) as caught:
-        Simulation("digits-mlp", backend=name, logdir=here / "run")
-    assert str(caught.value).endswith(line)
-    assert list(here.iterdir()) == []
-
-
 @pytest.mark.parametrize("name", BACKENDS)
 def test_run_json_has_the_backend_and_resuming_keeps_to_it(name: str, here: Path, cli: Commands) -> None:
     """Also where the run ended before its first checkpoint."""

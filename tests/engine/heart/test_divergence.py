@@ -59,10 +59,7 @@ def diverge(simulation: Simulation) -> str:
 )
 def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, kind: str) -> None:
     line = diverge(Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e30})))
-    rate = (
-        "its learning rate," if "synthetic gradient of its channel" in line else "its learning rate (1e+30),"
-    )
-    assert f"lower {rate}" in line
+    assert line.endswith("lower its learning rate")
     assert line.startswith(("agent 'a'", "agent 'b'", "agent 'c'"))
 
 
@@ -78,8 +75,6 @@ def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: Chosen) ->
     simulation.agents["c"].parameters["objective.weight"].data.fill_(torch.nan)
     line = diverge(simulation)
     assert "agent 'c': the loss at step 1 is not finite" in line
-    if backend == "cohort":
-        assert "nothing was learned before: look for nan in its loss" in line
 
 
 def overflowing(count: int, **optimiser: Any) -> Scenario:

@@ -125,9 +125,3 @@ def test_a_step_that_only_resets_counts_for_nothing() -> None:
     assert returns == [3.0, 4.5, 4.5, 4.5, 4.5, 4.5]
     assert lengths == [2, 2.5, 2.5, 2.5, 2.5, 2.5]
     assert episodes == [1, 2, 2, 3, 3, 4]
-
-
-@pytest.mark.parametrize("target", ["reward", "observation"])
-def test_episodes_are_counted_where_rewards_or_ends_are_read_and_nowhere_else(target: str) -> None:
-    with Simulation(counting(Counters(3), target=target)) as simulation:
-        assert bool(rows(simulation, 3)[2]) == (target == "reward")

@@ -13,7 +13,6 @@ from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.envs import from_tensors
 from tests.contracts.documents import PPO, WORDS, pairs
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
-from tests.kit.running import newest_metrics
 
 NAME = "eye->mind"
 SIZE = 4
@@ -39,26 +38,6 @@ def test_evaluation_over_perfect_links_does_without_synthetic_inputs() -> None:
         model.parameters["last.bias"].data.fill_(50.0)
         assert simulation.evaluate() == perfect
         assert simulation.evaluate(links="as_run").agents != as_run.agents
-
-
-def test_the_metrics_say_what_the_link_does() -> None:
-    link = {"drop": 0.4, "bits": 3, "delay": 1}
-    with pair({"period": 2}, link=link) as simulation:
-        simulation.run(20)
-        metrics = newest_metrics(simulation, NAME)
-        assert 0 < metrics["lost"] < 1
-        assert metrics["stand_in"] == metrics["lost"]
-        assert metrics["si_loss"] > 0
-        assert metrics["traffic"] == SIZE * 3 / 2  # of an agent that ticks at every other step
-        assert 1 <= metrics["age"] <= 4
-        assert 0 < metrics["distortion"] < 1
-    with pair(coupling="unlocked") as simulation:
-        simulation.run(5)
-        metrics = newest_metrics(simulation, NAME)
-        assert (metrics["lost"], metrics["stand_in"], metrics["traffic"]) == (0.0, 1.0, SIZE * 32)
-    with pair(input=None, link={"drop": 0.4}) as simulation:
-        simulation.run(5)
-        assert not {"stand_in", "si_loss", "distortion"} & newest_metrics(simulation, NAME).keys()
 
 
 def test_the_most_probable_symbols_are_sent_where_nothing_is_sampled() -> None:

@@ -5,10 +5,6 @@ It is for GPUs; here `check_later` turns it on, which no document does on a CPU.
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,39 +107,3 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
     assert lines[0] == lines[1]
     assert "step 14 is not finite" in lines[0]
     assert simulation.now == 13
-
-
-def diverged_unseen() -> Simulation:
-    """A simulation two steps after a divergence at step 13 that no sync has found yet."""
-    simulation = check_later(ring())
-    simulation.run(12)
-    poison(simulation)
-    for _ in range(4):
-        simulation.step()
-    assert simulation.diverged is None
-    return simulation
-
-
-LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
-    "save": lambda simulation, path: simulation.save(path / "point"),
-    "fork": lambda simulation, _: simulation.fork(),
-    "evaluate": lambda simulation, _: simulation.evaluate(),
-    "compose": lambda simulation, _: simulation.compose(),
-    "probe": lambda simulation, _: simulation.probe(),
-    "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
-    "run": lambda simulation, _: simulation.run(
-        seconds=3600, callbacks=[lambda one: os.kill(os.getpid(), signal.SIGINT) if one.now == 18 else None]
-    ),
-}
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("look", LOOKS)
-def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: Path) -> None:
-    simulation = diverged_unseen()
-    with pytest.raises(DivergenceError, match=r"agent 'n3': the loss at step 14 is not finite"):
-        LOOKS[look](simulation, tmp_path)
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(DivergenceError, match="step 14"):
-        simulation.step()
-    assert Simulation.load(simulation.save(tmp_path / "after")).diverged == simulation.diverged

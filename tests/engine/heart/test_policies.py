@@ -166,33 +166,6 @@ def hooked(kind: type[torch.nn.Module]) -> Callable[..., torch.nn.Module]:
     return made_of
 
 
-@pytest.mark.parametrize("parts", [(), ("left", "right")])
-def test_ticks_without_messages_keep_no_graph_and_all_of_a_window_are_one_evaluation_when_it_ends(
-    parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of tied agents too; a critic, whose values no tick needs, is not evaluated before."""
-    found: dict[str, list[tuple[int, bool]]] = {seams.EVALUATE_AGENT: [], seams.EVALUATE_CRITIC: []}
-
-    def note(seam: str, place: int) -> None:
-        evaluate = resolve_name(seam)
-
-        def noted(self: Any, *args: Any, **settings: Any) -> Any:
-            found[seam].append((len(args[place]), torch.is_grad_enabled()))
-            return evaluate(self, *args, **settings)
-
-        monkeypatch.setattr(seam, noted)
-
-    note(seams.EVALUATE_AGENT, 1)
-    note(seams.EVALUATE_CRITIC, 2)
-    objective = {"kind": "ppo", "epochs": 2, "minibatches": 2, "critic": {"observes": ["x"], "network": MLP}}
-    agents = {part: actor(objective, acts=part, share="all") for part in parts} or {"a": actor(objective)}
-    with playing("cohort", agents, parts=parts, share=0.0) as simulation:
-        simulation.run(4)
-    rows = BATCH * len(agents)
-    at_once = [(4 * rows, True), *[(4 * rows // 2, True)] * 2]
-    assert found == {seams.EVALUATE_AGENT: [(rows, False)] * 4 + at_once, seams.EVALUATE_CRITIC: at_once}
-
-
 def test_a_window_without_experience_is_not_what_the_next_one_learns_from() -> None:
     """In one environment whose actor comes late, dies and returns: at the ticks of some windows it is never there."""
     found = []

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
-from antiphon import Scenario, ScenarioError, Simulation, Template
+from antiphon import Scenario, ScenarioError, Simulation
 from tests.contracts.builders import Document
 
 WINDOWS = 3
@@ -153,37 +151,3 @@ def test_a_saved_run_goes_on_in_all_passes(gradient: Document, tmp_path: Path) -
         assert whole == {
             name: parameter.tolist() for name, parameter in again.agents["sensor"].parameters.items()
         }
-
-
-class Own(nn.Module):
-    """A layer."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.layer = nn.Linear(inputs, outputs)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x)
-
-
-def test_a_module_of_ones_own_is_replayed() -> None:
-    with Simulation(team(sensor={"network": Own}), seed=1) as simulation:
-        simulation.run()
-        assert simulation.agents["sensor"].updates == 5 * WINDOWS
-
-
-VARIANTS = """
-parameters: {coupling: {choices: [locked, detached, decoupled], default: decoupled}}
-variants: {locked: {coupling: locked}, detached: {coupling: detached}, decoupled: {}}
-"""
-
-
-@pytest.mark.parametrize(("variant", "steps"), [("locked", 5), ("detached", 0), ("decoupled", 5)])
-def test_a_template_sets_it_for_all_its_variants(variant: str, steps: int) -> None:
-    """A channel that predicts nothing makes no use of it."""
-    text = team(coupling="detached").to_yaml().replace("coupling: detached", "coupling: $coupling")
-    scenario = Template.from_yaml(text + VARIANTS).resolve(variant)
-    assert scenario.channels[0].gradient.passes == "all"
-    with Simulation(scenario, seed=1) as simulation:
-        simulation.run()
-        assert simulation.agents["sensor"].updates == steps * WINDOWS
