@@ -14,7 +14,7 @@ from antiphon.base.errors import DataError, ScenarioError, in_one_line
 from antiphon.base.problems import Problems, placed
 from antiphon.base.spec import in_python
 from antiphon.envs import describe
-from antiphon.envs.trials import trial_problem
+from antiphon.envs.check import broken_rule
 from antiphon.jobs.scenario_sources import scenario_template
 from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
 from antiphon.running.library import scenario_names, template_of_document
@@ -256,7 +256,7 @@ def _examine(
             check_build(scenario, describe(scenario.env))
             if not member:
                 check_alone(scenario)
-            if (line := trial_problem(scenario.env)) is not None:
+            if (line := broken_rule(scenario.env)) is not None:
                 raise ScenarioError(line)
     except ScenarioError as error:
         findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])

@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 _LONGEST_LINE = 290
@@ -133,6 +134,22 @@ def require(holds: bool, place: object, problem: str, error: type[AntiphonError]
     """Raise an error of a place, such as a file or a key, and its problem where something does not hold."""
     if not holds:
         raise error(f"{place}: {problem}")
+
+
+@contextmanager
+def named(place: str) -> Iterator[None]:
+    """Note at exceptions of a user's code where it was called; errors of antiphon have their place.
+
+    Args:
+        place: The agent, channel or environment, and the step.
+    """
+    try:
+        yield
+    except AntiphonError:
+        raise
+    except Exception as error:
+        error.add_note(f"antiphon: {place}")
+        raise
 
 
 def is_terminal(stream: TextIO | None) -> bool:

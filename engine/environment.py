@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from antiphon.base.call_errors import call_error
-from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning, require
+from antiphon.base.errors import RunError, ScenarioError, named, require
 from antiphon.base.extensions import is_users
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
@@ -31,8 +29,6 @@ from antiphon.nets.users.plain_trees import NotPlainError, to_tree
 from antiphon.scenarios.scenario import Scenario
 
 R = TypeVar("R")
-_TRIED = 4
-"""Steps in which a user's environment is tried."""
 
 
 def signals_of(agent: Agent) -> set[str]:
@@ -58,14 +54,6 @@ def signals_of(agent: Agent) -> set[str]:
 
 def signals_read(system: System) -> set[str]:
     return set[str]().union(*map(signals_of, system.agents.values()))
-
-
-def _raise_named(error: Exception, place: str) -> NoReturn:
-    """Raise an error of a user's environment in one line with its place, and another one as it is."""
-    line = call_error(error, place)
-    if line is None:
-        raise error
-    raise line from error
 
 
 class SignalledSteps:
@@ -130,11 +118,10 @@ class SignalledSteps:
         """
         length = self.env.episode_length
         step = self.step_signals.step
-        try:
-            result = self.step_env(action, step)
-        except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
-            _raise_named(error, f"step {step + 1}: env")
-        observations, reward, terminated, truncated, info = result
+        with named(f"step {step + 1}, environment {self.env.name}"):
+            observations, reward, terminated, truncated, info = self.step_env(action, step)
+        wrong = f"the reward is {list(reward.shape)}; return one number for each environment, [batch]"
+        require(reward.dim() == 1, "env", wrong, ScenarioError)
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
             if name not in info:
@@ -264,20 +251,14 @@ class EnvironmentRunner(SignalledSteps):
         seeds_itself = isinstance(env, World) and kind.step is World.step and kind.reset is World.reset
         self._is_users = is_users(kind) and not seeds_itself
         """Whether it is of a user's class, and may draw random numbers."""
-        self._trials_left = _TRIED if self._is_users else 0
-        self._returned: list[tuple[str, Tensor, int, Tensor]] = []
-        """What the newest step or reset has returned: its name, version and a copy; nothing once it has been tried."""
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
         self._seed = seed
-        try:
+        with named(f"reset of environment {self.env.name}"):
             reset = partial(self.env.reset, seed=_reset_seed(self.env, seed))
             observations, info = self._of_seed("reset", reset)
-        except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
-            _raise_named(error, "env")
-        self._returned = self._with_copies(observations | info)
         self.step_signals = self._signals(0, observations, info)
         self.elapsed = 0
         self.episodes = None
@@ -292,53 +273,19 @@ class EnvironmentRunner(SignalledSteps):
         present = runner.step_signals
         self.step_signals = StepSignals(present.step, dict(present.signals))
         self.elapsed = runner.elapsed
-        self._returned = []
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._returned = []  # the environment may have loaded its state into it
 
     def metrics(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
         return self.env.metrics() | ({} if self.episodes is None else self.episodes.metrics())
 
     def step_env(self, action: Any, step: int) -> StepResult:
-        result = self._of_seed(str(step), partial(self.env.step, action))
-        if self._trials_left:
-            self._trials_left -= 1
-            self._try(result)
-        return result
-
-    def _try(self, result: StepResult) -> None:
-        """Raise a ScenarioError if a step has written to what the one before returned, from which windows are learned later."""
-        for name, value, version, copy in self._returned:
-            # numpy, with which a tensor may share its memory, counts no versions
-            same = torch.isclose(value, copy, rtol=0, atol=0, equal_nan=True).all()
-            changes = f"step changes '{name}' in place, which it has returned and is read later; return a new tensor"
-            kept = _version(value) == version and bool(same)
-            require(kept, f"env: {type(self.env).__name__}", changes, ScenarioError)
-        observations, reward, terminated, truncated, info = result
-        outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
-        self._returned = self._with_copies(outcomes | info | observations)
-
-    def _with_copies(self, values: Mapping[str, Any]) -> list[tuple[str, Tensor, int, Tensor]]:
-        if not self._trials_left:
-            return []
-        read = {*self.names, *(f"_{name}" for name in self.names)}
-        tensors = [
-            (name, value) for name, value in values.items() if isinstance(value, Tensor) and name in read
-        ]
-        return [(name, value, _version(value), value.clone()) for name, value in tensors]
+        return self._of_seed(str(step), partial(self.env.step, action))
 
     def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
         """Return what the environment does; what a user's class draws meanwhile is a function of the seed and a name."""
         if not self._is_users:
             return compute()
         return of_seed(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
-
-
-def _version(value: Tensor) -> int:
-    return 0 if value.is_inference() else value._version
 
 
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
@@ -358,23 +305,8 @@ def plain_state(state: Any) -> Any:
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any]:
-    """Return an environment's state under `env`; None where it cannot be saved, with the reason and what evaluations need."""
-    try:
-        return {"env": plain_state(env.state_dict())}
-    except RunError as error:
-        reason = env.description.unsaved
-        if env.description.can_be_saved:
-            reason = str(error).removeprefix("env: ")
-            warnings.warn(f"env: {reason}; this run cannot be resumed", ScenarioWarning, stacklevel=2)
-        return {"env": None, "unsaved": reason, "carried": plain_state(env.carried())}
-
-
-def continued(env: TorchVectorEnv, run: TorchVectorEnv) -> TorchVectorEnv:
-    """Return an environment before its first reset, with the running statistics of a run's environment, which stand still."""
-    carried = run.carried()
-    if carried is not None:
-        env.carry(carried, run.num_envs)
-    return env
+    """Return an environment's state under `env`; None where it has none."""
+    return {"env": plain_state(env.state_dict()) if env.description.can_be_saved else None}
 
 
 def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
@@ -397,17 +329,4 @@ def steps_for_epochs(scenario: Scenario, seed: int, epochs: float) -> int:
         env.reset(seed=_reset_seed(env, seed))
         return steps_of_epochs(env, epochs)
     finally:
-        env.let_go()
-
-
-def with_own_env(scenario: Scenario, reason: str) -> Scenario:
-    """Return a scenario whose environments are shared with no other simulation.
-
-    Args:
-        scenario: One that holds an environment object gets a copy of it.
-
-    Raises:
-        ScenarioError: The environment is an object that cannot be copied.
-    """
-    env = registry.copied(scenario.env, reason)
-    return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
+        env.close()

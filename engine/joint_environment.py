@@ -11,8 +11,8 @@ from antiphon.engine.environment import EnvironmentRunner, SignalledSteps
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.signals import Action
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
-from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.gymnasium import VectorAdaptor
 from antiphon.envs.worlds.world import World
 
 

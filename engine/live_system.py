@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -30,7 +31,6 @@ from antiphon.engine.environment import (
     plain_state,
     signals_read,
     steps_of_epochs,
-    with_own_env,
 )
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
@@ -41,7 +41,8 @@ from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed, take_values
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
-from antiphon.engine.state.compatibility import check_compatible
+from antiphon.engine.state.compatibility import check_compatible, check_objects
+from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
@@ -665,8 +666,6 @@ class LiveSystem:
         self.now = state["now"]
         # a checkpoint without it: what is learned can be used, and nothing follows
         if state["env"] is None:
-            if (carried := state.get("carried")) is not None:
-                self.env.carry(from_tree(carried), self.env.num_envs)
             self.world.reset(self.seed)
         else:
             self.env.load_state_dict(from_tree(state["env"]))
@@ -703,6 +702,8 @@ class LiveSystem:
         """
         with fitting(saved.path):
             try:
+                if saved.described is not None:
+                    check_objects(saved.described, self.described)
                 self.load_state_dict(saved.state)
             except RunError as error:
                 raise RunError(f"{saved.path}: {error}") from None
@@ -732,14 +733,13 @@ class LiveSystem:
         check_flags("fork", stacked=stacked)
         self.synchronize()
         check_kept(self.system)  # before the copy calls what it would share
-        scenario = with_own_env(self.scenario, "a fork needs one of its own")
         executor = self.executor.for_fork()
         settings = self.settings
         if executor.stacks:
             backend = backend or (settings.backend if stacked else "cohort")
             settings = replace(settings, backend=backend, stacked=stacked)
         return self.restored(
-            scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
+            self.scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
         )
 
     def save(self, path: str | Path) -> Path:
@@ -748,13 +748,18 @@ class LiveSystem:
         if (lost := state.get("lost")) is not None and not self._warned_of_lost:
             self._warned_of_lost = True
             warnings.warn(f"the run cannot go on from this checkpoint: {lost}", ScenarioWarning, stacklevel=2)
-        return write_simulation(given_path(path), self.scenario, self.dtype, state)
+        return write_simulation(given_path(path), self.scenario, self.dtype, state, lambda: self.described)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """The scenario as plain data, with the digest of each Python object when this was first asked for."""
+        return described_scenario(self.scenario)
 
     def close(self) -> None:
-        """Close what computes the steps, and the environment unless the caller made it; a second call does nothing."""
+        """Close what computes the steps, and and the environment; a second call does nothing."""
         self.closed = True
         with ExitStack() as closing:
-            closing.callback(self.env.let_go)
+            closing.callback(self.env.close)
             closing.callback(self.executor.close)
 
     def __enter__(self) -> Self:

@@ -4,13 +4,13 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import environment
-from antiphon.envs.env_keys import EnvOptions
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.registry import describe, ids, make, options_of, register
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
     from antiphon.envs.base import TorchVectorEnv
-    from antiphon.envs.conformance import check_vector_env
+    from antiphon.envs.check import check_vector_env
     from antiphon.envs.data import Source, from_dataset, from_file, from_tensors
     from antiphon.envs.datasets import download
     from antiphon.envs.loaders import from_loader
@@ -49,7 +49,7 @@ _LAZY = {
     "Source": "data",
     "TorchVectorEnv": "base",
     "World": "worlds.world",
-    "check_vector_env": "conformance",
+    "check_vector_env": "check",
     "download": "datasets",
     "from_dataset": "data",
     "from_file": "data",

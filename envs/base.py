@@ -48,9 +48,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         hold, episode_steps, longest_episode, endless, splits, is_stream: See `Description`.
         requested: Names of the signals that are computed, in the order of `signals`.
         epoch_examples: Examples of an epoch; None: there are no epochs.
-        stays_open: Whether the caller made what is stepped, and closes it.
-        masks_in_info: Masks of choices, by the names they would have as signals, that the newest reset has returned in `info`
-            alone, where nothing reads them.
+        name: By which errors name it: of its class, or its id.
         late_ends: Whether an end is returned a step later than its signals `terminated` and `truncated`.
         hashes_seed: Whether all that it samples is a hash of the seed, so that seeds side by side share nothing. A run passes
             its own seed to such an environment, and to any other a seed sampled from it.
@@ -58,9 +56,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     hashes_seed: ClassVar[bool] = False
     epoch_examples: int | None = None
-    stays_open: bool = False
     late_ends: bool = False
-    masks_in_info: Sequence[str] = ()
 
     def __init__(
         self,
@@ -74,6 +70,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         require(num_envs > 0, "training.batch", f"{num_envs}; must be at least 1", ScenarioError)
         require(dtype in _FLOATS, "dtype", f"{dtype}; use torch.float32 or torch.float64", ScenarioError)
         self.num_envs = num_envs
+        self.name: str = getattr(self, "name", type(self).__name__)
         self.description = description
         self.signals: dict[str, Signal] = dict(description.signals)
         self.hold = description.hold
@@ -84,7 +81,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         self.is_stream = description.is_stream
         self.device = torch.device(device)
         self.dtype = dtype
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+        self.metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = single_action_space
         self.action_space = batch_space(single_action_space, num_envs)
         self._seed: int | None = None
@@ -164,22 +161,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
 
-    def carried(self) -> dict[str, Any] | None:
-        """Return what an evaluation takes over from the run's environment, such as running statistics; None: nothing."""
-        return None
-
-    def carry(self, state: Mapping[str, Any], num_envs: int) -> None:
-        """Take over what `carried` returned of another environment with so many rows, before a reset; it does not change then."""
-        raise NotImplementedError
-
-    def let_go(self) -> None:
-        """Close it where a run ends; what the caller made stays open."""
-        if not self.stays_open:
-            self.close()
-
-    def check_own_loop(self, make: Callable[[], TorchVectorEnv]) -> None:
-        """Raise ScenarioError where a loop of the user's own sees other observations; `make` makes an equal environment."""
-
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
         for candidate, holds in self._known_masks:
@@ -230,6 +211,13 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         if begins:
             self._seed = seeding.np_random(None)[1] if seed is None else int(seed)
         return begins
+
+    def _require_state(self) -> None:
+        """Raise RunError where the environment's state cannot be saved."""
+        lacks = (
+            "the environment has no state_dict and load_state_dict, so no run can go on from it; give it both"
+        )
+        require(self.description.can_be_saved, "env", lacks, RunError)
 
     def _require_reset(self, call: str) -> None:
         if self._seed is None:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
-from antiphon.envs.env_keys import EnvOptions
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import seed_for, uniform
 

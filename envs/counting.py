@@ -13,8 +13,8 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import DATA_SETS, DigitsName
-from antiphon.envs.env_keys import EnvOptions, Split
 from antiphon.envs.images import picture_table
+from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import Draws
 

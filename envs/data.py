@@ -21,7 +21,7 @@ from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets import SPLITS, Identity, identity, read_columns
-from antiphon.envs.env_keys import EnvOptions, Episode, HeldOptions, Sampling
+from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.layers import IGNORED

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
 from antiphon.envs.datasets import DATA_SETS, DataName, DataSet, Identity, identity
-from antiphon.envs.env_keys import HeldOptions, Split
+from antiphon.envs.options import HeldOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from antiphon.base.errors import DataError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.data import ExampleOptions, is_whole, named_parts, signals_of
-from antiphon.envs.env_keys import Episode
+from antiphon.envs.options import Episode
 from antiphon.nets.random import seed_for, torch_seeded
 
 Rows = dict[str, Tensor]

@@ -1,34 +1,29 @@
-"""Registry of environments, and construction from a scenario's id, source or environment object.
+"""Registry of environments, and construction from a recipe: an id with keys, a function, or a source.
 
 An environment is one class: its `Options`, its description before it is made (`describe`), and its behaviour. Its module is
-imported when its id is used.
+imported when its id is used. A recipe can be made again: evaluations, forks, seeds and parts each make their own.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
 import inspect
 import re
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 from pydantic import create_model
 
 from antiphon.base.deferred import Deferred
 from antiphon.base.errors import ScenarioError, require
-from antiphon.base.extensions import is_users
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
-from antiphon.base.problems import MISSING, DocumentError, UnknownKey, as_whole, show_value
-from antiphon.envs.env_keys import EnvOptions, StackOptions, is_flag
+from antiphon.base.problems import MISSING, DocumentError, UnknownKey
+from antiphon.envs.options import EnvOptions, StackOptions
 from antiphon.envs.signal import Description
 
 if TYPE_CHECKING:
@@ -59,14 +54,10 @@ _environments: dict[str, Callable[..., Any] | str] = {
 }
 """Factories by id, or the module and name of each."""
 _ADAPTORS = {
-    "gymnasium": "antiphon.envs.adaptors.gymnasium_ids:open_vector",
-    "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
+    "gymnasium": "antiphon.envs.gymnasium:open_vector",
+    "pettingzoo": "antiphon.envs.pettingzoo:open_copies",
 }
 """Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
-_copies: dict[int, weakref.ref[object]] = {}
-"""Environments that `copied` has made, by their ids."""
-_LENGTHS = ("max_episode_steps", "max_steps", "max_cycles")
-"""Lengths of episodes: of Gymnasium, where -1 is no limit, and of environments of other packages."""
 _SETTINGS = ("num_envs", "device", "dtype")
 """Arguments of a factory that are not options."""
 
@@ -161,16 +152,14 @@ def _factory(name: str) -> Any:
 
 
 def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
-    """Return the arguments of a factory as options, with any values but of flags."""
+    """Return the arguments of a factory as options, with any values."""
     keys: dict[str, Any] = {}
     extra = "forbid"
     for key, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = "allow"
         elif parameter.kind is not parameter.VAR_POSITIONAL and key not in _SETTINGS and key[0] != "_":
-            default = parameter.default
-            kind = bool if is_flag(parameter) else Any
-            keys[key] = kind, ... if default is parameter.empty else default
+            keys[key] = Any, ... if parameter.default is parameter.empty else parameter.default
     config = {"extra": extra, "use_attribute_docstrings": False}  # there is no source to search for them
     with warnings.catch_warnings():  # of `rows`, which is a method here too, an instance has the argument
         warnings.filterwarnings("ignore", "Field name .* shadows an attribute")
@@ -192,20 +181,16 @@ def describe(spec: Any) -> Description:
         return factory.describe(factory.Options(**values))  # type: ignore[no-any-return]
     if isinstance(getattr(spec, "description", None), Description):
         return spec.description  # type: ignore[no-any-return]
-    if isinstance(spec, VectorEnv):
-        return make(spec, batch=spec.num_envs).description
     with closing(make(spec, batch=1)) as env:
         return env.description
 
 
-def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torch.Tensor] | None:
-    """Return signals of an environment's first step, [batch, …] each; None: it is one object, which cannot be made again.
+def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torch.Tensor]:
+    """Return signals of an environment's first step, [batch, …] each.
 
     Args:
         names: Of the signals; those that are known only after a step are left out.
     """
-    if isinstance(spec, VectorEnv):
-        return None
     with closing(make(spec, batch=batch)) as env:
         requested = [name for name in names if name in env.signals]
         env.request(requested)
@@ -215,66 +200,24 @@ def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torc
 
 
 def is_users_own(spec: Any) -> bool:
-    """Return whether a specification makes environments of a user's own code, again and again."""
-    if isinstance(spec, VectorEnv):
-        return False
+    """Return whether a recipe makes environments that antiphon does not have."""
     kind, name, _ = _declared(spec)
-    if kind is None:
-        return is_users(type(spec))
-    return kind == "id" and not name.startswith("antiphon/")
-
-
-def copied(spec: Any, reason: str) -> Any:
-    """Return a specification whose environments share nothing with the environments of `spec`: environment objects are copied.
-
-    Raises:
-        ScenarioError: An environment object cannot be copied; the line has the `reason` why a copy is needed.
-    """
-    if not isinstance(spec, VectorEnv):
-        return spec
-    copies: dict[int, Any] = {}
-    why = ""
-    try:
-        duplicate = copy.deepcopy(spec, copies)
-    except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
-        why = " ".join(str(error).split()) or type(error).__name__
-    else:
-        needed = ("num_envs", "single_observation_space", "single_action_space")
-        lost = [name for name in needed if hasattr(spec, name) and not hasattr(duplicate, name)]
-        why = f"its copy has no {lost[0]}" if lost else ""  # such as Gymnasium's NumpyToTorch
-    for pipe in (value for value in copies.values() if isinstance(value, Connection)):
-        vars(pipe).clear()  # a copy has the descriptor of the original, and would close it when it is deleted
-        why = "it has pipes to other processes"
-    if why:
-        fix = "name a registered environment (id), give it a __deepcopy__, or run one simulation at a time"
-        raise ScenarioError(f"env: {type(spec).__name__} cannot be copied ({why}), and {reason}; {fix}")
-    for key in [key for key, reference in _copies.items() if reference() is None]:
-        del _copies[key]
-    _copies[id(duplicate)] = weakref.ref(duplicate)
-    return duplicate
-
-
-def _is_handed_over(spec: Any) -> bool:
-    """Return whether a specification is an environment that the caller has made, and closes."""
-    reference = _copies.get(id(spec))
-    return isinstance(spec, VectorEnv) and (reference is None or reference() is not spec)
+    return kind != "source" and not name.startswith("antiphon/")
 
 
 def obstacle_to_copies(spec: Any) -> str | None:
-    """Return why two environments of a specification, reset to one seed, may differ; None: they are equal.
+    """Return why two environments of a recipe, reset to one seed, may differ; None: they are equal.
 
     Built-in environments, and a user's `TorchVectorEnv` or source, are functions of their seed and actions.
     """
     kind, name, _ = _declared(spec)
     if kind in _ADAPTORS:
         return f"'{name}' is an environment of {kind}, whose state may not depend on its seed alone"
-    if isinstance(spec, VectorEnv):
-        return f"{type(spec).__name__} is a single object without copies"
     if (obstacle := getattr(spec, "obstacle_to_copies", None)) is not None:
         return str(obstacle)
-    if kind == "id" and not name.startswith("antiphon/"):
+    if is_users_own(spec):
         with closing(make(spec, batch=1)) as env:
-            if type(env).__module__.startswith("antiphon.envs.adaptors."):
+            if type(env).__name__ in ("VectorAdaptor", "ParallelAdaptor"):
                 return f"'{name}' makes Gymnasium or PettingZoo environments, whose state may not depend on their seed alone"
     return None
 
@@ -291,7 +234,7 @@ def make(
 
     Args:
         spec: An id; a mapping `{"id": …, **options}`, or an object with `id` and the options as `kwargs`; an object with a method
-            `make` that takes the other arguments, such as a `Source`; or a Gymnasium vector environment.
+            `make` that takes the other arguments, such as a `Source`; or a factory as for `register`, without keys.
         batch: Number of environments.
         device: Device of the signals.
         dtype: Type of float signals; None: float32.
@@ -300,96 +243,63 @@ def make(
     Raises:
         ScenarioError: An unknown id, option or split, an invalid value, or an environment of another batch.
         DataError: The data are missing or damaged.
-        RunError: An external environment fails.
     """
     import torch
 
+    from antiphon.envs.base import TorchVectorEnv, check_split
     from antiphon.nets.isolation.global_numbers import seeded_globally
     from antiphon.nets.isolation.own_context import own_context
 
-    count = as_whole(batch)
-    needs = "a whole number" if count is None else "at least 1"
-    require((count or 0) > 0, "training.batch", f"{batch!r}; must be {needs}", ScenarioError)
-    with own_context(), seeded_globally(0):
-        return _made(spec, batch, device, torch.float32 if dtype is None else dtype, split)
-
-
-def _made(
-    spec: Any, batch: int, device: torch.device | str, dtype: torch.dtype, split: str | None
-) -> base.TorchVectorEnv:
-    from antiphon.envs.base import check_split
-
-    wrapped = functools.partial(_wrapped, _is_handed_over(spec), batch, device, dtype, split)
+    require(batch > 0, "training.batch", f"{batch!r}; must be at least 1", ScenarioError)
+    settings = {"device": device, "dtype": torch.float32 if dtype is None else dtype}
     kind, name, values = _declared(spec)
-    if kind is None:
-        return wrapped(spec)
-    if kind == "id":
-        if split is not None and hasattr(_factory(name), "describe"):
-            check_split(split, describe(spec).splits)
-        return wrapped(_built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype}))
-    for key in _LENGTHS:
-        length = values.get(key)
-        no_limit = length is None or (length == -1 and key == "max_episode_steps")
-        if not no_limit and (type(length) is not int or length < 1):
-            fix = "must be a whole number of steps from 1, or leave it out"
-            raise ScenarioError(f"env.{key}: {show_value(length)}; {fix}")
-    if split is not None:
-        check_split(split, ())
-    if kind == "gymnasium" and name in ids():
-        raise ScenarioError(f"env.id: '{name}' is built in; write env: {{id: {name}}}")
-    return wrapped(imported(_ADAPTORS[kind])(name, batch, values))
+    with own_context(), seeded_globally(0):
+        if kind == "source":
+            return spec.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
+        if kind in _ADAPTORS:
+            if split is not None:
+                check_split(split, ())
+            if kind == "gymnasium" and name in ids():
+                raise ScenarioError(f"env.id: '{name}' is built in; write env: {{id: {name}}}")
+            try:
+                made = imported(_ADAPTORS[kind])(name, batch, values)
+            except TypeError as error:
+                raise ScenarioError(f"env: '{name}' cannot be made: {error}") from error
+        else:
+            factory = _factory(name) if kind == "id" else spec
+            if split is not None and hasattr(factory, "describe"):
+                check_split(split, describe(spec).splits)
+            made = _built(name, factory, values, split, {"num_envs": batch, **settings})
+        if callable(getattr(made, "make", None)) and not isinstance(made, VectorEnv):
+            return made.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
+        if isinstance(made, list):
+            from antiphon.envs.pettingzoo import ParallelAdaptor
+
+            return ParallelAdaptor(made, **settings)
+        other = f"{batch}, but the environment has {made.num_envs} sub-environments; make them equal"
+        require(made.num_envs == batch, "training.batch", other, ScenarioError)
+        if isinstance(made, TorchVectorEnv):
+            return made
+        from antiphon.envs.gymnasium import VectorAdaptor
+
+        return VectorAdaptor(made, **settings)
 
 
-def _wrapped(
-    stays_open: bool,
-    batch: int,
-    device: torch.device | str,
-    dtype: torch.dtype,
-    split: str | None,
-    made: Any,
-) -> base.TorchVectorEnv:
-    """Return a vector environment, a list of parallel environments or a source as an environment of torch signals."""
-    from antiphon.envs.base import TorchVectorEnv
+def _declared(spec: Any) -> tuple[str, str, dict[str, Any]]:
+    """Return what makes an environment, its name and the keys.
 
-    if isinstance(made, VectorEnv):
-        problem = f"{batch}, but the environment has {made.num_envs} sub-environments; make them equal"
-        require(made.num_envs == batch, "training.batch", problem, ScenarioError)
-    if isinstance(made, TorchVectorEnv):
-        made.stays_open = stays_open
-        return made
-    if isinstance(made, VectorEnv | list):
-        from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
-        from antiphon.envs.adaptors.parallel import ParallelAdaptor
-
-        adaptor: Any = ParallelAdaptor if isinstance(made, list) else VectorAdaptor
-        try:
-            env = adaptor(made, device=device, dtype=dtype)
-        except ScenarioError:
-            if isinstance(made, VectorEnv) and not stays_open:
-                made.close()
-            raise
-        env.stays_open = stays_open
-        return env  # type: ignore[no-any-return]
-    if callable(getattr(made, "make", None)):
-        return made.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
-    way = "from_tensors"
-    if hasattr(made, "dataset"):
-        way = "from_loader"
-    elif hasattr(made, "__getitem__") and hasattr(made, "__len__"):
-        way = "from_dataset"
-    fix = f"pass an id, antiphon.envs.{way}(…) or a VectorEnv"
-    raise ScenarioError(f"env: {type(made).__name__} is not an environment; {fix}")
-
-
-def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
-    """Return who makes an environment (`id`: antiphon), its name and the other keys; None for objects without an id."""
+    It is `id` (a registered factory), `gymnasium`, `pettingzoo`, `source` (an object with `make`) or `function`.
+    """
     spec = {"id": spec} if isinstance(spec, str) else spec
     keys = dict(spec if isinstance(spec, Mapping) else getattr(spec, "kwargs", {}))
     name = keys.pop("id", None) if isinstance(spec, Mapping) else getattr(spec, "id", None)
-    if name is None and not isinstance(spec, Mapping):
-        return None, "", {}
-    if name is None:
+    if name is None and isinstance(spec, Mapping):
         raise DocumentError(("env", "id"), MISSING)
+    if name is None:
+        if callable(getattr(spec, "make", None)):
+            return "source", type(spec).__name__, {}
+        require(callable(spec), "env", recipe_instead_of(spec), ScenarioError)
+        return "function", getattr(spec, "__name__", type(spec).__name__), {}
     kind, _, rest = str(name).partition("/")
     if kind in _ADAPTORS:
         return kind, rest, keys
@@ -397,37 +307,29 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
     return "id", str(name), keys
 
 
-def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call a factory; ScenarioError where it fails."""
-    from antiphon.envs.adaptors.checked import making  # it loads torch, which names and options do not need
-
-    with making(name):
-        return factory(**arguments)
-
-
-def _in_rows(
-    name: str, make: Callable[[], Any], first: Any, batch: int, stack: int | None
-) -> VectorEnv[Any, Any, Any]:
-    """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ."""
-    from antiphon.envs.adaptors.checked import making
-    from antiphon.envs.adaptors.gymnasium_ids import row_of
-
-    for member in ("observation_space", "action_space"):
-        line = f"'{name}' has no {member}; set it in its __init__"
-        require(hasattr(first, member), "env.id", line, ScenarioError)
-    with making(name, "let every call make the same spaces"):
-        envs = [first, *(make() for _ in range(batch - 1))]
-        rows = [functools.partial(row_of, env, stack) for env in envs]
-        return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
+def recipe_instead_of(value: object) -> str:
+    """Return what to pass in place of an object that is no recipe of environments."""
+    name = type(getattr(value, "unwrapped", value)).__name__
+    if hasattr(value, "reset") and hasattr(value, "step"):
+        again = "evaluations, forks and seeds make environments of their own"
+        own = getattr(getattr(value, "spec", None), "id", None)
+        ways = [f"env={{'id': 'gymnasium/{own}'}}"] if own else []
+        arguments = "num_envs" if hasattr(value, "num_envs") else ""
+        ways.append(f"env=lambda{arguments and ' '}{arguments}: {name}(…)")
+        return f"{name} is an environment, and {again}; pass what makes one: {', or '.join(ways)}"
+    data = "antiphon.envs.from_tensors(…), from_dataset(…) or from_loader(…)"
+    return f"{name} makes no environments; pass an id, a function that makes them, or for data {data}"
 
 
-def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
-    """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
-    factory, model = _factory(name), options_of(name)
+def _built(
+    name: str, factory: Any, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]
+) -> Any:
+    """Return what a factory makes of keys: a source, a list of PettingZoo's environments, or a vector environment."""
     parameters = inspect.signature(factory).parameters
+    model = factory.Options if hasattr(factory, "Options") else _arguments(factory)
     takes_split = split is not None and "split" in model.model_fields
     chosen = {"split": split} if takes_split else {}
-    stack = None
+    takes_all, stack = False, None
     if hasattr(factory, "Options"):
         arguments: dict[str, Any] = {"options": model(**{**values, **chosen})}
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -437,27 +339,21 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
             values = {key: value for key, value in values.items() if key != "stack"}
         options = model(**{**values, **chosen})
         arguments = {key: getattr(options, key) for key in options.model_fields_set}
-        takes_all = False
     arguments |= {key: settings[key] for key in settings if key in parameters or takes_all}
-    built = _called(name, factory, arguments)
-    make, batch = functools.partial(_called, name, factory, arguments), settings["num_envs"]
+    built, batch = factory(**arguments), settings["num_envs"]
     if isinstance(built, gymnasium.Env):
-        return _in_rows(name, make, built, batch, stack)
-    if stack is not None:
-        fix = "stack its observations itself"
-        raise ScenarioError(f"env.stack: '{name}' makes {type(built).__name__}, and no gymnasium.Env; {fix}")
-    if all(hasattr(built, name) for name in ("possible_agents", "observation_space", "step")):
-        return [built, *(make() for _ in range(batch - 1))]
-    if callable(getattr(built, "observation_space", None)) and not hasattr(built, "possible_agents"):
-        fix = "name in it all agents that may take part, as PettingZoo's environments do"
-        raise ScenarioError(
-            f"env: '{name}' returned {type(built).__name__}, which has no possible_agents; {fix}"
-        )
-    if callable(getattr(built, "make", None)):
-        return built
+        from antiphon.envs.gymnasium import rows_of
+
+        return rows_of([built, *(factory(**arguments) for _ in range(batch - 1))], stack)
+    fix = f"'{name}' makes {type(built).__name__}, and no gymnasium.Env; stack its observations itself"
+    require(stack is None, "env.stack", fix, ScenarioError)
+    if hasattr(built, "possible_agents"):
+        return [built, *(factory(**arguments) for _ in range(batch - 1))]
     if isinstance(built, VectorEnv):
-        if split is not None and not takes_split:
-            raise ScenarioError(f"env.split: '{name}' has no argument split for '{split}'; add it")
+        lacks = f"'{name}' has no argument split for '{split}'; add it"
+        require(split is None or takes_split, "env.split", lacks, ScenarioError)
         return built
     kinds = "a gymnasium.Env, a VectorEnv, a PettingZoo ParallelEnv or a source"
-    raise ScenarioError(f"env: '{name}' returned {type(built).__name__}; its factory must return {kinds}")
+    other = f"'{name}' returned {type(built).__name__}; its factory must return {kinds}"
+    require(callable(getattr(built, "make", None)), "env", other, ScenarioError)
+    return built

@@ -142,8 +142,6 @@ class Description:
     """Parts of an observation that cannot be signals, such as a Text, by name: why, and the fix."""
     can_be_saved: bool = True
     """False: the environment's state cannot be saved, so that its runs cannot be resumed."""
-    unsaved: str = field(default="", metadata=ADDED)
-    """Why it cannot be saved; empty: it can, or it has no state_dict."""
 
     def __post_init__(self) -> None:
         signals = isinstance(self.signals, Mapping) and all(
@@ -160,13 +158,7 @@ class Description:
     @property
     def no_fork(self) -> str:
         """Why its runs cannot be forked, with what is missing; empty: they can."""
-        if self.can_be_saved:
-            return ""
-        return (
-            f"its environment cannot be saved ({self.unsaved})"
-            if self.unsaved
-            else "its environment has no state_dict"
-        )
+        return "" if self.can_be_saved else "its environment has no state_dict"
 
     @property
     def splits(self) -> tuple[str, ...]:

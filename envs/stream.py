@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values, check_split, chosen
-from antiphon.envs.env_keys import EnvOptions
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import integers, normal, seed_for, uniform
 from antiphon.nets.users.outlines import bytes_of

@@ -21,7 +21,7 @@ from antiphon.base.errors import DataError, ScenarioError, require
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import SPLITS, Identity, find_folder, identity, reading
-from antiphon.envs.env_keys import EnvOptions, Split
+from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.random import integers, seed_for

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from gymnasium.vector import VectorEnv
-
 from antiphon.engine.episodes import REWARD
 from antiphon.engine.heart.system import System
 from antiphon.envs.registry import make
@@ -16,9 +14,7 @@ from antiphon.scenarios.env_spec import EnvSpec
 def metrics_of_environment(scenario: Scenario, system: System) -> frozenset[str] | None:
     """Return their names; None: the environment has metrics of its own, which show when an episode has ended."""
     description = system.description
-    if isinstance(scenario.env, VectorEnv):
-        env_metrics = _own_metrics(scenario.env)
-    elif isinstance(scenario.env, EnvSpec):
+    if isinstance(scenario.env, EnvSpec):
         with closing(make(scenario.env, batch=1)) as env:
             env_metrics = frozenset(env.metrics()) if description.is_stream else _own_metrics(env)
     else:  # making the environments of a source may use up what it reads

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError
-from antiphon.engine.environment import with_own_env
 from antiphon.jobs.stacked_program import Together
 from antiphon.running.begin import begin, begin_request
 from antiphon.running.directory import RunDirectory, check_free, remove_run
@@ -94,11 +93,10 @@ class Job:
     def begin_together(self, seeds: Sequence[int], undo: ExitStack, executor: Together) -> Run:
         """Begin or resume the run with those of some seeds, its own among them; `undo` leaves nothing of a new one."""
         request, every = self.request, self._how["checkpoint_every"]
-        scenario = with_own_env(request.scenario, "every seed needs one of its own")
         if self.directory is not None:
             run = resume(
                 self.directory,
-                None if request.given_scenario is None else scenario,
+                request.given_scenario,
                 step=self.step,
                 until=self.until,
                 together=seeds,
@@ -109,7 +107,7 @@ class Job:
             return run
         undo.callback(self._discard)
         run = begin(
-            scenario,
+            request.scenario,
             request.settings,
             self.path,
             executor=executor,

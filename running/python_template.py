@@ -133,7 +133,7 @@ class PythonTemplate:
         values: Mapping[str, Any] = MappingProxyType({}),
         steps: int | None = None,
     ) -> Scenario:
-        """Return the scenario of a variant and values, the same one each time; but for environments that serve one run only.
+        """Return the scenario of a variant and values, the same one each time.
 
         With `steps`, it is trained for so many.
         """
@@ -141,18 +141,11 @@ class PythonTemplate:
         return scenario if steps is None else scenario.with_training(steps=steps)
 
     def _resolved(self, variant: str | None, values: Mapping[str, Any]) -> Scenario:
-        from antiphon.envs import registry
-
         values = self._with_variant(variant, values)
         key = _key_of((variant, dict(sorted(values.items()))))
         if key not in self._scenarios:
-            scenario = self._build(values)
-            if not isinstance(self.base, Scenario) and hasattr(scenario.env, "num_envs"):
-                return scenario
-            self._scenarios[key] = scenario
-        scenario = self._scenarios[key]
-        env = registry.copied(scenario.env, "every run needs one of its own")
-        return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
+            self._scenarios[key] = self._build(values)
+        return self._scenarios[key]
 
     def _with_variant(self, variant: str | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if variant is None:

@@ -76,7 +76,7 @@ class Scenario(Spec):
         scenario: Its name.
         description: A description in words.
         readout: The agents whose metric is the scenario's metric; None: all agents with an objective.
-        env: The environment by id, or from Python a source or a `gymnasium.vector.VectorEnv`. Names of its signals are
+        env: The environment by id, or from Python a source, or a function `f(num_envs)` that makes them. Names of its signals are
             checked when a simulation begins: its data may lie on another machine.
         agents: The agents by name.
         channels: The channels.

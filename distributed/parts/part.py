@@ -299,8 +299,8 @@ class Part:
         self.incarnation = incarnation
 
     def close(self) -> None:
-        """Close its environment, unless the caller made it."""
-        self._env.let_go()
+        """Close its environment."""
+        self._env.close()
 
 
 # --- all parts as one --------------------------------------------------------------------------------------

@@ -391,8 +391,6 @@ class _SystemBuilder:
     def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
         """What an agent observes at the environment's first step, [2, features]; None: not known."""
         signals = first_signals(self.scenario.env, spec.observes, batch=2)
-        if signals is None:
-            return None
         columns = [torch.zeros(2, 0)]
         for observed in spec.observes:
             classes = None if observed == AGE else self.env.signals[observed].classes

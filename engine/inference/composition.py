@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -32,7 +33,7 @@ from antiphon.engine.inference.exported_inputs import STEPS, TAKEN, Earlier, arg
 from antiphon.engine.inference.rollout import Deliver, Deliveries, ExampleRollout, Rollout, filled
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.inference.trace import CallRecorder, Input, Trace, Written
-from antiphon.envs.adaptors.spaces import Conversion
+from antiphon.envs.spaces import Conversion
 
 _LONGEST = 4096
 """Steps of a round, at most: its ticks are all in the graph."""
@@ -219,7 +220,7 @@ class Composition:
     def _converted(self, written: Written, name: str, value: fx.Node) -> fx.Node:
         """A signal, from the environment's own values."""
         conversion = self._conversions[name]
-        if conversion.of_bytes:
+        if conversion.dtype == np.uint8:
             right = written.call(operator.eq, written.call(getattr, value, "dtype"), torch.uint8)
             line = f"'{name}' must be the environment's own bytes (torch.uint8)"
             written.graph.call_function(torch._assert, (right, line))

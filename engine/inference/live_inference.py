@@ -12,7 +12,6 @@ from torch import fx
 from antiphon.base.argument_checks import check_names, checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
-from antiphon.engine.environment import continued
 from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, Evaluator
 from antiphon.engine.inference.model_files import write_system
@@ -20,15 +19,14 @@ from antiphon.engine.inference.policy import Policy, policy_module
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs import registry
-from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.native import native_of
 
 
 def environment_of(running: LiveSystem, batch: int, split: str | None) -> TorchVectorEnv:
-    """Return an environment like the run's to run forward in, with the running statistics of the run's."""
-    env = registry.copied(running.scenario.env, "an evaluation needs one of its own")
-    fresh = registry.make(env, batch=batch, device=running.device, dtype=running.dtype, split=split)
-    return continued(fresh, running.env)
+    """Return an environment like the run's to run forward in."""
+    how: dict[str, Any] = {"device": running.device, "dtype": running.dtype, "split": split}
+    return registry.make(running.scenario.env, batch=batch, **how)
 
 
 def evaluation_of(
@@ -66,7 +64,6 @@ def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.Gra
         )
     with running.settings.context():
         running.synchronize()
-        _check_own_loop(running)
         names = with_output(running.system, running.scenario.readouts) if agents is None else agents
         return export(running.system, names, native_of(running.env).conversions)
 
@@ -82,8 +79,6 @@ def exported(
     with running.settings.context():
         running.synchronize()
         path, policy = given_path(path), None
-        if path.suffix != ".safetensors":
-            _check_own_loop(running)
         if actions is not None:
             if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
                 raise ScenarioError(
@@ -98,7 +93,6 @@ def policy_of(running: LiveSystem, *, greedy: bool = True, seed: int | None = No
     """Return the present agents as a policy for an environment's own loop: see `Simulation.policy`."""
     with running.settings.context():
         running.synchronize()
-        _check_own_loop(running)
         return Policy(
             running.system,
             running.env,
@@ -106,16 +100,3 @@ def policy_of(running: LiveSystem, *, greedy: bool = True, seed: int | None = No
             seed=running.seed if seed is None else checked_seed(seed, "policy: "),
             threads=running.threads,
         )
-
-
-def _check_own_loop(running: LiveSystem) -> None:
-    """Raise ScenarioError where a policy would see other observations in a loop of the user's own."""
-
-    def make() -> TorchVectorEnv:
-        env, batch = (
-            registry.copied(running.scenario.env, "a policy needs one of its own"),
-            running.env.num_envs,
-        )
-        return registry.make(env, batch=batch, device=running.device, dtype=running.dtype)
-
-    running.env.check_own_loop(make)

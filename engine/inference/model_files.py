@@ -23,7 +23,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import export, observed
-from antiphon.envs.adaptors.native import Native
+from antiphon.envs.native import Native
 
 SUFFIXES = (".pt2", ".onnx", ".safetensors")
 _DTYPE_CHECK = torch.ops.aten._assert_tensor_metadata.default

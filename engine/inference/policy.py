@@ -26,10 +26,10 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import Composition, steps_per_round
 from antiphon.engine.inference.rollout import Rollout, rewired
 from antiphon.engine.inference.rollout_links import Links
-from antiphon.envs.adaptors.native import native_of
-from antiphon.envs.adaptors.spaces import ActionSpace
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.native import native_of
 from antiphon.envs.signal import ALIVE
+from antiphon.envs.spaces import ActionSpace
 from antiphon.nets.isolation.own_context import in_own_context
 
 Flags = NDArray[np.bool_] | Tensor | bool

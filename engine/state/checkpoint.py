@@ -36,7 +36,8 @@ from antiphon.base.files import (
 )
 from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
 from antiphon.base.memory import give_back
-from antiphon.engine.state.compatibility import described_scenario, with_saved_links
+from antiphon.engine.state.compatibility import with_saved_links
+from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.memory_order import memory_order, with_memory_order
 from antiphon.engine.state.trees import check_keys, mapped
 from antiphon.scenarios import Scenario
@@ -234,6 +235,8 @@ class Saved:
     seed: int
     dtype: torch.dtype
     state: dict[str, Any]
+    described: dict[str, Any] | None = None
+    """The scenario that holds Python objects, described; None: it holds none."""
 
     @property
     def obstacle(self) -> str | None:
@@ -252,11 +255,18 @@ class Saved:
         )
 
 
-def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any]) -> Path:
+def write_simulation(
+    path: Path,
+    scenario: Scenario,
+    dtype: torch.dtype,
+    state: dict[str, Any],
+    described: Callable[[], dict[str, Any]],
+) -> Path:
     """Write a checkpoint folder, whole or not at all, and return its path.
 
     Args:
         scenario: Resolved.
+        described: Returns the scenario as `described_scenario` does, in the place of one that holds Python objects.
 
     Raises:
         RunError: It cannot be written.
@@ -267,7 +277,7 @@ def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: 
         document = None
     facts = {
         "scenario": document,
-        **({} if document is not None else {"described": described_scenario(scenario)}),
+        **({} if document is not None else {"described": described()}),
         "seed": state["seed"],
         "step": state["now"],
         "dtype": str(dtype).removeprefix("torch."),
@@ -296,9 +306,8 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
             )
         if scenario is None:
             scenario = Scenario.from_yaml(document, str(folder / _STATE))
+        described = facts.get("described")
         if scenario.has_automatic_delays or scenario.has_automatic_bits:
-            saved = facts.get("described") or described_scenario(
-                Scenario.from_yaml(document, str(folder / _STATE))
-            )
+            saved = described or described_scenario(Scenario.from_yaml(document, str(folder / _STATE)))
             scenario = with_saved_links(scenario, saved)
-    return Saved(folder, scenario, seed, dtype, state)
+    return Saved(folder, scenario, seed, dtype, state, described)

@@ -19,9 +19,8 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import is_users
 from antiphon.base.nearest_names import suggest
-from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.base import StepResult, Values, chosen
-from antiphon.envs.env_keys import EnvOptions
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
 from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
@@ -38,19 +37,6 @@ R = TypeVar("R")
 _ONLY = "action"
 _SQUARE = 16
 """Side of a number's square in an image, in pixels."""
-
-
-_TRIED = 2
-"""Steps that are checked: the second one may write to what the first one returned."""
-
-
-def _shape_or_type(value: object) -> str:
-    """Describe what was returned instead of something: its shape, or its type and length."""
-    if isinstance(value, Tensor):
-        return f"a tensor {list(value.shape)}"
-    if isinstance(value, tuple | list):
-        return f"{len(value)} values"
-    return "None" if value is None else with_article(type(value).__name__)
 
 
 class World(Pictured):
@@ -85,17 +71,11 @@ class World(Pictured):
 
     def __init__(self, num_envs: int, options: World.Options, **settings: Any) -> None:
         description = self.describe(options)
-        self._require(
-            isinstance(description, Description),
-            "describe",
-            description,
-            "return an antiphon.envs.Description",
-        )
         space = description.action_space
         parts: dict[str, Any] = {**space.spaces} if isinstance(space, spaces.Dict) else {_ONLY: space}
+        fix = f"describe of {type(self).__name__}: give action_space=Discrete(n), or a Dict of these"
         fits = all(isinstance(part, spaces.Discrete) for part in parts.values())
-        fix = "give action_space=Discrete(n), or a Dict of these"
-        self._require(fits, "describe", space, fix, "action_space")
+        require(fits, "env", fix, ScenarioError)
         assert space is not None
         super().__init__(num_envs, description, space, **settings)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
@@ -104,9 +84,6 @@ class World(Pictured):
         self._step = 0  # steps since the last seed, resets among them
         self._tick = 0  # steps of the present episodes, where all copies are in step
         self._state: State = {}
-        self._rewarded: list[
-            tuple[str, Tensor]
-        ] = []  # what the first step returned, until it has been checked
         self._others: Sequence[World] = ()
         """Environments whose rows follow its own (`step_all`)."""
         self._is_users = is_users(type(self))
@@ -124,7 +101,6 @@ class World(Pictured):
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
         """Return the next states, the rewards `[batch]` and which episodes terminate, bool `[batch]`; change no tensor.
 
-        The first steps are refused if they change a tensor of the state, of the actions, or a reward that was returned before.
         Tensors of the state that are left out stay as they are.
         """
 
@@ -219,21 +195,10 @@ class World(Pictured):
 
     def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1
-        tried = self._step <= _TRIED
-        read = [*self._state.items(), *choices.items(), *self._rewarded] if tried else []
-        read = [(name, value) for name, value in read if not value.is_inference()]  # these have no versions
-        versions = [value._version for _, value in read]
-        found: Any = self._of_seed("transition", partial(self.transition, self._state, choices))
-        if tried:
-            self._check_transition(found)
-        changed, reward, terminated = found
+        changed, reward, terminated = self._of_seed(
+            "transition", partial(self.transition, self._state, choices)
+        )
         reward, terminated = reward.to(self.dtype), terminated.bool()
-        if tried:
-            self._check_outcomes(reward, terminated)
-            for (name, value), version in zip(read, versions, strict=True):
-                line = f"transition changes '{name}' in place, which others read; return a new tensor"
-                require(value._version == version, f"env: {type(self).__name__}", line, ScenarioError)
-            self._rewarded = [("reward", reward)] if self._step < _TRIED else []
         reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached, "last")
@@ -273,14 +238,7 @@ class World(Pictured):
 
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
-        try:
-            state = self._of_seed("start", partial(self.start, self._sampled("env", self.randoms)))
-        except IndexError:
-            fix = "set randoms, how many uniform numbers start reads"
-            require(self.randoms > 0, f"env: {type(self).__name__}", f"randoms is 0; {fix}", ScenarioError)
-            raise
-        if self._step <= _TRIED:
-            self._check_state("start", state)
+        state = self._of_seed("start", partial(self.start, self._sampled("env", self.randoms)))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
 
@@ -311,73 +269,9 @@ class World(Pictured):
             found = uniform(seeds[0], self._step, self.num_envs * count, self.device)
         return found.view(self.num_envs, count)
 
-    def _require(self, holds: bool, method: str, found: object, fix: str, what: str = "") -> None:
-        """Raise ScenarioError where a method of a subclass returned something else than it should."""
-        if not holds:
-            line = f"{method} returned {_shape_or_type(found)}{f' as {what}' if what else ''}; {fix}"
-            raise ScenarioError(f"env: {type(self).__name__}: {line}")
-
-    def _check_state(self, method: str, state: object) -> None:
-        """Refuse a state that is no dict of tensors with a row per copy."""
-        self._require(isinstance(state, Mapping), method, state, "return a dict of tensors [batch, …]")
-        assert isinstance(state, Mapping)
-        for name, value in state.items():
-            rows = isinstance(value, Tensor) and value.shape[:1] == (self.num_envs,)
-            self._require(rows, method, value, f"return a tensor [{self.num_envs}, …]", f"'{name}'")
-
-    def _check_transition(self, found: object) -> None:
-        """Refuse what is not a state, rewards and ends."""
-        three = isinstance(found, tuple | list) and len(found) == 3
-        self._require(three, "transition", found, "return (state, rewards, ends)")
-        assert isinstance(found, tuple | list)
-        self._check_state("transition", found[0])
-        for name in found[0].keys() - self._state.keys():
-            line = f"transition returned '{name}', which start does not; return it there too"
-            raise ScenarioError(f"env: {type(self).__name__}: {line}")
-        for name, value in zip(("rewards", "ends"), found[1:], strict=True):
-            self._require(
-                isinstance(value, Tensor),
-                "transition",
-                value,
-                f"return [{self.num_envs}], one per copy",
-                name,
-            )
-
-    def _check_observed(self, values: object) -> None:
-        """Refuse what lacks a requested signal, or has no tensors."""
-        self._require(isinstance(values, Mapping), "observe", values, "return a dict of tensors by signal")
-        assert isinstance(values, Mapping)
-        for name in self.requested:
-            signal = self.signals[name]
-            if name not in values:
-                given = ", ".join(map(repr, values)) or "nothing"
-                missing = f"observe returned {given}, and no '{name}'; return each signal of describe"
-                require(signal.known != "tick", f"env: {type(self).__name__}", missing, ScenarioError)
-                continue
-            fix = f"return a tensor {[self.num_envs, *signal.shape]}"
-            self._require(isinstance(values[name], Tensor), "observe", values[name], fix, f"'{name}'")
-
-    def _check_outcomes(self, reward: Tensor, terminated: Tensor) -> None:
-        """Refuse rewards and ends of another shape, which would be broadcast."""
-        for name, value in (("rewards", reward), ("ends", terminated)):
-            other = f"transition returned {name} {list(value.shape)}; return [{self.num_envs}], one per copy"
-            require(value.shape == (self.num_envs,), f"env: {type(self).__name__}", other, ScenarioError)
-
     def _values(self, state: State, which: str = "observe") -> Values:
         """Return requested observations and training-only signals of states."""
-        observed: Any = self._of_seed(which, partial(self.observe, state))
-        checks = self.requested if self._step <= _TRIED else ()
-        if checks:
-            self._check_observed(observed)
-        known = self.typed(observed)
-        for name in checks:
-            if name in known:
-                value, present = known[name], known.get(f"_{name}")
-                if present is not None:  # what a mask hides may be any number
-                    present = present.reshape(*present.shape, *[1] * (value.dim() - present.dim()))
-                    value = torch.where(present, value, 0)
-                checked(name, self.signals[name], value, self.num_envs)
-        return self._divide(known)
+        return self._divide(self.typed(self._of_seed(which, partial(self.observe, state))))
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""

@@ -15,7 +15,6 @@ from antiphon.base.signals import deliver, interrupted_afterwards
 from antiphon.base.spec import in_python
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stack_kinds import reason_apart
-from antiphon.engine.environment import with_own_env
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.state.changes import differences_of
@@ -98,8 +97,6 @@ class Population:
             )
         for later in requested[1:]:
             differences_of(requested[0], later)
-        reason = "every seed needs one of its own"
-        scenarios = [requested[0], *(with_own_env(later, reason) for later in requested[1:])]
         folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
         replaced = set[Path]()
@@ -112,7 +109,7 @@ class Population:
             for former in replaced:
                 locks.enter_context(DirectoryLock(former))
             runs, together = list[Run](), Together()
-            for scenario_of_member, seed, path in zip(scenarios, seeds, paths, strict=True):
+            for scenario_of_member, seed, path in zip(requested, seeds, paths, strict=True):
                 how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
                 runs.append(
                     begin(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import gymnasium
 import pytest
 
-import antiphon
 from antiphon.scenarios import library_names, load
 from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
@@ -259,27 +256,3 @@ def test_all_that_can_be_known_of_a_population_is_listed_with_its_line(here: Pat
     told = [line.partition(": ")[2].partition(";")[0] for line in cli.err.splitlines()]
     assert "parameter 'gradient': must be one of" in told[-1]
     assert told[-2] == "population: set.dept: digits-mlp has no parameter 'dept'"
-
-
-def slippery(slips: bool = True, mode: bool | str = False) -> gymnasium.Env[Any, Any]:
-    return gymnasium.make("FrozenLake-v1", is_slippery=slips)
-
-
-@pytest.mark.parametrize(
-    ("env", "key"),
-    [
-        ("id: pettingzoo/mpe2.simple_spread_v3, continuous_actions", "continuous_actions"),
-        ("id: gymnasium/FrozenLake-v1, is_slippery", "is_slippery"),
-        ("id: gymnasium/FrozenLake8x8-v1, is_slippery", "is_slippery"),
-        ("id: tests/Slippery-v0, mode: fast, slips", "slips"),
-    ],
-)
-def test_a_word_for_a_flag_of_a_world_is_refused(env: str, key: str, here: Path, cli: Commands) -> None:
-    """It would be true, also `no`, which is a word in YAML 1.2."""
-    antiphon.envs.register("tests/Slippery-v0", slippery)
-    (here / "w.yaml").write_text(
-        f"scenario: w\nenv: {{{env}: 'no'}}\n"
-        "agents: {a: {observes: [observation], acts: true, objective: ppo}}\n"
-    )
-    assert cli.code("check w.yaml") == 2
-    assert f"env.{key}: must be true or false, not the word 'no'" in cli.err

@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces, wrappers
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
 
 import antiphon
 from antiphon import envs
@@ -64,6 +65,7 @@ def by_hand(space: Space, value: Any) -> NDArray[np.float64]:
     return seen - getattr(space, "start", 0)
 
 
+PLAIN = spaces.Box(-1, 1, (2,), np.float32)
 BYTES = np.uint8
 SPACES: dict[str, Space] = {
     "planes": spaces.Box(0, 1, (2, 2), BYTES),
@@ -91,7 +93,7 @@ SPACES: dict[str, Space] = {
 }
 
 
-class Two:
+class Two(ParallelEnv[str, Any, Any]):
     """A parallel environment of two agents, whose state is the first one's observation."""
 
     metadata = {"name": "two"}  # noqa: RUF012
@@ -142,7 +144,7 @@ def test_observations_are_those_of_a_loop_by_hand(name: str) -> None:
     space = SPACES[name]
     samples = Samples(space).samples
     rows = SyncVectorEnv([lambda: Samples(space)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    env, pair = envs.make(rows, batch=2), batch_of(Two(space), Two(space))
+    env, pair = envs.make(lambda: rows, batch=2), batch_of(Two(space), Two(space))
     shown, last = [env.reset(seed=0)[0]], None
     states = [pair.reset(seed=0)]
     for _ in range(3):
@@ -174,8 +176,6 @@ WRAPPERS: dict[str, Any] = {
     ),
     "checked": wrappers.PassiveEnvChecker,
     "limited": lambda env: wrappers.TimeLimit(env, 2),
-    "normalised rewards": wrappers.NormalizeReward,
-    "normalised": wrappers.NormalizeObservation,
     "counted": wrappers.RecordEpisodeStatistics,
     "delayed": lambda env: wrappers.DelayObservation(env, 1),
     "with time": lambda env: wrappers.TimeAwareObservation(wrappers.TimeLimit(env, 9)),
@@ -189,7 +189,7 @@ def test_wrappers_are_those_of_a_loop_by_hand(name: str, kind: str) -> None:
     def made() -> Any:
         return WRAPPERS[name](Samples(SPACES[kind]))
 
-    env = envs.make(SyncVectorEnv([made], autoreset_mode=AutoresetMode.SAME_STEP), batch=1)
+    env = envs.make(named(made), batch=1)
     plain = made()
     seen, _ = plain.reset(seed=0)
     check(env.reset(seed=0)[0], expected(plain.observation_space, seen), env)
@@ -220,63 +220,23 @@ def scenario(env: Any, **sections: Any) -> antiphon.Scenario:
     return antiphon.Scenario(scenario="w", env=env, training=training, **sections)
 
 
-def samples_of(name: str) -> SyncVectorEnv:
-    made = [lambda: Samples(SPACES[name])] * 2
-    return SyncVectorEnv(made, autoreset_mode=AutoresetMode.SAME_STEP)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["planes", "each its own"])
 def test_exported_modules_see_what_training_saw(name: str) -> None:
     raw = np.stack([Samples(SPACES[name]).samples[0]] * 2)
     agents = {"a": {**PLAYER, "acts": False, "objective": {"kind": "regression", "target": "reward"}}}
-    given = {"scenario": "w", "env": samples_of(name), "agents": agents, "training": {"batch": 2, "steps": 2}}
+    given = {
+        "scenario": "w",
+        "env": named(lambda: Samples(SPACES[name])),
+        "agents": agents,
+        "training": {"batch": 2, "steps": 2},
+    }
     with antiphon.Simulation(antiphon.Scenario(**given)) as simulation:
         module = simulation.compose()
         network = simulation.agents["a"].module
         right = network(simulation.signals["observation"].flatten(1))
         found = module(torch.from_numpy(raw)[None])
     torch.testing.assert_close(found[0]["a"][0], right["objective"])
-
-
-class Given(Samples):
-    """Returns a reward and a last observation that are given to it."""
-
-    def __init__(self, reward: Any = 1.0, last: Any = None) -> None:
-        super().__init__(spaces.Box(-np.inf, np.inf, (2,), np.float64))
-        self.reward, self.last = reward, last
-
-    def step(self, action: Any) -> Any:
-        seen, _, *rest = super().step(action)
-        return self.last if self.last is not None and self.at == 3 else seen, self.reward, *rest
-
-
-LARGE = r"and float32 holds up to 3.4e\+38; scale it, or use dtype: float64$"
-NOT_FINITE = r"which is not finite; fix the environment$"
-RETURNED: dict[str, tuple[dict[str, Any], str]] = {
-    "reward": ({"reward": -1e40}, rf"'reward' of sub-environment 0 is -1e\+40, {LARGE}"),
-    "whole number": ({"reward": 10**40}, rf"'reward' of sub-environment 0 is 1e\+40, {LARGE}"),
-    "infinite": ({"reward": np.inf}, f"'reward' of sub-environment 0 is inf, {NOT_FINITE}"),
-    "last": ({"last": np.array([0.0, 1e300])}, "'observation' of sub-environment 0 is "),
-    "last, too few": (
-        {"last": np.array([0.0])},
-        r"'observation' of final_obs is \[1\], but its space is \[2\]",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", RETURNED)
-def test_numbers_that_a_run_cannot_hold_are_those_of_the_line(name: str) -> None:
-    given, line = RETURNED[name]
-    mode = AutoresetMode.SAME_STEP
-    env = envs.make(SyncVectorEnv([lambda: Given(**given)], autoreset_mode=mode), batch=1)
-
-    def played() -> None:
-        env.reset(seed=0)
-        for _ in range(3):
-            env.step(None)
-
-    refused(played, f"^env: {line}")
 
 
 NUMBER = iter(range(99))
@@ -304,29 +264,6 @@ def refused(make: Any, match: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-class Held(envs.TorchVectorEnv):
-    """A torch environment that the caller makes, and whose closing is noted."""
-
-    def __init__(self) -> None:
-        signals = {"observation": envs.Signal(shape=(1,))}
-        super().__init__(
-            2, envs.Description(signals=signals, action_space=spaces.Discrete(2)), spaces.Discrete(2)
-        )
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        return {"observation": torch.zeros(2, 1)}, {}
-
-    def step(self, actions: Any = None) -> Any:
-        off = torch.zeros(2, dtype=torch.bool)
-        return {"observation": torch.ones(2, 1)}, torch.zeros(2), off, off, {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"own": (np.zeros(2), {0: "first"})}
-
-    def load_state_dict(self, state: Any) -> None:
-        assert state["own"][1:] == ({0: "first"},)
-
-
 class Saved(Samples):
     own: Any = ()
 
@@ -335,17 +272,6 @@ class Saved(Samples):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.at, self.own = state["at"], state["own"]
-
-
-def saved() -> SyncVectorEnv:
-    return SyncVectorEnv([lambda: Saved(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-
-
-HELD: dict[str, Any] = {
-    "vector": saved,
-    "wrapped": lambda: wrappers.vector.NormalizeReward(saved()),
-    "torch": Held,
-}
 
 
 class Rolling(Saved):
@@ -371,103 +297,122 @@ class Rolling(Saved):
 
 
 def test_a_state_of_an_environment_is_any_plain_data(tmp_path: Path) -> None:
-    def given() -> antiphon.Scenario:
-        return scenario(SyncVectorEnv([Rolling] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+    made: list[Rolling] = []
 
-    with antiphon.Simulation(given()) as whole:
+    def make() -> Rolling:
+        made.append(Rolling())
+        return made[-1]
+
+    given = scenario(named(make))
+    with antiphon.Simulation(given) as whole:
+        worlds = made[-2:]
         whole.run(4, progress=False)
         whole.save(tmp_path / "saved")
-        with antiphon.Simulation.load(tmp_path / "saved", scenario=given()) as again:
+        with antiphon.Simulation.load(tmp_path / "saved") as again:
             for one in (whole, again):
                 one.run(3, progress=False)
-            runs = [one.scenario.env.envs for one in (whole, again)]
-            for a, b in zip(*runs, strict=True):
+            for a, b in zip(worlds, made[-2:], strict=True):
+                assert a is not b
                 assert (a.own[0] == b.own[0]).all()
                 assert a.own["seen"] == b.own["seen"]
                 assert b.own["size"].numel() == 6  # which a tuple has not
                 assert a.dice.getstate() == b.dice.getstate()
 
 
-class Closing(Samples):
-    closed = False
-
-    def close(self) -> None:
-        self.closed = True
+def rows() -> SyncVectorEnv:
+    return SyncVectorEnv([lambda: Saved(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-class ClosingTwo(Two):
-    closed = False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-MADE = {
-    "gymnasium": lambda: Closing(SPACES["float32"]),
-    "pettingzoo": lambda: ClosingTwo(SPACES["float32"]),
-    **HELD,
-}
-
-
-@pytest.mark.parametrize("kind", MADE)
-def test_an_environment_that_a_function_of_the_callers_made_is_closed(kind: str) -> None:
+def test_a_function_makes_the_environments_of_runs_forks_and_evaluations_which_close_them() -> None:
     made: list[Any] = []
 
-    def make(**_: Any) -> Any:
-        made.append(MADE[kind]())
+    def make(num_envs: int) -> SyncVectorEnv:
+        assert num_envs == 2
+        made.append(rows())
         return made[-1]
 
-    agents = (
-        {"a": {**PLAYER, "observes": ["a.observation"], "acts": "a"}}
-        if kind == "pettingzoo"
-        else {"a": PLAYER}
-    )
-    with antiphon.Simulation(scenario(named(make), agents=agents)) as simulation:
-        simulation.step()
-    assert made
+    with antiphon.Simulation(scenario(make)) as simulation:
+        simulation.run(2, progress=False)
+        simulation.evaluate(episodes=1)
+        with simulation.fork() as twin:
+            twin.step()
+            simulation.step()
+            pairs = zip(*(one.agents["a"].parameters.values() for one in (simulation, twin)), strict=True)
+            assert all(torch.equal(*pair) for pair in pairs)
     assert all(one.closed for one in made)
 
 
-class Wrong(Samples):
-    def __init__(self, fault: str) -> None:
-        super().__init__(SPACES["float32"])
-        self.fault = fault
-        if fault == "no seed":
-            vars(self)["reset"] = lambda: None
-
-    def reset(self, **settings: Any) -> Any:
-        found = super().reset(**settings)
-        return {"old reset": found[0], "no info": (found[0], None)}.get(self.fault, found)
-
-    def step(self, action: Any) -> Any:
-        seen, _, *rest = super().step(action)
-        reward = {"rewards": np.array([1.0, 2.0]), "no reward": None}.get(self.fault, 1.0)
-        return (seen, reward, *(rest[1:] if self.fault == "old step" else rest))
-
-
-OLD = r"^env: 'Wrong' failed in .*; write reset\(self, \*, seed=None, options=None\) .*, terminated, truncated, info\)$"
+@pytest.mark.parametrize(
+    ("make", "fix"),
+    [
+        (rows, r"env=lambda num_envs: SyncVectorEnv\(…\)$"),
+        (lambda: Samples(PLAIN), r"env=lambda: Samples\(…\)$"),
+        (
+            lambda: gymnasium.make("CartPole-v1"),
+            r"env=\{'id': 'gymnasium/CartPole-v1'\}, or env=lambda: CartPoleEnv",
+        ),
+        (lambda: Two(PLAIN), r"env=lambda: Two\(…\)$"),
+        (lambda: torch.zeros(3), r"for data antiphon\.envs\.from_tensors\(…\)"),
+    ],
+)
+def test_an_object_is_refused_with_what_makes_it(make: Any, fix: str) -> None:
+    refused(lambda: scenario(make()), fix)
+    refused(lambda: envs.make(make(), batch=2), fix)
 
 
 @pytest.mark.parametrize(
-    ("fault", "line"),
+    ("wrapper", "fix"),
     [
-        ("old reset", OLD),
-        ("no info", OLD),
-        ("old step", OLD),
-        ("no seed", OLD),
         (
-            "rewards",
-            r"^env: the reward is an array of shape \[2\]; return a number from step\(\), or register a Petting",
+            wrappers.NormalizeObservation,
+            r"leave the wrapper NormalizeObservation out, and write .*normalise: true",
+        ),
+        (
+            wrappers.NormalizeReward,
+            "leave the wrapper NormalizeReward out, and write objective: .*normalise: returns",
         ),
     ],
 )
-def test_what_is_not_gymnasium_s_interface_is_refused_with_who_can_tell(fault: str, line: str) -> None:
-    def played() -> None:
-        env = envs.make(named(lambda: Wrong(fault)), batch=2)
-        env.reset(seed=0)
-        env.step(None)
+def test_wrappers_whose_statistics_nothing_saves_are_refused_with_what_does_the_same(
+    wrapper: Any, fix: str
+) -> None:
+    refused(lambda: envs.make(named(lambda: wrapper(Samples(PLAIN))), batch=2), fix)
 
-    refused(played, line)
+
+class Failing(Samples):
+    """Fails in its third step."""
+
+    def step(self, action: Any) -> Any:
+        if self.at == 2:
+            raise KeyError("a bug of one's own")
+        return super().step(action)
+
+
+def test_an_exception_keeps_its_type_and_gets_a_note_with_environment_and_step() -> None:
+    with (
+        antiphon.Simulation(scenario(named(lambda: Failing(PLAIN)))) as simulation,
+        pytest.raises(KeyError, match="a bug of one's own") as caught,
+    ):
+        simulation.run(4, progress=False)
+    assert caught.value.__notes__ == ["antiphon: step 3, environment Failing"]
+
+
+class Column(SyncVectorEnv):
+    """Rewards of shape [batch, 1], which would be broadcast."""
+
+    def step(self, actions: Any) -> Any:
+        shown, reward, *rest = super().step(actions)
+        return shown, reward[:, None], *rest
+
+
+def test_rewards_that_would_be_broadcast_are_refused() -> None:
+    def make(num_envs: int) -> SyncVectorEnv:
+        return Column([lambda: Samples(PLAIN)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    with antiphon.Simulation(scenario(make)) as simulation:
+        refused(
+            simulation.step, r"the reward is \[2, 1\]; return one number for each environment, \[batch\]$"
+        )
 
 
 class Bandit(gymnasium.Env[Any, Any]):
@@ -493,3 +438,25 @@ def test_a_world_that_shows_nothing_is_learned_alone_and_with_other_seeds() -> N
     with antiphon.Population(scenario, [0, 1]) as members:
         members.run(steps=160)
         assert [one.evaluate(episodes=1).return_ for one in members.simulations] == [1, 1]
+
+
+@pytest.mark.parametrize("word", ["age", "held", "returned"])
+def test_a_signal_that_is_read_as_what_a_channel_has_is_refused(word: str) -> None:
+    space = spaces.Dict({word: spaces.Box(0, 1, (2,)), "x": spaces.Box(0, 1, (2,))})
+    reader: dict[str, Any] = {"acts": True, "objective": "ppo"}
+    channel: dict[str, Any] = {"from": "eye", "to": "hand", "size": 4}
+    if word == "age":
+        reader["observes"] = ["age"]
+    elif word == "held":
+        channel["input"] = {"kind": "linear", "context": ["held"]}
+    else:
+        channel["gradient"] = {"kind": "linear", "context": ["returned"]}
+    found = antiphon.Scenario(
+        scenario="two-meanings",
+        env=named(lambda: Samples(space)),
+        agents={"eye": {"observes": ["x"]}, "hand": reader},
+        channels=[channel],
+        training={"batch": 2},
+    )
+    line = f"'{word}' is a signal of the environment, and here a word of its own; rename the signal"
+    refused(lambda: antiphon.Simulation(found), line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ from tests.engine.scenes import scenario_of
 class Walk(VectorEnv[Any, Any, Any]):
     """Random walks from starts that the seed chooses; with `ends`, that of environment i ends every i + 2 steps."""
 
-    def __init__(self, count: int, *, ends: bool = False) -> None:
-        self.num_envs, self.ends = count, ends
+    def __init__(self, num_envs: int, *, ends: bool = False) -> None:
+        self.num_envs, self.ends = num_envs, ends
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space = Box(-100.0, 100.0, (2,), np.float32)
         self.single_action_space = Discrete(2)
-        self.observation_space = batch_space(self.single_observation_space, count)
-        self.action_space = batch_space(self.single_action_space, count)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
         self.reset()
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -52,7 +53,7 @@ class Walk(VectorEnv[Any, Any, Any]):
         self.generator.bit_generator.state = eval(state["generator"])
 
 
-def walking(env: Walk, *, unroll: int = 1, period: int = 1) -> Scenario:
+def walking(*, ends: bool = False, unroll: int = 1, period: int = 1) -> Scenario:
     """An agent that sees where the walks are tells another, which has the reward to learn and hears itself."""
     network = {"kind": "mlp", "hidden": [5]}
     goal = {"kind": "regression", "target": "reward"}
@@ -64,4 +65,4 @@ def walking(env: Walk, *, unroll: int = 1, period: int = 1) -> Scenario:
         {"from": "a", "to": "b", "size": 3, "gradient": {"context": ["reward"]}},
         {"from": "b", "to": "b", "size": 3, "link": {"delay": 3}},
     ]
-    return scenario_of(agents, channels, env, batch=4, steps=50)
+    return scenario_of(agents, channels, partial(Walk, ends=ends), batch=4, steps=50)

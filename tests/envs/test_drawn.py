@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs import Description, Signal
-from antiphon.envs.conformance import check_vector_env
+from antiphon.envs.check import check_vector_env
 
 DRAWN: dict[str, Callable[[int], Tensor]] = {
     "torch": lambda count: torch.rand(count),

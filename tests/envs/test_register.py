@@ -107,16 +107,6 @@ def test_an_id_of_ones_own_is_replaced_and_one_of_antiphons_is_not() -> None:
         envs.register("antiphon/Digits-v0", Walk)
 
 
-class Nameless:
-    """A world of several agents that says at each step alone who takes part."""
-
-    def observation_space(self, agent: str) -> spaces.Box:
-        return spaces.Box(0, 1)
-
-    def step(self, actions: dict[str, int]) -> tuple[dict[str, float], ...]:
-        return ({}, {}, {}, {}, {})
-
-
 def two() -> SyncVectorEnv:
     return walks(2)
 
@@ -127,7 +117,6 @@ def two() -> SyncVectorEnv:
         (Walk, {"sise": 3}, "env.sise: unknown key 'sise'; did you mean 'size'?"),
         (walks, {"num_envs": 3}, "env.num_envs: unknown key 'num_envs'; known: size"),
         (two, {"size": 3}, "env.size: unknown key 'size'; leave it out: there are no keys"),
-        (Nameless, {}, "env: 'own' returned Nameless, which has no possible_agents; name in it all agents"),
         (lambda: 3, {}, "env: 'own' returned int; its factory must return a gymnasium.Env,"),
         (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
     ],
@@ -137,23 +126,6 @@ def test_what_a_factory_cannot_do_is_named(factory: Any, spec: dict[str, Any], e
     with pytest.raises(ScenarioError) as caught:
         envs.make({"id": "own", **spec}, batch=4)
     assert str(caught.value).startswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["turns\ncannot be converted"], "turns cannot be converted"),
-        ([], "AssertionError in tests.envs.test_register"),
-    ],
-)
-def test_a_factory_that_fails_is_one_line(words: list[str], line: str) -> None:
-    def factory() -> None:
-        raise AssertionError(*words)
-
-    envs.register("own", factory)
-    with pytest.raises(ScenarioError) as caught:
-        envs.make("own", batch=2)
-    assert str(caught.value) == f"env.id: 'own' cannot be made: {line}"
 
 
 def test_an_argument_may_have_the_name_of_a_method_of_options() -> None:

@@ -85,7 +85,7 @@ def test_objects_with_make() -> None:
         ),
         ({"id": GAME, "concept": "yes"}, ".concept: must be true or false, not the word 'yes'"),
         ({"id": GAME, "data": "cifar10"}, ".data: unknown data 'cifar10'; known: digits, mnist"),
-        (42, ": int is not an environment"),
+        (42, ": int makes no environments; pass an id"),
     ],
 )
 def test_what_cannot_be_made_says_why(spec: Any, expected: str) -> None:

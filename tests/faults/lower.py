@@ -316,7 +316,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "envs-terminated-and-truncated-at-once-is-truncated",
-        "envs/adaptors/parallel.py",
+        "envs/pettingzoo.py",
         "any(cut and not end for end, cut in",
         "any(cut for end, cut in",
         "tests/engine/heart/test_lives_of_policies.py::test_the_last_agent_is_terminated_where_it_is_truncated_too[both]",

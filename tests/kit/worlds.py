@@ -10,9 +10,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import antiphon
 from antiphon.envs import TorchVectorEnv
-from antiphon.envs.adaptors import gymnasium_ids
-from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.envs import gymnasium as adaptors
+from antiphon.envs.pettingzoo import ParallelAdaptor
 
 
 def batch_of(*worlds: Any, **settings: Any) -> TorchVectorEnv:
@@ -22,7 +21,7 @@ def batch_of(*worlds: Any, **settings: Any) -> TorchVectorEnv:
 
 def row_of(world: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     """A world of Gymnasium as one of the rows."""
-    return FinalObservation(world)
+    return adaptors.row_of(world)
 
 
 ROWS = "tests/Rows-v0"
@@ -37,4 +36,4 @@ def rows(num_envs: int, name: str, autoreset: str = "same_step", **keys: Any) ->
 
 def open_vector(name: str, batch: int, options: dict[str, Any]) -> VectorEnv[Any, Any, Any]:
     """Gymnasium's own vector environment of an id, as a run opens it."""
-    return gymnasium_ids.open_vector(name, batch, options)
+    return adaptors.open_vector(name, batch, options)

@@ -15,7 +15,6 @@ from antiphon import Scenario, load
 from antiphon.envs import from_tensors
 from antiphon.running.python_template import PythonTemplate, load_python
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.engine.walks import Walk, walking
 
 X = [[0.0, 1.0]] * 10
 
@@ -64,12 +63,6 @@ def test_variants_are_values_of_parameters_and_a_scenario_is_a_base_too() -> Non
     assert template.resolve("wide", {"lr": 0.2}).training.batch == 16
     assert template.resolve("wide", {"batch": 2}).training.batch == 2
     assert template.resolve_values("wide", {"lr": 0.2})["batch"] == 16
-
-
-@pytest.mark.parametrize("base", [lambda: walking(Walk(4)), walking(Walk(4))])
-def test_every_run_has_an_environment_of_its_own(base: Any) -> None:
-    template = PythonTemplate.of(base)
-    assert template.resolve().env is not template.resolve().env
 
 
 # --- MODULE:FUNCTION, and what is refused -----------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,9 +9,8 @@ from torch import Tensor, nn
 from antiphon import DivergenceError, Population, Scenario, Simulation, load
 from tests.contracts.builders import levels
 from tests.contracts.twins import TOLERANCE, differences, facts
-from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
-from tests.engine.walks import Walk, walking
+from tests.engine.walks import walking
 from tests.kit.running import newest_losses, state_of
 from tests.reference.backend import Chosen, reference
 from tests.running.left import poison
@@ -45,38 +42,20 @@ def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it(
     assert_alike(alone, together.simulations[1])
 
 
-class Piped(Walk):
-    """One that computes in another process."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(count)
-        self.here, self.there = multiprocessing.Pipe()
-
-
-def test_a_refused_copy_leaves_the_pipes_of_an_environment_open() -> None:
-    world = Piped(4)
-    (one,) = Population(walking(world), [3]).simulations
-    with one_line(r"^env: Piped cannot be copied \(it has pipes to other processes\), and a fork"):
-        one.fork()
-    world.here.send("still open")
-    assert world.there.recv() == "still open"
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_each_seed_has_an_environment_of_its_own(backend: Chosen) -> None:
-    """An environment made in Python is one object, which every seed needs a copy of."""
-    together = Population(walking(Walk(4)), SEEDS, backend=backend, dtype=torch.float64)
+    together = Population(walking(), SEEDS, backend=backend, dtype=torch.float64)
     together.run(STEPS)
     for seed, simulation in zip(SEEDS, together.simulations, strict=True):
-        alone = Simulation(walking(Walk(4)), seed=seed, backend=reference, dtype=torch.float64)
+        alone = Simulation(walking(), seed=seed, backend=reference, dtype=torch.float64)
         alone.run(STEPS)
         assert torch.equal(simulation.signals["observation"], alone.signals["observation"])
         assert_alike(alone, simulation)
 
 
 def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_step_without_any() -> None:
-    together = Population(walking(Walk(4)), SEEDS)
+    together = Population(walking(), SEEDS)
     together.run(3)
     poison(stopped := together.simulations[1])
     together.step()

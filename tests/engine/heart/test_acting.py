@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 from antiphon import Simulation
@@ -88,8 +87,7 @@ def test_of_discrete_actions_the_one_with_the_largest_estimate_is_done_and_learn
     Levers.paid = []
     goal = {"kind": "regression", "target": "reward"}
     player = {"observes": ["observation"], "acts": True, "objective": goal}
-    env = SyncVectorEnv([Levers] * 16, autoreset_mode=AutoresetMode.SAME_STEP)
-    with Simulation(scenario_of({"player": player}, env=env, batch=16)) as simulation:
+    with Simulation(scenario_of({"player": player}, env=Levers, batch=16)) as simulation:
         assert simulation.agents["player"].parameters["objective.weight"].shape[0] == 2
         simulation.run(120)
     assert sum(Levers.paid[:16]) < 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,18 +54,20 @@ class Counters(VectorEnv[Any, Any, Any]):
         return self.at.copy(), reward, ended, np.zeros_like(ended), info
 
 
-def counting(env: Counters, *, target: str = "reward", also: str = "") -> Scenario:
+def counting(
+    make: Callable[[int], Counters], rows: int, *, target: str = "reward", also: str = ""
+) -> Scenario:
     """An agent that sees the count and is to name the reward, and perhaps another one for something else."""
     goal = {"kind": "regression", "target": target}
     network = {"kind": "mlp", "hidden": [], "norm": "none"}
     agent = {"observes": ["observation"], "network": network, "objective": goal}
     agents = {"a": agent, **({"b": {**agent, "objective": {**goal, "target": also}}} if also else {})}
-    return scenario_of(agents, env=env, batch=env.num_envs, telemetry={"period": 1})
+    return scenario_of(agents, env=lambda num_envs: make(num_envs), batch=rows, telemetry={"period": 1})
 
 
 def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> None:
     """The loss of a step is on its reward, and the end of an episode shows the first count of the next."""
-    with Simulation(counting(Counters(3))) as simulation:
+    with Simulation(counting(Counters, 3)) as simulation:
         seen, ended = [], []
         for _ in range(3):
             assert set(simulation.signals) == {"observation"}
@@ -110,7 +114,7 @@ def rows(simulation: Simulation, steps: int) -> list[list[float]]:
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_means_are_over_the_newest_finished_episode_of_each_environment(backend: Chosen) -> None:
     """Episodes of 2, 3, 4 and 5 steps, whose returns are 3, 6, 10 and 15; the first ends at step 2."""
-    with Simulation(counting(Counters(4)), backend=backend) as simulation:
+    with Simulation(counting(Counters, 4), backend=backend) as simulation:
         returns, lengths, episodes = rows(simulation, 5)
     assert returns == [3.0, 4.5, pytest.approx(19 / 3), 8.5]
     assert lengths == [2, 2.5, 3, 3.5]
@@ -119,8 +123,8 @@ def test_means_are_over_the_newest_finished_episode_of_each_environment(backend:
 
 def test_a_step_that_only_resets_counts_for_nothing() -> None:
     """Of episodes of 2 and 3 steps each is over with the reset step after it, whose reward is no experience."""
-    env = Counters(2, AutoresetMode.NEXT_STEP)
-    with Simulation(counting(env, also="terminated")) as simulation:
+    late = partial(Counters, mode=AutoresetMode.NEXT_STEP)
+    with Simulation(counting(late, 2, also="terminated")) as simulation:
         returns, lengths, episodes = rows(simulation, 8)
     assert returns == [3.0, 4.5, 4.5, 4.5, 4.5, 4.5]
     assert lengths == [2, 2.5, 2.5, 2.5, 2.5, 2.5]

@@ -49,12 +49,12 @@ def test_sampled_episodes_are_the_same_at_every_evaluation_and_not_those_of_othe
 class Shares(TorchVectorEnv):
     """Two agents with rewards of their own; episode lengths are 2, 3, …; actions do nothing."""
 
-    def __init__(self, count: int, *, endless: bool = False) -> None:
+    def __init__(self, num_envs: int, endless: bool = False) -> None:
         own = Signal(training_only=True, known="after_step")
         signals = {"observation": Signal(shape=(1,)), "reward.left": own, "reward.right": own}
         space = Dict(left=Discrete(2), right=Discrete(2))
         description = Description(signals=signals, example_counts={}, action_space=space, endless=endless)
-        super().__init__(count, description, space)
+        super().__init__(num_envs, description, space)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         self._begin_seed(seed)
@@ -84,7 +84,7 @@ def sharing(env: Any, **objective: Any) -> Scenario:
 
 
 def test_returns_are_those_of_each_agents_own_reward() -> None:
-    with Simulation(sharing(Shares(3))) as simulation:
+    with Simulation(sharing(Shares)) as simulation:
         found = simulation.evaluate(episodes=2)
     left = (3 + 6 + 10) / 3
     assert found.agents == {"left": {"return": pytest.approx(left)}, "right": {"return": -3.0}}
@@ -96,13 +96,13 @@ def test_returns_are_those_of_each_agents_own_reward() -> None:
         "reward.left": pytest.approx(left),
         "reward.right": -3.0,
     }
-    with Simulation(sharing(Shares(3), reward={"reward": 1.0})) as simulation:
+    with Simulation(sharing(Shares, reward={"reward": 1.0})) as simulation:
         found = simulation.evaluate()
         assert found.agents["left"] == found.agents["right"] == {"return": pytest.approx(left - 3)}
 
 
 def test_by_default_an_evaluation_plays_what_fits_into_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Simulation(sharing(Shares(3))) as simulation:
+    with Simulation(sharing(Shares)) as simulation:
         found = simulation.evaluate()
         assert found.episodes is not None
         count = 200 // 3  # by the mean length
@@ -133,7 +133,7 @@ def test_progress_counts_the_episodes_that_count(
         bars.append((bar.done, bar.total))
 
     monkeypatch.setattr(seams.ADVANCE_PROGRESS, watched)
-    with Simulation(sharing(Shares(3))) as simulation:
+    with Simulation(sharing(Shares)) as simulation:
         found = simulation.evaluate(episodes=episodes).episodes
     assert found is not None
     assert all(done <= total for done, total in bars)

@@ -1,4 +1,4 @@
-"""A parallel world, as `pettingzoo.ParallelEnv` has it, without the package."""
+"""A parallel world of PettingZoo."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
 
 
-class Mines:
+class Mines(ParallelEnv[str, Any, Any]):
     """Two walkers of unlike senses on a line; a mine kills the walker on it, and the world ends after `limit` steps.
 
     `low` sees its place and acts by Discrete, `high` a Dict and acts by a Box. The reward is the place that is reached.

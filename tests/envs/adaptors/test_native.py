@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.envs.adaptors.native import Native, native_of
+from antiphon.envs.native import Native, native_of
 from antiphon.errors import ScenarioError
 from tests.doors.test_worlds import SPACES, Samples, check, expected
 from tests.envs.adaptors.parallel_worlds import Mines
@@ -22,9 +21,7 @@ CPU = torch.device("cpu")
 
 
 def mirror() -> tuple[envs.TorchVectorEnv, Native]:
-    env = envs.make(
-        SyncVectorEnv([lambda: Mirror(NESTED, NESTED)] * 2, autoreset_mode=AutoresetMode.SAME_STEP), batch=2
-    )
+    env = envs.make(lambda: Mirror(NESTED, NESTED), batch=2)
     return env, native_of(env)
 
 
@@ -32,8 +29,7 @@ def mirror() -> tuple[envs.TorchVectorEnv, Native]:
 def test_what_a_single_world_shows_is_read_as_a_batch_of_it_is(name: str) -> None:
     """As a policy reads it."""
     space = SPACES[name]
-    rows = SyncVectorEnv([lambda: Samples(space)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    env: Any = envs.make(rows, batch=2)
+    env: Any = envs.make(lambda: Samples(space), batch=2)
     shown = Samples(space).samples[0]
     read, alone = native_of(env).read(shown, [*env.observations.signals], env.device, env.dtype)
     assert alone

@@ -80,8 +80,8 @@ def test_a_part_may_have_the_name_of_what_tells_of_lives() -> None:
         ("text", "the observation 'text' is a Text; flatten it to Box"),
         ("graph", "the observation 'graph' is a Graph; flatten it to Box"),
         ("several", "the observation 'several' is a Sequence; flatten it to Box"),
-        ("_box", "the observation '_box' has the name of a mask; rename it"),
-        ("reward", "the observation 'reward' has the name of an outcome; rename it"),
+        ("_box", "the observation '_box' has the name of a mask or an outcome; rename it"),
+        ("reward", "the observation 'reward' has the name of a mask or an outcome; rename it"),
     ],
 )
 def test_a_part_that_an_agent_observes_is_refused_by_its_name(name: str, reason: str) -> None:

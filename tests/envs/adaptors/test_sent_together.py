@@ -32,9 +32,6 @@ class Waiting(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, 2)
         self.action_space = batch_space(self.single_action_space, 2)
 
-    def __deepcopy__(self, memo: Any) -> Waiting:
-        return Waiting()
-
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         return np.zeros((2, 1), np.float32), {}
 
@@ -66,12 +63,12 @@ def log() -> Iterator[list[tuple[str, int]]]:
 
 
 def test_all_actions_are_sent_before_one_is_awaited(log: list[tuple[str, int]]) -> None:
-    population = antiphon.Population(scenario(Waiting()), seeds=[0, 1, 2])
+    population = antiphon.Population(scenario(Waiting), seeds=[0, 1, 2])
     assert population.sequential_reason is None
     population.run(2)
     population.close()
     assert log == [(call, n) for _ in range(2) for call in ("send", "wait") for n in range(3)]
-    with antiphon.Simulation(scenario(Waiting())) as alone:
+    with antiphon.Simulation(scenario(Waiting)) as alone:
         alone.run(1)
     assert log[-2:] == [("send", 3), ("wait", 3)]
 

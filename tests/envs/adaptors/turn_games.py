@@ -1,4 +1,4 @@
-"""A turn-based world, as `pettingzoo.AECEnv` has it."""
+"""A turn-based world of PettingZoo."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
+from pettingzoo import AECEnv
 
 CHOICES = 4
 
 
-class Race:
+class Race(AECEnv[str, Any, Any]):
     """Two runners move by 0 to 3 cells, by turns, and again after 0; no runner makes the same move twice running.
 
     The mover gets the cells, and the other loses half of them. The race terminates for both when one arrives, and is truncated
@@ -27,10 +28,6 @@ class Race:
         self.length, self.limit, self.strict = length, limit, strict
         self.agents: list[str] = []
         self.log: list[dict[str, Any]] = []
-
-    @property
-    def unwrapped(self) -> Race:
-        return self
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         mask = spaces.Box(0, 1, (CHOICES,), np.int8)
@@ -54,6 +51,9 @@ class Race:
     def agent_iter(self) -> Iterator[str]:
         while self.agents:
             yield self.agent_selection
+
+    def close(self) -> None:
+        """Close nothing: there is no window."""
 
     def observe(self, agent: str) -> dict[str, Any]:
         other = next(one for one in self.possible_agents if one != agent)

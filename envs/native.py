@@ -14,12 +14,11 @@ from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.envs.adaptors.checked import checked
-from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
-from antiphon.envs.adaptors.parallel import ParallelAdaptor, legal_choices
-from antiphon.envs.adaptors.spaces import ActionSpace, Conversion, Observations, Path, mapped, part_at
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.gymnasium import VectorAdaptor
+from antiphon.envs.pettingzoo import ParallelAdaptor, legal_choices
 from antiphon.envs.signal import Signal
+from antiphon.envs.spaces import ActionSpace, Conversion, Observations, Path, mapped, part_at
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ class Native:
 
         Raises:
             ScenarioError: A part is missing, or of another shape.
-            RunError: Values that are not finite, or not valid classes.
         """
         values: dict[str, Tensor] = {}
         alone = False
@@ -97,7 +95,7 @@ class Native:
                 fix = f"use {list(signal.shape)}, or with a first axis for several environments"
                 fits = value.shape == (batch, *signal.shape)
                 require(fits, "policy", f"{found_shape}; {fix}", ScenarioError)
-                values[name] = checked(name, signal, value, batch)
+                values[name] = value
         nothing = f"the observation has no {', '.join(sorted(names))}"
         require(bool(values), "policy", nothing, ScenarioError)
         values = {name: value for name, value in values.items() if name in names}

@@ -1,6 +1,6 @@
 """Gymnasium spaces as named signals and parts of an action, with conversion of their values to tensors and back.
 
-| kept | as |
+| space | signal |
 | --- | --- |
 | Box of uint8 | (value - low) / (high - low), element by element: 0 to 1 |
 | Box of other types | its values, as floats of the run's dtype, also outside its bounds |
@@ -8,14 +8,12 @@
 | MultiBinary | 0.0 and 1.0 |
 | Dict, Tuple | a signal for each part; PettingZoo's `state` alike, training-only |
 
-Refused: bytes outside the bounds of their Box, choices outside their space, values that are not finite; Text, Graph, Sequence
-and OneOf where they are observed; two parts of one name.
+Text, Graph, Sequence and OneOf are refused where they are observed.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,17 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space, spaces
-from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require, with_article
+from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.envs.base import chosen
 from antiphon.envs.signal import ID, OUTCOMES, Signal, channel_axis
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""
-_MASK = re.compile(r"(?!_)\w*(action_?masks?|(legal|valid|avail|available)_(actions?|moves?|masks?))")
-"""Names that environments give to masks of legal choices."""
 
 
 def leaves(space: Space[Any]) -> dict[Path, Space[Any]]:
@@ -58,9 +53,13 @@ def part_at(value: Any, path: Path) -> Any:
     return value
 
 
-def signal_name(path: Path) -> str:
-    keys = path if path and isinstance(path[0], str) else ("observation", *path)
-    return ".".join(map(str, keys))
+def random_state(space: Space[Any]) -> list[Any]:
+    return [leaf.np_random.bit_generator.state for leaf in leaves(space).values()]
+
+
+def load_random_state(space: Space[Any], state: list[Any]) -> None:
+    for leaf, leaf_state in zip(leaves(space).values(), state, strict=True):
+        leaf.np_random.bit_generator.state = leaf_state
 
 
 def ids_of(agents: Sequence[str]) -> dict[str, Signal]:
@@ -68,18 +67,15 @@ def ids_of(agents: Sequence[str]) -> dict[str, Signal]:
     return {f"{ID}.{agent}": Signal(classes=len(agents)) for agent in agents}
 
 
-def _signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
-    """Return the signal of an observation's part: bytes are scaled by their bounds to [0, 1], choices start at 0; ScenarioError
-    for others.
+def _signal_name(path: Path) -> str:
+    keys = path if path and isinstance(path[0], str) else ("observation", *path)
+    return ".".join(map(str, keys))
 
-    The axis of an image's channels is found by `channel_axis`.
 
-    A name that begins with an underscore, or that of an outcome, is refused: it has another meaning.
-    """
-    if name.startswith("_"):
-        raise ScenarioError(f"env: the observation '{name}' has the name of a mask; rename it")
-    if name in OUTCOMES:
-        raise ScenarioError(f"env: the observation '{name}' has the name of an outcome; rename it")
+def _signal_of(name: str, space: Space[Any], *, training_only: bool) -> Signal:
+    """Return the signal of an observation's part; ScenarioError for a space that has no numbers, or a name of another meaning."""
+    taken = f"the observation '{name}' has the name of a mask or an outcome; rename it"
+    require(not name.startswith("_") and name not in OUTCOMES, "env", taken, ScenarioError)
     kind: dict[str, Any] = {"training_only": training_only}
     if isinstance(space, spaces.Box | spaces.MultiBinary | spaces.MultiDiscrete) and len(space.shape) == 3:
         kind["channels"] = channel_axis(space.shape)
@@ -113,12 +109,6 @@ class Conversion:
     """What is subtracted: the first choice, or the lower bound of bytes, of each element; None: nothing."""
     scale: float | Tensor = 1.0
     """What is divided by: the range of bytes, if it differs of each element. 1: they keep their values."""
-    bounds: tuple[Tensor, Tensor] | None = None
-    """Smallest and largest native values, where others are refused here; None: any value is converted."""
-    outside: str = ""
-    """What a value outside the bounds is, and the fix."""
-    of_bytes: bool = False
-    """Whether bytes are scaled, so that native values cannot be floats, which may be scaled already."""
 
     def __call__(self, value: Tensor) -> Tensor:
         """Return the signal's values of native ones in the signal's type."""
@@ -135,26 +125,13 @@ class Conversion:
             low, high = space.low.astype(np.int64), space.high.astype(np.int64)
             sizes = np.maximum(high - low, 1)  # a byte that cannot change is zero
             uniform = sizes.size == 0 or bool((sizes == sizes.flat[0]).all())
-            narrow = low.any() or (high < 255).any()
             return Conversion(
                 dtype,
                 start=torch.from_numpy(low) if low.any() else None,
                 scale=float(sizes.max(initial=1)) if uniform else torch.from_numpy(sizes),
-                bounds=(torch.from_numpy(low), torch.from_numpy(high)) if narrow else None,
-                outside="outside the bounds of its Box, by which bytes are scaled; declare the bounds of its values, such as Box(0, 255)",
-                of_bytes=sizes.size > 0,
             )
-        if isinstance(space, spaces.MultiBinary):
-            both, fix = (torch.tensor(0), torch.tensor(1)), "declare a MultiDiscrete, or a Box"
-            return Conversion(dtype, bounds=both, outside=f"and a MultiBinary has 0 and 1; {fix}")
-        if isinstance(space, spaces.MultiDiscrete):
-            start, counts = (torch.as_tensor(np.asarray(n, np.int64)) for n in (space.start, space.nvec))
-            line = "outside its own choices in the MultiDiscrete; fix the environment"
-            # of as many choices everywhere, the signal's classes are checked
-            bounds = None if bool((counts == counts.max()).all()) else (start, start + counts - 1)
-            return Conversion(dtype, start if start.any() else None, bounds=bounds, outside=line)
-        if isinstance(space, spaces.Discrete) and space.start:
-            return Conversion(dtype, torch.as_tensor(np.asarray(space.start)))
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
+            return Conversion(dtype, torch.as_tensor(np.asarray(space.start, np.int64)))
         return Conversion(dtype)
 
 
@@ -183,9 +160,9 @@ class Observations:
         self.signals: dict[str, Signal] = {}
         self.unreadable: dict[str, str] = {}
         for path, leaf in leaves(space).items():
-            name = prefix + signal_name(path)
-            if name in self._paths:
-                raise ScenarioError(f"env: two observations have the name '{name}'; rename one")
+            name = prefix + _signal_name(path)
+            twice = f"two observations have the name '{name}'; rename one"
+            require(name not in self._paths, "env", twice, ScenarioError)
             self._paths[name] = path
             try:
                 self.signals[name] = _signal_of(name, leaf, training_only=training_only)
@@ -194,82 +171,20 @@ class Observations:
                 self.unreadable[name] = str(refusal).removeprefix("env: ")
 
     def part(self, name: str, observation: Any) -> Any:
-        """Return a signal's part of a native observation, of one environment or a batch; RunError where it is None."""
-        part = None if observation is None else part_at(observation, self._paths[name])
-        if part is None:
-            raise RunError(f"env: '{name}' is None; return its value from reset() and step()")
-        return part
+        """Return a signal's part of a native observation, of one environment or a batch."""
+        return part_at(observation, self._paths[name])
 
     def value(self, name: str, raw: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats.
-
-        Raises:
-            RunError: It has no numbers, or some outside its space: bytes that are scaled, and choices; or floats for them.
-        """
-        conversion, signal = self.conversions[name], self.signals[name]
-        native = tensor_of(name, raw, device)
-        if conversion.of_bytes and native.dtype is not torch.uint8:
-            _check_bytes(name, native)
-        kind = dtype if signal.classes is None else torch.int64
-        of_choices = kind is torch.int64 or (conversion.bounds is not None and not conversion.of_bytes)
-        if of_choices and native.is_floating_point():
-            _check_whole(name, native)
-        native = native if native.dtype is kind else native.to(kind)
-        if conversion.bounds is not None and native.shape[native.ndim - len(signal.shape) :] == signal.shape:
-            low, high = (bound.to(device) for bound in conversion.bounds)
-            outside = (native < low) | (native > high)
-            if bool(outside.any()):
-                raise RunError(f"env: '{name}' is {native[outside][0].item():g}, {conversion.outside}")
-        return conversion(native)
+        """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats."""
+        native, kind = tensor_of(raw, device), dtype if self.signals[name].classes is None else torch.int64
+        return self.conversions[name](native if native.dtype is kind else native.to(kind))
 
 
-def _check_bytes(name: str, native: Tensor) -> None:
-    """Raise a RunError for floats where bytes are scaled, which may be scaled already, and for numbers that are no bytes."""
-    kind = str(native.dtype).removeprefix("torch.")
-    line = f"'{name}' is {kind}, and its space has bytes, which are scaled to [0, 1]; return it as uint8, or declare {kind} in its space"
-    require(not native.is_floating_point(), "env", line, RunError)
-    outside = (native < 0) | (native > 255)
-    if bool(outside.any()):
-        fix = "declare another dtype, such as numpy.int64"
-        raise RunError(
-            f"env: '{name}' is {native[outside][0].item()}, which its Box of uint8 cannot hold; {fix}"
-        )
-
-
-def _check_whole(name: str, native: Tensor) -> None:
-    """Raise a RunError for numbers that are no choices, such as 1.7."""
-    fraction = native != native.round()
-    if bool(fraction.any()):
-        number = native[fraction][0].item()
-        raise RunError(f"env: '{name}' is {number:g}, and choices are whole numbers; fix the environment")
-
-
-def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
-    """Return a copy of an environment's value, as a tensor; RunError if it has no numbers."""
+def tensor_of(values: Any, device: torch.device) -> Tensor:
+    """Return a copy of an environment's value, as a tensor."""
     if isinstance(values, Tensor):
-        with torch.no_grad():
-            return values.to(device, copy=True)
-    try:
-        array = np.array(values)
-        if not array.dtype.isnative:  # torch reads no other
-            array = array.astype(array.dtype.newbyteorder("="))
-        tensor = torch.from_numpy(array)
-    except (TypeError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None
-    return tensor.to(device)
-
-
-def masks_in(info: Any) -> list[str]:
-    """Return the keys of `info` that are named like masks of legal choices; none where it is no mapping."""
-    return [key for key in info if _MASK.fullmatch(str(key))] if isinstance(info, Mapping) else []
-
-
-def flags_of(name: str, values: Any) -> NDArray[np.bool_]:
-    """Return flags of an environment as an array on the host; RunError if they are no numbers."""
-    if isinstance(values, np.ndarray) and values.dtype == bool:
-        return values
-    return tensor_of(name, values, torch.device("cpu")).bool().numpy()
+        return values.to(device, copy=True)
+    return torch.from_numpy(np.array(values)).to(device)
 
 
 class ActionSpace:
@@ -284,18 +199,10 @@ class ActionSpace:
     Attributes:
         space: The agents' action space: Discrete, MultiDiscrete, Box, or a Dict of these. Other spaces are unchanged: no
             agent can act in them, and actions are random.
-
-    Raises:
-        ScenarioError: Two parts have the same name.
     """
 
     def __init__(self, native: Space[Any]) -> None:
-        self._leaves: dict[str, Space[Any]] = {}
-        for path, leaf in leaves(native).items():
-            name = ".".join(map(str, path))
-            twice = f"two parts of the action have the name '{name}'; rename one"
-            require(name not in self._leaves, "env", twice, ScenarioError)
-            self._leaves[name] = leaf
+        self._leaves = {".".join(map(str, path)): leaf for path, leaf in leaves(native).items()}
         self.native = native
         parts = {name: _choices(leaf) for name, leaf in self._leaves.items()}
         nested = isinstance(native, spaces.Dict | spaces.Tuple)
@@ -364,14 +271,10 @@ def _translated(actions: Any, space: Space[Any], arrays: bool) -> Any:
 
 
 def _nearest(values: Tensor, space: spaces.Box) -> Tensor:
-    """Return the elements of a box that are nearest to some values, [batch, …]: of its own type, or int64 for whole numbers."""
-    if space.dtype.kind == "f":
-        low, high = (torch.from_numpy(bound).to(values.device) for bound in (space.low, space.high))
-        return values.to(low.dtype).clamp(low, high)
-    bounds: tuple[Any, ...] = (space.low, space.high)
-    if space.dtype == np.uint64:  # torch computes with int64
-        bounds = tuple(np.minimum(bound, np.uint64(np.iinfo(np.int64).max)) for bound in bounds)
-    low, high = (torch.from_numpy(bound.astype(np.int64)).to(values.device) for bound in bounds)
-    # compared as floats, as far ones are no whole numbers of 64 bits
-    rounded, least, greatest = values.double().round(), low.double(), high.double()
-    return torch.where(rounded <= least, low, torch.where(rounded >= greatest, high, rounded.long()))
+    """Return the elements of a box that are nearest to some values, [batch, …]: of its own type, or whole numbers as float64."""
+    floats = space.dtype.kind == "f"
+    low, high = (
+        torch.from_numpy(bound if floats else bound.astype(np.float64)).to(values.device)
+        for bound in (space.low, space.high)
+    )
+    return (values.to(low.dtype) if floats else values.double().round()).clamp(low, high)

@@ -1,1 +1,0 @@
-"""Adaptors: environments of Gymnasium and PettingZoo in a scenario."""

@@ -1,0 +1,384 @@
+"""Environments of Gymnasium: ids and rows as vector environments, and these as torch tensors with named signals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import wrappers
+from gymnasium.spaces import Box
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.base.errors import ScenarioError, require
+from antiphon.base.imports import import_allowed, imported_by_name
+from antiphon.base.nearest_names import suggest, suggest_registered
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.options import StackOptions
+from antiphon.envs.signal import ENDS, OUTCOMES, Description, channel_axis
+from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
+from antiphon.nets.isolation.global_numbers import GlobalNumbers
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.nets.random import LARGEST_SEED, sampled_seeds
+
+_LIMIT = "max_episode_steps"
+_NORMALISERS: Mapping[str, str] = {
+    "NormalizeObservation": "write observes: {SIGNAL: {normalise: true}}, which is saved and exported",
+    "NormalizeReward": "write objective: {kind: KIND, normalise: returns}, which is saved",
+}
+"""Wrappers with statistics that neither checkpoints nor policies would have, by name: what does the same."""
+
+
+class _VectorOptions(StackOptions, extra="allow"):
+    """How a vector environment is made; all other keys are arguments of the environment."""
+
+    vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
+
+
+def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
+    """Make the vector environment of an id.
+
+    Args:
+        name: The id, optionally after the module that registers it and a colon, if it may be imported (`allow_import`).
+        options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
+            if it has one, else `sync`), `stack` (see `row_of`), and arguments of the environment.
+
+    Raises:
+        ScenarioError: There is no such id or mode, or the id's own vector environment cannot be stacked.
+    """
+    module, _, name = name.rpartition(":")
+    registering = imported_by_name(module, "env.id") if module else None
+    if name not in gymnasium.registry:
+        import_allowed()
+    if name not in gymnasium.registry:
+        fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
+        raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
+    parsed = _VectorOptions(**options)
+    arguments = dict(parsed.model_extra or {})
+    if arguments.get(_LIMIT, 0) is None:  # the registration's, to `gymnasium.make`; vector classes compare it
+        del arguments[_LIMIT]
+    own = gymnasium.spec(name).vector_entry_point is not None
+    mode = parsed.vectorization_mode or ("vector_entry_point" if own else "sync")
+    if mode == "vector_entry_point":
+        fix = f"the vector environment of '{name}' is not stacked; write vectorization_mode: sync"
+        require(parsed.stack is None, "env.stack", fix, ScenarioError)
+        return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
+    # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
+    rows = [lambda: row_of(gymnasium.make(name, **arguments), parsed.stack)] * batch
+    kind = AsyncVectorEnv if mode == "async" else SyncVectorEnv
+    env = kind(rows, autoreset_mode=AutoresetMode.SAME_STEP)
+    env.spec = gymnasium.spec(name)  # by which errors name it
+    return env
+
+
+def rows_of(envs: Sequence[gymnasium.Env[Any, Any]], stack: int | None) -> VectorEnv[Any, Any, Any]:
+    """Return environments as the rows of one that resets in the same step; `stack`: see `row_of`."""
+    return SyncVectorEnv(
+        [partial(row_of, env, stack) for env in envs], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+
+def row_of(env: gymnasium.Env[Any, Any], stack: int | None = None) -> gymnasium.Env[Any, Any]:
+    """Return an environment as a row of a vector environment.
+
+    Args:
+        stack: How many of the newest observations are seen, the oldest first: images joined along their channels, vectors along
+            their only axis; None: the newest alone.
+    """
+    if stack is None:
+        return _Row(env)
+    single = env.observation_space
+    if not isinstance(single, Box):
+        fix = "leave it out, or stack its parts in the environment"
+        raise ScenarioError(f"env.stack: the observation is a {type(single).__name__}, and no Box; {fix}")
+    stacked = wrappers.FrameStackObservation(env, stack)
+    if len(single.shape) not in (1, 3):
+        return _Row(stacked)
+    last = len(single.shape) == 3 and channel_axis(single.shape) == "last"
+    join = partial(np.concatenate, axis=-1 if last else 0)
+    low, high = (join([bound] * stack) for bound in (single.low, single.high))
+    space = Box(low, high, dtype=single.dtype.type)
+    return _Row(wrappers.TransformObservation(stacked, join, space))
+
+
+class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Without info, which nothing here reads: vector environments gather it in arrays of the first row's types and shapes.
+
+    The last observation of an episode is a copy: the environment may write the next one, of its reset, into the same array.
+    """
+
+    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(**settings)[0], {}
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        shown, reward, terminated, truncated, _ = self.env.step(action)
+        return deepcopy(shown) if terminated or truncated else shown, reward, terminated, truncated, {}
+
+
+def _nearest(name: str) -> str:
+    """Return the nearest ids, or where an id or namespace that is not registered may come from."""
+    namespace, slash, _ = name.rpartition("/")
+    if slash and not any(registered.startswith(f"{namespace}/") for registered in gymnasium.registry):
+        fix = f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
+    else:
+        fix = suggest(name, gymnasium.registry, "gymnasium/")
+    return suggest_registered(name, (), fix)
+
+
+def has_state(env: Any) -> bool:
+    """Whether an environment has `state_dict` and `load_state_dict`."""
+    return all(callable(getattr(env, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """Yield an environment and all that it wraps, the outermost first."""
+    while True:
+        yield env
+        if not isinstance(env, gymnasium.Wrapper | VectorWrapper):
+            return
+        env = env.env
+
+
+def _state_of(env: Any) -> dict[str, Any]:
+    """Return the state of the outermost layer that has one, with what Gymnasium's own wrappers count around it."""
+    counts: list[Any] = []
+    for layer in _layers(env):
+        if has_state(layer):
+            break
+        if isinstance(layer, wrappers.TimeLimit):
+            counts.append(layer._elapsed_steps)
+        elif isinstance(layer, wrappers.FrameStackObservation):
+            counts.append([torch.from_numpy(np.array(frame)) for frame in layer.obs_queue])
+    return {
+        "env": layer.state_dict(),
+        "counts": counts,
+        "random": env.unwrapped.np_random.bit_generator.state,
+    }
+
+
+def _load_state_of(env: Any, state: Mapping[str, Any]) -> None:
+    counts = iter(state["counts"])
+    for layer in _layers(env):
+        if has_state(layer):
+            break
+        if isinstance(layer, wrappers.TimeLimit):
+            layer._elapsed_steps = next(counts)
+        elif isinstance(layer, wrappers.FrameStackObservation):
+            layer.obs_queue.extend(frame.numpy() for frame in next(counts))
+    layer.load_state_dict(state["env"])
+    env.unwrapped.np_random.bit_generator.state = state["random"]
+
+
+class VectorAdaptor(TorchVectorEnv):
+    """Adaptor of a Gymnasium vector environment to `TorchVectorEnv`; closing this closes it.
+
+    For signals see `Observations`, for actions `ActionSpace`. The outcomes `reward`, `terminated` and `truncated`
+    are training-only signals, known after their step.
+
+    `step` returns the same for all three autoreset modes: the end of an episode is always followed by the first step of
+    another. Sub-environments without autoreset (DISABLED) are reset here. Sub-environments that reset in the *next* step
+    (NEXT_STEP) return the last observation of an episode, and then, in a step whose action has no effect, the first
+    observation of the next episode. There the returned end is one step late, after the last observation, but the signals
+    `terminated` and `truncated` belong to the step that ended the episode, and the mask `_reward` leaves out the step that
+    only resets (if the ends are requested too: a supervised scenario learns from every reward).
+
+    It is saved if the vector environment, or each row of a SyncVectorEnv, has `state_dict` and `load_state_dict`.
+
+    Raises:
+        ScenarioError: No autoreset mode, or a wrapper that normalises.
+    """
+
+    hashes_seed = True
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
+        self.observations = Observations(env.single_observation_space)
+        self.actions = ActionSpace(env.single_action_space)
+        self._env, self._mode = env, env.metadata.get("autoreset_mode")
+        inner = base.envs[0].unwrapped if isinstance(base := env.unwrapped, SyncVectorEnv) else base
+        self.name = getattr(getattr(base, "spec", None), "id", type(inner).__name__)
+        unknown = f"metadata['autoreset_mode'] is {self._mode}; name one of gymnasium.vector.AutoresetMode"
+        require(isinstance(self._mode, AutoresetMode), "env", unknown, ScenarioError)
+        by_row = isinstance(base, SyncVectorEnv) and not any(map(has_state, _layers(env)))
+        self.rows: list[Any] = list(base.envs) if isinstance(base, SyncVectorEnv) else []
+        """The environments of a SyncVectorEnv."""
+        self._saved = self.rows if by_row else [env]
+        for name in (type(layer).__name__ for row in (env, *self.rows[:1]) for layer in _layers(row)):
+            fix = f"leave the wrapper {name} out, and {_NORMALISERS.get(name)}"
+            require(name not in _NORMALISERS, "env", fix, ScenarioError)
+        description = Description(
+            signals={**self.observations.signals, **OUTCOMES},
+            action_space=self.actions.space,
+            unreadable=self.observations.unreadable,
+            can_be_saved=all(any(map(has_state, _layers(row))) for row in self._saved),
+        )
+        super().__init__(env.num_envs, description, self.actions.space, **settings)
+        self.late_ends = self._mode is AutoresetMode.NEXT_STEP
+        self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
+        self._speaks_torch = False
+        self._ended = np.zeros((2, 0), bool)
+        """Terminations and truncations due with the next step, [2, batch]."""
+        self._shown: dict[str, Tensor] = {}
+        self._numbers = GlobalNumbers()
+
+    @in_own_context
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Reset all sub-environments; the seeds of each, and of random actions, are sampled from the seed."""
+        seeds: Any = None
+        if seed is not None:
+            by_row = isinstance(self._env.unwrapped, SyncVectorEnv | AsyncVectorEnv)
+            largest = LARGEST_SEED if by_row else LARGEST_SEED - self.num_envs + 1  # others may add the row
+            actions, *rows = sampled_seeds(seed, 1 + self.num_envs if by_row else 2, largest)
+            seeds = rows if by_row else rows[0]
+            self._numbers.seed(actions)
+        with self._numbers.active():
+            obs, _ = self._env.reset(seed=seeds, options=options)
+        if seed is not None:
+            self._env.action_space.seed(actions)
+        self._ended = np.zeros((2, self.num_envs), bool)
+        self._shown = self._observe(obs)
+        return dict(self._shown), {}
+
+    @in_own_context
+    def step(self, actions: Any = None) -> StepResult:
+        """Take a step: `send` and `receive`."""
+        self._send(actions)
+        return self._receive()
+
+    @in_own_context
+    def send(self, actions: Any = None) -> None:
+        """Begin a step; an environment with `step_async` and `step_wait` takes it until `receive`, any other at once.
+
+        Args:
+            actions: Actions in `action_space`, as tensors or arrays; None: random actions. For a float tensor
+                `[batch, outputs]` the discrete action is the index of the largest; for a Box it is reshaped and clamped.
+                For a Dict, a mapping; missing parts are random.
+        """
+        self._send(actions)
+
+    @in_own_context
+    def receive(self) -> StepResult:
+        return self._receive()
+
+    def _send(self, actions: Any) -> None:
+        sample = self._env.action_space.sample
+        if actions is None:
+            actions = sample()
+        else:
+            actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
+        with self._numbers.active():
+            if self._waits:
+                self._env.step_async(actions)  # type: ignore[attr-defined]
+            else:
+                self._returned = self._env.step(actions)
+
+    def _receive(self) -> StepResult:
+        if self._waits:
+            with self._numbers.active():
+                self._returned = self._env.step_wait()  # type: ignore[attr-defined]
+        obs, reward, terminated, truncated, info = self._returned
+        before, self._shown = self._shown, self._observe(obs)
+        happened = due = np.array([_host_array(flags, bool) for flags in (terminated, truncated)])
+        rewards = tensor_of(reward, self.device).to(self.dtype)
+        if self.late_ends:
+            due, self._ended = self._ended, happened
+        over = due[0] | due[1]
+        none_over = not np.count_nonzero(over)  # faster than `any`
+        result = self._outcomes(rewards, happened, None if none_over else over)
+        if none_over:
+            return dict(self._shown), rewards, self.everywhere(False), self.everywhere(False), result
+        ended, *ends = (self._mask(rows, torch.bool) for rows in (over, *due))
+        final = self._final(before, info, ended)
+        result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended)
+        return dict(self._shown), rewards, ends[0], ends[1], result
+
+    def _outcomes(
+        self, rewards: Tensor, ends: NDArray[np.bool_], over: NDArray[np.bool_] | None
+    ) -> dict[str, Any]:
+        """Return the requested outcomes of a step, [batch] each, and the mask of those that it left out.
+
+        Args:
+            rewards: [batch].
+            ends: [2, batch]: terminations and truncations.
+            over: [batch]: where the step may have reset alone; None: nowhere.
+        """
+        outcomes: dict[str, Any] = {"reward": rewards} if "reward" in self.requested else {}
+        for name, rows in zip(ENDS, ends, strict=True):
+            if name in self.requested:
+                outcomes[name] = self._mask(rows, self.dtype)
+        if self.late_ends and "reward" in outcomes and len(outcomes) > 1:
+            outcomes["_reward"] = (
+                self.everywhere(True) if over is None else torch.from_numpy(~over).to(self.device)
+            )
+        return outcomes
+
+    def _mask(self, rows: NDArray[np.bool_], dtype: torch.dtype) -> Tensor:
+        """Return a mask, [batch], of which the host knows whether it holds anywhere."""
+        if np.count_nonzero(rows):
+            return self._known(torch.from_numpy(rows).to(self.device, dtype), None)
+        return self._known(torch.zeros(self.num_envs, dtype=dtype, device=self.device), False)
+
+    def _observe(self, obs: Any) -> dict[str, Tensor]:
+        parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
+        self._speaks_torch = any(isinstance(value, Tensor) for value in parts.values())
+        return {
+            name: self.observations.value(name, parts[name], self.device, self.dtype)
+            for name in self.requested
+            if name in parts
+        }
+
+    def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
+        """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""
+        if self._mode is AutoresetMode.NEXT_STEP:
+            return before
+        if self._mode is AutoresetMode.DISABLED:
+            last = self._shown
+            with self._numbers.active():
+                obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
+            self._shown = self._observe(obs)
+            return last
+        final_obs, rows = info["final_obs"], ended.nonzero().flatten().tolist()
+        final = {name: value.clone() for name, value in self._shown.items()}
+        if isinstance(final_obs, Mapping):  # a batch, as observations are
+            final_obs = [
+                {key: values[row] for key, values in final_obs.items()} for row in range(self.num_envs)
+            ]
+        for name, value in final.items():
+            for row in rows:
+                native = self.observations.part(name, final_obs[row])
+                value[row] = self.observations.value(name, native, self.device, self.dtype)
+        return final
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the environments; RunError if they have none."""
+        self._require_state()
+        return {
+            "env": [_state_of(row) for row in self._saved],
+            "ended": torch.tensor(self._ended, device=self.device),
+            "shown": self._shown,
+            "random": random_state(self._env.action_space),
+            "numbers": self._numbers.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._require_state()
+        self.reset()  # many environments are initialised only by a reset
+        for row, saved in zip(self._saved, state["env"], strict=True):
+            _load_state_of(row, saved)
+        if isinstance(base := self._env.unwrapped, SyncVectorEnv):
+            base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
+        self._ended, self._shown = state["ended"].clone().numpy(force=True), dict(state["shown"])
+        load_random_state(self._env.action_space, state["random"])
+        self._numbers.load_state_dict(state["numbers"])
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._env.close(**kwargs)
+
+
+def _host_array(values: Any, dtype: Any) -> NDArray[Any]:
+    return np.asarray(values.numpy(force=True) if isinstance(values, Tensor) else values, dtype)
