@@ -43,7 +43,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),
     "coupling": ("antiphon.comms.couplings",),
-    "recorder": ("antiphon.telemetry.loggers",),
+    "recorder": (),
 }
 """By extension point, the modules whose classes register themselves, imported at the first use of the point."""
 POINTS = tuple(_MODULES)

@@ -73,9 +73,7 @@ _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
 _MEASURED_EVENTS = "events.out.tfevents.*.measured"
-_SERVICES = ("wandb.id", "mlflow.id")
-"""The ids of its run at services, which another run does not go on with."""
-_WRITTEN = (_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, EVALUATIONS, *_TABLES, *_SERVICES, _RUN)
+_WRITTEN = (_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, EVALUATIONS, *_TABLES, _RUN)
 """Files of a run beside its checkpoints, in the order in which they are removed."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 _KINDS: Mapping[str, Any] = {

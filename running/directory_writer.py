@@ -425,8 +425,8 @@ def _create_directory(running: LiveSystem, path: Path, facts: Mapping[str, Any],
     scenario = running.scenario
     try:
         for spec in scenario.telemetry.recorders:
-            source = Catalogue("recorder")[spec.kind] if isinstance(spec.kind, str) else spec.kind
-            getattr(source, "imported", lambda: None)()
+            if isinstance(spec.kind, str):
+                Catalogue("recorder")[spec.kind]
     except ScenarioError as error:
         raise ScenarioError(f"telemetry.recorders: {error}") from None
     initial_facts = {

@@ -85,7 +85,7 @@ def split(
         tie: `together` keeps parameters equal that several parts share; None: these are an error.
         parts: Instead of a model whose forward cannot be traced: a list of modules, each fed with the previous one's output.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
-        telemetry: As in a scenario: `{"period": 20, "recorders": [{"kind": "wandb", "project": "gpt"}]}`.
+        telemetry: As in a scenario: `{"period": 20, "histograms": true}`.
         **training: `batch`, `steps`, `optimiser`, ….
 
     Raises:

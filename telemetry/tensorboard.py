@@ -6,13 +6,12 @@ smallest and largest value over all of them.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
+from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.metrics import (
     METRICS,
     SCORES,
@@ -22,13 +21,10 @@ from antiphon.telemetry.metrics import (
     Recorder,
     RunDescription,
     SampleRow,
-    is_measured,
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter, part_rows
-
-_log = logging.getLogger(__name__)
 
 RESULTS = (*SCORES, "seconds")
 """Keys of a run's result that are logged."""
@@ -37,9 +33,6 @@ _RESULT = "result/"
 _TEXT = "scenario/yaml"
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text: TensorBoard is slow to render more, and scenario.yaml has all of it."""
-
-_ALL_ROWS = 2_000
-"""Log entries up to which event files have every one."""
 
 
 class TensorBoardRecorder(Recorder):
@@ -51,8 +44,6 @@ class TensorBoardRecorder(Recorder):
     parts of a run in parts have `part/<number>/<metric>`, and with more than `max` parts `parts/…`. Values that are not
     finite are skipped, because TensorBoard cannot show them; metrics.csv keeps them.
 
-    A long run has only some log entries in its event files (`in_events`).
-
     Text, hyperparameters and timeline are written once per folder, the graph by every session. A resumed run adds a
     file; values of earlier files after `start_step` have been cut off.
     """
@@ -60,22 +51,19 @@ class TensorBoardRecorder(Recorder):
     def __init__(self, logdir: str | Path) -> None:
         self._logdir = Path(logdir)
         self._last_step = 0
-        self._every, self._until = 1, 0
         self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
-        self._every, self._until = description.period, description.until
         self._last_step = description.start_step
-        first = all(path.suffix != SUFFIX for path in event_files(self._logdir))
-        events = EventFile(self._logdir)
-        events.forget_after(description.start_step)
+        first = not any(self._logdir.glob(f"events.out.tfevents.*{SUFFIX}"))
+        events = EventFile(self._logdir, start=description.start_step)
         if first:
             text = description.yaml
             if len(text) > _LONGEST_TEXT:
                 text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
             events.text(description.start_step, _TEXT, text)
-            results = [(f"{_RESULT}{key}", key) for key in RESULTS]
+            results = [f"{_RESULT}{key}" for key in RESULTS]
             events.hparams(description.start_step, description.hparams, results)
         channels = ChannelsWriter(events, description)
         channels.begin(description, with_timeline=first)
@@ -89,33 +77,22 @@ class TensorBoardRecorder(Recorder):
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         events, curves, channels = self._files
         self._last_step = step
-        if not self._in_events(step):
-            rows = [row for row in rows if is_measured(row.metric)]
         events.scalars(step, curves.scalars(rows))
         channels.metrics(step, rows)
 
-    def _in_events(self, step: int) -> bool:
-        return step == self._until or in_events(step, self._every)
-
     def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
         events, curves, channels = self._files
-        if self._in_events(step):
-            events.scalars(step, curves.scalars(part_rows(rows)))
-            channels.parts(step, rows)
+        events.scalars(step, curves.scalars(part_rows(rows)))
+        channels.parts(step, rows)
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         events, curves, _ = self._files
-        if self._in_events(step):
-            named = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
-            tagged = [
-                (f"{curve[0]}/histogram", curve[1], values) for curve, values in named if curve is not None
-            ]
-            events.histograms(step, tagged)
+        tagged = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
+        events.histograms(step, [(f"{tag}/histogram", values) for tag, values in tagged if tag is not None])
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         _, _, channels = self._files
-        if self._in_events(step):
-            channels.samples(step, rows)
+        channels.samples(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result's metric and seconds for the HParams tab, and the agents' scores for the Channels tab."""
@@ -123,7 +100,7 @@ class TensorBoardRecorder(Recorder):
         metrics = [
             (f"{_RESULT}{key}", result[key]) for key in RESULTS if isinstance(result.get(key), int | float)
         ]
-        events.scalars(self._last_step, [(tag, tag, value) for tag, value in metrics])
+        events.scalars(self._last_step, metrics)
         scores = [
             Metric("agent", name, f"test_{metric}", agent[metric])
             for name, agent in result.get("agents", {}).items()
@@ -141,21 +118,6 @@ class TensorBoardRecorder(Recorder):
         if self._begun is not None:
             self._begun[0].close()
             self._begun = None
-
-
-def in_events(step: int, every: int) -> bool:
-    """Return whether event files have the log entry of a step: they grow with the logarithm of the number of steps.
-
-    They have each of the first 2,000 log entries, every second up to the 4,000th, every fourth up to the 8,000th and so
-    on. Entries at steps in between, such as the first step, are few, and are all written.
-
-    Args:
-        step: The step, counted from 1.
-        every: Steps between two log entries.
-    """
-    row, between = divmod(step, every)
-    halvings = ((row - 1) // _ALL_ROWS).bit_length() if row else 0
-    return between > 0 or row % (1 << halvings) == 0
 
 
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")
@@ -185,29 +147,25 @@ class Curves:
         counts = {"agent": len(agents), "channel": len(channels), "part": len(parts)}
         self._bounded = {kind for kind, count in counts.items() if count > description.max}
 
-    def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
-        """Return (tag, display name) of a curve, or None for a metric without a curve."""
+    def tag(self, kind: Kind, name: str, metric: str) -> str | None:
+        """Return the tag of a curve, or None for a metric without a curve."""
         if kind not in self._tags:
-            return f"{kind}/{tag_part(metric)}", f"{kind}/{metric}"
+            return f"{kind}/{tag_part(metric)}"
         name_part = self._tags[kind].get(name)
-        return (
-            None
-            if name_part is None
-            else (f"{kind}/{name_part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
-        )
+        return None if name_part is None else f"{kind}/{name_part}/{tag_part(metric)}"
 
-    def scalars(self, rows: Iterable[Metric]) -> Iterator[tuple[str, str, float]]:
-        """Yield (tag, display name, value) for the metrics of one step: curves, then aggregates over the finite values."""
+    def scalars(self, rows: Iterable[Metric]) -> Iterator[tuple[str, float]]:
+        """Yield (tag, value) for the metrics of one step: curves, then aggregates over the finite values."""
         grouped: dict[tuple[Kind, str], list[float]] = {}
         for row in rows:
             if row.kind == "part" and row.metric in _NO_CURVE:
                 continue
-            named = self.tag(row.kind, row.name, row.metric)
-            if named is not None:
-                yield *named, row.value
+            tag = self.tag(row.kind, row.name, row.metric)
+            if tag is not None:
+                yield tag, row.value
             if row.kind in self._bounded and math.isfinite(row.value):
                 grouped.setdefault((row.kind, row.metric), []).append(row.value)
         for (kind, metric), values in grouped.items():
             aggregates = {"mean": math.fsum(values) / len(values), "min": min(values), "max": max(values)}
             for name, value in aggregates.items():
-                yield f"{kind}s/{tag_part(metric)}/{name}", f"{kind}s/{metric}/{name}", value
+                yield f"{kind}s/{tag_part(metric)}/{name}", value

@@ -33,7 +33,7 @@ def script(name: str) -> ModuleType:
 def test_the_lowest_versions_are_those_of_the_declared_requirements() -> None:
     lowest = script("lowest").lowest
     lines = list(lowest(PROJECT["project"]))
-    assert {"protobuf==6.31.1", "pandas==2.2", "torch==2.11"} <= set(lines)
+    assert {"numpy==1.26", "pandas==2.2", "torch==2.11"} <= set(lines)
     assert {line.partition("==")[0].lower() for line in lines} == requirements()
     with pytest.raises(ValueError, match="'numpy' must be NAME>=VERSION"):
         list(lowest({"name": "x", "dependencies": ["numpy"], "optional-dependencies": {}}))

@@ -67,7 +67,11 @@ class ChannelsWriter:
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         indices = self._places["channel"]
-        tagged = [(messages_tag(indices[name]), array) for name, array in rows if name in indices]
+        tagged = [
+            (messages_tag(indices[name]), np.asarray(array, dtype=np.float32))
+            for name, array in rows
+            if name in indices
+        ]
         self._events.arrays(step, tagged, PLUGIN)
 
     def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
@@ -83,7 +87,7 @@ class ChannelsWriter:
 
     def _document(self, step: int, tag: str, content: Any) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._events.document(step, tag, text, PLUGIN)
+        self._events.arrays(step, [(tag, text)], PLUGIN)
 
 
 def part_rows(parts: Iterable[PartMetrics]) -> Iterator[Metric]:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[import-untyped]
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from antiphon.base.errors import RunError
-from antiphon.base.files import fitting
-from antiphon.telemetry.event_file import event_files, read_events
+from antiphon.base.files import fitting, open_binary
 from antiphon.telemetry.tab.series import Messages, RunData, Series
 from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 
 Row = tuple[int, NDArray[Any]]
 """A step, and the value written at this step."""
 
+_FILE_NAME = re.compile(r"events\.out\.tfevents\.\d+\.")
+_HEAD, _TAIL = struct.Struct("<Q4x"), 4
 _LONGEST_MARK = 64
 """Bytes of the mark of a session's start, at most; larger records without the plugin's name are of other tabs."""
 
@@ -29,14 +32,14 @@ def read_run(folder: str | Path) -> RunData:
     """Read what the Channels tab has of a run, from the event files of its directory, in the order of their names.
 
     Values that an earlier session wrote after the start of a later one are dropped; if a step has several values, the
-    last is kept. A truncated or damaged file is read up to the damage, with a warning in the log.
+    last is kept. Of a file that is still being written the records that are whole are read.
 
     Raises:
         RunError: There is no event file, none holds a graph, the data are damaged or of another format, or a file
             cannot be read.
     """
     folder = Path(folder)
-    files = sorted(event_files(folder))
+    files = sorted(path for path in folder.glob("events.out.tfevents.*") if _FILE_NAME.match(path.name))
     if not files:
         raise RunError(f"{folder}: no event file found; pass a run directory")
     with fitting(folder):
@@ -67,9 +70,7 @@ def _rows_by_tag(files: Iterable[Path]) -> dict[str, list[Row]]:
     """Return the tab's rows in the order of writing; the start of a session drops later ones."""
     tags: dict[str, list[Row]] = {}
     for path in files:
-        for event in read_events(
-            path, lambda record: PLUGIN.encode() in record or len(record) <= _LONGEST_MARK
-        ):
+        for event in _events(path):
             if event.session_log.status == SessionLog.START:
                 tags = {tag: [row for row in rows if row[0] < event.step] for tag, rows in tags.items()}
             for value in event.summary.value:
@@ -77,6 +78,18 @@ def _rows_by_tag(files: Iterable[Path]) -> dict[str, list[Row]]:
                     row = event.step, tensor_util.make_ndarray(value.tensor)
                     tags.setdefault(value.tag, []).append(row)
     return {tag: rows for tag, rows in tags.items() if rows}
+
+
+def _events(path: Path) -> Iterator[Any]:
+    """Yield the events of a file that may be of the tab: each record is its length with a checksum, its bytes, and a checksum."""
+    with open_binary(path) as file:
+        while len(head := file.read(_HEAD.size)) == _HEAD.size:
+            (length,) = _HEAD.unpack(head)
+            record = file.read(length + _TAIL)
+            if len(record) < length + _TAIL:
+                return
+            if length <= _LONGEST_MARK or PLUGIN.encode() in record:
+                yield Event.FromString(record[:length])
 
 
 def series_of(rows: Iterable[Row]) -> Series | None:

@@ -161,8 +161,7 @@ def write_hostile(folder: Path) -> None:
     channels: list[Channel] = [(one, other, "", {}) for one, other in itertools.pairwise(HOSTILE)]
     about = {HOSTILE[0]: HOSTILE[1], "network": HOSTILE[2]}
     agents = {name: {"about": about} for name in HOSTILE}
-    events = EventFile(folder)
-    events.forget_after(0)
+    events = EventFile(folder, start=0)
     described = description(agents, channels, scenario=HOSTILE[0])
     writer = ChannelsWriter(events, described)
     writer.begin(described)
@@ -189,8 +188,7 @@ def large_description(agents: int = 1000, per_agent: int = 4) -> RunDescription:
 def write_large(folder: Path, rows: int = 5) -> None:
     """Write a run of that graph, `rows` rows ten steps apart."""
     told = large_description()
-    events = EventFile(folder)
-    events.forget_after(0)
+    events = EventFile(folder, start=0)
     writer = ChannelsWriter(events, told)
     writer.begin(told)
     draw = np.random.default_rng(0)

@@ -9,8 +9,6 @@ UNSEEN = {
 }
 """By setting: these are never sensitive."""
 OBJECTS = {
-    "recorder wandb.project": "a service",
-    "recorder mlflow.project": "a service",
     "gradient lens.network": "a module",
     "gradient lens.of": "the agent whose layers the module has",
     "gradient lens.parameters": "the parameters of the module",

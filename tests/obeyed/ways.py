@@ -22,7 +22,7 @@ Shown = dict[str, Any]
 """What a run shows, by name; two runs are the same if all of it is."""
 _DOCUMENTS = (
     GRAPH,
-    "scenario/yaml",
+    "scenario/yaml/text_summary",
     "_hparams_/experiment",
     "_hparams_/session_start_info",
     "antiphon/timeline",

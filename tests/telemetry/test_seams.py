@@ -115,7 +115,12 @@ def unbroken(whole: tuple[Path, Noted]) -> Path:
 @pytest.fixture(scope="module")
 def expected(unbroken: Path) -> dict[str, Any]:
     found = raw_rows(unbroken)
-    assert {"scenario/yaml", "antiphon/graph", "antiphon/timeline", "antiphon/messages/1"} <= found.keys()
+    assert {
+        "scenario/yaml/text_summary",
+        "antiphon/graph",
+        "antiphon/timeline",
+        "antiphon/messages/1",
+    } <= found.keys()
     return found
 
 

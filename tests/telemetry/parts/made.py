@@ -67,8 +67,7 @@ STEPS = (10, 20, 60)
 
 def record(folder: Path, start: int = 0, **changes: Any) -> None:
     """Write the metrics at `STEPS` into an event file, for the Channels tab."""
-    events = EventFile(folder)
-    events.forget_after(start)
+    events = EventFile(folder, start=start)
     described = description(start_step=start, **changes)
     writer = ChannelsWriter(events, described)
     writer.begin(described)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,14 +38,14 @@ def test_where_the_parts_run_is_written_only_when_it_changes(tmp_path: Path) -> 
     writer = ChannelsWriter(events, description())
     writer.begin(description())
     documents: list[int] = []
-    keep = events.document
+    keep = events.arrays
 
-    def document(step: int, tag: str, text: str, plugin: str) -> None:
-        if tag == PARTS:
-            documents.append(step)
-        keep(step, tag, text, plugin)
+    def arrays(step: int, values: Iterable[tuple[str, object]], plugin: str) -> None:
+        rows = list(values)
+        documents.extend(step for tag, _ in rows if tag == PARTS)
+        keep(step, rows, plugin)
 
-    events.document = document  # type: ignore[method-assign]
+    events.arrays = arrays  # type: ignore[method-assign]
     for step in (10, 20, 30):
         writer.parts(step, rows(step))
     moved = [replace(rows(40)[1], machine="node-9")]

@@ -98,13 +98,12 @@ def test_tags_that_a_resumed_run_has_dropped_are_left_out(
 ) -> None:
     """A run that is killed after its first measurement, and resumes at an earlier step."""
     for start, steps in ((0, (1, 10)), (8, (9,))):
-        events = EventFile(tmp_path / "runs/a")
-        events.forget_after(start)
-        events.document(start, GRAPH, json.dumps(graph()), PLUGIN)
+        events = EventFile(tmp_path / "runs/a", start=start)
+        events.arrays(start, [(GRAPH, json.dumps(graph()))], PLUGIN)
         for step in steps:
-            events.arrays(step, [(AGE, np.zeros(2))], PLUGIN)
+            events.arrays(step, [(AGE, np.zeros(2, np.float32))], PLUGIN)
         if start == 0:
-            events.arrays(10, [(LOSS, np.zeros(2))], PLUGIN)
+            events.arrays(10, [(LOSS, np.zeros(2, np.float32))], PLUGIN)
         events.close()
     found = get(serve(tmp_path / "runs", "a"), "catalog", run="a")
     assert found.status_code == 200, found.text

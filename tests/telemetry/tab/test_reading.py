@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
 from antiphon.telemetry import RunData, read_run
@@ -53,7 +51,7 @@ def test_a_resumed_session_replaces_what_came_after_its_start(tmp_path: Path) ->
 def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> None:
     write(tmp_path, rows([1, 2]))
     events = EventFile(tmp_path)
-    events.arrays(1, [(LOSS, np.array([8.0, 9.0]))], "antiphon")
+    events.arrays(1, [(LOSS, np.float32([8, 9]))], "antiphon")
     events.close()
     loss = read_run(tmp_path).metrics["agent", "loss"]
     assert loss.steps.tolist() == [1, 2]
@@ -61,64 +59,17 @@ def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("lost", [1, 3, 4, 9, 60])
-def test_a_torn_end_is_read_up_to_there(tmp_path: Path, lost: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_torn_end_is_read_up_to_there(tmp_path: Path, lost: int) -> None:
     path = write(tmp_path, rows([1, 2, 3]))
     path.write_bytes(path.read_bytes()[:-lost])
-    with caplog.at_level(logging.WARNING):
-        assert steps(read_run(tmp_path)) == [1, 2]
-    (said,) = caplog.messages
-    assert said.startswith(f"{path}: truncated or damaged near byte ")
-
-
-@pytest.mark.parametrize("long", [False, True])
-def test_a_flipped_bit_ends_one_file_and_not_the_next(tmp_path: Path, long: bool) -> None:
-    width = 2000 if long else 2
-    path = write(tmp_path, {step: {LOSS: np.full(width, step)} for step in (1, 2, 3)})
-    content = bytearray(path.read_bytes())
-    place = content.rindex(np.full(2, 2, np.float32).tobytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-    assert steps(read_run(tmp_path)) == [1]
-    write(tmp_path, {4: {LOSS: np.ones(width)}}, start=3)
-    assert steps(read_run(tmp_path)) == [1, 4]
-
-
-@pytest.mark.parametrize("what", ["a length out of all proportion", "a whole record that is no event"])
-def test_what_is_no_row_at_the_end_is_damage(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
-) -> None:
-    path = write(tmp_path, rows([1]))
-    with path.open("ab") as file:
-        if "length" in what:
-            file.write(b"\xff" * 8 + b"\0" * 40)
-        else:
-            RecordWriter(file).write(b"antiphon \xff\xff\xff")
-    assert steps(read_run(tmp_path)) == [1]
-    assert len(caplog.messages) == 1
-
-
-def test_what_other_tabs_show_is_passed_over_even_if_damaged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write(tmp_path, rows([1]))
-    events = EventFile(tmp_path)
-    events.scalars(2, [(f"agent/{place}/loss", "loss", 1.0) for place in range(50)])
-    events.text(2, "scenario/yaml", "env: antiphon/Digits-v0")
-    events.arrays(2, [(LOSS, np.array([2.0, -2.0]))], "antiphon")
-    events.close()
-    other = sorted(tmp_path.iterdir())[1]
-    content = bytearray(other.read_bytes())
-    content[content.index(b"agent/7/loss")] ^= 1
-    other.write_bytes(content)
-    run = read_run(tmp_path)
-    assert (run.graph, steps(run), caplog.messages) == (graph(), [1, 2], [])
+    assert steps(read_run(tmp_path)) == [1, 2]
 
 
 def test_a_folder_without_event_files_and_a_run_of_somebody_else(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=rf"^{tmp_path}: no event file found; pass "):
         read_run(tmp_path)
     events = EventFile(tmp_path)
-    events.scalars(1, [("loss", "loss", 1.0)])
+    events.scalars(1, [("loss", 1.0)])
     events.close()
     with pytest.raises(RunError, match="no data for the Channels tab; pass ") as caught:
         read_run(tmp_path)

@@ -51,13 +51,13 @@ def write(
         plugin: For whom the values are.
     """
     before = set(folder.glob("*")) if folder.is_dir() else set()
-    events = EventFile(folder)
-    events.forget_after(start)
+    events = EventFile(folder, start=start)
     for tag, content in ((GRAPH, graph() if document is None else document), (TIMELINE, timeline)):
         if content is not None:
-            events.document(start, tag, content if isinstance(content, str) else json.dumps(content), plugin)
+            text = content if isinstance(content, str) else json.dumps(content)
+            events.arrays(start, [(tag, text)], plugin)
     for step, values in what.items():
-        events.arrays(step, [(tag, np.asarray(value)) for tag, value in values.items()], plugin)
+        events.arrays(step, [(tag, np.asarray(value, np.float32)) for tag, value in values.items()], plugin)
     events.close()
     (path,) = set(folder.glob("*")) - before
     return path
