@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.progress import Progress
-from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import (
     as_evaluated,
     check_episodes,
@@ -276,36 +275,12 @@ def readouts_act(running: LiveSystem) -> bool:
 # --- what is evaluated with and without a channel ----------------------------------------------------------
 
 
-class _Evaluated(Protocol):
-    """Batches of examples or episodes, each evaluated with the same random numbers as often as it is asked for.
-
-    Attributes:
-        measure: What channels are ranked by.
-        in_step: Whether all rows of a step are as far in their example: then means are of the messages of a step.
-        seeds: Of each batch.
-        rows: Examples or environments of each batch.
-        counts: Of the newest batch, as how many targets each example or episode counts.
-    """
-
-    system: System
-    measure: str
-    in_step: bool
-    seeds: list[int]
-    rows: list[int]
-    counts: Counts
-
-    def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
-        """Return scores by agent of every example or episode of a batch."""
-        ...
-
-    def shared(self, readouts: Sequence[str]) -> Sequence[str]: ...
-
-
 class _Examples:
-    """The examples of a split."""
+    """The examples of a split, each evaluated with the same random numbers as often as it is asked for."""
 
     measure = "loss"
     in_step = True
+    """All rows of a step are as far in their example: means are of the messages of a step."""
     counts: Counts
 
     def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
@@ -360,6 +335,9 @@ class _EpisodeSamples:
 
     def shared(self, readouts: Sequence[str]) -> Sequence[str]:
         return [RETURN]
+
+
+_Evaluated = _Examples | _EpisodeSamples
 
 
 def _ablated(

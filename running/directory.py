@@ -268,12 +268,6 @@ def remove_run(path: Path) -> None:
         path.rmdir()
 
 
-def files_beside(path: Path) -> list[str]:
-    """Return the names in a run's folder that `remove_run` leaves there, such as what a user's recorder has written."""
-    own_names = {file.name for name in _WRITTEN for file in path.glob(name)} | {"checkpoints", LOCK}
-    return sorted(entry.name for entry in path.iterdir() if entry.name not in own_names)
-
-
 def function_of(source: str) -> str:
     """Return what the source of a template made in Python stands for on the command line: `MODULE:FUNCTION`, unless it can be imported."""
     return source if ":" in source else "MODULE:FUNCTION"

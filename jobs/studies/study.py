@@ -26,7 +26,6 @@ from antiphon.running.directory import (
     STUDY,
     check_exist,
     claim,
-    files_beside,
     is_free,
     is_run,
     remove_run,
@@ -164,11 +163,6 @@ class Study:
         with DirectoryLock(self.directory), ExitStack() as locks:
             for path in runs:
                 locks.enter_context(DirectoryLock(path))
-            for path in runs:
-                if beside := files_beside(path):  # no new run begins beside them
-                    raise RunError(
-                        f"{path}: holds {beside[0]}, which is not removed; remove it, or choose another logdir"
-                    )
             for path in runs:
                 remove_run(path)
             (self.directory / STUDY).unlink(missing_ok=True)  # its table is no longer of what is there
