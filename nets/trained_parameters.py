@@ -40,7 +40,7 @@ def _optimiser(
     """An optimiser of antiphon's kinds, or where there are `options` one of torch's or a user's."""
     tensors = list(parameters.values())
     if "options" in settings:
-        return TorchOptimiser(tensors, names=list(parameters), owner=owner, seed=seed, **settings)
+        return TorchOptimiser(tensors, owner=owner, seed=seed, **settings)
     return Optimiser(parameters=[as_real(tensor) for tensor in tensors], **settings)
 
 
@@ -259,8 +259,6 @@ class TrainedParameters:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a fork or checkpoint, without copying; for a stack use its members."""
-        if isinstance(self.optimiser, TorchOptimiser):
-            self.optimiser.check_saved()
         return {
             "parameters": dict(self.parameters),
             "buffers": dict(self.buffers),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -41,35 +41,27 @@ class Outlines:
     that show none of what they hold, such as locks and open files, equal those of their type, and iterators none.
 
     Args:
-        parameters: Tensors that are known by their place, whatever they hold.
         apart: Selects the attributes of an object that are followed; None: all.
         versions: Whether a large tensor is known by torch's count of its changes, and not by its bits, so that only outlines of
             the same tensor can be equal.
 
     Attributes:
-        objects: The outlines of all objects that can change, by their `id`.
         is_whole: Whether all objects have been followed; else some are known by their type alone.
     """
 
     def __init__(
         self,
-        parameters: Sequence[Tensor] = (),
         apart: Callable[[Any], dict[str, Any]] | None = None,
         *,
         versions: bool = False,
     ) -> None:
         self._versions = versions
-        self._parameter_indices = {id(p): index for index, p in enumerate(parameters)}
         self._apart = vars if apart is None else apart
         self._alive: dict[int, Any] = {}
         self._depth = 0
-        self.objects: dict[int, Any] = {}
         self.is_whole = True
 
     def of(self, value: Any) -> Any:
-        index = self._parameter_indices.get(value if type(value) is int else id(value))
-        if index is not None:
-            return "parameter", index
         if isinstance(value, _SCALARS):
             return type(value).__name__, repr(value)
         if isinstance(value, bytes | bytearray):
@@ -84,11 +76,9 @@ class Outlines:
         self._alive[id(value)] = value
         self._depth += 1
         try:
-            outline = type(value).__qualname__, self._content(value)
+            return type(value).__qualname__, self._content(value)
         finally:
             self._depth -= 1
-        self.objects[id(value)] = outline
-        return outline
 
     def _content(self, value: Any) -> Any:
         if isinstance(value, Tensor):

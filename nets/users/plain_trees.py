@@ -1,14 +1,12 @@
 """Plain data as trees of dicts with text as keys, lists, numbers, text and tensors, which a checkpoint holds, and back.
 
-Plain are numbers (of numpy too), text, bytes, tensors, numpy arrays of numbers, and Python's containers of them. An object
-that refers to parameters, or has their `id` as keys, is read with those of another process.
+Plain are numbers (of numpy too), text, bytes, tensors, numpy arrays of numbers, and Python's containers of them.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -50,46 +48,30 @@ class NotPlainError(Exception):
         return f"holds {with_article(str(self))}{under_key}, which a checkpoint cannot; return {self.fix}"
 
 
-def to_tree(value: Any, parameters: Sequence[Tensor] = ()) -> Any:
-    """Return a value as a tree, without copying tensors.
-
-    Args:
-        parameters: What it may refer to; a reference is kept as a place in them.
-
-    Raises:
-        NotPlainError: It is not plain.
-    """
-    return _to_tree(value, {id(p): index for index, p in enumerate(parameters)})
-
-
-def _to_tree(value: Any, parameter_indices: Mapping[int, int]) -> Any:
+def to_tree(value: Any) -> Any:
+    """Return a value as a tree, without copying tensors; NotPlainError: it is not plain."""
     kind = type(value)
-    if value is None or kind in (bool, float, str):
+    if value is None or kind in (bool, int, float, str):
         return value
     if kind is numpy.str_:
         return str(value)
-    if kind is int:
-        return {_KIND: "id", _ITEMS: parameter_indices[value]} if value in parameter_indices else value
     if isinstance(value, Tensor):
-        return _of_tensor(value, parameter_indices)
+        return _of_tensor(value)
     if isinstance(value, numpy.ndarray | numpy.generic):
         return _of_array(value)
     if kind is list:
-        return [_of_item(index, item, parameter_indices) for index, item in enumerate(value)]
+        return [_of_item(index, item) for index, item in enumerate(value)]
     if kind is dict and all(type(key) is str for key in value):
-        return {key: _of_item(key, item, parameter_indices) for key, item in value.items()}
+        return {key: _of_item(key, item) for key, item in value.items()}
     if kind is complex:
         return {_KIND: "complex", _ITEMS: [value.real, value.imag]}
     if kind in _SEQUENCES.values():
-        items = [_of_item(index, item, parameter_indices) for index, item in enumerate(value)]
+        items = [_of_item(index, item) for index, item in enumerate(value)]
         tree = {_KIND: kind.__name__, _ITEMS: items}
         return {**tree, "maxlen": value.maxlen} if kind is deque else tree
     if kind not in _MAPPINGS.values():
         raise NotPlainError(kind.__name__, _instead_of(value))
-    pairs = [
-        [_to_tree(key, parameter_indices), _of_item(key, item, parameter_indices)]
-        for key, item in value.items()
-    ]
+    pairs = [[to_tree(key), _of_item(key, item)] for key, item in value.items()]
     tree = {_KIND: kind.__name__, _ITEMS: pairs}
     if kind is not defaultdict:
         return tree
@@ -99,10 +81,10 @@ def _to_tree(value: Any, parameter_indices: Mapping[int, int]) -> Any:
     return {**tree, "factory": names[0]}
 
 
-def _of_item(key: object, item: Any, parameter_indices: Mapping[int, int]) -> Any:
+def _of_item(key: object, item: Any) -> Any:
     """Return an item of a container as a tree; an error gets its key."""
     try:
-        return _to_tree(item, parameter_indices)
+        return to_tree(item)
     except NotPlainError as error:
         if error.key is None and isinstance(key, str):
             error.key = key
@@ -118,9 +100,7 @@ def _instead_of(value: object) -> str:
     return _PLAIN_DATA
 
 
-def _of_tensor(value: Tensor, parameter_indices: Mapping[int, int]) -> Any:
-    if id(value) in parameter_indices:
-        return {_KIND: "parameter", _ITEMS: parameter_indices[id(value)]}
+def _of_tensor(value: Tensor) -> Any:
     if type(value) not in (Tensor, nn.Parameter, nn.Buffer):
         raise NotPlainError(type(value).__name__)
     if value.layout is not torch.strided:
@@ -141,19 +121,17 @@ def _of_array(value: numpy.ndarray[Any, Any] | numpy.generic) -> Any:
     return {_KIND: "array", _ITEMS: data, "dtype": array.dtype.str, "shape": [*array.shape], "scalar": scalar}
 
 
-def from_tree(tree: Any, parameters: Sequence[Tensor] = ()) -> Any:
-    """Return the value of a tree with copies of its tensors; references are to `parameters`."""
+def from_tree(tree: Any) -> Any:
+    """Return the value of a tree with copies of its tensors."""
     if isinstance(tree, Tensor):
         return tree.data.clone()
     if isinstance(tree, list | tuple):
-        return type(tree)(from_tree(item, parameters) for item in tree)
+        return type(tree)(from_tree(item) for item in tree)
     if not isinstance(tree, dict):
         return copy.copy(tree)
     if _KIND not in tree:
-        return {key: from_tree(item, parameters) for key, item in tree.items()}
+        return {key: from_tree(item) for key, item in tree.items()}
     kind, items = tree[_KIND], tree[_ITEMS]
-    if kind in ("parameter", "id"):
-        return parameters[items] if kind == "parameter" else id(parameters[items])
     if kind == "leaf":
         return items.data.clone().requires_grad_()
     if kind == "array":
@@ -163,9 +141,9 @@ def from_tree(tree: Any, parameters: Sequence[Tensor] = ()) -> Any:
     if kind == "complex":
         return complex(*items)
     if kind in _SEQUENCES:
-        values = [from_tree(item, parameters) for item in items]
+        values = [from_tree(item) for item in items]
         return deque(values, tree["maxlen"]) if kind == "deque" else _SEQUENCES[kind](values)
-    pairs = {from_tree(key, parameters): from_tree(item, parameters) for key, item in items}
+    pairs = {from_tree(key): from_tree(item) for key, item in items}
     if kind == "defaultdict":
         return defaultdict(_FACTORIES[tree["factory"]], pairs)
     return _MAPPINGS[kind](pairs)
