@@ -254,10 +254,6 @@ class Advantages:
     values: Tensor | None = None
     """Values in the unit of the returns; None: only the losses of a policy with values have a use for them."""
 
-    def weighted(self, member_count: int = 1) -> Tensor:
-        """Return the advantages weighted for losses: a member's sum, divided by its B, is a mean over its valid ticks."""
-        return self.advantages * MemberMeans(self.valid, member_count).shares(self.advantages.dtype)
-
 
 def advantages_and_returns(
     trajectory: Trajectory,

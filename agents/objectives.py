@@ -108,8 +108,6 @@ class Objective(AnyObjective):
     """Share of a target that is spread evenly over the classes."""
     is_own: bool = False
     """Whether it is a user's, which may draw random numbers."""
-    without_size: str = ""
-    """The name of a user's that does not say how many outputs it reads; empty: it is none."""
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Draw the random numbers of these seeds, one for the rows of each member, in the calls that follow."""
@@ -416,7 +414,6 @@ class OwnObjective(Objective):
         self._seeds: Sequence[int] = (0,)
         self.kept_state = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
-        self.without_size = "" if callable(getattr(loss, "size", None)) else name
         """Whether a loss without a gradient has been named."""
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(

@@ -37,14 +37,6 @@ class Clock:
         """Whether the clock ticks at `step`."""
         return step % self.tick_period == self.phase
 
-    def tick_number(self, step: int) -> int:
-        """Number of the tick at `step`, from 0."""
-        return (step - self.phase) // self.tick_period
-
-    def step_of(self, number: int) -> int:
-        """Step of the tick of a number."""
-        return self.phase + number * self.tick_period
-
     def latest(self, step: int) -> int | None:
         """The newest tick at or before `step`, if there was one."""
         return None if step < self.phase else step - (step - self.phase) % self.tick_period
