@@ -146,11 +146,7 @@ def __getattr__(name: str) -> Any:
         "tune",
     ):
         return import_module(f"antiphon.{name}")
-    from antiphon.base.nearest_names import nearest
-
-    near = None if name.startswith("_") else nearest(name, __all__)
-    meant = "" if near is None else f"; did you mean '{near}'?"
-    raise AttributeError(f"module 'antiphon' has no attribute {name!r}{meant}")
+    raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

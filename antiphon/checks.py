@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.argument_checks import check_mappings
-from antiphon.base.errors import DataError, ScenarioError, in_one_line
-from antiphon.base.problems import Problems, placed
+from antiphon.base.errors import ScenarioError, in_one_line
+from antiphon.base.problems import placed
 from antiphon.base.spec import in_python
 from antiphon.envs import describe
 from antiphon.envs.check import broken_rule
 from antiphon.jobs.scenario_sources import scenario_template
-from antiphon.jobs.studies.plan import StudyOptions, plan, problems_beside, template_of
+from antiphon.jobs.studies.plan import StudyOptions, plan, template_of
 from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template, warnings
-from antiphon.scenarios.hidden_problems import hidden_problems, readable_parts
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
-from antiphon.scenarios.yaml_text import find_document, read_file
+from antiphon.scenarios.yaml_text import find_document
 
 if TYPE_CHECKING:
     from antiphon.distributed.parts.division import Division
@@ -57,7 +53,6 @@ def check(
     Raises:
         ScenarioError: There is no such scenario, or no valid YAML.
     """
-    check_mappings("check", values=values)
     return findings_of(scenario, variant, in_python(values or {}))
 
 
@@ -111,10 +106,6 @@ class Findings:
 
     __repr__ = __str__
 
-    def refuse(self, problems: Iterable[DocumentError]) -> None:
-        """Add problems of no variant or run in particular."""
-        self.problems |= {str(problem): [] for problem in problems}
-
 
 def findings_of(
     subject: Buildable | Template | str | Path,
@@ -125,29 +116,20 @@ def findings_of(
     """Return the findings of a scenario, study or population; `divide`: reads the parts of agents."""
     try:
         name = subject if isinstance(subject, str | Path) and subject not in scenario_names() else None
-        problems = Problems()
-        study = None if name is None else find_document(StudySpec, name, problems)
-        population = None if name is None else find_document(PopulationSpec, name, problems)
-        if study is None and population is None:
-            problems.raise_any()
+        study = None if name is None else find_document(StudySpec, name)
+        population = None if name is None else find_document(PopulationSpec, name)
         if population is not None and (variant or divide):
             raise ScenarioError(f"check: {subject} is a population; leave out --variant and --parts")
         if population is not None:
-            return check_population(population, values, problems)
+            return check_population(population, values)
         if study is None:
             return check_scenario(scenario_template(subject), variant, values, divide)
         if divide is not None:
             raise ScenarioError(f"check: {subject} is a study; --parts needs a scenario")
-        options_of_study = StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
-        return check_study(study, options_of_study, problems)
+        return check_study(study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1))
     except DocumentError as error:
         findings = Findings(str(subject), str(subject))
-        refused = error.separate()
-        with suppress(ScenarioError):  # nothing is left of it, or it is no file
-            path = Path(str(subject))
-            rest = Template.rest_of(read_file(path), str(path), refused)
-            refused += _hidden(rest, variant, values, refused)
-        findings.add(variant or DEFAULT, refused, [])
+        findings.add(variant or DEFAULT, error.separate(), [])
         return findings
 
 
@@ -167,50 +149,28 @@ def check_scenario(
     return findings
 
 
-def check_study(study: StudySpec, options: StudyOptions, refused: Problems) -> Findings:
-    """Check every run of a study's first budget with one seed; `refused`: problems of what was left out of it."""
-    findings, template = Findings(study.study, study.study), template_of(study, options)
-    problems = problems_beside(study, template)
-    rest = study.without(problem.path for problem in problems) if problems else study
-    if any(problem.path == ("variants", name) for problem in problems for name in options.variants):
-        rest = None  # nothing is left of what was asked for
-    try:
-        planned = None if rest is None else plan(rest, options, template)
-    except DocumentError as error:
-        planned, problems = None, Problems([*problems, *error.separate()])
-    except ScenarioError as error:  # also of a scenario that only some values give
-        if not (refused or problems):
-            raise
-        planned, problems = None, Problems([*problems, DocumentError((), str(error))])
-    for run in planned.runs.values() if planned is not None else ():
+def check_study(study: StudySpec, options: StudyOptions) -> Findings:
+    """Check every run of a study's first budget with one seed."""
+    template = template_of(study, options)
+    findings, planned = Findings(study.study, study.study), plan(study, options, template)
+    for run in planned.runs.values():
         request = run.request
         _examine(findings, run.label, request.template, request.variant, request.values, request.steps)
-    if planned is not None and not findings.problems:
-        with problems.gathered():
-            planned.check_metrics()
-    findings.refuse([*refused, *problems])
+    if findings.ok:
+        planned.check_metrics()
     return findings
 
 
-def check_population(population: PopulationSpec, values: Mapping[str, Any], refused: Problems) -> Findings:
-    """Check the first member of a population, and that the others differ from it in hyperparameters alone.
-
-    `refused`: problems of what was left out of it.
-    """
-    from antiphon.jobs.populations.population_run import problems_of_parameters, requests_of
+def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
+    """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
+    from antiphon.jobs.populations.population_run import requests_of
     from antiphon.jobs.populations.selection import problem_of_score
     from antiphon.jobs.scheduler import check_member
     from antiphon.terminal.explain import built
 
     findings = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
-    template = template_of_document(population)
-    problems = problems_of_parameters(population, template)
-    rest = population.without(problem.path for problem in problems) if problems else population
-    findings.refuse([*refused, *problems])
-    if rest is None:
-        return findings
-    first, *later = requests_of(rest, template)
+    first, *later = requests_of(population, template_of_document(population))
     scenario = _examine(
         findings, "member 0", first.template, first.variant, first.values, first.steps, member=True
     )
@@ -220,10 +180,10 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any], refu
                 check_member(first, request)
         except ScenarioError as error:
             findings.add("members", [DocumentError((), str(error))], [])
-        if rest.select is not None and rest.select.by is not None:
-            line = problem_of_score(scenario, built(scenario), rest.select.by)
+        if population.select is not None and population.select.by is not None:
+            line = problem_of_score(scenario, built(scenario), population.select.by)
             if line:
-                findings.refuse([rest.located(DocumentError(("select", "by"), line))])
+                raise population.located(DocumentError(("select", "by"), line))
     return findings
 
 
@@ -239,17 +199,14 @@ def _examine(
 ) -> Scenario | None:
     """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
 
-    With `steps`, the scenario is trained for so many; a member of a population may meet others. First come problems of single values; where there are none, those of the whole; both with wrong names of signals; then those that show when it is built.
+    With `steps`, the scenario is trained for so many; a member of a population may meet others.
     """
     from antiphon.engine.build.builder import check_build
 
     try:
         scenario = template.resolve(variant, values, steps)
     except ScenarioError as error:
-        problems = (error if isinstance(error, DocumentError) else placed(error)).separate()
-        if isinstance(template, Template):
-            problems += _hidden(template, variant, values, problems)
-        findings.add(label, problems, [])
+        findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
         return None
     try:
         with template.placing(variant, values):
@@ -263,37 +220,6 @@ def _examine(
         return None
     findings.add(label, [], warnings(scenario))
     return scenario
-
-
-def _hidden(
-    template: Template,
-    variant: str | None,
-    values_given: Mapping[str, Any],
-    problems: Sequence[DocumentError],
-) -> list[DocumentError]:
-    """The problems of single values, and with names of signals and agents, that others hide."""
-    from antiphon.engine.build.shapes import check_signals
-
-    hidden = Problems()
-    reported = {problem.path for problem in problems}
-    changed = {path[:-1] for path in reported} - {()}  # sections of which something is left out
-
-    def note(check: Callable[[], None], *, values: bool) -> None:
-        new = Problems()
-        with new.gathered(), template.placing(variant, values_given):
-            check()
-        for problem in new:
-            within = {problem.path[:length] for length in range(len(problem.path))}
-            if problem.path not in reported and not (values and within & changed):
-                hidden.append(problem)
-
-    with suppress(ScenarioError, DataError):  # there is no environment
-        note(hidden_problems(template, variant, values_given, problems).raise_any, values=True)
-        parts, ends = readable_parts(template, variant, values_given, [*problems, *hidden])
-        note(ends.raise_any, values=False)
-        env = describe(parts.env)
-        note(partial(check_signals, parts, env), values=False)
-    return sorted(hidden, key=lambda problem: problem.line(template.document.lines) or 0)
 
 
 def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.argument_checks import check_counts, check_mappings
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
@@ -149,7 +149,6 @@ def population(
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the members have checkpoints.
     """
     check_counts("population", until=until)
-    check_mappings("population", values=values)
     check_exist(exist)
     settings: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
     settings |= {"seed": seed, "variant": variant}

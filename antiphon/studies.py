@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.argument_checks import check_counts, check_mappings
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.cores import cores
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
@@ -108,7 +108,6 @@ def study(
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
     """
     check_counts("study", seeds=seeds, steps=steps, episodes=episodes, jobs=jobs)
-    check_mappings("study", values=values)
     if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
         fix = f"; write [{variants!r}]" if isinstance(variants, str) else ""
         raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping{fix}")

@@ -14,10 +14,10 @@ from antiphon import envs
 from antiphon.base.call_errors import call_error
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line
 from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
-from antiphon.base.nearest_names import nearest, suggest
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.couplings import Coupling, Unlocked
+from antiphon.comms.couplings import Unlocked
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.channel_specs import CouplingSpec
@@ -71,13 +71,7 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
             _require(again == scenario, "the scenario differs after it was written to YAML and read back")
         if point == "objective":
             scenario = scenario.model_copy(update={"env": _with_numbers()})
-    default_target = point == "objective" and "target" not in options
-    hint = (
-        "; its target is 'label', a class: for floats [batch, 3] give target='numbers'"
-        if default_target
-        else ""
-    )
-    with _tried(name, "alone", hint):
+    with _tried(name, "alone"):
         if scenario.agents["s0"].layers is None:
             _require(_returns_finite(scenario), "it returns NaN or infinite numbers")
         alone = _learned(scenario, stacked=False)
@@ -112,16 +106,7 @@ def _point_of(kind: Any) -> str:
                 return point
     if kind in envs.ids():
         return "environment"
-    names = {name for point in POINTS for name in (*registered(point), *Catalogue(point))}
-    near = nearest(kind, [*names, *envs.ids(), *POINTS]) if isinstance(kind, str) else None
-    if near in POINTS:
-        line = f"is not registered; '{near}' is an extension point: give a kind of it, with point='{near}'"
-    else:
-        meant = "" if near is None else f"did you mean '{near}'? Else "
-        crosses = isinstance(kind, type) and issubclass(kind, Coupling)
-        example = "point='coupling'" if crosses else "point=, such as point='gradient'"
-        line = f"is not registered; {meant}give {example}"
-    raise ScenarioError(f"check: {name_of(kind)} {line}")
+    raise ScenarioError(f"check: {name_of(kind)} is not registered; give point=, such as point='gradient'")
 
 
 def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -254,15 +239,15 @@ def _require(condition: bool, problem: str) -> None:
 
 
 @contextmanager
-def _tried(name: str, attempt: str, hint: str = "") -> Iterator[None]:
-    """Give the first line of an error in the body as an AssertionError that names the kind and what was tried; `hint` is its end."""
+def _tried(name: str, attempt: str) -> Iterator[None]:
+    """Give the first line of an error in the body as an AssertionError that names the kind and what was tried."""
     try:
         yield
     except (AssertionError, AntiphonError) as error:
         first = (
             error.separate()[0] if isinstance(error, DocumentError) else error
         )  # one mistake is at several channels
-        raise AssertionError(f"{name}, {attempt}: {str(first).splitlines()[0]}{hint}") from error
+        raise AssertionError(f"{name}, {attempt}: {str(first).splitlines()[0]}") from error
     except Exception as error:
         line = call_error(error, "") or f"{type(error).__name__}: {first_line(error)}"
-        raise AssertionError(f"{name}, {attempt}: {line}{hint}") from error
+        raise AssertionError(f"{name}, {attempt}: {line}") from error

@@ -16,11 +16,7 @@ from typing import TextIO
 _LONGEST_LINE = 290
 """Characters of an error, at most: with `error: ` in front of it less than 300."""
 _END_OF_LINE = 90
-"""Characters at its end that are kept at least, where the fix stands."""
-_LONGEST_FIX = 100
-"""Characters at most of a fix that is kept whole: of what follows after a semicolon."""
-_LONGEST_WORD = 60
-"""Characters of a word that is left out rather than cut."""
+"""Characters at its end that are kept, where the fix stands."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
 """Where an object lies in memory, as Python writes one without a text of its own: it differs from run to run."""
@@ -43,31 +39,15 @@ def in_one_line(text: str) -> str:
     """Return a text as one line of at most 290 characters, control characters as escapes: a longer one without its middle,
     between the place and the fix.
     """
-    if len(text) > _LONGEST_LINE:
-        fix = text[-_LONGEST_FIX:].partition("; ")[2]
-        # With its semicolon, by which it is found again where a longer line is made of this one.
-        end = f"; {fix}" if len(fix) > _END_OF_LINE else f" {_from_a_word(text[-_END_OF_LINE:])}"
-        text = f"{_whole_words(text[: _LONGEST_LINE - len(end) - 1])} …{end}"
-    if text.isprintable():
-        return text
-    return in_one_line(
-        "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode()
-            for character in text
-        )
+    text = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in (text if len(text) <= _LONGEST_LINE else _shortened(text))
     )
+    return text if len(text) <= _LONGEST_LINE else _shortened(text)
 
 
-def _whole_words(text: str) -> str:
-    """Return the beginning of a line without the word in which it is cut; one that is hardly shorter than the line stays."""
-    before, space, word = text.rpartition(" ")
-    return before.rstrip(",;: ") if space and len(word) < _LONGEST_WORD else text[:-1]
-
-
-def _from_a_word(text: str) -> str:
-    """Return the end of a line without the rest of the word in which it is cut; a word of its own length stays."""
-    cut, space, after = text.partition(" ")
-    return after if space and len(cut) < _LONGEST_WORD else text
+def _shortened(text: str) -> str:
+    return f"{text[: _LONGEST_LINE - _END_OF_LINE - 3]} … {text[-_END_OF_LINE:]}"
 
 
 class AntiphonError(Exception):

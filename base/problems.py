@@ -131,10 +131,6 @@ class DocumentError(ScenarioError):
         return self._with(source=f"{source}: " if line is None else f"{source}:{line}: ", others=located)
 
 
-class UnknownKey(DocumentError):
-    """A key that a part does not have; without it, the rest can be read."""
-
-
 class Problems(list[DocumentError]):
     """Problems of one document, gathered while its parts are read one by one: up to 1,000, at which it is read no further."""
 

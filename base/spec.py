@@ -40,7 +40,6 @@ from antiphon.base.problems import (
     DocumentError,
     Path,
     Problems,
-    UnknownKey,
     as_whole,
     show_refused,
     show_value,
@@ -456,7 +455,7 @@ class Spec(BaseModel):
         if cls.model_config["extra"] == "forbid":
             unknown = [str(key) for key in data if key not in accepted]
             if unknown:
-                Problems(UnknownKey((key,), cls.unknown_key(key, data)) for key in unknown).raise_any()
+                Problems(DocumentError((key,), cls.unknown_key(key, data)) for key in unknown).raise_any()
         return data
 
     @classmethod

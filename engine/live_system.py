@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from antiphon.base.argument_checks import check_counts, check_flags, checked_seed
+from antiphon.base.argument_checks import check_counts, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask
@@ -81,7 +81,6 @@ class Settings:
         settings = cls(seed=checked_seed(seed), device=chosen_device(device), **fields)
         if settings.dtype not in (torch.float32, torch.float64):
             raise ScenarioError(f"dtype: {settings.dtype!r}; use torch.float32 or torch.float64")
-        check_flags("Simulation", stacked=settings.stacked)
         check_counts("Simulation", needed=True, threads=settings.threads)
         backend = checked_backend(settings.backend) if isinstance(settings.backend, str) else settings.backend
         return replace(settings, threads=int(settings.threads), backend=backend)
@@ -730,7 +729,6 @@ class LiveSystem:
     @in_own_context
     def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return an independent copy: see `Simulation.fork`."""
-        check_flags("fork", stacked=stacked)
         self.synchronize()
         check_kept(self.system)  # before the copy calls what it would share
         executor = self.executor.for_fork()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from antiphon.base.errors import DataError, first_line, require
-from antiphon.base.nearest_names import suggest, suggest_file
+from antiphon.base.nearest_names import suggest
 from antiphon.envs import shapes
 
 DataName = Literal["digits", "mnist", "cifar10", "shapes"]
@@ -150,7 +150,10 @@ def read_columns(path: Path) -> dict[str, Any]:
     """Read the named columns of a `.npz` or `.safetensors` file, as arrays or tensors; DataError if it is missing or damaged."""
     if not path.is_file():
         files = [file for file in path.parent.glob("*") if file.suffix in (".npz", ".safetensors")]
-        fix = suggest_file(path, files) or "; give the path of a file, .npz or .safetensors"
+        fix = (
+            suggest(path.name, (file.name for file in files))
+            or "; give the path of a file, .npz or .safetensors"
+        )
         raise DataError(f"{path}: no such file{fix}")
     if path.suffix == ".safetensors":
         with reading(path), safe_open(path, "pt") as tensors:

@@ -22,7 +22,7 @@ from antiphon.base.deferred import Deferred
 from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
-from antiphon.base.problems import MISSING, DocumentError, UnknownKey
+from antiphon.base.problems import MISSING, DocumentError
 from antiphon.envs.options import EnvOptions, StackOptions
 from antiphon.envs.signal import Description
 
@@ -133,17 +133,6 @@ def options_of(name: str) -> type[EnvOptions]:
 def option_names(name: str) -> frozenset[str]:
     """Return the keys of an id, as far as they are known before it is made."""
     return frozenset(options_of(name).model_fields) if name in _environments else frozenset()
-
-
-def unknown_keys(env: object) -> list[UnknownKey]:
-    """Return the keys of a declared environment that its id does not have; none where that is not known before it is made."""
-    if not (isinstance(env, Mapping) and isinstance(env.get("id"), str) and env["id"] in _environments):
-        return []
-    try:
-        options_of(env["id"])(**{key: value for key, value in env.items() if key != "id"})
-    except DocumentError as error:
-        return [problem for problem in error.separate() if isinstance(problem, UnknownKey)]
-    return []
 
 
 def _factory(name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.base.argument_checks import check_counts, check_flags
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask
 from antiphon.base.nearest_names import suggest
@@ -209,7 +209,6 @@ def ablate(
     """
     running = running_of(simulation)
     links = Links.given(links, running.system)
-    check_flags("ablate", sampled=sampled)
     if not running.system.channels:
         raise ScenarioError("ablate: the scenario has no channels; evaluate the run without")
     names = chosen_channels(list(running.system.channels), channels, "ablate: channel")

@@ -16,7 +16,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from antiphon.base.argument_checks import check_counts, check_names
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
@@ -253,10 +253,9 @@ def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, p
         probe: The measurement and what it needs of a channel, for errors: `language: channel of symbols`.
 
     Raises:
-        ScenarioError: One that is named cannot be measured, or this is no list.
+        ScenarioError: One that is named cannot be measured.
     """
     measurement, _, kind = probe.partition(": ")
-    check_names(measurement, channels=channels)
     for name in channels or ():
         if name not in measurable:
             raise ScenarioError(f"{measurement}: '{name}' is no {kind}{suggest(name, measurable)}")

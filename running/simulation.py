@@ -13,7 +13,6 @@ import networkx as nx
 import torch
 from torch import Tensor, fx
 
-from antiphon.base.argument_checks import check_flags, check_names
 from antiphon.base.errors import (
     DivergenceError,
     RunError,
@@ -443,7 +442,6 @@ class Simulation:
             KeyboardInterrupt: Ctrl+C was pressed.
         """
         run, running = self._run, self.running
-        check_flags("run", progress=progress)
         running.check_open()
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
@@ -650,7 +648,6 @@ class Simulation:
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
-        check_names("record", quantities=quantities)
         self.running.executor.check_record(self.running, name)
         recording = Recording(self.running.system, name, tuple(quantities), period)
         self._run.recordings.append(recording)

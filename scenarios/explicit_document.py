@@ -9,15 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.nearest_names import nearest
-from antiphon.base.problems import DocumentError, Problems, UnknownKey, show_refused
+from antiphon.base.nearest_names import nearest, suggest
+from antiphon.base.problems import DocumentError, Problems, show_refused
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import Spec, accepted_keys, channel_name, in_one_spelling
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.graphs.generators import GraphSpec, generate, refuse_what_is_too_large
 from antiphon.scenarios.parameters import section, substitute, uses_parameters
-from antiphon.scenarios.unknown_keys import unknown_key_line
 from antiphon.scenarios.yaml_text import Document
 
 SECTIONS = {"agent": ("first", "readout", "deal"), "channel": ("split",)}
@@ -63,7 +62,7 @@ class ExplicitDocument:
             return cls._generated(document, values, body, graph, sections)
         refuse_what_is_too_large(body)
         for path in sections:
-            raise UnknownKey(path, "is for a generated graph, and there is no `graph`; add one")
+            raise DocumentError(path, "is for a generated graph, and there is no `graph`; add one")
         return cls(body, document.lines)
 
     @classmethod
@@ -196,7 +195,9 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     keys = _standard_section((name,), value, accepted)
     suggested = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
-    Problems(UnknownKey((name, key), unknown_key_line(key, suggested)) for key in unknown).raise_any()
+    Problems(
+        DocumentError((name, key), f"unknown key {key!r}{suggest(key, suggested)}") for key in unknown
+    ).raise_any()
     yield (name,), {key: item for key, item in keys.items() if key not in SECTIONS[name]}
     for subsection in SECTIONS[name]:
         if subsection not in keys:

@@ -16,7 +16,6 @@ from antiphon.base.problems import (
     DocumentError,
     Path,
     Problems,
-    UnknownKey,
     show_bound,
     show_refused,
     show_value,
@@ -242,7 +241,7 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
         for name, value in values.items():
             if name not in parameters:
                 problems.append(
-                    UnknownKey((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
+                    DocumentError((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
                 )
             elif (problem := parameters[name].problem(value)) is not None:
                 problems.append(DocumentError((*path, name), problem))

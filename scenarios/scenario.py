@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from antiphon.base.argument_checks import check_mappings
 from antiphon.base.deferred import Deferred
 from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
@@ -22,10 +21,8 @@ from antiphon.base.problems import (
     UNNAMED,
     DocumentError,
     Problems,
-    UnknownKey,
     placed,
     show_refused,
-    translate,
 )
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (
@@ -51,7 +48,6 @@ from antiphon.scenarios.graphs.generators import document_of, graph_of, named_by
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
-from antiphon.scenarios.unknown_keys import unknown_key_line, with_all_unknown_keys, without
 from antiphon.scenarios.yaml_text import Document, read, write
 
 if TYPE_CHECKING:
@@ -119,20 +115,6 @@ class Scenario(Spec):
             training: TrainingSpec | Mapping[str, Any] = ...,
             telemetry: TelemetrySpec | Mapping[str, Any] = ...,
         ) -> None: ...
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _all_unknown_keys(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
-        try:
-            return handler(data)
-        except ValidationError as error:
-            refused = translate(error)
-        if not isinstance(data, Mapping):
-            raise refused
-        from antiphon.envs.registry import unknown_keys
-
-        problems = Problems([*refused.separate(), *unknown_keys(data.get("env"))])
-        raise with_all_unknown_keys(problems.as_one(), data, cls.model_validate)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -388,37 +370,20 @@ class Template:
         return cls._of_document(text, read(text, source))
 
     @classmethod
-    def rest_of(cls, text: str, source: str, problems: Iterable[DocumentError]) -> Template:
-        """Return a template of a file without what has problems, which hide others.
-
-        Raises:
-            ScenarioError: See `from_yaml`.
-        """
-        document = read(text, source)
-        rest = without(document.data, [problem.path for problem in problems])
-        return cls._of_document(text, replace(document, data={"scenario": "unnamed", **rest}), complete=False)
-
-    @classmethod
-    def _of_document(cls, text: str, document: Document, *, complete: bool = True) -> Template:
-        """Read a document; `complete`: it is not what is left of one, in which parameters may have lost their use."""
-
-        def read_rest(data: dict[str, Any]) -> Scenario:
-            named = {"scenario": "unnamed", **data}  # its key may be the one that is misspelled
-            return cls._of_document(text, replace(document, data=named), complete=False).resolve()
-
+    def _of_document(cls, text: str, document: Document) -> Template:
         problems = Problems()
-        with _located(document, read_rest):
+        with _located(document):
             body = dict(document.data)
             accepted = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in accepted:
-                    problems.append(UnknownKey((key,), unknown_key_line(key, accepted)))
+                    problems.append(DocumentError((key,), f"unknown key {key!r}{suggest(key, accepted)}"))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
                 parameters = read_parameters(body.pop("parameters", None))
                 variants = read_variants(body.pop("variants", None), parameters)
-                for unused in unused_parameters(body, parameters) if complete else ():
+                for unused in unused_parameters(body, parameters):
                     problems.append(unused)
             problem = name_problem(body["scenario"]) if "scenario" in body else UNNAMED
             if problem is not None and ("scenario" in body or not problems):  # misspelled, it is reported
@@ -495,7 +460,6 @@ class Template:
         if not isinstance(variant, str | None):
             fix = "; values are another argument: values={…}" if isinstance(variant, Mapping) else ""
             raise ScenarioError(f"variant: {variant!r}; must be a name{fix}")
-        check_mappings(self.name, values=values)
         if variant is not None:
             if variant not in self.variants:
                 fix = suggest(variant, self.variants)
@@ -521,42 +485,10 @@ class Template:
         """Return why a parameter cannot have a value, with the fix, such as that there is none; None where it can."""
         if name not in self.parameters:
             of_run = f"; it is an option: write --{name} {value}" if name in _OF_RUN else ""
-            fix = self._fix_of_key(name) or of_run or suggest(name, self.parameters)
+            fix = of_run or suggest(name, self.parameters)
             fix = fix or "; it has none: change it in the file, or declare it under `parameters`"
             return f"{self.name} has no parameter {name!r}{fix}"
-        problem = self.parameters[name].problem(value)
-        return None if problem is None else f"{problem}{self._fix_of_choice(name, value)}"
-
-    def parameter_of(self, key: str) -> str | None:
-        """Return the parameter that is the value of a key with dots in the file; None: none is, or not everywhere.
-
-        Args:
-            key: From the top, such as `training.predictor.lr`, or of a channel, such as `link.drop`: then in all sections of channels.
-        """
-        data = self.document.data
-        written, shared = data.get("channels"), data.get("channel")
-        sections = [data, shared, *(written if isinstance(written, list) else ())]
-        sections += [shared.get("split")] if isinstance(shared, dict) else []
-        values = [value for section in sections if (value := _value_at(section, key)) is not None]
-        first = values[0] if values else None
-        if not isinstance(first, str) or not first.startswith("$") or any(value != first for value in values):
-            return None
-        return first[1:] if first[1:] in self.parameters else None
-
-    def _fix_of_key(self, key: str) -> str:
-        """Return "; its parameter … sets that" for a key that a parameter is the value of."""
-        name = self.parameter_of(key)
-        return "" if name is None else f"; its parameter {name!r} sets that: write {name}=…"
-
-    def _fix_of_choice(self, name: str, value: object) -> str:
-        """Return "; write …" where a word that a parameter cannot be is a choice of another one, as `local` is a gradient."""
-        if not isinstance(value, str) or not self.parameters[name].choices:
-            return ""
-        holders = (
-            holder for holder, parameter in self.parameters.items() if value in (parameter.choices or ())
-        )
-        holder = next(holders, None)
-        return "" if holder is None else f"; write {holder}={value}"
+        return self.parameters[name].problem(value)
 
     def resolve(
         self,
@@ -580,17 +512,6 @@ class Template:
             document.data["training"] = {**training, "steps": steps}
         with self._placing(document):
             return Scenario.model_validate(document.data)
-
-    def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
-        """Yield the scenarios of the other variants, with the given values and with the parameters' defaults.
-
-        Those that cannot be resolved are left out.
-        """
-        for settings in (values, {}) if values else ({},):
-            for name in (None, *self.variants):
-                if name != variant or settings != values:
-                    with suppress(ScenarioError):
-                        yield self.resolve(name, settings)
 
     @contextmanager
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
@@ -621,25 +542,20 @@ class Template:
 
     def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
-
-        def read_rest(data: dict[str, Any]) -> Scenario:
-            return replace(self, document=replace(self.document, data=data)).resolve(variant, values)
-
         resolved = self.resolve_values(variant, values)
-        with _located(self.document, read_rest):
+        with _located(self.document):
             return ExplicitDocument.of(self.document, resolved)
 
 
 @contextmanager
-def _located(document: Document, read_rest: Callable[[dict[str, Any]], object]) -> Iterator[None]:
-    """Add the lines of a file to the problems that the body raises, and the unknown keys that these hide."""
+def _located(document: Document) -> Iterator[None]:
+    """Add the lines of a file to the problems that the body raises."""
     try:
         yield
     except DocumentError as error:
-        located = error.located(document.source, document.lines)
-        problems = Problems(with_all_unknown_keys(located, document.data, read_rest).separate())
+        problems = Problems(error.separate())
         problems.sort(key=lambda problem: problem.line(document.lines) or 0)
-        raise problems.as_one() from None
+        raise problems.as_one().located(document.source, document.lines) from None
 
 
 def _couplings_written(body: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
@@ -656,10 +572,3 @@ def _kind_written(section: Any, default: str) -> str:
     """Return the kind that a section names by a word or by its key; where it names none, the default."""
     kind = section.get("kind") if isinstance(section, dict) else section
     return default if kind is None else str(kind)
-
-
-def _value_at(section: Any, key: str) -> Any:
-    """Return the value of a key with dots in a section of a file; None: it has none."""
-    for word in key.split("."):
-        section = section.get(word) if isinstance(section, dict) else None
-    return section

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from inspect import signature
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from antiphon.base.extensions import Catalogue, is_built_in
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, show_refused, show_value
+from antiphon.base.problems import Path, show_refused, show_value
 from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, distinct, fail, name_problem
 
 
@@ -34,68 +33,14 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
-_CHOSEN_BY_TORCH = ("foreach", "fused")
-"""Flags that are None unless given: torch then chooses."""
-
-
 class _OptimiserKeys(KindSpec):
-    """A section with the keys of an optimiser, whose own are of the types of their defaults.
-
-    Torch compares numbers before it looks at their types, reads a third of two betas or 5.5 steps of Muon first in a step, and
-    takes any word, `no` too, for true.
-    """
+    """A section with the keys of an optimiser."""
 
     point = "optimiser"
 
-    @model_validator(mode="after")
-    def _of_the_types_of_defaults(self) -> Self:
-        torchs = self._is_of_torch
-        integers = self._whole
-        for key in self.own_keys:
-            default, value = type(self).model_fields[key].default, getattr(self, key)
-            if torchs and key in _CHOSEN_BY_TORCH and value is not None:
-                default = False
-            needs = "" if value == default else _needed_type(default, value, torchs=torchs)
-            if (
-                key in integers
-                and value != default
-                and not (isinstance(value, int) and not isinstance(value, bool))
-            ):
-                needs = "a whole number"
-            if needs:
-                raise DocumentError((key,), f"must be {needs}, not {show_refused(value)}")
-        return self
-
-    @property
-    def _is_of_torch(self) -> bool:
-        return f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim.")
-
     @property
     def is_users(self) -> bool:
-        return not (self.built_in or self._is_of_torch)
-
-    @property
-    def _whole(self) -> frozenset[str]:
-        try:
-            parameters = signature(self.source).parameters.values()
-        except (TypeError, ValueError):  # of some built-in callables no signature is known
-            return frozenset()
-        return frozenset(parameter.name for parameter in parameters if parameter.annotation in (int, "int"))
-
-
-def _needed_type(default: object, value: object, *, torchs: bool) -> str:
-    """Return what a value must be that is not of its default's type; empty where it is, or where another's optimiser may take it."""
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) or (value is None and not torchs) else "true or false"
-    if torchs and isinstance(default, tuple):
-        fits = isinstance(value, tuple) and len(value) == len(default)
-        fits = fits and all(item is None or _is_number(item) for item in cast("tuple[object, ...]", value))
-        return "" if fits else f"a list of {len(default)} numbers"
-    return "a number" if torchs and _is_number(default) and not _is_number(value) else ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return not (self.built_in or f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim."))
 
 
 class GroupSpec(_OptimiserKeys):

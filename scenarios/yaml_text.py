@@ -12,8 +12,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, ClassVar, Self, TypeVar
@@ -22,8 +21,8 @@ import yaml
 from pydantic import PrivateAttr
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest_file
-from antiphon.base.problems import DocumentError, Path, Problems, show_value
+from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.base.spec import SPELLINGS, Spec, plain
 
 _SUFFIXES = (".yaml", ".yml")
@@ -177,49 +176,13 @@ class DocumentSpec(Spec):
         Raises:
             ScenarioError: Something that is not accepted; the line begins `source:line: `.
         """
-        problems = Problems()
-        spec = cls.accepted_of(text, source, problems)
-        problems.raise_any()
-        assert spec is not None
-        return spec
-
-    @classmethod
-    def accepted_of(cls, text: str, source: str, problems: Problems) -> Self | None:
-        """Read a document without what is refused of it, which is appended to `problems`; None where nothing is left.
-
-        Raises:
-            ScenarioError: It is not YAML.
-        """
         document = read(text, source, next(iter(cls.model_fields)))
-        spec = cls._accepted(document.data, document, problems)
-        if spec is not None:
-            spec._document_read = document
+        try:
+            spec = cls.model_validate(document.data)
+        except DocumentError as error:
+            raise error.located(document.source, document.lines) from None
+        spec._document_read = document
         return spec
-
-    @classmethod
-    def _accepted(cls, written: Mapping[str, Any], document: Document, problems: Problems) -> Self | None:
-        data, refused = deepcopy(dict(written)), set[Path]()
-        while True:
-            try:
-                return cls.model_validate(data)
-            except DocumentError as error:
-                new = [problem for problem in error.separate() if problem.path not in refused]
-            around = {path[:n] for path in refused for n in range(len(path))}  # they lack what was left out
-            problems.extend(
-                problem.located(document.source, document.lines)
-                for problem in new
-                if problem.path not in around
-            )
-            refused.update(problem.path for problem in new)
-            if not new or not _leave_out(data, (problem.path for problem in new)):
-                return None
-
-    def without(self, refused: Iterable[Path]) -> Self | None:
-        """Return it without some of its keys; None where it needs them."""
-        data = plain(self)
-        _leave_out(data, refused)
-        spec = self._accepted(data, self._document_read, Problems())
-        return None if spec is None else spec.with_lines_of(self)
 
     def with_lines_of(self, original: Self) -> Self:
         """Return it with the lines of another one's file, but for keys whose values differ."""
@@ -247,34 +210,12 @@ class DocumentSpec(Spec):
 Found = TypeVar("Found", bound=DocumentSpec)
 
 
-def _leave_out(data: dict[str, Any], paths: Iterable[Path]) -> bool:
-    """Leave out the deepest key that is there of each path; return whether each has one."""
-    deepest = [_deepest(data, path) for path in paths]
-    for inside, key in filter(None, deepest):
-        inside.pop(key, None)  # two paths may have one
-    return None not in deepest
-
-
-def _deepest(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], str] | None:
-    """Return the deepest key of a path that is there, with its mapping; None: there is none."""
-    inside: Any = data
-    key: tuple[dict[str, Any], str] | None = None
-    for segment in path:
-        if not isinstance(inside, dict) or segment not in inside:
-            break
-        key, inside = (inside, str(segment)), inside[segment]
-    return key
-
-
-def find_document(
-    kind: type[Found], name_or_path: str | FilePath, problems: Problems | None = None
-) -> Found | None:
+def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | None:
     """Return a study or population of the library, or read one from a file; None where it is neither.
 
     Args:
         kind: The document's; its first field is the key that the file begins with.
         name_or_path: A name of the library, or the path of a YAML file.
-        problems: Gathers what is refused, without which the file is read (None: nothing is left of it). None: it is raised.
 
     Raises:
         ScenarioError: The document is not valid.
@@ -284,13 +225,7 @@ def find_document(
     path = FilePath(os.path.expanduser(name_or_path))
     if not path.is_file() or not _begins_with(next(iter(kind.model_fields)), path):
         return None
-    text = read_file(path)
-    read_of = (
-        kind.from_yaml(text, str(path)) if problems is None else kind.accepted_of(text, str(path), problems)
-    )
-    if read_of is None:
-        return None
-    spec: Found = read_of
+    spec: Found = kind.from_yaml(read_file(path), str(path))
     scenario: str = vars(spec)["scenario"]
     if not scenario.endswith(_SUFFIXES):
         return spec
@@ -373,7 +308,7 @@ def read_file(path: FilePath) -> str:
 def _beside(path: FilePath) -> str:
     """Return "; …" with the nearest of the YAML files in the folder of one that is missing, or what to give."""
     files = path.parent.glob("*.y*ml") if path.parent.is_dir() else ()
-    return suggest_file(path, files) or "; give the path of a file"
+    return suggest(path.name, (file.name for file in files)) or "; give the path of a file"
 
 
 def _no_document(path: FilePath, status: os.stat_result) -> str | None:

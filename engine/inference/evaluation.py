@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
-from antiphon.base.argument_checks import check_counts, check_flags
+from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError, warn_of_scenario
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
@@ -198,7 +198,6 @@ class Evaluator:
                 agent has a policy.
             RunError: An environment has not finished an episode within 100,000 steps.
         """
-        check_flags("evaluate", sampled=sampled)
         with as_evaluated(self.system):
             if policies(self.system):
                 return self._episodes(episodes, steps, sampled=sampled)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import fx
 
-from antiphon.base.argument_checks import check_names, checked_seed
+from antiphon.base.argument_checks import checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.engine.inference.composition import export, with_output
@@ -57,7 +57,6 @@ def evaluation_of(
 
 def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.GraphModule:
     """Return the composed system as one torch module: see `Simulation.compose`."""
-    check_names("compose", agents=agents)
     if agents is not None and not agents:
         raise ScenarioError(
             "compose: agents is empty; name those whose outputs are returned, or leave it out"

@@ -15,7 +15,6 @@ from safetensors.torch import save
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from antiphon.base.argument_checks import check_names
 from antiphon.base.errors import RunError, ScenarioError, first_line
 from antiphon.base.files import write_bytes, writing
 from antiphon.base.manifests import VERSION
@@ -36,7 +35,6 @@ _ROWS = 2
 
 def check_agents(agents: Sequence[str] | None, system: System) -> None:
     """Raise ScenarioError where those that a file is asked for are not the names of some agents; None is all."""
-    check_names("export", agents=agents)
     if agents is not None and not agents:
         raise ScenarioError("export: agents is empty; name one, or leave it out")
     for name in agents or ():

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from antiphon.agents.distributions import BoxUnits, Gaussian, Joint
-from antiphon.base.argument_checks import check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
@@ -64,7 +63,6 @@ class Policy:
         seed: int = 0,
         threads: int | None = None,
     ) -> None:
-        check_flags("policy", greedy=greedy)
         _actors(system)
         self.greedy, self.seed, self.threads = greedy, seed, threads
         self._native = native_of(env)

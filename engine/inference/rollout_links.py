@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Self
 
-from antiphon.base.argument_checks import check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.links import Link
 from antiphon.engine.heart.system import System
@@ -39,7 +38,6 @@ class Links:
         is_number = isinstance(self.drop, Real) and not isinstance(self.drop, bool)
         if self.drop is not None and not (is_number and 0 <= self.drop <= 1):
             raise ScenarioError(f"drop: must be from 0 to 1, not {self.drop}")
-        check_flags("links", inputs=self.inputs)
         if self.kind == "perfect" and self.drop is not None:
             raise ScenarioError(f"drop: perfect links lose nothing, got {self.drop}; use links 'as_run'")
         if self.kind == "perfect" and not self.inputs:

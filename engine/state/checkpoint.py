@@ -35,7 +35,6 @@ from antiphon.base.files import (
     write_text,
 )
 from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
-from antiphon.base.memory import give_back
 from antiphon.engine.state.compatibility import with_saved_links
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.memory_order import memory_order, with_memory_order
@@ -283,7 +282,6 @@ def write_simulation(
         "dtype": str(dtype).removeprefix("torch."),
     }
     write(path, facts, state)
-    give_back()  # a copy of all tensors
     return path
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from antiphon.base.argument_checks import check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.backends import Backend
@@ -91,9 +90,6 @@ def load_weights(
         ScenarioError: An agent that is named is missing here or there, or shares the parameters of another one; nothing
             fits; or tied parameters would differ.
     """
-    check_names("load_weights", agents=agents)
-    if isinstance(agents, Mapping):
-        check_names("load_weights", agents=[*agents.values()])
     system, state = backend.per_agent(), copy_tree(backend.state_dict())
     learners: dict[str, Any] = state["learners"]
     if agents is None:

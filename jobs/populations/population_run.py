@@ -385,17 +385,12 @@ def standings(directory: Path) -> Standings:
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
     """Return the request of each member of a population, with its initial values."""
-    problems_of_parameters(spec, template).raise_any()
+    Problems(map(spec.located, _refused(spec, template))).raise_any()
     values_by_member = enumerate(initial_values(spec))
     return [
         _request(spec, template, values, seed=spec.seed + member, **settings)
         for member, values in values_by_member
     ]
-
-
-def problems_of_parameters(spec: PopulationSpec, template: Template | PythonTemplate) -> Problems:
-    """Return what the scenario's parameters refuse of `vary` and `set`, with their lines in the file."""
-    return Problems(map(spec.located, _refused(spec, template)))
 
 
 def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Iterator[DocumentError]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, UnknownKey, as_whole, show_refused
+from antiphon.base.problems import DocumentError, Path, Problems, as_whole, show_refused
 from antiphon.base.spec import (
     Count,
     FrozenMap,
@@ -295,8 +295,6 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
 # --- scenarios as networkx graphs ------------------------------------------------------------------------
 
 _ENDS = ("from", "to")
-_HOLDERS: dict[object, str] = {"agents": "the node", "channels": "the edge"}
-"""What of a networkx graph has the attributes of a section."""
 _OF_NETWORKX = {"name", "node_default", "edge_default", "mode", "partition"}
 """Graph attributes that networkx's own readers and generators set."""
 
@@ -344,9 +342,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
             elif key in keys:
                 chosen[key] = value
             else:
-                of_graph = f"unknown {origin} {key!r}{suggest(key, [*keys, *of_training])}"
-                line = of_graph if origin == "argument" else _or_deleted(of_graph, "graph.graph")
-                raise DocumentError((key,), line)
+                raise DocumentError((key,), f"unknown {origin} {key!r}{suggest(key, [*keys, *of_training])}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)
@@ -394,16 +390,9 @@ def _node_name(node: object) -> str:
     )
 
 
-def _or_deleted(line: str, holder: str) -> str:
-    """Return a line about an unknown attribute with the fix for one that others read."""
-    return f"{line}{' or' if line.endswith('?') else ', or'} delete it from {holder}"
-
-
 def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:
-    """Replace an edge's number in a path by its ends, since graphs do not show numbers; attributes for others are to be deleted."""
+    """Replace an edge's number in a path by its ends, since graphs do not show numbers."""
     path = error.path
-    if isinstance(error, UnknownKey) and len(path) == 3 and path[0] in _HOLDERS:
-        error = UnknownKey(path, _or_deleted(error.message, _HOLDERS[path[0]]), others=error.others)
     if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
         channel = channels[path[1]]
         name = channel_name(channel["from"], channel["to"], channel["key"])

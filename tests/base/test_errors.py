@@ -15,14 +15,7 @@ def test_a_short_line_stays_and_a_long_one_keeps_its_place_and_its_fix() -> None
     line = str(RunError("file.yaml:3: agents: " + "x, " * 50_000 + "; take fewer"))
     assert len(line) <= 290
     assert line.startswith("file.yaml:3: agents: x, x")
-    assert " … " in line
     assert line.endswith("x, ; take fewer")
-
-
-def test_a_list_that_is_too_long_has_the_names_that_are_most_similar() -> None:
-    names = [f"{letter}{letter}{letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    assert suggest("zz--y", names) == f"; known: {', '.join([*names[:14], 'yyyy', 'zzzz', '…'])}"
-    assert suggest("zz--y", names[20:]) == f"; known: {', '.join(names[20:])}"
 
 
 @pytest.mark.parametrize("sign", ["\n", "\x1b", "\u2028", "\u202e", "\ud800", "\x00"])
@@ -33,9 +26,9 @@ def test_control_characters_are_escaped(sign: str) -> None:
     assert (line[:2], line[-1]) == ("a\\", "b")
 
 
-def test_no_similar_name_is_sought_for_a_huge_one() -> None:
+def test_the_nearest_name_is_suggested_or_the_known_ones_are_listed() -> None:
     assert suggest("widht", ["width", "depth"]) == "; did you mean 'width'?"
-    assert suggest("x" * 10**6, ["x" * (10**6 - 1), "depth"]).startswith("; known: ")
+    assert suggest("zz", ["width", "depth"]) == "; known: depth, width"
 
 
 def test_users_find_every_error_in_one_module() -> None:

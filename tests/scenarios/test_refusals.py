@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import UserList
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from antiphon.errors import ScenarioError
@@ -31,32 +29,18 @@ WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2
 NO_STATE = "use kind rnn, leaky, gru or lstm, or another key"
 CHANGED: list[tuple[str, Any, str]] = [
     # unknown keys and names
-    ("observes", ["x"], ": unknown key 'observes'; known: "),
-    ("from", "a", ": unknown key 'from'; known: "),
     ("agent", {}, ": unknown key 'agent'; did you mean 'agents'?"),
     ("channels[0].form", "a", ": unknown key 'form'; did you mean 'from'?"),
-    (
-        "agents.a.network.hidden",
-        {"a": 1},
-        ": must be a list of whole numbers, not {a: …}; write them as [64, 64]",
-    ),
-    ("env.id", [3], ": must be text, not [3]"),
     ("agents.a.network.hiden", [1], ": unknown key 'hiden'; did you mean 'hidden'?"),
-    ("channels[0].noise", 0.1, ": unknown key 'noise'; known: "),
     ("channels[0].to", "B", ": no agent 'B'; known: a, b"),
-    ("readout", "bb", ": no agent 'bb'; did you mean 'b'?"),
     ("readout", "a", ": agent 'a' has no objective; give it one"),
-    ("readout", ["b", "b"], ": names 'b' twice"),
     ("agents.b.align", "b->a", ": no channel 'b->a' leads to this agent; known: a->b"),
-    ("agents.a.align", True, ": no channel leads to this agent; leave it out"),
-    ("agents.a.parameters", "", ": must be RUN:agent, not ''"),
     (
         "env",
         "antiphon/Digit-v0",
         ".id: no environment 'antiphon/Digit-v0'; did you mean 'antiphon/Digits-v0'?",
     ),
     # kinds
-    ("agents.a.network", "torch.nn:Linear", ".kind: unknown kind 'torch.nn:Linear'; known: conv, gru,"),
     ("channels[0].coupling", "decupled", ": unknown coupling 'decupled'; did you mean 'decoupled'?"),
     ("channels[0].gradient", "liner", ".kind: unknown kind 'liner'; did you mean 'linear'?"),
     (
@@ -64,109 +48,38 @@ CHANGED: list[tuple[str, Any, str]] = [
         {"kind": "classification"},
         ".target: is missing; a classification objective needs it",
     ),
-    (
-        "channels[0].gradient",
-        "local",
-        ".target: is missing; a local gradient needs it: the target signal of the kind's own loss; write {kind: local, target: TAR",
-    ),
-    (
-        "agents.a.network",
-        {"kind": "conv", "channels": [8]},
-        ".channels: is the axis of an image's channels, first or last, not [8]; numbers of filters are `hidden`",
-    ),
     # names
     ("scenario", "my scenario", ": 'my scenario' is not a name; use letters, digits, '_' and '-'"),
-    ("agents", {1: {}}, ".1: a name is a word, not 1; put it in quotes"),
     ("channels[0].to", 1, ": a name is a word, not 1; put it in quotes"),
-    ("channels[0].key", "a b", ": 'a b' is not a name; use letters, digits, '_' and '-'"),
-    ("training.sweep", None, ": must be true or false, not null"),
     ("agents.a.learn", 0, ": must be true, false or a probability above 0 and at most 1, not 0"),
     # lists
-    ("agents.a.network.hidden", "ten", ": must be a list of whole numbers, not the word 'ten'"),
     ("channels", [{"from": "a"}], "[0].to: is missing; name an agent"),
     ("agents.a.clock", 3, ": must be a mapping of keys, not 3; such as {period: …, phase: …, unroll: …}"),
-    (
-        "channels[0]",
-        "a->b",
-        ": must be a mapping of keys, not the word 'a->b'; such as {from: …, to: …, key: …}",
-    ),
-    ("channels", {"a": "b"}, ": must be a list, not {a: …}; begin each item with -"),
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
     ("agents.a.observes", ["image", "image"], ": names 'image' twice"),
-    ("agents.a.observes", [""], "[0]: must name a signal, not ''"),
     ("agents.a.network.hidden", [5, 0], "[1]: must be at least 1, not 0"),
-    ("channels", {"a": "b"}, ": must be a list, not {a: …}"),
     # numbers
     ("training.steps", 0, ": must be at least 1, not 0"),
-    ("training.steps", 10**30, ": must be at most 2147483647, not a number of 100 bits"),
-    ("training.optimiser.lr", float("inf"), ": must be a finite number, not inf"),
     ("training.optimiser.lr", "1e-3", ": must be a number, not the word '1e-3'"),
     ("channels[0].size", "big", ": must be a whole number from 1, or up to four"),
-    ("channels[0].size", [1, 2, 3, 4, 5], ": must be a whole number from 1, or up to four of them, such as"),
-    (
-        "agents.a.clock.unroll",
-        "epsiode",
-        ": must be a whole number of ticks from 1, or 'episode', not the word 'epsiode'",
-    ),
     ("agents.a.clock", {"period": 4, "phase": 4}, ".phase: must be from -4 to 3 for period 4, not 4"),
-    # schedules, gradients, networks
+    # schedules, networks, objectives
     (
         "training.optimiser.schedule",
         {"kind": "steps", "at": [0.6, 0.4]},
         ".at: must rise between 0 and 1, not [0.6, 0.4]",
     ),
-    ("channels[0].gradient", {"kind": "mlp", "hidden": []}, ".hidden: must be a list of at least 1"),
-    ("agents.a.network", {"kind": "conv", "hidden": []}, ".hidden: a conv network needs at least one layer"),
     (
         "agents.a.network",
         {"kind": "conv", "hidden": [8, 8], "pool": ["max"]},
         ".pool: has 1 entries for 2 hidden layers; give one for each",
     ),
-    # objectives
-    ("agents.b.objectives", [OBJECTIVE], ": unknown key 'objectives'; did you mean 'objective'"),
-    ("agents.a.objective", 3, ": must be a mapping of keys, not 3"),
-    ("agents.a.objective", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
-    (
-        "agents.a.objective",
-        [{**OBJECTIVE, "weight": 1}],
-        "[0].weight: must be a list with a factor for each class, not 1",
-    ),
     ("agents.a.objective", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
-    ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a finite number, not nan"),
     ("env", {"id": "x", "f": "$data"}, ".f: '$data': '$' is reserved for template parameters"),
-    ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
     ("env", {}, ".id: is missing"),
-    ("env", 3, ": must be a mapping of keys, not 3"),
-    (
-        "env",
-        network,
-        ": must be a mapping of keys, not a Python function; a function or class that makes env",
-    ),
-    (
-        "env",
-        (torch.zeros(2), torch.zeros(2)),
-        ": must be a mapping of keys, not [a Python Tensor, a Python Tensor]; use antiphon.envs.from_tensors(image=",
-    ),
-    (
-        "env",
-        torch.zeros(2),
-        ": must be a mapping of keys, not a Python Tensor; data enters by antiphon.envs.fr",
-    ),
     # the whole
-    (
-        "agents.a.observes",
-        type("ListConfig", (UserList,), {"__module__": "omegaconf.listconfig"})(["image"]),
-        ": must be a list, not a Python ListConfig; give OmegaConf.to_container(config)",
-    ),
-    ("agents.a.clock.period", True, ": must be a whole number, not true"),
-    ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0; write 2"),
-    (
-        "agents.a.learn",
-        "no",
-        ": must be true, false or a probability above 0 and at most 1, not the word 'no'",
-    ),
     ("agents.c", {}, ": observes nothing and has no incoming channel; give it one of the two"),
 ]
 """A place, a value for it, and how the line goes on after the place."""

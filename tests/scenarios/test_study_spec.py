@@ -70,20 +70,14 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
     ("text", "problem"),
     [
         ("study: toy\n", "s.yaml:1: scenario: is missing"),
-        (HEAD + "steps: 9", "s.yaml:4: steps: unknown key 'steps'; known: "),
-        (HEAD + "varients: [a]", "s.yaml:4: varients: unknown key 'varients'; did you mean 'variants'?"),
         (HEAD + "metric: acuracy", "s.yaml:4: metric: unknown metric 'acuracy'; did you mean 'accuracy'?"),
         (HEAD + "metric: [accuracy, A.acuracy]", "metric: unknown metric 'A.acuracy'; write AGENT.METRIC"),
-        (HEAD + "metric: so lved", "metric: unknown metric 'so lved'"),
         (
             HEAD + "metric: solved\ntune: {lr: [1]}",
             "s.yaml:4: metric: `tune` compares on the validation split, which has no 'solved'; write accuracy",
         ),
         (HEAD + "variants: [a, a]", "s.yaml:4: variants: names 'a' twice"),
-        (HEAD + "variants: {a: {st: {}}}", "s.yaml:4: variants.a.st: unknown key 'st'; did you mean 'set'?"),
-        (HEAD + "variants: {a__b: {}}", "'a__b' is not a name"),
         (HEAD + "grid: {depth: 3}", "s.yaml:4: grid.depth: must be a list of values, not 3; write [3]"),
-        (HEAD + "grid: {depth: [3, 3]}", "grid.depth: names a value twice: [3, 3]"),
         (HEAD + "grid: {lr: [1]}\ntune: {lr: [1]}", "tune.lr: is both on the grid and tuned"),
         (HEAD + "grid: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `grid` has it"),
         (HEAD + "tune: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `tune` has it"),
@@ -92,40 +86,22 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
             "s.yaml:4: grid.depth: is ignored, as all variants set it",
         ),
         (
-            HEAD + "set: {depth: 1}\nvariants: {a: {set: {depth: 3}}}",
-            "s.yaml:4: set.depth: is ignored, as all variants set it",
-        ),
-        (
-            HEAD.replace("small: {}", "small: {set: {depth: 1}}") + "variants: {a: {set: {depth: 3}}}",
-            "s.yaml:3: budgets.small.set.depth: is ignored, as all variants set it",
-        ),
-        (
             HEAD + "tune: {lr: [0.1, 0.2]}\nvariants: {a: {set: {lr: 1}}, b: {}}",
             "s.yaml:5: variants.a.set.lr: is ignored, as `tune` has it",
         ),
         (HEAD + "variants: {a: {}, b: {variant: a}}", "variants.b: is the same as 'a'; change or remove one"),
-        (HEAD + "evaluate: {drop: 0.1}", "evaluate: "),
-        (HEAD.replace("{small: {}}", "{}"), "budgets: must be"),
-        (HEAD + "metric: []", "s.yaml:4: metric: is an empty list; name a metric, or leave it out"),
         (
             TIMED + "set: {steps: 3}",
             "s.yaml:4: set.steps: is ignored, as the budget 'small' has steps; leave it out of one of the two",
         ),
-        (TIMED + "grid: {steps: [3, 4]}", "s.yaml:4: grid.steps: is ignored"),
         (
             HEAD.replace("small: {}", "small: {set: {depth: 1}}") + "grid: {depth: [1, 2]}",
             "s.yaml:3: budgets.small.set.depth: is ignored, as `grid` has it; write budgets.small.grid, or leave it out",
-        ),
-        (TIMED + "variants: {a: {set: {steps: 3}}}", "s.yaml:4: variants.a.set.steps: is ignored"),
-        (
-            HEAD.replace("{}}", "{steps: 2, set: {steps: 3}}}"),
-            "s.yaml:3: budgets.small.set.steps: is ignored",
         ),
         (
             HEAD.replace("small: {}", "small: {grid: {depth: [1]}}"),
             "budgets.small.grid.depth: is not an axis",
         ),
-        ("study: [", "s.yaml:1: broken YAML"),
     ],
 )
 def test_what_cannot_be_is_one_line_with_its_place(text: str, problem: str) -> None:
