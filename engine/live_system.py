@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -41,8 +40,7 @@ from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed, take_values
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
-from antiphon.engine.state.compatibility import check_compatible, check_objects
-from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
@@ -701,8 +699,6 @@ class LiveSystem:
         """
         with fitting(saved.path):
             try:
-                if saved.described is not None:
-                    check_objects(saved.described, self.described)
                 self.load_state_dict(saved.state)
             except RunError as error:
                 raise RunError(f"{saved.path}: {error}") from None
@@ -746,12 +742,7 @@ class LiveSystem:
         if (lost := state.get("lost")) is not None and not self._warned_of_lost:
             self._warned_of_lost = True
             warnings.warn(f"the run cannot go on from this checkpoint: {lost}", ScenarioWarning, stacklevel=2)
-        return write_simulation(given_path(path), self.scenario, self.dtype, state, lambda: self.described)
-
-    @cached_property
-    def described(self) -> dict[str, Any]:
-        """The scenario as plain data, with the digest of each Python object when this was first asked for."""
-        return described_scenario(self.scenario)
+        return write_simulation(given_path(path), self.scenario, self.dtype, state)
 
     def close(self) -> None:
         """Close what computes the steps, and and the environment; a second call does nothing."""

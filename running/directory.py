@@ -131,13 +131,13 @@ def scenario_text(scenario: Scenario) -> str:
     try:
         return scenario.to_yaml()
     except ScenarioError as error:
-        from antiphon.engine.state.described_scenario import described_scenario
+        from antiphon.engine.state.compatibility import described_scenario
 
         return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
 
 
 def _objects(described: Any, path: str) -> Iterator[str]:
-    if isinstance(described, Mapping) and described.keys() == {"python", "digest"}:
+    if isinstance(described, str) and described[:1] + described[-1:] == "<>":
         yield path
     elif isinstance(described, Mapping | list):
         items = described.items() if isinstance(described, Mapping) else enumerate(described)
@@ -524,7 +524,7 @@ class RunDirectory:
 
     @property
     def described(self) -> dict[str, Any] | None:
-        """The scenario with a digest in the place of each Python object; None: it holds none."""
+        """The scenario with a name in the place of each Python object; None: it holds none."""
         return self.values if self.has_objects else None
 
     @property

@@ -121,8 +121,12 @@ class Request:
     def differences(self, directory: RunDirectory) -> tuple[list[str], list[str]]:
         """Return the differences between a run and this request, of settings and of the scenario: `width is 128, not 64`."""
         from antiphon.engine.backends import checked_backend  # torch
-        from antiphon.engine.state.compatibility import differences, in_words, with_saved_links
-        from antiphon.engine.state.described_scenario import described_scenario
+        from antiphon.engine.state.compatibility import (
+            described_scenario,
+            differences,
+            in_words,
+            with_saved_links,
+        )
 
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}

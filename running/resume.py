@@ -14,8 +14,7 @@ from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.compatibility import check_same_scenario, with_saved_links
-from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.state.compatibility import check_same_scenario, described_scenario, with_saved_links
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import DirectoryWriter, check_interval
 from antiphon.running.execution import divide, executor_of

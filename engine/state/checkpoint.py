@@ -35,8 +35,7 @@ from antiphon.base.files import (
     write_text,
 )
 from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
-from antiphon.engine.state.compatibility import with_saved_links
-from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.state.compatibility import described_scenario, with_saved_links
 from antiphon.engine.state.memory_order import memory_order, with_memory_order
 from antiphon.engine.state.trees import check_keys, mapped
 from antiphon.scenarios import Scenario
@@ -234,8 +233,6 @@ class Saved:
     seed: int
     dtype: torch.dtype
     state: dict[str, Any]
-    described: dict[str, Any] | None = None
-    """The scenario that holds Python objects, described; None: it holds none."""
 
     @property
     def obstacle(self) -> str | None:
@@ -254,18 +251,11 @@ class Saved:
         )
 
 
-def write_simulation(
-    path: Path,
-    scenario: Scenario,
-    dtype: torch.dtype,
-    state: dict[str, Any],
-    described: Callable[[], dict[str, Any]],
-) -> Path:
+def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any]) -> Path:
     """Write a checkpoint folder, whole or not at all, and return its path.
 
     Args:
         scenario: Resolved.
-        described: Returns the scenario as `described_scenario` does, in the place of one that holds Python objects.
 
     Raises:
         RunError: It cannot be written.
@@ -276,7 +266,7 @@ def write_simulation(
         document = None
     facts = {
         "scenario": document,
-        **({} if document is not None else {"described": described()}),
+        **({} if document is not None else {"described": described_scenario(scenario)}),
         "seed": state["seed"],
         "step": state["now"],
         "dtype": str(dtype).removeprefix("torch."),
@@ -304,8 +294,9 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
             )
         if scenario is None:
             scenario = Scenario.from_yaml(document, str(folder / _STATE))
-        described = facts.get("described")
         if scenario.has_automatic_delays or scenario.has_automatic_bits:
-            saved = described or described_scenario(Scenario.from_yaml(document, str(folder / _STATE)))
+            saved = facts.get("described") or described_scenario(
+                Scenario.from_yaml(document, str(folder / _STATE))
+            )
             scenario = with_saved_links(scenario, saved)
-    return Saved(folder, scenario, seed, dtype, state, described)
+    return Saved(folder, scenario, seed, dtype, state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,22 +10,11 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError
 from antiphon.base.problems import show_value
-from antiphon.base.spec import AUTO, channel_name
+from antiphon.base.spec import AUTO, channel_name, plain
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.nets.optimisers import MISSED
 from antiphon.scenarios import Scenario
-
-_NAMED = {
-    "learners": "agents",
-    "ledgers": "channels",
-    "gates": "channels with a gate",
-}
-"""Parts of a state whose names are the same at every step, and what they name."""
-_MOST_NAMES = 4
-"""Names of a kind that an error lists."""
-_TRAINED = {"learners": "agents", "predictors": "synthetic gradients", "inputs": "synthetic inputs"}
-"""Parts of a state whose tensors have the same form at every step, and whose they are."""
 
 Difference = tuple[tuple[str, ...], Any, Any]
 """The keys from the root of two trees to a place, and the two values there; None stands for what is not there."""
@@ -49,86 +38,52 @@ def check_compatible(
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    saved_names, built_names = _names(state), _names(snapshot(system))
-    for kind, names in built_names.items():
-        of_each = {
-            "the saved state": [name for name in saved_names[kind] if name not in names],
-            "the scenario": [name for name in names if name not in saved_names[kind]],
-        }
-        alone = [f"{_listed(found)} in {place} alone" for place, found in of_each.items() if found]
-        if alone:
-            raise _incompatible(f"{kind}: {', '.join(alone)}", fix)
-    for forms in zip(_forms(state, observed), _forms(snapshot(system), present), strict=True):
-        for path, saved, built in differences(*forms, of=_described):
-            raise _incompatible(
-                f"{'.'.join(path)}: {_described(saved)} in the state, {_described(built)} in the scenario",
-                fix,
-            )
-    for group, saved_group in zip(system.groups, state["groups"], strict=True):
-        ticked = {tick["agent_name"] for call in saved_group["window"]["ticks_by_call"] for tick in call}
-        if ticked - set(group.agent_names):
-            name = min(ticked - set(group.agent_names))
-            raise _incompatible(f"agent '{name}': its learning group is not the scenario's", fix)
+    for path, saved, built in differences(_form(state, observed), _form(snapshot(system), present)):
+        of_state, of_scenario = (
+            value if isinstance(value, str) else "nothing" if value is None else "there"
+            for value in (saved, built)
+        )
+        raise RunError(f"{'.'.join(path)}: {of_state} in the state, {of_scenario} in the scenario; {fix}")
 
 
-def _incompatible(difference: str, fix: str) -> RunError:
-    return RunError(f"{difference}; {fix}")
-
-
-def _names(state: Mapping[str, Any]) -> dict[str, list[str]]:
-    return {kind: list(state.get(key, ())) for key, kind in _NAMED.items()}
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
-    """Yield what of a state has the same form at every step, besides names, of which shapes are a consequence."""
-    yield {
-        "signals": signals,
-        **{
-            kind: {name: _trained(learner) for name, learner in state[key].items()}
-            for key, kind in _TRAINED.items()
-        },
-        "groups that learn together": len(state["groups"]),
-        "episodes that end": state["episode"] is not None,
+def _form(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return what of a state is the same at every step: names, and of tensors that do not grow the shape and type."""
+    return {
+        "channels": dict.fromkeys(state["ledgers"], True),
+        "agents": {name: _form_of(learner) for name, learner in state["learners"].items()},
+        "synthetic gradients": {name: _form_of(model) for name, model in state["predictors"].items()},
+        "synthetic inputs": {name: _form_of(model) for name, model in state["inputs"].items()},
+        "signals": {name: _shape(signal) for name, signal in signals.items()},
+        "groups that learn together": str(len(state["groups"])),
+        "episodes": "that end" if state["episode"] is not None else "without end",
     }
 
 
-def _trained(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tensors of a learner or model that it has at every step.
-
-    Not so: the dicts of torch's optimisers, counts of missed steps, and the sizes of buffers, which a forward may replace.
-    """
+def _form_of(learner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return shapes of parameters and moments, and types of buffers, whose sizes a forward may change."""
     moments = {
-        moment: [tensor if isinstance(tensor, Tensor) else True for tensor in tensors]
-        for moment, tensors in saved["optimiser"].items()
+        moment: [_shape(tensor) if isinstance(tensor, Tensor) else True for tensor in tensors]
+        for moment, tensors in learner["optimiser"].items()
         if moment != MISSED
     }
-    types = {name: str(buffer.dtype) for name, buffer in saved["buffers"].items()}
-    return {"parameters": saved["parameters"], "buffers": types, "optimiser": moments}
+    return {
+        "parameters": {name: _shape(tensor) for name, tensor in learner["parameters"].items()},
+        "buffers": {name: str(buffer.dtype) for name, buffer in learner["buffers"].items()},
+        "optimiser": moments,
+    }
 
 
-def _described(value: Any) -> str:
-    """Return the form of a value: of a tensor its shape and type."""
-    if isinstance(value, Tensor):
-        return f"{list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, Mapping | list):
-        return f"{len(value)} entries"
-    return "nothing" if value is None else "there" if value is True else str(value)
+def _shape(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def differences(
-    first: Any, second: Any, of: Callable[[Any], Any] = lambda value: value, path: tuple[str, ...] = ()
-) -> Iterator[Difference]:
-    """Yield where two trees differ: in their keys, in their items (channels by name), or in what `of` makes of two leaves."""
+def differences(first: Any, second: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
+    """Yield where two trees differ: in their keys, in their items (channels by name), or in two leaves."""
     first_items, second_items = _by_name(first), _by_name(second)
-    if all(isinstance(items, Mapping) and not _is_object(items) for items in (first_items, second_items)):
+    if isinstance(first_items, Mapping) and isinstance(second_items, Mapping):
         for key in dict.fromkeys([*second_items, *first_items]):
-            yield from differences(first_items.get(key), second_items.get(key), of, (*path, str(key)))
-    elif of(first) != of(second):
+            yield from differences(first_items.get(key), second_items.get(key), (*path, str(key)))
+    elif first != second:
         yield path, first, second
 
 
@@ -153,8 +108,23 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
 
 # --- scenarios -------------------------------------------------------------------------------------------
 
-_OBJECT = "python"
-"""Key of a Python object in a described scenario."""
+
+def described_scenario(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario as plain data, with `<NAME>` in the place of each Python object: its class's name, or its own."""
+    description: dict[str, Any] = _described(plain(scenario))
+    return description
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    return (
+        value
+        if isinstance(value, str | int | float | None)
+        else f"<{getattr(value, '__name__', type(value).__name__)}>"
+    )
 
 
 def check_same_scenario(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
@@ -182,31 +152,6 @@ def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
     return scenario.with_links(chosen, aligned)
 
 
-def check_objects(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Compare the Python objects of a saved scenario with those of another one, as `check_same_scenario` does.
-
-    Raises:
-        RunError: They differ in their data or types; the line names the first one.
-    """
-    for difference in differences(saved, present):
-        if any(map(_is_object, difference[1:])):
-            raise RunError(
-                f"scenario: {in_words(*difference)}; give the scenario of the checkpoint, or load single agents from it "
-                "with `parameters: RUN:agent`"
-            )
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, Mapping) and _OBJECT in value
-
-
 def in_words(path: Sequence[str], saved: Any, present: Any) -> str:
     """Return a difference between two described scenarios in one line."""
-    key_path = ".".join(path)
-    if _is_object(saved) and _is_object(present) and saved[_OBJECT] == present[_OBJECT]:
-        return f"{key_path}: this {present[_OBJECT]} holds other data or settings than the one saved"
-    words = [
-        f"a Python {description[_OBJECT]}" if _is_object(description) else show_value(description)
-        for description in (saved, present)
-    ]
-    return f"{key_path}: {words[0]} was saved, {words[1]} is given"
+    return f"{'.'.join(path)}: {show_value(saved)} was saved, {show_value(present)} is given"

@@ -348,23 +348,19 @@ def test_a_step_by_hand_is_taken_whole_before_ctrl_c_ends_it(together: bool) -> 
 
 # --- refused ----------------------------------------------------------------------------------------------
 
-OTHERS: list[tuple[dict[str, Any], str, bool]] = [
-    ({"shift": 0.5}, "env: this Source holds other data or settings than the one saved", True),
-    ({"first": nn.Linear(3, 4)}, r"agents\.a\.network: a Python network was saved, a Python Linear is", True),
-    ({"optimiser": {"kind": "sgd", "lr": 0.5}}, r"training\.optimiser", False),
-    ({"channel": {"link": {"delay": 1}}}, r"channels\.a->b\.link", False),
-    ({"steps": 41}, r"training\.steps: 40 was saved, 41 is given", False),
+OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"first": nn.Linear(3, 4)}, r"agents\.a\.network: '<network>' was saved, '<Linear>' is given"),
+    ({"optimiser": {"kind": "sgd", "lr": 0.5}}, r"training\.optimiser"),
+    ({"channel": {"link": {"delay": 1}}}, r"channels\.a->b\.link"),
+    ({"steps": 41}, r"training\.steps: 40 was saved, 41 is given"),
 ]
-"""Changes of the scenario, what is said of them, and whether a checkpoint cannot be loaded with them either."""
+"""Changes of the scenario, and what is said of them."""
 
 
 def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path: Path) -> None:
-    for changes, line, loaded in OTHERS:
+    for changes, line in OTHERS:
         with one_line(rf"^{whole[0]}: .*scenario: .*{line}", RunError):
             Simulation.resume(whole[0], own(**changes))
-        for saved in whole if loaded else ():
-            with one_line(line, RunError):
-                Simulation.load(saved, own(**changes))
     Simulation.load(whole[1], own()).close()
     for made in (Simulation.resume, Simulation.load):
         with one_line(r"^scenario: must be an antiphon\.Scenario, .*, not int$"):
