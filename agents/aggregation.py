@@ -14,7 +14,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, output_size
 from antiphon.nets.user_modules import copied, hold_modes, module_of
-from antiphon.nets.users.kept_state import KeptState
 
 _PREFIX = "fan_in"
 
@@ -86,8 +85,6 @@ class Aggregated(Network):
         except ScenarioError as error:
             raise ScenarioError(f"fan_in: {error}") from None
         self.observed, self.aggregator = observed, ModuleFunction(module, joined, features)
-        self.kept_state = KeptState(module.aggregation, owned=False)
-        """What it keeps between calls outside its buffers."""
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
         self.pure, self.state_size = self.inner.pure, self.inner.state_size
@@ -107,8 +104,7 @@ class Aggregated(Network):
             sub(buffers, _PREFIX),
             x[..., self.observed :],
         )
-        with self.kept_state.seen():
-            y, after = self.aggregator(own_parameters, own_buffers, messages, training=settings["training"])
+        y, after = self.aggregator(own_parameters, own_buffers, messages, training=settings["training"])
         ports, updated = self.inner(
             parameters, buffers, torch.cat([x[..., : self.observed], y], -1), **settings
         )
@@ -119,12 +115,6 @@ class Aggregated(Network):
 
     def modules(self) -> dict[str, nn.Module]:
         return {**self.inner.modules(), _PREFIX: self.aggregator.module}
-
-    def keeps_state(self) -> bool:
-        return self.inner.keeps_state()
-
-    def changed_parameter(self) -> str | None:
-        return self.inner.changed_parameter()
 
     def row_split_obstacle(self) -> str | None:
         return self.aggregator.row_split_obstacle or self.inner.row_split_obstacle()

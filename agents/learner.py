@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -95,8 +94,6 @@ class Learner(TrainedParameters):
         settings: CallSettings = {"training": not self.frozen, "state": state}
         if without:
             settings["without"] = without
-        if self._has_target_network and self.module_state is not None:
-            self._state_before_call = self.module_state.state_dict()
         if not self.members:
             settings["seed"] = seed
             return self.evaluated(self.network, self.parameters, buffers, x, **settings)
@@ -128,19 +125,15 @@ class Learner(TrainedParameters):
         return ports[VALUE], with_prefix(CRITIC, after)
 
     def target_outputs(self, buffers: Tensors, x: Tensor, state: Tensor | None) -> Tensor:
-        """Return the outputs of the target network, [rows, size], evaluated as after training, once `evaluate` has been called.
-
-        What users' modules keep in attributes is as it was before that call, and the target network leaves it unchanged.
+        """Return the outputs of the target network, [rows, size], evaluated as after training.
 
         Args:
             buffers: Running statistics, the target network's parameters among them.
         """
         target_parameters, count = sub(buffers, TARGET), len(self.members)
-        evaluate, module_state = self.network.on_rows, self.module_state
-        with nullcontext() if module_state is None else module_state.unchanged(self._state_before_call):
-            ports, _ = self.evaluated(
-                evaluate, target_parameters, buffers, x, count, training=False, state=state
-            )
+        ports, _ = self.evaluated(
+            self.network.on_rows, target_parameters, buffers, x, count, training=False, state=state
+        )
         return ports[OBJECTIVE]
 
     def update_target(self, period: int, steps_taken: int) -> None:

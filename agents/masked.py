@@ -51,12 +51,6 @@ class Masked(Network):
     def modules(self) -> dict[str, nn.Module]:
         return self.inner.modules()
 
-    def keeps_state(self) -> bool:
-        return self.inner.keeps_state()
-
-    def changed_parameter(self) -> str | None:
-        return self.inner.changed_parameter()
-
     def row_split_obstacle(self) -> str | None:
         return self.inner.row_split_obstacle()
 

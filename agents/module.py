@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from functools import cached_property, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Unpack, final
 
@@ -29,10 +29,8 @@ from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import (
     ModuleFunction,
-    changed_parameter,
     check_module,
     draws,
-    kept_state,
     per_sample,
 )
 from antiphon.nets.user_modules import (
@@ -233,19 +231,6 @@ class ModuleNetwork(Network):
 
     def modules(self) -> dict[str, nn.Module]:
         return {"" if self._wrapped else _MODULE: self.module}
-
-    def keeps_state(self) -> bool:
-        try:
-            return kept_state(self.module, self.function.inputs) is not None
-        except ScenarioError:  # it cannot be copied, and so is not tried
-            return False
-
-    def changed_parameter(self) -> str | None:
-        return self._changed_parameter
-
-    @cached_property
-    def _changed_parameter(self) -> str | None:
-        return changed_parameter(self.module, self.function.inputs)
 
     def row_split_obstacle(self) -> str | None:
         normed = next((head.name for head in self.heads.values() if head.norm == "batch"), None)

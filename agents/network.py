@@ -247,14 +247,6 @@ class Network(ABC):
         """Return the users' modules within, by the prefix that the names of their parameters have here."""
         return {}
 
-    def keeps_state(self) -> bool:
-        """Return whether results of a user's module within depend on the calls before, beside its buffers."""
-        return False
-
-    def changed_parameter(self) -> str | None:
-        """Return a trained parameter that a user's module within changes when it is called; None if none does."""
-        return None
-
     def row_split_obstacle(self) -> str | None:
         """Return why its rows cannot be evaluated apart, or with those of other ticks, in one line; None if they can."""
         return None

@@ -33,8 +33,6 @@ from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, s
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
 from antiphon.nets.random import seed_for
-from antiphon.nets.users.kept_state import KeptState, copied_object
-from antiphon.nets.users.outlines import outline_of
 
 _OF_EVERY_AGENT = ("loss", "gradient_norm", "updates", "learning_rate", "parameter_norm")
 """Metrics that every agent has, whatever its objective."""
@@ -396,7 +394,6 @@ class OwnObjective(Objective):
         name: Name in errors.
         key: A key that is equal for objectives that are the same function.
         owner: Whose it is, such as `agents.eye`, for errors.
-        owned: Whether the run made the loss, of a class or by a registered name.
 
     Raises:
         ScenarioError: It has parameters, which no agent would train, or its metric has the name of another metric.
@@ -404,7 +401,7 @@ class OwnObjective(Objective):
 
     is_own = True
 
-    def __init__(self, loss: Any, name: str, key: Hashable, owner: str = "", *, owned: bool = False) -> None:
+    def __init__(self, loss: Any, name: str, key: Hashable, owner: str = "") -> None:
         traced = hasattr(loss, "_torchdynamo_orig_callable") and not hasattr(loss, "_torchdynamo_disable")
         if traced or hasattr(loss, "_orig_mod"):
             raise ScenarioError(f"{name} is compiled (torch.compile); pass the loss that it was made from")
@@ -412,9 +409,6 @@ class OwnObjective(Objective):
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
         self._seeds: Sequence[int] = (0,)
-        self.kept_state = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
-        """What the loss keeps between calls."""
-        """Whether a loss without a gradient has been named."""
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(
                 f"{name} has parameters, which no agent would train; make them buffers, or freeze them"
@@ -433,6 +427,10 @@ class OwnObjective(Objective):
 
     def seed(self, seeds: Sequence[int]) -> None:
         self._seeds = seeds
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what the loss keeps between calls: the buffers of a module."""
+        return dict(self._loss.named_buffers()) if isinstance(self._loss, nn.Module) else {}
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
@@ -467,14 +465,13 @@ class OwnObjective(Objective):
         """Call the user's loss or score; CallError where it fails."""
         seeds, device = [seed_for(seed, *purpose) for seed in self._seeds], output.device
         try:
-            with self.kept_state.seen():
-                if len(seeds) == 1:
-                    return of_seed(seeds[0], partial(function, output, target), device)
-                values, drew = watched_of_seed(seeds[0], partial(function, output, target.clone()), device)
-                if not drew:
-                    return values
-                parts = zip(seeds, output.chunk(len(seeds)), target.chunk(len(seeds)), strict=True)
-                return torch.cat([of_seed(seed, partial(function, *part), device) for seed, *part in parts])
+            if len(seeds) == 1:
+                return of_seed(seeds[0], partial(function, output, target), device)
+            values, drew = watched_of_seed(seeds[0], partial(function, output, target.clone()), device)
+            if not drew:
+                return values
+            parts = zip(seeds, output.chunk(len(seeds)), target.chunk(len(seeds)), strict=True)
+            return torch.cat([of_seed(seed, partial(function, *part), device) for seed, *part in parts])
         except Exception as error:
             line = call_error(error, self._owner, self._name)
             if line is None:
@@ -519,13 +516,12 @@ class OwnObjective(Objective):
             if classes is not None:
                 targets = torch.randint(classes, (4, *target))
             try:
-                probed = OwnObjective(copied_object(self._loss), self._name, self._key)
-                before = outline_of(probed._on(output))
+                probed = OwnObjective(copy.deepcopy(self._loss), self._name, self._key)
                 mixed = mixed_rows(probed.loss, output, targets)
                 if mixed is None and not self.scores_loss:
                     mixed = mixed_rows(probed.score, output, targets)
-                if mixed is None and outline_of(probed._loss) != before:
-                    mixed = "its objective keeps a state from call to call"
+                if self.buffers():
+                    mixed = "its objective has buffers, which are of one agent"
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 return f"its objective fails on random outputs: {first_line(error)}"
             functions = [probed._on(output), *([] if self.scores_loss else [probed._on(output).score])]
@@ -702,4 +698,4 @@ def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Obje
         raise ScenarioError(
             f"{name_of(kind)} returned {objective!r}; return a callable of an output and a target"
         )
-    return OwnObjective(objective, name_of(kind), key_of(kind, options), owner, owned=objective is not kind)
+    return OwnObjective(objective, name_of(kind), key_of(kind, options), owner)

@@ -35,7 +35,6 @@ from antiphon.nets.layers import (
 )
 from antiphon.nets.modules import ModuleFunction
 from antiphon.nets.trained_parameters import TrainedParameters
-from antiphon.nets.users.kept_state import KeptState
 
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
@@ -169,7 +168,6 @@ class Model(TrainedParameters, ABC):
     it reads whole messages."""
     layers: ModuleFunction | None = None
     """A user's module in place of the layers."""
-    kept_state: KeptState | None = None
     """What a user's module keeps between calls outside its buffers."""
     maps: LinearMaps | None = None
     """Its linear maps, if it has no hidden layers; of a single model they are made as they are asked for (`written_out`)."""

@@ -31,7 +31,6 @@ from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.modules import check_module, per_sample
 from antiphon.nets.random import seed_for
 from antiphon.nets.user_modules import module_of
-from antiphon.nets.users.kept_state import KeptState
 
 
 class _ModuleModel(Model):
@@ -40,7 +39,6 @@ class _ModuleModel(Model):
     point: ClassVar[str]
     reads: ClassVar[str]
     """What its columns are, in words."""
-    kept_state: KeptState
 
     def __init__(
         self,
@@ -70,9 +68,7 @@ class _ModuleModel(Model):
             check_module(self.module, inputs, outputs, "the message's components", takes=takes)
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from None
-        values = self.values_of_module(self.module, inputs, outputs)
-        self.kept_state = KeptState(self.module, owned=False)
-        return values
+        return self.values_of_module(self.module, inputs, outputs)
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """Return the losses per sample, [B], or [K, B] of models without a loss of their own.
@@ -88,8 +84,7 @@ class _ModuleModel(Model):
         rows, place = (flat, truth.reshape(flat.shape)), ("loss", str(self.updates), str(self._losses_called))
         self._losses_called += 1
         try:
-            with self.kept_state.seen():
-                values = of_seed(seed_for(self.seed, *place), partial(loss, *rows), flat.device)
+            values = of_seed(seed_for(self.seed, *place), partial(loss, *rows), flat.device)
         except Exception as error:
             line = call_error(error, subject, "its loss")
             if line is None:

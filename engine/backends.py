@@ -19,7 +19,6 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.in_place import InPlaceChanges
-from antiphon.engine.state.objects import check_replays
 from antiphon.engine.state.stacks import joined_state, split_state
 from antiphon.engine.state.state_dict import (
     load_messages,
@@ -66,12 +65,11 @@ class Backend(Steppable, Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
 
-    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of the same scenario, of any backend.
 
         Args:
             state: Its tensors are used as they are, so hand in copies.
-            replays: Whether open windows are computed again; without, no step can follow.
         """
 
 
@@ -145,7 +143,6 @@ class StackedBackend(Engine):
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         try:
             if self.in_place.watching and self.in_place.taken():
-                check_replays(self.system)
                 self.replay_open_windows()
             self.stale = self._has_stacks
             return super().tick(step, step_signals, keep_messages=keep_messages)
@@ -196,14 +193,14 @@ class StackedBackend(Engine):
     def state_dict(self) -> dict[str, Any]:
         return snapshot(self.per_agent())
 
-    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
-        self._load([restore_parameters(self.stacked.single_system, state)], replays=replays)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._load([restore_parameters(self.stacked.single_system, state)])
 
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
         self._load([messages(base) for base in self.single_systems])
 
-    def _load(self, states: Sequence[dict[str, Any]], *, replays: bool = True) -> None:
+    def _load(self, states: Sequence[dict[str, Any]]) -> None:
         """Load messages and windows of each seed by agent and channel, whose parameters have been loaded."""
         self.move_on()
         if self.stale:
@@ -212,8 +209,7 @@ class StackedBackend(Engine):
         load_messages(
             self.system, joined_state(self.system, self.single_systems, states) if self.stale else states[0]
         )
-        if replays:
-            self.replay_open_windows()
+        self.replay_open_windows()
         if self.divergence_check.deferred:  # what it holds is not of this state
             check_later(self)
 

@@ -6,7 +6,6 @@ one or elsewhere, is its `Executor`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, checked_seed
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import uncollected
@@ -41,7 +40,6 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed, take_values
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
-from antiphon.engine.state.objects import check_kept, check_replays, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
@@ -257,7 +255,7 @@ class Executor:
 
     def no_resume(self, running: LiveSystem) -> str | None:
         """Return why no other process can go on from a checkpoint that is written now; None: one can."""
-        return running.env.description.no_fork or lost_state(running.system)
+        return running.env.description.no_fork
 
     def for_fork(self) -> Executor:
         return Executor()
@@ -303,7 +301,6 @@ class LiveSystem:
         self.executor = executor or Executor()
         self.scenario = scenario
         self.changes: list[tuple[int, str, Any]] = []
-        self._warned_of_lost = False
         self.closed = False
         self._world: EnvironmentRunner | None = None
         with settings.context():
@@ -550,10 +547,9 @@ class LiveSystem:
         """Go on with another system of the same shapes, from the present state.
 
         Raises:
-            RunError: Open windows cannot be computed again, or a kind of the scenario makes other parameters than when the present
+            RunError: A kind of the scenario makes other parameters than when the present
                 system was built; nothing has changed.
         """
-        check_replays(self.system)
         state = with_optimisers_of(system, self.backend.state_dict())
         signals = self.world.step_signals.signals
         fix = "a kind of the scenario was registered again since; register the former one, or make a new simulation"
@@ -606,7 +602,7 @@ class LiveSystem:
             complete: Whether an environment that keeps its state to itself is an error; else its state is None.
 
         Raises:
-            RunError: The environment, or an own objective, keeps its state to itself, or a step was broken off.
+            RunError: The environment keeps its state to itself, or a step was broken off.
             DivergenceError: See `synchronize`.
         """
         self.check_whole()
@@ -615,9 +611,6 @@ class LiveSystem:
 
     def own_state(self, *, complete: bool) -> dict[str, Any]:
         """Return the state as it is here; see `state_dict`."""
-        lost = lost_state(self.system)
-        if complete and lost is not None:
-            raise RunError(lost)
         return {
             **({"env": plain_state(self.env.state_dict())} if complete else environment_state(self.env)),
             "now": self.now,
@@ -627,7 +620,6 @@ class LiveSystem:
             "means": self.train_means.state_dict(),
             **({"newest": newest} if (newest := self.newest.state_dict()) else {}),
             "system": self.backend.state_dict(),
-            **({} if lost is None else {"lost": lost}),
             **({} if self.early_stopping is None else self.early_stopping.state_dict()),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
@@ -666,8 +658,7 @@ class LiveSystem:
             self.world.reset(self.seed)
         else:
             self.env.load_state_dict(from_tree(state["env"]))
-        # a network may change its parameters in a replay: then what is learned can be used, and nothing follows
-        self.backend.load_state_dict(state["system"], replays="lost" not in state)
+        self.backend.load_state_dict(state["system"])
         self.world.load_state_dict(state)
         self.train_means.load_state_dict(state["means"])
         self.newest.load_state_dict(state.get("newest", {}))
@@ -726,7 +717,6 @@ class LiveSystem:
     def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return an independent copy: see `Simulation.fork`."""
         self.synchronize()
-        check_kept(self.system)  # before the copy calls what it would share
         executor = self.executor.for_fork()
         settings = self.settings
         if executor.stacks:
@@ -737,11 +727,8 @@ class LiveSystem:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write a checkpoint folder: see `Simulation.save`. A ScenarioWarning says of the first one why no run can go on from it."""
+        """Write a checkpoint folder: see `Simulation.save`."""
         state = self.state_dict(complete=False)
-        if (lost := state.get("lost")) is not None and not self._warned_of_lost:
-            self._warned_of_lost = True
-            warnings.warn(f"the run cannot go on from this checkpoint: {lost}", ScenarioWarning, stacklevel=2)
         return write_simulation(given_path(path), self.scenario, self.dtype, state)
 
     def close(self) -> None:

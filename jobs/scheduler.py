@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,14 +11,13 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.state.changes import differences_of
-from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.stacked_program import Together
 from antiphon.running.execution import executor_of
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.request import Request
-from antiphon.running.run import Run, StepInfo
+from antiphon.running.run import StepInfo
 from antiphon.running.trainer import Observer, Outcome, Trainer
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
@@ -132,8 +130,7 @@ class Scheduler:
     def _train_group(self, group: Sequence[Job], observers: Sequence[Observer]) -> list[Outcome]:
         """Train some jobs, which are at one step, to the end, or until a signal."""
         if len(group) == 1 and self._selection is None and not group[0].ends_together:
-            apart = [_Apart()] if len(self.jobs) > 1 else []
-            return Trainer([group[0].begin()], [*observers, *apart]).finish()
+            return Trainer([group[0].begin()], observers).finish()
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [job.request.seed for job in group]
             executor = Together()
@@ -188,19 +185,6 @@ def _continue_together(jobs: Sequence[Job]) -> None:
         if len(seeds) > 1 and common and any(job.ended is None for job in members):
             for job in members:
                 job.continue_from(max(common))
-
-
-class _Apart(Observer):
-    """Checks that the runs that follow one another share no object that keeps a state, once the first has called them."""
-
-    def __init__(self) -> None:
-        self._checked = False
-
-    def step(self, trainer: Trainer) -> None:
-        self._checked = self._checked or check_apart(trainer.runs[0].running.system)
-
-    def reads_state_at(self, run: Run) -> float:
-        return math.inf if self._checked else super().reads_state_at(run)
 
 
 def metrics_of_result(result: Mapping[str, Any]) -> dict[str, Any]:

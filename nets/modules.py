@@ -4,6 +4,7 @@ equality, and a comparison of vmap with single calls.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import functools
@@ -21,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import handle_torch_function, has_torch_function_unary
-from torch.utils._pytree import tree_leaves
 
 from antiphon.base.call_errors import call_error, raised_by_user, users_place
 from antiphon.base.errors import ScenarioError, first_line
@@ -42,7 +42,6 @@ from antiphon.nets.user_modules import (
     singular,
     with_data,
 )
-from antiphon.nets.users.enclosing import deep_copy
 from antiphon.nets.users.outlines import bytes_of
 
 Tensors = dict[str, Tensor]
@@ -82,7 +81,7 @@ def meta_copy(module: Own) -> Own:
     They keep their attributes.
     """
     empty = {id(p): with_data(p, p.data.to("meta")) for p in parameters_of(module).values()}
-    return deep_copy(module, dict(empty))
+    return copy.deepcopy(module, dict(empty))
 
 
 def output_size(module: nn.Module, inputs: int, subject: str) -> int:
@@ -161,112 +160,6 @@ def _call(module: nn.Module, inputs: int, *, training: bool) -> None:
             torch.autograd.grad(output.sum(), inputs_of, allow_unused=True)
 
 
-def kept_state(module: nn.Module, inputs: int) -> str | None:
-    """Return the attribute by which a call of a module changes the calls after it, None if none does; buffers may change.
-
-    A call is repeated after one with another batch, and a larger batch follows. Where the results differ or a later call fails, the
-    module keeps a state on itself.
-    """
-    probe, random = probe_of(module), torch.Generator().manual_seed(0)
-    batches = [torch.rand(rows, inputs, generator=random).to(own_type(module)) for rows in (2, 2, 3)]
-    batches.insert(2, batches[0])
-
-    def result(copy: nn.Module, batch: Tensor) -> Tensor | None:
-        """The output for a batch; None where it fails."""
-        parameters = {name: p.data for name, p in parameters_of(copy).items()}
-        buffers = buffers_of(copy)
-        try:
-            with seeded_globally(0), torch.no_grad():
-                return called(copy, parameters, buffers, batch)[0]
-        except Exception:  # noqa: BLE001  (anything a user's module may raise)
-            return None
-
-    for training in (True, False):
-        before = _attributes(set_mode(probe, training))
-        first, _, again, larger = (result(probe, batch) for batch in batches)
-        if first is None:  # it fails by itself, which other checks report
-            return None
-        fails = larger is None and result(set_mode(probe_of(module), training), batches[3]) is not None
-        if fails or again is None or not _equal(first, again):
-            changed = [path for path, value in _attributes(probe).items() if before.get(path) is not value]
-            return f"its attribute '{changed[0]}'" if changed else "a state on itself"
-    return None
-
-
-def _equal(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors are equal, where NaN equals NaN: one that is returned twice is no sign of a state."""
-    return first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
-
-
-def changed_parameter(module: nn.Module, inputs: int) -> str | None:
-    """Return a trained parameter that calls of a module in training change, None if none does or it does not take such numbers.
-
-    The second call is for the same batch: what it leaves as it is, such as rows that the first has normalised, may be computed again.
-    """
-    batch = torch.rand(2, inputs, generator=torch.Generator().manual_seed(0)).to(own_type(module))
-    before: Tensors = {}
-    with suppress(Exception), seeded_globally(0), torch.enable_grad():  # anything that other checks report
-        probe = set_mode(probe_of(module), True)
-        parameters = {name: p.data for name, p in parameters_of(probe).items()}
-        for _ in range(2):
-            before = {name: p.clone() for name, p in parameters.items()}
-            called(probe, parameters, buffers_of(probe), batch)
-        return next((name for name, p in parameters.items() if not torch.equal(p, before[name])), None)
-    return None
-
-
-def tensors_in(value: object) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dicts."""
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def loss_left(probe: nn.Module, call: Callable[[], object]) -> str | None:
-    """Return the first attribute in which a forward leaves a loss, as mixtures of experts do; None: there is none, or it fails.
-
-    A loss is one number, within the attribute, that has a gradient and that nothing which the forward returns is computed from.
-
-    Args:
-        call: Calls it in training, for two samples or more, and returns what it returns.
-    """
-    tensors_before = tensors_in([dict(vars(submodule)) for submodule in probe.modules()])
-    if (returned := _returned_in_training(probe, call)) is None:
-        return None
-    waiting, used = [tensor.grad_fn for tensor in returned], set[Any]()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in used:
-            used.add(node)
-            waiting += [before for before, _ in node.next_functions]
-    ids_before = set(map(id, tensors_before))
-    for path, submodule in probe.named_modules():
-        for name, value in {**submodule._buffers, **vars(submodule)}.items():
-            for tensor in tensors_in(value):
-                learnt = tensor.grad_fn is not None and tensor.grad_fn not in used
-                if tensor.numel() == 1 and learnt and id(tensor) not in ids_before:
-                    return f"{path}.{name}".lstrip(".")
-    return None
-
-
-def _returned_in_training(probe: nn.Module, call: Callable[[], object]) -> list[Tensor] | None:
-    """The tensors that a call in training returns; None: it fails, which other checks report."""
-    set_mode(probe, True)
-    try:
-        with seeded_globally(0), torch.enable_grad():
-            return tensors_in(call())
-    except Exception:  # noqa: BLE001  (a user's module may raise anything)
-        return None
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module and those within hold beside parameters, buffers and modules, by dotted name."""
-    return {
-        f"{path}.{name}".lstrip("."): value
-        for path, submodule in module.named_modules()
-        for name, value in vars(submodule).items()
-        if name not in _OF_EVERY_MODULE
-    }
-
-
 def check_module(
     module: nn.Module,
     inputs: int,
@@ -325,11 +218,6 @@ def check_module(
         raise ScenarioError(
             f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs}){_way_to_shape(shape)}"
         )
-    if not random and (attribute := kept_state(module, inputs)) is not None:
-        raise ScenarioError(
-            f"{name} keeps {attribute} from call to call, but a prediction must depend on its input alone; begin every call "
-            "without it"
-        )
     if not random and draws(module, inputs):
         raise ScenarioError(
             f"{name} uses random numbers (dropout?), but a prediction must not depend on them; remove them"
@@ -378,8 +266,6 @@ def mixed_samples(module: nn.Module, inputs: int) -> str | None:
         return "it has hooks, which see every call"
     if draws(module, inputs):
         return "it uses random numbers (dropout?)"
-    if (attribute := kept_state(module, inputs)) is not None:
-        return f"it keeps {attribute} from call to call"
     failure = ""
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
         probe = set_mode(cast(probe_of(module), dtype), True)

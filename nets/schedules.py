@@ -149,7 +149,3 @@ class Rate:
             return self.base
         factor = self.schedule.at_step(step, self.run_steps)
         return self.base * factor if factor else 0.0
-
-    def ends_at_zero(self, until: int) -> bool:
-        """Return whether it is 0 from the end of the training to step `until`."""
-        return not any(bool(self(step)) for step in (self.run_steps, until - 1))

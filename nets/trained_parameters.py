@@ -27,7 +27,6 @@ from antiphon.nets.stacked_optimiser import StackedOptimiser
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
 from antiphon.nets.user_modules import as_real, kept_types, with_data
-from antiphon.nets.users.module_state import ModuleState
 from antiphon.nets.whole_lines import padded_zeros
 
 AnyOptimiser = Optimiser | TorchOptimiser
@@ -85,7 +84,6 @@ class TrainedParameters:
         has_hooks: Whether a window's gradients are not all: hooks follow them, or a user's module may leave some (`through_hooks`).
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
-        module_state: What the users' modules keep between calls beside parameters and buffers; None: there are none.
         steps_taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 
@@ -117,7 +115,6 @@ class TrainedParameters:
         keep_their_type = {
             _dotted(prefix, name) for prefix, module in modules.items() for name in kept_types(module)
         }
-        self.module_state = ModuleState(modules) if modules else None
 
         def of_type(name: str, tensor: Tensor) -> torch.dtype:
             return dtype if tensor.is_floating_point() and name not in keep_their_type else tensor.dtype
@@ -239,10 +236,7 @@ class TrainedParameters:
     def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Call what is, or may call, a user's object; CallError where that fails."""
         try:
-            if self.module_state is None:
-                return function(*inputs, **settings)
-            with self.module_state.seen():
-                return function(*inputs, **settings)
+            return function(*inputs, **settings)
         except ScenarioError as error:
             raise ScenarioError(f"{self.owner}: {error}".removeprefix(": ")) from error
         except Exception as error:
@@ -264,7 +258,6 @@ class TrainedParameters:
             "buffers": dict(self.buffers),
             "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
             "updates": self.updates,
-            **({} if self.module_state is None else self.module_state.state_dict()),
         }
 
     def through_hooks(self, gradients: Sequence[Tensor | None], *window: str) -> Sequence[Tensor | None]:
@@ -326,8 +319,6 @@ class TrainedParameters:
                 self.buffers[name] = saved.to(b).clone()
         self.optimiser.load(state["optimiser"])
         self.updates = state["updates"]
-        if self.module_state is not None:
-            self.module_state.load_state_dict(state)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask[Members] = ALL) -> None:

@@ -6,7 +6,7 @@
 | parameters | the `Parameter` objects that an optimiser gets, with attributes and hooks; frozen ones | computed tensors (pruned: `prune.remove`), memory that two share, lazy ones |
 | hooks | of tensors and of modules; only steps and evaluations call them | those that read the module itself, which a run copies; of cut modules, those that only observe; of parameters, on Ray |
 | modes | `train` and `eval` of the module, called as around an evaluation; submodules in evaluation within a module in training stay so | a `train` that changes parameters or buffers |
-| state | `get_extra_state`, in checkpoints, resumed runs and `join` | what a checkpoint cannot hold |
+| state | parameters and buffers | |
 | gradients | dense | `sparse=True` |
 | classes | any `torch.nn.Module` | compiled, scripted and data-parallel ones: pass the original; a `named_parameters` of other names |
 
@@ -30,12 +30,9 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.utils.checkpoint import CheckpointFunction
 
-from antiphon.base.call_errors import naming
 from antiphon.base.errors import ScenarioError, first_line, warn_of_scenario, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.global_numbers import seeded_globally
-from antiphon.nets.users.enclosing import deep_copy, elements
-from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
 Copied = TypeVar("Copied")
 _OWN_TYPE = "own_type"
@@ -213,12 +210,6 @@ def hold_modes(module: nn.Module) -> None:
         submodule.training = mode
 
 
-def release_modes(module: nn.Module) -> None:
-    """Let `train` and `eval` alone set the modes of a module again."""
-    for submodule in module.modules():
-        vars(submodule).pop(_MODES, None)
-
-
 def _check_train(module: nn.Module) -> None:
     """Check that a user's `train` changes no parameter or buffer: the tensors of a run are not the module's own."""
     probe = copied(module)
@@ -283,7 +274,7 @@ def _tensors_in(value: object) -> Iterator[Tensor]:
             yield item
         elif isinstance(item, list | tuple | dict) and id(item) not in seen:
             seen.add(id(item))
-            waiting += item.values() if isinstance(item, dict) else elements(item)
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 def _receivers_of_hooks(submodules: Iterable[nn.Module]) -> Iterator[Any]:
@@ -318,7 +309,7 @@ def copied(value: Copied, shared: Iterable[nn.Parameter] = ()) -> Copied:
     within = value.values() if isinstance(value, dict) else (value,)
     modules = [module for module in within if isinstance(module, nn.Module)]
     try:
-        copy_of_value = deep_copy(value, deepcopy_memo(modules, shared))
+        copy_of_value = copy.deepcopy(value, deepcopy_memo(modules, shared))
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(
             f"{type(value).__name__} cannot be copied ({first_line(error)}); keep such attributes out of the model"
@@ -394,50 +385,6 @@ def remove_hooks(module: nn.Module, keeping: Iterable[str] = ()) -> None:
                 getattr(submodule, name).clear()
 
 
-def without_parameter_hooks(module: nn.Module) -> nn.Module:
-    """Return a module none of whose parameters has a hook: a copy where one has."""
-    if hooked_parameter(module) is None:
-        return module
-    copy_of_module = copied(module)
-    for p in copy_of_module.parameters():
-        if _tensor_hooks(p):
-            for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
-                setattr(p, name, None)  # the dict is shared
-    return copy_of_module
-
-
-# --- extra state -------------------------------------------------------------------------------------------------
-
-
-def stateful(module: nn.Module) -> dict[str, nn.Module]:
-    """Return the submodules with an extra state (`get_extra_state`), by path."""
-    plain = nn.Module.get_extra_state
-    return {
-        path: submodule
-        for path, submodule in module.named_modules()
-        if type(submodule).get_extra_state is not plain
-    }
-
-
-def extra_state(submodules: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Return trees of copies of the extra states of modules, by path; ScenarioError where one holds what is not plain data."""
-    states: dict[str, Any] = {}
-    for path, submodule in submodules.items():
-        try:
-            states[path] = copy.deepcopy(to_tree(submodule.get_extra_state()))
-        except NotPlainError as error:
-            raise ScenarioError(f"the extra state of '{path}' {error.line}") from None
-    return states
-
-
-def load_extra_state(submodules: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
-    """Set the extra states of modules to copies of some that were saved."""
-    for path, submodule in submodules.items():
-        if path in states:
-            with naming(f"set_extra_state of '{path}'"):
-                submodule.set_extra_state(from_tree(states[path]))
-
-
 def singular(module: nn.Module) -> str | None:
     """Return why a module is evaluated by itself, with its own parameters, in one line; None: it need not be."""
     if (hooked_one := hooked_parameter(module)) is not None:
@@ -449,8 +396,6 @@ def singular(module: nn.Module) -> str | None:
             return f"its parameter '{name}' is complex"
     if hooks := hooked(module):
         return f"its {type(next(iter(hooks.values()))).__name__} has hooks"
-    if paths := stateful(module):
-        return f"its {type(next(iter(paths.values()))).__name__} has an extra state"
     return None
 
 

@@ -136,15 +136,6 @@ def scenario_text(scenario: Scenario) -> str:
         return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
 
 
-def _objects(described: Any, path: str) -> Iterator[str]:
-    if isinstance(described, str) and described[:1] + described[-1:] == "<>":
-        yield path
-    elif isinstance(described, Mapping | list):
-        items = described.items() if isinstance(described, Mapping) else enumerate(described)
-        for key, value in items:
-            yield from _objects(value, f"{path}.{key}" if path else str(key))
-
-
 def run_folder(path: str | Path) -> Path:
     """Return the folder of a run: a folder itself, or where it is a population's, that of the best run in it."""
     path = given_path(path, "run")
@@ -539,11 +530,6 @@ class RunDirectory:
             return dict(read(self.document, str(self.path / _SCENARIO)).data)
         except ScenarioError as error:
             raise RunError(str(error)) from None
-
-    @property
-    def not_recorded(self) -> list[str]:
-        """The places in the scenario of Python objects, whose code is not recorded; for RunError see `values`."""
-        return list(_objects(self.described, ""))
 
     @property
     def scenario(self) -> Scenario:

@@ -35,7 +35,7 @@ from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.objects import OBJECTS, check_kept
+from antiphon.engine.state.objects import OBJECTS
 from antiphon.engine.state.trees import Tree, receiver_keys, renumbered
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
@@ -94,7 +94,6 @@ class Part:
     ) -> None:
         self.index, self.incarnation, self.seed = index, 0, seed
         self.scenario = scenario_of_part(scenario, placement, -1)  # without weights: names and settings
-        self._unchecked = system is None
         """Whether no step has shown yet whether users' objects keep what its state does not hold."""
         on_device = chosen_device(device)
         self._env = registry.make(scenario.env, batch=scenario.training.batch, device=on_device, dtype=dtype)
@@ -162,11 +161,6 @@ class Part:
             self.backend, self.world, self.train_means, step, confirm=note, watch=keeps_predictions
         )
         self.now = step + 1
-        if (
-            self._unchecked
-        ):  # in a process of its own, or beside the whole simulation, which calls the same object
-            self.check_kept()
-            self._unchecked = False
         self.row = None
         if watched:
             keep_metrics(self, step, watched)
@@ -212,9 +206,7 @@ class Part:
 
         Raises:
             DivergenceError: The device has found a number that is not finite at an earlier step.
-            RunError: An object of the user's keeps what no other process has, such as the whole simulation's.
         """
-        self.check_kept()
         state, ends = self._state(), self._share.ends
         system = state["system"]
         if self.free is not None:
@@ -264,14 +256,6 @@ class Part:
         self.train_means = MeanAccumulator(self.backend.stacked.single_system)
         self.train_means.load_state_dict(state["means"])
         self.newest.load_state_dict(state.get("newest", {}))
-
-    def check_kept(self) -> None:
-        """Check that its state holds all that users' objects keep.
-
-        Raises:
-            RunError: An object of a user keeps something that the state does not hold.
-        """
-        check_kept(self.backend.per_agent())
 
     def own_state(self) -> Tree:
         """Return all of the state of a part that does not wait, for a restart of it alone, without copying a tensor.

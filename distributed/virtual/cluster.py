@@ -252,7 +252,6 @@ class VirtualCluster:
         self._push(self.seconds + gap, _FAILURE, number)
 
     def _save(self, number: int) -> None:
-        self.parts[number].check_kept()  # else it would go on after a failure with what it had kept since
         self._saved[number] = copy_tree(self.parts[number].own_state())
         self.machines[number].save()
 

@@ -35,7 +35,6 @@ from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.metrics.step_metrics import Row
 from antiphon.engine.state.checkpoint import Saved, copy_tree
 from antiphon.engine.state.compatibility import check_compatible
-from antiphon.engine.state.objects import lost_state
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_metrics import PartMetrics
@@ -259,11 +258,8 @@ class VirtualCoordinator(Executor):
         """Return the whole state with that of the cluster, without copying a tensor.
 
         What is learned is where the state of any running scenario has it, so that it can be evaluated and exported as one.
-        RunError where an object of the user's keeps a state that it cannot hold, and `complete` asks for all.
         """
-        learned, lost = snapshot(running.system), lost_state(running.system)
-        if complete and lost is not None:
-            raise RunError(lost)
+        learned = snapshot(running.system)
         system = {
             **self._at_start,
             **{key: learned[key] for key in LEARNED if key in learned},
@@ -278,7 +274,6 @@ class VirtualCoordinator(Executor):
             "elapsed": 0,
             "means": running.train_means.state_dict(),
             "system": system,
-            **({} if lost is None else {"lost": lost}),
             **({} if running.early_stopping is None else running.early_stopping.state_dict()),
             "virtual": {
                 "placement": dict(self._placement),
@@ -309,12 +304,12 @@ class VirtualCoordinator(Executor):
         self._note_events(running)
 
     def obstacle_of(self, saved: Saved) -> str | None:
-        """Return why no step can follow: not that there is no state of one environment, since each part's is in its state."""
-        return saved.obstacle if "lost" in saved.state else None
+        """Return None: that there is no state of one environment is no obstacle, since each part's is in its state."""
+        return None
 
     def no_resume(self, running: LiveSystem) -> str | None:
         """Return why no other process can go on: an environment that cannot be saved is none, as in `obstacle_of`."""
-        return lost_state(running.system)
+        return None
 
     def for_fork(self) -> Executor:
         return VirtualCoordinator(self.settings)

@@ -81,7 +81,6 @@ def build(
     with Progress("building", len(scenario.agents) + len(scenario.channels)) as progress:
         system = builder.build(progress)
     _check_evaluation(scenario, system)
-    _check_repeated_calls(system)
     if scenario.telemetry.value is not None and env.no_fork:
         message = (
             f"is measured in forks of the run, and {env.no_fork}; leave it out, and use evaluate --ablate"
@@ -113,18 +112,6 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
     for path, metric in training.evaluate.judged_by.items():
         if problem := problem_of_metric(scenario, system, metric):
             raise DocumentError(("training", "evaluate", *path), problem)
-
-
-def _check_repeated_calls(system: System) -> None:
-    """Check that no network changes its trained parameters in a group whose windows are computed again while they are learned from."""
-    for group in system.groups:
-        for name in group.agent_count_by_learner if group.waits else ():
-            if (changed := system.agents[name].learner.network.changed_parameter()) is not None:
-                message = (
-                    f"a call of it changes its trained parameter '{changed}', and its windows are computed again to learn from "
-                    f"'{next(iter(group.horizons))}'; give the channel another coupling, or change a buffer in its place"
-                )
-                raise DocumentError(("agents", name, "network"), message)
 
 
 def problem_of_metric(
@@ -571,8 +558,6 @@ def read_weights(learner: Learner, source: str, path: Path) -> None:
     for key, parameter in learner.parameters.items():
         parameter.data.copy_(saved["parameters"][key])
     learner.put_statistics({key: saved["buffers"][key].to(b) for key, b in learner.buffers.items()})
-    if learner.module_state is not None:
-        learner.module_state.load_state_dict(saved)
 
 
 def without_weights(scenario: Scenario) -> Scenario:

@@ -15,12 +15,11 @@ from antiphon.agents.objectives import AnyObjective, Objective, Weighted, object
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError, with_article, with_count
 from antiphon.base.extensions import name_of
-from antiphon.base.nearest_names import nearest, suggest
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
 from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.heart.agent import AGE
-from antiphon.envs.data import Source
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.nets.recurrent_cells import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
@@ -79,8 +78,6 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
 
 _LAYER_COMPONENTS = 3
 """Components from which a port has layer norm by default: of one it is a constant, of two about one bit."""
-_TYPO = 0.8
-"""Similarity, in [0, 1], from which an unknown signal may stand for a word that is none."""
 
 
 def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
@@ -236,19 +233,11 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
             yield DocumentError(path, reason)
             continue
         if signal is None:
-            yield DocumentError(path, f"no signal '{name}'{_nearest(name, path, reader, env)}")
+            yield DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
             continue
         if signal.training_only and reader in ("agent", "synthetic input"):
-            verb = "observe" if reader == "agent" else "use"
             message = f"'{name}' is a training-only signal, which no {reader} may read"
-            fix, own = (
-                f"{verb} one of {', '.join(env.observations)}",
-                "name the targets alone in training_only",
-            )
-            if not env.observations:
-                fix = f"the environment has no observation; in your own data, {own}"
-            elif isinstance(scenario.env, Source):  # classes with one axis, such as lengths, pass for labels
-                fix += f"; if it is no target, {own}"
+            fix = f"use one of {', '.join(env.observations)}, or in your own data name the targets alone in training_only"
             yield DocumentError(path, f"{message}; {fix}")
         elif name in OUTCOMES and reader == "agent":
             message = f"'{name}' is the name of what a step returns, which no agent may read"
@@ -302,37 +291,6 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
             for signal in () if channel.input is None else channel.input.context:
                 if signal not in INPUT_ENDPOINTS:
                     yield signal, (*path, "input", "context"), "synthetic input"
-
-
-def _nearest(name: str, path: Path, reader: str, env: Description) -> str:
-    """The end of a line about a signal that is not there: the fix, with signals and words that its reader may have there."""
-    family, _, number = name.rpartition("_")
-    if not (number.isdecimal() and f"{family}_0" in env.signals):
-        words = next((words for keys, words in _WORDS.items() if path[-len(keys) :] == keys), ())
-        readable = [signal_name for signal_name, signal in env.signals.items() if _may_read(reader, signal)]
-        near = nearest(name, words, cutoff=_TYPO) is not None  # `image` is as near to `age` as most typos
-        return suggest(name, readable, also=words if near else ())
-    count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
-    return (
-        f"; the environment has {family}_0 to {family}_{count - 1}: raise their number in env, or deal them in turn "
-        f"(graph.deal.of: {count})"
-    )
-
-
-_WORDS: dict[Path, tuple[str, ...]] = {
-    ("gradient", "context"): GRADIENT_ENDPOINTS,
-    ("input", "context"): INPUT_ENDPOINTS,
-    ("observes",): (AGE,),
-}
-"""Words among the names of signals, by the keys where they stand."""
-
-
-def _may_read(reader: str, signal: Signal) -> bool:
-    """Whether a reader may have a signal, and in time."""
-    if signal.training_only and reader in ("agent", "synthetic input"):
-        return False
-    late = signal.known != "tick" and reader in ("value", "synthetic input", "mask")
-    return not late and (reader != "mask" or features_of(signal.shape) == 1)
 
 
 def _input_shape(

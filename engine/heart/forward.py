@@ -5,9 +5,8 @@ What `Engine.learn` says of branches on a step holds here too; what the host com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -124,20 +123,15 @@ class ForwardPass:
                 feature.after_send(call, step, keep_messages=keep_messages)
 
     def begin_window(self, group: LearningGroup, step: int, number: int) -> None:
-        """Begin a group's open window: it keeps running statistics, states of users' modules, and who will learn."""
+        """Begin a group's open window: it keeps running statistics, and who will learn."""
         statistics_before: dict[str, Tensors] = {}
-        module_states_before: dict[str, Mapping[str, Any]] = {}
         learning_rows_by_agent: dict[str, Mask] = {}
         for name in group.agent_names:
             agent = self.system.agents[name]
             learner_name = self.system.learner_name_by_agent[name]
             statistics_before[learner_name] = dict(agent.learner.buffers)
-            module_state = agent.learner.module_state
-            # it stays open, or waits for gradients
-            if module_state is not None and (group.horizons or group.grid.number_ending_at(step) != number):
-                module_states_before[learner_name] = module_state.state_dict()
             learning_rows_by_agent[name] = agent.learning_rows(number)
-        group.window.begin(number, statistics_before, module_states_before, learning_rows_by_agent)
+        group.window.begin(number, statistics_before, learning_rows_by_agent)
 
     def begin_tick(
         self, agent: Agent, step: int, step_signals: StepSignals, window: Window
@@ -340,20 +334,15 @@ class ForwardPass:
             window.outputs_with_graph[channel.name, tick.step] = output
 
     def replay(self, window: Window) -> None:
-        """Make a window's graph again from its ticks; running statistics and users' module states stay as they are."""
+        """Make a window's graph again from its ticks; running statistics stay as they are."""
         buffers = dict(window.statistics_before)
-        with ExitStack() as module_states:
-            for name in buffers:
-                if (module_state := self.system.agents[name].learner.module_state) is not None:
-                    begin = window.module_states_before.get(name)
-                    module_states.enter_context(module_state.unchanged(begin))
-            for ticks in window.ticks_by_call:
-                if ticks[0].agent_name in self.agent_names_without_graph:
-                    continue
-                learner_name = self.system.learner_name_by_agent[ticks[0].agent_name]
-                buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])
-                for tick in ticks:
-                    self._enter_outputs(self.system.agents[tick.agent_name], tick, window)
+        for ticks in window.ticks_by_call:
+            if ticks[0].agent_name in self.agent_names_without_graph:
+                continue
+            learner_name = self.system.learner_name_by_agent[ticks[0].agent_name]
+            buffers[learner_name] = self.evaluate(ticks, window, buffers[learner_name])
+            for tick in ticks:
+                self._enter_outputs(self.system.agents[tick.agent_name], tick, window)
 
 
 def as_input(system: System, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:

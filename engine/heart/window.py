@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -157,8 +157,6 @@ class Window:
     Attributes:
         number: The number of the window; `NO_TICK_YET` before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by learner.
-        module_states_before: What users' modules kept at its start (`ModuleState`), by learner that has some; none of a
-            window that ends at the step at which it begins, and is never open between steps.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
         sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has
             sent, but for states that only its own ticks read.
@@ -174,7 +172,6 @@ class Window:
 
     number: int = field(default=NO_TICK_YET, metadata=PLAIN)
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
-    module_states_before: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
@@ -186,12 +183,10 @@ class Window:
         self,
         number: int,
         statistics_before: dict[str, Tensors],
-        module_states_before: dict[str, Mapping[str, Any]],
         learning_rows_by_agent: dict[str, Mask],
     ) -> None:
         """Begin the window, with its first tick."""
         self.number, self.statistics_before = number, statistics_before
-        self.module_states_before = module_states_before
         self.learning_rows_by_agent = learning_rows_by_agent
 
     def credited_rows(self, channel: Channel, message: Message) -> Mask:

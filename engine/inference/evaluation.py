@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import RunError, ScenarioError, warn_of_scenario
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
 from antiphon.engine.episodes import own_reward
@@ -33,7 +33,7 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.objects import changed_by_evaluation, kept_between_calls
+from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
 from antiphon.nets.torch_optimisers import for_evaluation
@@ -147,16 +147,13 @@ def policies(system: System) -> dict[str, Goal]:
 
 @contextmanager
 def as_evaluated(system: System) -> Iterator[None]:
-    """Have optimisers in the mode for evaluation within the block; after it users' modules and objectives keep what they kept before."""
-    states = [(holder, copy_tree(holder.state_dict())) for holder in kept_between_calls(system)]
+    """Have optimisers in the mode for evaluation within the block; after it buffers of users' objectives are as before."""
+    before = copy_tree(state_of_objects(system))
     with for_evaluation([trained.optimiser for trained in system.trained_parameters]):
         try:
             yield
         finally:
-            for holder, state in states:
-                holder.load_state_dict(state)
-        if (line := changed_by_evaluation(system)) is not None:
-            warn_of_scenario(line)
+            load_objects(system, before)
 
 
 Scored = tuple[int, dict[str, Score]]

@@ -8,7 +8,7 @@ from the final observation too. Nothing is learned from this tick, and nothing o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -106,9 +106,7 @@ class FinalValues(Feature):
             tick, arrivals_by_channel = self.forward_pass.begin_tick(agent, next_step, final, window)
         if (ages := self.forward_pass.features.of(Ages)) is not None:
             ages.after_read(tick, arrivals_by_channel, window)
-        module_state = agent.learner.module_state
-        with nullcontext() if module_state is None else module_state.unchanged():
-            self.forward_pass.evaluate([tick], window, agent.learner.buffers)
+        self.forward_pass.evaluate([tick], window, agent.learner.buffers)
         final_ticks[agent.name] = tick
         return tick
 

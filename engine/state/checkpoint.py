@@ -237,8 +237,6 @@ class Saved:
     @property
     def obstacle(self) -> str | None:
         """Why no step can follow; None: a run can be continued from it."""
-        if "lost" in self.state:
-            return f"{self.path}: {self.state['lost']}"
         if self.state["env"] is not None:
             return None
         if "virtual" in self.state:

@@ -131,7 +131,6 @@ class _Splitter:
             key: {
                 **window,
                 "statistics_before": {},
-                "module_states_before": {},
                 "ticks_by_call": [],
                 "sent_messages": [],
                 "given_up_channel_names": [],
@@ -141,9 +140,6 @@ class _Splitter:
         for name, buffers in window["statistics_before"].items():
             for member, own_buffers in self._buffers(buffers, agents[name]):
                 windows[group_of[member]]["statistics_before"][member] = own_buffers
-        for name, module_state in window.get("module_states_before", {}).items():
-            if not agents[name].has_member_axis:  # modules that are stacked keep nothing
-                windows[group_of[name]]["module_states_before"][name] = module_state
         for call in window["ticks_by_call"]:
             agent = agents[call[0]["agent_name"]]
             for ticks in (
@@ -387,24 +383,11 @@ class _Merger:
         before = {}
         if starts:
             before = {name: self._start(agents[name], starts) for name in group.agent_count_by_learner}
-        module_states = {
-            (seed, name): module_state
-            for seed, window in windows
-            for name, module_state in window.get("module_states_before", {}).items()
-        }
-        first_names = {
-            name: next(iter(self._seeds_and_names(agents[name])))
-            for name in before
-            if not agents[name].has_member_axis
-        }
         sent = [entry for _, window in windows for entry in window["sent_messages"]]
         sent.sort(key=lambda entry: entry[1])
         return {
             "number": max(window["number"] for _, window in windows),
             "statistics_before": before,
-            "module_states_before": {
-                name: module_states[first] for name, first in first_names.items() if first in module_states
-            },
             "ticks_by_call": self._calls(calls),
             "sent_messages": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
             "given_up_channel_names": [

@@ -23,7 +23,6 @@ from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import READS, Tree, from_tree, notes_of, to_tree
 from antiphon.nets.optimisers import MISSED
-from antiphon.nets.users.module_state import MODULE_STATE_KEYS
 
 Number = Callable[[StepSignals], int]
 
@@ -90,25 +89,13 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
 
 
 def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
-    """Return a state whose open and kept windows begin with the running statistics, and users' modules, that some learners have now."""
+    """Return a state whose open and kept windows begin with the running statistics that some learners have now."""
 
     def begun(window: Tree) -> Tree:
         learners = {
             name: state["learners"][name]["buffers"] for name in agents if name in window["statistics_before"]
         }
-        kept = {
-            name: {
-                key: state["learners"][name][key]
-                for key in MODULE_STATE_KEYS
-                if key in state["learners"][name]
-            }
-            for name in window.get("module_states_before", {}).keys() & {*agents}
-        }
-        return {
-            **window,
-            "statistics_before": {**window["statistics_before"], **learners},
-            "module_states_before": {**window.get("module_states_before", {}), **kept},
-        }
+        return {**window, "statistics_before": {**window["statistics_before"], **learners}}
 
     def of_group(group: Tree) -> Tree:
         return {"window": begun(group["window"]), "waiting": [begun(window) for window in group["waiting"]]}
@@ -156,8 +143,8 @@ def messages(system: System) -> Tree:
         "ledgers": ledgers,
         "groups": [
             {
-                "window": _window(group.window, number),
-                "waiting": [_window(window, number) for window in group.waiting],
+                "window": to_tree(group.window, number),
+                "waiting": [to_tree(window, number) for window in group.waiting],
             }
             for group in system.groups
         ],
@@ -182,12 +169,6 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
             for tree in (saved["window"], *saved["waiting"])
         )
         group.load(window, waiting)
-
-
-def _window(window: Window, number: Number) -> Tree:
-    """A window; what users' modules kept, which is of their own form, is saved as it is, where there is any."""
-    kept = {"module_states_before": window.module_states_before} if window.module_states_before else {}
-    return {**to_tree(window, number), **kept}
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
@@ -280,7 +261,6 @@ def _loaded_window(
         saved,
         signals,
         statistics_before=statistics_before,
-        module_states_before=dict(saved.get("module_states_before", {})),
         ticks_by_call=calls,
         sent_messages=sent,
         counted_reads=counted_reads,

@@ -14,9 +14,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
-from antiphon.engine.state.objects import check_replays
 from antiphon.engine.state.state_dict import with_statistics
-from antiphon.nets.users.module_state import MODULE_STATE_KEYS
 
 _TENSORS = ("parameters", "buffers")
 
@@ -115,7 +113,6 @@ def load_weights(
             f"no tensor of {source} matches by name and shape; its agents: {', '.join(saved)}"
         )
     _check_tied(system, learners, taken_weights.taken)
-    check_replays(system)
     renewed = set(takers)
     if system.tied_parameters:  # what is one weight is one in its moments too
         from antiphon.engine.features.ties import ties_of
@@ -163,17 +160,11 @@ def _take(
             else:
                 learner[section][tensor] = saved.to(present)
                 taken_tensors.append(tensor)
-    if (
-        saved_learner is not None and not reasons
-    ):  # the same network: what its modules keep belongs to the tensors
-        for key in MODULE_STATE_KEYS:
-            learner.pop(key, None)
-        learner.update({key: saved_learner[key] for key in MODULE_STATE_KEYS if key in saved_learner})
     return taken_tensors, reasons
 
 
 def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the facts of a checkpoint, or of a run directory's newest, and its learners' tensors and module states by agent.
+    """Return the facts of a checkpoint, or of a run directory's newest, and its learners' tensors by agent.
 
     Args:
         agents: The agents that are read; others are empty. Agents that share parameters are one learner, by the first of them.
@@ -184,10 +175,9 @@ def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str
     path = latest(source)
 
     def learners_of(state: dict[str, Any]) -> dict[str, Any]:
-        learners, keys = state["system"]["learners"].items(), (*_TENSORS, *MODULE_STATE_KEYS)
         return {
-            name: {key: learner[key] for key in keys if key in learner and name in agents}
-            for name, learner in learners
+            name: {key: learner[key] for key in _TENSORS if name in agents}
+            for name, learner in state["system"]["learners"].items()
         }
 
     return read(path, select=learners_of)

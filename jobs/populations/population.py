@@ -19,7 +19,6 @@ from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.state.changes import differences_of
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.objects import check_apart, check_kept
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
@@ -142,7 +141,6 @@ class Population:
         self.threads, self.matmul_precision = systems[0].threads, systems[0].matmul_precision
         self._together = together
         """Takes the steps of those that are stepped together; without members where they run one after the other."""
-        self._unchecked = True
         """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
         backend = systems[0].settings.backend
         self.sequential_reason = sequential_reason(systems, backend, len(runs))
@@ -185,8 +183,6 @@ class Population:
             for run in active:
                 with suppress(DivergenceError):  # noted in what runs
                     infos.append(run.step())
-        if self._unchecked and len(self.runs) > 1:
-            self._unchecked = not check_apart(*(run.running.system for run in self.runs[:2]))
         return infos
 
     def _step_together(self, active: Sequence[Run]) -> list[StepInfo]:
@@ -245,15 +241,10 @@ class Population:
         Environment, messages, open windows (replayed with the new parameters and statistics) and random draws stay the
         member's own. RunError where an object of the other one's keeps a state that cannot be copied.
         """
-        state = learned_of(self._run(parent).running.system, self._state_of(parent))
+        state = learned_of(self._run(parent).running.system, self._run(parent).running.backend.state_dict())
         backend = self._run(member).running.backend
         full_state = with_statistics({**backend.state_dict(), **state}, state["learners"])
         backend.load_state_dict(copy_tree(full_state))
-
-    def _state_of(self, member: int) -> dict[str, Any]:
-        running = self._run(member).running
-        check_kept(running.system)
-        return running.backend.state_dict()
 
     @in_own_context
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
@@ -280,7 +271,7 @@ class Population:
     @in_own_context
     def revive(self, member: int, now: int, parent: int) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one."""
-        running, state = self._run(member).running, self._state_of(parent)
+        running, state = self._run(member).running, self._run(parent).running.backend.state_dict()
         self._together.revive(running)
         running.backend.load_state_dict(copy_tree(state))
         running.begin_again(now)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from antiphon.base.errors import with_article
 
@@ -147,8 +146,3 @@ def from_tree(tree: Any) -> Any:
     if kind == "defaultdict":
         return defaultdict(_FACTORIES[tree["factory"]], pairs)
     return _MAPPINGS[kind](pairs)
-
-
-def copied_tree(tree: Any) -> Any:
-    """Return a copy of a tree of dicts, lists, tensors and plain values."""
-    return tree_map_only(Tensor, lambda tensor: tensor.data.clone(), tree)

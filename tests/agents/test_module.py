@@ -83,17 +83,6 @@ def test_dropout_follows_the_seed_of_the_call() -> None:
     assert torch.equal(network({}, {}, x, training=False)[0][OBJECTIVE], x)
 
 
-class Remembering(nn.Linear):
-    """Adds what it has computed before."""
-
-    before: Tensor | float = 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        total, self.before = y + self.before, y.detach().mean()
-        return total
-
-
 class InFloats(nn.Linear):
     """Computes in float32, whatever it is given."""
 
@@ -116,7 +105,6 @@ class Softmaxed(nn.Linear):
         (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)), "a call changes its buffers"),
         (nn.Sequential(Counting(), nn.Linear(4, 2)), "a call changes its buffers"),
         (nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), "it uses random numbers"),
-        (Remembering(4, 2), "it keeps its attribute 'before' from call to call"),
         (Softmaxed(4, 2), "its output for a sample depends on the others in the batch"),
     ],
 )

@@ -184,7 +184,6 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     ),
     (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
     (Random, "gradient", {}, "Random, alone: .*uses random numbers"),
-    (Counting, "gradient", {}, "Counting, alone: .*keeps its attribute 'calls' from call to call"),
     (summed, "objective", {}, "summed, alone: .*summed"),
     (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
     (

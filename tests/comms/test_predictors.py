@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from antiphon import comms
 from antiphon.comms import Example, Mask
 from antiphon.comms.synthetic_gradients import newest_example
-from antiphon.errors import ScenarioError
 from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, SIZE, case, draw, example, make
 
 every_case = pytest.mark.parametrize("name", CASES)
@@ -222,21 +220,3 @@ def test_predictions_are_compared_with_the_newest_example_wherever_it_is_in_the_
     last.returned = torch.zeros(2, 3)  # as a policy returns for its last tick
     for examples in ([older, newest, last], [last, newest, older]):
         assert newest_example(examples) is newest
-
-
-def test_a_module_that_keeps_a_state_is_refused() -> None:
-    class Past(nn.Linear):
-        """One that keeps its state in a list, which is the same list after each call."""
-
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__(inputs, outputs)
-            self.past: list[Tensor] = []
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.past.append(x.mean(0))
-            return super().forward(x - torch.stack(self.past).mean(0))
-
-    with pytest.raises(
-        ScenarioError, match=r"gradient\.kind: Past keeps a state on itself from call to call"
-    ):
-        comms.Channel(4, gradient=Past)

@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy, normalize
 import antiphon
 from antiphon import Simulation
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit.running import stack_names
 from tests.reference.backend import Chosen, reference
 
 # --- class weights, label smoothing ------------------------------------------------------------------------
@@ -113,18 +112,6 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------
 
 
-class Running:
-    """Divides by a running mean of itself, a number in an attribute."""
-
-    def __init__(self) -> None:
-        self.mean = 0.0
-
-    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        losses = (output - target).square().mean(1)
-        self.mean = 0.9 * self.mean + 0.1 * losses.mean().item()
-        return losses / (1 + self.mean)
-
-
 class WithBuffer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -134,25 +121,6 @@ class WithBuffer(nn.Module):
         losses = (output - target).square().mean(1)
         self.mean.mul_(0.9).add_(0.1 * losses.detach().mean())
         return losses / (1 + self.mean)
-
-
-class Saving(Running):
-    """Has methods for what it keeps, which is no plain data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = {1: 0.0}
-
-    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        losses = (output - target).square().mean(1)
-        self.held[1] += losses.mean().item()
-        return losses / (1 + self.held[1])
-
-    def state_dict(self) -> dict[str, float]:
-        return {"held": self.held[1]}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.held[1] = state["held"]
 
 
 def keeping(objective: Any = "regression", gradient: Any = None, fan_in: Any = None) -> antiphon.Scenario:
@@ -173,7 +141,7 @@ def parameters(simulation: Simulation) -> list[torch.Tensor]:
 
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("backend", ["cohort", reference])
-@pytest.mark.parametrize("kind", [Running, WithBuffer, Saving])
+@pytest.mark.parametrize("kind", [WithBuffer])
 def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
     kind: Any, backend: Chosen, tmp_path: Path
 ) -> None:
@@ -192,24 +160,6 @@ def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
 
 
 # --- what is seen of an object -----------------------------------------------------------------------------------
-
-
-class Annealed(Running):
-    """Counts its calls, which changes its losses later alone."""
-
-    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        self.mean += 1
-        return (output - target).square().mean(1) * (1 if self.mean < 5 else 0.1)
-
-
-def test_losses_that_keep_a_state_are_not_stacked() -> None:
-    agent = {"observes": ["x"], "objective": {"kind": Annealed, "target": "y"}}
-    scenario = scenario_of({"a": agent, "b": agent}, env=keeping().env)
-    with Simulation(scenario) as simulation:
-        assert stack_names(simulation) == ["a", "b"]
-        simulation.run(6, progress=False)
-        kept = simulation.running.backend.state_dict()["objects"]
-        assert kept["a"]["0"]["attributes"] == kept["b"]["0"]["attributes"] == {"mean": 6.0}
 
 
 def test_a_loss_that_changes_its_target_in_place_changes_no_other_agents() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,61 +233,6 @@ def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any) ->
         run.step()
 
 
-class Counted(nn.Linear):
-    """A layer whose result depends on its count of calls, which a subclass keeps somewhere."""
-
-    def __init__(self) -> None:
-        super().__init__(6, 3)
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin to count."""
-
-    def count(self) -> float:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.count()
-
-
-class InNumber(Counted):
-    def begin(self) -> None:
-        self.calls = 0
-
-    def count(self) -> float:
-        self.calls += 1
-        return self.calls
-
-
-class InTensor(InNumber):
-    def begin(self) -> None:
-        self.calls = torch.zeros(2000)  # type: ignore[assignment]
-
-    def count(self) -> float:
-        self.calls += 1
-        return float(self.calls[0])
-
-
-class InList(Counted):
-    def begin(self) -> None:
-        self.shown: list[Tensor] = []
-
-    def count(self) -> float:
-        self.shown.append(torch.zeros(()))
-        return len(self.shown)
-
-
-class FromFirstCall(Counted):
-    """Keeps in an attribute that its first call makes."""
-
-    def count(self) -> float:
-        self.late = getattr(self, "late", 0) + 1
-        return self.late
-
-
-KEEPING = [InNumber, InTensor, InList, FromFirstCall]
-
-
 def _loop(run: Any, loop: nn.Module, steps: int) -> None:
     """Take steps of a run and of a plain loop over its batches."""
     optimiser = torch.optim.Adam(loop.parameters(), lr=0.01)
@@ -298,32 +242,6 @@ def _loop(run: Any, loop: nn.Module, steps: int) -> None:
         optimiser.zero_grad()
         cross_entropy(loop(batch["x"]), batch["label"]).backward()
         optimiser.step()
-
-
-@pytest.mark.parametrize("kind", KEEPING)
-def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it(
-    env: Any, tmp_path: Path, kind: type[Counted]
-) -> None:
-    def model() -> nn.Sequential:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            return nn.Sequential(kind(), nn.Tanh(), nn.Linear(3, 3)).double()
-
-    loop = model()
-    with _run(env, model()) as run:
-        run.step()
-        run.evaluate("test")
-        run.fork().run(steps=2, progress=False)
-        run.save(tmp_path / "saved")
-        scenario = run.scenario
-    with antiphon.Simulation(scenario, dtype=torch.float64) as whole:
-        _loop(whole, loop, 4)
-        with antiphon.Simulation.load(tmp_path / "saved", scenario=scenario) as loaded:
-            loaded.run(steps=3, progress=False)
-            left, right = _values(whole), _values(loaded)
-            assert all(torch.equal(left[key], right[key]) for key in left)
-            for key, value in loop.named_parameters():
-                torch.testing.assert_close(left[key], value.data, rtol=0, atol=1e-12)
 
 
 def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: Any) -> None:
@@ -341,33 +259,6 @@ def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: A
         assert not any(modes[_STEPS:])
         x = run.signals["x"].clone()
         torch.testing.assert_close(run.compose()(x)["mind"], loop.eval()(x))
-
-
-def test_a_target_network_is_called_with_the_attributes_of_the_agents_own_call_and_changes_none() -> None:
-    seen: list[tuple[bool, int]] = []
-
-    class Numbered(nn.Module):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__()
-            self.values, self.calls = nn.Linear(inputs, outputs), 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append((self.training, self.calls))
-            self.calls += 1
-            found: Tensor = self.values(x)
-            return found
-
-    agent = {"observes": ["observation"], "acts": True, "network": Numbered, "clock": {"unroll": 2}}
-    document = {
-        "scenario": "numbered",
-        "env": {"id": "antiphon/CartPole-v0"},
-        "agents": {"player": {**agent, "objective": {"kind": "q", "epochs": 1}}},
-        "training": {"batch": 2, "steps": _STEPS},
-    }
-    with antiphon.Simulation(Scenario.model_validate(document)) as run:
-        seen.clear()
-        run.run(steps=_STEPS, progress=False)
-    assert seen == [(training, call) for call in range(_STEPS) for training in (True, False)]
 
 
 def test_a_factory_may_have_a_seed_of_its_own(env: Any) -> None:
