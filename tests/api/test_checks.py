@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,8 @@ class Cells(World):
     ("cells", "problem"),
     [
         (5, None),
-        (6, "env: Cells: observe returned 'plaec', and no 'place'; return each signal of describe"),
-        (7, "env: Cells.transition failed at test_checks.py:LINE: ValueError: seven cells"),
+        (6, "env: AssertionError: obs has [], not ['place']; return each requested observation"),
+        (7, "env: ValueError: seven cells"),
     ],
 )
 def test_a_world_of_ones_own_that_fails_in_its_first_steps_is_a_problem(
@@ -76,8 +75,7 @@ def test_a_world_of_ones_own_that_fails_in_its_first_steps_is_a_problem(
     agent = {"observes": ["place"], "acts": True, "objective": {"kind": "a2c"}}
     document = {"scenario": "cells", "env": {"id": "my/Cells-v0", "cells": cells}, "agents": {"a": agent}}
     found = antiphon.check(antiphon.Scenario.model_validate(document))
-    lines = [re.sub(r"py:\d+", "py:LINE", line) for line in found.problems]
-    assert lines == ([] if problem is None else [problem])
+    assert list(found.problems) == ([] if problem is None else [problem])
 
 
 @pytest.mark.parametrize("name", ["digits-mlp", "toy", "blind.yaml", "wrong.yaml"])

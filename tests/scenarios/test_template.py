@@ -83,10 +83,6 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         ({"width": 0}, "parameter 'width': must be at least 1, not 0"),
         ({"width": 1001}, "parameter 'width': must be at most 1000, not 1001"),
         ({"coupling": "lokced"}, "parameter 'coupling': must be one of 'locked', 'decoupled', not"),
-        (
-            {"coupling": "episode"},
-            "parameter 'coupling': must be one of 'locked', 'decoupled', not 'episode'; write unroll=episode",
-        ),
         ({"unroll": "epsiode"}, "parameter 'unroll': must be a whole number or 'episode', not the word"),
         ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
         ({"learns": "yes"}, "parameter 'learns': must be true or false, not the word 'yes'"),
