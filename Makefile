@@ -48,7 +48,7 @@ nightly: $(STAMP) ## run what takes minutes: clusters that lose machines, the ga
 CASES ?= 2000
 SEED ?= 0
 
-fuzz: $(STAMP) ## try damaged runs, data and event files, hostile documents, drawn scenarios (CASES=2000 of each, hours); a failure names its seed
+fuzz: $(STAMP) ## try hostile documents and drawn scenarios (CASES=2000 of each, hours); a failure names its seed
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/fuzz tests/contracts/test_contracts.py::test_drawn_documents --cases $(CASES) --seed $(SEED)
 
 # How often each soak test repeats itself: 25 kill -9 of each of nine commands, among others.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
+from pettingzoo import ParallelEnv
 
 from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs import Description, Signal, World
@@ -61,7 +62,7 @@ class Together(VectorEnv[Any, Any, Any]):
         return self.seen, 1.0 * self.ended, self.ended, 0 * self.ended, {}
 
 
-class Walk:
+class Walk(ParallelEnv[str, Any, Any]):
     """A parallel environment whose agent observes its seed."""
 
     metadata = {"name": "walk"}  # noqa: RUF012

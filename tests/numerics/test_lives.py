@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.utils import seeding
+from pettingzoo import ParallelEnv
 from torch import Tensor
 
 from antiphon import envs
@@ -37,7 +38,7 @@ SEEDS: list[int] = []
 """Those with which worlds were reset, in their order."""
 
 
-class Ponds:
+class Ponds(ParallelEnv[str, Any, Any]):
     """Two frogs that see noise, which their actions move; each dies sometimes, for good or by its own limit, and comes back."""
 
     metadata = {"name": "ponds"}  # noqa: RUF012

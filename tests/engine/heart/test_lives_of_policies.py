@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from pettingzoo import ParallelEnv
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.advantages import Trajectory
@@ -19,7 +20,7 @@ from tests.reference.backend import Chosen, reference
 STEPS, LEAVES = 8, 3
 
 
-class Pair:
+class Pair(ParallelEnv[str, Any, Any]):
     """Agents a and b, of which the second leaves after `LEAVES` steps; the world ends after `STEPS`. All see the step."""
 
     metadata = {"name": "pair"}  # noqa: RUF012
