@@ -126,14 +126,14 @@ class FanIn:
         if all(mask is ALL or mask is NONE for mask in available):
             return max(sum(mask is ALL for mask in available), 1)
         like = messages[0]
-        masks = [mask.tensor(len(like), like.device) for mask in available]
+        masks = [mask.tensor(like.shape[0], like.device) for mask in available]
         count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)
         return count.view(-1, *([1] * (like.dim() - 1)))
 
     def presence(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
         """Return [rows] of each message: 1 where it is present."""
         return [
-            present.tensor(len(message), message.device).to(message.dtype)
+            present.tensor(message.shape[0], message.device).to(message.dtype)
             for present, message in zip(available, messages, strict=True)
         ]
 

@@ -187,7 +187,7 @@ class SymbolSampler(MessageSampler):
         return -(logs.exp() * logs).sum((1, 2))
 
     def _positions(self, port: Tensor) -> Tensor:
-        return port.reshape(len(port), self.size, self.vocabulary)
+        return port.reshape(port.shape[0], self.size, self.vocabulary)
 
 
 @sample("gumbel")

@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from antiphon.base.call_errors import call_error, raised_by_user, users_place
 from antiphon.base.errors import ScenarioError, first_line
@@ -407,10 +406,7 @@ def _of_value(value: Any) -> Hashable:
 
 
 class ModuleFunction:
-    """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones.
-
-    As a function of torch's own, it can be traced as a whole, by a `TorchFunctionMode`.
-    """
+    """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones."""
 
     def __init__(self, module: nn.Module, inputs: int, outputs: int) -> None:
         self.module, self.inputs, self.outputs = module, inputs, outputs
@@ -457,13 +453,6 @@ class ModuleFunction:
         keeps_input: bool = False,
     ) -> tuple[Tensor, Tensors]:
         """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the new buffers: see `called`."""
-        if has_torch_function_unary(x):
-            how = {"training": training, "keeps_input": keeps_input}
-            function = ModuleFunction.__call__
-            result: tuple[Tensor, Tensors] = handle_torch_function(
-                function, (x,), self, parameters, buffers, x, **how
-            )
-            return result
         if self._mode is None or self._mode[0] is not self.module or self._mode[1] is not training:
             set_mode(self.module, training)
             self._mode, self._buffer_slots = (self.module, training), _slots(self.module, buffers)

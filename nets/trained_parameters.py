@@ -43,8 +43,9 @@ def _optimiser(
     return Optimiser(parameters=[as_real(tensor) for tensor in tensors], **settings)
 
 
+@torch.no_grad()
 def _copied(p: Tensor) -> Tensor:
-    return with_data(p, p.data.clone()) if isinstance(p, nn.Parameter) else p.data.clone()
+    return with_data(p, p.data.clone()) if isinstance(p, nn.Parameter) else p.clone()
 
 
 def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:

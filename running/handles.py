@@ -21,7 +21,7 @@ from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.composition import agent_module
+from antiphon.engine.inference.exporting import AgentModule
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -131,7 +131,7 @@ class AgentHandle(ModelHandle):
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
         learner = self._learner()
-        return agent_module(learner.network, learner.parameters, learner.buffers)
+        return AgentModule(learner.network, learner.parameters, learner.buffers)
 
     def record(self, parameters: Sequence[str], period: int = 1) -> Recording:
         """Keep parameters over time.

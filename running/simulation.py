@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, Self, SupportsIndex
 
 import networkx as nx
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from antiphon.base.errors import (
     DivergenceError,
@@ -28,6 +28,7 @@ from antiphon.engine.backends import BackendFactory
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.inference.exporting import ComposedExamples, ComposedRound
 from antiphon.engine.inference.live_inference import composed, evaluation_of, exported, policy_of
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
@@ -534,8 +535,13 @@ class Simulation:
         """
         return evaluation_of(self.running, split, links, episodes=episodes, sampled=sampled)
 
-    def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
-        """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.
+    def compose(self, agents: Sequence[str] | None = None) -> ComposedExamples | ComposedRound:
+        """Return the composed system as one torch module, with copies of the parameters.
+
+        Over a stream of examples it takes the environment's own observations by signal, [batch, *shape] each, and returns
+        {agent: [batch, outputs]}. Elsewhere it takes those of `steps_per_round` steps, [steps, batch, *shape] each, and the
+        state that the call before returned (None: nothing has been sent yet), and returns {agent: [ticks, batch, outputs]}
+        and the new state. It computes no gradients.
 
         Args:
             agents: The agents whose outputs the module returns; None: the readouts.
@@ -556,8 +562,8 @@ class Simulation:
         """Write the composed system or weights to a file that can be read without antiphon, and return its path.
 
         Args:
-            path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`. If the scenario has a time
-                axis, its arguments are the observations of one round of steps and the state by name, which begins with zeros.
+            path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`; a state that it takes begins
+                with zeros.
                 `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as
                 `agent.name`, once for tied agents.
             agents: The agents whose outputs the module returns (None: the readouts), or whose weights are written (None: all).

@@ -16,7 +16,7 @@ world = gymnasium.make("CartPole-v1")
 observation, _ = world.reset(seed=0)
 total, ended = 0.0, False
 while not ended:
-    action = policy(observation=torch.as_tensor(observation)[None])
+    action = policy({"observation": torch.as_tensor(observation)[None]})
     observation, reward, terminated, truncated, _ = world.step(int(action[0]))
     total, ended = total + float(reward), terminated or truncated
 print(f"return {total:.0f}")

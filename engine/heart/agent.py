@@ -301,7 +301,9 @@ class Agent:
         for channel, side_by_side in zip(self.connections.incoming, values_read, strict=True):
             if not reads_vectors:
                 shape = channel.content.shape
-                side_by_side = [(value.reshape(len(value), *shape), where) for value, where in side_by_side]
+                side_by_side = [
+                    (value.reshape(value.shape[0], *shape), where) for value, where in side_by_side
+                ]
             message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
             messages.append(message)
             available.append(present)

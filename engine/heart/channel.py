@@ -54,7 +54,7 @@ class Channel:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.layout = Layout.single(len(self.content.zeros), self.content.zeros.device)
+            self.layout = Layout.single(self.row_count, self.content.zeros.device)
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ class Channel:
     @property
     def row_count(self) -> int:
         """K * B, the number of rows of a message."""
-        return len(self.content.zeros)
+        return self.content.zeros.shape[0]
 
     @property
     def batch(self) -> int:

@@ -287,7 +287,7 @@ class ForwardPass:
                 if not reads_vectors:
                     rows = as_maps(rows, observed.map_layouts[index])
                 observations.append(
-                    rows if not reads_vectors or rows.dim() == 2 else rows.reshape(len(rows), -1)
+                    rows if not reads_vectors or rows.dim() == 2 else rows.reshape(rows.shape[0], -1)
                 )
         return observations
 

@@ -6,7 +6,6 @@ N members, B environments: row n * B + b is environment b of member n. A signal 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -47,9 +46,8 @@ class Layout:
         """Gather index of `select_by_name`, by the signals of the members; None: they are in order."""
 
     @staticmethod
-    @lru_cache(maxsize=64)
     def single(batch: int, device: torch.device) -> Layout:
-        """Return the layout of a single agent or channel; all single ones share it."""
+        """Return the layout of a single agent or channel."""
         return Layout(batch=batch, device=device)
 
     def seed_of(self, member: int) -> int:
@@ -84,7 +82,7 @@ class Layout:
         if names not in self._member_indices:
             signal_index = {name: i for i, name in enumerate(distinct_names)}
             indices = [signal_index[name] * self.seed_count + self.seed_of(n) for n, name in enumerate(names)]
-            in_order = indices == list(range(len(values) // self.batch))
+            in_order = indices == list(range(values.shape[0] // self.batch))
             self._member_indices[names] = None if in_order else torch.tensor(indices, device=values.device)
         return select_rows(values, self._member_indices[names], self.batch)
 
@@ -135,7 +133,7 @@ class SenderRows:
 
     def rows(self, port: Tensor, piece_name: str) -> Tensor:
         """Return the rows of a piece: see `Channel.output_from_port`."""
-        rows_of_one = len(port) // self.sender_count
+        rows_of_one = port.shape[0] // self.sender_count
         if self._selected is None or self._selected[0] is not port:
             self._selected = port, select_rows(port, self.sender_index, rows_of_one)
         return select_rows(self._selected[1], self.piece_index[piece_name], rows_of_one)

@@ -248,7 +248,7 @@ class Ledger:
             return None
         if not self.timetable.read_mode.newest_only:
             return None
-        arrives = self.link.arrives(due_message.stamp, len(due_message.sent_value))
+        arrives = self.link.arrives(due_message.stamp, due_message.sent_value.shape[0])
         return (~due_message.fate.void).known_anywhere if arrives else False
 
     def close_reader_window(self, window_number: int, step: int) -> None:

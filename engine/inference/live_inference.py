@@ -7,15 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import fx
-
 from antiphon.base.argument_checks import checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
-from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, Evaluator
-from antiphon.engine.inference.model_files import write_system
-from antiphon.engine.inference.policy import Policy, policy_module
+from antiphon.engine.inference.exporting import (
+    ComposedExamples,
+    ComposedRound,
+    composed_system,
+    with_output,
+    write_system,
+)
+from antiphon.engine.inference.policy import Policy, PolicyModule
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs import registry
@@ -55,7 +58,7 @@ def evaluation_of(
         return evaluator.evaluate(**how)
 
 
-def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.GraphModule:
+def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> ComposedExamples | ComposedRound:
     """Return the composed system as one torch module: see `Simulation.compose`."""
     if agents is not None and not agents:
         raise ScenarioError(
@@ -64,7 +67,7 @@ def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.Gra
     with running.settings.context():
         running.synchronize()
         names = with_output(running.system, running.scenario.readouts) if agents is None else agents
-        return export(running.system, names, native_of(running.env).conversions)
+        return composed_system(running.system, names, native_of(running.env).conversions)
 
 
 def exported(
@@ -83,7 +86,7 @@ def exported(
                 raise ScenarioError(
                     f"export: actions={actions!r}; write greedy or sampled, for a .pt2 or .onnx and without agents"
                 )
-            policy = policy_module(running.system, running.env, greedy=actions == "greedy")
+            policy = PolicyModule(running.system, native_of(running.env), greedy=actions == "greedy")
         readouts = with_output(running.system, running.scenario.readouts)
         return write_system(running.system, native_of(running.env), path, agents, readouts, policy)
 

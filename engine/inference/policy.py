@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from antiphon.agents.distributions import BoxUnits, Gaussian, Joint
 from antiphon.base.errors import ScenarioError
@@ -22,11 +22,11 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.composition import Composition, steps_per_round
+from antiphon.engine.inference.exporting import ComposedExamples, ComposedRound
 from antiphon.engine.inference.rollout import Rollout, rewired
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.envs.native import native_of
+from antiphon.envs.native import Native, native_of
 from antiphon.envs.signal import ALIVE
 from antiphon.envs.spaces import ActionSpace
 from antiphon.nets.isolation.own_context import in_own_context
@@ -182,44 +182,6 @@ def _actors(system: System) -> list[Agent]:
     return actors
 
 
-def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.GraphModule:
-    """Return a system without memory as one module from observations to the action.
-
-    Args:
-        system: The agents, over perfect links; the module has copies of their parameters.
-        env: Its environment, whose actions the module returns.
-        greedy: Whether the action is the most likely one (for a Box the mean), instead of a sample by torch's generator.
-
-    Returns:
-        A module called with what `Policy.act` takes, by signal, [batch, *shape] each, that returns the action in the
-        environment's form, [batch, …]: for a Box within its bounds, for a Dict by part.
-
-    Raises:
-        ScenarioError: No agent acts, or none for a part of the action; the action depends on more than the present step;
-            messages are sampled too.
-    """
-    actors, native = _actors(system), native_of(env)
-    actions = native.actions
-    if missing := _random_parts(actors, actions):
-        raise ScenarioError(
-            f"policy: no agent acts for '{missing[0]}', and a file has no random actions; add one"
-        )
-    if not greedy and any(channel.content.sampler is not None for channel in system.channels.values()):
-        raise ScenarioError("policy: messages are sampled too, which a file cannot do; use actions='greedy'")
-    rounds = Composition(system, native.conversions, steps_per_round(system))
-    rounds.module([agent.name for agent in actors])
-    if rounds.length > 1 or rounds.carried:
-        held = ", ".join(rounds.carried) or f"clocks that repeat after {rounds.length} steps"
-        raise ScenarioError(
-            f"policy: it has memory ({held}), and a file from observation to action has none; use simulation.policy(), or "
-            "export the system"
-        )
-    module = Composition(system, native.conversions).module(
-        [agent.name for agent in actors], _Choice(actors, actions, greedy=greedy)
-    )
-    return module.requires_grad_(requires_grad=False)
-
-
 def _random_parts(actors: Sequence[Agent], actions: ActionSpace) -> list[Any]:
     """Return the parts of an action that none of the actors chooses."""
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
@@ -228,11 +190,39 @@ def _random_parts(actors: Sequence[Agent], actions: ActionSpace) -> list[Any]:
     return [key for key in parts if not f"{key}.".startswith(within) and True not in acted]
 
 
-class _Choice(nn.Module):
-    """The action of a world, from the outputs of its actors."""
+class PolicyModule(ComposedExamples):
+    """A system without memory as one module from observations to the action, with copies of the parameters.
 
-    def __init__(self, actors: Sequence[Agent], actions: ActionSpace, *, greedy: bool) -> None:
-        super().__init__()
+    Args:
+        system: The agents, over perfect links.
+        native: The format of its environment's observations and actions.
+        greedy: Whether the action is the most likely one (for a Box the mean), instead of a sample by torch's generator.
+
+    Raises:
+        ScenarioError: No agent acts, or none for a part of the action; the action depends on more than the present step;
+            messages are sampled too.
+    """
+
+    def __init__(self, system: System, native: Native, *, greedy: bool) -> None:
+        actors, actions = _actors(system), native.actions
+        names = [agent.name for agent in actors]
+        if missing := _random_parts(actors, actions):
+            raise ScenarioError(
+                f"policy: no agent acts for '{missing[0]}', and a file has no random actions; add one"
+            )
+        if not greedy and any(channel.content.sampler is not None for channel in system.channels.values()):
+            raise ScenarioError(
+                "policy: messages are sampled too, which a file cannot do; use actions='greedy'"
+            )
+        rounds = ComposedRound(system, native.conversions, names)
+        if rounds.steps_per_round > 1 or rounds.held:
+            held = ", ".join(f"{name}@{step}" for name, step in rounds.held)
+            raise ScenarioError(
+                f"policy: it has memory ({held or f'clocks that repeat after {rounds.steps_per_round} steps'}), and a file from "
+                "observation to action has none; use simulation.policy(), or export the system"
+            )
+        super().__init__(system, native.conversions, names)
+        self.requires_grad_(requires_grad=False)
         self.acts = [agent.body.acts for agent in actors]
         policies = [agent.policy for agent in actors]
         self.samplers = [None if policy is None else policy.at(None) for policy in policies]
@@ -242,8 +232,14 @@ class _Choice(nn.Module):
         )
         self.units = {key: BoxUnits.of(space) for key, space in spaces_by_key.items()}
 
-    def forward(self, *outputs: Tensor) -> Any:
-        """Return the action of outputs [batch, …]."""
+    @torch.no_grad()
+    def forward(self, observations: Mapping[str, Tensor]) -> Any:
+        """Return the action in the environment's form, [batch, …]: for a Box within its bounds, for a Dict by part.
+
+        Args:
+            observations: What `Policy.act` takes, by signal, [batch, *shape] each.
+        """
+        outputs = super().forward(observations).values()
         chosen: dict[Any, Tensor] = {}
         for acts, sampler, output in zip(self.acts, self.samplers, outputs, strict=True):
             if sampler is None:

@@ -181,7 +181,7 @@ class ExampleRollout:
         forward_pass: Callable[[System, Deliver | None], Deliveries] | None = None,
     ) -> None:
         self.system = system
-        self.rows = len(next(iter(signals.values())))
+        self.rows = next(iter(signals.values())).shape[0]
         self.ports: dict[str, Tensors] = {}
         self._signals = StepSignals(0, dict(signals))
         steps = [system.schedule.network_calls(step) for step in range(steps_needed(system))]
@@ -434,7 +434,7 @@ def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | 
 def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = channel.ledger.link if channel.carries_state else links.of(channel.ledger.link, seed)
-    content = channel.content
+    content, like = channel.content, channel.content.zeros
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
     timetable = replace(
         channel.ledger.timetable, receiver_grid=_STEP, return_delay=channel.ledger.timetable.delay
@@ -453,7 +453,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
         ledger=ledger,
         content=replace(
             content,
-            zeros=content.zeros.new_zeros(()).expand(batch, content.size),
+            zeros=torch.zeros((), dtype=like.dtype, device=like.device).expand(batch, content.size),
             sampler=_sampler(channel, seed, sampled=sampled),
         ),
         synthetic_gradient=SyntheticGradient(),

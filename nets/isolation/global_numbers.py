@@ -200,6 +200,8 @@ def of_seed(
         device: A GPU whose generator is seeded too; None: none is.
         repeatable: Whether it should draw nothing of torch, and may be called again if it does (`torch_of_seed`).
     """
+    if torch.compiler.is_exporting():  # a generator that is traced has no state
+        return compute()
     return _of_seed(seed, compute, device, repeatable=repeatable)[0]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.network import Network, Tensors
-from antiphon.engine.inference.composition import agent_module
+from antiphon.engine.inference.exporting import AgentModule
 from tests.kit.tensors import DOUBLE, drawn
 
 
@@ -26,7 +26,7 @@ def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
 
 def composed(network: Any, parameters: Tensors, buffers: Tensors) -> nn.Module:
     """A network as a module of plain torch, as composed systems have it."""
-    return agent_module(network, parameters, buffers)
+    return AgentModule(network, parameters, buffers)
 
 
 def evaluated(

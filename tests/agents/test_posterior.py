@@ -45,7 +45,7 @@ def test_the_loss_is_the_divergence_from_what_is_read_and_the_composition_sends_
         prior = slow(shown.flatten(1))["to_fast"]
         posterior = fast(torch.cat([shown.flatten(1), prior], 1))["to_mind"]
         expected = mind(posterior[:, :2])["objective"]
-        assert torch.allclose(composed(image=shown)["mind"], expected, atol=1e-12)
+        assert torch.allclose(composed({"image": shown})["mind"], expected, atol=1e-12)
         heads = [name for name in simulation.agents["fast"].parameters if name.startswith("to_mind")]
         assert heads == ["to_mind.weight", "to_mind.bias"]
         known = kl_divergence(posterior, prior).mean().item()

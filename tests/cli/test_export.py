@@ -36,8 +36,10 @@ def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.Mo
     }
     image = torch.rand(3, 1, 8, 8)
     with Simulation.load("runs/once") as simulation:
-        expected = simulation.compose()(image=image)["ear"]
-    torch.testing.assert_close(torch.export.load("files/model.pt2").module()(image=image)["ear"], expected)
+        expected = simulation.compose()({"image": image})["ear"]
+    torch.testing.assert_close(
+        torch.export.load("files/model.pt2").module()({"image": image})["ear"], expected
+    )
     assert cli("export runs/once w.safetensors --agent ear").startswith("written      w.safetensors (")
     assert {name.split(".")[0] for name in load_file("w.safetensors")} == {"ear"}
     assert cli.refused("export runs/once w.pth").startswith("export: 'w.pth' has no known suffix; use")
@@ -62,7 +64,7 @@ training: {batch: 4, steps: 4}
 """)
     cli("run pole.yaml --name once --logdir runs")
     cli("export runs/once hand.pt2 --actions greedy")
-    action = torch.export.load("hand.pt2").module()(observation=torch.rand(3, 4))
+    action = torch.export.load("hand.pt2").module()({"observation": torch.rand(3, 4)})
     assert (action.shape, action.dtype) == ((3,), torch.int64)
     assert cli.refused("export runs/once hand.pt2 --actions mean").startswith(
         "export: actions='mean'; write greedy or sampled"

@@ -54,7 +54,7 @@ def test_a_policy_is_exported_without_its_critic_and_taken_with_it_or_without(
     del headed["agents"]["motor"]["objective"]["critic"]
     with Simulation.resume("runs/team") as team, Simulation(Scenario.model_validate(same)) as other:
         program = torch.export.load(team.export("team.pt2")).module()
-        outputs = team.compose(agents=["motor"])(observation=torch.linspace(-0.1, 0.1, 8).view(1, 2, 4))
+        outputs = team.compose(agents=["motor"])({"observation": torch.linspace(-0.1, 0.1, 8).view(1, 2, 4)})
         assert outputs[0]["motor"].shape == (1, 2, 2)
         assert not any("critic" in name for name in program.state_dict())
         taken = team.agents["motor"].parameters

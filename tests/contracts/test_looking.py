@@ -42,7 +42,7 @@ def probed(simulation: Simulation) -> Any:
 LOOKS: dict[str, tuple[Callable[[Simulation], Any], float]] = {
     "evaluation": (lambda s: s.evaluate("validation").agents, 1e-9),
     "evaluation over links": (lambda s: s.evaluate("validation", "as_run").agents, 1e-9),
-    "composition": (lambda s: s.compose()(left_half=SEEN), 1e-9),
+    "composition": (lambda s: s.compose()({"left_half": SEEN}), 1e-9),
     "module": (lambda s: str(s.agents["n1"].module), 0.0),
     "probes": (probed, 1e-9),
     "value": (valued, 1e-6),

@@ -41,7 +41,7 @@ def test_class_weights_and_label_smoothing_are_those_of_torch(
     agent = {"observes": ["x"], "network": nn.Linear(5, 4 * math.prod(shape)), "objective": goal}
     with Simulation(scenario_of({"a": agent}, env=env), dtype=torch.float64, backend=backend) as simulation:
         x, target, there = (simulation.signals[name] for name in ("x", "y", "_y"))
-        logits = simulation.compose()(x=x.double())["a"].reshape(-1, 4)
+        logits = simulation.compose()({"x": x.double()})["a"].reshape(-1, 4)
         target = target.masked_fill(~there.reshape(target.shape), -100).flatten()
         weight = torch.tensor(WEIGHT, dtype=torch.float64)
         right = cross_entropy(logits, target, weight=weight, label_smoothing=0.2)
@@ -99,7 +99,7 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
     with Simulation(scenario_of({"a": agent}, env=env, batch=16)) as simulation:
         simulation.run(5)
         rows = env.table.splits["train"]
-        output, view = simulation.compose()(x=x[rows])["a"], env.table.columns["view"][rows]
+        output, view = simulation.compose()({"x": x[rows]})["a"], env.table.columns["view"][rows]
         starts = range(0, len(rows) - 15, 16)
         losses = [info_nce(output[i : i + 16], view[i : i + 16]) for i in starts]
         left = len(rows) - 16 * len(losses)  # they are scored in a batch with those before

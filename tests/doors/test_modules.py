@@ -258,7 +258,7 @@ def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: A
         run.evaluate("test")
         assert not any(modes[_STEPS:])
         x = run.signals["x"].clone()
-        torch.testing.assert_close(run.compose()(x)["mind"], loop.eval()(x))
+        torch.testing.assert_close(run.compose()({"x": x})["mind"], loop.eval()(x))
 
 
 def test_a_factory_may_have_a_seed_of_its_own(env: Any) -> None:

@@ -235,8 +235,8 @@ def test_exported_modules_see_what_training_saw(name: str) -> None:
         module = simulation.compose()
         network = simulation.agents["a"].module
         right = network(simulation.signals["observation"].flatten(1))
-        found = module(torch.from_numpy(raw)[None])
-    torch.testing.assert_close(found[0]["a"][0], right["objective"])
+        found, _ = module({"observation": torch.from_numpy(raw)[None]})
+    torch.testing.assert_close(found["a"][0], right["objective"])
 
 
 NUMBER = iter(range(99))

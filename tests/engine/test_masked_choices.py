@@ -174,6 +174,6 @@ def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> 
         shown = {"taken": torch.zeros(6, CHOICES), "action_mask": legal.float()}
         exported = torch.export.load(simulation.export(tmp_path / "p.pt2", actions="greedy")).module()
         assert torch.equal(
-            exported(**{name: value.double() for name, value in shown.items()}),
+            exported({name: value.double() for name, value in shown.items()}),
             torch.as_tensor(policy.act(shown)),
         )

@@ -134,7 +134,7 @@ def test_numbers_of_wild_sizes_are_learned_from_and_exported(tmp_path: Path) -> 
     given = np.array(rows)
     expected = given[:, 1] > 3e-4
     assert (policy.act(given) == expected).mean() > 0.9
-    assert (file(observation=torch.from_numpy(given)).numpy() == policy.act(given)).all()
+    assert (file({"observation": torch.from_numpy(given)}).numpy() == policy.act(given)).all()
 
 
 def test_options_are_written_and_read_again() -> None:
@@ -192,7 +192,7 @@ def test_images_are_normalised_before_their_channels_are_moved(tmp_path: Path) -
             expected = simulation.policy().act(given)
             file = simulation.export(tmp_path / f"{backend}.pt2", actions="greedy")
         assert (
-            torch.export.load(file).module()(observation=torch.from_numpy(given)).numpy() == expected
+            torch.export.load(file).module()({"observation": torch.from_numpy(given)}).numpy() == expected
         ).all()
     torch.testing.assert_close(*parameters, rtol=1e-9, atol=1e-9)
 

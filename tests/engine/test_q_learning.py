@@ -131,7 +131,7 @@ def test_the_exported_policy_takes_the_best_action_and_has_no_target_network(tmp
             "taken": torch.rand(5, 5).double(),
             "action_mask": torch.eye(5).double() + torch.eye(5).roll(1, 1),
         }
-        assert torch.equal(exported.module()(**x), torch.as_tensor(simulation.policy().act(x)))
+        assert torch.equal(exported.module()(x), torch.as_tensor(simulation.policy().act(x)))
         sampled: Any = torch.export.load(simulation.export(tmp_path / "s.pt2", actions="sampled"))
-        assert x["action_mask"].gather(1, sampled.module()(**x)[:, None]).all()
+        assert x["action_mask"].gather(1, sampled.module()(x)[:, None]).all()
     assert not [name for name in exported.state_dict if "target" in name]

@@ -112,9 +112,9 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-a-round-reads-what-has-not-been-sent",
-        "engine/inference/composition.py",
-        "torch.lt(self.steps_taken + at, 0)",
-        "torch.lt(self.steps_taken, 0)",
+        "engine/inference/exporting.py",
+        "torch.ge(state[STEPS] + step, 0)",
+        "torch.ge(state[STEPS], 0)",
         "tests/engine/inference/test_export_in_time.py::test_it_is_the_system_run_forward[mean]",
     ),
     Fault(

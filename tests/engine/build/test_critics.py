@@ -69,7 +69,7 @@ def test_it_learns_and_is_not_there_when_the_agent_is_deployed() -> None:
             starts.append(numbers(simulation))
             module = simulation.agents["a0"].module
             assert not any("critic" in name for name in module.state_dict())
-            composed = simulation.compose(agents=["a0"])(y=x.view(1, 2, 3))
+            composed = simulation.compose(agents=["a0"])({"y": x.view(1, 2, 3)})
             outputs.append([module(x)["objective"], composed[0]["a0"]])
             simulation.run(4)
             after = numbers(simulation)

@@ -77,5 +77,5 @@ def test_a_composed_module_takes_the_classes_themselves(categories: str) -> None
     with Simulation(scene("mlp", categories, episode="example")) as simulation:
         simulation.run(5)
         batch = next(iter(simulation.world.env.batches("test", COUNT)))
-        right = simulation.compose()(**{name: batch[name] for name in CODES})["a"].argmax(1) == batch["label"]
+        right = simulation.compose()({name: batch[name] for name in CODES})["a"].argmax(1) == batch["label"]
         assert simulation.evaluate().agents["a"]["accuracy"] == pytest.approx(right.double().mean().item())

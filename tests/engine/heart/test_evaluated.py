@@ -54,7 +54,7 @@ def test_the_most_probable_symbols_are_sent_where_nothing_is_sampled() -> None:
         logits = F.linear(batch["left_half"].flatten(1), eye["to_mind.weight"], eye["to_mind.bias"])
         likely = F.one_hot(logits.view(40, 2, 3).argmax(-1), 3).float().flatten(1)
         expected = F.linear(likely, mind["objective.weight"], mind["objective.bias"])
-        found = simulation.compose()(left_half=batch["left_half"])["mind"]
+        found = simulation.compose()({"left_half": batch["left_half"]})["mind"]
         torch.testing.assert_close(found, expected.detach())
 
 
@@ -62,7 +62,7 @@ def test_a_policy_over_messages_alone_has_values_and_no_output() -> None:
     with Simulation(Scenario.model_validate(pairs(PPO, 1, sender={"objective": PPO}, **WORDS))) as simulation:
         heads = {name.partition(".")[0] for name in simulation.agents["sa0"].parameters}
         assert heads == {"0", "value", "to_a0"}
-        found = simulation.compose()(x=torch.zeros(1, 12, 4), y=torch.zeros(1, 12, 3))[0]
+        found = simulation.compose()({"x": torch.zeros(1, 12, 4), "y": torch.zeros(1, 12, 3)})[0]
         assert list(found) == ["a0"]
         with pytest.raises(
             ScenarioError, match="'sa0' has a policy over its messages alone, so it has no output"
@@ -101,7 +101,7 @@ def test_an_evaluation_is_the_mean_over_sites(kind: str, metric: str) -> None:
         simulation.run(20)
         found = simulation.evaluate().agents["a"]
         examples = next(iter(simulation.world.env.batches("test", COUNT)))
-        outputs = simulation.compose()(tokens=examples["tokens"])["a"].view(-1, LENGTH, CLASSES)
+        outputs = simulation.compose()({"tokens": examples["tokens"]})["a"].view(-1, LENGTH, CLASSES)
     nats = F.cross_entropy(outputs.movedim(2, 1), examples["following"]).item()
     assert found["loss"] == pytest.approx(nats, rel=1e-5)
     right = (outputs.argmax(2) == examples["following"]).double().mean().item()

@@ -96,7 +96,7 @@ def test_every_example_counts_once_in_ragged_batches(monkeypatch: pytest.MonkeyP
         assert many.accuracy == one.accuracy
         assert many.loss == pytest.approx(one.loss, rel=1e-5)
     (batch,) = simulation.world.env.batches("test", 650)
-    outputs, labels = simulation.compose()(x=batch["x"])["b"], batch["label"]
+    outputs, labels = simulation.compose()({"x": batch["x"]})["b"], batch["label"]
     assert one.accuracy == pytest.approx((outputs.argmax(1) == labels).float().mean().item())
     assert one.loss == pytest.approx(F.cross_entropy(outputs, labels).item(), rel=1e-5)
 

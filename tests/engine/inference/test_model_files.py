@@ -87,7 +87,7 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
     shape = simulation.world.env.signals["image"].shape
     for rows in (1, 7):
         image = torch.rand(rows, *shape, generator=torch.Generator().manual_seed(rows))
-        found, expected = loaded(image=image), module(image=image)
+        found, expected = loaded({"image": image}), module({"image": image})
         assert found.keys() == expected.keys()
         for agent, output in expected.items():
             torch.testing.assert_close(found[agent], output, rtol=1e-5, atol=1e-6)
@@ -113,12 +113,11 @@ def test_the_state_that_a_file_returns_is_the_state_of_its_next_call(tmp_path: P
     simulation = remembering()
     path = simulation.export(tmp_path / "model.pt2")
     module, loaded = simulation.compose(), torch.export.load(path).module()
-    rounds = torch.randn(3, module.steps_per_round, 4, 3)  # type: ignore[call-overload]
-    _, begun = module(x=rounds[0], state=None)
-    right = state = {key: torch.zeros_like(value) for key, value in begun.items()}
+    rounds = torch.randn(3, module.steps_per_round, 4, 3)
+    right = state = module.silence(4)
     for x in rounds:
-        expected, right = module(x=x, state=right)
-        found, state = loaded(x=x, state=state)
+        expected, right = module({"x": x}, right)
+        found, state = loaded({"x": x}, state)
         torch.testing.assert_close((found, state), (expected, right))
 
 
@@ -134,12 +133,11 @@ def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path
     x, *states = [one.name for one in file.graph.input]
     assert x == "x"
     assert [one.name for one in file.graph.output] == ["a", "x_", *(f"next_{name}" for name in states)]
-    rounds = torch.randn(3, module.steps_per_round, 4, 3)  # type: ignore[call-overload]
-    _, right = module(x=rounds[0], state=None)
-    right = {key: torch.zeros_like(value) for key, value in right.items()}
+    rounds = torch.randn(3, module.steps_per_round, 4, 3)
+    right = module.silence(4)
     given = {name: value.numpy() for name, value in zip(states, right.values(), strict=True)}
     for x in rounds:
-        expected, right = module(x=x, state=right)
+        expected, right = module({"x": x}, right)
         found = ReferenceEvaluator(file).run(None, {"x": x.numpy(), **given})
         for value, wanted in zip(found, [*expected.values(), *right.values()], strict=True):
             torch.testing.assert_close(torch.from_numpy(value), wanted, rtol=1e-5, atol=1e-5)

@@ -174,11 +174,11 @@ def test_without_memory_it_is_a_file_from_observation_to_action(
         given: Any = seen.numpy() if world.startswith("gymnasium") else {"observation": seen.numpy()}
         expected = simulation.policy().act(given)
     greedy, sampled = (torch.export.load(file).module() for file in files.values())
-    action = greedy(observation=seen)
+    action = greedy({"observation": seen})
     # Of a batch of another size: kernels may round otherwise.
     np.testing.assert_allclose(action.numpy(), expected, rtol=0, atol=1e-5)
     assert action.shape[0] == 64
-    draws = [sampled(observation=seen) for _ in range(2)]
+    draws = [sampled({"observation": seen}) for _ in range(2)]
     assert draws[0].shape == action.shape
     assert not torch.equal(*draws)
     if "Pendulum" in world:
@@ -248,12 +248,12 @@ def test_a_file_takes_the_observations_that_act_takes(kind: str, tmp_path: Path)
     with simulation:
         expected = simulation.policy().act(seen)
         file = torch.export.load(simulation.export(tmp_path / "policy.pt2", actions="greedy")).module()
-    found = file(**{name: torch.as_tensor(value) for name, value in signals.items()})
+    found = file({name: torch.as_tensor(value) for name, value in signals.items()})
     for part, value in expected.items() if isinstance(expected, dict) else [(None, expected)]:
         np.testing.assert_allclose(found if part is None else found[part], value, rtol=1e-6, atol=1e-5)
     if kind == "bytes":
         with pytest.raises(RuntimeError, match="Expected: Byte"):  # it may be scaled already
-            file(observation=torch.as_tensor(seen) / 255)
+            file({"observation": torch.as_tensor(seen) / 255})
 
 
 @pytest.mark.long

@@ -235,7 +235,7 @@ def test_an_example_s_state_and_messages_are_passed_on_within_it_alone() -> None
     )
     assert all(list(own) == list(range(6)) for own in given.values())
     assert not torch.allclose(whole.ports["b"][OBJECTIVE], forgetful.ports["b"][OBJECTIVE])
-    module = simulation.compose()(x=signals["x"])["b"]
+    module = simulation.compose()({"x": signals["x"]})["b"]
     torch.testing.assert_close(whole.ports["b"][OBJECTIVE], module, rtol=0, atol=1e-12)
 
 
