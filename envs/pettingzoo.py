@@ -87,7 +87,9 @@ class ParallelAdaptor(TorchVectorEnv):
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         turn_based = hasattr(worlds[0], "agent_iter")
         self.worlds = [parallel(world) for world in worlds]
-        self._stateful = [world if has_state(world) else world.unwrapped for world in self.worlds]
+        self._stateful = [
+            world if has_state(world) else getattr(world, "unwrapped", world) for world in self.worlds
+        ]
         first = self.worlds[0]
         self.name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
         self._agents = agents = tuple(first.possible_agents)

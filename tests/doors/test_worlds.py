@@ -13,7 +13,6 @@ import torch
 from gymnasium import spaces, wrappers
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
-from pettingzoo import ParallelEnv
 
 import antiphon
 from antiphon import envs
@@ -93,8 +92,8 @@ SPACES: dict[str, Space] = {
 }
 
 
-class Two(ParallelEnv[str, Any, Any]):
-    """A parallel environment of two agents, whose state is the first one's observation."""
+class Two:
+    """A parallel environment of two agents that inherits nothing of PettingZoo's, whose state is the first one's observation."""
 
     metadata = {"name": "two"}  # noqa: RUF012
     possible_agents = ["a", "b"]  # noqa: RUF012
