@@ -24,16 +24,6 @@ def ring(count: int) -> nx.MultiDiGraph[str]:
     return graph_of([(i, (i + 1) % count) for i in range(count)])
 
 
-@pytest.mark.parametrize("count", [1, 2, 9, 500])
-def test_all_stand_apart_in_the_unit_square(count: int) -> None:
-    found, by_timescale = positions(ring(count))
-    points = np.array(list(found.values()))
-    assert not by_timescale
-    assert len({tuple(point) for point in points.round(9)}) == count
-    assert points.min() >= -1e-9
-    assert points.max() <= 1 + 1e-9
-
-
 @pytest.mark.parametrize("count", [12, 120])
 def test_who_talks_stands_near_and_the_same_graph_is_placed_alike(count: int) -> None:
     found, _ = positions(ring(count))

@@ -7,12 +7,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import networkx as nx
 import pytest
 
-from antiphon.errors import RunError
 from antiphon.telemetry import Metric, PartMetrics, RunDescription
 from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
 from tests.kit import parts_table
@@ -120,22 +118,3 @@ def test_a_last_line_torn_by_a_crash_is_left_out(tmp_path: Path, record: Record,
         assert list(read(path)) == [], end
     path.write_bytes(whole + whole.splitlines()[-1][:-2])
     assert list(read(path)) == [1, 2]
-
-
-@each_table
-@pytest.mark.parametrize("damage", [b"rubbish\n", b"x,agent,a,loss,1\n", b"1,2,3\n", b"\xff\n", b"\x00\n"])
-def test_a_row_of_another_kind_is_one_line(tmp_path: Path, record: Record, read: Read, damage: bytes) -> None:
-    path = tmp_path / "table.csv"
-    record(path, range(1, 3))
-    header, *rows = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([header, damage, *rows]))
-    with pytest.raises(RunError, match=r"table\.csv: cannot be used \(.*\); restore it from a copy") as found:
-        list(read(path))
-    assert str(found.value).isprintable()
-
-
-@pytest.mark.parametrize("read", [steps_of_metrics, read_parts])
-def test_another_table_is_refused(tmp_path: Path, read: Callable[[Path], Any]) -> None:
-    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RunError, match=r"table\.csv: cannot be used \(its first line should be 'step,"):
-        list(read(tmp_path / "table.csv"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,35 +119,6 @@ def test_aggregates_are_over_all_finite_values_and_the_environments_own_metrics_
     values = {tag: value for tag, value in curves.scalars(rows) if not tag.startswith("agent/")}
     ends = {"agents/loss/mean": 3.0, "agents/loss/min": 1.0, "agents/loss/max": 5.0}
     assert values == {**ends, "env/difficulty": 3.0}
-
-
-def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path) -> None:
-    """As TensorBoard reads while the file is written: nothing is damaged, nothing is there twice, nothing is missing."""
-    piece = 7
-    record(tmp_path / "whole", range(1, 4))
-    (written,) = (tmp_path / "whole").iterdir()
-    content = written.read_bytes()
-    first = content.index(b"agent/n0000/loss")
-    growing = tmp_path / "grown" / written.name
-    growing.parent.mkdir()
-    growing.write_bytes(content[: first - 100])
-    follower = MigratingAccumulator(str(growing.parent), {"scalars": 0, "tensors": 0})
-    seen: list[list[int]] = []
-    for start in range(first - 100, len(content), piece):
-        with growing.open("ab") as file:
-            file.write(content[start : start + piece])
-        tags = follower.Reload().Tags()["tensors"]
-        seen.append(
-            [event.step for event in follower.Tensors("run/steps_per_second")]
-            if tags.count("run/steps_per_second")
-            else []
-        )
-        with suppress(RunError):  # its graph is not there yet
-            read_run(growing.parent)
-    assert all(steps in ([], [1], [1, 2], [1, 2, 3]) for steps in seen)
-    assert seen == sorted(seen)
-    assert seen[-1] == [1, 2, 3]
-    assert read_run(growing.parent).metrics.keys() == read_run(written.parent).metrics.keys()
 
 
 def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from antiphon.base.files import read_rows
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
 from tests.kit.parts_table import read_parts
 from tests.telemetry.test_tables import DESCRIPTION, FIRST, SECOND
@@ -28,12 +25,3 @@ def test_parts_are_readable_before_the_file_is_closed_and_the_last_row_of_a_step
     recorder.parts(7, [gone])
     recorder.close()
     assert read_parts(path) == {7: [FIRST, gone]}
-
-
-@pytest.mark.parametrize(
-    ("text", "rows"),
-    [("", []), ("a,b", []), ("a,b\n", []), ("a,b\n1,2", []), ('a,b\n"x\ny",2\n', [["x\ny", "2"]])],
-)
-def test_what_has_no_end_is_no_row(tmp_path: Path, text: str, rows: list[list[str]]) -> None:
-    (tmp_path / "table.csv").write_text(text, encoding="utf-8")
-    assert list(read_rows(tmp_path / "table.csv", ("a", "b"))) == rows

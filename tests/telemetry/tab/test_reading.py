@@ -11,7 +11,7 @@ import pytest
 from antiphon.errors import RunError
 from antiphon.telemetry import RunData, read_run
 from antiphon.telemetry.event_file import EventFile
-from tests.telemetry.tab.writing import AGE, LOSS, graph, rows, write
+from tests.telemetry.tab.writing import LOSS, graph, rows, write
 
 TIMELINE = {"lines": ["step  1 2 3"]}
 
@@ -74,20 +74,6 @@ def test_a_folder_without_event_files_and_a_run_of_somebody_else(tmp_path: Path)
     with pytest.raises(RunError, match="no data for the Channels tab; pass ") as caught:
         read_run(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("document", ["{", "[" * 100_000, graph(agents=None)])
-def test_a_damaged_graph(tmp_path: Path, document: Any) -> None:
-    write(tmp_path, {**rows([1]), 2: {AGE: [1.0]}}, document=document)
-    with pytest.raises(RunError, match=rf"^{tmp_path}: cannot be used \(") as caught:
-        read_run(tmp_path)
-    assert len(str(caught.value)) < 300 + len(str(tmp_path))
-
-
-def test_rows_of_another_length_are_damage(tmp_path: Path) -> None:
-    write(tmp_path, {1: {LOSS: [1.0, 2.0, 3.0]}, 2: {LOSS: [1.0, 2.0]}})
-    with pytest.raises(RunError, match="cannot be used"):
-        read_run(tmp_path)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
