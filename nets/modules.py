@@ -96,10 +96,6 @@ def output_size(module: nn.Module, inputs: int, subject: str) -> int:
     return shape[1]
 
 
-_ROUNDING = 1e-4
-"""Difference from 1 of a sum of probabilities."""
-
-
 def _shape(
     module: nn.Module, inputs: int, data: Tensor | None = None, *, needed: list[int] | None = None
 ) -> list[int] | str:
