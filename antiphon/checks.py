@@ -23,7 +23,7 @@ from antiphon.scenarios.study_spec import DEFAULT, StudySpec
 from antiphon.scenarios.yaml_text import find_document
 
 if TYPE_CHECKING:
-    from antiphon.distributed.parts.division import Division
+    from antiphon.distributed.parts.placement import Division
 
 _MOST_LISTED = 20
 """Variants in a line."""
@@ -223,8 +223,7 @@ def _examine(
 
 
 def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
-    from antiphon.distributed.parts import division
-    from antiphon.distributed.parts.placement import placement_for
+    from antiphon.distributed.parts.placement import division_of, placement_for
     from antiphon.terminal.explain import built
 
     scenario = scenario.with_delay(1)
@@ -232,7 +231,7 @@ def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] 
     count, placement = (parts, None) if isinstance(parts, int) else (None, parts)
     try:
         findings.placement = placement_for(system, scenario, count, placement)
-        findings.division = division.division_of(system, findings.placement)
+        findings.division = division_of(system, findings.placement)
     except ScenarioError as error:
         findings.problems[str(error)] = list(findings.checked)
 

@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
-OWN_PAGES = 1 << 20
-"""Bytes from which a tensor is worth pages of its own, which go back to the system with it."""
 _MANY = 100_000
 _REFUSALS = (
     *("can't allocate memory", "out of memory", "DefaultCPUAllocator", "Storage size calculation overflowed"),
@@ -47,19 +45,6 @@ def keep_memory() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _LARGE)) and bool(mallopt(_TRIM_THRESHOLD, _LARGE))
-
-
-def spare_memory() -> None:
-    """Return freed memory to the system; from now on this process keeps no more for large tensors than it has.
-
-    Those that find no place in it get pages of their own, which go back with them: a process then takes hardly more than its
-    tensors. A part of a GPT with 15 million parameters took 544 instead of 614 MB; clearing pages took 8 % of its time.
-    """
-    if sys.platform.startswith("linux"):
-        with suppress(AttributeError, OSError):
-            library = ctypes.CDLL(None)
-            library.mallopt(_MMAP_THRESHOLD, OWN_PAGES)
-            library.malloc_trim(0)
 
 
 @contextmanager

@@ -38,7 +38,6 @@ WRITTEN: Mapping[str, str] = {
     "id": "antiphon/Digits-v0",
     "machines": "{core: {count: 2}}",
     "observes": "[image]",
-    "per_day": "1",
     "period": "100",
     "population": "NAME",
     "share": "0.1",

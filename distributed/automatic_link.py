@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
 from antiphon.base.spec import AUTO
-from antiphon.distributed.opening import open_parts
+from antiphon.distributed.coordinator import open_parts
 from antiphon.distributed.parts.placement import content_bytes, cut_channels, placement_for
 from antiphon.distributed.ray.sockets import BBR
 from antiphon.distributed.settings import FLOATS, PartsSettings
@@ -113,7 +113,7 @@ def with_chosen_links(
     with LiveSystem(scenario.with_delay(1, bits=_quantised(division.bits)), settings) as trial:
         placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
         division, opened, choice = replace(division, placement=placement), None, LinkChoice()
-        if missing and division.ray is not None and division.mode != "free":
+        if missing and division.ray is not None:
             opened = cast("RayParts", open_parts(trial, division))
             try:
                 with suppress(DivergenceError):  # the run itself says so, at its step

@@ -1,4 +1,4 @@
-"""The coordinator of parts in lockstep: who takes which step, and when the parts' states are brought together.
+"""The coordinator of parts: who takes which step, and when the parts' states are brought together.
 
 The parts take the steps after which nothing outside reads the state; the whole takes the others itself, from the state that is
 gathered before them, with its observers and recorders, and the parts take them as well.
@@ -6,32 +6,84 @@ gathered before them, with its observers and recorders, and the parts take them 
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from antiphon.base.errors import DivergenceError
+from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.mask import NONE, Mask
-from antiphon.distributed.opening import PartsExecutor
+from antiphon.distributed.parts.part import Part, merge_rows
+from antiphon.distributed.parts.placement import placement_for
+from antiphon.distributed.parts.share import Share, scenario_of_part
+from antiphon.distributed.parts.transport import LocalParts, Parts
+from antiphon.distributed.settings import PartsSettings
+from antiphon.engine.build.builder import without_weights
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.live_system import LiveSystem, Reader
+from antiphon.engine.live_system import Executor, LiveSystem, Reader
+from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.step_metrics import Row
+from antiphon.scenarios import Scenario
+from antiphon.telemetry.parts.part_metrics import PartMetrics
+
+if TYPE_CHECKING:
+    from antiphon.distributed.ray.ray_parts import RayParts
+
+_LONGEST = 1000
+"""Steps of one call to the parts, where nothing is observed for longer."""
 
 
-class Coordinator(PartsExecutor):
-    """Takes steps by parts in lockstep."""
+class Coordinator(Executor):
+    """Takes the steps of a running scenario, the whole, by its parts.
+
+    Args:
+        ready: Parts of another scenario in the same division, in processes that go on as those of this one.
+
+    Attributes:
+        parts: The newest that were opened; None: they are closed.
+    """
+
+    def __init__(self, settings: PartsSettings, ready: RayParts | None = None) -> None:
+        self.settings = settings
+        self.parts: Parts | None = None
+        self._whole_at = self._until = 0
+        """Steps of what the whole has itself; and steps that the parts were last asked to take."""
+        self._parts_at: int | None = None
+        """Steps that the parts have taken; None: they have not started, or their state is not that of the whole."""
+        self._log_steps = LogSteps(0, 0)
+        """The steps at which they recorded metrics on their way there."""
+        self._facts: dict[str, Any] = {}
+        self._ready = ready
+        self._opened_for: tuple[Scenario, int] | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of it: the division, with the placement of agents."""
+        return self._facts
+
+    @property
+    def reached(self) -> int:
+        return self._parts_at or 0
+
+    def attach(self, running: LiveSystem) -> None:
+        """Open the parts of a running scenario, which is the whole."""
+        self._whole_at = running.now
+        self._opened(running)
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
         """Take a step by the parts, of which no episode's end is known, unless something observes it: the whole takes that one."""
         if reader is None or reader.observes(running.now):
             running.synchronize()
-            self.whole_at = running.now + 1
+            self._whole_at = running.now + 1
             if reader is None or not reader.observed_at:
-                self.parts_at = None  # by hand: what is done to it between two steps, the parts do not have
+                self._parts_at = None  # by hand: what is done to it between two steps, the parts do not have
             return None
-        if self.parts_at is None or self.parts_at <= running.now:
-            self.prepare_parts(running)
+        if self._parts_at is None or self._parts_at <= running.now:
+            parts = self._prepared(running)
             try:
-                self.advance_parts(running.now, reader.log_steps, reader.observes, reader)
+                self._advance(parts, running.now, reader)
             except DivergenceError as error:
-                self._diverge(running, error, self.until)
+                self._diverge(running, error, self._until)
         running.count()
         return NONE
 
@@ -40,30 +92,109 @@ class Coordinator(PartsExecutor):
 
         After an exception it is at the step of the newest state that it holds itself.
         """
-        if self.parts_at is not None and self.parts_at > self.whole_at:
-            running.go_back(self.whole_at)
-        self.parts_at = None
+        if self._parts_at is not None and self._parts_at > self._whole_at:
+            running.go_back(self._whole_at)
+        self._parts_at = None
 
     def gather(self, running: LiveSystem) -> None:
         """Load the state that the parts have reached, unless the whole holds it itself."""
-        if (ahead := self.to_gather(running)) is None:
+        parts, reached = self.parts, self._parts_at
+        if running.diverged is not None or parts is None or reached is None or reached <= self._whole_at:
             return
-        parts, reached = ahead
         try:
             state = parts.gather()
         except DivergenceError as error:
             self._diverge(running, error, reached)
         running.load_own_state(state)
-        self.whole_at = reached
+        self._whole_at = reached
+
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
+        """Return what the parts record of the step just taken, with its sums of losses loaded, and their metrics.
+
+        Where they have taken another number of steps than the whole, there is no row.
+        """
+        if self.parts is None:
+            return None, ()
+        row, rows = None, self.parts.rows() if self.reached == running.now else []
+        if rows:
+            merged = merge_rows(rows, running.scenario, [*running.backend.stacked.single_system.channels])
+            running.train_means.load_state_dict(merged.sums)
+            row = merged.row
+        return row, self.parts.statistics()
+
+    def close(self) -> None:
+        self._parts_at = None
+        parts, self.parts = self.parts, None
+        if parts is not None:
+            parts.close()
+
+    def _opened(self, running: LiveSystem) -> Parts:
+        """Return the parts of a running scenario; where it is another one, or of another seed, they begin anew at step 0."""
+        requested = running.scenario, running.seed
+        if self.parts is None or self._opened_for != requested:
+            self.close()
+            ready, self._ready = self._ready, None
+            self.parts, self._opened_for = open_parts(running, self.settings, ready), requested
+            self._facts = self.settings.facts(self.parts.placement)
+        return self.parts
+
+    def _prepared(self, running: LiveSystem) -> Parts:
+        """Return the parts at the state of the whole, or one step behind it."""
+        step, before = running.now, self.parts
+        parts = self._opened(running)
+        if parts is not before or self._parts_at is None or self._parts_at < step - 1:
+            self._whole_at = step
+            parts.scatter(running.state_dict())
+        return parts
+
+    def _advance(self, parts: Parts, step: int, reader: Reader) -> None:
+        """Have the parts take a step, and those after it up to one with a log entry, or that something observes."""
+        self._log_steps = log_steps = reader.log_steps
+        stops = (
+            n for n in count(step + 1) if log_steps.due(n - 1) or reader.observes(n) or n == step + _LONGEST
+        )
+        self._until, reached = next(stops), 0
+        while reached <= step:  # stopped after a step that the whole has taken too
+            reached = parts.advance(self._until, stop=reader.stopping, log_steps=log_steps)
+        self._parts_at = reached
 
     def _diverge(self, running: LiveSystem, error: DivergenceError, until: int) -> NoReturn:
         """Bring the whole to the step at which a part diverged, by taking the steps since the state it holds itself."""
-        self.parts_at = None
-        running.go_back(self.whole_at)
+        self._parts_at = None
+        running.go_back(self._whole_at)
         while running.now < until:
             running.own_step(watch=False, keep_messages=True)
-            self.whole_at = running.now
-            if self.log_steps.due(running.now - 1):
+            self._whole_at = running.now
+            if self._log_steps.due(running.now - 1):
                 running.train_means.end_row()
         running.synchronize()
         raise error
+
+
+def open_parts(running: LiveSystem, settings: PartsSettings, ready: RayParts | None = None) -> Parts:
+    """Start the parts of a running scenario, at step 0.
+
+    Args:
+        ready: Parts in the same division whose processes are to compute them; None: they are started.
+
+    Raises:
+        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+        RunError: A part cannot be started, or Ray is not installed.
+    """
+    if (name := running.backend.name) != "cohort":
+        raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
+    system, scenario = running.system, running.scenario
+    placement = placement_for(system, scenario, settings.count, settings.placement)
+    of_parts: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
+    of_parts["stacked"] = running.settings.stacked
+    if settings.ray is None:
+        return LocalParts(partial(Part, scenario, placement, **of_parts), placement)
+    without = scenario_of_part(without_weights(scenario), placement, -1)
+    make = partial(Part, without, placement, **of_parts)
+    shares = [Share.of(system, placement, i) for i in range(max(placement.values()) + 1)]
+    if ready is not None:
+        ready.rebuild(make, shares)
+        return ready
+    from antiphon.distributed.ray.ray_parts import RayParts
+
+    return RayParts(make, shares, placement, cluster=settings.ray, gpu=running.device.type == "cuda")

@@ -147,9 +147,6 @@ class Reader(Protocol):
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
 
-    def write_parts(self, step: int, metrics: Sequence[PartMetrics]) -> None:
-        """Hand the metrics of parts to the recorders."""
-
 
 class Executor:
     """Takes steps of a running scenario several at once, or elsewhere; this one leaves each to the running scenario.
@@ -230,12 +227,6 @@ class Executor:
         Args:
             change: What is done, and with which key, for the error: `set: a.learning_rate`.
         """
-
-    def check_record(self, running: LiveSystem, name: str) -> None:
-        """Raise ScenarioError where tensors of an agent or channel cannot be recorded."""
-
-    def check_load_weights(self) -> None:
-        """Raise ScenarioError where parameters cannot be loaded any more."""
 
     # --- state -------------------------------------------------------------------------------------------
 
@@ -665,14 +656,6 @@ class LiveSystem:
         if self.early_stopping is not None:
             self.early_stopping.load_state_dict(state)
         self.diverged, self.broken_off = state["diverged"], None
-
-    def load_learned(self, state: Mapping[str, Any], kinds: Sequence[str]) -> None:
-        """Take over the step, the sums of losses and what was learned elsewhere; `kinds`: the parts of the system's state."""
-        learned = {key: state["system"][key] for key in kinds if key in state["system"]}
-        self.backend.load_state_dict({**checkpoint.copy_tree(self.backend.state_dict()), **learned})
-        self.backend.in_place.taken()  # no change of the user's
-        self.train_means.load_state_dict(state["means"])
-        self.now = state["now"]
 
     def load_outcome(self, state: Mapping[str, Any]) -> None:
         """Take over the step, and how it went until then, of a state whose agents and environments are elsewhere."""

@@ -85,7 +85,7 @@ _KINDS: Mapping[str, Any] = {
 """Kinds of what every run.json has: a type, the keys of an object with theirs, or that of all items of a list."""
 _KINDS_IF_THERE: Mapping[str, Any] = {
     **dict.fromkeys(("variant", "error", "reason", "started", "finished", "matmul_precision"), str),
-    **dict.fromkeys(("values", "versions", "parts", "virtual", "best"), dict),
+    **dict.fromkeys(("values", "versions", "parts", "best"), dict),
     "template": {"source": str, "text": str},
     "command": [str],
     "together": [int],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from antiphon.distributed.coordinator import Coordinator
-from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
@@ -32,5 +31,4 @@ def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None
     if division.placement is not None:
         placement_for(running.system, running.scenario, division.count, division.placement)
     if not division.one_process:
-        is_free = division.mode == "free"
-        running.execute_by(FreeCoordinator(division, opened) if is_free else Coordinator(division, opened))
+        running.execute_by(Coordinator(division, opened))

@@ -135,7 +135,7 @@ class Request:
         of_settings = directory.differences(
             seed=self.seed, device=self.device, backend=checked_backend(self.backend)
         )
-        profile, placement, requested = facts.get("virtual", {}).get("profile"), None, None
+        profile, placement, requested = (facts.get("parts") or {}).get("cluster"), None, None
         if self.division is not None and self.division.cluster is not None:
             placement, requested = self.division.placement, plain(self.division.cluster)
         if profile != requested:

@@ -157,21 +157,9 @@ def checked_scenario(
 
     Raises:
         ScenarioError: `scenario` is not one, or not found.
-        RunError: `scenario` is another one than the run's, or its parts did not wait for one another.
+        RunError: `scenario` is another one than the run's.
         DivergenceError: The run diverged and would do so again.
     """
-    with fitting(directory.path / "run.json"):
-        division = PartsSettings.of_facts(directory.facts)
-    if (
-        division is not None
-        and division.mode == "free"
-        and division.cluster is None
-        and directory.checkpoints.by_step
-    ):
-        raise RunError(
-            f"{directory.path}: its parts ran in free mode, and no checkpoint holds the messages between them; "
-            "start another run, from its weights if you like"
-        )
     if directory.facts["exit"] == "diverged":
         error = directory.facts["error"]
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")

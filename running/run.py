@@ -37,7 +37,6 @@ from antiphon.scenarios.warnings import listed
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.history import History
 from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
-from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
@@ -218,7 +217,7 @@ class Run:
                 self._write_entry(step, row)
             running.newest.end_row()
             if parts:
-                self.write_parts(running.now, parts)
+                call_each(self.recorders, "parts", running.now, parts)
         if self._valued(step):
             self.log(step + 1, values_of_run(running))
         if running.early_stopping is not None and self._evaluates(step):
@@ -242,9 +241,6 @@ class Run:
     def newest_logged(self) -> bool:
         """Whether the newest log entry has the metrics of the newest step, as this process computed them."""
         return self._entry_at == self.running.now
-
-    def write_parts(self, step: int, metrics: Sequence[PartMetrics]) -> None:
-        call_each(self.recorders, "parts", step, metrics)
 
     def _write_entry(self, step: int, row: Row | None) -> None:
         """Hand the metrics, histograms and samples of the step just taken to the recorders; `row`: as parts have it."""

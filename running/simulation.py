@@ -381,13 +381,11 @@ class Simulation:
 
         Raises:
             RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
-            ScenarioError: An agent is missing in this simulation or in the run, or does not fit; or parts in mode `free` have
-                started, which hold the parameters. Nothing has changed.
+            ScenarioError: An agent is missing in this simulation or in the run, or does not fit. Nothing has changed.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         running = self.running
         running.check_open()
-        running.executor.check_load_weights()
         running.synchronize()
         loaded = load_weights(running.backend, running.now, source, agents)
         self._run.checkpoint()
@@ -644,9 +642,8 @@ class Simulation:
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the run in virtual time; elsewhere there are none.
 
-        `simulated_seconds`. `goodput`: the share of the machines' time in which they computed steps that count; `waiting`
-        and `away`: the shares in which they waited for a message, or had failed. `traffic`: bytes sent so far; `calls`; and
-        the share of calls that were lost. Since the previous log entry: `gradient_age`, steps from a message to the step that
+        `simulated_seconds`. `waiting`: the share of the machines' time in which they waited for a message. `traffic`: bytes
+        sent so far; `calls`; and the share of calls that were lost. Since the previous log entry: `gradient_age`, steps from a message to the step that
         learns from its returned gradient; `given_up`, the share of messages without a returned gradient; and `missed`,
         ticks without a new message.
         """
@@ -654,7 +651,6 @@ class Simulation:
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
-        self.running.executor.check_record(self.running, name)
         recording = Recording(self.running.system, name, tuple(quantities), period)
         self._run.recordings.append(recording)
         return recording

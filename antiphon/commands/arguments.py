@@ -113,34 +113,32 @@ def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, 
 def parts_of(
     parts: Sequence[str] | None,
     agents: Iterable[str],
-    options: Mapping[str, Any],
+    ray: str | None,
     before: PartsSettings | None = None,
 ) -> PartsSettings | None:
     """Return the settings of a run in parts; None: as it was run, or of a new one without parts.
 
     Args:
         parts: The entries of `--parts`.
-        options: How parts run (`ray`, `mode`), by name; None: not given.
         before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
     """
-    settings = {name: value for name, value in options.items() if value is not None}
     if divided := _divided(parts, agents):
-        return PartsSettings(**divided, **settings)
-    if before is not None:
-        return replace(before, **settings) if settings else None
-    for name in settings:
-        raise ScenarioError(f"--{name}: has no effect without parts; add --parts N")
-    return None
+        return PartsSettings(**divided, ray=ray)
+    if ray is None:
+        return None
+    if before is None:
+        raise ScenarioError("--ray: has no effect without parts; add --parts N")
+    return replace(before, ray=ray)
 
 
 def cluster_of(
-    cluster: str, parts: Sequence[str] | None, agents: Iterable[str], backend: str, options: Mapping[str, Any]
+    cluster: str, parts: Sequence[str] | None, agents: Iterable[str], backend: str, ray: str | None
 ) -> PartsSettings:
     """Return the settings of a run in virtual time; for the arguments, see `parts_of`."""
     if backend != "cohort":
         raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
-    for name in (name for name, value in options.items() if value is not None):
-        raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
+    if ray is not None:
+        raise ScenarioError("--ray: has no effect in virtual time; leave it out")
     return PartsSettings(cluster=find_profile(cluster), **_divided(parts, agents))
 
 

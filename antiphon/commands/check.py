@@ -15,7 +15,7 @@ from antiphon.commands.arguments import division_of, values_of
 from antiphon.terminal.output import console, percent, print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
-    from antiphon.distributed.parts.division import Division
+    from antiphon.distributed.parts.placement import Division
 
 _ROWS = 20
 """Most parts in a table."""

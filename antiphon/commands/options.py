@@ -118,10 +118,6 @@ Parts = Annotated[
         "any characters; repeatable); or a YAML file of such assignments.",
     ),
 ]
-Mode = Annotated[
-    str | None,
-    text("M", "Parts: lockstep (default; bit-identical to one process) or free (parts never wait)."),
-]
 Ray = Annotated[
     str | None,
     text(

@@ -34,7 +34,6 @@ def resume(
         ),
     ] = None,
     parts: options.Parts = None,
-    mode: options.Mode = None,
     ray: options.Ray = None,
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
@@ -42,15 +41,14 @@ def resume(
     """Resume a run or a population; return the exit code."""
     of_steps = {
         "--parts": parts,
-        "--mode": mode,
         "--ray": ray,
         "--checkpoint-every": checkpoint_every,
     }
     given_options = [name for name, value in of_steps.items() if value is not None]
     is_done = f"{display_path(path)}: is done; --steps N continues to a later step"
     if (path / POPULATION).is_file():
-        if any(option is not None for option in (parts, mode, ray, settings)):
-            raise RunError(f"{path}: is a population; leave out --parts, --mode, --ray and --set")
+        if any(option is not None for option in (parts, ray, settings)):
+            raise RunError(f"{path}: is a population; leave out --parts, --ray and --set")
         from antiphon.commands.run_population import train_population
         from antiphon.jobs.populations.population_run import PopulationRun
 
@@ -67,8 +65,8 @@ def resume(
     directory.check_no_member(with_imports("antiphon resume {}"))
     from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before
 
-    agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode}
-    division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
+    agents = directory.values.get("agents", {})
+    division = parts_of(parts, agents, ray, PartsSettings.of_facts(directory.facts))
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):

@@ -75,7 +75,6 @@ def run(
     backend: options.Backend = "cohort",
     capture: options.Capture = False,
     parts: options.Parts = None,
-    mode: options.Mode = None,
     ray: options.Ray = None,
     cluster: options.Cluster = None,
     checkpoint_every: options.CheckpointEvery = None,
@@ -86,7 +85,7 @@ def run(
     place = _RunPlace(name, logdir, exist)
     if (population := find_document(PopulationSpec, name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
-        refused |= {"--mode": mode, "--ray": ray, "--cluster": cluster, "--capture": capture or None}
+        refused |= {"--ray": ray, "--cluster": cluster, "--capture": capture or None}
         _check_not_given(refused, f"{name_or_file} is a population")
         how: Any = {
             "device": device,
@@ -120,7 +119,7 @@ def run(
         from antiphon.engine.environment import steps_for_epochs
 
         request = replace(request, steps=steps_for_epochs(request.scenario, request.seed, epochs))
-    request = _divided(request, parts, {"ray": ray, "mode": mode}, cluster)
+    request = _divided(request, parts, ray, cluster)
     run_all = _run_one if seeds is None else partial(_run_seeds, count=seeds)
     return run_all(request, place, checkpoint_every, json)
 
@@ -140,13 +139,11 @@ def _check_not_given(options_by_name: Mapping[str, object], reason: str) -> None
             raise RunError(f"{option}: {reason}; leave it out")
 
 
-def _divided(
-    request: Request, parts: list[str] | None, of_parts: Mapping[str, Any], cluster: str | None
-) -> Request:
+def _divided(request: Request, parts: list[str] | None, ray: str | None, cluster: str | None) -> Request:
     """Return a request with its division into parts, if it has one."""
     agents = request.scenario.agents
-    on_cluster = cluster is not None and cluster_of(cluster, parts, agents, request.backend, of_parts)
-    division = on_cluster or parts_of(parts, agents, of_parts)
+    on_cluster = cluster is not None and cluster_of(cluster, parts, agents, request.backend, ray)
+    division = on_cluster or parts_of(parts, agents, ray)
     if division is not None:  # else the scenario of this request would be read again
         request = replace(request, division=division)
     if request.capture and cluster is not None:

@@ -1,32 +1,76 @@
-"""The boundary of a part: what crosses its cut, in both directions (semantics 43); in lockstep, where it waits for what it reads.
+"""The boundary of a part: what crosses its cut, in both directions, and in lockstep where it waits for it (semantics 43).
 
-In parts that do not wait: `free_boundary.py`.
+Of parts that do not wait: `free_boundary.py`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from antiphon.base.errors import EngineError
+from antiphon.base.errors import EngineError, RunError
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of
-from antiphon.distributed.parts.cut import CutChannels
-from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return, as_sent
+from antiphon.distributed.parts.cut import CutChannels, CutMessage, Return
 from antiphon.distributed.parts.packing import pack
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.engine.state.wire import bytes_of, decode_from
 
-Origin = tuple[int, int]
-"""Incarnation and stamp of a sender."""
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a part has for a neighbour of the steps [first, end): plain data and tensors on the CPU, or nothing.
+
+    Attributes:
+        first: The first step that it covers.
+        end: The step after the last.
+    """
+
+    sender: int
+    first: int
+    end: int
+    messages: list[CutMessage] = field(default_factory=list)
+    returns: list[Return] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its contents as they cross."""
+        leaves = tree_leaves([vars(entry) for entry in (*self.messages, *self.returns)])
+        return sum(bytes_of(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+
+    @property
+    def tree(self) -> list[Any]:
+        """Its fields in order, as they cross and as checkpoints have them."""
+        contents = [[[*vars(entry).values()] for entry in some] for some in (self.messages, self.returns)]
+        return [self.sender, self.first, self.end, *contents]
+
+    @classmethod
+    def of_tree(cls, tree: list[Any]) -> Self:
+        """Return the exchange of its fields in order."""
+        sender, first, end, messages, returns = tree
+        crossing, back = [CutMessage(*fields) for fields in messages], [Return(*fields) for fields in returns]
+        return cls(int(sender), int(first), int(end), crossing, back)
+
+    @classmethod
+    def decoded(cls, facts: bytes | memoryview, content: memoryview) -> Self:
+        """Return the exchange of the bytes of its tree (`engine/state/wire.py`)."""
+        try:
+            return cls.of_tree(decode_from(facts, content))
+        except (ValueError, TypeError) as error:
+            raise RunError(f"parts: the data received are not an exchange ({error})") from None
 
 
 class Boundary(ABC):
     """Notes what neighbours are to have of each step, and has what they send arrive.
 
-    A subclass says which message what has arrived fills, which gradient of a sender is returned, and what a step waits for.
+    A subclass says which message what has arrived fills, which message of a sender is given back, and what a step waits for.
     """
 
     def __init__(self, cut: CutChannels) -> None:
@@ -51,8 +95,8 @@ class Boundary(ABC):
         """Fill the messages that are read at `step`."""
 
     @abstractmethod
-    def origin(self, key: str, message: Message) -> Origin | None:
-        """Return the message of the sender to which what a message has returned is given back; None: to none."""
+    def origin(self, key: str, message: Message) -> int | None:
+        """Return the stamp of the sender's message to which a message is given back; None: to none."""
 
     @abstractmethod
     def deliver(self, exchange: Exchange, now: int) -> None:
@@ -67,39 +111,38 @@ class Boundary(ABC):
         self._cut.enter(step, step_signals)
         self.fill_arrived(step)
 
-    def note(self, step: int, incarnation: int) -> None:
-        """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
+    def note(self, step: int) -> None:
+        """Note what other parts are to have of `step`, which has been learned from."""
         cut = self._cut
         for key, channel in cut.sending.items():
             if channel.endpoints.sender_rows is not None:
                 channel.endpoints.sender_rows.free_graph()
             if channel.ledger.timetable.sender_clock.ticks_at(step):
-                message = channel.ledger.messages[step]
                 messages, _ = self._outgoing[cut.part_of[key]]
-                messages.append(self._crossing(key, message))
+                messages.append(self._crossing(key, channel.ledger.messages[step]))
         for key, channel in cut.receiving.items():
             _, returns = self._outgoing[cut.part_of[key]]
             for message in channel.ledger.messages.values():
-                if message.finished_at == step and (origin := self.origin(key, message)) is not None:
-                    returns.append(Return.of_message(key, message, *origin))
+                if message.finished_at == step and (stamp := self.origin(key, message)) is not None:
+                    booked = message.booked
+                    given_back = map(_as_sent, (booked.rows.plain, booked.gradient, booked.loss))
+                    returns.append(Return(key, stamp, step, *given_back))
 
     def _crossing(self, key: str, message: Message) -> CutMessage:
-        """Return a message as it crosses, with the signals that it was made from where its receiver lacks them."""
-        cut, step_signals, signals = self._cut, message.step_signals, None
-        if key in cut.signals and not cut.has_seen(step_signals):
-            needed = (name for signal in cut.signals[key] for name in (signal, f"_{signal}"))
-            signals = {
-                name: as_sent(step_signals.signals[name]) for name in needed if name in step_signals.signals
-            }
-        content, largest = _on_line(message, cut.sending[key].ledger.link)
-        return CutMessage(key, message.stamp, content, step_signals.step, signals, largest)
+        """Return a message as it crosses, with the signals that it was made from where its receiver needs them."""
+        signals, example = None, message.step_signals
+        if names := self._cut.signals.get(key):
+            needed = (name for signal in names for name in (signal, f"_{signal}"))
+            signals = {name: _as_sent(example.signals[name]) for name in needed if name in example.signals}
+        content, largest = _on_line(message, self._cut.sending[key].ledger.link)
+        return CutMessage(key, message.stamp, content, example.step, signals, largest)
 
-    def collect(self, neighbour: int, end: int, incarnation: int) -> Exchange:
+    def collect(self, neighbour: int, end: int) -> Exchange:
         """Return what a neighbour has not been handed yet of the steps before `end`."""
         messages, returns = self._outgoing[neighbour]
         self._outgoing[neighbour] = [], []
         first, self._collected[neighbour] = self._collected[neighbour], end
-        return Exchange(self._cut.index, incarnation, first, end, messages, returns)
+        return Exchange(self._cut.index, first, end, messages, returns)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far exchanges are; what is to be sent must have been collected."""
@@ -145,8 +188,8 @@ class LockstepBoundary(Boundary):
                 line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
                 raise EngineError(f"part {self._cut.index}: {line}")
 
-    def origin(self, key: str, message: Message) -> Origin | None:
-        return (0, message.stamp) if message.read_plan.is_bookable else None
+    def origin(self, key: str, message: Message) -> int | None:
+        return message.stamp if message.read_plan.is_bookable else None
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent.
@@ -176,5 +219,12 @@ def _on_line(message: Message, link: Link) -> tuple[Tensor, Tensor | None]:
         assert link.bits is not None
         level, largest = levels_of(message.sent_value, link.bits)
         if bool(largest.isfinite().all()):  # else there are no levels, and some step diverges
-            return as_sent(pack(level, link.bits)), as_sent(largest)
-    return as_sent(message.carried_value), None
+            return _as_sent(pack(level, link.bits)), _as_sent(largest)
+    return _as_sent(message.carried_value), None
+
+
+def _as_sent(value: Any) -> Any:
+    """Return a copy of a tensor's numbers on the CPU; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    return constant(value).cpu().clone(memory_format=torch.contiguous_format)

@@ -1,8 +1,8 @@
-"""What arrives at a part that does not wait: steps are its own, and what has not come counts as lost.
+"""What arrives at a part that does not wait, in virtual time: steps are its own, and what has not come counts as lost.
 
 A message is read at the step at which it is taken from its queue, whatever step its sender was at. What comes back for it is
 learned from at the step at which it arrives, or is given up. Where all parts are equally fast and nothing is late, lost or
-dropped, all that is read is what lockstep reads over links of delay 1.
+dropped, all that is read is what lockstep reads over links of delay 1 (semantics 44).
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from antiphon.base.mask import NONE
-from antiphon.distributed.parts.boundary import Boundary, Origin
-from antiphon.distributed.parts.cut import CutChannels
-from antiphon.distributed.parts.cut_ledger import fill, give_back
-from antiphon.distributed.parts.exchange import CutMessage, Exchange
-from antiphon.distributed.parts.free_settings import FreeSettings
+from antiphon.distributed.parts.boundary import Boundary, Exchange
+from antiphon.distributed.parts.cut import CutChannels, CutMessage
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.signals import StepSignals
+
+_QUEUE = 8
+"""Messages of a channel that wait for an aligned receiver, at most; then the oldest are dropped."""
+_STALENESS = 1024
+"""Steps after which a sender gives up waiting for the gradient of a message."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,14 @@ class ArrivalTotals:
         return ArrivalTotals(**{name: number + getattr(other, name) for name, number in vars(self).items()})
 
 
-_OF_WHOLE = -1
-"""The incarnation of messages that were sent before a division into parts."""
-Queued = tuple[int, CutMessage]
-"""A message that has arrived and not been read, and its sender's incarnation."""
-
-
 class FreeBoundary(Boundary):
     """Enters messages when they come, and gives gradients back by the sender's own steps."""
 
-    def __init__(self, cut: CutChannels, settings: FreeSettings) -> None:
+    def __init__(self, cut: CutChannels) -> None:
         super().__init__(cut)
-        self._settings = settings
         self.totals = ArrivalTotals()
         for channel in cut.sending.values():
-            channel.ledger.allow_slack(settings.staleness)
+            channel.ledger.allow_slack(_STALENESS)
         for channel in cut.receiving.values():  # what has not come in time counts as lost
             channel.ledger.hold_messages()
         self._aligned: list[tuple[Clock, list[str]]] = []
@@ -68,27 +62,19 @@ class FreeBoundary(Boundary):
                 )
         self._in_turn = {key for _, keys in self._aligned for key in keys}
         """Channels whose messages are read one after the other; of others the newest one is."""
-        self._queues: dict[str, list[Queued]] = {}
-        self._newest: dict[str, Origin] = {}
-        """Per channel, of all that has arrived."""
-        self._origins: dict[tuple[str, int], Origin] = {}
-        """By channel and own stamp: what filled it."""
-        self._sent: dict[tuple[str, int], int] = {}
-        """By channel and stamp: the incarnation that sent it, while something may come back."""
+        self._queues: dict[str, list[CutMessage]] = {}
+        self._newest: dict[str, int] = {}
+        """Per channel: the newest stamp that has arrived."""
+        self._origins: dict[tuple[str, int], int] = {}
+        """By channel and own stamp: the sender's stamp of what filled it."""
+        self._sent: set[tuple[str, int]] = set()
+        """Channels and stamps of which something may come back."""
         self.reset(0)
 
     def reset(self, step: int) -> None:
-        """Begin from the state of a whole: what is in both halves' ledgers has been sent and arrived."""
         super().reset(step)
-        cut = self._cut
-        self._queues = {key: [] for key in cut.receiving}
-        self._newest, self._origins, self._sent = {}, {}, {}
-        for key, channel in (cut.receiving | cut.sending).items():
-            for stamp, message in channel.ledger.messages.items():
-                if message.finished_at is None and key in cut.receiving:
-                    self._origins[key, stamp] = _OF_WHOLE, stamp
-                elif message.finished_at is None:
-                    self._sent[key, stamp] = _OF_WHOLE
+        self._queues = {key: [] for key in self._cut.receiving}
+        self._newest, self._origins, self._sent = {}, {}, set()
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -105,15 +91,15 @@ class FreeBoundary(Boundary):
         """Give up what has not come back for too long, and enter the messages that other parts send at `step`."""
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
-                if message.finished_at is None and stamp + self._settings.staleness < step:
+                if message.finished_at is None and stamp + _STALENESS < step:
                     self.totals += ArrivalTotals(given_up=1)
-                    self._sent.pop((key, stamp), None)
-                    give_back(channel.ledger, stamp, step, NONE, None, None)
+                    self._sent.discard((key, stamp))
+                    self._cut.give_up(key, stamp, step)
         super().enter(step, step_signals)
 
     def fill_arrived(self, step: int) -> None:
         """Fill the messages that reach their receivers at `step` with what has come; without, they are lost."""
-        chosen: dict[str, Queued] = {}
+        chosen: dict[str, CutMessage] = {}
         for _, keys in self._aligned:
             chosen |= self._match(keys, step) or {}
         for key, channel in self._cut.receiving.items():
@@ -126,17 +112,17 @@ class FreeBoundary(Boundary):
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or not placeholder.read_plan.is_bookable:
                 self.totals += ArrivalTotals(missed=int(placeholder.read_plan.is_bookable))
-                fill(placeholder, None)
+                self._cut.fill(placeholder, None)
                 continue
             position = queue.index(chosen[key])
             self.totals += ArrivalTotals(dropped=position)
-            incarnation, message = queue[position]
+            message = queue[position]
             del queue[: position + 1]
             self._cut.fill(placeholder, message)
             assert ledger.held_messages is not None
             if not ledger.holds_all:
                 ledger.held_messages.hold_crossed(placeholder, aligned=ledger.aligned)
-            self._origins[key, stamp] = incarnation, message.stamp
+            self._origins[key, stamp] = message.stamp
 
     def _read(self, keys: list[str], step: int) -> list[str]:
         """The channels over which the schedule has a message that reaches its receiver at `step` and has still to come."""
@@ -147,7 +133,7 @@ class FreeBoundary(Boundary):
             in self._cut.unfilled_messages
         ]
 
-    def _match(self, keys: list[str], step: int) -> dict[str, Queued] | None:
+    def _match(self, keys: list[str], step: int) -> dict[str, CutMessage] | None:
         """What an aligned receiver reads at `step`: the oldest example that has come over all of its cut channels.
 
         Where the queue of the channel that it is aligned to is full, its oldest message alone; None: it has to wait.
@@ -156,28 +142,24 @@ class FreeBoundary(Boundary):
         if keys[0] not in read:
             return {}
         queue = self._queues[keys[0]]
-        for _, first in queue:
+        for first in queue:
             same = {
-                key: next(
-                    (queued for queued in self._queues[key] if queued[1].example == first.example), None
-                )
+                key: next((queued for queued in self._queues[key] if queued.example == first.example), None)
                 for key in read
             }
             aligned = {key: queued for key, queued in same.items() if queued is not None}
             if len(aligned) == len(read):
                 return aligned
-        return {keys[0]: queue[0]} if len(queue) >= self._settings.queue else None
+        return {keys[0]: queue[0]} if len(queue) >= _QUEUE else None
 
-    def note(self, step: int, incarnation: int) -> None:
-        """Note what other parts are to have of `step`; what comes back for it comes to this incarnation alone."""
-        super().note(step, incarnation)
+    def note(self, step: int) -> None:
+        super().note(step)
         for key, channel in self._cut.sending.items():
             timetable, messages = channel.ledger.timetable, channel.ledger.messages
             if timetable.sender_clock.ticks_at(step) and messages[step].read_plan.is_bookable:
-                self._sent[key, step] = incarnation
+                self._sent.add((key, step))
 
-    def origin(self, key: str, message: Message) -> Origin | None:
-        """Return which message of the sender is given back; None: nothing is."""
+    def origin(self, key: str, message: Message) -> int | None:
         return self._origins.pop((key, message.stamp), None)
 
     # --- between parts -------------------------------------------------------------------------------------
@@ -186,27 +168,26 @@ class FreeBoundary(Boundary):
         """Take what a neighbour has sent, in whatever order it comes; `now`: the step that this part comes to next."""
         self._cut.covered[exchange.sender] = max(exchange.end, self._cut.covered[exchange.sender])
         for message in exchange.messages:
-            self._queue(message, exchange.incarnation)
+            self._queue(message)
         for returned in exchange.returns:
-            if self._sent.get((returned.channel, returned.stamp)) == returned.incarnation:
-                # else it has been given up, or the part has not sent it since it was restarted
-                del self._sent[returned.channel, returned.stamp]
+            sent = returned.channel, returned.stamp
+            if sent in self._sent:  # else it has been given up
+                self._sent.remove(sent)
                 self.totals += ArrivalTotals(returned=1, staleness=now - returned.stamp)
                 self._cut.give_back(
                     returned, now - self._cut.sending[returned.channel].ledger.timetable.return_delay
                 )
 
-    def _queue(self, message: CutMessage, incarnation: int) -> None:
-        key, origin = message.channel, (incarnation, message.stamp)
-        in_turn, queue = key in self._in_turn, self._queues[key]
-        if origin > self._newest.get(key, (-1, -1)):
-            self._newest[key] = origin
+    def _queue(self, message: CutMessage) -> None:
+        key, in_turn, queue = message.channel, message.channel in self._in_turn, self._queues[message.channel]
+        if message.stamp > self._newest.get(key, -1):
+            self._newest[key] = message.stamp
         elif not in_turn:
             self.totals += ArrivalTotals(dropped=1)  # a newer one has overtaken it
             return
-        queue.append((incarnation, message))
-        queue.sort(key=lambda queued: (queued[0], queued[1].stamp))
-        surplus = max(0, len(queue) - (self._settings.queue if in_turn else 1))
+        queue.append(message)
+        queue.sort(key=lambda queued: queued.stamp)
+        surplus = max(0, len(queue) - (_QUEUE if in_turn else 1))
         del queue[:surplus]
         self.totals += ArrivalTotals(dropped=surplus)
 
@@ -218,30 +199,24 @@ class FreeBoundary(Boundary):
             **super().state_dict(),
             "newest": [list(item) for item in self._newest.items()],
             "origins": [list(item) for item in self._origins.items()],
-            "sent": [list(item) for item in self._sent.items()],
+            "sent": sorted(map(list, self._sent)),
             "queues": {
-                key: [[incarnation, message.tree] for incarnation, message in queue]
-                for key, queue in self._queues.items()
+                key: [[*vars(message).values()] for message in queue] for key, queue in self._queues.items()
             },
             "due": [list(key) for key in self._cut.unfilled_messages],
-            "figures": asdict(self.totals),  # the word of checkpoints
+            "totals": asdict(self.totals),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state, once the ledgers have been loaded; its tensors are used as they are."""
         super().load_state_dict(state)
-        self._newest = {key: (incarnation, stamp) for key, (incarnation, stamp) in state["newest"]}
-        self._origins = {
-            (key, due_stamp): (incarnation, stamp)
-            for (key, due_stamp), (incarnation, stamp) in state["origins"]
-        }
-        self._sent = {(key, stamp): incarnation for (key, stamp), incarnation in state["sent"]}
+        self._newest = dict(state["newest"])
+        self._origins = {(key, stamp): origin for (key, stamp), origin in state["origins"]}
+        self._sent = {(key, stamp) for key, stamp in state["sent"]}
         self._queues = {
-            key: [(incarnation, CutMessage(*fields)) for incarnation, fields in queue]
-            for key, queue in state["queues"].items()
+            key: [CutMessage(*fields) for fields in queue] for key, queue in state["queues"].items()
         }
-        cut = self._cut
-        cut.unfilled_messages = {
-            (key, stamp): cut.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]
+        self._cut.unfilled_messages = {
+            (key, stamp): self._cut.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]
         }
-        self.totals = ArrivalTotals(**state["figures"])
+        self.totals = ArrivalTotals(**state["totals"])

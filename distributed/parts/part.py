@@ -15,12 +15,10 @@ from typing import Any, NamedTuple
 import torch
 
 from antiphon.base.by_key import by_key
-from antiphon.distributed.parts.boundary import Boundary, LockstepBoundary
+from antiphon.distributed.parts.boundary import Boundary, Exchange, LockstepBoundary
 from antiphon.distributed.parts.cut import CutChannels
-from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.free_boundary import FreeBoundary
-from antiphon.distributed.parts.free_settings import FreeSettings
-from antiphon.distributed.parts.halves import part_of, steps_remembered, travelling_signals
+from antiphon.distributed.parts.halves import part_of, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
 from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend, step_once
@@ -63,13 +61,12 @@ class Part:
         placement: By agent: its part.
         index: Which part this is.
         stacked: Whether agents of one kind are computed as one.
-        free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
+        free: Whether it waits for nothing but messages that an agent is aligned to, as in virtual time; else in lockstep.
         system: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
             parameters of its own agents only.
 
     Attributes:
         now: Steps taken.
-        incarnation: How many times it has been started again; for parts that do not wait.
         neighbours: The parts at the other ends of its cut channels.
         lookahead: Steps that it may be ahead of them.
         free: What arrives where it does not wait for them; None: lockstep.
@@ -89,12 +86,11 @@ class Part:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         stacked: bool = True,
-        free: FreeSettings | None = None,
+        free: bool = False,
         system: System | None = None,
     ) -> None:
-        self.index, self.incarnation, self.seed = index, 0, seed
+        self.index, self.seed = index, seed
         self.scenario = scenario_of_part(scenario, placement, -1)  # without weights: names and settings
-        """Whether no step has shown yet whether users' objects keep what its state does not hold."""
         on_device = chosen_device(device)
         self._env = registry.make(scenario.env, batch=scenario.training.batch, device=on_device, dtype=dtype)
         if system is None:
@@ -104,16 +100,12 @@ class Part:
             system = build(own_scenario, self._env.description, local_agents=own_agents, **numbers)
         part_system, self._share = part_of(system, placement, index), Share.of(system, placement, index)
         self.backend = StackedBackend(system, stacked=stacked, part=part_system)
-        travelling = travelling_signals(system, part_system.remote_parts, free is not None)
-        remembered = 0 if free is not None else steps_remembered(system, travelling)
-        points = self.backend.forward_pass.tick_points
-        self._cut = CutChannels(
-            self.backend.system, points, part_system.remote_parts, index, travelling, remembered
-        )
-        self.neighbours, self.lookahead = self._cut.neighbours, 1
-        self.free = None if free is None else FreeBoundary(self._cut, free)
-        if free is None:
-            self.lookahead = lookahead_of(system, placement)
+        remote_parts, points = part_system.remote_parts, self.backend.forward_pass.tick_points
+        travelling = travelling_signals(system, remote_parts, free=free)
+        self._cut = CutChannels(self.backend.system, points, remote_parts, index, travelling)
+        self.neighbours = self._cut.neighbours
+        self.lookahead = 1 if free else lookahead_of(system, placement)
+        self.free = FreeBoundary(self._cut) if free else None
         self._boundary: Boundary = self.free or LockstepBoundary(self._cut, self.lookahead)
         self.world = EnvironmentRunner(self._env, signals_read(system), seed)
         part_system.schedule.begin_episode(0, self._env.episode_length)
@@ -147,7 +139,6 @@ class Part:
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
-            RunError: See `state_dict`.
             EngineError: It waits for a neighbour (`waits_for`).
         """
         step = self.now
@@ -156,7 +147,7 @@ class Part:
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
         keeps_predictions = watch or recorded or (watched is not None and watched.learning)
-        note = partial(self._boundary.note, step, self.incarnation)
+        note = partial(self._boundary.note, step)
         _, self.learned = step_once(
             self.backend, self.world, self.train_means, step, confirm=note, watch=keeps_predictions
         )
@@ -189,7 +180,7 @@ class Part:
 
     def collect(self, neighbour: int) -> Exchange:
         """Return what a neighbour has not been handed yet, up to the newest step."""
-        return self._boundary.collect(neighbour, self.now, self.incarnation)
+        return self._boundary.collect(neighbour, self.now)
 
     def deliver(self, exchange: Exchange) -> None:
         """Take what a neighbour has collected for this part: all its exchanges, in order."""
@@ -201,17 +192,13 @@ class Part:
     def state_dict(self) -> Tree:
         """Return its share of the whole state, without copying a tensor; see `merge_states`.
 
-        All that was sent before the present step must have been delivered, here and at the neighbours. Of a part that does not
-        wait, what it has learned: what is under way then is no state of a whole.
+        All that was sent before the present step must have been delivered, here and at the neighbours.
 
         Raises:
             DivergenceError: The device has found a number that is not finite at an earlier step.
         """
-        state, ends = self._state(), self._share.ends
-        system = state["system"]
-        if self.free is not None:
-            state["system"] = {key: system[key] for key in LEARNED if key in system}
-        state["part"] |= {"order": self._share.order, "groups": list(self._share.groups), "ends": dict(ends)}
+        state, share = self._state(), self._share
+        state["part"] |= {"order": share.order, "groups": list(share.groups), "ends": dict(share.ends)}
         state["env"] = state["env"] if self.index == 0 else None
         return state
 
@@ -258,7 +245,7 @@ class Part:
         self.newest.load_state_dict(state.get("newest", {}))
 
     def own_state(self) -> Tree:
-        """Return all of the state of a part that does not wait, for a restart of it alone, without copying a tensor.
+        """Return all of the state of a part that does not wait, without copying a tensor.
 
         What it has for its neighbours must have been collected.
         """
@@ -270,17 +257,6 @@ class Part:
         assert self.free is not None
         self._load(state)
         self.free.load_state_dict(state["boundary"])
-
-    def restart(self, incarnation: int, state: Tree | None) -> None:
-        """Go on as a part that has been started again so many times.
-
-        Args:
-            incarnation: How many times.
-            state: Its own one, or its share of a whole's; None: it goes on from where it is.
-        """
-        if state is not None:
-            (self.load_own_state if "boundary" in state else self.load_state_dict)(state)
-        self.incarnation = incarnation
 
     def close(self) -> None:
         """Close its environment."""
@@ -338,14 +314,12 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
     """Return the state of the whole simulation, as `LiveSystem.state_dict` does.
 
     Args:
-        states: Of all parts at one step, everything delivered (`Part.state_dict`). Of parts that do not wait the result has
-            what they have learned, and no more.
+        states: Of all parts at one step, everything delivered (`Part.state_dict`).
     """
     first = min(states, key=lambda state: int(state["part"]["index"]))
     order = first["part"]["order"]
     signals: list[list[Any]] = []
-    free = "ledgers" not in first["system"]
-    systems = [state["system"] if free else _renumbered(state["system"], signals) for state in states]
+    systems = [_renumbered(state["system"], signals) for state in states]
     merged: Tree = {
         **systems[0],
         **{
@@ -353,9 +327,9 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
             for key, names in _BY_NAME.items()
             if any(key in system for system in systems)
         },
+        **_merged_schedule(states, systems),
+        "signals": signals,
     }
-    if not free:
-        merged |= _merged_schedule(states, systems) | {"signals": signals}
     tally = _union((state["means"] for state in states), [*order["agents"], *order["channels"]])
     common = {key: value for key, value in first.items() if key != "part"}
     newest: Tree = {}

@@ -7,15 +7,15 @@ it is stacked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
-from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph
 from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
@@ -23,11 +23,18 @@ from antiphon.engine.heart.system import System
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.scenarios.scenario import Scenario
 
+if TYPE_CHECKING:
+    import networkx as nx
+
 Placement = Mapping[str, int]
 """The part of each agent, by name; parts are numbered from 0."""
 
 MOST_LOOKAHEAD = 1024
 """Lookahead where no channel is cut: the largest delay of a link."""
+_TOLERANCE = 0.05
+"""Share of the mean by which a part may cost more, for the sake of less traffic."""
+_STARTS = 4
+"""Nodes from which an order of a graph's nodes begins."""
 _DELAY = "give the channel `link: {delay: 1}`"
 
 
@@ -75,8 +82,7 @@ def check_free(system: System) -> None:
     """Check that parts of a scenario need not wait for one another."""
     if not system.description.endless:
         raise ScenarioError(
-            "env: its episodes end, and parts in free mode are at different steps of them; use a stream of examples, or "
-            "parts in lockstep"
+            "env: its episodes end, and parts in virtual time are at different steps of them; use a stream of examples"
         )
 
 
@@ -252,8 +258,8 @@ def _always_returns(system: System, channel: Channel) -> bool:
 def message_bytes(system: System, channel: Channel) -> float:
     """Return the bytes a step of a channel's messages, the mean over steps.
 
-    A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with messages in free
-    mode and where an aligned sender's messages were lost, are left out.
+    A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with the messages of
+    aligned agents, are left out.
     """
     sender, link = channel.ledger.timetable.sender_clock, channel.ledger.link
     size = content_bytes(system, channel, link.bits if link.in_levels else None)
@@ -303,7 +309,9 @@ def placement_for(
 
 
 def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
-    """Return a placement of a scenario's agents on so many parts: of balanced cost first, then of the least traffic."""
+    """Return a placement of a scenario's agents on so many parts: of balanced cost first, then of little traffic."""
+    import networkx as nx
+
     if parts < 1:
         raise ScenarioError(f"parts: must be at least 1, not {parts}")
     if parts > 1:
@@ -311,24 +319,104 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
     units = units_of(system)
     if parts > len(units):
         raise ScenarioError(f"parts: {parts}; {_too_many(system, len(units))}")
-    unit_by_agent = {name: number for number, unit in enumerate(units) for name in unit}
-    costs = agent_flop(system)
-    graph = WeightedGraph(
-        [1.0 + sum(costs[name] for name in unit) for unit in units],
-        [{} for _ in units],
-    )
+    unit_of = {name: number for number, unit in enumerate(units) for name in unit}
+    flop = agent_flop(system)
+    costs = [1.0 + sum(flop[name] for name in unit) for unit in units]
+    graph: nx.Graph[int] = nx.empty_graph(len(units))
     for channel in system.channels.values():
-        sender_unit, receiver_unit = unit_by_agent[channel.sender], unit_by_agent[channel.receiver]
-        if sender_unit != receiver_unit:
-            bytes_a_step = message_bytes(system, channel) + returned_bytes(system, channel)
-            for near, end in (
-                (graph.neighbours[sender_unit], receiver_unit),
-                (graph.neighbours[receiver_unit], sender_unit),
-            ):
-                near[end] = near.get(end, 0.0) + bytes_a_step
-    part_by_unit = partition_graph(graph, parts)
-    first = list(dict.fromkeys(part_by_unit))  # the first agent is in part 0
-    return {name: first.index(part_by_unit[unit_by_agent[name]]) for name in system.agents}
+        ends = unit_of[channel.sender], unit_of[channel.receiver]
+        if ends[0] != ends[1]:
+            before = graph.get_edge_data(*ends, {"weight": 0.0})["weight"]
+            graph.add_edge(
+                *ends, weight=before + message_bytes(system, channel) + returned_bytes(system, channel)
+            )
+    part_of_unit = divided(graph, costs, parts)
+    first = list(dict.fromkeys(part_of_unit))  # the first agent is in part 0
+    return {name: first.index(part_of_unit[unit_of[name]]) for name in system.agents}
+
+
+def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[int]:
+    """Return the part of each node of a graph: parts within 5 % of their mean cost, with little weight between them.
+
+    Orders of the nodes are cut into stretches of equal cost, and each is improved by moves and swaps over a border; the best one
+    counts. Of chains and rings it cuts as few edges as there can be.
+    """
+    import networkx as nx
+
+    nodes = [*graph]
+    orders = [nodes, [*nx.utils.reverse_cuthill_mckee_ordering(graph)]]
+    for start in nodes[:: max(1, len(nodes) // _STARTS)]:
+        for reached in (dict(nx.bfs_predecessors(graph, start)), nx.dfs_preorder_nodes(graph, start)):
+            orders.append([*dict.fromkeys([start, *reached, *nodes])])
+    return min((_improved(graph, costs, order, parts) for order in orders), key=lambda found: found[0])[1]
+
+
+def _improved(
+    graph: nx.Graph[int], costs: Sequence[float], order: Sequence[int], parts: int
+) -> tuple[tuple[float, float], list[int]]:
+    """Cut an order of nodes into stretches, and move or swap nodes while that lowers the overload or the weight cut.
+
+    Returns:
+        The overload and the weight cut; and the part of each node.
+    """
+    mean = sum(costs) / parts
+    part, load, number = [0] * len(costs), [0.0] * parts, 0
+    for position, node in enumerate(order):
+        full = load[number] > 0 and load[number] + costs[node] / 2 > mean
+        if number < parts - 1 and (full or len(order) - position == parts - 1 - number):
+            number += 1
+        part[node] = number
+        load[number] += costs[node]
+    near = [{other: edge["weight"] for other, edge in graph[node].items()} for node in sorted(graph)]
+    pull = [[0.0] * parts for _ in costs]
+    """Of each node, the weight between it and each part."""
+    for node, weights in enumerate(near):
+        for other, weight in weights.items():
+            pull[node][part[other]] += weight
+
+    def over(*loads: float) -> float:
+        return sum(max(0.0, one / mean - 1 - _TOLERANCE) for one in loads)
+
+    def place(node: int, target: int) -> None:
+        for other, weight in near[node].items():
+            pull[other][part[node]] -= weight
+            pull[other][target] += weight
+        load[part[node]] -= costs[node]
+        load[target] += costs[node]
+        part[node] = target
+
+    def improves(node: int, back: int | None, source: int, target: int) -> bool:
+        """Whether the move of a node to another part, and of one back from there, lowers the overload or else the weight."""
+        cost, gain = costs[node], pull[node][target] - pull[node][source]
+        if back is not None:
+            cost -= costs[back]
+            gain += pull[back][source] - pull[back][target] - 2 * near[node].get(back, 0.0)
+        change = over(load[source] - cost, load[target] + cost) - over(load[source], load[target])
+        empties = back is None and part.count(source) == 1
+        return not empties and (round(change, 9), round(-gain, 6)) < (0, 0)
+
+    def moved(node: int) -> bool:
+        source = part[node]
+        for target in range(parts):
+            if target == source or not pull[node][target]:
+                continue
+            border = (
+                other
+                for other, own in enumerate(part)
+                if own == target and sum(pull[other]) > pull[other][own]
+            )
+            for back in (None, *border):
+                if improves(node, back, source, target):
+                    place(node, target)
+                    if back is not None:
+                        place(back, source)
+                    return True
+        return False
+
+    while sum(moved(node) for node in range(len(costs))):
+        pass
+    cut = sum(sum(pull[node]) - pull[node][part[node]] for node in range(len(costs)))
+    return (round(over(*load), 9), round(cut, 6)), part
 
 
 def _too_many(system: System, units: int) -> str:
@@ -339,3 +427,48 @@ def _too_many(system: System, units: int) -> str:
     ends = " and ".join(f"'{name}'" for name in bond.agents)
     why = DocumentError(bond.path, bond.reason)
     return f"the agents cannot be separated into more than {units}: {ends} stay together ({why}); {bond.fix}"
+
+
+# --- what a placement cuts ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Division:
+    """A system divided by a placement.
+
+    Attributes:
+        parts: The agents of each part.
+        shares: Of each part, its share of the FLOP of a step.
+        cut: By cut channel, the steps that it lets its two parts be apart.
+        total: Number of message channels between agents.
+        bytes: A step, over all cut channels in both directions.
+        lookahead: Steps that the parts may be apart; None: nothing is cut.
+        speedup: At most so many times as fast as one part: all FLOP by those of the busiest part.
+    """
+
+    parts: tuple[tuple[str, ...], ...]
+    shares: tuple[float, ...]
+    cut: dict[str, int]
+    total: int
+    bytes: float
+    lookahead: int | None
+    speedup: float
+
+
+def division_of(system: System, placement: Placement) -> Division:
+    """Return what a placement cuts that has been checked (`placement_for`)."""
+    channels, costs = cut_channels(system, placement), agent_flop(system)
+    count = max(placement.values()) + 1
+    parts = tuple(tuple(name for name in system.agents if placement[name] == part) for part in range(count))
+    flop = [sum(costs[name] for name in names) for names in parts]
+    total = sum(flop) or 1.0
+    cut = {channel.name: channel_lookahead(system, channel) for channel in channels}
+    return Division(
+        parts=parts,
+        shares=tuple(flop_of_part / total for flop_of_part in flop),
+        cut=cut,
+        total=sum(channel.sender != channel.receiver for channel in system.channels.values()),
+        bytes=sum(message_bytes(system, channel) + returned_bytes(system, channel) for channel in channels),
+        lookahead=min(cut.values(), default=None),
+        speedup=total / (max(flop) or 1.0),
+    )

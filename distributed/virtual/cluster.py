@@ -11,104 +11,50 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from antiphon.base.errors import RunError
-from antiphon.distributed.parts.exchange import Exchange
+from antiphon.distributed.parts.boundary import Exchange
 from antiphon.distributed.parts.part import Part
-from antiphon.distributed.virtual.profile import SECONDS_A_DAY, ClusterProfile
+from antiphon.distributed.virtual.profile import ClusterProfile
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.nets.random import normal, seed_for, uniform
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 # Events of one time happen in this order: what a step sends reaches, over a link without latency, the steps that begin then.
-_END, _ARRIVAL, _FAILURE, _RETURN, _BEGIN = range(5)
+_END, _ARRIVAL, _BEGIN = range(3)
 
-Event = tuple[float, int, int, int, int, Any]
-"""Time in seconds, kind, running number, part, incarnation of its machine, and the exchange that arrives."""
-
-
-Status = Literal["computing", "waiting", "away"]
+Event = tuple[float, int, int, int, Any]
+"""Time in seconds, kind, running number, part, and the exchange that arrives."""
 
 
 @dataclass(slots=True)
 class MachineState:
     """A machine and the part that it computes; times in simulated seconds, totals since the run began."""
 
-    status: Status = "waiting"
+    computes: bool = False
     since: float = 0.0
-    """When the status began."""
+    """When it began to compute or to wait."""
     waits_for: int | None = None
     """The part whose exchange it waits for."""
-    steps_taken: int = 0
-    """Steps computed to their end, repeated ones included."""
     computing: float = 0.0
-    """Spent on steps computed to their end, and on those that a failure broke off."""
-    repeated: float = 0.0
-    """The share of `computing` that a failure has undone."""
-    unsaved: float = 0.0
-    """The share of `computing` that the newest checkpoint does not hold."""
     waiting: dict[str, float] = field(default_factory=dict)
     """By the part whose exchange was missing, as a word: a state on disk has words as keys."""
-    away: float = 0.0
-    failed_at: float = 0.0
-    """When it failed the last time."""
     calls: int = 0
     """Exchanges sent."""
     calls_lost: int = 0
-    """Exchanges sent that did not arrive: lost on the way, or the receiver was away."""
     bytes_sent: int = 0
     bytes_received: int = 0
-    incarnation: int = 0
-    """Failures so far."""
 
-    def change(self, status: Status, now: float, waits_for: int | None = None) -> None:
-        """End the present status at `now`, add its time to the totals, and begin another one."""
-        self.account(now)
-        self.status, self.waits_for = status, waits_for
-
-    def end_step(self, now: float) -> None:
-        """Count the step that has been computed to its end at `now`, and wait."""
-        self.steps_taken += 1
-        self.change("waiting", now)
-
-    def send(self, count: int) -> None:
-        """Count a call of so many bytes."""
-        self.calls += 1
-        self.bytes_sent += count
-
-    def receive(self, count: int) -> None:
-        """Count so many bytes that have arrived."""
-        self.bytes_received += count
-
-    def lose_call(self) -> None:
-        """Count a call that does not arrive."""
-        self.calls_lost += 1
-
-    def save(self) -> None:
-        """Note that a checkpoint holds all that has been computed."""
-        self.unsaved = 0.0
-
-    def fail(self, now: float) -> None:
-        """Be away from `now` on; what the newest checkpoint does not hold will be computed again."""
-        self.change("away", now)
-        self.failed_at = now
-        self.repeated += self.unsaved
-        self.unsaved = 0.0
-        self.incarnation += 1
-
-    def account(self, now: float) -> None:
-        """Add the time of the present status up to `now` to the totals."""
+    def change(self, now: float, *, computes: bool = False, waits_for: int | None = None) -> None:
+        """Add the time up to `now` to the totals, and compute or wait from then on."""
         passed, self.since = now - self.since, now
-        if self.status == "computing":
+        if self.computes:
             self.computing += passed
-            self.unsaved += passed
-        elif self.status == "away":
-            self.away += passed
         elif self.waits_for is not None and passed:
             key = str(self.waits_for)
             self.waiting[key] = self.waiting.get(key, 0.0) + passed
+        self.computes, self.waits_for = computes, waits_for
 
 
 class VirtualCluster:
@@ -136,22 +82,17 @@ class VirtualCluster:
         self._heap: list[Event] = []
         self._number = 0
         self._inbox: list[list[Exchange]] = [[] for _ in parts]
-        self._links: dict[tuple[int, int], list[float]] = {}
-        """By sender and receiver: calls so far, and when the link is free again."""
-        self._saved: list[dict[str, Any] | None] = [None for _ in parts]
-        """The newest checkpoint of each part whose machine can fail."""
-        for number, host in enumerate(self.hosts):
-            if host.failures is not None:
-                self._save(number)
-                self._schedule_failure(number)
+        self._free_at: dict[tuple[int, int], float] = {}
+        """By sender and receiver: when the link is free again."""
+        for number in range(len(parts)):
             self._push(0.0, _BEGIN, number)
 
     # --- events ------------------------------------------------------------------------------------------
 
     @property
     def steps_taken(self) -> int:
-        """Steps of all parts, repeated ones included."""
-        return sum(machine.steps_taken for machine in self.machines)
+        """Steps of all parts."""
+        return sum(part.now for part in self.parts)
 
     def advance(self, *, watch: Watch = False) -> int | None:
         """Take the next event, and return the part whose step has ended with it; None: none has.
@@ -165,24 +106,18 @@ class VirtualCluster:
         if not self._heap:
             waits = ", ".join(f"part {i} for part {m.waits_for}" for i, m in enumerate(self.machines))
             raise RunError(f"virtual: at {self.seconds:g} s every part waits for another one ({waits})")
-        self.seconds, kind, _, part, incarnation, exchange = heapq.heappop(self._heap)
+        self.seconds, kind, _, part, exchange = heapq.heappop(self._heap)
         if kind == _ARRIVAL:
             self._arrive(part, exchange)
-        elif kind == _FAILURE:
-            self._fail(part)
-        elif kind == _RETURN:
-            self._return(part)
-        elif incarnation == self.machines[part].incarnation:  # else the machine has failed since
-            if kind == _BEGIN:
-                self._begin(part)
-            else:
-                self._end(part, watch=watch)
-                return part
+        elif kind == _BEGIN:
+            self._begin(part)
+        else:
+            self._end(part, watch=watch)
+            return part
         return None
 
     def _push(self, time: float, kind: int, part: int, exchange: Exchange | None = None) -> None:
-        event = (time, kind, self._number, part, self.machines[part].incarnation, exchange)
-        heapq.heappush(self._heap, event)
+        heapq.heappush(self._heap, (time, kind, self._number, part, exchange))
         self._number += 1
 
     def _begin(self, number: int) -> None:
@@ -191,39 +126,34 @@ class VirtualCluster:
             part.deliver(exchange)
         self._inbox[number].clear()
         if missing := part.waits_for():
-            machine.change("waiting", self.seconds, missing[0])
+            machine.change(self.seconds, waits_for=missing[0])
             return
-        machine.change("computing", self.seconds)
-        # a step that was broken off has a number of its own
-        count = machine.steps_taken + machine.incarnation
+        machine.change(self.seconds, computes=True)
         compute, name, factor = self.hosts[number].compute, self.hosts[number].name, 1.0
         if compute.spread:
-            factor = _log_normal(self._seed_of(name, "step"), count, compute.spread)
+            factor = _log_normal(self._seed_of(name, "step"), part.now, compute.spread)
         if compute.stragglers is not None:
-            sampled = uniform(self._seed_of(name, "straggler"), count, 1).item()
+            sampled = uniform(self._seed_of(name, "straggler"), part.now, 1).item()
             factor *= compute.stragglers.factor if sampled < compute.stragglers.share else 1.0
         self._push(self.seconds + self.step_seconds[number] * factor, _END, number)
 
     def _end(self, number: int, *, watch: Watch) -> None:
-        part, machine = self.parts[number], self.machines[number]
+        part = self.parts[number]
         part.step(watch=watch)
-        machine.end_step(self.seconds)
+        self.machines[number].change(self.seconds)
         for neighbour in part.neighbours:
             self._send(number, neighbour, part.collect(neighbour))
-        failures = self.hosts[number].failures
-        if failures is not None and part.now % failures.checkpoint == 0:
-            self._save(number)
         self._push(self.seconds, _BEGIN, number)
 
     def _send(self, sender: int, receiver: int, exchange: Exchange) -> None:
         link, machine = self.profile.link(sender, receiver), self.machines[sender]
-        calls, free = self._links.get((sender, receiver), [0, 0.0])
-        free = max(self.seconds, free) + link.transfer(exchange.nbytes)
-        self._links[sender, receiver] = [calls + 1, free]
-        machine.send(exchange.nbytes)
-        ends, count = (self.hosts[sender].name, self.hosts[receiver].name), int(calls)
+        ends, count = (self.hosts[sender].name, self.hosts[receiver].name), exchange.end - 1
+        free = max(self.seconds, self._free_at.get((sender, receiver), 0.0)) + link.transfer(exchange.nbytes)
+        self._free_at[sender, receiver] = free
+        machine.calls += 1
+        machine.bytes_sent += exchange.nbytes
         if link.loss and uniform(self._seed_of(*ends, "loss"), count, 1).item() < link.loss:
-            machine.lose_call()
+            machine.calls_lost += 1
             return
         latency = link.latency
         if link.jitter:
@@ -232,62 +162,17 @@ class VirtualCluster:
 
     def _arrive(self, receiver: int, exchange: Exchange) -> None:
         machine = self.machines[receiver]
-        if machine.status == "away":
-            self.machines[exchange.sender].lose_call()
-            return
-        machine.receive(exchange.nbytes)
+        machine.bytes_received += exchange.nbytes
         self._inbox[receiver].append(exchange)
         if machine.waits_for is not None:
-            machine.change("waiting", self.seconds)
+            machine.change(self.seconds)
             self._push(self.seconds, _BEGIN, receiver)
-
-    # --- failures ----------------------------------------------------------------------------------------
-
-    def _schedule_failure(self, number: int) -> None:
-        failures = self.hosts[number].failures
-        assert failures is not None
-        purpose = self._seed_of(self.hosts[number].name, "failure")
-        sampled = uniform(purpose, self.machines[number].incarnation, 1).item()
-        gap = -math.log1p(-sampled) * SECONDS_A_DAY / failures.per_day  # exponentially distributed
-        self._push(self.seconds + gap, _FAILURE, number)
-
-    def _save(self, number: int) -> None:
-        self._saved[number] = copy_tree(self.parts[number].own_state())
-        self.machines[number].save()
-
-    def _fail(self, number: int) -> None:
-        """Drop the step that the machine computes, the exchanges it has not read, and the steps since its checkpoint."""
-        machine, failures = self.machines[number], self.hosts[number].failures
-        assert failures is not None
-        machine.fail(self.seconds)
-        self._inbox[number].clear()
-        self._push(self.seconds + failures.outage, _RETURN, number)
-
-    def _return(self, number: int) -> None:
-        part, machine, saved = self.parts[number], self.machines[number], self._saved[number]
-        assert saved is not None
-        part.restart(machine.incarnation, copy_tree(saved))
-        machine.change("waiting", self.seconds)
-        self._schedule_failure(number)
-        self._push(self.seconds, _BEGIN, number)
 
     # --- metrics -----------------------------------------------------------------------------------------
 
-    def account(self) -> None:
-        """Bring the totals of all machines up to the present time."""
-        for machine in self.machines:
-            machine.account(self.seconds)
-
-    @property
-    def goodput(self) -> float:
-        """Share of the machines' time in which they computed steps that no failure has undone."""
-        self.account()
-        useful = sum(machine.computing - machine.repeated for machine in self.machines)
-        return useful / (len(self.machines) * self.seconds) if self.seconds else 1.0
-
     def statistics(self) -> list[PartMetrics]:
-        """Return the metrics of each part up to the present time; one whose machine is away is not alive."""
-        self.account()
+        """Return the metrics of each part up to the present time."""
+        self._account()
         return [
             PartMetrics(
                 part=number,
@@ -300,32 +185,31 @@ class VirtualCluster:
                 bytes_received=machine.bytes_received,
                 calls=machine.calls,
                 staleness=part.behind,
-                blocked_on=()
-                if machine.waits_for is None or machine.status == "away"
-                else (machine.waits_for,),
-                incarnation=machine.incarnation,
-                alive=machine.status != "away",
-                heartbeat_age=self.seconds - machine.failed_at if machine.status == "away" else 0.0,
+                blocked_on=() if machine.waits_for is None else (machine.waits_for,),
             )
             for number, (part, host, machine) in enumerate(
                 zip(self.parts, self.hosts, self.machines, strict=True)
             )
         ]
 
+    def _account(self) -> None:
+        """Bring the totals of all machines up to the present time."""
+        for machine in self.machines:
+            machine.change(self.seconds, computes=machine.computes, waits_for=machine.waits_for)
+
     # --- state -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state: the heap, machines, links, and the parts; without copying a tensor."""
-        self.account()
+        self._account()
         return {
             "seconds": self.seconds,
             "number": self._number,
             "step_seconds": self.step_seconds,
             "heap": [[*event, exchange and exchange.tree] for *event, exchange in sorted(self._heap)],
             "machines": [asdict(machine) for machine in self.machines],
-            "links": [[*pair, *link] for pair, link in self._links.items()],
+            "free_at": [[*pair, free] for pair, free in self._free_at.items()],
             "inbox": [[exchange.tree for exchange in exchanges] for exchanges in self._inbox],
-            "saved": self._saved,
             "parts": [part.own_state() for part in self.parts],
         }
 
@@ -335,11 +219,10 @@ class VirtualCluster:
         self.step_seconds = list(state["step_seconds"])
         self._heap = [(*event, tree and Exchange.of_tree(tree)) for *event, tree in state["heap"]]
         self.machines = [MachineState(**machine) for machine in state["machines"]]
-        self._links = {(sender, receiver): [calls, free] for sender, receiver, calls, free in state["links"]}
+        self._free_at = {(sender, receiver): free for sender, receiver, free in state["free_at"]}
         self._inbox = [[*map(Exchange.of_tree, trees)] for trees in state["inbox"]]
-        self._saved = list(state["saved"])
-        for part, machine, state_of_part in zip(self.parts, self.machines, state["parts"], strict=True):
-            part.restart(machine.incarnation, state_of_part)
+        for part, state_of_part in zip(self.parts, state["parts"], strict=True):
+            part.load_own_state(state_of_part)
 
 
 def _log_normal(seed: int, count: int, deviation: float) -> float:

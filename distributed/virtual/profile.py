@@ -1,4 +1,4 @@
-"""Cluster profiles: machines, their speed and failures, and the links between them, as a YAML file.
+"""Cluster profiles: machines, their speed, and the links between them, as a YAML file.
 
 A file begins with `cluster: NAME`. Times are in seconds, sizes in bytes; nothing here is measured or simulated.
 """
@@ -16,10 +16,8 @@ from pydantic import Field, model_validator
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import Count, Name, Sequence, Spec
+from antiphon.base.spec import Name, Sequence, Spec
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-
-SECONDS_A_DAY = 86400.0
 
 Seconds = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -46,43 +44,24 @@ class ComputeSpec(Spec):
     Attributes:
         step: Seconds of every step, whatever is computed.
         flop: Seconds per floating-point operation.
-        measure: Whether to time the step of each part on this machine, instead of `step` and `flop`.
         spread: Standard deviation of the logarithm of the step time.
         stragglers: Random steps that take much longer; None: there are none.
     """
 
     step: Seconds = 0.0
     flop: Seconds = 0.0
-    measure: bool = False
     spread: Spread = 0.0
     stragglers: StragglerSpec | None = None
 
     @model_validator(mode="after")
-    def _time_is_given_once(self) -> Self:
-        is_given = self.step > 0 or self.flop > 0
-        if self.measure and is_given:
-            raise DocumentError(("measure",), "step times are measured or given; leave step and flop out")
-        if not self.measure and not is_given:
-            raise DocumentError((), "a step takes no time; give step, flop, or measure: true")
+    def _time_is_given(self) -> Self:
+        if not (self.step > 0 or self.flop > 0):
+            raise DocumentError((), "a step takes no time; give step or flop")
         return self
 
     def seconds(self, flop: float) -> float:
         """Return the time of a step from its FLOP, without chance."""
         return self.step + self.flop * flop
-
-
-class FailureSpec(Spec):
-    """Failures of machines, each independent of the others: a Poisson process.
-
-    Attributes:
-        per_day: Mean number of failures of a machine per day.
-        outage: Seconds until a failed machine restarts.
-        checkpoint: Steps between checkpoints of a part. A part that restarts loses the steps since the newest one.
-    """
-
-    per_day: Positive
-    outage: Seconds = 60.0
-    checkpoint: Count = 100
 
 
 class MachineSpec(Spec):
@@ -91,12 +70,10 @@ class MachineSpec(Spec):
     Attributes:
         count: Number of machines.
         compute: Replaces the cluster's.
-        failures: Replaces the cluster's.
     """
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     compute: ComputeSpec | None = None
-    failures: FailureSpec | None = None
 
 
 class MachineLinkSpec(Spec):
@@ -137,7 +114,6 @@ class Machine:
     """`group-0`, `group-1`, …"""
     group: str
     compute: ComputeSpec
-    failures: FailureSpec | None
 
 
 class ClusterProfile(DocumentSpec):
@@ -149,7 +125,6 @@ class ClusterProfile(DocumentSpec):
         machines: Groups of equal machines by name.
         links: Links between groups: one for every pair of groups, and one within every group of several machines.
         compute: Compute time of machines whose group does not set it.
-        failures: Failures of machines whose group does not set them; None: machines do not fail.
     """
 
     library: ClassVar[Path] = Path(__file__).with_name("profiles")
@@ -159,7 +134,6 @@ class ClusterProfile(DocumentSpec):
     machines: Annotated[dict[Name, MachineSpec], Field(min_length=1)]
     links: Annotated[tuple[MachineLinkSpec, ...], Sequence] = ()
     compute: ComputeSpec
-    failures: FailureSpec | None = None
 
     written: ClassVar[frozenset[str]] = frozenset({"cluster", "machines"})
 
@@ -192,8 +166,7 @@ class ClusterProfile(DocumentSpec):
             raise ScenarioError(f"{self.cluster}: no machine {number}; {numbering}")
         index, _, name = self._numbering[number]
         group = self.machines[name]
-        compute, failures = group.compute or self.compute, group.failures or self.failures
-        return Machine(f"{name}-{index}", name, compute, failures)
+        return Machine(f"{name}-{index}", name, group.compute or self.compute)
 
     @cached_property
     def _numbering(self) -> list[tuple[int, int, str]]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.free_boundary import ArrivalTotals
-from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
 from antiphon.distributed.parts.placement import (
@@ -39,15 +35,12 @@ from antiphon.engine.state.state_dict import snapshot
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 
-_TIMED_STEPS = 24
-"""Steps that are timed of each part whose machine's profile says `measure`."""
-
 
 class VirtualCoordinator(Executor):
-    """Takes steps by parts in free mode, on the machines of a cluster profile, in the order of virtual time.
+    """Takes steps by parts that do not wait, on the machines of a cluster profile, in the order of virtual time.
 
-    One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part, including
-    steps that a failure has undone. A state holds all exchanges on their way.
+    One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part. A state
+    holds all exchanges on their way.
 
     Attributes:
         settings: As given; from the moment that it is attached with the placement and the seconds of steps.
@@ -65,7 +58,7 @@ class VirtualCoordinator(Executor):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json has of it: its parts, and the cluster: profile, bounds, and seconds of the steps."""
+        """What run.json has of it: its parts, the cluster, and the seconds of the steps."""
         return self.settings.facts(self._placement)
 
     def attach(self, running: LiveSystem) -> None:
@@ -98,12 +91,10 @@ class VirtualCoordinator(Executor):
 
     def _open(self, running: LiveSystem) -> None:
         system, count = self._system, max(self._placement.values()) + 1
-        self._free = self.settings.free or FreeSettings()
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
         seconds = self.settings.step_seconds
         if seconds is None:
-            costs = agent_flop(system)
-            seconds = [self._seconds_of(running, part, costs, **settings) for part in range(count)]
+            seconds = self._step_seconds(system, count)
         if len(seconds) != count:
             raise ScenarioError(
                 f"parts: step_seconds has {len(seconds)} numbers for {count} parts; give one for each"
@@ -120,32 +111,21 @@ class VirtualCoordinator(Executor):
         running.begin_means()
 
     def _part(self, running: LiveSystem, number: int, **settings: Any) -> Part:
-        part = Part(running.scenario, self._placement, number, stacked=False, free=self._free, **settings)
+        part = Part(running.scenario, self._placement, number, stacked=False, free=True, **settings)
         if any(agent.parameters is not None for agent in running.scenario.agents.values()):
             part.load_state_dict(running.own_state(complete=True))
         return part
 
-    def _seconds_of(
-        self, running: LiveSystem, number: int, costs: Mapping[str, float], **settings: Any
-    ) -> float:
-        """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
-        compute = self.profile.machine(number).compute
-        flop = sum(cost for name, cost in costs.items() if self._placement[name] == number)
-        seconds, times = compute.seconds(flop), []
-        if compute.measure:
-            with closing(self._part(running, number, **settings)) as part:
-                for _ in range(_TIMED_STEPS):
-                    start = time.perf_counter()
-                    part.step()
-                    for neighbour in part.neighbours:  # on messages of zeros
-                        part.collect(neighbour)
-                    times.append(time.perf_counter() - start)
-            seconds = statistics.median(times)
-        if not seconds > 0:
-            problem = (
-                f"a step of part {number} takes no time at {compute.flop:g} s per FLOP; give compute.step"
+    def _step_seconds(self, system: System, count: int) -> list[float]:
+        """Return the seconds of a step of each part, without chance, by its FLOP."""
+        flop = [0.0] * count
+        for name, cost in agent_flop(system).items():
+            flop[self._placement[name]] += cost
+        seconds = [self.profile.machine(part).compute.seconds(cost) for part, cost in enumerate(flop)]
+        if 0.0 in seconds:
+            raise ScenarioError(
+                f"{self.profile.cluster}: a step of part {seconds.index(0.0)} takes no time; give compute.step"
             )
-            raise ScenarioError(f"{self.profile.cluster}: {problem}")
         return seconds
 
     def _view(self, system: System) -> System:
@@ -219,14 +199,11 @@ class VirtualCoordinator(Executor):
     def metrics(self) -> dict[str, float]:
         """Return the run's metrics of virtual time: see `Simulation.metrics`."""
         cluster, machines = self.cluster, self.cluster.machines
-        goodput = cluster.goodput
-        seconds = len(machines) * cluster.seconds or 1.0
+        waited = sum(part.waited for part in cluster.statistics())
         calls = sum(machine.calls for machine in machines)
         metrics = {
             "simulated_seconds": cluster.seconds,
-            "goodput": goodput,
-            "waiting": sum(sum(machine.waiting.values()) for machine in machines) / seconds,
-            "away": sum(machine.away for machine in machines) / seconds,
+            "waiting": waited / (len(machines) * cluster.seconds or 1.0),
             "traffic": float(sum(machine.bytes_sent for machine in machines)),
             "calls": float(calls),
             "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),

@@ -9,7 +9,7 @@ A message changes through the ledger of its channel, or through these:
     features at `after_book`     add losses to what is booked (returned_losses.py)
     Message.close_sender_window  lets it be deleted: its sender's window is done with (`Engine`, rollouts)
     features/sweep.py            frees values that are read no more (`Message.free_values`)
-    distributed/parts/cut_ledger.py  enters what crosses between parts (`Fate.set_lost`, `Message.replace_booked`,
+    distributed/parts/cut.py         enters what crosses between parts (`Fate.set_lost`, `Message.replace_booked`,
                                  `replace_values`)
     inspection/truth.py          replaces values by what has a graph (`Message.replace_values`)
 """

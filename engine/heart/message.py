@@ -59,7 +59,7 @@ class Fate:
     """Where it was void as it was sent: nothing crossed the link there."""
 
     def set_lost(self, rows: Mask) -> None:
-        """Set where a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
+        """Set where a message from another part does not arrive (distributed/parts/cut.py)."""
         self.lost = rows
 
     def add_void(self, ended_rows: Mask, *, unread: bool) -> None:
@@ -202,7 +202,7 @@ class Message:
         return ReturnState.PENDING if is_open else ReturnState.NOTHING
 
     def replace_booked(self, booked: Booked) -> None:
-        """Set what another part, whose windows have closed, has booked; distributed/parts/cut_ledger.py then finishes
+        """Set what another part, whose windows have closed, has booked; distributed/parts/cut.py then finishes
         it."""
         self.booked, self.open_reader_windows = booked, set()
 

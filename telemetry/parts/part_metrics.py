@@ -23,7 +23,7 @@ class PartMetrics:
     seconds: float = 0.0
     """Seconds since the session began."""
     computing: float = 0.0
-    """Seconds spent computing steps, including steps repeated after a restart."""
+    """Seconds spent computing steps."""
     waiting: Mapping[int, float] = field(default_factory=dict)
     """Seconds spent waiting, by the part whose exchange was missing; empty for a part that never waits."""
     bytes_sent: int = 0
@@ -36,12 +36,6 @@ class PartMetrics:
     """Steps by which the oldest exchange from its neighbours is behind its own step; 0 without neighbours."""
     blocked_on: tuple[int, ...] = ()
     """Parts whose exchange it is waiting for."""
-    incarnation: int = 0
-    """Number of restarts of the part."""
-    alive: bool = True
-    """Whether its process runs; False while its process or machine is gone."""
-    heartbeat_age: float = 0.0
-    """Seconds since it last answered."""
 
     @property
     def waited(self) -> float:
@@ -58,7 +52,7 @@ class PartMetrics:
     def metrics(self) -> dict[str, float]:
         """Its metrics by name as numbers, for curves: `waiting` for all parts together; `waiting_for`, the number of the part
         it waited for longest, nan if it has not waited; `blocked_on`, the first part it is waiting for, nan if it is not
-        waiting; `alive`, 1 or 0."""
+        waiting."""
         longest = self.waited_for
         return {
             "steps_taken": self.steps_taken,
@@ -71,7 +65,4 @@ class PartMetrics:
             "calls": self.calls,
             "staleness": self.staleness,
             "blocked_on": self.blocked_on[0] if self.blocked_on else math.nan,
-            "restarts": self.incarnation,
-            "alive": float(self.alive),
-            "heartbeat_age": self.heartbeat_age,
         }

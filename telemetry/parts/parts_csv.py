@@ -15,8 +15,8 @@ PARTS_HEADER = ("step", *(field.name for field in fields(PartMetrics)))
 class PartsCsv(TableRecorder):
     """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts.
 
-    `waiting` holds seconds by part, as `1=0.25 3=2.5`; `blocked_on` holds parts, as `1 3`; `alive` is 1 or 0. Numbers are
-    written with all their digits.
+    `waiting` holds seconds by part, as `1=0.25 3=2.5`; `blocked_on` holds parts, as `1 3`. Numbers are written with all
+    their digits.
     """
 
     header = PARTS_HEADER
@@ -33,4 +33,4 @@ def _cells(row: PartMetrics) -> Iterator[object]:
         elif isinstance(value, tuple):
             yield " ".join(map(str, value))
         else:
-            yield int(value) if isinstance(value, bool) else value
+            yield value

@@ -316,9 +316,7 @@ _PART: dict[str, Explanation] = {
     "seconds": Explanation(
         "seconds", "Wall-clock time since the session began; in a virtual run simulated time."
     ),
-    "computing": Explanation(
-        "computing", "Seconds spent computing steps, including steps repeated after a restart."
-    ),
+    "computing": Explanation("computing", "Seconds spent computing steps."),
     "waiting": Explanation("waiting", "Seconds spent waiting for exchanges from other parts."),
     "waiting_for": Explanation("waiting for", "The part it waited for longest."),
     "bytes_sent": Explanation("bytes sent", "Bytes sent to all other parts."),
@@ -330,11 +328,6 @@ _PART: dict[str, Explanation] = {
     "blocked_on": Explanation(
         "blocked on", "The part whose exchange it is waiting for; the first of several."
     ),
-    "restarts": Explanation("restarts", "Number of restarts."),
-    "alive": Explanation(
-        "alive", "1 while its process runs, 0 while its process or machine is gone.", "share"
-    ),
-    "heartbeat_age": Explanation("last heartbeat", "Seconds since it last answered."),
 }
 EXPLANATIONS: dict[Family, dict[str, Explanation]] = {
     "channel": _CHANNEL,

@@ -99,10 +99,6 @@ def test_the_command_says_how_a_stopped_run_continues(
     assert cli.code(words) == 143
     assert "stopped; antiphon resume run continues from its latest checkpoint" in cli.err
     assert "stopped" not in (cli("resume run"), cli.err)[1]
-    steps = itertools.count(1)
-    assert cli.code(f"{words} --exist overwrite --set delay=1 --parts 2 --mode free") == 143
-    assert "stopped; it cannot be continued: its parts do not wait for one another" in cli.err
-    assert "its parts ran in free mode" in cli.refused("resume run")
 
 
 def test_a_signal_in_an_evaluation_during_training_goes_back_to_the_checkpoint(

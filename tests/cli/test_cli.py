@@ -166,10 +166,6 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
         ("study --jobs 3", "study: name a study; known: "),
         ("study --device nosuch", "study: name a study; known: "),
         ("study --exist nosuch", "study: name a study; known: "),
-        (
-            "run digits-mlp --parts 1 --mode free",
-            "parts: mode 'free' has no effect on one part; leave it out",
-        ),
         ("tb nothing", "nothing: no such folder"),
     ],
 )

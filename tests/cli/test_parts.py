@@ -11,7 +11,6 @@ import yaml
 
 from tests.distributed.parts.rings import document
 from tests.kit.commands import Commands
-from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
 from tests.running.left import state
 
@@ -53,7 +52,6 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
         ),
         ("--parts=", "--parts '': is empty; give a number, AGENT=PART or a YAML file"),
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
-        ("--parts 2 --mode slow", "parts: no mode 'slow'"),
         ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),
         ("--parts 2 --backend native", "parts: the native backend computes in one process"),
         ("--parts 0", "--parts: must be at least 1, not 0"),
@@ -68,7 +66,6 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
         ("--parts 2,3", "--parts 2,3: one AGENT=PART each time, as --parts a=0 --parts b=1"),
         ("--parts 9999999999", "parts: 9999999999; the number of agents is 4; use at most 4"),
         ("--parts a=0,b=1", "--parts a=0,b=1: one AGENT=PART each time, as --parts a=0 --parts b=1"),
-        ("--mode free", "--mode: has no effect without parts; add --parts N"),
         ("--ray 10.0.0.1:6379", "--ray: has no effect without parts; add --parts N"),
     ],
 )
@@ -91,29 +88,13 @@ def test_seeds_in_parts_run_one_after_the_other(cli: Commands) -> None:
 
 
 @pytest.mark.long
-def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands) -> None:
-    write("steady.yaml", steps=200, delay=1, every=50)
-    stream = Path("steady.yaml").read_text(encoding="utf-8").replace("episode: example", "episode: stream")
-    Path("steady.yaml").write_text(stream, encoding="utf-8")
-    result = cli.json("run steady.yaml --name a --parts 2 --mode free --checkpoint-every 60")
-    assert facts("runs/a")["parts"]["mode"] == "free"
-    rows = [row.split(",") for row in metrics("runs/a") if ",agent,a,loss," in row]
-    assert [row[0] for row in rows] == ["1", "50", "100", "150", "200"]
-    losses = [float(row[4]) for row in rows]
-    assert losses[-1] < losses[0]  # means over the steps of a row, as without parts
-    assert list(read_parts(Path("runs/a/parts.csv"))) == [1, 50, 100, 150, 200]
-    assert cli.json("evaluate runs/a")["accuracy"] == result["accuracy"]
-    assert "its parts ran in free mode" in cli.refused("resume runs/a --steps 300")
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("parts", ["", *(pytest.param(more, marks=pytest.mark.nightly) for more in RESUMED)])
 def test_parts_compute_what_one_computes_and_are_resumed_in_any_others(parts: str, cli: Commands) -> None:
     write("lossy.yaml", drop=0.2, noise=0.1)
     cli("run lossy.yaml --name one --steps 24")
     cli("run lossy.yaml --name two --steps 16 --parts 2")
     division = facts("runs/two")["parts"]
-    assert (division["count"], division["mode"], "ray" in division) == (2, "lockstep", False)
+    assert (division["count"], "ray" in division) == (2, False)
     cli(f"resume runs/two --steps 24 {parts}")
     assert facts("runs/one").get("parts") is None
     assert metrics("runs/one") == metrics("runs/two")

@@ -135,7 +135,7 @@ def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     assert "runs/it: is done; --steps N continues to a later step" in (cli("resume runs/it"), cli.err)[1]
     line = "runs/it: has done 12 steps already, and cannot stop at 9; give more"
     assert cli.refused("resume runs/it --steps 9") == line
-    line = "runs/it: is a population; leave out --parts, --mode, --ray and --set"
+    line = "runs/it: is a population; leave out --parts, --ray and --set"
     assert cli.refused("resume runs/it --parts 2") == line
 
 

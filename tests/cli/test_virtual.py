@@ -17,7 +17,6 @@ CLUSTER = """
 cluster: mine
 machines: {m: {count: 3}}
 compute: {step: 1, spread: 0.2, stragglers: {share: 0.1, factor: 6}}
-failures: {per_day: 1000, outage: 7, checkpoint: 5}
 links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
 """
 RUN = "run stages.yaml --cluster mine.yaml"
@@ -46,16 +45,12 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     cli(f"{RUN} --name one --parts s0=0 --parts s1=1 --parts s2=1")
     found = facts("runs/one")
     assert found["backend"] == "cohort"
-    assert found["parts"] == {
-        "count": 2,
-        "placement": {"s0": 0, "s1": 1, "s2": 1},
-        "mode": "free",
-    }
-    assert found["virtual"]["profile"]["cluster"] == "mine"
+    division = found["parts"]
+    assert (division["count"], division["placement"]) == (2, {"s0": 0, "s1": 1, "s2": 1})
+    assert division["cluster"]["cluster"] == "mine"
     rows = parts("runs/one")
     assert {row["machine"] for row in rows} == {"m-0", "m-1"}
     assert float(rows[-1]["seconds"]) > 20
-    assert any(int(row["incarnation"]) for row in rows)
     assert cli.json("evaluate runs/one")["examples"] == 360
     cli("report runs/one --output one.html")
     assert "m-1" in Path("one.html").read_text(encoding="utf-8")

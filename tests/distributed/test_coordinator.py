@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
 from antiphon.envs import TorchVectorEnv
@@ -22,12 +20,10 @@ from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
-from tests.distributed.parts.stages import stages
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
 from tests.kit.resigned import resign
-from tests.kit.running import step_unread
 from tests.reference.backend import reference
 
 
@@ -68,8 +64,7 @@ def test_a_run_in_parts_writes_the_same_files(tmp_path: Path) -> None:
             simulation.run()
     assert saved(one) == saved(two)
     assert "parts" not in said(one)
-    found = said(two)["parts"]
-    assert (found["count"], found["mode"]) == (2, "lockstep")
+    assert said(two)["parts"]["count"] == 2
     metrics = read_parts(two / "parts.csv")
     assert list(metrics) == [1, 5, 10, 15, 20, 23]
     for rows in metrics.values():
@@ -233,57 +228,6 @@ def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any
         simulation.run(23)
     rows = [metrics(tmp_path / name) for name in "ab"]
     assert rows[0] == rows[1]  # also the entry of a step that the parts had taken when the signal came
-
-
-def test_parts_that_do_not_wait_measure_no_value_and_record_no_messages() -> None:
-    free: Any = {"count": 2, "mode": "free"}
-    valued = Scenario.model_validate(
-        yaml.safe_load(stages(2).to_yaml()) | {"telemetry": {"value": {"period": 4, "horizon": 2}}}
-    )
-    with pytest.raises(ScenarioError, match=r"^telemetry\.value: parts that do not wait hold the messages"):
-        Simulation(valued, parts=free)
-    with Simulation(stages(2), parts=free) as simulation:
-        name = next(iter(simulation.channels))
-        with pytest.raises(
-            ScenarioError, match=f"^record: parts that do not wait hold the messages of '{name}'"
-        ):
-            simulation.channels[name].record(["message"])
-
-
-def test_parts_that_do_not_wait_take_no_parameters_after_their_first_step() -> None:
-    """A change before it is that of a whole that begins so; one after it, which they cannot see, is refused; a look is none."""
-
-    def weight(simulation: Simulation) -> torch.Tensor:
-        return next(iter(next(iter(simulation.agents.values())).parameters.values()))
-
-    ends = []
-    for value in (0.25, 0.5):
-        with Simulation(stages(2), parts={"count": 2, "mode": "free"}) as simulation:
-            weight(simulation).data.fill_(value)
-            simulation.run(2)
-            ends.append(weight(simulation).clone())
-            simulation.run(2)
-            assert not torch.equal(weight(simulation), ends[-1])
-            with torch.no_grad():
-                weight(simulation).fill_(value)
-            with pytest.raises(
-                RunError, match=r"^step 4: parameters were changed in place, which parts in free mode"
-            ):
-                simulation.run(2)
-    assert not torch.equal(*ends)
-
-
-@pytest.mark.long
-def test_what_parts_that_do_not_wait_have_learned_replaces_no_change_of_before() -> None:
-    """As after a Ctrl-C, when the whole does not have yet what the parts have learned since it was read."""
-    with Simulation(stages(2), parts={"count": 2, "mode": "free"}) as simulation:
-        simulation.run(2)
-        weight = next(iter(next(iter(simulation.agents.values())).parameters.values()))
-        step_unread(simulation)
-        with torch.no_grad():
-            weight.fill_(0.25)
-        with pytest.raises(RunError, match=r"^step 3: parameters were changed in place, which parts in free"):
-            simulation.running.synchronize()
 
 
 def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tmp_path: Path) -> None:

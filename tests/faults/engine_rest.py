@@ -190,7 +190,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "virtual-a-link-carries-all-at-once",
         "distributed/virtual/cluster.py",
-        "free = max(self.seconds, free) + link.transfer(exchange.nbytes)",
+        "free = max(self.seconds, self._free_at.get((sender, receiver), 0.0)) + link.transfer(exchange.nbytes)",
         "free = self.seconds + link.transfer(exchange.nbytes)",
         "tests/distributed/virtual/test_cluster.py::test_calls_queue_for_a_link_that_is_too_narrow_and_each_way_has_its_own",
     ),

@@ -52,7 +52,4 @@ def _row(cells: Mapping[str, str]) -> tuple[int, PartMetrics]:
         calls=int(cells["calls"]),
         staleness=float(cells["staleness"]),
         blocked_on=tuple(map(int, cells["blocked_on"].split())),
-        incarnation=int(cells["incarnation"]),
-        alive=bool(int(cells["alive"])),
-        heartbeat_age=float(cells["heartbeat_age"]),
     )

@@ -30,7 +30,6 @@ CLUSTER = """
 cluster: mine
 machines: {m: {count: 3}}
 compute: {step: 1, spread: 0.2, stragglers: {share: 0.1, factor: 6}}
-failures: {per_day: 1000, outage: 7, checkpoint: 5}
 links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
 """
 STUDY = """

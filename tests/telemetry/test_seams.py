@@ -47,9 +47,6 @@ def part(step: int) -> PartMetrics:
         calls=0,
         staleness=0.0,
         blocked_on=(),
-        incarnation=0,
-        alive=True,
-        heartbeat_age=0.0,
     )
 
 

@@ -31,9 +31,7 @@ FIRST = PartMetrics(
     calls=3,
     staleness=1.5,
 )
-SECOND = replace(
-    FIRST, part=1, machine='"a, b"\nc', waiting={}, blocked_on=(0, 2), incarnation=2, alive=False
-)
+SECOND = replace(FIRST, part=1, machine='"a, b"\nc', waiting={}, blocked_on=(0, 2))
 
 
 def parts_at(step: int) -> list[PartMetrics]:

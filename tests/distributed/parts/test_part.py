@@ -1,22 +1,17 @@
-"""Parts in lockstep compute the bits of the uncut run, and those that do not wait do so where nothing is late (semantics 43).
+"""Parts in lockstep compute the bits of the uncut run (semantics 43).
 
 tests/contracts cuts every document in two. Here are cuts through rows of aligned agents, and larger ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from antiphon import Scenario, Simulation, load
+from antiphon.distributed.parts.part import Part
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import document, ring
-from tests.distributed.parts.stages import different, learned, stages
-from tests.engine.numbers import one_line
-from tests.kit.running import bytes_sent
+from tests.distributed.parts.stages import stages
 
 
 def in_order(scenario: Scenario, parts: int) -> dict[str, int]:
@@ -82,70 +77,17 @@ def test_parts_compute_the_bits_of_the_uncut_run(name: str) -> None:
             assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
 
 
-def bytes_of_signals(
-    steps: int, count: int, row: Callable[[Scenario], Scenario] = lambda row: row, **keys: Any
-) -> int:
-    """The bytes that an aligned row, each agent in a part of its own, sends beyond those of one that is not aligned."""
-    sent = []
-    for one in (stages(count, **keys), stages(count, aligned=False, env={"hold": 50}, **keys)):
-        with Simulation(row(one), parts=in_order(one, count)) as simulation:
-            simulation.run(steps)
-            sent.append(bytes_sent(simulation))
-    return sent[0] - sent[1]
-
-
-@pytest.mark.long
-def test_signals_that_the_receiver_has_seen_do_not_cross() -> None:
-    """Those of an aligned sender do where messages are lost, as they are of several steps then."""
-    assert bytes_of_signals(8, 4) == 0
-    assert bytes_of_signals(24, 4, paced) == 0
-    lossy = {"link": {"delay": 1, "drop": 0.3}}
-    first, second = (bytes_of_signals(steps, 3, channel=lossy) for steps in (3, 8))
-    assert second == 6 * first > 0  # with each message of one channel but the first
-
-
-LOSSY = {"link": {"delay": 1, "drop": 0.3, "noise": 0.1}, "input": {"kind": "linear", "context": ["image"]}}
-UNLOCKED = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["image"]}}
-IN_TIME = {
-    "sobolev": stages(),
-    "unlocked": stages(channel=UNLOCKED, aligned=False, env={"hold": 4}),
-    "delayed": stages(channel={"coupling": "delayed"}),
-    "lossy": stages(channel=LOSSY),
-    "critic": stages(4, "critic"),
-    "local": stages(2, "local"),
-}
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long if n in ("critic", "local") else ()) for n in IN_TIME]
-)
-def test_where_nothing_is_late_parts_that_do_not_wait_learn_the_bits_of_delay_1(name: str) -> None:
-    """From the state of a whole, and from that of other parts that do not wait."""
-    scenario = IN_TIME[name]
-    free = {"placement": in_turn(scenario, len(scenario.agents)), "mode": "free"}
-    with Simulation(scenario) as whole, Simulation(scenario, parts=free) as divided:
-        for _ in range(5):
-            whole.step()
-            divided.step()
-        for steps in (6, 5):
-            whole.run(steps)
-            divided.run(steps)
-            assert not different(learned(whole), learned(divided))
-        assert not list(differences(whole.train_means.means(), divided.train_means.means(), tolerance=1e-6))
-
-
-def test_parts_that_do_not_wait_take_weights_before_they_begin_and_then_no_more(tmp_path: Path) -> None:
-    scenario = stages(2)
-    with Simulation(scenario, seed=5, logdir=tmp_path / "run") as source:
-        source.run(3)
-    free = {"placement": in_turn(scenario, 2), "mode": "free"}
-    with Simulation(scenario) as whole, Simulation(scenario, parts=free) as divided:
-        for one in (whole, divided):
-            one.load_weights(tmp_path / "run")
-            one.run(4)
-        assert not different(learned(whole), learned(divided))
-        with one_line(
-            "load_weights: parts in free mode have started and hold the parameters; call it before"
-        ):
-            divided.load_weights(tmp_path / "run")
+def test_with_the_messages_of_aligned_agents_cross_the_signals_that_such_agents_need() -> None:
+    """The label, which the last of a row learns, and not the image, which the first one sees."""
+    row = stages(4, "linear")
+    parts = [Part(row, in_order(row, 4), index, stacked=False) for index in range(4)]
+    crossing: dict[int, list[str] | None] = {}
+    for _ in range(3):
+        for part in parts:
+            part.step()
+        for part, neighbour in [(one, n) for one in parts for n in one.neighbours]:
+            exchange = part.collect(neighbour)
+            parts[neighbour].deliver(exchange)
+            for message in exchange.messages:
+                crossing[part.index] = message.signals and [*message.signals]
+    assert crossing == {0: None, 1: ["label"], 2: ["label"]}  # of its own step the receiver has them

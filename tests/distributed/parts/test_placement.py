@@ -181,8 +181,8 @@ def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
 
 
 def test_parts_that_do_not_wait_see_a_stream() -> None:
-    with one_line("env: its episodes end, and parts in free mode are at different steps"):
-        opened(pair(env=Play(share=0.2)), {"count": 2, "mode": "free"})
+    with one_line("env: its episodes end, and parts in virtual time are at different steps"):
+        opened(pair(env=Play(share=0.2)), {"cluster": "two-cores"})
 
 
 # --- what a cut costs ------------------------------------------------------------------------------------

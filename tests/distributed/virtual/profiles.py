@@ -12,25 +12,21 @@ from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 
 
 def profile(parts: int, **keys: Any) -> ClusterProfile:
-    """A cluster of equal machines; keys of the link, `compute` and `failures`."""
+    """A cluster of equal machines; keys of the link, and `compute`."""
     compute = keys.pop("compute", {"step": 1})
-    failures = keys.pop("failures", None)
     links = [{"between": ["m", "m"], **keys}] if parts > 1 else []
-    return ClusterProfile(
-        cluster="test", machines={"m": {"count": parts}}, compute=compute, failures=failures, links=links
-    )
+    return ClusterProfile(cluster="test", machines={"m": {"count": parts}}, compute=compute, links=links)
 
 
 def on_cluster(
     scenario: Scenario,
     cluster: ClusterProfile,
     parts: int | Mapping[str, int] | None = None,
-    of_parts: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Simulation:
     """A simulation in virtual time; `parts`: their number, or the part of each agent."""
     division = {"count": parts} if isinstance(parts, int) else {"placement": parts}
-    return Simulation(scenario, parts={"cluster": cluster, **division, **(of_parts or {})}, **settings)
+    return Simulation(scenario, parts={"cluster": cluster, **division}, **settings)
 
 
 def machines_of(simulation: Simulation) -> VirtualCluster:

@@ -1,18 +1,18 @@
-"""Events in virtual time (distributed/virtual/cluster.py): who has read what when a step begins, what a link, chance and failures do.
+"""Events in virtual time (distributed/virtual/cluster.py): who has read what when a step begins, what a link and chance do.
 
 The parts only count: what arrives, and when, without a network in them.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import pytest
 import torch
 
-from antiphon.distributed.parts.exchange import CutMessage, Exchange
+from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.cut import CutMessage
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.distributed.virtual.profile import find_profile
@@ -30,7 +30,6 @@ class CountingPart:
     neighbours: tuple[int, ...]
     aligns: bool = False
     now: int = 0
-    incarnation: int = 0
     behind: int = 0
     arrived: list[list[int]] = field(default_factory=list)
     read: list[list[list[int]]] = field(default_factory=list)
@@ -47,20 +46,16 @@ class CountingPart:
 
     def collect(self, neighbour: int) -> Exchange:
         message = CutMessage("x->y", self.now - 1, HUNDRED_BYTES, self.now - 1)
-        return Exchange(self.index, self.incarnation, self.now - 1, self.now, [message])
+        return Exchange(self.index, self.now - 1, self.now, [message])
 
     def deliver(self, exchange: Exchange) -> None:
         self.arrived.append([exchange.sender, exchange.first])
 
-    def check_kept(self) -> None:
-        pass  # it calls no object of a user's
-
     def own_state(self) -> dict[str, Any]:
         return {"now": self.now, "arrived": [*self.arrived], "read": [*self.read]}
 
-    def restart(self, incarnation: int, state: dict[str, Any]) -> None:
+    def load_own_state(self, state: dict[str, Any]) -> None:
         self.now, self.arrived, self.read = state["now"], [*state["arrived"]], [*state["read"]]
-        self.incarnation = incarnation
 
 
 def chain(parts: int, *, aligns: bool = False, seed: int = 0, **keys: Any) -> VirtualCluster:
@@ -84,7 +79,7 @@ def read(cluster: VirtualCluster, part: int) -> list[list[list[int]]]:
 
 def shape(cluster: VirtualCluster) -> tuple[Any, ...]:
     """All that can differ between two runs."""
-    cluster.account()
+    cluster.statistics()
     totals = [asdict(machine) for machine in cluster.machines]
     return cluster.seconds, [read(cluster, i) for i in range(len(cluster.parts))], totals
 
@@ -95,7 +90,6 @@ def test_machines_of_the_profiles_that_come_along_are_numbered_in_turn_from_each
         assert (found.cluster, found.size) == (name, size)
         assert found.about
         assert found.link(0, size - 1).latency > 0
-    assert find_profile("two-cores").machine(1).compute.measure
     assert find_profile("continents-1000").machine(999).name == "europe-399"
     with pytest.raises(ScenarioError, match="test: no machine 4; it has 4, numbered from 0 to 3"):
         profile(4).machine(4)
@@ -104,8 +98,7 @@ def test_machines_of_the_profiles_that_come_along_are_numbered_in_turn_from_each
 def test_without_latency_each_step_reads_what_the_neighbours_sent_at_the_step_before() -> None:
     cluster = until(chain(3), 4.5)
     assert read(cluster, 1) == [[]] + [[[0, t], [2, t]] for t in range(3)]
-    assert [machine.steps_taken for machine in cluster.machines] == [4, 4, 4]
-    assert cluster.goodput == 1.0
+    assert [part.now for part in cluster.parts] == [4, 4, 4]
 
 
 def test_latency_and_bandwidth_delay_what_arrives() -> None:
@@ -131,41 +124,19 @@ def test_an_aligned_part_waits_and_metrics_of_parts_are_those_of_their_machines(
     assert (second.staleness, second.calls, second.bytes_sent, second.bytes_received) == (3, 4, 400, 500)
     until(cluster, 9)
     assert read(cluster, 1) == [[[0, t]] for t in range(5)]  # from 4 s on, one a second
-    cluster.account()
+    cluster.statistics()
     assert [(machine.computing, machine.waiting) for machine in cluster.machines] == [(9, {}), (5, {"0": 4})]
-    assert cluster.goodput == pytest.approx(14 / 18)
-
-
-def test_a_part_is_gone_while_its_machine_is_away_and_so_is_what_it_had_not_read() -> None:
-    failures = {"per_day": 864, "outage": 7, "checkpoint": 10}
-    for seed in itertools.count():
-        cluster = chain(2, latency=0.5, failures=failures, seed=seed)
-        while not any(machine.status == "away" for machine in cluster.machines):
-            cluster.advance()
-        if cluster.seconds % 1 > 0.5:  # a call has arrived since its step began
-            break
-    failed = cluster.seconds
-    (number,) = (i for i, machine in enumerate(cluster.machines) if machine.status == "away")
-    until(cluster, failed + 3.5)
-    gone = cluster.statistics()[number]
-    assert (gone.alive, gone.incarnation) == (False, 1)
-    assert 2 < gone.heartbeat_age == cluster.seconds - failed < 4
-    until(cluster, failed + 7.4)
-    back = cluster.statistics()[number]
-    assert (back.alive, back.incarnation, back.heartbeat_age) == (True, 1, 0.0)
-    until(cluster, failed + 8.4)
-    assert read(cluster, number)[-1] == []
 
 
 def test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part() -> None:
     slow = {"step": 1, "spread": 0.5, "stragglers": {"share": 0.2, "factor": 10}}
-    pair, three = (until(chain(count, compute=slow), 1000).machines for count in (2, 3))
-    steps = [machine.steps_taken for machine in pair]
+    pair, three = (until(chain(count, compute=slow), 1000) for count in (2, 3))
+    steps = [part.now for part in pair.parts]
     assert steps[0] != steps[1]
     assert 2000 / sum(steps) == pytest.approx(1 + 0.2 * 9, rel=0.15)
-    assert three[0].steps_taken == steps[0]
-    spread = until(chain(2, compute={"step": 1, "spread": 0.5}), 1000).machines
-    assert 2000 / sum(machine.steps_taken for machine in spread) == pytest.approx(1, rel=0.06)
+    assert three.parts[0].now == steps[0]
+    spread = until(chain(2, compute={"step": 1, "spread": 0.5}), 1000)
+    assert 2000 / spread.steps_taken == pytest.approx(1, rel=0.06)
 
 
 def test_jitter_keeps_the_mean_latency_and_lets_calls_overtake() -> None:
@@ -184,24 +155,6 @@ def test_calls_are_lost_at_the_rate_of_the_link_and_counted() -> None:
     assert first.calls_lost == pytest.approx(250, rel=0.2)
 
 
-@pytest.mark.long
-def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_others_go_on() -> None:
-    cluster = chain(2, failures={"per_day": 864, "outage": 7, "checkpoint": 10})  # each 100 s
-    until(cluster, 1500)
-    for number, (machine, part) in enumerate(zip(cluster.machines, cluster.parts, strict=True)):
-        gone = machine.status == "away"
-        assert machine.incarnation == pytest.approx(14, abs=9)
-        assert part.incarnation == machine.incarnation - gone
-        assert 7.0 * (machine.incarnation - gone) <= machine.away <= 7.0 * machine.incarnation
-        assert 0 < machine.repeated <= 10.0 * machine.incarnation
-        computing = machine.computing + (cluster.seconds - machine.since) * (machine.status == "computing")
-        assert computing + machine.away == pytest.approx(cluster.seconds, abs=7)
-        assert len(read(cluster, number)) == part.now < machine.steps_taken
-    useful = 1 - 7 / 107
-    assert useful - 0.15 < cluster.goodput < useful
-    assert cluster.machines[0].calls_lost  # the other one was away
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "keys",
@@ -209,7 +162,6 @@ def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_
         {},
         {"latency": 2.5, "jitter": 0.3, "loss": 0.1, "bandwidth": 300.0},
         {"aligns": True, "latency": 0.3, "compute": {"step": 1, "spread": 0.2}},
-        {"latency": 1.0, "failures": {"per_day": 2000, "outage": 3, "checkpoint": 7}},
     ],
 )
 def test_the_same_seed_gives_the_same_run_also_when_it_is_saved_and_loaded(keys: dict[str, Any]) -> None:

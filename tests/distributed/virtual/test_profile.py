@@ -31,7 +31,6 @@ REFUSED: list[tuple[str, str]] = [
     (TWO.replace("[fast, fast]", "[fast]"), "links[0].between: must be a list of at least 2, not ['fast']"),
     (TWO.replace("compute: {flop", "compute: {flopp"), "unknown key 'flopp'; did you mean 'flop'?"),
     (TWO.replace("flop: 2.0e-9, ", ""), "compute: a step takes no time"),
-    (TWO.replace("flop: 2.0e-9", "flop: 1, measure: true"), "compute.measure: step times are measured or given"),
     (TWO.replace("latency: 1,", "latency: -1,"), "two.yaml:9: links[1].latency: must be at least 0, not -1"),
     (TWO.replace("share: 0.1", "share: 1.5"), "compute.stragglers.share: must be less than 1, not 1.5"),
     (TWO.replace("count: 3", "count: 0"), "machines.fast.count: must be at least 1, not 0"),

@@ -23,7 +23,6 @@ ROUGH: dict[str, Any] = {
     "loss": 0.05,
     "bandwidth": 5e4,
     "compute": {"step": 1, "spread": 0.2, "stragglers": {"share": 0.1, "factor": 5}},
-    "failures": {"per_day": 1000, "outage": 6, "checkpoint": 4},
 }
 """Keys of a cluster on which everything goes wrong that can."""
 
@@ -43,16 +42,27 @@ def loaded(simulation: Simulation, path: Path) -> Simulation:
     return simulation
 
 
+LOSSY = {"link": {"delay": 1, "drop": 0.3, "noise": 0.1}, "input": {"kind": "linear", "context": ["image"]}}
+UNLOCKED = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["image"]}}
+IN_TIME = {
+    "sobolev": stages(),
+    "unlocked": stages(channel=UNLOCKED, aligned=False, env={"hold": 4}),
+    "delayed": stages(channel={"coupling": "delayed"}),
+    "lossy": stages(channel=LOSSY),
+}
+
+
 @pytest.mark.long
-def test_equal_machines_without_latency_learn_the_bits_of_one_machine() -> None:
-    one, cluster = Simulation(stages(), stacked=False), virtual()
+@pytest.mark.parametrize("name", IN_TIME)
+def test_equal_machines_without_latency_learn_the_bits_of_one_machine(name: str) -> None:
+    one, cluster = Simulation(IN_TIME[name], stacked=False), virtual(IN_TIME[name])
     for each in (one, cluster):
         advanced(each, 12)
     assert not different(learned(cluster), learned(one))
     assert cluster.evaluate() == one.evaluate()
     assert cluster.train_means.means() == one.train_means.means()
     assert (machines_of(cluster).seconds, cluster.now) == (12.0, 12)
-    assert different(learned(cluster), learned(advanced(virtual(latency=0.5), 12)))
+    assert different(learned(cluster), learned(advanced(virtual(IN_TIME[name], latency=0.5), 12)))
 
 
 @pytest.mark.long
@@ -71,7 +81,6 @@ def test_one_seed_gives_one_run_and_a_fork_and_a_checkpoint_go_on_with_all_that_
         assert machines_of(one).seconds == machines_of(simulation).seconds
         assert one.metrics() == simulation.fork().metrics()
     assert all(bool(value.isfinite().all()) for value in learned(simulation).values())
-    assert sum(machine.incarnation for machine in machines_of(simulation).machines) > 0
     other = advanced(virtual(seed=1, **ROUGH), 24)
     assert machines_of(other).seconds != machines_of(simulation).seconds
 
@@ -97,26 +106,10 @@ def test_stragglers_let_aligned_agents_wait_and_metrics_say_so() -> None:
     advanced(found, 30)
     metrics = found.metrics()
     assert 0.01 < metrics["waiting"] < 0.6
-    assert metrics["goodput"] == pytest.approx(1 - metrics["waiting"])
     assert metrics["gradient_age"] > 2
     assert metrics["traffic"] > 1e4
     assert metrics["simulated_seconds"] == machines_of(found).seconds
-    assert (metrics["given_up"], metrics["calls_lost"], metrics["away"]) == (0, 0, 0)
-
-
-@pytest.mark.long
-def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> None:
-    cluster = profile(3, failures={"per_day": 3000, "outage": 10, "checkpoint": 5}, loss=0.3)
-    found = on_cluster(stages(), cluster, of_parts={"free": {"staleness": 5}})
-    advanced(found, 40)
-    metrics, machines = found.metrics(), machines_of(found).machines
-    assert sum(machine.incarnation for machine in machines) >= 2
-    for part, machine in zip(machines_of(found).parts, machines, strict=True):
-        assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
-    assert 0.3 < metrics["goodput"] < 1 - metrics["away"]
-    assert machines[0].waiting == {}  # it sees the images, and waits for nobody
-    assert 0.2 < metrics["calls_lost"] < 0.6  # those to a machine that is away too
-    assert 0.1 < metrics["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
+    assert (metrics["given_up"], metrics["calls_lost"]) == (0, 0)
 
 
 def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
@@ -151,19 +144,17 @@ def test_a_run_directory_has_simulated_seconds_and_metrics_of_agents(tmp_path: P
     seconds = [float(row["value"]) for row in rows if row["metric"] == "simulated_seconds"]
     assert seconds == sorted(seconds)
     assert seconds[-1] == machines_of(simulation).seconds
-    assert {"goodput", "traffic", "seconds"} <= {row["metric"] for row in rows if row["kind"] == "run"}
+    assert {"waiting", "traffic", "seconds"} <= {row["metric"] for row in rows if row["kind"] == "run"}
     assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
 
 
 @pytest.mark.long
-def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
+def test_flop_decide_how_long_a_step_takes() -> None:
     sizes = {"s0": 0, "s1": 0, "s2": 1}
     by_flop = on_cluster(stages(), profile(2, compute={"flop": 1e-6}), sizes)
     first, second = machines_of(by_flop).step_seconds
     assert first > second > 0
-    timed = on_cluster(stages(), profile(2, compute={"measure": True}), sizes)
-    assert all(1e-5 < seconds < 1 for seconds in machines_of(timed).step_seconds)
-    assert machines_of(timed.fork()).step_seconds == machines_of(timed).step_seconds
+    assert machines_of(by_flop.fork()).step_seconds == [first, second]
     shared = on_cluster(stages(5), profile(2))  # more agents than machines
     assert [part.index for part in machines_of(shared).parts] == [0, 1]
 
@@ -196,28 +187,14 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
     (lambda: divided(step_seconds=[1.0]), "parts: step_seconds has 1 numbers for 3 parts; give one for each"),
     (
-        lambda: divided(step_seconds="1.0"),
-        "parts: step_seconds is '1.0'; list the seconds per step of each part",
-    ),
-    (
-        lambda: divided(step_seconds=["a", "b", "c"]),
-        "parts: step_seconds is ['a', 'b', 'c']; every part's must be a number above 0",
-    ),
-    (
         lambda: divided(step_seconds=[1.0, 0.0, 1.0]),
-        "parts: step_seconds is [1.0, 0.0, 1.0]; every part's must be",
+        "parts: step_seconds is [1.0, 0.0, 1.0]; must be numbers above 0",
     ),
-    (lambda: divided(free={"que": 2}), "parts: no setting 'free.que'; did you mean 'queue'"),
-    (lambda: divided(free={"queue": 0}), "parts: free.queue is 0; must be a whole number, at least 1"),
-    (lambda: divided(free=3), "parts: free is 3; must be a FreeSettings"),
-    (lambda: divided(cluster=3), "parts: cluster is 3; must be a ClusterProfile"),
     (lambda: divided(ray="local"), "parts: ray has no effect in virtual time; leave it out"),
-    (lambda: divided(mode="lockstep"), "parts: mode has no effect in virtual time; leave it out"),
     (
         lambda: divided(cluster=None, step_seconds=[1.0]),
         "parts: step_seconds has no effect without a cluster",
     ),
-    (lambda: divided(cluster=None, free={"queue": 2}), "parts: free has no effect in lockstep; leave it out"),
     (
         lambda: Simulation(stages(), backend="native", parts={"cluster": profile(3)}),
         "parts: the native backend computes in one process",
@@ -244,10 +221,12 @@ def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     assert low < machines_of(simulation).seconds < high
 
 
-def test_where_no_gradient_comes_back_in_time_all_are_said_to_be_given_up() -> None:
+def test_where_no_gradient_comes_back_in_time_all_are_said_to_be_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The share is there above all where it is 1; without an end of any message there is none."""
-    cluster, parts = profile(3, latency=100), {"free": {"staleness": 2}}
-    with on_cluster(stages(), cluster, of_parts=parts) as simulation:
+    monkeypatch.setattr("antiphon.distributed.parts.free_boundary._STALENESS", 2)
+    with virtual(latency=100) as simulation:
         assert "given_up" not in simulation.metrics()
         advanced(simulation, 8)
         metrics = simulation.metrics()

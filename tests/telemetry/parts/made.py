@@ -1,4 +1,4 @@
-"""Metrics of three parts, chosen by hand: a ring of six agents, of whose parts the last dies."""
+"""Metrics of three parts, chosen by hand: a ring of six agents."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def part(number: int, step: int, **changes: Any) -> PartMetrics:
 
 
 def rows(step: int) -> list[PartMetrics]:
-    """Return the metrics at a step: after step 50 the last part is gone, and the first waits for it."""
+    """Return the metrics at a step: after step 50 the last part stands still, and the first waits for it."""
     found = [part(number, step) for number in range(3)]
     if step > 50:
         found[0] = part(0, step, waiting={2: step / 40 + 2.0}, blocked_on=(2,))
-        found[2] = part(2, 50, alive=False, heartbeat_age=(step - 50) / 10, incarnation=1)
+        found[2] = part(2, 50)
     return found
 
 

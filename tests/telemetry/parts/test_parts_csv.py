@@ -19,9 +19,9 @@ def test_parts_are_readable_before_the_file_is_closed_and_the_last_row_of_a_step
     recorder.parts(7, [FIRST])
     header, row = path.read_text().splitlines()
     assert header == ",".join(PARTS_HEADER)
-    assert row == "7,0,node-1,3,2.5,0.3333333333333333,1=0.125 2=0.5,4096,2048,3,1.5,,0,1,0.0"
-    gone = replace(SECOND, heartbeat_age=30.0)
+    assert row == "7,0,node-1,3,2.5,0.3333333333333333,1=0.125 2=0.5,4096,2048,3,1.5,"
+    late = replace(SECOND, staleness=30.0)
     recorder.parts(7, [SECOND])
-    recorder.parts(7, [gone])
+    recorder.parts(7, [late])
     recorder.close()
-    assert read_parts(path) == {7: [FIRST, gone]}
+    assert read_parts(path) == {7: [FIRST, late]}

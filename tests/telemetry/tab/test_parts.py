@@ -28,8 +28,7 @@ def test_metrics_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(waiting.steps, STEPS)
     np.testing.assert_array_equal(waiting.values, np.float32([[0.25] * 3, [0.5] * 3, [3.5, 1.5, 1.25]]))
     np.testing.assert_array_equal(run.metrics["part", "waiting_for"].values[-1], np.float32([2, 0, 1]))
-    np.testing.assert_array_equal(run.metrics["part", "alive"].values[-1], np.float32([1, 1, 0]))
-    np.testing.assert_array_equal(run.metrics["part", "restarts"].values[-1], np.float32([0, 0, 1]))
+    np.testing.assert_array_equal(run.metrics["part", "steps_taken"].values[-1], np.float32([60, 60, 50]))
     assert run.parts == {"machines": ["node-1", "node-2", "node-3"]}
 
 
@@ -54,5 +53,5 @@ def test_where_the_parts_run_is_written_only_when_it_changes(tmp_path: Path) -> 
     events.close()
     assert documents == [10, 40]
     assert read_run(tmp_path).parts == {"machines": ["node-1", "node-9", "node-3"]}
-    alive = read_run(tmp_path).metrics["part", "alive"].values
-    np.testing.assert_array_equal(alive[-2:], np.float32([[np.nan, 1, np.nan], [1, np.nan, np.nan]]))
+    taken = read_run(tmp_path).metrics["part", "steps_taken"].values
+    np.testing.assert_array_equal(taken[-2:], np.float32([[np.nan, 40, np.nan], [50, np.nan, np.nan]]))
