@@ -22,6 +22,7 @@ from antiphon.base.problems import DocumentError, Path, show_path, show_value
 from antiphon.base.spec import AUTO, Spec, frozen_data, plain, written_key
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.state.compatibility import described
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.scenario import Scenario
@@ -358,7 +359,7 @@ def _differing(path: Path, old: Any, new: Any, is_read: bool = True) -> Iterator
     elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from _differing((*path, index), before, after, is_read)
-    else:
+    elif described(old) != described(new):  # else objects made alike
         yield path, old, new, is_read
 
 

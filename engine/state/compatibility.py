@@ -111,15 +111,16 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
 
 def described_scenario(scenario: Scenario) -> dict[str, Any]:
     """Return a scenario as plain data, with `<NAME>` in the place of each Python object: its class's name, or its own."""
-    description: dict[str, Any] = _described(plain(scenario))
+    description: dict[str, Any] = described(plain(scenario))
     return description
 
 
-def _described(value: Any) -> Any:
+def described(value: Any) -> Any:
+    """Return nested data with `<NAME>` in the place of each Python object."""
     if isinstance(value, Mapping):
-        return {str(key): _described(item) for key, item in value.items()}
+        return {str(key): described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_described(item) for item in value]
+        return [described(item) for item in value]
     return (
         value
         if isinstance(value, str | int | float | None)
