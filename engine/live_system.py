@@ -246,7 +246,7 @@ class Executor:
 
     def no_resume(self, running: LiveSystem) -> str | None:
         """Return why no other process can go on from a checkpoint that is written now; None: one can."""
-        return running.env.description.no_fork
+        return running.env.description.no_fork or None
 
     def for_fork(self) -> Executor:
         return Executor()
