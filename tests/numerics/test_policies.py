@@ -296,7 +296,14 @@ CHANNELS: dict[str, Document] = {
         "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "rms"}
     },
     "replayed, deep, rescaled": {
-        "gradient": {"kind": "mlp", "hidden": [3], "context": ["y"], "gate": "none", "passes": "all"}
+        "gradient": {
+            "kind": "mlp",
+            "hidden": [3],
+            "norm": "none",
+            "context": ["y"],
+            "gate": "none",
+            "passes": "all",
+        }
     },
     "sampled": {"sample": {"kind": "gaussian", "noise": 0.4}},
 }
