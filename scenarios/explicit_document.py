@@ -81,14 +81,6 @@ class ExplicitDocument:
         split = ("channel", "split")
         if split in sections and spec.split is None:
             raise DocumentError(split, "has no effect without graph.split; give it")
-        unfilled = document.data["graph"]  # a parameter may be adjacent in another variant
-        written = unfilled.get("split") if isinstance(unfilled, Mapping) else None
-        if split in sections and isinstance(written, Mapping) and set(written.values()) <= {"all"}:
-            raise DocumentError(
-                split, "has no effect where graph.split is all; write adjacent, or leave it out"
-            )
-        if split not in sections and isinstance(spec.split, int) and not uses_parameters(unfilled):
-            raise DocumentError(("graph", "split"), "has no effect without channel.split; give it")
         of_words = {name for name, value in values.items() if not isinstance(value, int | float)}
         if not uses_parameters(document.data, of_words):  # one may name the signal in another variant
             _refuse_unnamed_signals(spec, document.data, (body, *sections.values()))
@@ -97,11 +89,6 @@ class ExplicitDocument:
             generated = generate(spec, sections)
         except DocumentError as error:
             raise error.under(("graph",)) from None
-        used = {section for used_sections in generated.templates.values() for section in used_sections}
-        if split in sections and split not in used and not uses_parameters(unfilled):
-            who = " and ".join(f"may use {signal}" for signal in spec.of_adjacent)
-            line = f"has no effect, as every sender {who}; use fewer readouts, or leave it out"
-            raise DocumentError(split, line)
         agents, channels = body.setdefault("agents", {}), body.get("channels", [])
         if not isinstance(agents, dict) or not isinstance(channels, list):
             return cls(body, document.lines)

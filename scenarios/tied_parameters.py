@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, show_value
+from antiphon.base.problems import DocumentError, Path
 from antiphon.scenarios.relations import Relations, joined
 
 Ties = Sequence[Sequence[str]]
@@ -59,68 +58,36 @@ def rule_27c_ties(relations: Relations) -> Iterator[DocumentError]:
 
 def _differences(relations: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:
     """What would let the parameters of tied agents come to differ; `agents`: by name, the parameter that is tied."""
-    names = list(agents)
-    for name in names:
-        partner = names[1] if name == names[0] else names[0]
-        tie = f"{agents[name]!r} is tied to {agents[partner]!r}"
-        spec = relations.agents[name]
+    training = relations.scenario.training
+    first, second, *_ = agents
+    groups = {relations.learning[name] for name in agents}
+    for name, parameter in agents.items():
+        partner = second if name == first else first
+        tie, spec = f"{parameter!r} is tied to {agents[partner]!r}", relations.agents[name]
         if spec.share is not None:
-            message = f"{tie}, but all parameters of the agent are shared (share: {spec.share}); leave out one of the two"
+            message = f"{tie}, but all parameters of the agent are shared; leave out one of the two"
             yield DocumentError(("agents", name, "share"), message)
         for member in relations.learning[name]:
             objective = relations.agents[member].objective
             if objective is not None and objective.passes > 1:
-                message = f"{tie}, and passes of {name_of(objective.kind)} after the first update one agent only; use epochs: 1, or a2c"
+                message = f"{tie}, and further passes update one agent only; use epochs: 1, or a2c"
                 yield DocumentError(("agents", member, "objective", "epochs"), message)
-        clip = (spec.optimiser or relations.scenario.training.optimiser).clip
-        if clip is not None and len({relations.learning[tied] for tied in names}) > 1:
-            message = (
-                f"{tie}, and a clip of {clip:g} applies to each agent's gradients separately, unless locked channels join the "
-                "agents; leave out the clip"
-            )
+        optimiser = spec.optimiser or training.optimiser
+        if optimiser.clip is not None and len(groups) > 1:
+            message = f"{tie}, and a clip is of each agent's gradients, unless locked channels join the agents; leave it out"
             yield DocumentError(("agents", name, "optimiser"), message)
-    first, *rest = names
-    for name in rest:
-        tie = f"{agents[name]!r} is tied to {agents[first]!r}"
-        for key, setting in _settings(relations, name).items():
-            if setting != _settings(relations, first)[key]:
-                message = f"differs from agent {first!r}, and {tie}; make them equal"
-                yield DocumentError(("agents", name, key), message)
-    yield from _learning_times(relations, agents)
-
-
-def _settings(relations: Relations, name: str) -> dict[str, object]:
-    spec = relations.agents[name]
-    optimiser = spec.optimiser or relations.scenario.training.optimiser
-    return {"optimiser": optimiser, "learn": spec.learn}
-
-
-def _learning_times(relations: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:
-    if len({relations.locked[name] for name in agents}) == 1:
-        return
-    first, *rest = agents
-    times = {name: relations.learns(name) for name in agents}
-    for name in rest:
-        tie = f"{agents[name]!r} is tied to {agents[first]!r}"
-        if times[name] != times[first]:
-            message = (
-                f"agent {name!r} learns {_in_words(*times[name])}, agent {first!r} {_in_words(*times[first])}"
-            )
-            fix = "give them clocks and unrolls with the same windows, or lock them"
-            yield DocumentError(("agents", name, "clock"), f"{message}, and {tie}; {fix}")
-    for name in agents:
         delayed = relations.late.get(relations.learning[name][0], ())
-        if any(
-            relations.locked[channel.sender] is not relations.locked[channel.receiver] for channel in delayed
-        ):
-            tie = f"{agents[name]!r} is tied to parameters of agents with other windows"
+        apart = any(relations.locked[end.sender] is not relations.locked[end.receiver] for end in delayed)
+        if apart and len(groups) > 1:
             message = f"waits for delayed gradients, and {tie}; use another coupling, or leave out the tie"
             yield DocumentError(("agents", name), message)
-
-
-def _in_words(window: int | str, first: int) -> str:
-    return (
-        "once per episode"
-        if isinstance(window, str)
-        else f"every {show_value(window)} steps from step {show_value(first + 1)} on"
-    )
+        if name == first:
+            continue
+        different = f"differs from agent {first!r}, and {tie}; make them equal"
+        if optimiser != (relations.agents[first].optimiser or training.optimiser):
+            yield DocumentError(("agents", name, "optimiser"), different)
+        if spec.learn != relations.agents[first].learn:
+            yield DocumentError(("agents", name, "learn"), different)
+        if relations.learns(name) != relations.learns(first):
+            message = f"agent {name!r} learns at other steps than agent {first!r}, and {tie}; give them equal windows, or lock them"
+            yield DocumentError(("agents", name, "clock"), message)

@@ -14,7 +14,7 @@ from antiphon.base.extensions import Catalogue, is_built_in
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import Path, show_refused, show_value
-from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, distinct, fail, name_problem
+from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, distinct, fail
 
 
 class ScheduleSpec(KindSpec, sections=("schedule",)):
@@ -290,18 +290,16 @@ def _metric(value: object) -> str:
     if not isinstance(value, str):
         fail(f"must be a metric, not {show_refused(value)}")
     agent, name = split_metric(value)
-    if agent is not None and (name_problem(agent) is not None or metric_of_agents(name) is None):
-        fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(name, OF_AGENTS)}")
-    if name_problem(name) is not None:
-        fail(f"unknown metric {show_value(value)}{suggest(name, OF_AGENTS)}")
-    if metric_of_agents(name) is None and difflib.get_close_matches(name, OF_AGENTS, n=1):
-        fail(f"unknown metric {show_value(value)}{suggest(name, OF_AGENTS)}")
+    of_agent = f"; write AGENT.METRIC{suggest(name, OF_AGENTS)}"
+    close = difflib.get_close_matches(name, OF_AGENTS, n=1)
+    if metric_of_agents(name) is None and (agent is not None or close):
+        fail(
+            f"unknown metric {show_value(value)}{of_agent if agent is not None else suggest(name, OF_AGENTS)}"
+        )
     return value
 
 
 def _metrics(value: object) -> tuple[str, ...]:
-    if isinstance(value, list) and not value:
-        fail("is an empty list; name a metric, or leave it out")
     return distinct(tuple(map(_metric, value if isinstance(value, list | tuple) else [value])))
 
 

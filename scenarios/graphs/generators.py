@@ -294,7 +294,6 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
 
 # --- scenarios as networkx graphs ------------------------------------------------------------------------
 
-_ENDS = ("from", "to")
 _OF_NETWORKX = {"name", "node_default", "edge_default", "mode", "partition"}
 """Graph attributes that networkx's own readers and generators set."""
 
@@ -320,9 +319,6 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         fields: Keys of the scenario and of its training, which override the graph's.
         keys: The scenario's keys beside agents and channels.
     """
-    if not hasattr(graph, "is_directed"):
-        message = f"from_graph: {graph!r} is no networkx graph; read a file with networkx first, such as nx.read_graphml"
-        raise DocumentError((), message)
     if not graph.is_directed():
         raise DocumentError((), "graph: is undirected, and channels are directed; use graph.to_directed()")
     of_training = TrainingSpec.model_fields
@@ -335,7 +331,8 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     ):  # the second overrides the first
         named = in_one_spelling(settings, [*keys, *of_training])
         if "training" in named:
-            training = in_one_spelling(_as_mapping(named.pop("training")), of_training)
+            given = named.pop("training")
+            training = in_one_spelling(plain(given) if isinstance(given, Spec) else given, of_training)
         for key, value in named.items():
             if key in of_training:
                 training[key] = value
@@ -355,14 +352,6 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     return {"scenario": scenario, **chosen, "agents": agents, "channels": channels, "training": training}
 
 
-def _as_mapping(training: object) -> Mapping[str, Any]:
-    if isinstance(training, TrainingSpec):
-        return plain(training)
-    if not isinstance(training, Mapping):
-        raise DocumentError(("training",), f"must be a mapping of keys, not {show_refused(training)}")
-    return training
-
-
 def _edges(graph: nx.Graph[Any]) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
     import networkx as nx
 
@@ -373,7 +362,7 @@ def _edges(graph: nx.Graph[Any]) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
 
 def _channel(sender: object, receiver: object, key: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
     source, target = _node_name(sender), _node_name(receiver)
-    for end in _ENDS:
+    for end in ("from", "to"):
         if end in attributes:
             path = ("channels", channel_name(source, target, 0), end)
             raise DocumentError(path, "is given by the edge itself; leave it out")

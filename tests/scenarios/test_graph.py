@@ -100,9 +100,6 @@ def test_refused() -> None:
     assert refused(nx.Graph([(1, 2)])) == (
         "graph: is undirected, and channels are directed; use graph.to_directed()"
     )
-    assert refused("eyes.graphml").startswith(  # type: ignore[arg-type]
-        "from_graph: 'eyes.graphml' is no networkx graph; read a file with networkx first"
-    )
     assert refused(eyes(), patience=3).startswith("patience: unknown argument 'patience'; known: ")
     graph = eyes()
     graph.graph["trainin"] = {"batch": 3}

@@ -325,13 +325,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (tied(TIE) | {"training": {"optimiser": {"clip": 1.0}}}, "agents.a.optimiser: 'a.0.weight' is tied"),
     (
         tied(TIE, a={"acts": True, "objective": {"kind": "ppo"}, "clock": {"unroll": 4}}),
-        ("agents.a.objective.epochs: 'a.0.weight' is tied to 'b.0.weight', and passes of ppo after the"),
+        ("agents.a.objective.epochs: 'a.0.weight' is tied to 'b.0.weight', and further passes update"),
     ),
     (locked_to_a_policy(tied(TIE)), "agents.m.objective.epochs: 'a.0.weight' is tied to 'b.0.weight',"),
-    (tied(TIE, a={"clock": {"unroll": 2}}), "agents.b.clock: agent 'b' learns every 1 steps from step"),
+    (tied(TIE, a={"clock": {"unroll": 2}}), "agents.b.clock: agent 'b' learns at other steps than agent 'a'"),
     (
         tied(TIE) | {"channels": [{"from": "a", "to": "b", "coupling": "delayed"}]},
-        ("agents.a: waits for delayed gradients, and 'a.0.weight' is tied to parameters of agents with"),
+        ("agents.a: waits for delayed gradients, and 'a.0.weight' is tied to 'b.0.weight'; use"),
     ),
     # networks
     (alone(kind="lstm", size=0), "agents.a.network.size: must be at least 1, not 0"),

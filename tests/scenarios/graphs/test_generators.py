@@ -195,16 +195,6 @@ CHAIN = {"kind": "chain", "agents": 3}
             "5: channel.split: has no effect without graph.split; give it",
         ),
         (
-            {"kind": "ring", "agents": 3, "split": {"label": "all"}},
-            {"channel": {"split": {"coupling": "detached"}}},
-            "5: channel.split: has no effect where graph.split is all; write adjacent, or leave it out",
-        ),
-        (
-            {"kind": "chain", "agents": 2, "split": {"label": "adjacent"}},
-            {"channel": {"split": {"coupling": "detached"}}},
-            "5: channel.split: has no effect, as every sender may use label; use fewer readouts, or leave it out",
-        ),
-        (
             {**CHAIN, "split": {"labels": "adjacent"}},
             {},
             "3: graph.split.labels: nothing in the scenario uses this signal; did you mean 'label'?",
