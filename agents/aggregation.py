@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.network import CallSettings, Network, Tensors, sub, with_prefix
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import made, name_of
+from antiphon.base.tools import copy_with
 from antiphon.nets.modules import ModuleFunction, draws, output_size
 from antiphon.nets.user_modules import copied, hold_modes, module_of
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.network import OBJECTIVE, CallSettings, Network, Tensors
-from antiphon.base.copies import copy_with
+from antiphon.base.tools import copy_with
 
 NEVER = -1e9
 """The logit of a choice that is not legal; finite, so that entropies and their gradients are."""

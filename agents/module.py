@@ -22,9 +22,9 @@ from antiphon.agents.network import (
     unnamed,
     with_prefix,
 )
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import as_whole
+from antiphon.base.tools import copy_with
 from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import (

@@ -12,7 +12,7 @@ from antiphon.base.problems import placed
 from antiphon.base.spec import in_python
 from antiphon.envs import describe
 from antiphon.envs.check import broken_rule
-from antiphon.jobs.scenario_sources import scenario_template
+from antiphon.jobs.sources import scenario_template
 from antiphon.jobs.studies.plan import StudyOptions, plan, template_of
 from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate

@@ -15,11 +15,10 @@ from antiphon.base.imports import optional
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
-from antiphon.jobs.new_directories import new_directory
 from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population_run import PopulationRun, new_population, requests_of
 from antiphon.jobs.populations.selection import Entry, scored_values
-from antiphon.jobs.scenario_sources import scenario_template
+from antiphon.jobs.sources import new_directory, scenario_template
 from antiphon.running.directory import check_exist
 from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress

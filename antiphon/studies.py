@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.cores import cores
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
-from antiphon.jobs.scenario_sources import scenario_template
-from antiphon.jobs.studies.named_study import find_study_or_scenario, study_of
+from antiphon.base.tools import cores
+from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure

@@ -48,17 +48,11 @@ def keep_memory() -> bool:
 
 
 @contextmanager
-def uncollected(*, long_lived: bool = False) -> Iterator[None]:
-    """Pause garbage collection, for code that makes many small objects and keeps them, or frees them before its end.
+def uncollected() -> Iterator[None]:
+    """Pause garbage collection, for code that makes many small objects and keeps them: building 200 agents takes 1.2 times as long without.
 
-    Of 200 agents and 800 channels it takes, without the pause, 2.1 times as long to read the document, 1.7 to save a checkpoint,
-    1.3 to load it, and 1.2 to build the simulation (processor time, three paired turns); of 500 agents and 2,000 channels 1.5
-    times as long for a step with a log entry.
-
-    Args:
-        long_lived: Whether almost all objects are kept. Many objects are then moved to the oldest generation at once; otherwise
-            the collections after the pause search them twice before they move there: building 800 agents and 3,200 channels, and six
-            steps, took 1.1 times as long (0.98 to 1.20).
+    Many objects are then moved to the oldest generation at once; otherwise the collections after the pause search them twice
+    before they move there.
     """
     before = gc.isenabled()
     gc.disable()
@@ -67,7 +61,7 @@ def uncollected(*, long_lived: bool = False) -> Iterator[None]:
     finally:
         if before:
             # What the program itself has frozen stays so; to count that takes as long as to search it.
-            if long_lived and gc.get_count()[0] > _MANY and not gc.get_freeze_count():
+            if gc.get_count()[0] > _MANY and not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

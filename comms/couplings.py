@@ -20,7 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from antiphon.base import extensions
-from antiphon.base.deferred import Deferred
+from antiphon.base.tools import Deferred
 
 if TYPE_CHECKING:
     import torch

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.base.copies import copy_with
 from antiphon.base.mask import ALL, Mask
+from antiphon.base.tools import copy_with
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, Numbers
 from antiphon.comms.sites import Sites

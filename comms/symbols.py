@@ -30,9 +30,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.base import kinds
-from antiphon.base.copies import copy_with
 from antiphon.base.extensions import sample
 from antiphon.base.spec import Count
+from antiphon.base.tools import copy_with
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.random import normal_many, uniform_many
 

@@ -298,7 +298,7 @@ class LiveSystem:
             how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
             self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
             try:
-                with uncollected(long_lived=True):
+                with uncollected():
                     self.restart(settings)
             except BaseException:
                 self.close()

@@ -18,11 +18,11 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from pydantic import create_model
 
-from antiphon.base.deferred import Deferred
 from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
+from antiphon.base.tools import Deferred
 from antiphon.envs.options import EnvOptions, StackOptions
 from antiphon.envs.signal import Description
 

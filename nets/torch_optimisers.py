@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
+from antiphon.base.tools import copy_with
 from antiphon.nets.clipping import clipped
 from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.optimisers import MemberMask, Skip

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from antiphon.base.call_errors import call_error
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask, Members
+from antiphon.base.tools import copy_with
 from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimiser_kinds import Numbers, UpdateCall

@@ -15,6 +15,7 @@ LOCK = "run.lock"
 """The file's name in a run directory."""
 _PATIENCE = 60.0
 """Seconds to wait for another process to rewrite a file of results."""
+_HELD = "is being written now by another process, or by a simulation in this one; wait until it has ended, or stop it"
 
 
 @contextmanager
@@ -40,18 +41,10 @@ def file_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _holder(lock: Path) -> str | None:
-    """Return the number of the process that is seen to hold a lock: on overlayfs and btrfs none is. OSError: not known."""
-    status = lock.stat()
-    file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
-    held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if file in line]
-    return next((fields[4] for fields in held if fields[1] == "FLOCK"), None)  # "->": waits for it
-
-
 def has_stale_lock(folder: Path) -> bool:
     """Return whether a directory has a lock file that no process here holds: its process was killed, or is on another machine.
 
-    The lock is tried, for a moment and beside other readers: /proc/locks names the files of some file systems otherwise than `stat` does.
+    The lock is tried, for a moment and beside other readers.
     """
     try:
         import fcntl
@@ -66,17 +59,6 @@ def has_stale_lock(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def being_written(lock: Path) -> str:
-    """Return the line about a lock that is held, with the process that holds it where the system says so, and the fix."""
-    with suppress(OSError):
-        process = _holder(lock) or "0"
-        if process == str(os.getpid()):
-            return "is being written now by a simulation in this process; close it"
-        if int(process) > 0:  # 0 is of another container
-            return f"is being written now by process {process}; wait until it has ended, or stop it (kill {process})"
-    return "is being written now by another process, or by a simulation in this one; wait until it has ended, or stop it"
 
 
 class DirectoryLock:
@@ -102,7 +84,7 @@ class DirectoryLock:
             try:
                 self._lock.acquire()
             except Timeout:
-                raise RunError(f"{folder}: {being_written(self._path)}") from None
+                raise RunError(f"{folder}: {_HELD}") from None
             try:
                 remove_temporary(folder)
             except OSError:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from antiphon.base.by_key import by_key
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import show_value
 from antiphon.base.progress import Progress
+from antiphon.base.tools import by_key
 from antiphon.running.trainer import Observer, Outcome, Trainer
 from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.metrics import VALUE_TARGET
@@ -30,7 +30,7 @@ class RunProgress(Observer):
     """
 
     def __init__(self, until: int | None, start: int, runs: int = 1) -> None:
-        self.progress, self._runs = Progress("steps", until, start, at_once=True), runs
+        self.progress, self._runs = Progress("steps", until, start), runs
 
     def start(self, trainer: Trainer) -> None:
         self.progress.advance(0)

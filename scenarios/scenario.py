@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from antiphon.base.deferred import Deferred
 from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
@@ -38,6 +37,7 @@ from antiphon.base.spec import (
     name_problem,
     plain,
 )
+from antiphon.base.tools import Deferred
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec

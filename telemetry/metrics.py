@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
-from antiphon.base.deferred import Deferred
+from antiphon.base.tools import Deferred
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.timeline_text import Timeline
 

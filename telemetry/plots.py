@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.by_key import by_key
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import write_bytes
 from antiphon.base.nearest_names import suggest
+from antiphon.base.tools import by_key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 
-from antiphon.base.by_key import by_key
+from antiphon.base.tools import by_key
 from antiphon.telemetry.metrics import METRICS
 from antiphon.telemetry.statistics import mean
 from antiphon.telemetry.tab.frontend import STATIC, bundled, sheet, vendored

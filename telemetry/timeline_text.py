@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.deferred import Deferred
 from antiphon.base.errors import with_count
+from antiphon.base.tools import Deferred
 
 if TYPE_CHECKING:
     import numpy as np

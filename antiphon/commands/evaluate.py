@@ -11,7 +11,7 @@ import typer
 from antiphon.base.errors import RunError
 from antiphon.base.files import finite
 from antiphon.commands import options
-from antiphon.jobs.scenario_sources import simulation_at
+from antiphon.jobs.sources import simulation_at
 from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import print_json
 

@@ -13,7 +13,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.files import display_path
 from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
-from antiphon.jobs.scenario_sources import simulation_at
+from antiphon.jobs.sources import simulation_at
 from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import console, print_json
 

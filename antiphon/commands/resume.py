@@ -12,7 +12,7 @@ from antiphon.commands import options
 from antiphon.commands.arguments import parts_of, values_of
 from antiphon.commands.run import train
 from antiphon.distributed.settings import PartsSettings
-from antiphon.jobs.scenario_sources import given_scenario
+from antiphon.jobs.sources import given_scenario
 from antiphon.running.directory import POPULATION, RunDirectory
 from antiphon.running.trainer import Outcome
 from antiphon.terminal.end_of_run import print_outcome

@@ -16,8 +16,7 @@ from antiphon.base.files import display_path, write_json
 from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import cluster_of, parts_of, values_of
-from antiphon.jobs.new_directories import logdir_root, new_directory
-from antiphon.jobs.scenario_sources import check_no_run, scenario_template
+from antiphon.jobs.sources import check_no_run, logdir_root, new_directory, scenario_template
 from antiphon.running.directory import EXIST, is_free
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone

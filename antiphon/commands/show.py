@@ -17,7 +17,7 @@ from antiphon.base.spec import plain
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
 from antiphon.envs import describe, ids
-from antiphon.jobs.scenario_sources import scenario_template
+from antiphon.jobs.sources import scenario_template
 from antiphon.running.directory import POPULATION
 from antiphon.running.library import scenario_names, templates
 from antiphon.running.python_template import PythonTemplate

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from antiphon.base.cores import cores
 from antiphon.base.errors import RunError, with_count
 from antiphon.base.files import display_path
+from antiphon.base.tools import cores
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
-from antiphon.jobs.studies.named_study import find_study_or_scenario
+from antiphon.jobs.sources import find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import FIGURE
 from antiphon.running.directory import EXIST

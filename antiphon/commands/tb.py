@@ -15,7 +15,7 @@ import typer
 
 from antiphon.base.errors import RunError, is_terminal
 from antiphon.commands import options
-from antiphon.jobs.new_directories import logdir_root
+from antiphon.jobs.sources import logdir_root
 from antiphon.terminal.output import print_json, remark, write_line
 
 _TAB = "#antiphon"

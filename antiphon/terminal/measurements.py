@@ -12,10 +12,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.by_key import by_key
 from antiphon.base.errors import RunError
 from antiphon.base.files import finite
 from antiphon.base.nearest_names import suggest
+from antiphon.base.tools import by_key
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.inspection.ablation import (

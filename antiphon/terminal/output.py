@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from antiphon.base.by_key import by_key
 from antiphon.base.errors import is_terminal, with_count
 from antiphon.base.files import display_path
 from antiphon.base.text_table import TextTable
+from antiphon.base.tools import by_key
 from antiphon.telemetry.metrics import METRICS, SCORES
 
 _READABLE = 14

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.base.by_key import by_key
 from antiphon.base.errors import with_count
 from antiphon.base.files import finite
+from antiphon.base.tools import by_key
 from antiphon.engine.plan import CohortPlan, ScenarioPlan, plan
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.lock import has_stale_lock

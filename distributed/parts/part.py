@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.base.by_key import by_key
+from antiphon.base.tools import by_key
 from antiphon.distributed.parts.boundary import Boundary, Exchange, LockstepBoundary
 from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.free_boundary import FreeBoundary

@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import is_users
 from antiphon.base.nearest_names import suggest
+from antiphon.base.tools import copy_with
 from antiphon.envs.base import StepResult, Values, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description

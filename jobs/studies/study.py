@@ -10,11 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.copies import copy_with
 from antiphon.base.errors import RunError
-from antiphon.base.files import fitting
-from antiphon.base.manifests import read_checked
 from antiphon.base.problems import DocumentError
+from antiphon.base.tools import copy_with
 from antiphon.jobs.processes import Here, Processes, calls_as_completed
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
@@ -138,34 +136,27 @@ class Study:
 
         Raises:
             ScenarioError: `exist` is none of these, or the study is not accepted.
-            RunError: The folder exists, has no run of this study to overwrite, files of others beside one, or runs of other settings in
-                its table; nothing has been removed.
+            RunError: The folder is not free, and `exist` is `error`; or a run in it is being written.
         """
         check_exist(exist)
         if exist == "number" or not is_named:
             study = copy_with(self, plan=self.plan)  # what is not accepted leaves no folder
             directory, lock = claim("study", self.directory)
             return copy_with(study, directory=directory, lock=lock)
-        if exist == "resume" or is_free(self.directory):
-            return self
-        if exist == "error":
+        if exist == "error" and not is_free(self.directory):
             raise RunError(
                 f"{self.directory}: already exists and is not empty; choose another logdir, or --exist resume, number or overwrite "
                 "(in Python exist=…)"
             )
-        names = [f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)]
-        runs = [path for path in (self.directory / name for name in names) if is_run(path)]
-        if not runs:
-            raise RunError(
-                f"{self.directory}: already exists and holds no run of this study, so nothing is removed; choose another logdir"
-            )
-        self._check_whole()
-        with DirectoryLock(self.directory), ExitStack() as locks:
-            for path in runs:
-                locks.enter_context(DirectoryLock(path))
-            for path in runs:
-                remove_run(path)
-            (self.directory / STUDY).unlink(missing_ok=True)  # its table is no longer of what is there
+        if exist == "overwrite" and not is_free(self.directory):
+            names = [f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)]
+            runs = [path for path in (self.directory / name for name in names) if is_run(path)]
+            with DirectoryLock(self.directory), ExitStack() as locks:
+                for path in runs:
+                    locks.enter_context(DirectoryLock(path))
+                for path in runs:
+                    remove_run(path)
+                (self.directory / STUDY).unlink(missing_ok=True)  # its table is no longer of what is there
         return self
 
     @cached_property
@@ -196,7 +187,6 @@ class Study:
         processes = 1 if self.in_process is not None else min(jobs, progress.total)
         waiting = []
         chunks = [(chunk, _finished(chunk)) for chunk in self._chunks(processes)]
-        self._check_whole()
         for chunk, finished_before in chunks:
             if len(finished_before) < len(
                 chunk.seeds
@@ -231,20 +221,6 @@ class Study:
             except RunError as error:
                 report(f"no figure: {error}")
         return result
-
-    def _check_whole(self) -> None:
-        """Raise RunError where the folder's table has runs that this study has not: they would leave it."""
-        table = self.directory / STUDY
-        if not table.is_file():
-            return
-        names = {f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)}
-        with fitting(table):
-            others = [name for name in read_checked(table)["runs"] if name not in names]
-        if others:
-            raise RunError(
-                f"{self.directory}: holds a study with other runs, such as {others[0]}, which would leave its table; give all its "
-                "settings, or choose another logdir"
-            )
 
     def _chunks(self, processes: int) -> Iterator[Chunk]:
         """Yield the runs of each line, its seeds divided where there are fewer lines than processes."""

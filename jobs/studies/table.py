@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.by_key import by_key
 from antiphon.base.errors import with_count
 from antiphon.base.files import write_csv, write_text
 from antiphon.base.manifests import write_checked
 from antiphon.base.text_table import TextTable
+from antiphon.base.tools import by_key
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.running.directory import STUDY

@@ -18,7 +18,6 @@ from antiphon.errors import ScenarioError
 from antiphon.inspection.value import Values, value_of, value_rows
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
-from tests.kit import seams
 from tests.kit.running import freeze, predictor_of
 
 ALL = "all channels"
@@ -33,18 +32,6 @@ def wide(coupling: str, **settings: Any) -> Simulation:
 
 def measured(simulation: Simulation, **settings: Any) -> Any:
     return simulation.value(**{"horizon": 6, "repeats": 3, **settings})
-
-
-def test_its_progress_has_the_time_that_is_left(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("ANTIPHON_PROGRESS", "1")
-    monkeypatch.setattr(seams.PROGRESS_BAR_AFTER, 0.0)
-    monkeypatch.setattr(seams.PROGRESS_LINE_AFTER, 0.0)
-    chain("locked").value(["c->d"], horizon=2, repeats=2)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("measuring")]
-    assert lines[0].startswith("measuring 1/4")  # all channels and one, twice
-    assert lines[1].endswith(" left")
 
 
 @pytest.mark.parametrize(("goal", "rate"), [({"scale": 4.0}, 0.25), ({"reduction": "mean"}, 2)], ids=str)

@@ -10,7 +10,7 @@ from antiphon.base.spec import plain
 from antiphon.checks import Findings, check_scenario
 from antiphon.commands.arguments import division_of, values_of
 from antiphon.engine.plan import ScenarioPlan, plan
-from antiphon.jobs.scenario_sources import scenario_template
+from antiphon.jobs.sources import scenario_template
 from antiphon.terminal.explain import built, explain
 
 __all__ = [

@@ -52,7 +52,7 @@ def end(process: int) -> None:
 
 def refused(folder: Path) -> Any:
     return one_line(
-        f"^{re.escape(str(folder))}: is being written now by (process|another process|a simulation in this)",
+        f"^{re.escape(str(folder))}: is being written now by another process",
         RunError,
     )
 
@@ -72,8 +72,6 @@ def test_a_second_process_is_refused_until_the_first_is_dead(run: Path, cli: Com
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         line = cli.refused("resume", run, "--steps 3")
         assert "run: is being written now by " in line
-        if f" {process} " in line:  # not every system says who holds a lock
-            assert f"by process {process}; wait until it has ended, or stop it (kill {process})" in line
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         end(process)
         assert {(run / LOCK).exists(), half.exists()} == {True}

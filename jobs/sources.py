@@ -1,29 +1,37 @@
-"""The template of what a user names: a scenario of the library, a file, a run, `MODULE:FUNCTION` or a Python object."""
+"""What a user names, and where its runs go: a scenario of the library, a file, a run, `MODULE:FUNCTION` or a Python object; a study."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path
 from antiphon.base.imports import imported_by_name, with_imports
 from antiphon.base.spec import plain
 from antiphon.envs.registry import is_known
-from antiphon.running.directory import RunDirectory, function_of, run_folder
+from antiphon.running.directory import LOGDIR, RunDirectory, function_of, numbered, run_folder
 from antiphon.running.library import as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.loading import MADE_IN_PYTHON
-from antiphon.scenarios.yaml_text import read_file
+from antiphon.scenarios.loading import MADE_IN_PYTHON, suggest_document
+from antiphon.scenarios.study_spec import StudySpec
+from antiphon.scenarios.yaml_text import find_document, read_file
 
 if TYPE_CHECKING:
+    from antiphon.jobs.studies.plan import StudyOptions
+    from antiphon.jobs.studies.study import Study
     from antiphon.running.simulation import Simulation
 
+_DOCUMENTS = (".yaml", ".yml")
+_DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
 
@@ -130,3 +138,56 @@ def _check_environment(directory: RunDirectory, source: str) -> None:
     if isinstance(env, EnvSpec) and not is_known(env.id):
         fix = f"this run was made by {source}; add --scenario {source}"
         raise RunError(f"{directory.path}: no environment '{env.id}'; {fix}")
+
+
+def logdir_root(logdir: Path | None) -> Path:
+    """Return the parent of run directories: `--logdir`, else $ANTIPHON_LOGDIR, else `runs`."""
+    return Path(os.path.expanduser(logdir or os.environ.get("ANTIPHON_LOGDIR") or LOGDIR))
+
+
+def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
+    """Return the directory of a new run: that of `name`, or `stem` with the time; it must not exist.
+
+    Raises:
+        RunError: The name is no valid directory name in the log directory.
+    """
+    root = logdir_root(logdir)
+    if name is not None:
+        if not _DIRECTORY.fullmatch(name):
+            mend = "use letters, digits, '-', '_' and '.'; logdir sets the parent directory"
+            raise RunError(f"name: '{name}' cannot name a run directory; {mend}")
+        return root / name
+    path = root / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return next(candidate for candidate in numbered(path) if not candidate.exists())
+
+
+def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Path | None) -> Study:
+    """Return the study of a name or file: a document, or all variants of one scenario."""
+    spec = find_document(StudySpec, name_or_file)
+    if spec is not None:
+        from antiphon.jobs.studies.study import Study  # loads torch: a wrong name is told before
+
+        directory = logdir or new_directory(None, None, f"study-{spec.study}")
+        return Study(spec=spec, directory=directory, options=options)
+    names = {*StudySpec.library_names(), *scenario_names()}
+    bare = (
+        ":" not in name_or_file
+        and Path(name_or_file).suffix not in _DOCUMENTS
+        and Path(name_or_file).parent == Path()
+    )
+    if bare and name_or_file not in names and not Path(name_or_file).exists():
+        raise ScenarioError(f"no study or scenario {name_or_file!r}{suggest_document(name_or_file, names)}")
+    check_no_run(name_or_file, "study", "a study of its scenario")
+    return study_of(scenario_template(name_or_file), options, logdir)
+
+
+def study_of(
+    template: Template | PythonTemplate, options: StudyOptions, logdir: Path | None, **keys: Any
+) -> Study:
+    """Return the study of one scenario, in a new folder where no `logdir` is given; for `keys`, see `Study.of_template`."""
+    from antiphon.jobs.studies.study import Study  # help does not load torch
+
+    study = Study.of_template(template, logdir or Path(), options, **keys)
+    if logdir is not None:
+        return study
+    return replace(study, directory=new_directory(None, None, f"study-{study.name}"))

@@ -1,0 +1,45 @@
+"""Small tools: values by their keys, copies with other attributes, modules imported at their first use, the cores of this process."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, TypeVar
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+
+
+def by_key(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """Return the items of each key; keys and items are in order."""
+    items_by_key: dict[Key, list[Item]] = {}
+    for key, item in pairs:
+        items_by_key.setdefault(key, []).append(item)
+    return items_by_key
+
+
+def copy_with(original: Item, **attributes: Any) -> Item:
+    """Return a shallow copy with other values of some attributes: `copy.replace` of Python 3.13, for any class without slots."""
+    copied = copy.copy(original)
+    vars(copied).update(attributes)
+    return copied
+
+
+class Deferred:
+    """A module that is imported when an attribute of it is read, so that a file that names it in annotations loads in milliseconds.
+
+    `typing.get_type_hints`, which frameworks call of what is public, then finds the names, which it does not under `TYPE_CHECKING` alone.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)
+
+
+def cores() -> int:
+    """Return the number of cores available to this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
