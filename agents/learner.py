@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -46,8 +46,6 @@ class Learner(TrainedParameters):
     ) -> None:
         self.network = network
         self.critic: Any = critic
-        self._has_target_network = has_target_network
-        self._state_before_call: Mapping[str, Any] | None = None
         parameters, buffers = network.parameters(generator), network.buffers()
         if critic is not None:
             critic_generator = random.generator(generator.initial_seed(), CRITIC)

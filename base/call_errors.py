@@ -5,8 +5,6 @@ from __future__ import annotations
 import dis
 import os
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from traceback import walk_tb
 from types import FrameType
@@ -34,17 +32,6 @@ def call_error(error: Exception, place: str, name: str = "") -> CallError | None
     else:
         return None
     return CallError(f"{prefix}{where}: {cause}")
-
-
-@contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Raise the error of a call of a user's object as a CallError (`call_error`), and others as they are."""
-    try:
-        yield
-    except Exception as error:
-        if (users_error := call_error(error, place)) is None:
-            raise
-        raise users_error from error
 
 
 def users_place(error: BaseException) -> tuple[str, str] | None:

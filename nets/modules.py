@@ -41,7 +41,7 @@ from antiphon.nets.user_modules import (
     singular,
     with_data,
 )
-from antiphon.nets.users.outlines import bytes_of
+from antiphon.nets.users.plain_trees import bytes_of
 
 Tensors = dict[str, Tensor]
 Own = TypeVar("Own", bound=nn.Module)

@@ -151,15 +151,6 @@ def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def with_values(module: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy of a module whose parameters and buffers are copies of some values, by name; others keep their own."""
-    copy_of_module = copied(module)
-    for name, tensor in chain(copy_of_module.named_parameters(), copy_of_module.named_buffers()):
-        if (value := values.get(name)) is not None:
-            tensor.data = value.data.clone()
-    return copy_of_module
-
-
 def with_data(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
     """Return a parameter of the same class with other data, the same attributes and the same hooks.
 
@@ -337,24 +328,6 @@ def hooked(module: nn.Module) -> dict[str, nn.Module]:
         for path, submodule in module.named_modules()
         if any(getattr(submodule, kind) for kind in _HOOKS)
     }
-
-
-def reporting_hook(module: nn.Module) -> str | None:
-    """Return the path of the first submodule with a hook that holds an object of the caller's, such as a list; None if none has."""
-    for path, submodule in hooked(module).items():
-        for kind in _HOOKS:
-            for hook in getattr(submodule, kind).values():
-                if any(map(_can_change, (*_receivers(hook), *_read_by(hook)))):
-                    return path or type(submodule).__name__
-    return None
-
-
-def _can_change(value: Any) -> bool:
-    """Whether a value is an object that a hook may write to, and no module, class, function or object of torch's own."""
-    if isinstance(value, Tensor | list | dict | set | bytearray):
-        return True
-    code = isinstance(value, type | types.ModuleType | types.FunctionType | types.BuiltinFunctionType)
-    return not code and hasattr(value, "__dict__") and not type(value).__module__.startswith("torch.")
 
 
 def hooked_parameter(module: nn.Module) -> str | None:

@@ -175,7 +175,7 @@ class PythonTemplate:
             raise ScenarioError(f"{source}: parameter {missing[0]!r} has no value; give it one, or a default")
         import torch
 
-        from antiphon.nets.isolation.own_random import seeded
+        from antiphon.nets.isolation.global_numbers import seeded
 
         with seeded(0):
             built = base(**values)
@@ -205,7 +205,7 @@ def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     identities of objects around it), for one object."""
     import torch
 
-    from antiphon.nets.users.outlines import bytes_of
+    from antiphon.nets.users.plain_trees import bytes_of
 
     kind, inner = type(value), (*outer, id(value))
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):

@@ -12,7 +12,7 @@ from antiphon.agents.models import GPT, ResNet
 from antiphon.comms.coupling_catalogue import kind_predicts
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.envs import registry
-from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.isolation.global_numbers import seeded
 from antiphon.scenarios import Scenario
 from antiphon.splitting.split import split
 

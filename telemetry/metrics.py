@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 else:
     nx, np = Deferred("networkx"), Deferred("numpy")
 
-WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
-"""Metrics of a run that are different on another machine, and on every execution."""
 EVALUATED = ("train", "validation", "test")
 """Splits whose names begin the metrics of an evaluation during training: `validation_loss`."""
 SCORES = ("accuracy", "error", "bits", "return")
@@ -44,18 +42,12 @@ def bounds(metric: str) -> tuple[str, str]:
     return f"{metric}_low", f"{metric}_high"
 
 
-_MEASURED = ("value", *bounds("value"), "value_seconds", *LOSSES, OWN_GAIN, *bounds(OWN_GAIN))
 _AT_RECEIVER = ("si_loss", "si_learning_rate")
 
 
 def end_of(metric: str) -> Literal["sender", "receiver"]:
     """Return the end of a channel that has a metric: in parts it is measured there alone. A log entry has a receiver's last."""
     return "receiver" if metric in _AT_RECEIVER else "sender"
-
-
-def is_measured(metric: str) -> bool:
-    """Whether a metric is measured at a longer interval of its own: a value, or an evaluation (`validation_loss`)."""
-    return metric in _MEASURED or metric.startswith(tuple(f"{split}_" for split in EVALUATED))
 
 
 Kind: TypeAlias = Literal["agent", "channel", "part", "env", "run"]

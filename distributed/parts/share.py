@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import nn
 
-from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.distributed.parts.halves import part_of
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.heart.ledger import Ledger
@@ -17,7 +15,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS
 from antiphon.engine.state.trees import Tree, receiver_keys
 from antiphon.nets.modules import meta_copy
-from antiphon.nets.user_modules import hooked_parameter, reporting_hook
 from antiphon.scenarios import Scenario
 
 _BY_AGENT = ("learners", "agents")
@@ -83,34 +80,6 @@ class Share:
                 for key in ("messages", "loose"):
                     ledger[key] = [{**message, "sender_window_open": False} for message in ledger[key]]
         return {**full_state, "system": system, "part": {"index": self.index}}
-
-
-def check_hooks_arrive(scenario: Scenario) -> None:
-    """Check that modules mean the same in other processes, where torch sends parameters without their hooks.
-
-    A ScenarioWarning names a hook of a module that holds an object of the caller's: the copies in other processes are written to.
-    """
-    specs: list[tuple[str, Any]] = [(f"agents.{name}", spec) for name, spec in scenario.agents.items()]
-    specs += [
-        (f"channels.{c.name}", predictor) for c in scenario.channels for predictor in (c.gradient, c.input)
-    ]
-    modules = (
-        (key_path, value) for key_path, spec in specs if spec is not None for value in vars(spec).values()
-    )
-    for key_path, module in modules:
-        if not isinstance(module, nn.Module):
-            continue
-        if (path := reporting_hook(module)) is not None:
-            line = (
-                f"{key_path}: the hook of '{path}' is called in Ray's processes, on copies of what it holds: lists and other objects "
-                "of this program stay as they are; leave out ray to fill them"
-            )
-            warnings.warn(line, ScenarioWarning, stacklevel=2)
-        if (name := hooked_parameter(module)) is not None:
-            raise ScenarioError(
-                f"{key_path}: the parameter '{name}' has a hook, which torch does not send to Ray's processes; pass a factory that "
-                "makes the module with its hook, or leave out ray"
-            )
 
 
 def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Scenario:

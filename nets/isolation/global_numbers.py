@@ -2,10 +2,9 @@
 
 | whose calls | what is done |
 | --- | --- |
-| a network's, loss's, optimiser's or hook's in a run, a world's, a vector environment's of a user's class | the generators are seeded for each call and restored (`of_seed`): 25 µs; where a call that should draw nothing does, as it does not while no other thread may draw, 12 µs |
+| a network's, loss's, optimiser's or hook's in a run, a world's, a vector environment's of a user's class | the generators are seeded for each call and restored (`of_seed`): 25 µs; a call that should draw nothing and does not, 12 µs |
 | a loader's, an environment's while it is made | the generators are seeded and restored (`seeded_globally`) |
 | an environment's, from its reset on | they have its own numbers, which go on from call to call, in all generators from which its first calls draw (`GlobalNumbers`) |
-| those in a process of its own | the generators are seeded, there alone (`seed_globally`) |
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from antiphon.nets.isolation.own_random import exclusive, is_alone, seeded, torch_of_seed
 from antiphon.nets.random import seed_for
 
 R = TypeVar("R")
@@ -173,10 +171,24 @@ _ARRAYS = ("numpy", "python")
 """Generators that torch's calls do not draw from."""
 
 
-def seed_globally(seed: int) -> None:
-    """Seed the global generators, of a process in which nobody else draws from them."""
-    for generator in _GENERATORS.values():
-        generator.seed(seed)
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's generator within the block, and restore it after it.
+
+    Args:
+        device: A device whose generator is seeded too; None: none is.
+    """
+    on_gpu = device is not None and device.type == "cuda"
+    before = torch.default_generator.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device]) if on_gpu else _NOTHING:
+            if on_gpu:
+                torch.manual_seed(seed)
+            # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
+            torch.default_generator.manual_seed(seed)
+            yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 @contextmanager
@@ -198,7 +210,7 @@ def of_seed(
 
     Args:
         device: A GPU whose generator is seeded too; None: none is.
-        repeatable: Whether it should draw nothing of torch, and may be called again if it does (`torch_of_seed`).
+        repeatable: Whether it should draw nothing, and may be called again if it does.
     """
     if torch.compiler.is_exporting():  # a generator that is traced has no state
         return compute()
@@ -213,12 +225,9 @@ def watched_of_seed(
 
 
 def watched(compute: Callable[[], R]) -> tuple[R, bool]:
-    """Return what `compute` returns, and whether it has drawn, which is not known while another thread may draw."""
+    """Return what `compute` returns, and whether it has drawn, which is not known of a generator of numpy that the caller has chosen."""
     before = _before_a_trial()
-    if before is None:
-        return compute(), False
-    with exclusive:
-        return _tried(compute, before)
+    return (compute(), False) if before is None else _tried(compute, before)
 
 
 def draws_numbers(compute: Callable[[], object]) -> bool:
@@ -238,61 +247,51 @@ def _of_seed(
     watched: bool = False,
 ) -> tuple[R, bool]:
     if repeatable and (device is None or device.type == "cpu"):
-        with exclusive:
-            before = _before_a_trial()
-            if before is not None:
-                computed, drew = _tried(compute, before)
-                if watched or not drew:
-                    return computed, drew
-    begun: dict[str, Any] = {}
-
-    def seeded_compute() -> R:
+        before = _before_a_trial()
+        if before is not None:
+            computed, drew = _tried(compute, before)
+            if watched or not drew:
+                return computed, drew
+    with seeded(seed, device), _arrays_kept():
         _seed_arrays(seed)
-        if watched:
-            begun.update(numpy=_words().copy(), python=_python_state())
-        return compute()
-
-    with exclusive, _arrays_kept():
-        computed, drew = torch_of_seed(seed, seeded_compute, device, repeatable=repeatable, watched=watched)
-        if watched:
-            drew = drew or begun["python"] != _python_state() or not (begun["numpy"] == _words()).all()
-    return computed, drew
+        before = _states() if watched else None
+        computed = compute()
+        return computed, watched and before != _states()
 
 
-class _State(NamedTuple):
-    """The states of all generators, of which numpy's keeps no second normal number."""
+class _States(NamedTuple):
+    """The states of all generators, but for a second normal number of numpy's."""
 
-    torch: torch.Tensor
+    torch: bytes
     words: bytes
     python: Any
 
 
-def _before_a_trial() -> _State | None:
+def _states() -> _States:
+    return _States(torch.default_generator.get_state().numpy().tobytes(), _words().tobytes(), _python_state())
+
+
+def _before_a_trial() -> _States | None:
     """Return the states of the generators, where a call that should draw nothing may be made with them as they are.
 
-    None: another thread may draw meanwhile, or numpy's generator keeps numbers elsewhere.
+    None: numpy's generator keeps numbers elsewhere.
     """
-    if not (is_alone() and isinstance(_numpys.get_bit_generator(), np.random.MT19937)):
+    if not isinstance(_numpys.get_bit_generator(), np.random.MT19937):
         return None
     state = _numpy_state()
     _set_numpy_state(state)
-    if state.normal is not None:
-        return None
-    return _State(torch.default_generator.get_state(), state.words.tobytes(), _python_state())
+    return _states() if state.normal is None else None
 
 
-def _tried(compute: Callable[[], R], before: _State) -> tuple[R, bool]:
+def _tried(compute: Callable[[], R], before: _States) -> tuple[R, bool]:
     """Return what `compute` returns, and whether it has drawn: the generators are then as before it."""
     drew = True
     try:
         computed = compute()
-        same = before.python == _python_state() and before.words == _words().tobytes()
-        drew = not (
-            same and before.torch.numpy().tobytes() == torch.default_generator.get_state().numpy().tobytes()
-        )
+        drew = before != _states()
     finally:
         if drew:
-            torch.default_generator.set_state(before.torch)
+            torch.default_generator.set_state(torch.frombuffer(bytearray(before.torch), dtype=torch.uint8))
             _set_numpy_state(_NumpyState(np.frombuffer(before.words, np.uint32), None))
             _set_python_state(before.python)
     return computed, drew

@@ -1,1 +1,1 @@
-"""What users' objects keep between calls: as trees that a checkpoint holds, or as outlines that show a change."""
+"""What users' objects keep between calls, as trees that a checkpoint holds."""

@@ -146,3 +146,9 @@ def from_tree(tree: Any) -> Any:
     if kind == "defaultdict":
         return defaultdict(_FACTORIES[tree["factory"]], pairs)
     return _MAPPINGS[kind](pairs)
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor's numbers, which tell 0 from -0 and one NaN from another."""
+    data = tensor.data.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    return data.view(torch.uint8).numpy().data
