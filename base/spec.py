@@ -315,11 +315,6 @@ HeadModule = Annotated[
     in_words("a torch module or a factory, from Python; leave it out"),
 ]
 """A torch module, or a factory of one; from Python only."""
-ParameterNames = Annotated[
-    dict[str, Annotated[str, Field(pattern=r"\.")]],
-    AfterValidator(FrozenMap),
-    in_words("a mapping of the network's parameters to 'agent.parameter'"),
-]
 
 
 class Spec(BaseModel):

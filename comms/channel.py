@@ -24,7 +24,7 @@ from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
 from antiphon.comms.examples import ContextSpec, Example, encode, target_of
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.module_predictors import predictor_of
-from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
@@ -35,7 +35,7 @@ _COUPLINGS = {kind.name: kind for kind in (Decoupled, Detached, Locked)}
 _LR = 1e-3
 _KEPT = 64
 """Messages that wait for their gradient."""
-_OF_PREDICTORS = ("target", "of", "parameters", "sites", "rescale")
+_OF_PREDICTORS = ("target", "sites", "rescale")
 """Options that `Channel` gives to the predictor itself."""
 
 
@@ -92,10 +92,9 @@ class Channel:
         size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
             messages are [B, size], or [B, ...] with as many components.
         gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
-            `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
+            `local`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `target` (the signal in `context` that `local` and `sobolev_label` predict),
-            `network` (for a `lens` the receiver's own layers, whose present parameters are used),
-            `scale`, `hidden`, `size`, `norm`, `sites` and `optimiser` (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
+            `network`, `scale`, `hidden`, `size`, `norm`, `sites` and `optimiser` (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
         context: Signals that the predictor is conditioned on, by name: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
         coupling: `decoupled`; `detached` (no gradient is returned); or `locked` (true backpropagation).
@@ -316,18 +315,15 @@ class Channel:
 def _read_gradient(
     gradient: str | Mapping[str, Any] | Callable[..., Any], context: Mapping[str, ContextSpec]
 ) -> tuple[GradientSettings, str | None]:
-    """The settings of `gradient=`, and the target signal of the kind's own loss; a lens has the key `target` too."""
+    """The settings of `gradient=`, and the target signal of the kind's own loss."""
     keys: dict[str, Any] = dict(gradient) if isinstance(gradient, Mapping) else {"kind": gradient}
-    kind = keys.get("kind")
-    of_readout = isinstance(kind, str) and getattr(PREDICTORS.get(kind), "of_readout", False)
-    target = keys.pop("target", None) if of_readout else None
     try:
         settings = GradientSettings.model_validate(keys)
     except ScenarioError as problem:
         raise ScenarioError(f"gradient.{problem}") from None
-    target = settings.get("target", target)
-    if target not in context and (target is not None or of_readout):
-        fix = f"give context={{{target or 'label'!r}: CLASSES}}"
+    target = settings.get("target")
+    if target is not None and target not in context:
+        fix = f"give context={{{target!r}: CLASSES}}"
         raise ScenarioError(f"gradient.target: there is no {target!r} in the context; {fix}")
     return settings, target
 

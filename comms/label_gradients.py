@@ -3,31 +3,25 @@
 `local` uses no returned gradient, and is the control for every claim. `sobolev_label` is also trained on the gradient that the
 receiver returns (Czarnecki et al. 2017, 1706.04859, §4.3). Both may have their own head (heads.py).
 
-`lens` has a readout's loss, through the readout's own later layers with their present parameters: the model's own last layers
-are applied to a residual stream before its end ("logit lens", nostalgebraist 2020; Belrose et al. 2023, "Eliciting Latent
-Predictions from Transformers with the Tuned Lens", 2303.08112). No predictor is trained, and no gradient is returned.
-
 For the shapes see synthetic_gradients.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self, final
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
+from pydantic import model_validator
+from torch import Tensor
 
-from antiphon.base import kinds
-from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import gradient
 from antiphon.base.mask import ALL
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import FrozenMap, HeadModule, Name, ParameterNames, SignalName
+from antiphon.base.spec import HeadModule, SignalName
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
-from antiphon.comms.heads import HeadSource, PredictorHead, head_of, output_shape
+from antiphon.comms.heads import HeadSource, head_of, output_shape
 from antiphon.comms.model import LinearMaps, LossAndGradients
 from antiphon.comms.synthetic_gradients import (
     LayerOptions,
@@ -37,8 +31,7 @@ from antiphon.comms.synthetic_gradients import (
     with_slope,
 )
 from antiphon.nets.layers import cross_entropy, squared_error
-from antiphon.nets.modules import called, meta_copy
-from antiphon.nets.user_modules import buffers_of, cast, parameters_of, set_mode
+from antiphon.nets.modules import meta_copy
 
 
 class LabelGradient(OwnLossPredictor):
@@ -122,13 +115,11 @@ class LabelGradient(OwnLossPredictor):
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
         assert example.target is not None
         context = None if self.own_module else example.context  # a head reads none
-        return self.own_losses(self.forward(message, context, move=move), example.target, example.sites)
-
-    def own_losses(self, output: Tensor, target: Tensor, sites: Tensor | None) -> Tensor:
-        """Return the loss per sample, [B], of outputs [B, K] for the sites that the target has (None: all)."""
-        return (cross_entropy if self.classes else squared_error)(output, target, sites)
+        output = self.forward(message, context, move=move)
+        return (cross_entropy if self.classes else squared_error)(output, example.target, example.sites)
 
 
+@final
 @gradient("local")
 class LocalGradient(LabelGradient):
     """SG = d(-log p)/dm of a model of the target, trained by -log p alone; no gradient is returned."""
@@ -190,118 +181,3 @@ class SobolevLabelGradient(LabelGradient):
         losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
         mismatch = counted(example, slope - example.returned).abs().sum(-1)
         return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
-
-
-@final
-@gradient("lens")
-class LensGradient(LocalGradient):
-    """SG = d(-log p)/dm, p by layers with other agents' parameters; nothing is trained, and no gradient is returned.
-
-    Args:
-        shape: Shape of a message.
-        context: See `Predictor`; not read.
-        network: The layers, from a message in its own shape to the target's outputs. They run as described in `PredictorHead`, with
-            the buffers of this module.
-        sources: By parameter of `network`, the tensor whose values it takes at every use; None: the module's own parameters,
-            which remain fixed.
-        losses: Loss per sample [B] from outputs [B, K], a target, and the sites that it has if these are not all; None:
-            cross-entropy, or squared error.
-        mean: Whether losses are divided by the number of sites with a target in the batch, in place of its rows.
-
-    Raises:
-        ScenarioError: The layers do not fit the message or the target, or the parameters differ; the line begins with
-            the key.
-    """
-
-    own_module = True
-    of_readout: ClassVar[bool] = True
-
-    class Options(kinds.Options):
-        """Keys of a lens.
-
-        Attributes:
-            network: From Python: the layers from the message in its own shape to the target's outputs.
-            of: The agent whose objective is used; None: the scenario's only readout.
-            parameters: By parameter of `network`, the "agent.parameter" whose present values it uses; by default the
-                parameter of the same name in `of`.
-        """
-
-        network: HeadModule = None
-        of: Name | None = None
-        parameters: ParameterNames = Field(default_factory=FrozenMap)
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        context: Sequence[ContextSpec],
-        *,
-        network: Callable[..., nn.Module] | nn.Module | None = None,
-        sources: Mapping[str, Tensor] | None = None,
-        losses: Callable[..., Tensor] | None = None,
-        mean: bool = False,
-        **settings: Any,
-    ) -> None:
-        self._head: PredictorHead
-        if network is None:
-            raise ScenarioError(
-                "gradient.network: a lens needs layers from the message to the target's outputs; pass a torch module from "
-                "Python, with `parameters` that name each one's source"
-            )
-        self._given_sources, self._loss_of, self._mean = sources, losses, mean
-        self._layers: HeadSource | None = network
-        super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
-        self._layers = None
-        cast(self._head.to(settings.get("device", "cpu")), settings.get("dtype", torch.float32))
-        self._head = meta_copy(self._head)  # called with the parameters of others
-
-    def initial_values(
-        self, inputs: int, outputs: int, generator: torch.Generator
-    ) -> tuple[Numbers, Numbers]:
-        """Return no parameters: the layers use other networks' parameters."""
-        assert self.target is not None
-        assert self._layers is not None
-        seed, needed = generator.initial_seed() % 2**63, output_shape(self.target)
-        sources = self._given_sources
-        self._head = head_of(self._layers, self.shape, needed, seed)
-        parameters = parameters_of(self._head.module)
-        if sources is None:
-            sources = (
-                {**parameters_of(self._layers)} if isinstance(self._layers, nn.Module) else {**parameters}
-            )
-        for name, p in parameters.items():
-            if name not in sources:
-                raise ScenarioError(f"gradient.parameters: no source for '{name}' of the network; add it")
-            if sources[name].shape != p.shape:
-                raise ScenarioError(
-                    f"gradient.parameters: '{name}' of the network has shape {list(p.shape)}, but its source has "
-                    f"{list(sources[name].shape)}; name a parameter of the same shape"
-                )
-        self.sources = {f"module.{name}": sources[name] for name in parameters}
-        return {}, {}
-
-    def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
-        numbers = {name: constant(p) for name, p in self.sources.items()}
-        return called(set_mode(self._head, training), numbers, buffers_of(self._head), x)[0]
-
-    def stacking_obstacle(self) -> str | None:
-        return "its parameters are another agent's"
-
-    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        losses = super()._losses(example, message, move=move)
-        if not self._mean:
-            return losses
-        weights = torch.ones_like(constant(losses))
-        if example.sites is not None:
-            weights = weights * example.sites.flatten(1).sum(1)
-        weights = counted(example, weights)
-        return losses * weights * (len(losses) / weights.sum().clamp(min=1))
-
-    def own_losses(self, output: Tensor, target: Tensor, sites: Tensor | None) -> Tensor:
-        if self._loss_of is None:
-            return super().own_losses(output, target, sites)
-        return self._loss_of(output, target) if sites is None else self._loss_of(output, target, sites)
-
-    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        """Return the loss summed over messages, and no gradient."""
-        with torch.no_grad():
-            return torch.stack([self.loss(example) for example in examples]).sum(), []

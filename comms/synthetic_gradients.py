@@ -105,7 +105,6 @@ class Predictor(Model):
     """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
-    of_readout: ClassVar[bool] = False
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     rescales: bool = False

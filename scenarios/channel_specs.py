@@ -100,8 +100,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
 
     Attributes:
         kind: Kind of predictor. `local` is the control: it predicts `target` from the message, and no gradient is returned.
-            `lens` is an agent's loss at the message, computed through layers with parameters of other agents. Or a registered
-            name, or from Python a module or a factory called with `inputs`, `outputs`.
+            Or a registered name, or from Python a module or a factory called with `inputs`, `outputs`.
         context: Signals that condition it. With symbols, and with `passes: all`, name what the sender observes.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
         schedule: Schedule of `scale` over the training; None: constant.
@@ -137,7 +136,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     needs_returned: ClassVar[bool]
     needs_loss: ClassVar[bool]
     has_own_loss: ClassVar[bool]
-    of_readout: ClassVar[bool]
 
     @cached_property
     def own_target(self) -> str | None:

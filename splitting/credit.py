@@ -1,13 +1,11 @@
-"""Credit of a cut model's channels, in words: `local`, `aug_local` and `lens` become gradients with heads.
+"""Credit of a cut model's channels, in words: `local` and `aug_local` become gradients with heads.
 
 `local` is a small head of its own (Nøkland & Eidnes 2019, 1901.06656); `aug_local` a head made of copies of the model's own
-later layers, chosen uniformly in depth, which train on their own (AugLocal, Ma et al. 2024, 2402.17318); `lens` the model's own
-last layers with the parameters that they have at present, and nothing to learn ("logit lens", nostalgebraist 2020).
+later layers, chosen uniformly in depth, which train on their own (AugLocal, Ma et al. 2024, 2402.17318).
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -30,7 +28,7 @@ from antiphon.splitting.parts import ModelPart, Shape, Wire, build_parts
 from antiphon.splitting.plan import plan_parts
 from antiphon.splitting.trace import Trace, trace
 
-WORDS = ("local", "aug_local", "lens")
+WORDS = ("local", "aug_local")
 """Kinds of gradients that get their heads from the model."""
 _LAYERS = 2
 _AFTER = "after "
@@ -72,7 +70,6 @@ class ChannelGradients:
     Args:
         cuts: The submodules before which it is cut, one for each part but the first.
         required: What the objective needs of the output.
-        parts: The parts, whose parameters a lens has, by the names of their agents.
         targets: Of all objectives.
         coded: Whether the default may be a loss of the classes of the target.
     """
@@ -84,14 +81,13 @@ class ChannelGradients:
         cuts: Sequence[str],
         required: RequiredOutput,
         output: str | int | None,
-        parts: Mapping[str, ModelPart],
         *,
         targets: Mapping[str, Signal],
         coded: bool,
     ) -> None:
         self.coded, self.targets = coded, targets
         self.model, self.example, self.cuts = model, example, cuts
-        self.required, self.output, self.parts = required, output, parts
+        self.required, self.output = required, output
         self._tails: dict[str, ModelPart] = {}
         self._traces: dict[frozenset[str], Trace] = {}
 
@@ -99,8 +95,7 @@ class ChannelGradients:
         """Return the gradient of a channel for which none is given: the best of the safe ones in docs/results/split-credit.md.
 
         Of tokens and maps `aug_local` with one block, if the last layers are no larger than that block, whose copies every
-        channel has; else `lens`, where the last layers can read the message. `local` of other messages, and `linear` with the
-        targets as its context where no class is the target.
+        channel has; else `local`, and `linear` with the targets as its context where no class is the target.
         """
         if not self.coded:
             sites = len(wire.shape) > 1
@@ -108,10 +103,10 @@ class ChannelGradients:
             return {"kind": "linear", "sites": sites, "context": read}
         if len(wire.shape) > 1:
             with suppress(ScenarioError):  # there are no such layers, or they read another shape
-                last = self._last("lens")
+                last = self._last()
                 blocks = [self.model.get_submodule(path) for path in self._chosen(wire, last, 1)]
-                large = not blocks or _size(self._tail(last).module) > _size(blocks[0])
-                return self.gradient("lens" if large else {"kind": "aug_local", "layers": 1}, wire)
+                if blocks and _size(self._tail(last).module) <= _size(blocks[0]):
+                    return self.gradient({"kind": "aug_local", "layers": 1}, wire)
         return self.gradient("local", wire)
 
     def _read_at_sites(self, wire: Wire) -> list[str]:
@@ -125,7 +120,7 @@ class ChannelGradients:
 
         Args:
             settings: A kind, which predicts the target or has the targets as its context, or a gradient's keys; beside those of a
-                scenario `layers` of `aug_local`, and `at`, the submodule at which the last layers begin, of `aug_local` and `lens`.
+                scenario `layers` of `aug_local`, and `at`, the submodule at which the last layers begin.
 
         Raises:
             ScenarioError: The layers do not fit the message; the line names the fix.
@@ -148,12 +143,8 @@ class ChannelGradients:
                 keys["network"] = MapHead if pooled_map else SiteHead(wire.shape, outputs)
             return keys
         check_counts("gradient", 0, layers=keys.get("layers"))
-        last = keys.pop("at", None) or self._last(kind)
+        last = keys.pop("at", None) or self._last()
         tail = self._tail(last)
-        if kind == "lens":
-            _check_reads(tail, last, wire.shape)
-            names = {f"1.{key}": self._owner(key) for key, _ in tail.module.named_parameters()}
-            return {"network": nn.Sequential(nn.Flatten(), tail.module), "parameters": names, **keys}
         chosen = self._chosen(wire, last, keys.pop("layers", _LAYERS))
         heads = {path: self._block(path, last) for path in chosen} | {last: tail}
         first = next(iter(heads))
@@ -212,13 +203,13 @@ class ChannelGradients:
                 return ".".join(names[: depth + 1])
         return None
 
-    def _last(self, kind: str) -> str:
+    def _last(self) -> str:
         """Where the last layers begin: behind the last block, or else at the submodule that is called after it."""
         blocks = self._blocks()
         if not blocks:
             raise ScenarioError(
-                f"gradient: {kind} needs the model's last layers, and no list of blocks holds '{self.cuts[0]}'; name where they "
-                f"begin with `at`: {{'kind': '{kind}', 'at': …}}"
+                f"gradient: aug_local needs the model's last layers, and no list of blocks holds '{self.cuts[0]}'; name where "
+                "they begin with `at`: {'kind': 'aug_local', 'at': …}"
             )
         last = blocks[-1]
         with suppress(ScenarioError):  # more than one tensor crosses there, as where a sum follows the block
@@ -228,7 +219,7 @@ class ChannelGradients:
         later = [path for path in called[called.index(last) + 1 :] if not path.startswith(f"{last}.")]
         if not later:
             raise ScenarioError(
-                f"gradient: {kind} needs layers after '{last}', and there are none; use local"
+                f"gradient: aug_local needs layers after '{last}', and there are none; use local"
             )
         return later[0]
 
@@ -252,15 +243,6 @@ class ChannelGradients:
         count = min(max(layers - len(needed), 0), len(optional))
         needed |= {optional[((i + 1) * len(optional) + count - 1) // count - 1] for i in range(count)}
         return [path for path in rest if path in needed]
-
-    def _owner(self, key: str) -> str:
-        """The agent and parameter that a parameter of the model became, the last part's before others."""
-        parameter = operator.attrgetter(key)(self.model)
-        for agent, part in reversed([*self.parts.items()]):
-            for name, p in part.module.named_parameters():
-                if p is parameter:
-                    return f"{agent}.module.{name}"
-        raise ScenarioError(f"gradient: no part has '{key}'; use local")
 
 
 def _size(module: nn.Module) -> int:

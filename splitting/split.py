@@ -73,11 +73,10 @@ def split(
         coupling: The coupling of every channel.
         gradient: The gradient of every channel: a kind, which reads the targets as its context, or a mapping of its keys. None:
             for one objective of a categorical target with a value per class, `aug_local` with one block for messages of tokens
-            and maps (`lens` if the model's last layers are larger than that block), `local` for others and where no later block
+            and maps if the model's last layers are no larger than that block, `local` for others and where no later block
             reads them (docs/results/split-credit.md); else `linear` at every site, with each target that has a part per site or
             is no larger than one. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind":
-            "aug_local", "layers": 2}`) and the last layers; `lens` uses the last layers themselves. `at` names their first
-            submodule if not after the blocks.
+            "aug_local", "layers": 2}`) and the last layers; `at` names their first submodule if not after the blocks.
         delay: Steps that a message takes to the next part. With 1, all parts work at the same time, each on another sample with
             its labels (`align`): pipelined. `auto`: 0 in one process; in parts, the fewest steps that hide the network.
         bits: Bits that a component of a message takes on its way, 1 to 16. None: it is a float. `auto`: a float in one process;
@@ -214,7 +213,7 @@ def _credit(
     main, several = heads[0], len(heads) > 1
     if several and keys.get("kind") in WORDS:
         fitting = [head for head in heads if keys.get("target") == head.required.target]
-        if not fitting or keys["kind"] == "lens":
+        if not fitting:
             raise ScenarioError(
                 f"gradient: {keys['kind']} needs one objective, and the model has several; use local or aug_local with the "
                 "`target` of one, or linear, which learns the gradients of all"
@@ -228,7 +227,6 @@ def _credit(
         cut.at,
         main.required,
         main.output,
-        cut.parts,
         targets=targets,
         coded=coded,
     )

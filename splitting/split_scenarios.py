@@ -147,6 +147,6 @@ _COUPLINGS: dict[str, dict[str, Any]] = {
     "local": {"gradient": "local"},
     DEFAULT: {},
 }
-_AUG_LOCAL = {"gradient": {"kind": "aug_local", "layers": 1}}
-gpt.variants = {**_COUPLINGS, "lens": {"gradient": "lens"}, "aug_local": _AUG_LOCAL}  # type: ignore[attr-defined]
-resnet.variants = {**_COUPLINGS, "aug_local": _AUG_LOCAL}  # type: ignore[attr-defined]
+_VARIANTS = {**_COUPLINGS, "aug_local": {"gradient": {"kind": "aug_local", "layers": 1}}}
+gpt.variants = _VARIANTS  # type: ignore[attr-defined]
+resnet.variants = _VARIANTS  # type: ignore[attr-defined]

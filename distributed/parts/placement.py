@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
-from antiphon.comms.label_gradients import LensGradient
 from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
@@ -107,7 +106,6 @@ def bonds(system: System) -> Iterator[Bond]:
                 yield Bond(
                     (first, second), ("share", index), "tied parameters are one weight", "leave it out"
                 )
-    yield from _lenses(system)
     for channel in _valued_at_ends(system):
         reason = "what is sent at the step at which an episode is truncated is read at once, for the value of a policy"
         yield Bond(
@@ -158,24 +156,6 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     if (name := channel.synthetic_gradient.context.crossing) is not None:
         return "gradient.context", f"'{name}' is read from the receiver itself", "leave it out"
     return None
-
-
-def _lenses(system: System) -> Iterator[Bond]:
-    lenses = [
-        (channel, channel.synthetic_gradient.model)
-        for channel in system.channels.values()
-        if isinstance(channel.synthetic_gradient.model, LensGradient)
-    ]
-    if not lenses:
-        return
-    agents = {p: name for name, agent in system.agents.items() for p in agent.learner.parameters.values()}
-    for channel, lens in lenses:
-        sources = (agents[p] for p in lens.sources.values() if p in agents)
-        for name in dict.fromkeys(sources):
-            if name != channel.sender:
-                path = ("channels", channel.name, "gradient", "kind")
-                reason = "a lens reads the parameters of another agent"
-                yield Bond((channel.sender, name), path, reason, "use kind local")
 
 
 def units_of(system: System) -> list[tuple[str, ...]]:

@@ -32,12 +32,14 @@ for tokens, following in itertools.islice(DataLoader(TensorDataset(*train.values
 print(antiphon.cuts(model, test["tokens"]), end="\n\n")
 env = antiphon.envs.from_tensors(**train, test=test, training_only=["following"], classes={"following": 77})
 settings = {"env": env, "objective": "following", "batch": 16, "optimiser": {"kind": "adam", "lr": 0.003}}
-for coupling, gradient in (("locked", ""), ("decoupled", "lens"), ("decoupled", "local"), ("detached", "")):
-    scenario = antiphon.split(model, 4, coupling=coupling, gradient=gradient, **settings)
-    with antiphon.Simulation(scenario, logdir=f"runs/{gradient or coupling}") as run:
+ways = {way: {"coupling": way} for way in ("locked", "detached")} | {
+    way: {"gradient": way} for way in ("aug_local", "local")
+}
+for name, way in ways.items():
+    with antiphon.Simulation(antiphon.split(model, 4, **way, **settings), logdir=f"runs/{name}") as run:
         run.run(120)
-        trained[gradient or coupling] = antiphon.join(run)  # a GPT again
+        trained[name] = antiphon.join(run)  # a GPT again
 loss = {name: bits(each.eval(), **test).item() for name, each in trained.items()}  # in plain torch
 print("\nbits per character:", ", ".join(f"{name} {value:.2f}" for name, value in loss.items()))
-assert trained["lens"].state_dict().keys() == model.state_dict().keys()
-assert loss["lens"] < loss["detached"]
+assert trained["aug_local"].state_dict().keys() == model.state_dict().keys()
+assert loss["aug_local"] < loss["detached"]

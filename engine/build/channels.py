@@ -20,7 +20,6 @@ from antiphon.comms.read_modes import read_mode_of
 from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import Shapes, head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -114,16 +113,14 @@ class Wiring:
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.coupling.predicts:
-            local_loss = None
             if gradient.has_own_loss:
-                local_loss = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
-                target = local_loss.target  # a model of the target does not see it
+                target = gradient.own_target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDPOINTS)
             endpoints = self._windows_by_endpoint(spec, gradient.context, GRADIENT_ENDPOINTS)
             if not gradient.needs_returned:
                 endpoints = {n: of for n, of in endpoints.items() if not ENDPOINT_VALUES[n].is_returned}
             predictor = self._predictor(
-                spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), local_loss
+                spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), target
             )
         returns = spec.coupling.uses_returned or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
@@ -261,11 +258,11 @@ class Wiring:
     # --- predictors ---------------------------------------------------------------------------------------
 
     def _predictor(
-        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], local_loss: LocalLoss | None
+        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
     ) -> Predictor:
         gradient = spec.gradient
-        options = gradient.options if local_loss is None else local_loss.settings()
-        target = None if local_loss is None else options.pop("target")
+        options = dict(gradient.options)
+        own_target = None if target is None else self.signal(options.pop("target"))
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         settings["all_passes"] = gradient.passes == "all"
         for key in {"sites", "rescale"} & set(type(gradient).model_fields):  # a user's kinds have them too
@@ -273,7 +270,7 @@ class Wiring:
         if "rescale" in settings and settings["rescale"] is None:
             settings["rescale"] = "rms" if gradient.passes == "all" else "none"
         try:
-            return predictor_of(gradient.kind, options, shape, context, target=target, **settings)
+            return predictor_of(gradient.kind, options, shape, context, target=own_target, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
 

@@ -156,7 +156,7 @@ GRADIENTS = {
         key: NEEDED[key] for key, (default, _) in own_keys_of("gradient", kind).items() if default == "needed"
     }
     for kind in kinds_of("gradient")
-    if kind not in ("conv", "lens")  # of maps, of a module from Python
+    if kind != "conv"  # of maps
 }
 GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     *((kind, "gradient", options) for kind, options in GRADIENTS.items()),

@@ -99,7 +99,7 @@ class PixelHead(nn.Module):
 
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in PREDICTORS if kind != "lens"},  # which has tests of its own
+    **{kind: (kind, {}) for kind in PREDICTORS},
     "conv, hidden filters": ("conv", {"hidden": (4, 3)}),
     "critic, a hidden layer": ("critic", {"hidden": (5,)}),
     "sobolev, a hidden layer": ("sobolev", {"hidden": (5,)}),

@@ -543,13 +543,13 @@ LIBRARY: dict[str, Callable[[], Scenario]] = {
 
 
 def split_text() -> Scenario:
-    """A transformer in parts: dropout, a tied head, and the model's own last layers as a synthetic gradient."""
+    """A transformer in parts: dropout, a tied head, and small heads of local losses."""
     torch.manual_seed(0)
     env = {"id": "antiphon/TextWindows-v0", "length": 5}
     model = GPT(77, 5, blocks=3, width=4, heads=2, dropout=0.2, tied=True)
     goal = {"kind": "coding", "target": "following"}
     settings: Document = {"inputs": {"tokens": "tokens"}, "objective": goal, "tie": "together", "batch": 3}
-    return antiphon.split(model, ["blocks.1", "blocks.2"], env=env, gradient="lens", **settings)
+    return antiphon.split(model, ["blocks.1", "blocks.2"], env=env, gradient="local", **settings)
 
 
 def split_pictures() -> Scenario:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.builders import Document, Play, levels, ring
 from tests.kit.kinds import fitting
 
 KINDS = ("linear", "mlp", "critic", "sobolev", "sobolev_label", "local")
@@ -51,18 +51,6 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.out(self.norm(x if x.dim() == 3 else x.unflatten(-1, (3, 2)))).mean(-2)
         return found
-
-
-def lenses() -> Document:
-    """Chains whose senders look through the layers of the one that reads at last."""
-    agents: Document = {}
-    channels = []
-    for i in range(2):
-        agents[f"a{i}"], agents[f"b{i}"] = {**OWN, "observes": ["words"]}, {**OWN, "observes": []}
-        agents[f"c{i}"] = {"network": Head, "objective": LABEL}
-        lens = {"gradient": {"kind": "lens", "network": Head, "of": f"c{i}"}, "norm": "none"}
-        channels += [{"from": f"{s}{i}", "to": f"{r}{i}", **TOKENS, **lens} for s, r in ("ab", "bc")]
-    return document(agents, channels, Play())
 
 
 OWN_LOSSES: dict[str, Document] = {
@@ -120,7 +108,6 @@ SITES: dict[str, Document] = {
     ),
     "one token": ring(channel={**tokens(context=["label", "returned"]), "size": [1, 4]}, env=ENDS),
     **{f"tokens, {name}": ring(channel=tokens(**keys), env=Play()) for name, keys in OWN_LOSSES.items()},
-    "tokens, lens": lenses(),
     "codes": ring(
         agent=[{"observes": ["codes"]}, {"observes": ["codes", "x"], "categories": "index"}], env=Play()
     ),

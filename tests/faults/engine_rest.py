@@ -48,13 +48,6 @@ REST: tuple[Fault, ...] = (
         "tests/engine/native/test_networks.py::test_random_rings_agree_in_float64",
     ),
     Fault(
-        "build-a-lens-forgets-the-weight-of-its-objective",
-        "engine/build/local_losses.py",
-        "lambda out, *target: scaled(losses(out, *target), self._goal().weight)",
-        "losses",
-        "tests/numerics/test_injections.py::test_a_lens_is_the_slope_of_its_readers_loss_through_the_readers_present_layers[cohort]",
-    ),
-    Fault(
         "state-a-tied-agent's-moments-outlive-new-weights",
         "engine/state/weights.py",
         "renewed |= joined if joined & renewed else set()",

@@ -18,7 +18,7 @@ _NUMBERS = (
     *(float("inf"), float("-inf"), float("nan")),
 )
 _WORDS = """
-x $ $x $agents a->b a.b a__b episode state label image locked linear mlp conv lens local lstm gru null ~ no 1e3 0x1f nan é 日本 😀
+x $ $x $agents a->b a.b a__b episode state label image locked linear mlp conv critic local lstm gru null ~ no 1e3 0x1f nan é 日本 😀
 ../../etc/passwd /dev/zero /dev/random /proc/self/mem %s%s%n {0} {self} __import__('os').popen('false') os.popen antiphon.cli:main
 """
 _ODD = ("", " ", "\x00", "\n", "a\nb", "\u202e", "\ud7ff", "\x1b[31m", "x" * 5000, "é" * 70_000)

@@ -1,4 +1,4 @@
-"""What is put on a message beside the plain prediction: clips, scales, lenses, symbols (rules 3, 42).
+"""What is put on a message beside the plain prediction: clips, scales, symbols (rules 3, 42).
 
 Senders are linear and follow plain gradient descent at rate 1: the step of their weights shows what was injected.
 """
@@ -16,9 +16,7 @@ from torch import Tensor
 from antiphon import Simulation
 from antiphon.nets.random import seed_for, uniform
 from tests.contracts.builders import Document
-from tests.contracts.sites import Head
 from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, sgd, simulation_of
-from tests.numerics.played import Played
 from tests.numerics.recurring import BATCH, played
 from tests.reference.backend import Chosen, reference
 
@@ -64,29 +62,6 @@ def test_clips_shorten_what_is_long_and_a_scale_moves_by_its_schedule() -> None:
             assert_close(simulation.agents["a"], descend(a, scale * (message * short).sum() / BATCH, 0.05))
     assert (torch.cat(lengths) > 0.3).any()
     assert ((torch.cat(lengths) < 0.3) & (torch.cat(lengths) > 0)).any()
-
-
-# --- lenses ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("backend", ["cohort", reference])
-def test_a_lens_is_the_slope_of_its_readers_loss_through_the_readers_present_layers(backend: Chosen) -> None:
-    """With the weight of the reader's objective."""
-    label = torch.randint(3, (30, BATCH), generator=torch.Generator().manual_seed(0))
-    source = Played({"x": SOURCE.shown["x"], "label": label}, ("label",), endless=True)
-    goal = {"kind": "classification", "target": "label", "scale": 0.25}
-    lens = {"gradient": {"kind": "lens", "network": Head, "of": "b"}, "size": [3, 2]}
-    agents = {"a": {"observes": ["x"]}, "b": {"network": Head, "objective": goal}}
-    with simulation_of(agents, [{"from": "a", "to": "b", **lens}], source, backend) as simulation:
-        for step in range(4):
-            a, head = leaves(simulation.agents["a"]), Head().double()
-            own = simulation.agents["b"].parameters
-            head.load_state_dict({name.removeprefix("module."): p.detach() for name, p in own.items()})
-            message = said(a, "to_b", source.at(step)["x"])
-            loss = 0.25 * F.cross_entropy(head(message), label[step], reduction="sum")
-            (slope,) = torch.autograd.grad(loss, message, retain_graph=True)
-            simulation.step()
-            assert_close(simulation.agents["a"], descend(a, (message * slope).sum() / BATCH))
 
 
 # --- symbols ---------------------------------------------------------------------------------------------------

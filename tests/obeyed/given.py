@@ -74,7 +74,6 @@ GIVEN: dict[str, list[Any]] = {
     "evaluate.keep_best": ["loss", None],
     "evaluate.patience": [{"accuracy": 1, "loss": 1}, {"loss": 1}],
     "schedule steps.at": [[0.1, 0.2], [0.3]],
-    "gradient lens.of": ["hand"],
     **{f"gradient {kind}.target": _NAMES for kind in ("local", "sobolev_label")},
 }
 """Values to try in turn, by setting; the first that a scene accepts is tried, and after it the next, until one has an effect."""

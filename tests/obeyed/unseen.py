@@ -9,9 +9,6 @@ UNSEEN = {
 }
 """By setting: these are never sensitive."""
 OBJECTS = {
-    "gradient lens.network": "a module",
-    "gradient lens.of": "the agent whose layers the module has",
-    "gradient lens.parameters": "the parameters of the module",
     "gradient local.network": "a module",
     "gradient sobolev_label.network": "a module",
 }

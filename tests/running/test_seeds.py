@@ -111,18 +111,8 @@ class Scaled(nn.Module):
         return self.inner(x.flatten(1)) * self.scale
 
 
-LENS = {
-    "kind": "lens",
-    "network": nn.Linear(4, 10),
-    "parameters": {"weight": "b.objective.weight", "bias": "b.objective.bias"},
-}
 APART = {
     "modules that differ": ({"network": Scaled}, {}, "'a' is not the same function in all seeds"),
-    "layers of another": (
-        {"network": LINEAR_MAP},
-        {"gradient": LENS},
-        "'a->b' runs unstacked: its synthetic gradient: its parameters are another agent's",
-    ),
 }
 
 

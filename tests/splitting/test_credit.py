@@ -1,4 +1,4 @@
-"""Credit of a split model in words: heads that are the model's own later layers, copied or looked through."""
+"""Credit of a split model in words: heads that are the model's own later layers, copied, or small ones."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from antiphon.agents.models import MapHead
 from antiphon.agents.models import ResNet as PlainResNet
 from antiphon.comms import Example
 from antiphon.envs import from_tensors
+from antiphon.splitting.credit import SiteHead
 from tests.contracts.twins import made
 from tests.kit.running import predictor_of
 from tests.splitting.models import ResNet
@@ -35,21 +36,6 @@ def slope(layers: Any, each: Example) -> Tensor:
     logits = layers(message.unflatten(1, (6, 8)))
     losses = F.cross_entropy(logits.movedim(2, 1), each.target, reduction="none").mean(1)
     return torch.autograd.grad(losses.sum(), message)[0]
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("tie", [None, "together"])
-def test_a_lens_looks_through_the_model_s_last_layers_as_they_are(tie: Any) -> None:
-    run = made(split_gpt(gpt(tied=tie is not None), "lens", ["blocks.2"], tie=tie), "cohort")
-    each = example()
-    found = []
-    for steps in (0, 2):
-        run.run(steps=steps)
-        model = antiphon.join(run)
-        model.double().eval()
-        found.append(predictor_of(run, "part0->part1").predict(each))
-        torch.testing.assert_close(found[-1], slope(lambda x, m=model: m.head(m.norm(x)), each))
-    assert not torch.allclose(*found)
 
 
 @pytest.mark.cases(1)
@@ -141,11 +127,13 @@ def test_a_local_head_of_maps_has_a_convolution_and_pools() -> None:
 
 @pytest.mark.long
 def test_where_the_last_layers_begin_can_be_named() -> None:
-    run = made(split_gpt(gpt(dropout=0.0), {"kind": "lens", "at": "blocks.3"}, ["blocks.2"]), "cohort")
+    gradient = {"kind": "aug_local", "layers": 1, "at": "blocks.3"}
+    run = made(split_gpt(gpt(dropout=0.0), gradient, ["blocks.2"]), "cohort")
     model = antiphon.join(run).double().eval()
     each = example()
-    expected = slope(lambda x: model.head(model.norm(model.blocks[3](x))), each)
-    torch.testing.assert_close(predictor_of(run, "part0->part1").predict(each), expected)
+    expected = slope(lambda x: model.head(model.norm(model.blocks[3](model.blocks[2](x)))), each)
+    found = predictor_of(run, "part0->part1").predict(each)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
 
 
 class Pixels(nn.Module):
@@ -167,19 +155,23 @@ def test_layers_whose_classes_come_first_read_the_target_s_pixels() -> None:
     torch.manual_seed(0)
     model = Pixels()
     env = from_tensors(image=torch.randn(16, 3, 2, 4), label=torch.randint(5, (16, 2, 4)))
-    with made(antiphon.split(model, ["blocks.1"], env=env, gradient="lens", batch=4), "cohort") as run:
+    gradient = {"kind": "aug_local", "layers": 1}
+    with made(antiphon.split(model, ["blocks.1"], env=env, gradient=gradient, batch=4), "cohort") as run:
         found = predictor_of(run, "part0->part1")
         message = torch.randn(4, 3, 2, 4, dtype=torch.float64, requires_grad=True)
         labels = torch.randint(5, (4, 2, 4))
         model.double()
-        losses = F.cross_entropy(model.head(model.norm(message)), labels, reduction="none").mean((1, 2))
+        last = message + torch.tanh(model.blocks[2](message))
+        losses = F.cross_entropy(model.head(model.norm(last)), labels, reduction="none").mean((1, 2))
         expected = torch.autograd.grad(losses.sum(), message)[0].flatten(1)
         each = Example(message.detach().flatten(1), None, None, target=labels)
         torch.testing.assert_close(found.predict(each), expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.long
-def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smaller() -> None:
+def test_tokens_learn_by_default_through_a_copied_block_or_a_small_head_where_the_last_layers_are_larger() -> (
+    None
+):
     found = [channel.gradient for channel in split_gpt(gpt(), None, ["blocks.2"]).channels]
     assert {gradient.kind for gradient in found} == {"local"}
     block = sum(p.numel() for p in gpt().blocks[3].parameters())
@@ -188,10 +180,12 @@ def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smalle
     )  # a copy is in the head
     wide = gpt()
     wide.head = nn.Sequential(nn.Linear(8, 200), nn.Linear(200, 7))
-    assert {channel.gradient.kind for channel in split_gpt(wide, None, ["blocks.2"]).channels} == {"lens"}
     narrow = nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 8), nn.Linear(8, 7))
-    other = split_gpt(narrow, None, [1, 2], inputs={"input": "tokens"})
-    assert {channel.gradient.kind for channel in other.channels} == {"local"}
+    small = [
+        *split_gpt(wide, None, ["blocks.2"]).channels,
+        *split_gpt(narrow, None, [1, 2], inputs={"input": "tokens"}).channels,
+    ]
+    assert all(isinstance(channel.gradient.network, SiteHead) for channel in small)
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 COUPLINGS = {"locked": None, "detached": None, "local": "local", "decoupled": "local"}
 KINDS: dict[str, dict[str, str | None]] = {
-    "gpt": {**COUPLINGS, "lens": "lens", "aug_local": "local"},
+    "gpt": {**COUPLINGS, "aug_local": "local"},
     "resnet": {**COUPLINGS, "aug_local": "local"},
 }
 """The kind of gradient of each variant; None: it has none."""

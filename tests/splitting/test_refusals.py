@@ -123,16 +123,12 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: chain_split(Chain(), gradeint="local"),
         "no argument 'gradeint'; did you mean 'gradient'?",
     ),
-    "a lens that reads several": (
-        lambda: split(UNet(), ["bottom", "up2"], env=pictures(), gradient={"kind": "lens", "at": "up2"}),
+    "last layers that read several": (
+        lambda: split(UNet(), ["bottom", "up2"], env=pictures(), gradient={"kind": "aug_local", "at": "up2"}),
         "gradient: the layers from 'up2' on read relu .*, and a head reads one message; name",
     ),
-    "a lens of another shape": (
-        lambda: split(ResNet(), ["layer2"], env=pictures(), gradient={"kind": "lens", "at": "fc"}),
-        r"gradient: the layers from '.*' on read .* \[.*\], and a head reads one message of shape \[.*\]; name",
-    ),
-    "a lens of no submodule": (
-        lambda: split(ResNet(), ["layer2"], env=pictures(), gradient={"kind": "lens", "at": "f"}),
+    "last layers of no submodule": (
+        lambda: split(ResNet(), ["layer2"], env=pictures(), gradient={"kind": "aug_local", "at": "f"}),
         "gradient: at='f': forward calls no such submodule",
     ),
 }

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from torch import nn
 
 from antiphon import Scenario, Simulation, Template
 from tests.contracts.builders import LABEL, OWN, Document, Play, document
@@ -49,8 +48,6 @@ def assert_refused(line: str, doc: Document, parts: Any) -> None:
 
 
 BACK: list[Document] = [{"from": a, "to": b, "size": 4, "link": {"delay": 1}} for a, b in ("ab", "ba")]
-HEAD = {"weight": "b.objective.weight", "bias": "b.objective.bias"}
-LENS: Document = {"gradient": {"kind": "lens", "network": nn.Linear(4, 3), "parameters": HEAD}}
 SHARED = document(
     {one: {**OWN, "objective": LABEL, "share": "g"} for one in "ab"},
     [way | {"port": "out"} for way in BACK],
@@ -79,10 +76,6 @@ REFUSED: list[tuple[Document, str]] = [
     (pair(TO_STATE, b=CELL), "channels[a->b].gradient.context: 'to.state' is read from the receiver itself"),
     (SHARED, "agents.b.share: shared parameters learn as one"),
     (pair() | {"share": [["a.0.bias", "b.0.bias"]]}, "share[0]: tied parameters are one weight"),
-    (
-        pair(LENS, b={"network": {"hidden": []}, "observes": []}),
-        "channels[a->b].gradient.kind: a lens reads the parameters of another agent",
-    ),
 ]
 
 

@@ -9,9 +9,7 @@ import pytest
 from antiphon import Scenario, ScenarioError, Simulation
 from tests.contracts.builders import Document, levels, ring
 from tests.contracts.documents import tied
-from tests.contracts.sites import TOKENS, Head
-
-LENS: Document = {"kind": "lens", "network": Head, "of": "b0"}
+from tests.contracts.sites import TOKENS
 
 
 def told(**gradient: Any) -> Document:
@@ -42,16 +40,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
         tied(ring(), ["n0.0.weight", "n1.weight"]),
         r"share\[0\]\[1\]: agent 'n1' has no parameter 'weight'; did you mean '0.weight'",
     ),
-    "a lens on nobody": (told(**{**LENS, "of": "d"}), r"gradient.*of: no agent 'd'"),
-    "a lens on who has no objective": (
-        told(**{**LENS, "of": "a1"}),
-        r"agent 'a1' has no objective that a lens could read; name one that has",
-    ),
-    "a lens through a parameter that there is not": (
-        told(**LENS, parameters={"out.weight": "b0.out.wight"}),
-        r"agent 'b0' has no parameter 'out.wight'",
-    ),
-    "a lens through nothing": (told(kind="lens", of="b0"), r"network: .*lens needs layers from the message"),
     "a head by name": (
         told(kind="local", target="label", network="mlp"),
         r"network: must be a torch module or a factory, from Python",
