@@ -435,6 +435,6 @@ def summary_of(section: str, kind: str) -> str:
 
 
 def sections() -> tuple[str, ...]:
-    """Return the names of the sections with kinds, one for each extension point."""
+    """Return the names of the sections that have kinds, one for each extension point."""
     first = {spec.point: name for name, spec in reversed(_SPECS.items())}
-    return tuple(sorted(first.values()))
+    return tuple(sorted(name for name in first.values() if kinds_of(name)))
