@@ -89,7 +89,7 @@ def test_an_unknown_name_or_a_region_without_an_end_is_refused(
 def test_the_terminal_prints_the_same(cli: Commands) -> None:
     listed = cli("show kinds gradient")
     assert all(kind in listed for kind in kinds_of("gradient"))
-    meaning = own_keys_of("gradient", "local")["network"][1]
+    meaning = own_keys_of("gradient", "mlp")["hidden"][1]
     assert meaning in " ".join(listed.split())
     assert all(section in cli("show kinds") for section in sections())
     assert cli.json("show kinds optimizer").keys() == {"optimiser"}

@@ -12,7 +12,7 @@ from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY
 from tests.inspection.probed import EYE, JUDGE, chain, make
 from tests.inspection.test_language import talking
-from tests.kit.documented import Links, ablate, language
+from tests.kit.documented import ablate, language
 
 Scenes = dict[str, Simulation]
 REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
@@ -21,13 +21,6 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: s.value(horizon=0), "value: horizon=0; must be a whole number, at least 1"),
     ("plain", lambda s: s.value(repeats=1), "value: repeats=1; must be a whole number, at least 2"),
     ("plain", lambda s: s.value(horizon=None), "value: horizon=None; must be a whole number, at least 1"),
-    ("plain", lambda s: s.evaluate(sampled="yes"), "evaluate: sampled='yes'; must be True or False"),
-    ("plain", lambda s: s.policy(greedy="no"), "policy: greedy='no'; must be True or False"),
-    ("plain", lambda s: s.run(1, progress="no"), "run: progress='no'; must be True or False"),
-    ("plain", lambda s: Simulation(s.scenario, stacked="no"), "Simulation: stacked='no'; must be True or False"),
-    ("plain", lambda s: s.fork(stacked="no"), "fork: stacked='no'; must be True or False"),
-    ("plain", lambda s: ablate(s, "zero", sampled=1), "ablate: sampled=1; must be True or False"),
-    ("plain", lambda _: Links("as_run", inputs="no"), "links: inputs='no'; must be True or False"),
     ("plain", lambda s: s.value(ahead=-1), "value: ahead=-1; must be a whole number, at least 0"),
     ("alone", lambda s: s.value(), "value: the scenario has no channels"),
     ("plain", lambda s: language(s), "language: no channel carries symbols"),
@@ -36,9 +29,6 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: ablate(s, "resample", examples=1), "ablate: resample needs messages of another example; use 2"),
     ("plain", lambda s: ablate(s, "zreo"), "ablate: no kind 'zreo'; did you mean 'zero'"),
     ("plain", lambda s: ablate(s, "zero", channels=["a->bb"]), "ablate: 'a->bb' is no channel; did you mean 'a->b'"),
-    ("plain", lambda s: ablate(s, "zero", channels="a->b"), "ablate: channels='a->b'; must be a list of names"),
-    ("plain", lambda s: s.value(channels=3), "value: channels=3; must be a list of names"),
-    ("plain", lambda s: s.load_weights("nowhere", agents="a"), "load_weights: agents='a'; must be a list of names"),
     ("plain", lambda s: ablate(s, "zero", split="tset"), "no split 'tset'; did you mean 'test'"),
     ("plain", lambda s: ablate(s, "zero", examples=0), "ablate: examples=0; must be a whole number, at least 1"),
     ("alone", lambda s: ablate(s, "zero"), "ablate: the scenario has no channels"),

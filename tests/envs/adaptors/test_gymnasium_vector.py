@@ -207,7 +207,7 @@ def test_sub_environments_of_one_process_may_have_the_state(mode: AutoresetMode)
         ),
         (
             lambda: envs.make({"id": "gymnasium/Qqqq-v0"}, batch=2),
-            "; if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)",
+            "no Gymnasium environment 'Qqqq-v0'",
         ),
         (
             lambda: envs.make(partial(counters, AutoresetMode.SAME_STEP), batch=4),
