@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import os
 import sysconfig
 from functools import cache
@@ -28,7 +27,7 @@ def call_error(error: Exception, place: str, name: str = "") -> CallError | None
     if users := users_place(error):
         where = "{} failed at {}".format(*users)
     elif name:
-        where = f"{name} failed{_within([frame for frame, _ in walk_tb(error.__traceback__)])}"
+        where = f"{name} failed"
     else:
         return None
     return CallError(f"{prefix}{where}: {cause}")
@@ -41,16 +40,6 @@ def users_place(error: BaseException) -> tuple[str, str] | None:
         return None
     code, line = frames[-1]
     return code.co_qualname, f"{os.path.basename(code.co_filename)}:{line}"
-
-
-def raised_by_user(error: Exception) -> bool:
-    """Return whether a `raise` in a user's code raised an error, and no library that it called."""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is None or not _is_users(last.tb_frame):
-        return False
-    return last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 @cache
@@ -72,22 +61,3 @@ def _is_users(frame: FrameType) -> bool:
     if file.startswith((standard, "<frozen")) and "site-packages" not in file:
         return False
     return not file.startswith((*_libraries(), "<eval_with_key>"))  # the last is code of torch.fx
-
-
-def _within(frames: list[FrameType]) -> str:
-    """Return " in 'path' (Class)" of the innermost module that was called; empty: none within another."""
-    from torch import nn
-
-    modules = [
-        module_called
-        for frame in frames
-        if isinstance(module_called := frame.f_locals.get("self"), nn.Module)
-    ]
-    inner = modules[-1] if modules else None
-    path = next(
-        (path for path, submodule in modules[0].named_modules() if submodule is inner)
-        if modules
-        else iter(()),
-        "",
-    )
-    return f" in '{path}' ({type(inner).__name__})" if path else ""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from antiphon.base.call_errors import call_error, raised_by_user, users_place
+from antiphon.base.call_errors import users_place
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.global_numbers import draws_numbers, seeded_globally
 from antiphon.nets.user_modules import (
@@ -96,32 +96,9 @@ def output_size(module: nn.Module, inputs: int, subject: str) -> int:
     return shape[1]
 
 
-def _shape(
-    module: nn.Module, inputs: int, data: Tensor | None = None, *, needed: list[int] | None = None
-) -> list[int] | str:
-    """The shape of a module's output, without a call of its hooks where that gives what is needed, as [2, features] is."""
-    if hooked(module):
-        with suppress(Exception):  # of a module that needs its hooks
-            shape = _output_shape(probe_of(module), inputs, data)
-            if shape == needed or (needed is None and len(shape) == 2):
-                return shape
-    return _output_shape(copied(module), inputs, data)
-
-
-def _output_shape(module: nn.Module, inputs: int, data: Tensor | None) -> list[int] | str:
-    """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor.
-
-    Raises:
-        ScenarioError: Its forward makes parameters, which no optimiser would get.
-    """
-    known = {name for name, _ in module.named_parameters()}
-    output = _output(module, inputs, data)
-    for name, p in module.named_parameters():
-        if name not in known and p.requires_grad:
-            kind = type(getattr(module, "module", module)).__name__
-            raise ScenarioError(
-                f"{kind} makes its parameter '{name}' in forward, where no optimiser gets it; make it in __init__"
-            )
+def _shape(module: nn.Module, inputs: int, data: Tensor | None = None) -> list[int] | str:
+    """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor."""
+    output = _output(probe_of(module), inputs, data)
     return list(output.shape) if isinstance(output, Tensor) else type(output).__name__
 
 
@@ -183,7 +160,7 @@ def check_module(
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
         try:
-            shape = _shape(module, inputs, needed=[2, outputs])
+            shape = _shape(module, inputs)
         except ScenarioError:
             raise
         except Exception:
@@ -192,7 +169,7 @@ def check_module(
                 rows = None if data is None else data()
             if rows is None:
                 raise
-            shape = _shape(module, inputs, rows, needed=[2, outputs])
+            shape = _shape(module, inputs, rows)
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -200,9 +177,6 @@ def check_module(
             raise ScenarioError(
                 f"{name} has a state (state_size), but a prediction must depend on its input alone; use a module without"
             ) from None
-        users_error = call_error(error, "") if raised_by_user(error) else None
-        if users_error is not None:
-            raise ScenarioError(str(users_error)) from None
         takes = takes or getattr(module, "takes", f"[batch, {inputs}]")
         where = " ({} at {})".format(*place) if (place := users_place(error)) else ""
         raise ScenarioError(

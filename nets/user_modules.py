@@ -2,13 +2,11 @@
 
 | of a module | kept, as in plain torch | refused in one line |
 | --- | --- | --- |
-| types | buffers and parameters of another type than the module's own: float64, complex, integers | trained parameters below 32 bits, quantised layers, tensor subclasses, sparse buffers |
-| parameters | the `Parameter` objects that an optimiser gets, with attributes and hooks; frozen ones | computed tensors (pruned: `prune.remove`), memory that two share, lazy ones |
-| hooks | of tensors and of modules; only steps and evaluations call them | those that read the module itself, which a run copies; of cut modules, those that only observe; of parameters, on Ray |
-| modes | `train` and `eval` of the module, called as around an evaluation; submodules in evaluation within a module in training stay so | a `train` that changes parameters or buffers |
-| state | parameters and buffers | |
+| types | buffers and parameters of another type than the module's own: float64, complex, integers | trained parameters below 32 bits, tensor subclasses |
+| parameters | the `Parameter` objects that an optimiser gets, with attributes; frozen ones | lazy ones |
+| modes | `train` and `eval` of the module, called as around an evaluation; submodules in evaluation within a module in training stay so | |
 | gradients | dense | `sparse=True` |
-| classes | any `torch.nn.Module` | compiled, scripted and data-parallel ones: pass the original; a `named_parameters` of other names |
+| classes | any `torch.nn.Module` | compiled and data-parallel ones: pass the original |
 
 A module's own type is float32, or float64 if all its parameters are: tensors of this type get the type of the run.
 """
@@ -16,10 +14,8 @@ A module's own type is float32, or float64 if all its parameters are: tensors of
 from __future__ import annotations
 
 import copy
-import functools
-import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
@@ -27,10 +23,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import prune
 from torch.utils.checkpoint import CheckpointFunction
 
-from antiphon.base.errors import ScenarioError, first_line, warn_of_scenario, with_article
+from antiphon.base.errors import ScenarioError, first_line, warn_of_scenario
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.global_numbers import seeded_globally
 
@@ -39,10 +34,7 @@ _OWN_TYPE = "own_type"
 """Attribute of a module in which its type is kept, where its parameters do not show it: of parts of a model."""
 _MODES = "antiphon_modes"
 """Attribute of a submodule in which the modes are kept that `train` and `eval` of the whole do not give it: its own by theirs."""
-_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-_FLOATS = ("FloatFunctional", "FXFloatFunctional")
-"""Classes among the quantised modules that compute with floats."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NO_GRADIENT = "None of the inputs have requires_grad=True"
 """The beginning of torch's warning where a checkpoint of its older kind has no input that needs a gradient."""
@@ -66,7 +58,6 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, /, **argu
     """
     if isinstance(source, nn.Module):
         check_trainable(source, "the module")
-        check_hooks(source)
         module = copied(source)
     else:
         with seeded_globally(seed):
@@ -186,12 +177,7 @@ def hold_modes(module: nn.Module) -> None:
     """Let submodules that are in evaluation mode within a module in training stay so in training: frozen batch norms.
 
     `train` is called once, as before a loop: it may freeze parameters; the module's own modes stay. A module that is in evaluation mode itself, as pretrained ones often are, trains with all its submodules in training.
-
-    Raises:
-        ScenarioError: Its `train` changes parameters or buffers.
     """
-    if any(type(submodule).train is not nn.Module.train for submodule in module.modules()):
-        _check_train(module)
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     for submodule, mode in modes:
         if module.training and not mode:
@@ -201,29 +187,6 @@ def hold_modes(module: nn.Module) -> None:
         submodule.training = mode
 
 
-def _check_train(module: nn.Module) -> None:
-    """Check that a user's `train` changes no parameter or buffer: the tensors of a run are not the module's own."""
-    probe = copied(module)
-    for training in (True, False, True):
-        before = {
-            key: (t, t.data.clone()) for key, t in chain(probe.named_parameters(), probe.named_buffers())
-        }
-        try:
-            set_mode(probe, training)
-        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-            raise ScenarioError(
-                f"train({training}) of {type(module).__name__} fails ({first_line(error)}), and a run calls it as torch's; give "
-                "a method with other arguments another name"
-            ) from None
-        after = dict(chain(probe.named_parameters(), probe.named_buffers()))
-        for key, (tensor, value) in before.items():
-            if after.get(key) is not tensor or not (tensor.is_meta or torch.equal(tensor.data, value)):
-                raise ScenarioError(
-                    f"train({training}) of {type(module).__name__} changes '{key}', and a run keeps its tensors apart from the "
-                    "module; merge or convert weights after the run instead (merge_weights=False)"
-                )
-
-
 # --- copies ------------------------------------------------------------------------------------------------------
 
 
@@ -231,8 +194,6 @@ def deepcopy_memo(
     modules: Iterable[nn.Module], shared: Iterable[nn.Parameter] = (), parameters: Iterable[Tensor] = ()
 ) -> dict[int, Any]:
     """Return a memo for `copy.deepcopy`, with which copies keep what torch's drop: attributes and hooks of parameters.
-
-    Objects that hooks report to are shared, unless they hold one of the modules.
 
     Args:
         modules: The modules within what is copied.
@@ -245,10 +206,6 @@ def deepcopy_memo(
     for p in chain(held, parameters):
         if isinstance(p, nn.Parameter) and id(p) not in memo and not is_lazy(p):
             memo[id(p)] = with_data(p, p.data.clone())
-    for receiver in _receivers_of_hooks(inside.values()):
-        apart = id(receiver) not in inside and not any(id(value) in inside for value in _held(receiver))
-        if apart:
-            memo[id(receiver)] = receiver
     # what calls leave, such as attention maps; what torch's hooks compute before each
     for tensor in _tensors_in([vars(submodule) for submodule in inside.values()]):
         if not tensor.is_leaf:
@@ -266,29 +223,6 @@ def _tensors_in(value: object) -> Iterator[Tensor]:
         elif isinstance(item, list | tuple | dict) and id(item) not in seen:
             seen.add(id(item))
             waiting += item.values() if isinstance(item, dict) else item
-
-
-def _receivers_of_hooks(submodules: Iterable[nn.Module]) -> Iterator[Any]:
-    for submodule in submodules:
-        for kind in _HOOKS:
-            for hook in getattr(submodule, kind).values():
-                yield from _receivers(hook)
-
-
-def _receivers(hook: Any) -> Iterator[Any]:
-    """The objects that a hook consists of beside code."""
-    if isinstance(hook, functools.partial):
-        for component in (hook.func, *hook.args, *hook.keywords.values()):
-            yield from _receivers(component)
-    elif isinstance(hook, types.MethodType):
-        yield hook.__self__
-    elif not isinstance(hook, types.FunctionType | types.BuiltinFunctionType):
-        yield hook
-
-
-def _held(value: Any) -> Iterable[Any]:
-    attributes = getattr(value, "__dict__", {})
-    return attributes.values() if isinstance(attributes, Mapping) else ()
 
 
 def copied(value: Copied, shared: Iterable[nn.Parameter] = ()) -> Copied:
@@ -386,7 +320,7 @@ def check_trainable(module: nn.Module, name: str) -> None:
         raise ScenarioError(f"{name} is a {kind}; give the module that it was made from (.module)")
     for path, submodule in module.named_modules():
         named = f"'{path}'" if path else name
-        if why := _refused(submodule) or _misnamed(submodule):
+        if why := _refused(submodule):
             raise ScenarioError(f"{named} {why}")
         if submodule._compiled_call_impl is not None:
             line = "is compiled in place (its compile()), and is called as it was written here, uncompiled; pass it before that"
@@ -413,7 +347,6 @@ def check_trainable(module: nn.Module, name: str) -> None:
             f"'{first}' is float32 and '{second}' float64, but parameters that are trained together have one type; call "
             f"float() or double() on {name}, or make one a buffer"
         )
-    _check_memory(module)
 
 
 def check_followed(name: str, result: Tensor) -> None:
@@ -459,137 +392,11 @@ def _refused(submodule: nn.Module) -> str:
     """Return why a submodule cannot be trained, and the fix; empty if it can."""
     if isinstance(getattr(submodule, "_orig_mod", None), nn.Module):
         return "is compiled (torch.compile); pass the original module, its _orig_mod"
-    if hasattr(submodule, "validate_inputs") and isinstance(submodule, torch.fx.GraphModule):
-        return "is of torch.export; pass the module that it was made from"
-    if isinstance(submodule, torch.jit.ScriptModule):
-        return (
-            f"is {with_article(type(submodule).__name__)} (torch.jit); pass the module that it was made from"
-        )
-    kind = type(submodule)
-    quantised = kind.__module__.startswith(_QUANTISED) and kind.__name__ not in _FLOATS
-    if quantised or any(b is not None and b.is_quantized for b in submodule._buffers.values()):
-        return f"is quantised ({kind.__name__}), and has no gradient; pass the float module, and quantise what is trained"
     if isinstance(submodule, nn.Embedding | nn.EmbeddingBag) and submodule.sparse:
         return "has sparse gradients (sparse=True), and all are dense here; make it with sparse=False"
-    for name, buffer in submodule._buffers.items():
-        if buffer is not None and buffer.layout is not torch.strided:
-            return (
-                f"has the sparse buffer '{name}', and buffers are dense here; register its to_dense(), or its indices and values, "
-                "of which forward makes it"
-            )
-    for name, value in chain(vars(submodule).items(), submodule._buffers.items()):
-        if isinstance(value, Tensor) and not value.is_leaf:
-            return f"has the computed tensor '{name}'; {_way_out(submodule, name)}"
     return ""
-
-
-def _misnamed(submodule: nn.Module) -> str:
-    """Return what torch cannot read of a submodule's own `named_parameters`, and the fix; empty if there is nothing."""
-    if type(submodule).named_parameters is nn.Module.named_parameters:
-        return ""
-    fix = "override it with torch's arguments and names"
-    try:
-        parameters_named = dict(submodule.named_parameters(prefix="", recurse=True, remove_duplicate=False))
-    except (TypeError, ValueError) as error:
-        return f"has a named_parameters of its own that fails: {first_line(error)}; {fix}"
-    named = dict(nn.Module.named_parameters(submodule, remove_duplicate=False))
-    wrong = next((name for name, p in parameters_named.items() if named.get(name) is not p), None)
-    return "" if wrong is None else f"has no parameter '{wrong}', which its own named_parameters names; {fix}"
-
-
-def _way_out(submodule: nn.Module, name: str) -> str:
-    hooks = list(submodule._forward_pre_hooks.values())
-    if any(isinstance(hook, prune.BasePruningMethod) for hook in hooks):
-        return f"make the pruning permanent with torch.nn.utils.prune.remove(module, '{name}')"
-    old = next(
-        (type(hook).__name__ for hook in hooks if type(hook).__module__.startswith("torch.nn.utils.")), ""
-    )
-    if old:
-        new = {"WeightNorm": "weight_norm", "SpectralNorm": "spectral_norm"}.get(old, "")
-        return f"use torch.nn.utils.parametrizations.{new} in place of the hook {old}"
-    return f"compute '{name}' in forward, or detach it"
-
-
-def _check_memory(module: nn.Module) -> None:
-    """Check that no trained parameter lies in the memory of another tensor, which a copy of both would not."""
-    spans: dict[int, list[tuple[int, int, str, bool]]] = {}
-    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        if (
-            tensor.layout is torch.strided
-            and type(tensor.data) is Tensor
-            and tensor.numel()
-            and not tensor.is_meta
-        ):
-            last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-            start = tensor.data_ptr()
-            end = start + (last + 1) * tensor.element_size()
-            memory = tensor.untyped_storage().data_ptr()
-            spans.setdefault(memory, []).append((start, end, name, tensor.requires_grad))
-    for inside in spans.values():
-        for (_, end, name, trained), (start, _, next_name, also) in zip(
-            sorted(inside), sorted(inside)[1:], strict=False
-        ):
-            if start < end and (trained or also):
-                raise ScenarioError(
-                    f"'{name}' and '{next_name}' share memory, and copies would not; make them one parameter, or give one a "
-                    "clone()"
-                )
-
-
-def check_hooks(module: nn.Module) -> None:
-    """Check that no hook of a module reads the module itself: a run copies it, and the hook would read what is not trained."""
-    ids_in_module = {id(submodule) for submodule in module.modules()} | {
-        id(t) for t in chain(module.parameters(), module.buffers())
-    }
-    for path, submodule in module.named_modules():
-        named = [
-            (f"{path}.{name}".lstrip("."), p) for name, p in submodule._parameters.items() if p is not None
-        ]
-        hooks = [(key, h) for key, p in named for h in _tensor_hooks(p)]
-        hooks += [
-            (path or type(submodule).__name__, h)
-            for kind in _HOOKS
-            for h in getattr(submodule, kind).values()
-        ]
-        for key, hook in hooks:
-            if any(_mentions(value, ids_in_module) for value in _read_by(hook)):
-                raise ScenarioError(
-                    f"the hook of '{key}' reads the module itself, and a run trains a copy; use what the hook is called with, "
-                    "or pass a factory that makes the module"
-                )
 
 
 def _tensor_hooks(p: nn.Parameter) -> list[Any]:
     kinds = (p._backward_hooks, p._post_accumulate_grad_hooks)
     return [hook for hooks in kinds if hooks for hook in hooks.values()]
-
-
-def _read_by(hook: Any) -> Iterator[Any]:
-    """The values that the code of a hook has names for, beside its arguments."""
-    if isinstance(hook, functools.partial):
-        yield from (*hook.args, *hook.keywords.values())
-        yield from _read_by(hook.func)
-    if not isinstance(hook, types.FunctionType):
-        return
-    for cell in hook.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    yield from hook.__defaults__ or ()
-    codes = [hook.__code__]
-    for code in codes:
-        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-        yield from (hook.__globals__[name] for name in code.co_names if name in hook.__globals__)
-
-
-def _mentions(value: Any, ids: set[int]) -> bool:
-    if isinstance(value, nn.Module):
-        return any(id(submodule) in ids for submodule in value.modules())
-    if isinstance(value, torch.optim.Optimizer):
-        return any(id(p) in ids for group in value.param_groups for p in group["params"])
-    if isinstance(value, dict):
-        return any(id(item) in ids for pair in value.items() for item in pair)
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(id(item) in ids for item in value)
-    return id(value) in ids
