@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,41 @@ sys.path.insert(0, str(ROOT))
 
 import antiphon
 from antiphon.cli import COMMANDS, command
+from antiphon.envs import options_of
 from antiphon.telemetry.metrics import EVALUATED, bounds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES
 from antiphon.terminal.reference import (
     ReferenceTable,
-    command_table,
     kind_option_table,
     kind_table,
     library_tables,
-    option_table,
 )
 
 REGION = re.compile(
     r"(?P<begin><!-- generated: (?P<name>\w+) ?(?P<argument>[^\n]*?) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
+
+
+def command_table(commands: Iterable[tuple[str, str, Any]]) -> ReferenceTable:
+    """Return commands with their arguments and options.
+
+    Args:
+        commands: Name, summary, and the command as Click has it.
+    """
+    rows = []
+    for name, summary, declared in commands:
+        words, options = [f"antiphon {name}"], []
+        for parameter in declared.params:
+            if parameter.param_type_name == "argument":
+                metavar = parameter.metavar or str(parameter.name).upper()
+                words.append(
+                    metavar if parameter.required else f"[{metavar.strip('[]')}]"
+                )
+            else:
+                options.append(parameter.opts[0])
+        rows.append((" ".join(words), summary, ", ".join(options)))
+    return ReferenceTable(("command", "", "options"), tuple(rows))
 
 
 def kinds(section: str) -> Iterator[str]:
@@ -49,7 +69,10 @@ def kinds(section: str) -> Iterator[str]:
 
 def environment(name: str) -> Iterator[str]:
     """Yield the options of an environment, by its id without `antiphon/`."""
-    yield markdown(option_table(f"antiphon/{name}"), code=(0,))
+    table = ReferenceTable(
+        ("option", "meaning", "default"), tuple(options_of(f"antiphon/{name}").rows())
+    )
+    yield markdown(table, code=(0,))
 
 
 def commands(_: str) -> Iterator[str]:

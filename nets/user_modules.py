@@ -266,30 +266,22 @@ def hooked(module: nn.Module) -> dict[str, nn.Module]:
 
 def hooked_parameter(module: nn.Module) -> str | None:
     """Return the name of the first parameter that has a hook; None if none has."""
-    return next((name for name, p in module.named_parameters() if _tensor_hooks(p)), None)
+    return next(
+        (n for n, p in module.named_parameters() if p._backward_hooks or p._post_accumulate_grad_hooks), None
+    )
 
 
-def probe_of(
-    module: nn.Module, keeping: Iterable[str] = (), shared: Iterable[nn.Parameter] = ()
-) -> nn.Module:
+def probe_of(module: nn.Module, shared: Iterable[nn.Parameter] = ()) -> nn.Module:
     """Return a copy of a module for trial calls, which call no hook of the user's.
 
     Args:
-        keeping: Paths of submodules that keep their hooks.
         shared: Parameters that the copy shares.
     """
     probe = copied(module, shared)
-    remove_hooks(probe, keeping)
+    for submodule in hooked(probe).values():
+        for name in (*_HOOKS, *_HOOK_SETTINGS):
+            getattr(submodule, name).clear()
     return probe
-
-
-def remove_hooks(module: nn.Module, keeping: Iterable[str] = ()) -> None:
-    """Remove the hooks of all submodules but those at some paths."""
-    paths_kept = frozenset(keeping)
-    for path, submodule in hooked(module).items():
-        if path not in paths_kept:
-            for name in (*_HOOKS, *_HOOK_SETTINGS):
-                getattr(submodule, name).clear()
 
 
 def singular(module: nn.Module) -> str | None:
@@ -395,8 +387,3 @@ def _refused(submodule: nn.Module) -> str:
     if isinstance(submodule, nn.Embedding | nn.EmbeddingBag) and submodule.sparse:
         return "has sparse gradients (sparse=True), and all are dense here; make it with sparse=False"
     return ""
-
-
-def _tensor_hooks(p: nn.Parameter) -> list[Any]:
-    kinds = (p._backward_hooks, p._post_accumulate_grad_hooks)
-    return [hook for hooks in kinds if hooks for hook in hooks.values()]

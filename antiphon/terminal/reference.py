@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import SPELLINGS
-from antiphon.envs import ids, options_of
+from antiphon.envs import ids
 from antiphon.running.library import templates
 from antiphon.scenarios.population_spec import PopulationSpec
 
@@ -63,11 +62,6 @@ def environment_named(name: str) -> str:
     return f"antiphon/{name}" if f"antiphon/{name}" in ids() else name
 
 
-def option_table(name: str) -> ReferenceTable:
-    """Return the options of an environment of the library, by its id."""
-    return ReferenceTable(("option", "meaning", "default"), tuple(options_of(name).rows()))
-
-
 def library_tables() -> tuple[ReferenceTable, ReferenceTable]:
     """Return the library's scenarios and populations, each with the first sentence of its description."""
     scenarios = (
@@ -81,25 +75,6 @@ def library_tables() -> tuple[ReferenceTable, ReferenceTable]:
         ReferenceTable(("scenario", "", "variants"), tuple(scenarios)),
         ReferenceTable(("population", ""), tuple(members)),
     )
-
-
-def command_table(commands: Iterable[tuple[str, str, Any]]) -> ReferenceTable:
-    """Return commands with their arguments and options.
-
-    Args:
-        commands: Name, summary, and the command as Click has it.
-    """
-    rows = []
-    for name, summary, declared in commands:
-        words, options = [f"antiphon {name}"], []
-        for parameter in declared.params:
-            if parameter.param_type_name == "argument":
-                metavar = parameter.metavar or str(parameter.name).upper()
-                words.append(metavar if parameter.required else f"[{metavar.strip('[]')}]")
-            else:
-                options.append(parameter.opts[0])
-        rows.append((" ".join(words), summary, ", ".join(options)))
-    return ReferenceTable(("command", "", "options"), tuple(rows))
 
 
 def _head(description: str) -> str:

@@ -144,7 +144,7 @@ class _SystemBuilder:
     def build(self, progress: Progress) -> System:
         agents = self._agents(progress)
         specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
-        tied, notes = tie_parameters(self.scenario, agents) if self.scenario.share else ((), [])
+        tied = tie_parameters(self.scenario, agents)
         episode = None
         if self.env.longest_episode is not None:  # windows of agents that learn once an episode: lengths vary
             episode = EpisodeWindows(self.env.longest_episode)
@@ -168,7 +168,7 @@ class _SystemBuilder:
             self.scenario.training.batch,
             self.dtype,
             self.devices.default,
-            DivergenceRule([(0, note) for note in notes]),
+            DivergenceRule(),
             tied_parameters=tied,
         )
         self._set_precision(system)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
@@ -18,18 +18,13 @@ Tie = tuple[tuple[str, str], ...]
 
 
 @torch.no_grad()
-def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tuple[Tie, ...], list[str]]:
-    """Give all parameters of each tie the values of its first.
-
-    Returns:
-        The ties as agents and parameters, and a line for each parameter that had been given other values: by a module of
-        the user's, or by `parameters`.
+def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[Tie, ...]:
+    """Give all parameters of each tie the values of its first, and return the ties as agents and parameters.
 
     Raises:
         ScenarioError: There is no such parameter, or the shapes differ.
     """
     ties: list[Tie] = []
-    notes: list[str] = []
     for index, group in enumerate(scenario.share):
         tied = tuple(agent_and_parameter(name) for name in group)
         first: Tensor | None = None
@@ -41,30 +36,12 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
                     path, f"agent {name!r} has no parameter {parameter!r}{suggest(parameter, parameters)}"
                 )
             tensor = parameters[parameter]
-            if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
-                message = (
-                    f"{group[position]!r} has a hook, which would see a part of the tied gradient; remove it"
-                )
-                raise DocumentError(path, message)
             if first is None:
                 first = tensor
             elif tensor.shape != first.shape:
                 shapes = f"has shape {list(tensor.shape)}, {group[0]!r} has {list(first.shape)}"
                 raise DocumentError(path, f"{group[position]!r} {shapes}; tied parameters need one shape")
             else:
-                if (
-                    _has_given_values(scenario, name)
-                    and not tensor.is_meta
-                    and not torch.equal(tensor, first)
-                ):
-                    notes.append(
-                        f"share: {group[position]!r} begins with the values of {group[0]!r}, not with its own"
-                    )
                 tensor.copy_(first)
         ties.append(tied)
-    return tuple(ties), notes
-
-
-def _has_given_values(scenario: Scenario, agent: str) -> bool:
-    spec = scenario.agents[agent]
-    return spec.parameters is not None or isinstance(spec.network, nn.Module)
+    return tuple(ties)

@@ -58,7 +58,7 @@ class DivergenceRule:
     Attributes:
         stopped_seeds: The seeds that a divergence has stopped while others continue, with its line
             (`DivergenceRuleOfSeeds`).
-        events: The run's events, (step, one line): notes of the builder.
+        events: The run's events, (step, one line).
     """
 
     events: list[tuple[int, str]] = field(default_factory=list)

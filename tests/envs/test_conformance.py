@@ -85,13 +85,6 @@ class Broken(Digits):
         super().__init__(3, Digits.Options(hold=2, episode="example"))
         if fault == "mode":
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        if fault == "endless":
-            self.endless = True
-        if fault == "longest":
-            self.longest_episode = 1
-
-    def request(self, names: Any) -> None:
-        super().request(self.signals if self.fault == "request" else names)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         seed = {"deaf": 1, "forgetful": None}.get(self.fault, seed)
@@ -112,8 +105,6 @@ class Broken(Digits):
                 reward = reward[:, None]
             case "flag":
                 truncated = truncated.float()
-            case "length":
-                terminated = torch.zeros_like(terminated)
             case "final":
                 info.pop("final_obs", None)
             case "label":
@@ -121,10 +112,6 @@ class Broken(Digits):
             case "mask":
                 info["_label"] = info["label"].int()
         return obs, reward, terminated, truncated, info
-
-    @property
-    def evaluation_steps(self) -> int | None:
-        return 0 if self.fault == "pass" else None
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -145,15 +132,10 @@ FAULTS = {
     "reward": "reward is torch.float32 (3, 1)",
     "flag": "truncated is torch.float32",
     "final": "without final_obs",
-    "length": "contradicts episode_length=2",
-    "endless": "endless=True, episode_length=2",
-    "longest": "episode_length=2 exceeds 1",
     "mask": "the mask '_label' is torch.int32 (3,)",
-    "pass": "evaluation_steps is 0",
     "label": "info lacks the training-only signal 'label'",
     "deaf": "another seed gives the same steps",
     "forgetful": "the same seed gives different steps",
-    "request": "also gives",
     "state": "load_state_dict gives different steps",
     "batches": "have 2586 examples, not 1293",
 }
