@@ -520,8 +520,11 @@ class OwnObjective(Objective):
                 mixed = mixed_rows(probed.loss, output, targets)
                 if mixed is None and not self.scores_loss:
                     mixed = mixed_rows(probed.score, output, targets)
-                if self.buffers():
-                    mixed = "its objective has buffers, which are of one agent"
+                kept, now = self.buffers(), probed.buffers()
+                if mixed is None and not all(
+                    torch.equal(now[name].to(kept[name]), kept[name]) for name in kept
+                ):
+                    mixed = "its objective keeps a state from call to call"
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 return f"its objective fails on random outputs: {first_line(error)}"
             functions = [probed._on(output), *([] if self.scores_loss else [probed._on(output).score])]

@@ -162,7 +162,6 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     *((kind, "gradient", options) for kind, options in GRADIENTS.items()),
     (Small, "gradient", {"width": 3}),
     (Small, "input", {}),
-    (Counting, "network", {}),
     ("conv", "network", {"hidden": [2]}),
     (largest, "aggregation", {}),
     (distance, "objective", {"target": "image"}),

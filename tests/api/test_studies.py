@@ -33,4 +33,4 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     assert list(frame.columns) == list(written[0])
     assert [str(value) for value in frame["mean"]] == [row["mean"] for row in written]
     assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
-    assert other.plot()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert other.plot().axes

@@ -244,6 +244,7 @@ ALONE = {
     "alone contrastive": "the loss of a sample depends on the others in its batch",
     "alone contrastive of several": "the loss of a sample depends on the others in its batch",
     "alone branching": "its synthetic gradient: vmap fails",
+    "gradient a factory with options": "its synthetic gradient: it has a loss of its own",
 }
 """Why some of them are computed one after another."""
 FURTHER = dict.fromkeys(("objective an object", "aggregation two heads"), pytest.mark.long) | {
@@ -265,7 +266,7 @@ def scenario(name: str = "") -> Scenario:
 def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> None:
     planned = cli.json(["show", "tests.base.test_extensions:scenario", "--set", f"name={name}"])["plan"]
     reasons = {each["reason"][: len(ALONE.get(name, ""))]: each["agents"] for each in planned["alone"]}
-    ends = "channels" if name.endswith("branching") else "agents"
+    ends = "channels" if "gradient" in ALONE.get(name, "") else "agents"
     everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]
     assert reasons == ({ALONE[name]: everyone} if name in ALONE else {})
     hold(SCENES[name], steps=4)

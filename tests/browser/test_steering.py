@@ -140,7 +140,7 @@ def test_the_table_of_a_run_in_parts_has_what_each_computed_and_sent(page: Page,
     tab = Tab.alone(page, address, "parts")
     tab.push("view-table")
     tab.at(100)
-    expected = {"steps_taken": ["100", "100", "50"], "computing": ["5", "5", "2.5"], "alive": ["1", "1", "0"]}
+    expected = {"steps_taken": ["100", "100", "50"], "computing": ["5", "5", "2.5"]}
     expected["bytes_sent"] = ["100 kB", "200 kB", "150 kB"]
     for metric, cells in expected.items():
         shown = tab.part("parts").locator(f"td[data-metric={metric}]")

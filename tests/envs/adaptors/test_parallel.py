@@ -228,7 +228,7 @@ def test_agents_with_one_set_of_parameters_differ_by_their_number(numbered: bool
     module = torch.export.load(tmp_path / "both.pt2").module()
     zeros, number = torch.zeros(4, 1), torch.tensor([0, 1, 1, 0])
     found = module(
-        {"low_observation": zeros, "id_low": 1 - number, "high_observation": zeros, "id_high": number}
+        {"high.observation": zeros, "id.high": number, "low.observation": zeros, "id.low": 1 - number}
     )
     assert torch.equal(found["high"], 2 * number)
 
