@@ -11,7 +11,6 @@ from antiphon.base.errors import ScenarioError, in_one_line
 from antiphon.base.problems import placed
 from antiphon.base.spec import in_python
 from antiphon.envs import describe
-from antiphon.envs.check import broken_rule
 from antiphon.jobs.sources import scenario_template
 from antiphon.jobs.studies.plan import StudyOptions, plan, template_of
 from antiphon.running.library import scenario_names, template_of_document
@@ -202,6 +201,7 @@ def _examine(
     With `steps`, the scenario is trained for so many; a member of a population may meet others.
     """
     from antiphon.engine.build.builder import check_build
+    from antiphon.envs.check import broken_rule
 
     try:
         scenario = template.resolve(variant, values, steps)

@@ -141,7 +141,7 @@ class ObservationStatistics(Feature):
 
 def _rows(agent: Agent, values: Tensor) -> Tensor:
     """Rows of all members, where they share one observation."""
-    return agent.layout.to_rows(values) if len(values) < len(agent.members) * agent.batch else values
+    return agent.layout.to_rows(values) if values.shape[0] < len(agent.members) * agent.batch else values
 
 
 def _observations(agent: Agent) -> Iterator[Observation]:

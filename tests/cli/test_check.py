@@ -183,7 +183,7 @@ def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Command
 
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 3))
-def test_no_variant_of_the_library_and_its_studies_is_warned_of(
+def test_no_variant_of_the_library_and_its_studies_is_warned_of_but_the_blind_control(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     (tmp_path / "text").mkdir()
@@ -191,7 +191,8 @@ def test_no_variant_of_the_library_and_its_studies_is_warned_of(
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
     found = cli.json("check", name, "--set agents=24" if name == "big-corporation" else "")
     assert found["problems"] == []
-    assert found["warnings"] == []
+    warned = [each["variants"] for each in found["warnings"]]
+    assert warned == ([["blind"]] if name == "referential" else [])
 
 
 @pytest.mark.long

@@ -36,6 +36,7 @@ GIVEN: dict[str, list[Any]] = {
     "goal.channel": ["boss->hand:second"],
     "goal.observes": ["observation", "position"],
     "objective.goal": [{"channel": "boss->hand", "observes": "observation"}],
+    "channel.mask": ["near", "open"],
     "channel.port": ["other"],
     "channel.from": ["b"],
     "channel.to": ["b"],

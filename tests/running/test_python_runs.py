@@ -112,8 +112,8 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
     ):
         with one_line(f"run: holds another run .{line}.*antiphon resume", RunError):
             Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
-    with one_line("scenario: ", RunError):
-        Simulation(own(shift=1.0), seed=1, logdir=run, exist="resume")
+    with one_line(r"scenario: .*network: '<network>' was saved, '<Linear>' is given", RunError):
+        Simulation(own(first=nn.Linear(3, 4)), seed=1, logdir=run, exist="resume")
 
 
 def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
