@@ -33,7 +33,7 @@ def test_the_standard_tabs_still_show_the_runs(page: Page, address: str) -> None
     """
     for tab in ("scalars", "hparams"):
         page.goto(f"{address}/#{tab}")
-        page.get_by_text("other/seed1", exact=True).first.wait_for()
+        page.get_by_text("other/seed1", exact=True).locator("visible=true").first.wait_for()
         assert not page.get_by_text("No dashboards are active").is_visible()
 
 
