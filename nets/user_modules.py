@@ -68,7 +68,7 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, /, **argu
             )
         check_trainable(module, "the module")
     hold_modes(module)
-    return module if is_meta(module) else on_cpu(module)
+    return module if is_meta(module) else module.cpu()
 
 
 # --- tensors -----------------------------------------------------------------------------------------------------
@@ -88,12 +88,6 @@ def buffers_of(module: nn.Module) -> dict[str, Tensor]:
 def is_meta(module: nn.Module) -> bool:
     """Whether a module has parameters without memory."""
     return any(p.is_meta for p in module.parameters())
-
-
-def on_cpu(module: nn.Module) -> nn.Module:
-    """Move a module to the CPU by its own `cpu`, whatever that returns, and return it."""
-    module.cpu()
-    return module
 
 
 def as_real(tensor: Tensor) -> Tensor:

@@ -81,6 +81,9 @@ class ExplicitDocument:
         split = ("channel", "split")
         if split in sections and spec.split is None:
             raise DocumentError(split, "has no effect without graph.split; give it")
+        fixed = not uses_parameters(document.data["graph"])  # a parameter may be adjacent in another variant
+        if fixed and split not in sections and isinstance(spec.split, int):
+            raise DocumentError(("graph", "split"), "has no effect without channel.split; give it")
         of_words = {name for name, value in values.items() if not isinstance(value, int | float)}
         if not uses_parameters(document.data, of_words):  # one may name the signal in another variant
             _refuse_unnamed_signals(spec, document.data, (body, *sections.values()))
@@ -89,6 +92,9 @@ class ExplicitDocument:
             generated = generate(spec, sections)
         except DocumentError as error:
             raise error.under(("graph",)) from None
+        if fixed and split in sections and not any(split in used for used in generated.templates.values()):
+            who = " and ".join(f"may use {signal}" for signal in spec.of_adjacent)
+            raise DocumentError(split, f"has no effect, as every sender {who or 'may use all'}; leave it out")
         agents, channels = body.setdefault("agents", {}), body.get("channels", [])
         if not isinstance(agents, dict) or not isinstance(channels, list):
             return cls(body, document.lines)
