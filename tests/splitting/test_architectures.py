@@ -103,10 +103,11 @@ def what_is_joined_is_what_the_engine_computes(
         assert torch.equal(untrained.state_dict()[name], value), name
     for name, p in whole.named_parameters():
         assert untrained.get_parameter(name).requires_grad == p.requires_grad, name
-    # as the engine evaluates, without a trained parameter: torch multiplies expanded tensors in another order where one is
+    # to rounding: torch computes products and recurrent layers in another order where a parameter is trained
     for found, of_model in ((first, whole), (expected, joined)):
-        frozen = copy.deepcopy(of_model).eval().requires_grad_(False)
-        same(found.flatten(1), model.call(frozen, arguments).flatten(1))
+        with torch.no_grad():
+            computed = model.call(copy.deepcopy(of_model).eval(), arguments)
+        torch.testing.assert_close(found.flatten(1), computed.flatten(1), check_stride=False)
     for name, value in joined.state_dict().items():
         same(into.state_dict()[name], value)
     own = {value.data_ptr() for value in whole.state_dict().values() if value.numel()}
