@@ -19,6 +19,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_process_without_streams_trains_as_any_other(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stderr", "stdout"):
         monkeypatch.setattr(sys, name, None)

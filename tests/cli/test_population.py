@@ -98,6 +98,7 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert scores[0] == scores[1]
 
 
+@pytest.mark.long
 def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
     here: Path, cli: Commands, file: Path
 ) -> None:

@@ -45,6 +45,7 @@ def seen() -> set[str]:
     return found
 
 
+@pytest.mark.long
 def test_a_run_keeps_the_precision_that_it_began_with_and_the_caller_has_its_own(tmp_path: Path) -> None:
     torch.set_float32_matmul_precision("high")
     with Simulation(scenario(), logdir=tmp_path / "run", checkpoint_every=2) as simulation:
@@ -72,6 +73,7 @@ def test_a_run_keeps_the_precision_that_it_began_with_and_the_caller_has_its_own
     assert seen() == {"highest"}
 
 
+@pytest.mark.long
 def test_a_precision_of_one_backend_that_torch_has_no_name_for(tmp_path: Path) -> None:
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match="mix of the legacy and new APIs"):

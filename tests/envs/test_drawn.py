@@ -16,6 +16,7 @@ from torch import Tensor
 from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs import Description, Signal
 from antiphon.envs.check import check_vector_env
+from tests.kit.tiers import sampled
 
 DRAWN: dict[str, Callable[[int], Tensor]] = {
     "torch": lambda count: torch.rand(count),
@@ -140,7 +141,7 @@ def test_a_method_that_draws_is_tried_once_and_then_called_once_a_step() -> None
         assert env.calls - before == (2 if steps == 1 else steps)
 
 
-@pytest.mark.parametrize("env", CASES, ids=lambda env: "-".join(map(str, env.values())))
+@pytest.mark.parametrize("env", sampled(CASES, often=3), ids=lambda env: "-".join(map(str, env.values())))
 def test_what_an_environment_draws_is_of_the_runs_seed(env: dict[str, Any], tmp_path: Path) -> None:
     steps = 50 if "since" in env else 12
 

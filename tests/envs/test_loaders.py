@@ -103,10 +103,7 @@ def shown(simulation: Simulation, steps: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.long if kind in ("workers", "persistent") else ())
-        for kind in LOADERS
-    ],
+    [pytest.param(kind, marks=() if kind in ("plain", "stateful") else pytest.mark.long) for kind in LOADERS],
 )
 def test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit(kind: str, tmp_path: Path) -> None:
     make, steps = LOADERS[kind], COUNT // BATCH
@@ -128,6 +125,7 @@ def test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit(kind: str, tmp_pat
         assert torch.equal(shown(other, steps), whole[:COUNT]) == (kind == "distributed")
 
 
+@pytest.mark.long
 def test_a_loader_with_a_state_is_not_read_again(tmp_path: Path) -> None:
     env = LOADERS["stateful"]()
     with Simulation(scene(env), logdir=tmp_path / "run") as first:

@@ -99,6 +99,7 @@ def test_signalling_is_what_symbols_tell_and_listening_what_messages_change() ->
     assert causal_influence(torch.eye(4).expand(3, -1, -1), torch.ones(3)) == pytest.approx(0.0)
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     draws = torch.randn(2000, 12, generator=torch.Generator().manual_seed(2)) + 0.5
     covered = [

@@ -45,6 +45,7 @@ def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path,
     assert metrics["channel", "age"].steps.tolist() == [1, 4, 6]
 
 
+@pytest.mark.long
 def test_an_ablation_names_the_links_that_it_holds_for(run: Path, cli: Commands) -> None:
     for options, links in (("", "perfect links"), ("--links as_run", "links as in the run")):
         cli("evaluate", run, ABLATE, "zero", options)
@@ -52,6 +53,7 @@ def test_an_ablation_names_the_links_that_it_holds_for(run: Path, cli: Commands)
         assert kept(run)["links"] == links
 
 
+@pytest.mark.long
 def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path, cli: Commands) -> None:
     """The events of a run that goes on are left alone."""
     with Simulation.resume(run):

@@ -40,6 +40,7 @@ def test_a_population_is_closed_by_its_block_and_each_member_notes_what_ended_it
     assert exits == ["done", "done"]
 
 
+@pytest.mark.long
 def test_a_smaller_population_that_overwrites_a_larger_one_leaves_none_of_its_members(tmp_path: Path) -> None:
     for count, names in ((11, [f"member-{n:02}" for n in range(11)]), (2, ["member-0", "member-1"])):
         with antiphon.Population(digits(), range(count), logdir=tmp_path, exist="overwrite") as members:
@@ -222,6 +223,7 @@ def test_members_whose_agents_act_in_parts_are_what_they_are_alone() -> None:
 # --- runs --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_member_that_diverges_goes_on_as_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vary = {"lr": [0.01, 1e30]}
     select = {"every": 20, "copy": 0.5}
@@ -270,6 +272,7 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
 SMALL = {"depth": 2, "width": 4, "batch": 4}
 
 
+@pytest.mark.long
 def test_a_population_that_is_there_is_not_touched_and_the_new_one_has_a_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

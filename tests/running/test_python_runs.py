@@ -226,6 +226,7 @@ def test_the_end_of_a_run_is_that_of_its_scenario_after_a_loop_of_fewer_steps(ru
     assert (ended(run), facts(run)["steps"], checkpoints(run)) == (("stopped", 3, None), 6, [2, 3])
 
 
+@pytest.mark.long
 def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
     with Simulation(own(), logdir=run) as simulation:
         stepped(simulation, 12)

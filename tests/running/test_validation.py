@@ -140,6 +140,7 @@ def test_a_run_that_was_killed_keeps_and_stops_as_if_it_had_not_been(
     assert ended(runs[1])[:2] == ("done", 18)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", ["set", "load_weights"])
 def test_what_was_best_after_the_step_of_a_change_is_forgotten(
     change: str, curve: None, tmp_path: Path

@@ -216,6 +216,7 @@ def test_without_a_class_to_predict_the_gradient_of_a_map_is_a_linear_map_at_eve
         assert [tuple(p.shape) for p in flat.parameters.values()] == [(96, 96 + 48), (96,)]
 
 
+@pytest.mark.long
 def test_without_a_class_to_predict_the_gradient_is_predicted_from_the_targets() -> None:
     """A predictor that cannot see the target would be no better than none; of maps of another size it is left out."""
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))

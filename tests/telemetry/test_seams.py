@@ -121,6 +121,7 @@ def expected(unbroken: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checkpoint", [0, 1, 4, 6])
 def test_what_goes_on_from_a_checkpoint_leaves_no_seam(
     whole: tuple[Path, Noted], expected: dict[str, Any], tmp_path: Path, checkpoint: int

@@ -128,6 +128,7 @@ def test_an_aligned_part_waits_and_metrics_of_parts_are_those_of_their_machines(
     assert [(machine.computing, machine.waiting) for machine in cluster.machines] == [(9, {}), (5, {"0": 4})]
 
 
+@pytest.mark.long
 def test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part() -> None:
     slow = {"step": 1, "spread": 0.5, "stragglers": {"share": 0.2, "factor": 10}}
     pair, three = (until(chain(count, compute=slow), 1000) for count in (2, 3))

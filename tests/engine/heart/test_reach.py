@@ -17,6 +17,7 @@ from antiphon.comms import Coupling, CreditedMessage
 from antiphon.engine.heart.agent import Agent
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
 from tests.kit.running import seeds_together
+from tests.kit.tiers import sampled
 
 SEEDS = (1, 2, 3)
 STEPS = 12
@@ -84,8 +85,7 @@ def test_seeds_side_by_side_take_the_steps_that_each_takes_alone(name: str) -> N
 )
 @pytest.mark.parametrize(
     ("own", "channel"),
-    [(Returned, {}), (Sooner, {}), (Sooner, GATED), (Predicted, GATED)],
-    ids=["returned", "sooner", "sooner gated", "predicted gated"],
+    sampled([(Predicted, GATED), (Sooner, GATED), (Sooner, {}), (Returned, {})], often=2),
 )
 def test_over_lossy_links_each_sender_learns_as_it_does_alone(
     own: type[Coupling], channel: Document, optimiser: Document

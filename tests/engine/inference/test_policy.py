@@ -16,6 +16,7 @@ from antiphon import Simulation, envs
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.scenarios import Scenario
 from tests.envs.adaptors import parallel_worlds
+from tests.kit.tiers import sampled
 
 WORLDS = {
     "gymnasium": "{id: gymnasium/CartPole-v1, vectorization_mode: sync, max_episode_steps: 9}",
@@ -242,7 +243,7 @@ def sampled_world(kind: str, network: str) -> tuple[Simulation, Any, dict[str, A
     return Simulation(scenario), batch, batch if isinstance(batch, dict) else {"observation": batch}
 
 
-@pytest.mark.parametrize("kind", SPACES)
+@pytest.mark.parametrize("kind", sampled(SPACES, often=3))
 def test_a_file_takes_the_observations_that_act_takes(kind: str, tmp_path: Path) -> None:
     simulation, seen, signals = sampled_world(kind, "mlp")
     with simulation:

@@ -126,6 +126,7 @@ def test_the_graph_keeps_a_metric_while_newer_entries_have_others_of_its_channel
     assert [step for step, keys in enumerate(metrics, 1) if "injection_norm" in keys] == list(range(16, 31))
 
 
+@pytest.mark.long
 def test_a_resumed_run_logs_what_was_taken_before(tmp_path: Path) -> None:
     """The checkpoint lies between the newest update and the entry."""
     eye, mind, channel = SCENES["windows and a delay"]

@@ -25,6 +25,7 @@ def times_of(run: Path) -> dict[str, dict[int, float]]:
     return found
 
 
+@pytest.mark.long
 def test_seconds_go_on_where_a_crashed_session_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rate is of the steps of all environments since the row before."""
     clock = itertools.count(0.0, 2.0)

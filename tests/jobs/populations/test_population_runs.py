@@ -36,6 +36,7 @@ def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: flo
     assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
 
 
+@pytest.mark.long
 def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Path) -> None:
     for until in (2, 4):
         run = PopulationRun(
@@ -51,6 +52,7 @@ def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Pa
         assert (facts["step"], facts["steps"]) == (until, until)
 
 
+@pytest.mark.long
 def test_a_population_made_in_python_is_resumed_with_its_function(tmp_path: Path) -> None:
     antiphon.population(digits, vary=RATES, members=2, steps=4, logdir=tmp_path / "it")
     source = f"{digits.__module__}:digits"

@@ -204,6 +204,7 @@ def partly_labelled(
     )
 
 
+@pytest.mark.long
 def test_intervals_and_errors_of_shares_are_over_the_examples_that_have_the_target(tmp_path: Path) -> None:
     metrics = ["accuracy", "one.accuracy", "other.accuracy", "other.error"]
     antiphon.study(partly_labelled, metric=metrics, seeds=1, logdir=tmp_path / "it")

@@ -35,6 +35,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.messages[1].samples[0], [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]])
 
 
+@pytest.mark.long
 def test_a_resumed_session_replaces_what_came_after_its_start(tmp_path: Path) -> None:
     write(tmp_path, rows([1, 2, 3, 4, 5]))
     write(tmp_path, rows([4, 6], scale=10.0), start=3, document=graph(seed=1))
@@ -48,6 +49,7 @@ def test_a_resumed_session_replaces_what_came_after_its_start(tmp_path: Path) ->
     assert run.graph["seed"] == 2
 
 
+@pytest.mark.long
 def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> None:
     write(tmp_path, rows([1, 2]))
     events = EventFile(tmp_path)
