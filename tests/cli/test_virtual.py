@@ -68,7 +68,7 @@ def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
 
 
-@pytest.mark.parametrize("parts", ["", "--parts s0=0 --parts s[12]=1"])
+@pytest.mark.parametrize("parts", ["", pytest.param("--parts s0=0 --parts s[12]=1", marks=pytest.mark.long)])
 def test_the_command_of_a_run_that_was_stopped_goes_on_with_it(parts: str, cli: Commands) -> None:
     run = f"{RUN} {parts} --steps 12 --checkpoint-every 4"
     cli(f"{run} --name one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
+from tests.kit.tiers import sampled
 
 DRAWN: dict[str, Callable[[int], Tensor]] = {
     "torch": torch.rand,
@@ -142,10 +144,14 @@ def numbers_of(simulation: antiphon.Simulation) -> list[Tensor]:
     return [value.clone() for agent in agents for value in agent.parameters.values()]
 
 
-@pytest.mark.parametrize("kind", DRAWN)
 @pytest.mark.parametrize(
-    "where",
-    ["factory", "forward", "backward", "hook", "last hook", "loss", "optimiser", "predictor"],
+    ("where", "kind"),
+    sampled(
+        itertools.product(
+            ["factory", "forward", "backward", "hook", "last hook", "loss", "optimiser", "predictor"], DRAWN
+        ),
+        often=2,
+    ),
 )
 def test_what_users_code_draws_is_of_the_runs_seed(where: str, kind: str, tmp_path: Path) -> None:
     scenario = drawing(where, kind)

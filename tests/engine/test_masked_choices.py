@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.distributions import Categorical
+from tests.kit.tiers import sampled
 
 CHOICES = 5
 
@@ -106,7 +107,7 @@ PLAYERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", PLAYERS)
+@pytest.mark.parametrize("name", sampled(PLAYERS, often=2))
 def test_no_choice_that_is_not_legal_is_taken(name: str) -> None:
     with Simulation(board(*PLAYERS[name])) as simulation:
         simulation.run(steps=60, progress=False)

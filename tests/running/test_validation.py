@@ -109,7 +109,7 @@ REASON = "validation b.loss has not improved in 2 evaluations (best: 0 at step 8
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("crash", [9, 15])
+@pytest.mark.parametrize("crash", [9, pytest.param(15, marks=pytest.mark.long)])
 def test_a_run_that_was_killed_keeps_and_stops_as_if_it_had_not_been(
     crash: int, curve: None, tmp_path: Path, cli: Commands
 ) -> None:
