@@ -31,8 +31,6 @@ EPSILON = 1e-5
 """Epsilon that the normalisations add to variances."""
 _SHORTEST = 1e-6
 """Least norm by which `unit_length` divides a row."""
-_LARGE = 1 << 17
-"""Number of elements from which stacked batch norm on a CPU is faster without torch's kernel (measured)."""
 
 
 def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -279,14 +277,6 @@ def _normalise_stacked(
         shift = torch.addcmul(bias, without, scale, value=-1)
         return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), held
     bias = _joined(bias, bias_before)
-    if flat and x.numel() >= _LARGE and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        # without the kernel's transposed copies
-        y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
-        batch, now = x.shape[1], now.squeeze(1)
-        with torch.no_grad():
-            now = now if bias_before is None else now + bias_before
-        variance = spread.squeeze(1) * (batch / (batch - 1))
-        return y, (torch.lerp(mean, now, MOMENTUM), torch.lerp(var, variance, MOMENTUM))
     mean, var = _copy_to_move(mean, bias_before), var.clone()
     y = F.batch_norm(
         _folded(x),
@@ -299,46 +289,6 @@ def _normalise_stacked(
         eps=EPSILON,
     )
     return _unfolded(y, len(x)), (mean, var)
-
-
-class _BatchNorm(torch.autograd.Function):
-    """Stacked batch norm of x [N, B, F] with gain and bias [N, 1, F]: y, x - mean, 1 / deviation, mean and variance.
-
-    The second and third are outputs so that second derivatives treat them as functions of x.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        mean = x.mean(1, keepdim=True)
-        centred = x - mean
-        y = centred.square()
-        var = y.mean(1, keepdim=True)
-        inverse = torch.rsqrt(var + EPSILON)
-        torch.addcmul(bias, centred, gain * inverse, out=y)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(mean, var)
-        ctx.save_for_backward(centred, inverse, gain)
-        return y, centred, inverse, mean, var
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        centred, inverse, gain = ctx.saved_tensors
-        of_y, of_centred, of_inverse, *_ = gradients
-        share = -1.0 / centred.shape[1]
-        of_x, of_gain, of_bias = None, None, None
-        if of_y is not None:
-            scale = gain * inverse
-            of_bias = of_y.sum(1, keepdim=True)
-            of_gain = (of_y * centred).sum(1, keepdim=True) * inverse
-            of_x = torch.addcmul(of_bias * scale * share, of_y, scale)
-            of_x = of_x.addcmul_(centred, of_gain * scale * inverse * share)
-        if of_centred is not None:
-            rest = of_centred - of_centred.mean(1, keepdim=True)
-            of_x = rest if of_x is None else of_x + rest
-        if of_inverse is not None:
-            rest = centred * (of_inverse * inverse**3 * share)
-            of_x = rest if of_x is None else of_x + rest
-        return of_x, of_gain, of_bias
 
 
 def site_mean(values: Tensor, present: Tensor | None) -> Tensor:

@@ -203,13 +203,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/nets/test_layers.py::test_a_bias_before_batch_norm_acts_by_running_statistics_alone[stacked maps-True-8]",
     ),
     Fault(
-        "nets-a-stack's-variance-is-biased",
-        "nets/layers.py",
-        "variance = spread.squeeze(1) * (batch / (batch - 1))",
-        "variance = spread.squeeze(1)",
-        "tests/nets/test_stacked_layers.py::test_stacked_norms_are_the_single_ones[in place-batch-space0-True]",
-    ),
-    Fault(
         "nets-a-binary-code-is-a-mean",
         "nets/layers.py",
         "return (losses if present is None else losses.where(present.reshape(losses.shape), 0.0)).sum(-1)",

@@ -91,13 +91,11 @@ def test_layer_norm_of_maps_has_one_gain_per_channel() -> None:
 
 @pytest.mark.parametrize("rows", [8, 1])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("form", ["alone", "maps", "stacked", "stacked, large", "stacked maps"])
+@pytest.mark.parametrize("form", ["alone", "maps", "stacked", "stacked maps"])
 def test_a_bias_before_batch_norm_acts_by_running_statistics_alone(
-    form: str, training: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+    form: str, training: bool, rows: int
 ) -> None:
     """As if it had been added, but that its gradient is exactly zero where it makes no difference."""
-    if form == "stacked, large":
-        monkeypatch.setattr("antiphon.nets.layers._LARGE", 1)
     parameters, buffers = numbers(6)
     bias = double(6, seed=8)
     x = double(rows, 6, *((3, 2) if "maps" in form else ()), seed=9)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.nets import layers
 from antiphon.nets.layers import norm_buffers, normalise
 from tests.kit.tensors import drawn
 
@@ -23,17 +22,9 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.fixture(params=[False, True], ids=["kernel", "in place"])
-def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of batch norm on inputs that are small."""
-    if request.param:
-        monkeypatch.setattr(layers, "_LARGE", 0)
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("space", [(), (5, 4)])
 @pytest.mark.parametrize("kind", ["batch", "layer", "none"])
-@pytest.mark.usefixtures("large")
 def test_stacked_norms_are_the_single_ones(kind: str, space: tuple[int, ...], training: bool) -> None:
     parameters, buffers = norm_numbers(kind)
     before = {k: v.clone() for k, v in buffers.items()}
@@ -62,7 +53,6 @@ def test_stacked_norms_are_the_single_ones(kind: str, space: tuple[int, ...], tr
 
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["batch", "layer"])
-@pytest.mark.usefixtures("large")
 def test_stacked_norms_have_second_derivatives(kind: str) -> None:
     parameters, buffers = norm_numbers(kind)
 
