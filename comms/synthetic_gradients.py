@@ -23,9 +23,10 @@ from torch import Tensor
 from antiphon.base import kinds
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, gradient
-from antiphon.base.mask import ALL
+from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
+from antiphon.comms import skill_gate
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
@@ -34,8 +35,10 @@ from antiphon.nets.layers import convolution
 _MEMORY = 0.98
 """Weight of earlier deltas against an update's in their root mean square: receivers change, and the last fifty updates count."""
 _RETURNED = "returned gradient"
-"""Running statistics of a rescaled kind: sum of mean squares and of ones, and the root of their ratio, [3]. No buffer of a
-module has a name with a space."""
+"""Buffer of a rescaled kind: sum of mean squares and of ones, and the root of their ratio, [3]. No buffer of a module has a
+name with a space."""
+_SKILL = "skill sums"
+"""Buffer of a predictor with a gate (skill_gate.py)."""
 
 
 def newest_example(examples: Sequence[Example]) -> Example:
@@ -91,11 +94,22 @@ class LayerOptions(kinds.Options):
 class Predictor(Model):
     """A model of dL/dmessage with its own optimiser.
 
+    A kind is a class registered with `antiphon.gradient`. It defines
+
+    - what it keeps between steps: `initial_values`, parameters and buffers by name, of one model and without a batch. Nothing
+      else survives: these are stacked, saved, forked, sent and, for a seed that diverges, put back;
+    - how it predicts: `_predict(example)` -> [..., B, M], a function of `self.parameters`, `self.buffers`, and an example as the
+      layers read it (`read`). Stacked, all of them have one more leading axis, K models: [K, ...] and [K, B, ...];
+    - how it learns: `_loss(example)`, one number per model, which autograd differentiates; or `loss_and_gradients(examples)`,
+      which may move buffers (`put_statistics`) and, without parameters, returns no gradients;
+    - `Options`, its keys in a scenario, and what it `needs`. `see` is called first with what returns at a step.
+
     Args:
         shape: Shape of one message; messages in transit are flat, M components.
         context: The signals it is conditioned on, in the order of their features in `Example.context`.
         target: Signal predicted beside the gradient (only kinds with their own loss).
         all_passes: Whether it learns in the further passes of its receiver too (`gradient.passes`, semantics 42b).
+        gated: Whether it is applied only as far as it has predicted what came back (skill_gate.py).
         settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
     """
 
@@ -117,14 +131,19 @@ class Predictor(Model):
         *,
         target: ContextSpec | None = None,
         all_passes: bool = False,
+        gated: bool = False,
         **settings: Any,
     ) -> None:
         self.shape = shape
-        self.all_passes = all_passes
+        self.all_passes, self.gated = all_passes, gated
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
         self.target = target
         super().__init__(*self._sizes(), **settings)
+        if gated:
+            self.buffers[_SKILL] = skill_gate.initial_sums(
+                begins_open=all_passes, device=settings.get("device", "cpu")
+            )
 
     def _sizes(self) -> tuple[int, int]:
         return self.size + sum(spec.features for spec in self.context), self.outputs
@@ -163,6 +182,55 @@ class Predictor(Model):
     @abstractmethod
     def _predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient of an example that has been `read`."""
+
+    # --- as far as it has predicted ------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def see(self, examples: Sequence[Example]) -> None:
+        """Compare its predictions with what has returned for them, before it learns from that.
+
+        Args:
+            examples: All of a step, as rows, with their predictions.
+        """
+        samples = []
+        for example in examples:
+            prediction, returned = example.prediction, example.returned
+            assert prediction is not None
+            assert returned is not None
+            pairs = (prediction, returned), (prediction, prediction), (returned, returned)
+            samples.append(torch.stack([counted(example, (one * other).sum(1)) for one, other in pairs]))
+        sums = skill_gate.compared(
+            self.buffers[_SKILL], sum(samples[1:], samples[0]), begins_open=self.all_passes
+        )
+        self.put_statistics({_SKILL: sums})
+
+    @property
+    def skill(self) -> Tensor:
+        """Standard errors by which its predictions are better than chance, [K]; with a gate alone."""
+        return skill_gate.skill(self.buffers[_SKILL])
+
+    @property
+    def factors(self) -> Tensor:
+        """By what its predictions are multiplied as they are applied, [K] float64; with a gate alone."""
+        return skill_gate.factors(self.buffers[_SKILL], begins_open=self.all_passes)
+
+    @property
+    def open(self) -> Mask[Members]:
+        """The models whose predictions are applied: without a gate, all."""
+        return Mask.of(self.factors > 0) if self.gated else ALL
+
+    def applied(self, predictions: Tensor) -> Tensor | None:
+        """Return predictions [rows, M] as they are applied; None: none is, of any model."""
+        if not self.gated:
+            return predictions
+        factors = self.factors
+        if not bool(factors.any()):
+            return None
+        by_model = predictions.view(len(factors), -1)
+        is_open = Mask.of(factors > 0)
+        return is_open.zero_elsewhere(by_model * factors.to(by_model.dtype).unsqueeze(1)).view_as(predictions)
+
+    # --- training ------------------------------------------------------------------------------------------
 
     def minibatch_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return `loss_and_gradients` of a minibatch of a further pass: parameters at rest are constants, without a gradient."""

@@ -147,12 +147,6 @@ TABLE = (
         "features.returned_losses.ReturnedLosses",
         any_channel(lambda channel: channel.needs_returned_loss),
     ),
-    FeatureRow(
-        "gate",
-        Engine,
-        "features.gates.Gates",
-        any_channel(lambda channel: channel.synthetic_gradient.gate is not None),
-    ),
     FeatureRow("clip of a learning group", Engine, "features.group_clip.GroupClip", _is_clipped_by_group),
     FeatureRow(
         "tied parameters", Engine, "features.ties.TiedGradients", lambda system: bool(system.tied_parameters)

@@ -41,7 +41,7 @@ from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import Metric, end_of
 
-LEARNED = ("learners", "predictors", "inputs", "gates", OBJECTS)
+LEARNED = ("learners", "predictors", "inputs", OBJECTS)
 """Keys of a system's state that are no messages or windows; the last only where there are any."""
 
 
@@ -304,7 +304,6 @@ _BY_NAME = {
     "predictors": "channels",
     "inputs": "channels",
     "agents": "agents",
-    "gates": "channels",
     OBJECTS: "agents",
 }
 """What of a state is by name, and of what."""

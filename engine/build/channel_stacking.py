@@ -168,9 +168,6 @@ class ChannelStacking:
             if first.content.sampler is not None:
                 samplers = [c.content.sampler for c in members if c.content.sampler is not None]
                 of_content["sampler"] = first.content.sampler.stack(samplers)
-            if first.synthetic_gradient.gate is not None:
-                gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
-                of_gradient["gate"] = type(gates[0])(device, gates)
         settings["content"] = replace(first.content, **of_content)
         settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
         settings["synthetic_input"] = replace(first.synthetic_input, **of_input)

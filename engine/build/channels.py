@@ -17,7 +17,6 @@ from antiphon.comms.examples import ContextSpec
 from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.comms.read_modes import read_mode_of
-from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.shapes import Shapes, head_of
@@ -152,9 +151,6 @@ class Wiring:
                     clip=gradient.clip,
                 ),
                 auxiliary=gradient.auxiliary if spec.state and predictor is not None else 0.0,
-                gate=SkillGate(self.devices.default, begins_open=spec.replayed)
-                if self.scenario.relations.gated(spec)
-                else None,
                 replayed=spec.replayed,
             ),
             synthetic_input=self._synthetic_input(spec, spec.input, shape)
@@ -265,6 +261,7 @@ class Wiring:
         own_target = None if target is None else self.signal(options.pop("target"))
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         settings["all_passes"] = gradient.passes == "all"
+        settings["gated"] = self.scenario.relations.gated(spec)
         for key in {"sites", "rescale"} & set(type(gradient).model_fields):  # a user's kinds have them too
             settings[key] = options.pop(key, gradient.get(key))
         if "rescale" in settings and settings["rescale"] is None:

@@ -120,7 +120,6 @@ _CHANNEL = _compared(
             "synthetic_gradient.model",
             "synthetic_input.model",
         ),
-        "synthetic_gradient.gate",
         *("synthetic_gradient.context.endpoint_values", "synthetic_input.context.endpoint_values"),
         *("ledger.timetable.receiver_clock", "ledger.timetable.receiver_grid"),
     },
@@ -364,7 +363,6 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         None
         if channel.content.sampler is None
         else (type(channel.content.sampler), channel.content.sampler.key),
-        channel.synthetic_gradient.gate is None,
         None
         if channel.synthetic_gradient.model is None
         else (channel.synthetic_gradient.model.target, _model(channel.synthetic_gradient.model)),

@@ -205,14 +205,14 @@ class BackwardPass:
             output: The message with its graph, [rows, …], as the window has it.
             given_up: Whether the window has given up what returns over the channel: the coupling is given none of it.
         """
-        gate, layout = channel.synthetic_gradient.gate, channel.layout
+        model, layout = channel.synthetic_gradient.model, channel.layout
         has_returned = message.return_state(step) is ReturnState.BACK
         back: Mask[Members] = ALL if has_returned and not given_up else NONE
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
             if back is ALL:
                 back = simplified(layout.members_in(message.booked.rows))
-            is_open = ALL if gate is None else simplified(gate.open.map(Tensor.cpu))
+            is_open = ALL if model is None else simplified(model.open.map(Tensor.cpu))
         predict = partial(self.predictor_trainer.predict, channel, message)
         sent = message.sent_value, message.stamp, output, predict, message.booked
         if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
@@ -294,10 +294,10 @@ def _applied_prediction(
     """
     if not channel.injects_prediction:
         return None
-    prediction, gate = predict(), channel.synthetic_gradient.gate
-    if prediction is None or gate is None:
-        return prediction
-    return gate.applied(prediction) if gate_is_open else None
+    prediction, model = predict(), channel.synthetic_gradient.model
+    if prediction is None or model is None or not gate_is_open:
+        return None
+    return model.applied(prediction)
 
 
 def _parts(members: Mask[Members]) -> Iterator[tuple[Mask[Members], bool]]:

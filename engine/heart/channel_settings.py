@@ -16,7 +16,6 @@ from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
-    from antiphon.comms.skill_gate import SkillGate
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
 
@@ -64,8 +63,6 @@ class SyntheticGradient:
     injection: InjectionSettings = field(default_factory=InjectionSettings)
     auxiliary: float = 0.0
     """Of a state channel: the weight of the auxiliary task to predict the synthetic gradient of the window's end (rule 12)."""
-    gate: SkillGate | None = None
-    """Applies it as far as it has predicted what came back; None: it is applied as it is."""
     replayed: bool = False
     """Whether it is injected, and learns, in the further passes of the receiver's policy too."""
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.updates import (
         Credit,
         EndedWindows,
-        GroupWindows,
         PendingUpdate,
         StepUpdates,
         Update,
@@ -45,7 +44,7 @@ class Feature:
     They are in the order in which they are called first. Some are called out of it, or again:
 
     - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`.
-    - `predictor_context` is called again as a message becomes an example, after `gradients_back`.
+    - `predictor_context` is called again as a message becomes an example.
     - `message_ages`, `normaliser` and `after_evaluate` are called again as a window is replayed; but not the last where a
       further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py)
       names what needs more.
@@ -161,21 +160,6 @@ class Feature:
     def after_book(self, update: Update) -> None:
         """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
-    def gradients_back(
-        self, messages_back: Mapping[str, list[Message]], learned_windows: GroupWindows, step: int
-    ) -> None:
-        """Change what has come back, before synthetic gradients learn from it.
-
-        A coupling that reads `returned` has had it unchanged for a window that has been learned from at this step, and
-        has it changed in windows of later steps.
-
-        Args:
-            messages_back: The messages whose gradient reaches the sender at this step, by channel whose synthetic
-                gradient or gate `learns` (predictors.py); the lists may be changed. Other channels, such as delayed
-                ones, are absent. A message is that of a whole stack of channels: what is taken away, no member learns
-                from.
-        """
-
     def before_move(self, updates: StepUpdates) -> None:
         """Handle all updates of a step, once checked and before any parameter moves: of windows, and of predictors.
 
@@ -245,8 +229,7 @@ class LearningPoints:
     after_credit: Many = ()  # AuxiliaryLosses
     after_differentiate: Many = ()  # Reach
     after_book: Many = ()  # ReturnedLosses
-    gradients_back: Many = ()  # Gates
-    before_move: Many = ()  # Gates, TiedGradients, PolicyEvaluator
+    before_move: Many = ()  # TiedGradients, PolicyEvaluator
     clipped_gradients: One = None  # GroupClip
     after_move: Many = ()  # FurtherPasses, TargetNetworks, ObservationStatistics
 

@@ -16,7 +16,7 @@ from antiphon.engine.heart.roles import ROWS, saved_as
 class NewestReturned:
     """The newest gradient that has come back over the channels of a stack, as it came.
 
-    Features at `gradients_back` replace gradients of messages later, and not this one. Saved are fields with a role.
+    Saved are fields with a role.
 
     Attributes:
         value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.

@@ -80,8 +80,7 @@ class PredictorTrainer:
         """Return whether the synthetic gradient of a channel learns.
 
         It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, in `tick` as its sender's group
-        is swept (features/sweep.py), and in further passes. These have no `gradients_back`: a feature that takes
-        messages away there does not change them. Over a cut channel a predictor learns in its sender's part.
+        is swept (features/sweep.py), and in further passes. Over a cut channel a predictor learns in its sender's part.
         """
         if self.learning_stopped or channel.sender not in self.system.agents:
             return False
@@ -92,7 +91,8 @@ class PredictorTrainer:
         """Return whether the gate of a channel moves, as it does also where the synthetic gradient is frozen."""
         if self.learning_stopped or channel.sender not in self.system.agents:
             return False
-        return channel.synthetic_gradient.gate is not None
+        model = channel.synthetic_gradient.model
+        return model is not None and model.gated
 
     def input_learns(self, channel: Channel) -> bool:
         """Return whether the synthetic input of a channel learns."""
@@ -206,14 +206,20 @@ class PredictorTrainer:
         """Return, by channel, what synthetic gradients learn from what has come back, and with their senders.
 
         Args:
-            messages_back: What `pop_messages_back` has returned, as features have changed it (`gradients_back`).
+            messages_back: What `pop_messages_back` has returned; gates compare it with what was predicted.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
         examples_by_channel = self.examples_with_sender(window for _, window in windows_to_learn)
         for name, messages in messages_back.items():
-            if messages and self.learns(channels[name]):
-                examples_by_channel[name] = self._returned_examples(channels[name], messages)
+            channel, gated = channels[name], self.moves_gate(channels[name])
+            for message in messages if gated else ():
+                self.predict(channel, message)
+            examples = self._returned_examples(channel, messages)
+            if examples and gated:
+                self._models[name].see(examples)
+            if examples and self.learns(channel):
+                examples_by_channel[name] = examples
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch) if watch else {}
         updates = {

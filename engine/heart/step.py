@@ -193,8 +193,6 @@ class Engine:
                     channel.ledger.close_reader_window(window.number, step)
         # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
         messages_back = self.predictor_trainer.pop_messages_back(step)
-        for feature in self.features.learning_points.gradients_back:
-            feature.gradients_back(messages_back, ended_windows.to_learn, step)
         predictor_updates = self.predictor_trainer.collect_updates(
             messages_back, ended_windows.to_learn, step, watch=watch
         )

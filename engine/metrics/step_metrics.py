@@ -336,9 +336,9 @@ def of_channels(
                 _list(members, count),
             )
         yield from _of_newest(channel)
-        if channel.synthetic_gradient.gate is not None:
-            yield StackMetric(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
-            yield StackMetric(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
+        if (predictor := channel.synthetic_gradient.model) is not None and predictor.gated:
+            yield StackMetric(names, "skill", predictor.skill.tolist())
+            yield StackMetric(names, "gate", predictor.factors.tolist())
         newest_due = channel.ledger.timetable.newest_due(step)
         if newest_due is not None:
             yield StackMetric(names, "age", [float(step - newest_due)] * count)

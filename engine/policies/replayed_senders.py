@@ -167,8 +167,9 @@ class ReplayedSender:
 
     def update(self, gradients: dict[str, Gradients]) -> Update:
         """Return what the senders learn from the newest minibatch."""
-        first, gate = self.first_update, self.channel.synthetic_gradient.gate
-        is_open = ALL if gate is None else self.channel.layout.rows_of(gate.open)
+        first, model = self.first_update, self.channel.synthetic_gradient.model
+        assert model is not None
+        is_open = self.channel.layout.rows_of(model.open)
         injected = {
             (self.channel.name, stamp): rows & is_open for stamp, rows in self._credited_by_stamp.items()
         }

@@ -28,10 +28,9 @@ Number = Callable[[StepSignals], int]
 
 
 def stateful(system: System) -> dict[str, dict[str, Any]]:
-    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors and their gates.
+    """Return what learns, with a state of its own, by kind and by agent or channel: networks and predictors.
 
-    A synthetic gradient is computed where its sender is, a synthetic input where its receiver is. `gates` is there where there
-    are any.
+    A synthetic gradient is computed where its sender is, a synthetic input where its receiver is.
     """
     agents, channels = system.agents, system.channels.items()
     parts: dict[str, dict[str, Any]] = {
@@ -39,11 +38,9 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
         "predictors": {name: c.synthetic_gradient.model for name, c in channels if c.sender in agents},
         "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
     }
-    gates = {name: gate for name, c in channels if c.sender in agents and (gate := c.synthetic_gradient.gate)}
-    parts = {
+    return {
         key: {n: owner for n, owner in by_name.items() if owner is not None} for key, by_name in parts.items()
     }
-    return parts | ({"gates": gates} if gates else {})
 
 
 def stacked_parts(system: System) -> list[Any]:
@@ -113,7 +110,7 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     fitted = dict(state)
     for key, by_name in stateful(system).items():
         fitted[key] = dict(state[key])
-        for name, owner in by_name.items() if key != "gates" else ():
+        for name, owner in by_name.items():
             new, saved = owner.state_dict()["optimiser"], state[key][name]
             moments = saved["optimiser"].keys() - {MISSED}
             if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in moments):

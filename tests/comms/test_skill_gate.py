@@ -6,17 +6,31 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms import Mask
-from antiphon.comms.skill_gate import SkillGate
+from antiphon.base.mask import ALL
+from antiphon.comms.examples import Example
+from antiphon.comms.synthetic_gradients import LinearGradient
+from antiphon.nets.schedules import Rate
 
 ROWS, SIZE = 64, 5
-EVERYWHERE = Mask.of(True)
 
 
-def compare(gate: SkillGate, predictions: Tensor, returned: Tensor, members: Mask = EVERYWHERE) -> None:
+def gated(*, begins_open: bool = False) -> LinearGradient:
+    """A predictor of gradients of which only the gate matters."""
+    return LinearGradient(
+        (SIZE,),
+        (),
+        gated=True,
+        all_passes=begins_open,
+        generator=torch.Generator(),
+        optimiser={"kind": "sgd"},
+        rate=Rate(base=0.1, run_steps=1),
+        dtype=torch.float64,
+    )
+
+
+def compare(predictor: LinearGradient, predictions: Tensor, returned: Tensor) -> None:
     """Have a gate compare predictions with gradients, [K * B, size] each."""
-    pairs = (predictions, returned), (predictions, predictions), (returned, returned)
-    gate.move(gate.compared(*((one * other).sum(1) for one, other in pairs)), members)
+    predictor.see([Example(returned, None, returned, prediction=predictions)])
 
 
 def drawn(count: int, *, signal: float, noise: float, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
@@ -29,17 +43,17 @@ def drawn(count: int, *, signal: float, noise: float, seed: int = 0) -> list[tup
     return found
 
 
-def after(batches: list[tuple[Tensor, Tensor]], *, begins_open: bool = False) -> SkillGate:
-    gate = SkillGate(begins_open=begins_open)
+def after(batches: list[tuple[Tensor, Tensor]], *, begins_open: bool = False) -> LinearGradient:
+    predictor = gated(begins_open=begins_open)
     for predictions, returned in batches:
-        compare(gate, predictions, returned)
-    return gate
+        compare(predictor, predictions, returned)
+    return predictor
 
 
 def test_what_has_not_been_compared_is_not_applied() -> None:
-    assert SkillGate().applied(torch.ones(ROWS, SIZE)) is None
-    gate = after([(torch.zeros(ROWS, SIZE), torch.ones(ROWS, SIZE))] * 3)  # as of an untrained predictor
-    assert gate.state_dict() == SkillGate().state_dict()
+    assert gated().applied(torch.ones(ROWS, SIZE)) is None
+    untrained = after([(torch.zeros(ROWS, SIZE), torch.ones(ROWS, SIZE))] * 3)
+    assert not untrained.buffers["skill sums"].any()
 
 
 @pytest.mark.cases(1)
@@ -47,7 +61,7 @@ def test_what_has_not_been_compared_is_not_applied() -> None:
 def test_noise_is_seldom_applied(size: float) -> None:
     steps = opened = 0
     for seed in range(40):
-        gate = SkillGate()
+        gate = gated()
         for predictions, returned in drawn(60, signal=0.0, noise=size, seed=seed):
             compare(gate, predictions, returned)
             steps, opened = steps + 1, opened + gate.open.anywhere
@@ -99,27 +113,37 @@ def test_one_that_begins_open_shuts_by_failures_or_after_hundreds_without_skill(
 
 
 def test_a_state_is_taken_over_to_the_bit() -> None:
-    gate, other = after(drawn(40, signal=1.0, noise=1.0)), SkillGate()
-    other.load_state_dict(gate.state_dict())
-    assert torch.equal(gate.sums, other.sums)
-    assert torch.equal(gate.factors, other.factors)
+    before, other = after(drawn(40, signal=1.0, noise=1.0)), gated()
+    other.load_state_dict(before.state_dict())
+    assert torch.equal(before.factors, other.factors)
+    assert torch.equal(before.skill, other.skill)
+
+
+def test_without_a_gate_a_prediction_is_applied_as_it_is() -> None:
+    predictor = LinearGradient(
+        (SIZE,), (), generator=torch.Generator(), optimiser={"kind": "sgd"}, rate=Rate(base=0.1, run_steps=1)
+    )
+    predictions = torch.ones(ROWS, SIZE)
+    assert predictor.applied(predictions) is predictions
+    assert predictor.open is ALL
 
 
 def test_many_as_one_do_what_each_does_alone() -> None:
     """Something comes back to one of them at every other step only, and another predicts nothing."""
-    alone, members = [SkillGate() for _ in range(3)], [SkillGate() for _ in range(3)]
-    together = SkillGate(members=members)
+    alone, members = [gated() for _ in range(3)], [gated() for _ in range(3)]
+    together = LinearGradient.stacked(members)
     for now, (predictions, returned) in enumerate(drawn(50, signal=1.0, noise=1.0)):
-        came = torch.tensor([True, now % 2 == 0, True])
+        came = [True, now % 2 == 0, True]
         scaled = torch.stack([predictions, returned, torch.zeros_like(returned)])
-        compare(together, scaled.flatten(0, 1), returned.repeat(3, 1), Mask.of(came))
-        for gate, own, there in zip(alone, scaled, came.tolist(), strict=True):
+        present = torch.stack([returned * there for there in came])
+        compare(together, scaled.flatten(0, 1), present.flatten(0, 1))
+        for one, own, there in zip(alone, scaled, came, strict=True):
             if there:
-                compare(gate, own, returned)
+                compare(one, own, returned)
     together.write_members()
     for mine, theirs in zip(members, alone, strict=True):
-        torch.testing.assert_close(mine.sums, theirs.sums, rtol=1e-12, atol=0)
-    assert together.open.plain.tolist() == [True, True, False]  # type: ignore[union-attr]
-    applied = together.applied(torch.ones(3 * ROWS, SIZE))
+        torch.testing.assert_close(mine.factors, theirs.factors, rtol=1e-12, atol=0)
+    assert (together.factors > 0).tolist() == [True, True, False]
+    applied = together.applied(torch.ones(3 * ROWS, SIZE, dtype=torch.float64))
     assert applied is not None
     assert not applied.view(3, -1)[2].any()

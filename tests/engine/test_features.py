@@ -29,7 +29,6 @@ USERS: dict[str, Document] = {
     "features.auxiliary": ring(2, agent=LSTM, state=STATE),
     "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.returned_losses": ring(2, channel={"gradient": {"kind": "critic"}}),
-    "features.gates": ring(2, channel={"gradient": {"kind": "linear", "gate": "skill"}}),
     "features.group_clip": levels(
         channel={"coupling": "locked"}, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.05}, count=1
     ),

@@ -193,7 +193,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         back = message.booked.gradient if counted else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
-    if credit is not None and synthetic.gate is not None:
+    if credit is not None and synthetic.model.gated:
         credit = gated(synthetic, credit)
     if credit is None:
         return None

@@ -351,7 +351,7 @@ def _taught_again(
         context = None if known.context is None else known.context[rows]
         example = Example(constant(live)[rows], context, back[rows], counted)
         credit: Tensor | None = constant(own.model.predict(example))
-        credit = credit if own.gate is None else gated(own, credit)
+        credit = gated(own, credit) if own.model.gated else credit
         if credit is not None:
             credit = credit if own.injection.clip is None else clipped_per_sample(credit, own.injection.clip)
             credit = mask_fill_zero(~as_mask(message.fate.void_unread, live)[rows], credit)

@@ -104,7 +104,7 @@ def gradient_updates(
     gates: dict[str, Tensor] = {}
     for name, channel in state.channels.items():
         predictor, messages = channel.synthetic_gradient.model, ledger.take(channel, step)
-        if channel.synthetic_gradient.gate is not None and messages:
+        if predictor is not None and predictor.gated and messages:
             gates[name] = gate_sums(state, channel, messages)
         if predictor is None or predictor.frozen:
             continue
@@ -121,13 +121,13 @@ def gradient_updates(
         if trained is not None:
             updates[name] = PredictorUpdate(examples, *trained, prediction)
     for name, sums in gates.items():  # of the next step on
-        state.channels[name].synthetic_gradient.gate.load_values([sums])
+        state.channels[name].synthetic_gradient.model.buffers["skill sums"] = sums
     return updates
 
 
 def gated(synthetic: SyntheticGradient, prediction: Tensor) -> Tensor | None:
     """Return a prediction by the factor that makes it least wrong; None: its gate is shut (rule 9a)."""
-    cosine, _, count, ratio, opens = synthetic.gate.sums.flatten()
+    cosine, _, count, ratio, opens = synthetic.model.buffers["skill sums"]
     return prediction * min(1.0, float(_factor(synthetic, cosine, count, ratio))) if opens else None
 
 
@@ -139,7 +139,8 @@ def _factor(synthetic: SyntheticGradient, cosine: Tensor, count: Tensor, ratio: 
 def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor:
     """Return what a channel's gate has seen with these messages, each compared before anything learns from it (rule 9a)."""
     synthetic = channel.synthetic_gradient
-    sums, model = synthetic.gate.sums, synthetic.model
+    model = synthetic.model
+    sums = model.buffers["skill sums"]
     dots, lengths, norms = (torch.zeros(state.batch, dtype=torch.float64) for _ in range(3))
     for message in messages:
         example = example_of(state, channel, message, answered=True)
@@ -155,11 +156,11 @@ def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor
     if not scale:  # nothing came back, or zero was predicted
         return sums
     shares = dots / scale
-    cosine, variance, count = 0.98 * sums[0, 0], 0.98**2 * sums[1, 0], 0.98 * sums[2, 0]
+    cosine, variance, count = 0.98 * sums[0], 0.98**2 * sums[1], 0.98 * sums[2]
     cosine, variance, count = cosine + shares.sum(), variance + shares.square().sum(), count + 1
-    ratio, errors = lengths.sum() / scale, 0.0 if sums[4, 0] else 2.5
+    ratio, errors = lengths.sum() / scale, 0.0 if sums[4] else 2.5
     opens = _factor(synthetic, cosine - errors * variance.sqrt(), count, ratio) >= 0.02
-    return torch.stack([cosine, variance, count, ratio, opens.double()]).view(5, 1)
+    return torch.stack([cosine, variance, count, ratio, opens.double()])
 
 
 def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:

@@ -90,7 +90,7 @@ def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(
     for place, (seed, simulation) in enumerate(zip(SEEDS, together.simulations, strict=True)):
         if place in stopped:
             for kind, after in simulation.running.state_dict()["system"].items():
-                if kind in ("learners", "gates"):
+                if kind in ("learners", "predictors"):
                     torch.testing.assert_close(after, before[place][kind], rtol=0, atol=0, equal_nan=True)
             assert simulation.now == 3
             continue
