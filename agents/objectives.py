@@ -101,7 +101,7 @@ class Objective(AnyObjective):
     ignore_index: int | None = None
     """Class of the target that does not count; None: all that are present do."""
     weight: tuple[float, ...] | None = None
-    """Factor of each class, relative to the mean over the targets of a tick; None: all classes count alike."""
+    """Factor of each class, relative to the mean over the targets of a window; None: all classes count alike."""
     label_smoothing: float = 0.0
     """Share of a target that is spread evenly over the classes."""
     is_own: bool = False
@@ -118,6 +118,10 @@ class Objective(AnyObjective):
             target: [B, *S].
             present: [B, *S] bool: the sites, or components, that the target has; None: all.
         """
+
+    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None:
+        """Return the weight of each sample's target, [B], by whose sum the sum of the losses is divided; None: 1 each."""
+        return None
 
     @abstractmethod
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
@@ -218,7 +222,7 @@ class Classification(Objective):
         """Keys of classification.
 
         Attributes:
-            weight: A factor of each class, as in `torch.nn.CrossEntropyLoss`: the losses of a tick are divided by the mean
+            weight: A factor of each class, as in `torch.nn.CrossEntropyLoss`: the losses of a window are divided by the mean
                 weight of its targets. None: 1.
             label_smoothing: The share of a target that is spread evenly over the classes, as in torch.
         """
@@ -240,25 +244,14 @@ class Classification(Objective):
         return type(self), self.ignore_index, self.weight, self.label_smoothing
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        if self.weight is None:
-            return cross_entropy(output, target, present, smoothing=self.label_smoothing)
-        weight = output.new_tensor(self.weight)
-        losses = cross_entropy(output, target, present, weight=weight, smoothing=self.label_smoothing)
-        shares = weight[target]
-        count: int | Tensor = target.numel()
-        if present is not None:
-            shares, count = shares.where(present, 0.0), present.sum()
-        total = shares.sum()
-        return losses * torch.where(
-            total > 0, count / total, 0.0
-        )  # where no target of the tick has a weight, none counts
+        weight = None if self.weight is None else output.new_tensor(self.weight)
+        return cross_entropy(output, target, present, weight=weight, smoothing=self.label_smoothing)
 
-    def stacking_obstacle(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
-        return (
-            None
-            if self.weight is None
-            else "class weights are relative to those of the other samples in the batch"
-        )
+    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None:
+        if self.weight is None:
+            return None
+        weights = torch.tensor(self.weight, dtype=torch.float64, device=target.device)[target]
+        return weights if target.dim() == 1 else site_mean(weights.flatten(1), present)
 
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if target.dim() == 1:
@@ -544,16 +537,16 @@ def _differentiated(function: Any, output: Tensor, target: Tensor) -> None:
             torch.autograd.grad(values.sum(), leaf, allow_unused=True)
 
 
-Term = tuple[Tensor, Tensor, Mask]
-"""An objective's loss and metric, [B] each, and where it had a target."""
+Term = tuple[Tensor, Tensor, Mask, Tensor | None]
+"""An objective's loss and metric, [B] each, where it had a target, and the weights of its targets, [B] (`target_weights`)."""
 
 
 @final
 class Weighted(Objective):
     """Weighted sum of objectives, each of a target and a share of the outputs.
 
-    Its target is a mapping of targets by name. Its score has three columns for each objective, [B, 3 objectives]: loss,
-    metric and whether it had a target.
+    Its target is a mapping of targets by name. Its score has four columns for each objective, [B, 4 objectives]: loss,
+    metric, whether it had a target, and this target's weight.
 
     Args:
         targets: The target signals, which name the objectives; `own` is a network's loss without one.
@@ -608,7 +601,7 @@ class Weighted(Objective):
         terms: list[Term | None] = []
         for name, objective, outputs in zip(self.targets, self.parts, self.outputs, strict=True):
             output_and_target: tuple[Tensor, Any] = output[:, outputs], target.get(name)
-            terms.append((objective.loss(*output_and_target), objective.score(*output_and_target), ALL))
+            terms.append((objective.loss(*output_and_target), objective.score(*output_and_target), ALL, None))
         return terms
 
     def combined(self, terms: Sequence[Term | None]) -> Term:
@@ -620,16 +613,18 @@ class Weighted(Objective):
         present_terms = [
             (weight, *term) for weight, term in zip(self.weights, terms, strict=True) if term is not None
         ]
-        losses = torch.stack([scaled(loss, weight) for weight, loss, _, _ in present_terms]).sum(0)
+        losses = torch.stack([scaled(loss, weight) for weight, loss, *_ in present_terms]).sum(0)
         nothing, columns = torch.zeros_like(losses), []
         for term in terms:
-            loss, metric, present = (nothing, nothing, NONE) if term is None else term
+            loss, metric, present, target_weights = (nothing, nothing, NONE, None) if term is None else term
             present_rows = present.tensor(len(losses), losses.device).to(losses.dtype)
-            columns += [constant(loss), constant(metric), present_rows]
-        return losses, torch.stack(columns, 1), reduce(or_, (present for *_, present in present_terms))
+            target_weights = present_rows if target_weights is None else target_weights
+            columns += [constant(loss), constant(metric), present_rows, target_weights]
+        present_anywhere = reduce(or_, (present for _, _, _, present, _ in present_terms))
+        return losses, torch.stack(columns, 1), present_anywhere, None
 
     def by_metric(self, score: Tensor) -> dict[str, Tensor]:
-        columns = zip(self._names, score.view(len(score), -1, 3).unbind(1), strict=True)
+        columns = zip(self._names, score.view(len(score), -1, 4).unbind(1), strict=True)
         return {
             name: column[:, i].where(column[:, 2] > 0, math.nan)
             for names, column in columns
@@ -637,16 +632,26 @@ class Weighted(Objective):
         }
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:
-        rows = zip(self._names, score.view(-1, 3).tolist(), strict=True)
+        rows = zip(self._names, score.view(-1, 4).tolist(), strict=True)
         return {
-            name: total / present_count
-            for names, (*totals, present_count) in rows
-            for name, total in zip(names, totals, strict=True)
-            if present_count
+            name: total / total_weight
+            for names, (loss, metric, present_count, target_weight) in rows
+            for name, total, total_weight in zip(
+                names, (loss, metric), (target_weight, present_count), strict=True
+            )
+            if total_weight
         }
 
+    def mean_loss(self, score: Tensor, count: float) -> float:
+        """Return the mean of the combined loss; for the arguments see `means`."""
+        means = self.means(score, count)
+        shares = zip(self.weights, self._names, score.view(-1, 4)[:, 2].tolist(), strict=True)
+        return sum(
+            float(weight) * means.get(loss, 0.0) * share / count for weight, (loss, _), share in shares
+        )
+
     def counts(self, score: Tensor, count: int) -> dict[str, int]:
-        rows = zip(self._names, score.view(-1, 3)[:, 2].tolist(), strict=True)
+        rows = zip(self._names, score.view(-1, 4)[:, 2].tolist(), strict=True)
         return {name: int(present_count) for names, present_count in rows for name in names}
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:

@@ -329,7 +329,7 @@ class _EpisodeSamples:
             name: {RETURN: returns[reward_name][0].cpu()}
             for name, reward_name in rewards_of(self.system).items()
         }
-        self.counts = {name: torch.ones_like(of_agent[RETURN]) for name, of_agent in scores.items()}
+        self.counts = _map(lambda metric, rows: torch.ones_like(rows), scores)
         return scores
 
     def shared(self, readouts: Sequence[str]) -> Sequence[str]:
@@ -359,15 +359,16 @@ def _ablated(
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
             counts_by_batch.append(evaluated.counts)  # which follow from the targets alone
     readouts, count = running.scenario.readouts, sum(evaluated.rows)
-    counts = {a: torch.cat([of_batch[a] for of_batch in counts_by_batch]) for a in counts_by_batch[0]}
+    counts = _joined(counts_by_batch)
     shown = _map(lambda metric, rows, of_rows: _mean(rows, of_rows).item(), _joined(intact), counts)
     ablation = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
-    of_readouts = torch.stack([counts[a] for a in readouts])
     for name in names:
         pairs = _joined(changes[name])
         ablation.channels[name] = _map(Change.of, pairs, counts)
         ablation.readouts[name] = {
-            metric: Change.of(metric, torch.stack([pairs[a][metric] for a in readouts]), of_readouts)
+            metric: Change.of(
+                metric, *(torch.stack([of[a][metric] for a in readouts]) for of in (pairs, counts))
+            )
             for metric in evaluated.shared(readouts)
         }
     return ablation
@@ -378,11 +379,12 @@ def _mean(rows: Tensor, counts: Tensor) -> Tensor:
     return (rows * counts).nansum(-1) / counts.where(~rows.isnan(), 0.0).sum(-1)
 
 
-def _map(
-    function: Callable[[str, Tensor, Tensor], T], scores: Scores, counts: Counts
-) -> dict[str, dict[str, T]]:
-    """Return what a function makes of each metric's name and rows, and of as how many targets these count."""
-    return {a: {m: function(m, v, counts[a]) for m, v in metrics.items()} for a, metrics in scores.items()}
+def _map(function: Callable[..., T], scores: Scores, *others: Scores) -> dict[str, dict[str, T]]:
+    """Return what a function makes of each metric's name and rows, and of the same rows of others."""
+    return {
+        a: {m: function(m, v, *(other[a][m] for other in others)) for m, v in metrics.items()}
+        for a, metrics in scores.items()
+    }
 
 
 def _joined(batches: Sequence[Scores]) -> Scores:

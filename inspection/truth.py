@@ -154,14 +154,14 @@ class _MeansOfWholeWindows(ObjectiveEvaluator):
                 ticks = clock.among(grid.steps_of(grid.number_at(step)))
                 self._window_ticks[name, step] = len(ticks)
 
-    def tick_loss(self, tick: Tick) -> TickLoss | None:
+    def tick_terms(self, tick: Tick) -> list[TickLoss | None]:
         """Return the losses of a tick times the share of the rollout's ticks, by which a mean is divided, of those of its window."""
-        tick_loss, name = super().tick_loss(tick), tick.agent_name
+        terms, name = super().tick_terms(tick), tick.agent_name
         window_ticks = self._window_ticks.get((name, tick.step))
-        if tick_loss is None or window_ticks is None:
-            return tick_loss
-        rollout_ticks = sum(of == name for of, _ in self._window_ticks)
-        return tick_loss._replace(losses=tick_loss.losses * (rollout_ticks / window_ticks))
+        if window_ticks is None:
+            return terms
+        share = sum(of == name for of, _ in self._window_ticks) / window_ticks
+        return [term and term._replace(losses=term.losses * share) for term in terms]
 
 
 class DifferentiableRollout:

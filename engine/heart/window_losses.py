@@ -33,13 +33,14 @@ class TickLoss(NamedTuple):
     """Where there is a target, in rows in which the agent learns."""
     site_counts: Tensor | None = None
     """[rows] int64: the number of sites that each target has; None: all have as many."""
+    target_weights: Tensor | None = None
+    """[rows], zero where not `present`: by their sum the sum of the losses is divided (class weights); None: 1 each."""
 
     def of_last_rows(self, row_count: int) -> TickLoss:
         """Return the losses and the score of its last rows."""
-        losses, score, present, site_counts = self
-        site_counts = None if site_counts is None else site_counts[-row_count:]
-        present = present.map(lambda where: where[-row_count:])
-        return TickLoss(losses[-row_count:], score[-row_count:], present, site_counts)
+        present = self.present.map(lambda where: where[-row_count:])
+        counts = (None if of is None else of[-row_count:] for of in (self.site_counts, self.target_weights))
+        return TickLoss(self.losses[-row_count:], self.score[-row_count:], present, *counts)
 
     @property
     def target_counts(self) -> Tensor:
@@ -67,7 +68,7 @@ class ObjectiveEvaluator:
         """Return the losses of a window without a graph, and those that are differentiated (`PendingUpdate.losses`)."""
         window_loss, losses = WindowLoss(), LossesByAgent()
         policy_ticks: dict[str, list[Tick]] = {}
-        averaged_losses: dict[str, list[TickLoss]] = {}
+        terms_by_agent: dict[str, list[list[TickLoss | None]]] = {}
         for tick in window.ticks():
             agent = self.system.agents[tick.agent_name]
             goal = agent.goal
@@ -75,14 +76,23 @@ class ObjectiveEvaluator:
                 continue
             if goal.rewards is not None:
                 policy_ticks.setdefault(tick.agent_name, []).append(tick)
-            elif (tick_loss := self.tick_loss(tick)) is not None:
+            elif any(terms := self.tick_terms(tick)):
                 window_loss.ticks_with_loss.add((tick.step, tick.agent_name))
-                if goal.mean_over_targets:
-                    averaged_losses.setdefault(tick.agent_name, []).append(tick_loss)
+                if goal.divides_by_window:
+                    terms_by_agent.setdefault(tick.agent_name, []).append(terms)
                 else:
+                    tick_loss = _combined(goal, terms)
                     losses.append((tick.agent_name, self._add_loss(window_loss, agent, tick_loss)))
-        for name, tick_losses in averaged_losses.items():
-            losses += self._add_mean_loss(window_loss, self.system.agents[name], tick_losses)
+        for name, terms_by_tick in terms_by_agent.items():
+            agent = self.system.agents[name]
+            goal = agent.goal
+            assert goal is not None
+            by_term = (_by_mean_weight(agent, goal, of_term) for of_term in zip(*terms_by_tick, strict=True))
+            tick_losses = [_combined(goal, terms) for terms in zip(*by_term, strict=True)]
+            if goal.mean_over_targets:
+                losses += self._add_mean_loss(window_loss, agent, tick_losses)
+            else:
+                losses += [(name, self._add_loss(window_loss, agent, one)) for one in tick_losses]
         for name, ticks in policy_ticks.items():
             feature = self.learning_points.policy_losses
             assert feature is not None
@@ -122,14 +132,16 @@ class ObjectiveEvaluator:
             losses.append((agent.name, loss))
         return losses
 
-    def tick_loss(self, tick: Tick) -> TickLoss | None:
-        """Return the losses of a tick; None: its target is absent, or its agent has none, learns from rewards, or in no
-        row."""
+    def tick_terms(self, tick: Tick) -> list[TickLoss | None]:
+        """Return the losses of each objective of a tick's agent, without its weight; None: its target is absent.
+
+        Empty where the agent has no target, or learns in no row.
+        """
         agent, step_signals = self.system.agents[tick.agent_name], tick.observed_signals
         goal = agent.goal
-        if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
-            return None
         terms: list[TickLoss | None] = []
+        if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
+            return terms
         for term in goal.terms:
             if term.last_only and (step_signals.step + 1) % self.system.steps_per_example:
                 terms.append(None)
@@ -137,18 +149,21 @@ class ObjectiveEvaluator:
                 terms.append(
                     self.term_loss(agent, term, step_signals, tick.ports[OBJECTIVE], tick.learning_rows)
                 )
-        tick_loss = _combined(goal, terms)
-        return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
+        return terms
+
+    def tick_loss(self, tick: Tick) -> TickLoss | None:
+        """Return the losses of a tick, as they are before they are divided by their window's; None: it has none."""
+        goal, terms = self.system.agents[tick.agent_name].goal, self.tick_terms(tick)
+        return _combined(goal, terms) if goal is not None and any(terms) else None
 
     def output_loss(self, agent: Agent, step_signals: StepSignals, output: Tensor) -> TickLoss | None:
-        """Return the losses of an agent's output at any step, without its weight; None: no target is there.
+        """Return the losses of an agent's output at any step; None: no target is there.
 
         A rollout scores with it (engine/inference/rollout.py).
         """
         assert agent.goal is not None
-        return _combined(
-            agent.goal, [self.term_loss(agent, term, step_signals, output) for term in agent.goal.terms]
-        )
+        terms = [self.term_loss(agent, term, step_signals, output) for term in agent.goal.terms]
+        return _combined(agent.goal, terms) if any(terms) else None
 
     @staticmethod
     def term_loss(
@@ -183,7 +198,10 @@ class ObjectiveEvaluator:
             score = objective.score(constant(output), target, sites)
         losses, score = scored_rows.zero_elsewhere(losses), scored_rows.zero_elsewhere(score)
         site_counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
-        return TickLoss(losses, score, scored_rows, site_counts)
+        target_weights = objective.target_weights(target, sites)
+        if target_weights is not None:
+            target_weights = scored_rows.zero_elsewhere(target_weights.to(losses.dtype))
+        return TickLoss(losses, score, scored_rows, site_counts, target_weights)
 
 
 def _scored_target(
@@ -199,11 +217,7 @@ def _scored_target(
     if objective.ignore_index is not None:
         scored_sites = target != objective.ignore_index
         sites = scored_sites if sites is None else sites & scored_sites
-    if objective.weight is not None and present is not ALL:  # absent targets have no weight
-        present_rows = present.tensor(len(target), target.device)
-        present_rows = present_rows.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
-        sites = present_rows if sites is None else sites & present_rows
-    if sites is not None and target.dim() == 1 and objective.weight is None:
+    if sites is not None and target.dim() == 1:
         present, sites = present & Mask.of(sites.flatten()), None
     elif sites is not None:
         present &= Mask.of(sites.reshape(len(sites), -1).any(1))
@@ -211,10 +225,39 @@ def _scored_target(
     return present.zero_elsewhere(target), present, sites  # absent targets may be NaN
 
 
-def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
-    """The losses of an objective from those of its terms: of the only one, or of a weighted sum."""
-    if not goal.summands:
-        return terms[0]
-    assert isinstance(goal.objective, Weighted)
-    summands = [None if term is None else (term.losses, term.score, term.present) for term in terms]
-    return TickLoss(*goal.objective.combined(summands)) if any(term is not None for term in terms) else None
+def _by_mean_weight(agent: Agent, goal: Goal, terms: Sequence[TickLoss | None]) -> list[TickLoss | None]:
+    """Divide the losses of an objective at a window's ticks by the mean weight of all their targets (class weights)."""
+    present = [term for term in terms if term is not None]
+    if not present or present[0].target_weights is None:
+        return list(terms)
+    total, count = torch.zeros(()), torch.zeros(())
+    for term in present:
+        assert term.target_weights is not None
+        losses = constant(term.losses)
+        target_counts = (
+            term.target_counts
+            if goal.mean_over_targets
+            else term.present.zero_elsewhere(torch.ones_like(losses))
+        )
+        count = count.to(losses) + agent.layout.sum_by_member(target_counts)
+        total = total.to(losses) + agent.layout.sum_by_member(target_counts * term.target_weights)
+    # where no target of the window has a weight, none counts
+    factor = agent.layout.rows_from_members(torch.where(total > 0, count / total, 0.0))
+    return [
+        None if term is None else term._replace(losses=term.losses * factor, target_weights=None)
+        for term in terms
+    ]
+
+
+def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss:
+    """The losses of an objective, times its weight, from those of its terms: of the only one, or of a weighted sum."""
+    if goal.summands:
+        assert isinstance(goal.objective, Weighted)
+        summands = [term and (term.losses, term.score, term.present, term.target_weights) for term in terms]
+        losses, score, present, _ = goal.objective.combined(summands)
+        tick_loss = TickLoss(losses, score, present)
+    else:
+        (only,) = terms
+        assert only is not None
+        tick_loss = only
+    return tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
+from antiphon.agents.objectives import Weighted
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.progress import Progress
@@ -220,8 +221,11 @@ class Evaluator:
         """Return loss and metric over all targets, by agent; NaN where there was none."""
         means, goals = {}, self.system.goals()
         for name, score in scores.items():
-            count = score.count or float("nan")
-            means[name] = {"loss": score.loss / count} | goals[name].objective.means(score.metric, count)
+            count, objective = score.count or float("nan"), goals[name].objective
+            loss = score.loss / score.weight if score.weight else 0.0 * count
+            if isinstance(objective, Weighted):
+                loss = objective.mean_loss(score.metric, count)
+            means[name] = {"loss": loss} | objective.means(score.metric, count)
         return means
 
     def _counts(self, scores: Mapping[str, Score]) -> dict[str, dict[str, int]]:

@@ -47,8 +47,8 @@ Deliver = Callable[[str, int, Tensor, Mask], Tensor]
 Scores = dict[str, dict[str, Tensor]]
 """By agent with an objective: its `loss` and the objective's metric per example, [rows] each."""
 
-Counts = dict[str, Tensor]
-"""By agent with an objective: as how many targets each example counts in a mean, [rows]."""
+Counts = dict[str, dict[str, Tensor]]
+"""By agent with an objective and by metric: as how many targets each example counts in a mean, [rows]."""
 
 _STEP = StepWindows(1)
 """Nothing learns, so every step is a window: what has been read is let go at once."""
@@ -238,14 +238,19 @@ class ExampleRollout:
         scores, counts, goals = Scores(), Counts(), with_targets(self.system)
         for name, tick_loss in self.losses().items():
             objective = goals[name].output_objective
-            counts[name] = torch.ones(self.rows, device=self.system.device)
+            counts[name] = dict.fromkeys(
+                ("loss", *objective.metrics), torch.ones(self.rows, device=self.system.device)
+            )
             if tick_loss is None:
                 nothing = self.ports[name][OBJECTIVE].new_full((self.rows,), math.nan)
-                scores[name] = dict.fromkeys(("loss", *objective.metrics), nothing)
+                scores[name] = dict.fromkeys(counts[name], nothing)
                 continue
             if goals[name].mean_over_targets:
-                counts[name] = tick_loss.target_counts
-            rows = {"loss": tick_loss.losses, **objective.by_metric(tick_loss.score)}
+                counts[name] = dict.fromkeys(counts[name], tick_loss.target_counts)
+            losses, weights = tick_loss.losses, tick_loss.target_weights
+            if weights is not None:
+                losses, counts[name]["loss"] = losses / weights, counts[name]["loss"] * weights
+            rows = {"loss": losses, **objective.by_metric(tick_loss.score)}
             scores[name] = {
                 metric: tick_loss.present.where(value, torch.full_like(value, math.nan))
                 for metric, value in rows.items()
@@ -276,6 +281,8 @@ class Score:
     """An agent's loss and metric, summed over ticks and environments, how many targets there were, and samples with any."""
 
     loss: float = 0.0
+    weight: float = 0.0
+    """The sum of the targets' weights, by which the sum of the losses is divided."""
     metric: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     """Sums of what the objective's `score` returns."""
     count: int = 0
@@ -286,16 +293,14 @@ class Score:
         losses, score, samples = tick_loss.losses, tick_loss.score, len(tick_loss.losses)
         if tick_loss.present is not ALL:
             samples = int(tick_loss.present.tensor(samples, losses.device).sum())
-        count = samples
+        count, weights = samples, tick_loss.target_weights
         if mean:
-            weights = tick_loss.target_counts
-            losses, score, count = losses * weights, score * weights, int(weights.sum())
-        self.add_sums(losses.sum().item(), score.sum(0), count, samples)
-
-    def add_sums(self, loss: float, metric: Tensor, count: int, samples: int) -> None:
-        """Add sums over so many targets of so many samples."""
-        self.loss += loss
-        self.metric = self.metric + metric.double().cpu()
+            target_counts = tick_loss.target_counts
+            losses, score, count = losses * target_counts, score * target_counts, int(target_counts.sum())
+            weights = None if weights is None else weights * target_counts
+        self.loss += losses.sum().item()
+        self.weight += count if weights is None else weights.sum().item()
+        self.metric = self.metric + score.sum(0).double().cpu()
         self.count += count
         self.samples += samples
 
@@ -349,13 +354,10 @@ class EnvironmentRollout:
         counted = [
             tick for tick in ticks if tick.agent_name in self.scores and step >= self._filled[tick.agent_name]
         ]
-        window_loss, _ = self._evaluator.window_loss(Window(ticks_by_call=[counted]))
-        for name, reported in window_loss.reported_loss_by_agent.items():
-            goal, batch = self.system.agents[name].goal, self.system.batch
-            assert goal is not None
-            total = reported.before_scale(goal, batch).item() * batch
-            count = int(reported.target_count)
-            self.scores[name].add_sums(total, reported.score[0], count, count)
+        for tick in counted:
+            tick_loss, goal = self._evaluator.tick_loss(tick), self.system.agents[tick.agent_name].goal
+            if tick_loss is not None and goal is not None:
+                self.scores[tick.agent_name].add(tick_loss, mean=goal.mean_over_targets)
         self.rollout.end_episodes(step, ends)
         return ticks
 

@@ -147,9 +147,8 @@ def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
     )
     torch.testing.assert_close(whole.loss(output, target), label + 0.5 * parity + 2.0 * angle)
     there = torch.tensor([True, False, False, True])
-    losses, score, present = whole.combined(
-        [(label * there, label * there, Mask.of(there)), None, (angle, angle, Mask.of(True))]
-    )
+    label_term = label * there, label * there, Mask.of(there), None
+    losses, score, present, _ = whole.combined([label_term, None, (angle, angle, Mask.of(True), None)])
     torch.testing.assert_close(losses, label * there + 2.0 * angle)
     assert present is Mask.of(True)
     means = whole.means(score.sum(0), 4)
@@ -161,4 +160,4 @@ def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
             "error": angle.mean().item(),
         }
     )
-    assert whole.combined([(label, label, Mask.of(there)), None, None])[2] is not Mask.of(True)
+    assert whole.combined([label_term, None, None])[2] is not Mask.of(True)

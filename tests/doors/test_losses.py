@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
 from antiphon import Simulation
+from antiphon.inspection.ablation import ablate
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.reference.backend import Chosen, reference
 
@@ -46,6 +47,64 @@ def test_class_weights_and_label_smoothing_are_those_of_torch(
         weight = torch.tensor(WEIGHT, dtype=torch.float64)
         right = cross_entropy(logits, target, weight=weight, label_smoothing=0.2)
         assert simulation.step()["losses"]["a"] == pytest.approx(right.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("order", ["as drawn", "by class"])
+@pytest.mark.parametrize("reduction", ["mean", "batchmean"])
+def test_a_splits_loss_with_class_weights_is_that_of_torch_however_it_is_cut(
+    reduction: str, order: str
+) -> None:
+    numbers = torch.Generator().manual_seed(1)
+    x = torch.randn(1200, 4, generator=numbers)
+    y = (x[:, 0] > 1.88).long()
+    test = {"x": x, "y": y}
+    if order == "by class":
+        test = {name: value[y.argsort(stable=True)] for name, value in test.items()}
+    net, weight = nn.Linear(4, 5), torch.tensor([1.0, 30.0])
+    goal = {"kind": "classification", "target": "y", "weight": weight, "reduction": reduction}
+    env = antiphon.envs.from_tensors(x=x, y=y, test=test)
+    agents = {
+        "a": {"observes": ["x"], "network": net, "objective": goal},
+        "b": {"objective": {"kind": "classification", "target": "y", "weight": weight}},
+    }
+    channel = {"from": "a", "to": "b", "size": 3, "coupling": "locked"}
+    right = cross_entropy(net(x)[:, :2], y, weight).item()
+    with Simulation(scenario_of(agents, channels=[channel], env=env)) as simulation:
+        assert simulation.evaluate().agents["a"]["loss"] == pytest.approx(right, abs=1e-5)
+        ablation = ablate(simulation, "zero")
+        assert ablation.intact["a"]["loss"] == pytest.approx(right, abs=1e-5)
+        assert ablation.intact["b"]["loss"] == pytest.approx(
+            simulation.evaluate().agents["b"]["loss"], abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("backend", ["cohort", reference])
+@pytest.mark.parametrize("several", [False, True])
+def test_class_weights_of_a_window_are_relative_to_all_its_targets(several: bool, backend: Chosen) -> None:
+    """The class 1 is at the end of each sequence alone: relative to a step's targets no weight has an effect."""
+    numbers = torch.Generator().manual_seed(1)
+    x, y = torch.randn(8, 5, 3, generator=numbers), torch.zeros(8, 5, dtype=torch.long)
+    y[:, -1] = 1
+    data = {"x": list(x), "y": list(y)}
+    env = antiphon.envs.from_sequences(**data, test=data, validation=data, training_only=["y"])
+    goal: Any = {"kind": "classification", "target": "y", "weight": [1.0, 9.0]}
+    net = nn.Linear(3, 4 if several else 2)
+    goal = [goal, {**goal, "scale": 0.5}] if several else {**goal, "reduction": "mean"}
+    agent = {"observes": ["x"], "network": net, "objective": goal, "clock": {"unroll": "episode"}}
+    logits, weight = net(x).double().reshape(40, -1, 2), torch.tensor([1.0, 9.0]).double()
+    mean: Any = sum(
+        factor * cross_entropy(logits[:, i], y.flatten(), weight)
+        for i, factor in zip(range(logits.shape[1]), (1.0, 0.5), strict=False)
+    )
+    factor = 5 if several else 1  # the losses of a window are summed over its ticks
+    right = torch.autograd.grad(factor * mean, net.bias)[0]
+    sgd = {"kind": "sgd", "lr": 1.0}
+    scenario = scenario_of({"a": agent}, env=env, batch=8, optimiser=sgd)
+    with Simulation(scenario, backend=backend) as simulation:
+        assert simulation.evaluate().agents["a"]["loss"] == pytest.approx(mean.item(), abs=1e-6)
+        simulation.run(episodes=1, progress=False)
+        after = simulation.agents["a"].parameters["module.bias"]
+        torch.testing.assert_close(net.bias - after, right.float(), atol=1e-6, rtol=0)
 
 
 def test_class_weights_of_a_stack_are_each_agents_own() -> None:

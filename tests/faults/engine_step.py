@@ -40,8 +40,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-the-weight-of-an-objective-is-forgotten",
         "engine/heart/window_losses.py",
-        "tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))",
-        "tick_loss",
+        "return tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))",
+        "return tick_loss",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(

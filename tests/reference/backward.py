@@ -35,7 +35,7 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
     whole, terms = WindowLoss(), []
     factors: dict[str, Tensor] = {}
     reported = whole.reported_loss_by_agent
-    found = [(tick.agent_name, tick_loss(state, tick)) for tick in window.ticks()]
+    found = [(tick.agent_name, tick_loss(state, tick, window)) for tick in window.ticks()]
     for name in dict.fromkeys(name for name, one in found if one is not None):
         goal = state.agents[name].goal
         if goal is not None and goal.mean_over_targets:
@@ -64,8 +64,8 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
     return whole, terms
 
 
-def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
-    """Return losses of one tick, [B] and zero where the target is absent, the metric's sum, and how many there are.
+def tick_loss(state: State, tick: Tick, window: Window) -> tuple[Tensor, Tensor, int] | None:
+    """Return losses of one tick of a window, [B] and zero where the target is absent, the metric's sum, and how many there are.
 
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
     """
@@ -73,7 +73,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
     if goal is None or goal.policy is not None or tick.learning_rows is NONE:
         return None
     if not goal.summands:
-        found = _target_loss(state, tick, goal, tick.ports[OBJECTIVE])
+        found = _relative_loss(state, tick, window, goal)
         if found is None:
             return None
         losses, scores, present, sites = found
@@ -82,23 +82,63 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
         return losses * goal.weight, scores.sum(), int(present.sum())
     losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
     for part in goal.summands:
-        found = _target_loss(state, tick, part, tick.ports[OBJECTIVE][:, part.output_slice])
+        found = _relative_loss(state, tick, window, part)
         if found is None:
-            columns += [losses.new_zeros(3)]
+            columns += [losses.new_zeros(4)]
             continue
         own, scores, present, _ = found
         losses, anywhere = losses + own * part.weight, anywhere | present
-        columns += [torch.stack([constant(own).sum(), scores.sum(), present.to(own.dtype).sum()])]
+        count = present.to(own.dtype).sum()
+        columns += [torch.stack([constant(own).sum(), scores.sum(), count, count])]
     if not anywhere.any():
         return None
     return losses * goal.weight, torch.cat(columns), int(anywhere.sum())
 
 
-def _target_loss(
-    state: State, tick: Tick, goal: Goal, output: Tensor
+def _relative_loss(
+    state: State, tick: Tick, window: Window, goal: Goal
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Return `_target_loss`, with class weights relative to their mean over the targets of the agent's window (rule 1)."""
+    found = _target_loss(state, tick, goal)
+    if found is None or goal.output_objective.weight is None:
+        return found
+    ticks = [other for other in window.ticks() if other.agent_name == tick.agent_name]
+    pairs = [
+        pair for other in ticks if (pair := _class_weights(other, goal, _target_loss(state, other, goal)))
+    ]
+    total = sum(weight for weight, _ in pairs)
+    losses, *rest = found
+    return (losses * (sum(count for _, count in pairs) / total) if total else losses * 0, *rest)
+
+
+def _class_weights(
+    tick: Tick, goal: Goal, found: tuple[Tensor, Tensor, Tensor, Tensor] | None
+) -> tuple[float, float] | None:
+    """Return the sum of the weights of a tick's targets, and their number: of sites, or of samples, whose weight is a mean."""
+    if found is None or tick.learning_rows is NONE:
+        return None
+    present, weight, number = found[2], 0.0, 0.0
+    objective, signals = goal.output_objective, tick.observed_signals.signals
+    classes = signals[goal.target_signal_name]
+    mask = signals.get(f"_{goal.target_signal_name}", torch.ones_like(classes, dtype=torch.bool))
+    for row in range(len(classes)):
+        if not bool(present[row]):
+            continue
+        shown = mask[row].reshape(-1).expand(classes[row].numel()).tolist()
+        of_row = [
+            objective.weight[c]
+            for c, is_there in zip(classes[row].flatten().tolist(), shown, strict=True)
+            if is_there and c != objective.ignore_index
+        ]
+        times = len(of_row) if goal.mean_over_targets else 1
+        weight, number = weight + times * sum(of_row) / len(of_row), number + times
+    return weight, number
+
+
+def _target_loss(state: State, tick: Tick, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Return an objective's losses, its metric, where there is a target and of how many sites, [B] each; None: nothing counts."""
-    signals = tick.observed_signals.signals
+    signals, output = tick.observed_signals.signals, tick.ports[OBJECTIVE]
+    output = output if goal.output_slice is None else output[:, goal.output_slice]
     if goal.target_signal_name and goal.target_signal_name not in signals:
         return None
     if goal.last_only and (tick.observed_signals.step + 1) % state.system.steps_per_example:
@@ -114,9 +154,6 @@ def _target_loss(
         return None
     # rule 19: before the loss too, what is absent may be NaN
     sites = mask if mask.shape == target.shape and target.dim() > 1 else None
-    if objective.weight is not None:
-        whole = mask.reshape(len(mask), -1)  # a number for each row, or for each site
-        sites = whole.expand(-1, target[0].numel()).reshape(target.shape)
     target = mask_fill_zero(present, target if sites is None else target.where(sites, 0))
     losses = objective.loss(output, target, sites)
     scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target, sites)
