@@ -645,10 +645,10 @@ class Weighted(Objective):
     def mean_loss(self, score: Tensor, count: float) -> float:
         """Return the mean of the combined loss; for the arguments see `means`."""
         means = self.means(score, count)
-        shares = zip(self.weights, self._names, score.view(-1, 4)[:, 2].tolist(), strict=True)
-        return sum(
-            float(weight) * means.get(loss, 0.0) * share / count for weight, (loss, _), share in shares
-        )
+        counts: list[float] = score.view(-1, 4)[:, 2].tolist()
+        shares = zip(self.weights, self._names, counts, strict=True)
+        terms = (float(weight) * means.get(loss, 0.0) * share for weight, (loss, _), share in shares)
+        return sum(terms) / count
 
     def counts(self, score: Tensor, count: int) -> dict[str, int]:
         rows = zip(self._names, score.view(-1, 4)[:, 2].tolist(), strict=True)
