@@ -22,6 +22,7 @@ from antiphon.base.nearest_names import suggest
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
+        "antiphon.comms.ridge",
         "antiphon.comms.synthetic_gradients",
         "antiphon.comms.label_gradients",
     ),

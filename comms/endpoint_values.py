@@ -53,12 +53,15 @@ class EndpointValue(NamedTuple):
         return channel.receiver if self.end == "to" else channel.sender
 
 
+PHASE = "phase"
 ENDPOINT_VALUES = {
     # the newest gradient that has come back
     "returned": EndpointValue(Measure.MESSAGE, of_gradients=True, is_returned=True),
     # the newest message that came before the one that the input stands in for, and its age
     "held": EndpointValue(Measure.MESSAGE, of_inputs=True, is_held=True),
     "age": EndpointValue(Measure.NUMBER, of_inputs=True, is_held=True),
+    # which tick of the sender it was, among those of the windows of all agents that its message reaches
+    PHASE: EndpointValue(Measure.PHASE, "from", of_gradients=True),
     "from.phase": EndpointValue(Measure.PHASE, "from", of_gradients=True, of_inputs=True),
     "to.phase": EndpointValue(Measure.PHASE, "to", of_gradients=True, of_inputs=True),
     # the sender's of the tick that made the message, and the newest of the receiver's that had crossed the link by then

@@ -119,7 +119,8 @@ class Predictor(Model):
     """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
-    """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
+    closed_form: ClassVar[bool] = False
+    """Whether it is fitted in closed form: its context is by default what the graph knows, it knows the phase, and needs no gate."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     rescales: bool = False
     """Whether the returned gradient is learned in units of its running root mean square."""

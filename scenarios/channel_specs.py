@@ -101,7 +101,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     Attributes:
         kind: Kind of predictor. `local` is the control: it predicts `target` from the message, and no gradient is returned.
             Or a registered name, or from Python a module or a factory called with `inputs`, `outputs`.
-        context: Signals that condition it. With symbols, and with `passes: all`, name what the sender observes.
+        context: Signals that condition it. None: of a kind in closed form, the targets of all objectives that the receiver's
+            learning reaches, and what the sender observes; of others, none.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
         schedule: Schedule of `scale` over the training; None: constant.
         discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
@@ -119,7 +120,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     """
 
     kind: Kind = "linear"
-    context: SignalNames = ()
+    context: SignalNames | None = None
     scale: Annotated[float, Field(ge=0)] = 1.0
     schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0)] = 1.0
@@ -136,6 +137,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     needs_returned: ClassVar[bool]
     needs_loss: ClassVar[bool]
     has_own_loss: ClassVar[bool]
+    closed_form: ClassVar[bool]
 
     @cached_property
     def own_target(self) -> str | None:

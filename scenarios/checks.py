@@ -137,7 +137,7 @@ def rule_9_gradient(relations: Relations, channel: ChannelSpec) -> Iterator[Prob
 def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Which signals a synthetic gradient or input may be conditioned on."""
     ends = {STATES["from"]: channel.sender, STATES["to"]: channel.receiver}
-    for index, name in enumerate(channel.gradient.context):
+    for index, name in enumerate(channel.gradient.context or ()):
         where = f"gradient.context.{index}"
         if name in {*INPUT_ENDPOINTS} - {*GRADIENT_ENDPOINTS}:
             yield where, f"{name!r} is for synthetic inputs only; leave it out"
@@ -270,7 +270,7 @@ def _unreplayed(relations: Relations, channel: ChannelSpec) -> Iterator[str]:
             yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
         if agent.align is not None:
             yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
-    if gradient.gate != "none" and gradient.learn and not gradient.context:
+    if gradient.gate != "none" and gradient.learn and relations.gated(channel) and not gradient.context:
         yield "needs a context beside a gate, which shuts too late for the code; name signals, make gate none"
 
 

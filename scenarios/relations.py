@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.agent_specs import AGE, AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.training import TrainingSpec
 
@@ -179,8 +179,35 @@ class Relations:
         if not (channel.coupling.predicts and gradient.apply):
             return False
         if gradient.gate == "auto":
-            return gradient.direct and not channel.state and channel.receiver in self.rewarded
+            needs_one = gradient.direct and not gradient.closed_form
+            return needs_one and not channel.state and channel.receiver in self.rewarded
         return gradient.gate == "skill"
+
+    def context(self, channel: ChannelSpec) -> tuple[str, ...]:
+        """Return the signals that condition a channel's synthetic gradient: as given, or by default of its kind.
+
+        By default they are the targets of all objectives that are reached over channels with credit, and what the sender of a
+        message observes.
+        """
+        gradient = channel.gradient
+        if gradient.context is not None:
+            return gradient.context
+        if not gradient.closed_form:
+            return ()
+        goals = [goal for name in self.downstream(channel) for goal in self.agents[name].objectives.values()]
+        targets = [goal.target for goal in goals if goal.target is not None]
+        observed = () if channel.state else self.agents[channel.sender].observes
+        return tuple(dict.fromkeys(name for name in (*targets, *observed) if name != AGE))
+
+    def downstream(self, channel: ChannelSpec) -> list[str]:
+        """Return the agents from which a channel's sender has credit: the receiver, and those reached from it over such channels."""
+        arcs = [
+            (c.sender, c.receiver)
+            for c in self.channels
+            if c.coupling.can_credit_sender and c.name not in self.blocked
+        ]
+        found = reachable([channel.receiver], arcs)
+        return [name for name in self.agents if name in found]
 
     @cached_property
     def blocked(self) -> frozenset[str]:

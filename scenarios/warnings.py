@@ -58,9 +58,9 @@ def _blind_predictors(scenario: Scenario) -> Iterator[str]:
         if channel.state or not (channel.coupling.predicts and gradient.direct and gradient.scale > 0):
             continue
         observed = {*scenario.agents[channel.sender].observes, STATES["from"]}
-        if channel.symbols is not None and observed.isdisjoint(gradient.context):
+        if channel.symbols is not None and observed.isdisjoint(scenario.relations.context(channel)):
             collapsing.append(channel.name)
-        elif channel.receiver in classifying and "context" not in gradient.model_fields_set:
+        elif channel.receiver in classifying and gradient.context is None and not gradient.closed_form:
             blind.append(channel.name)
     fix = f"give gradient.context [{', '.join(targets)}]"
     yield from _about("channel", blind, f"predicts gradients without the label, on which they depend; {fix}")

@@ -165,5 +165,5 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
         "norm": norm,
         "coupling": channel.coupling.name,
         "delay": channel.link.delay,
-        "about": about_channel(channel, gated=scenario.relations.gated(channel)),
+        "about": about_channel(channel, scenario.relations),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,13 @@ from antiphon.agents.network import STATE
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, key_of, made, name_of
 from antiphon.base.problems import DocumentError, placed
-from antiphon.comms.endpoint_values import ENDPOINT_VALUES, GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Measure
+from antiphon.comms.endpoint_values import (
+    ENDPOINT_VALUES,
+    GRADIENT_ENDPOINTS,
+    INPUT_ENDPOINTS,
+    PHASE,
+    Measure,
+)
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
@@ -29,7 +36,7 @@ from antiphon.engine.heart.channel_settings import (
     SyntheticInput,
     VoidingSignals,
 )
-from antiphon.engine.heart.clock import WindowGrid
+from antiphon.engine.heart.clock import StepWindows, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content
 from antiphon.engine.heart.timetable import Timetable
@@ -41,6 +48,9 @@ from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec, SampleSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+
+_LONGEST_CYCLE = 16
+"""Ticks of a sender: a longer cycle of windows is no phase."""
 
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
@@ -114,8 +124,11 @@ class Wiring:
         if spec.coupling.predicts:
             if gradient.has_own_loss:
                 target = gradient.own_target  # a model of the target does not see it
-            context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDPOINTS)
-            endpoints = self._windows_by_endpoint(spec, gradient.context, GRADIENT_ENDPOINTS)
+            named = self.scenario.relations.context(spec)
+            context = self._signals((n for n in named if n != target), GRADIENT_ENDPOINTS)
+            if gradient.closed_form and PHASE not in named and self._cycle(spec) is not None:
+                named = (*named, PHASE)
+            endpoints = self._windows_by_endpoint(spec, named, GRADIENT_ENDPOINTS)
             if not gradient.needs_returned:
                 endpoints = {n: of for n, of in endpoints.items() if not ENDPOINT_VALUES[n].is_returned}
             predictor = self._predictor(
@@ -216,20 +229,36 @@ class Wiring:
         signal = self.env.all_signals[name]
         return ContextSpec(name, signal.shape, signal.classes)
 
+    def _cycle(self, spec: ChannelSpec) -> StepWindows | None:
+        """The steps after which the windows of all agents that a channel's messages reach repeat; None: they have no phase.
+
+        That is where they never repeat, at each tick of the sender, or after too many.
+        """
+        grids = [self.group_of[name].grid.cycle_steps for name in self.scenario.relations.downstream(spec)]
+        lengths = [length for length in grids if length is not None]
+        period = self.agents[spec.sender].clock.tick_period
+        steps = math.lcm(period, *lengths)
+        is_known = len(lengths) == len(grids) and 1 < steps // period <= _LONGEST_CYCLE
+        return StepWindows(steps, self.agents[spec.sender].clock.phase) if is_known else None
+
     def _windows_by_endpoint(
         self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]
     ) -> dict[str, WindowGrid | None]:
         """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
         grids = {
-            name: self.group_of[ENDPOINT_VALUES[name].agent_of(spec)].grid
+            name: self._cycle(spec)
+            if name == PHASE
+            else self.group_of[ENDPOINT_VALUES[name].agent_of(spec)].grid
             for name in names
             if name in endpoints
         }
         is_phase = {name: ENDPOINT_VALUES[name].measure is Measure.PHASE for name in grids}
         return {name: grid if is_phase[name] else None for name, grid in grids.items()}
 
-    def _endpoints(self, spec: ChannelSpec, names: Iterable[str], shape: Shape) -> tuple[ContextSpec, ...]:
-        """The values of a channel's endpoints among `names`, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`."""
+    def _endpoints(
+        self, spec: ChannelSpec, names: Mapping[str, WindowGrid | None], shape: Shape
+    ) -> tuple[ContextSpec, ...]:
+        """The values of a channel's endpoints, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`, by their names."""
 
         def context_spec(name: str) -> ContextSpec:
             measure, agent = ENDPOINT_VALUES[name].measure, ENDPOINT_VALUES[name].agent_of(spec)
@@ -238,8 +267,9 @@ class Wiring:
             if measure is Measure.NUMBER:
                 return ContextSpec(name, ())
             if measure is Measure.PHASE:
-                period = self.agents[agent].clock.tick_period
-                return ContextSpec(name, (), self.group_of[agent].grid.max_ticks(period))
+                windows, period = names[name], self.agents[agent].clock.tick_period
+                assert windows is not None
+                return ContextSpec(name, (), windows.max_ticks(period))
             if not (size := self._state_size(agent)):
                 message = f"'{name}': the agent has no state: its module has no state_size; leave it out"
                 raise DocumentError(("channels", spec.name, "gradient", "context"), message)

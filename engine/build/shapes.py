@@ -260,7 +260,7 @@ def _words(scenario: Scenario) -> Iterator[tuple[str, Path]]:
             ("gradient", channel.gradient, GRADIENT_ENDPOINTS),
             ("input", channel.input, INPUT_ENDPOINTS),
         ):
-            for name in () if spec is None else spec.context:
+            for name in () if spec is None else spec.context or ():
                 if name in words:
                     yield name, ("channels", channel.name, key, "context")
 
@@ -284,7 +284,11 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
             yield channel.mask, ("channels", channel.name, "mask"), "mask"
         if channel.coupling.predicts:
             path, gradient = ("channels", channel.name), channel.gradient
-            named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDPOINTS]
+            named = [
+                (signal, "context")
+                for signal in scenario.relations.context(channel)
+                if signal not in GRADIENT_ENDPOINTS
+            ]
             if gradient.own_target is not None:
                 named.append((gradient.own_target, "target"))
             yield from ((signal, (*path, "gradient", key), "loss") for signal, key in named)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
+from antiphon.scenarios.relations import Relations
 from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.telemetry.metrics import RunDescription
@@ -82,7 +83,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             drop=link.drop,
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
-            about=about_channel(channel, gated=scenario.relations.gated(channel)),
+            about=about_channel(channel, scenario.relations),
         )
     return graph
 
@@ -161,8 +162,8 @@ def _learning(scenario: Scenario, name: str) -> str:
     return f"every {when}" + (f", with probability {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
-def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
-    """Return a channel in words, by heading; `gated`: see `Relations.gated`."""
+def about_channel(channel: ChannelSpec, relations: Relations) -> dict[str, str]:
+    """Return a channel of a graph in words, by heading."""
     link = channel.link
     about: dict[str, str] = {}
     if channel.state:
@@ -177,12 +178,13 @@ def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
         parts: list[str] = [name_of(gradient.kind)]
         parts += [f"target {gradient.own_target}"] if gradient.own_target else []
         if not gradient.own_target:
-            parts += [f"given {', '.join(gradient.context)}" if gradient.context else "no context"]
+            named = relations.context(channel)
+            parts += [f"given {', '.join(named)}" if named else "no context"]
         parts += ["at every site"] if channel.at_sites(gradient) else []
         parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
         parts += [f"clip {gradient.clip:g}"] if gradient.clip is not None else []
         parts += ["trained but not used"] if not gradient.apply else []
-        parts += ["applied as far as it predicts"] if gated else []
+        parts += ["applied as far as it predicts"] if relations.gated(channel) else []
         parts += ["in all passes of the receiver"] if channel.replayed else []
         about["gradient"] = ", ".join(parts)
         about |= _own_optimiser("gradient.optimiser", gradient.optimiser)
