@@ -68,7 +68,11 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if mode == "vector_entry_point":
         fix = f"the vector environment of '{name}' is not stacked; write vectorization_mode: sync"
         require(parsed.stack is None, "env.stack", fix, ScenarioError)
-        return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
+        try:
+            return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
+        except TypeError as error:
+            fix = "for arguments of gymnasium.make write vectorization_mode: sync"
+            raise ScenarioError(f"env: '{name}' cannot be made: {error}; {fix}") from error
     # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
     rows = [lambda: row_of(gymnasium.make(name, **arguments), parsed.stack)] * batch
     kind = AsyncVectorEnv if mode == "async" else SyncVectorEnv

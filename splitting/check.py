@@ -35,10 +35,13 @@ def check(
     Raises:
         ScenarioError: They do not.
     """
-    for training in (False, True):
+    modules, whole = copy.deepcopy([part.module for part in parts]), copy.deepcopy(model)
+    mine = {key: p for module in modules for key, p in module.named_parameters(remove_duplicate=False)}
+    theirs = dict(whole.named_parameters(remove_duplicate=False))
+    for training in (False, True, True):  # what a call leaves in an attribute, the next one finds
         mode = " in training" if training else ""
-        modules = copy.deepcopy([part.module.train(training) for part in parts])
-        mine = {key: p for module in modules for key, p in module.named_parameters(remove_duplicate=False)}
+        for module in (*modules, whole):
+            module.train(training)
         try:
             with _changed(mine):
                 found = _composed(parts, modules, example)
@@ -46,8 +49,6 @@ def check(
             raise ScenarioError(
                 f"the parts of the model fail{mode} ({first_line(error)}); {SUBMODULE}"
             ) from error
-        whole = copy.deepcopy(model).train(training)
-        theirs = dict(whole.named_parameters(remove_duplicate=False))
         with _changed(theirs):
             returned = returned_by(whole, example)
             ordered = [outputs[i] for part in parts for i in part.predictions]
@@ -58,7 +59,9 @@ def check(
                 if found.shape == expected.shape
                 else "their sizes"
             )
-            raise _other(f"compute other results than the model{mode} (by {apart:.2g})")
+            raise _other(
+                f"compute other results than the model{mode} (by {apart:.2g})", _written(model, whole)
+            )
         of_parts, of_model = _gradients(found, mine), _gradients(expected, theirs)
         for key, gradient in of_model.items():
             names = [name for name, p in theirs.items() if p is theirs[key] and name in of_parts]
@@ -71,9 +74,21 @@ def check(
                 raise _other(f"leave another '{key}' than the model{mode}")
 
 
-def _other(what: str) -> ScenarioError:
-    why = "a trace keeps no attribute that a forward writes, no torch.no_grad and no branch on data"
+def _other(what: str, written: str = "") -> ScenarioError:
+    why = f"a trace keeps no attribute that a forward writes{written}, no torch.no_grad and no branch on data"
     return ScenarioError(f"the parts {what}: {why}; {SUBMODULE}")
+
+
+def _written(model: nn.Module, called: nn.Module) -> str:
+    """The attributes in which a module differs after calls, in brackets."""
+    modules = dict(called.named_modules())
+    names = [
+        f"{path}.{name}".strip(".")
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, int | float | str) and vars(modules[path])[name] != value and name != "training"
+    ]
+    return f" ({', '.join(names)})" if names else ""
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def prediction_of(trace: Trace, output: Key | None, required: RequiredOutput | N
         output: Its key or index; None: the only one.
 
     Raises:
-        ScenarioError: There is none, or more than one; the line lists the outputs.
+        ScenarioError: There is none, or more than one; the line lists the outputs. A loss would be dropped.
     """
     outputs = outputs_of(trace)
     if output is None and len(outputs) > 1:
@@ -120,7 +120,15 @@ def prediction_of(trace: Trace, output: Key | None, required: RequiredOutput | N
             f"forward returns {_listed(trace)}; give output={first!r} to keep only that one, or objectives={{…}} with an objective "
             "for each (None drops it)"
         )
-    return _chosen(trace, output, required)
+    chosen = _chosen(trace, output, required)
+    for path, node in outputs_of(trace).items():
+        value = trace.values[node]
+        if path != chosen.path and not value.dim() and value.is_floating_point():
+            raise ScenarioError(
+                f"forward also returns {_name(path)!r}, a number such as a loss of its own, from which no part would learn; write it as "
+                f"the objective ({{'kind': FUNCTION, …}}), and objectives={{…, {_name(path)!r}: None}} to drop it"
+            )
+    return chosen
 
 
 def predictions_of(

@@ -103,10 +103,15 @@ def plan_parts(trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequenc
 
 
 def _parts_of(trace: Trace, starts: Sequence[int]) -> dict[fx.Node, int]:
-    """The part of each node; an item of a tuple or dict is of the part that makes it."""
+    """The part of each node; an item of a tuple or dict is of the part that makes it, a submodule called again of its first part."""
     part: dict[fx.Node, int] = {}
+    first: dict[object, int] = {}
     for number, node in enumerate(trace.graph.nodes):
         part[node] = sum(start <= number for start in starts)
+        if node.op == "call_module":
+            home = first.setdefault(node.target, part[node])
+            if all(part[source] <= home or source.op == "placeholder" for source in node.all_input_nodes):
+                part[node] = home
         holder = node.args[0] if node.target in (operator.getitem, getattr) else None
         if isinstance(holder, fx.Node) and not isinstance(trace.values[holder], Tensor):
             part[node] = part[holder]
@@ -144,5 +149,5 @@ def _check_sends(trace: Trace, number: int, plan: PartPlan, names: Sequence[str]
             kind = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ScenarioError(
                 f"'{node}' ({node.meta['line']}) crosses from part {number} to a later one and is {kind}; only float "
-                f"tensors [batch, …] cross: move the cut"
+                f"tensors [batch, …] cross: compute it from the model's arguments alone, which its readers do too, or move the cut"
             )

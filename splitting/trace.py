@@ -28,6 +28,8 @@ _FACTORIES = frozenset(
     )
 )
 """Functions that make tensors of plain values: their calls become nodes, so that no device, type or random number is frozen in."""
+_EINOPS = ("rearrange", "reduce", "repeat", "einsum", "pack", "unpack")
+"""Functions of einops, which take tensors alone: their calls become nodes."""
 _OUTSIDE = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
 """Where the files begin that are not the user's."""
 _APPLY = torch.autograd.Function.__dict__["apply"]
@@ -155,7 +157,8 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self, opened: Collection[str], example: Mapping[str, Any]) -> None:
-        super().__init__()
+        einops = sys.modules.get("einops")
+        super().__init__(autowrap_functions=tuple(getattr(einops, name) for name in _EINOPS if einops))
         self.opened, self.example = opened, example
         self.values: dict[fx.Node, Any] = {}
         self.writes: dict[fx.Node, set[int]] = {}

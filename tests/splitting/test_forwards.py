@@ -124,6 +124,12 @@ def mode_of_calls(self: Chain, h: Tensor) -> Tensor:
     return self.second(h * 0.5 if self.training else h)
 
 
+def annealed(self: Chain, h: Tensor) -> Tensor:
+    if self.training:
+        self.tau *= 0.5
+    return self.second(h * self.tau)
+
+
 def replaced_buffer(self: Chain, h: Tensor) -> Tensor:
     self.count = self.count + 1
     return self.second(h)
@@ -160,6 +166,7 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         "another batch size.*",
     ),
     "its mode": (mode_of_calls, rf"other calls in training than in evaluation.* at .*{HERE}"),
+    "an attribute": (annealed, r"other results than the model in training .*\(tau\), no torch"),
     "no gradient": (without_gradient, f"give 'first.weight' another gradient than the model: {OTHER}"),
     "another precision": (autocast, f"compute other results than the model: {OTHER}|by .*{OTHER}"),
     "a hook of an activation": (
@@ -183,6 +190,7 @@ def test_what_is_not_kept_is_refused(name: str) -> None:
     between, line = REFUSED[name]
     model = Chain(between)
     model.register_buffer("count", torch.zeros(()))
+    model.tau = 1.0
     with pytest.raises(ScenarioError, match=f"^split: .*({line})"):
         chain_split(model)
 
@@ -491,3 +499,43 @@ def test_a_split_leaves_the_model_and_the_random_numbers_as_they_are() -> None:
     chain_split(model)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Tower(nn.Module):
+    """One encoder, called for two arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 4))
+
+    def forward(self, left: Tensor, right: Tensor) -> Any:
+        return (self.encoder(left) - self.encoder(right)).square()
+
+
+def test_a_cut_before_a_submodule_is_before_each_of_its_calls() -> None:
+    """Detached, nothing behind the cut reaches the layers before it."""
+    x, y = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(0))
+    env = antiphon.envs.from_tensors(left=x, right=y, goal=(x - y)[:, :4], training_only=["goal"])
+    model, goal = Tower(), {"kind": "regression", "target": "goal"}
+    scenario = antiphon.split(
+        model, at=["encoder.2"], env=env, coupling="detached", tie="together", objective=goal, batch=8
+    )
+    assert [agent.observes for agent in scenario.agents.values()] == [("left", "right"), ()]
+    with antiphon.Simulation(scenario) as run:
+        run.run(steps=3)
+        trained = antiphon.join(run)
+    assert torch.equal(trained.encoder[0].weight, model.encoder[0].weight)
+    assert not torch.equal(trained.encoder[2].weight, model.encoder[2].weight)
+
+
+class WithLoss(Chain):
+    """Returns a loss of its own beside its prediction."""
+
+    def forward(self, x: Tensor) -> Any:
+        found = super().forward(x)
+        return found, found.square().mean()
+
+
+def test_a_loss_that_the_forward_returns_beside_its_prediction_is_not_dropped_in_silence() -> None:
+    with pytest.raises(ScenarioError, match=r"^split: forward also returns 1, a number such as a loss"):
+        chain_split(WithLoss(), output=0)
