@@ -17,7 +17,7 @@ from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.couplings import Unlocked
+from antiphon.comms.couplings import Detached, Unlocked
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.channel_specs import CouplingSpec
@@ -78,8 +78,7 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         untouched = _learned(scenario, stacked=False, steps=0)
         trained = {key for key in alone if not torch.equal(alone[key], untouched[key])}
         _require(bool(trained), "no parameter is trained")
-        crossing = scenario.channels[0].coupling
-        if point == "coupling" and (crossing.can_credit_sender or crossing.is_users):
+        if point == "coupling" and not isinstance(scenario.channels[0].coupling, Detached):
             _require(
                 any(key.startswith("s0 ") for key in trained),
                 "no sender is trained; let `credit` return a gradient, or use detached",

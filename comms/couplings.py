@@ -9,15 +9,16 @@ A scenario names a coupling, and the builder puts one object of its class into t
     waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
                 engine/heart/late_windows.py calls it
 
-Scenarios, checks, `show` and the timeline ask what a coupling declares by its class attributes. No other file compares the
-name of a coupling.
+Scenarios, checks and the engine read what a coupling declares by its six class attributes. No other file compares the name of a
+coupling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from antiphon.base import extensions
 from antiphon.base.tools import Deferred
@@ -29,54 +30,30 @@ if TYPE_CHECKING:
 else:
     torch, masks = Deferred("torch"), Deferred("antiphon.base.mask")
 
-Problem = tuple[str, str]
-"""Key of a channel, joined by dots, and what is wrong there with the fix."""
 
-
+@dataclass(frozen=True, slots=True)
 class CreditedMessage:
-    """A message of the window that its sender learns from; tensors are [rows, size] without a graph, gradients per
-    sample.
+    """A message of the window that its sender learns from; tensors are [rows, size] without a graph, gradients per sample.
 
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
-
-    Args:
-        sent, stamp, tick_period, returned_gradient, counted: See the attributes.
-        output: The message as the window has it, [rows, …] with its graph.
-        predict_applied: Returns the applied prediction, which is evaluated only where a coupling reads it.
-
-    Attributes:
-        sent: The message as it was sent.
-        stamp: The step at which it was sent; the `step` of `credit` less the stamp is its age.
-        tick_period: Steps between ticks of the sender: an age divided by it is an age in ticks.
-        returned_gradient: The returned gradient, if it is back over the link; None: it is not, or none returns. What is
-            booked at this step is never in it.
-        counted: The rows where a read of it counted; `NONE` if `returned_gradient` is None. In other rows the returned
-            gradient is zero: the message was lost, or void as it was read, or the receiver does not learn.
     """
 
-    __slots__ = (
-        "_output",
-        "_predict_applied",
-        "counted",
-        "returned_gradient",
-        "sent",
-        "stamp",
-        "tick_period",
-    )
-
-    def __init__(
-        self,
-        sent: torch.Tensor,
-        stamp: int,
-        tick_period: int,
-        returned_gradient: torch.Tensor | None,
-        counted: masks.Mask,
-        output: torch.Tensor,
-        predict_applied: Callable[[], torch.Tensor | None],
-    ) -> None:
-        self.sent, self.stamp, self.tick_period = sent, stamp, tick_period
-        self.returned_gradient, self.counted = returned_gradient, counted
-        self._output, self._predict_applied = output, predict_applied
+    sent: torch.Tensor
+    """The message as it was sent."""
+    stamp: int
+    """The step at which it was sent; the `step` of `credit` less the stamp is its age."""
+    tick_period: int
+    """Steps between ticks of the sender: an age divided by it is an age in ticks."""
+    returned_gradient: torch.Tensor | None
+    """The returned gradient, if it is back over the link; None: it is not, or none returns. What is booked at this step is
+    never in it."""
+    counted: masks.Mask
+    """The rows where a read of it counted; `NONE` if `returned_gradient` is None. In other rows the returned gradient is zero:
+    the message was lost, or void as it was read, or the receiver does not learn."""
+    output: torch.Tensor
+    """The message as the window has it, [rows, …] with its graph."""
+    predict_applied: Callable[[], torch.Tensor | None]
+    """Returns the applied prediction, which is evaluated only where a coupling reads it."""
 
     @property
     def now(self) -> torch.Tensor:
@@ -88,7 +65,7 @@ class CreditedMessage:
         # commands that only list couplings load no torch
         from antiphon.comms.backward_requests import value_of
 
-        return value_of(self._output)
+        return value_of(self.output)
 
     @property
     def applied_prediction(self) -> torch.Tensor | None:
@@ -97,7 +74,7 @@ class CreditedMessage:
         None: there is none, it is not applied (`apply`), its gate is shut, or its target or a signal of its context is
         absent.
         """
-        return self._predict_applied()
+        return self.predict_applied()
 
 
 class ReadKind(Enum):
@@ -116,7 +93,8 @@ class ReadKind(Enum):
 class Coupling:
     """How gradients cross a channel; the base class lets none cross between windows.
 
-    A coupling keeps no state: channels share one object of antiphon's own classes, and each has one of a user's.
+    A coupling keeps no state, and a row of its credit is a function of the same row of the message alone: of a stack it is called
+    for the rows of many channels at once.
     """
 
     name: str = ""
@@ -136,12 +114,12 @@ class Coupling:
     allows_states: ClassVar[bool] = False
     """Whether a state channel may have it."""
     options_key: str = "{}"
-    """Its options, as a text."""
+    """Its options, as a text: couplings of one class, name and options compute alike."""
 
     @property
-    def stacking_key(self) -> Hashable:
-        """A key that is equal for couplings of one class, name and options."""
-        return type(self), self.name, self.options_key
+    def gives_credit(self) -> bool:
+        """Whether its class has a `credit` other than this one, which gives none."""
+        return type(self).credit is not Coupling.credit
 
     def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
         """Return how a receiver differentiates a message that it reads.
@@ -151,27 +129,6 @@ class Coupling:
             is_state: Whether the message is an agent's state.
         """
         return ReadKind.WITH_GRAPH if is_state and same_window else ReadKind.COUNTED
-
-    @property
-    def can_credit_sender(self) -> bool:
-        """Whether the sender can learn from the receiver's losses, in whatever way: by a graph, a return or a prediction."""
-        return self.joins_endpoints or self.uses_returned or self.predicts
-
-    @property
-    def is_users(self) -> bool:
-        """Whether its class is a user's."""
-        return extensions.is_users(type(self))
-
-    @property
-    def has_users_credit(self) -> bool:
-        """Whether `credit` is called, and a user's; a class of a user's may have one of antiphon's."""
-        return self.gives_credit and extensions.is_users(self.credit)
-
-    @property
-    def gives_credit(self) -> bool:
-        """Whether `credit` may give a gradient: it, its class, or one that this is derived from, has a `credit` other
-        than this one."""
-        return getattr(self.credit, "__func__", None) is not Coupling.credit
 
     def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is
@@ -203,38 +160,6 @@ class Coupling:
                 then, if it waits for none. Timelines ask of steps to come.
         """
         return True
-
-    def problems(self, channel: Any) -> Iterator[Problem]:
-        """Yield the settings of a channel that the coupling refuses."""
-        # a message that is read with its graph has arrived
-        if self.joins_endpoints and channel.link.loses:
-            message = f"must be 0 on a {self.name} channel, not {channel.link.drop}; leave it out"
-            yield "link.drop", f"{message}, or use another coupling"
-        if self.replaces_messages and channel.input is None:
-            message = f"must be given where the coupling is {self.name}, as the receiver reads it in place of every message"
-            yield "input", f"{message}; give one, such as {{kind: linear}}"
-
-    def never_read(self, channel: Any) -> bool:
-        """Return whether the receiver never reads a message nor its synthetic input: nothing can return."""
-        return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
-
-    def credits_without_returns(self, channel: Any) -> bool:
-        """Return whether the sender has credit that needs no gradient of the receiver: by a loss of the predictor's own,
-        or where `credit` uses neither a returned gradient nor a prediction.
-        """
-        if self.gives_credit and not self.can_credit_sender:
-            return not self.never_read(channel)
-        gradient = channel.gradient
-        local_loss = gradient.own_target is not None and not self.never_read(channel)
-        return self.predicts and gradient.apply and (not gradient.learns_from_returns or local_loss)
-
-    def credits_from_receiver(self, channel: Any) -> bool:
-        """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph."""
-        if self.joins_endpoints:
-            return True
-        gradient = channel.gradient
-        predicted = self.predicts and gradient.apply and gradient.learns_from_returns
-        return (self.uses_returned or predicted) and not self.never_read(channel)
 
 
 COUPLINGS: dict[str, Coupling] = {}
@@ -307,3 +232,10 @@ class Unlocked(Decoupled):
 
 DEFAULT = Decoupled.name
 """The coupling of a channel that names none."""
+
+
+def kind_predicts(coupling: object) -> bool:
+    """Return whether a coupling in a scenario file (a name, a class, or a mapping with a `kind`) has a synthetic gradient."""
+    kind = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
+    named = extensions.Catalogue("coupling").get(kind) if isinstance(kind, str) else kind
+    return bool(getattr(named, "predicts", False))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import Catalogue, name_of
+from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import DocumentError, show_value
@@ -27,7 +27,6 @@ from antiphon.base.spec import (
     fail,
     plain,
 )
-from antiphon.comms.coupling_catalogue import coupling_of
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.scenarios.field_types import Bits, Delay, Key, Size
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
@@ -59,14 +58,20 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
 
     @cached_property
     def made(self) -> Coupling:
-        """The coupling, of which scenarios, checks and `show` ask what it declares."""
-        return self.make()
+        """The coupling: how gradients cross the channel.
 
-    def make(self) -> Coupling:
-        """Return a coupling that no other run has: a user's may keep something."""
+        Raises:
+            ScenarioError: The factory fails, or makes something else.
+        """
         if self.built_in:
             return COUPLINGS[name_of(self.kind)]
-        return coupling_of(self.kind, self.source, self.options)
+        name, coupling = name_of(self.kind), call_factory(self.source, name_of(self.kind), **self.options)
+        if not isinstance(coupling, Coupling):
+            type_name = type(coupling).__name__
+            raise ScenarioError(f"{name} makes a {type_name}; make it a subclass of antiphon.comms.Coupling")
+        for key, value in (("name", name), ("options_key", key_of(self.kind, self.options)[1])):
+            object.__setattr__(coupling, key, value)  # also of a frozen dataclass
+        return coupling
 
     @property
     def in_words(self) -> str:
@@ -357,7 +362,7 @@ class ChannelSpec(Spec):
             raise DocumentError(("size",), f"{message}; leave it out")
         if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
             raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
-        if self.learned_by_policy and self.coupling.can_credit_sender:
+        if self.learned_by_policy and (self.coupling.joins_endpoints or self.coupling.gives_credit):
             assert self.sample is not None
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(
@@ -406,6 +411,29 @@ class ChannelSpec(Spec):
     def symbols(self) -> tuple[int, int] | None:
         """Positions and vocabulary of messages of symbols; None: messages are not symbols."""
         return None if self.sample is None else self.sample.symbols
+
+    @cached_property
+    def is_read(self) -> bool:
+        """Whether the receiver can read a message or its synthetic input; else nothing can return."""
+        return self.link.drop != 1 or (self.coupling.predicts and self.input is not None)
+
+    @property
+    def credits_alone(self) -> bool:
+        """Whether the sender has credit that needs no gradient of the receiver: by a loss of the predictor's own, or by a coupling
+        that uses neither a returned gradient nor a prediction."""
+        coupling, gradient = self.coupling, self.gradient
+        if coupling.predicts:
+            local_loss = gradient.own_target is not None and self.is_read
+            return gradient.apply and (not gradient.learns_from_returns or local_loss)
+        needs_none = not (coupling.joins_endpoints or coupling.uses_returned)
+        return coupling.gives_credit and needs_none and self.is_read
+
+    @property
+    def credits_from_receiver(self) -> bool:
+        """Whether the sender has credit from gradients of the receiver, returned, predicted or through a graph."""
+        coupling, gradient = self.coupling, self.gradient
+        predicted = coupling.predicts and gradient.apply and gradient.learns_from_returns
+        return coupling.joins_endpoints or ((coupling.uses_returned or predicted) and self.is_read)
 
     @property
     def replayed(self) -> bool:

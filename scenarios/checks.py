@@ -72,8 +72,14 @@ def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
 
 
 def rule_16_coupling(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """What a coupling refuses by itself: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
-    yield from channel.coupling.problems(channel)
+    """What a coupling refuses: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
+    coupling = channel.coupling
+    if coupling.joins_endpoints and channel.link.loses:
+        message = f"must be 0 on a {coupling.name} channel, not {channel.link.drop}; leave it out"
+        yield "link.drop", f"{message}, or use another coupling"
+    if coupling.replaces_messages and channel.input is None:
+        message = f"must be given where the coupling is {coupling.name}, as the receiver reads it in place of every message"
+        yield "input", f"{message}; give one, such as {{kind: linear}}"
 
 
 _NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "mask", "input", "read", "horizon"),)

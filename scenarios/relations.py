@@ -242,8 +242,8 @@ class Relations:
 
     def _teaching(self, channels: Sequence[ChannelSpec]) -> list[ChannelSpec]:
         """Return the channels, of some that are not blocked, that teach their senders otherwise than by a graph."""
-        alone = [channel for channel in channels if channel.coupling.credits_without_returns(channel)]
-        back = [channel for channel in channels if channel.coupling.credits_from_receiver(channel)]
+        alone = [channel for channel in channels if channel.credits_alone]
+        back = [channel for channel in channels if channel.credits_from_receiver]
         returning = reachable(
             self._with_goals
             | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},

@@ -15,8 +15,7 @@ from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import AUTO
-from antiphon.comms.coupling_catalogue import kind_predicts
-from antiphon.comms.couplings import DEFAULT
+from antiphon.comms.couplings import DEFAULT, kind_predicts
 from antiphon.envs import registry
 from antiphon.envs.signal import Description
 from antiphon.scenarios import Scenario

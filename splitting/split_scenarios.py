@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antiphon.agents.models import GPT, ResNet
-from antiphon.comms.coupling_catalogue import kind_predicts
-from antiphon.comms.couplings import DEFAULT, Detached, Locked
+from antiphon.comms.couplings import DEFAULT, Detached, Locked, kind_predicts
 from antiphon.envs import registry
 from antiphon.nets.isolation.global_numbers import seeded
 from antiphon.scenarios import Scenario

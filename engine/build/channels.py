@@ -151,7 +151,7 @@ class Wiring:
                 zeros.expand(batch, torch.Size(shape).numel()),
                 None if spec.sample is None else self._sampler(spec, spec.sample),
             ),
-            coupling=spec.written_coupling.make(),
+            coupling=spec.coupling,
             ledger=ledger,
             synthetic_gradient=SyntheticGradient(
                 model=predictor,

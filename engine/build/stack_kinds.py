@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
-from antiphon.base.mask import ALL, NONE
-from antiphon.comms.couplings import CreditedMessage, ReadKind
+from antiphon.comms.couplings import ReadKind
 from antiphon.comms.links import Link
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
@@ -189,11 +184,9 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
 
 
 def channels_alone(system: System) -> dict[str, str]:
-    """By channel, why the predictors or the coupling of some cannot be stacked; the others' can."""
+    """By channel, why the predictors of some cannot be stacked; the others' can."""
     reasons: dict[str, str] = {}
     for name, channel in system.channels.items():
-        if (obstacle := _credit_obstacle(channel)) is not None:
-            reasons[name] = obstacle
         for model, key in (
             (channel.synthetic_gradient.model, "gradient"),
             (channel.synthetic_input.model, "input"),
@@ -202,36 +195,6 @@ def channels_alone(system: System) -> dict[str, str]:
             if reason is not None:
                 reasons.setdefault(name, f"its synthetic {key}: {reason}")
     return reasons
-
-
-def _credit_obstacle(channel: Channel) -> str | None:
-    """Return why a user's coupling must be called for each channel by itself; None: it need not, as tried on random messages."""
-    coupling, zeros = copy.deepcopy(channel.coupling), channel.content.zeros
-    if not coupling.has_users_credit:
-        return None
-    device = "cpu" if zeros.is_meta else zeros.device
-    random = torch.Generator().manual_seed(0)
-    rows = torch.randn(4, 4, zeros.shape[1], generator=random, dtype=zeros.dtype).to(device)
-
-    def credit(chosen: slice, *, is_back: bool) -> Tensor:
-        sent, now, returned, prediction = rows[:, chosen]
-        message = CreditedMessage(
-            sent,
-            stamp=0,
-            tick_period=1,
-            returned_gradient=returned if is_back else None,
-            counted=ALL if is_back else NONE,
-            output=now,
-            predict_applied=lambda: prediction if coupling.predicts else None,
-        )
-        found = coupling.credit(message, 1)
-        return torch.zeros_like(sent) if found is None else found
-
-    for is_back in (False, True)[: 1 + coupling.uses_returned]:
-        together, *halves = (credit(slice(*part), is_back=is_back) for part in ((0, 4), (0, 2), (2, 4)))
-        if not torch.allclose(together, torch.cat(halves), equal_nan=True):
-            return "its credit for a sample depends on the others in its batch"
-    return None
 
 
 def reason_apart(*bases: System) -> str | None:
@@ -355,7 +318,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         head_of(channel.content.port_name, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
-        channel.coupling.stacking_key,
+        (type(channel.coupling), channel.coupling.name, channel.coupling.options_key),
         (
             tuple(channel.synthetic_gradient.context.endpoint_values),
             tuple(channel.synthetic_input.context.endpoint_values),
@@ -441,7 +404,7 @@ def channel_stacks_of(
     for name, channel in system.channels.items():
         kind: Hashable = name
         can_be_stacked = channel.receiver not in alone and not channel.coupling.waits
-        if can_be_stacked and _credit_obstacle(channel) is None:
+        if can_be_stacked:
             ends = stack_of[channel.sender], stack_of[channel.receiver]
             kind = *ends, channel_kind(system, channel), _hyperparameters((system, *other_seeds), channel)
         kinds.setdefault(kind, []).append(channel)

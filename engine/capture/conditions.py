@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from antiphon.base.extensions import name_of
+from antiphon.base.extensions import is_users, name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import stateful
@@ -73,7 +73,7 @@ def _obstacles(system: System) -> Iterator[str]:
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a Python module"
     for name, channel in system.channels.items():
-        if channel.coupling.is_users:
+        if is_users(type(channel.coupling)):
             yield f"channel {name}: its coupling '{channel.coupling.name}' is your own, whose credit may depend on the step"
         if not channel.synthetic_gradient.injection.scale.constant:
             yield f"channel {name}: its scale has a schedule"

@@ -24,8 +24,7 @@ from antiphon.base.spec import (
     read_by,
     whole,
 )
-from antiphon.comms.coupling_catalogue import kind_predicts
-from antiphon.comms.couplings import DEFAULT, Detached
+from antiphon.comms.couplings import DEFAULT, Detached, kind_predicts
 from antiphon.scenarios.training import TrainingSpec
 
 if TYPE_CHECKING:

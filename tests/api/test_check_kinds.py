@@ -113,7 +113,7 @@ class Flat(Returned):
 
 
 class Centred(Coupling):
-    """The prediction less its mean over rows: it is called for each channel by itself."""
+    """The prediction less its mean over rows, which in a stack are those of several channels."""
 
     predicts = True
 
@@ -168,13 +168,13 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     (vector_distance, "objective", {"target": "numbers"}),
     (Remembering, "network", {}),
     (Returned, "coupling", {}),
-    (Centred, "coupling", {}),
     ("RMSprop", "optimiser", {"alpha": 0.9}),
     ("cosine", "schedule", {"scale": 0.5}),
     ("gumbel", "sample", {"vocabulary": 3}),
     ("antiphon/Copy-v0", "environment", {"bits": 2}),
 ]
 BAD: list[tuple[Any, str, dict[str, Any], str]] = [
+    (Centred, "coupling", {}, "Centred, in a stack: .*compute every row by itself"),
     (
         Small,
         "gradient",

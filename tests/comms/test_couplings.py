@@ -1,4 +1,4 @@
-"""Couplings: what checks and advice ask of each."""
+"""Couplings: from what the sender of a channel learns."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
 def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
     """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
-    assert channel.coupling.credits_from_receiver(channel) is returns
-    assert channel.coupling.credits_without_returns(channel) is alone
+    assert channel.credits_from_receiver is returns
+    assert channel.credits_alone is alone
 
 
 def test_no_coupling_joins_and_predicts() -> None:
     """A sender follows one of the true gradient of its window, the one that comes back, and a prediction."""
     for coupling in COUPLINGS.values():
-        assert coupling.joins_endpoints + coupling.waits + coupling.predicts == coupling.can_credit_sender
+        assert coupling.waits + coupling.predicts == coupling.gives_credit
+        assert not (coupling.joins_endpoints and coupling.gives_credit)
         assert coupling.predicts or not coupling.replaces_messages

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import antiphon
-from antiphon import Population, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms import Coupling, CreditedMessage, ReadKind
 from antiphon.testing import check
@@ -610,50 +610,3 @@ def test_a_credit_has_a_number_for_each_component() -> None:
         Simulation(Scenario.model_validate(ring(channel={"coupling": Flat}))) as simulation,
     ):
         simulation.run(2)
-
-
-class Normed(Predicting):
-    """Predictions of a batch with the norm 1, but very small ones."""
-
-    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        prediction = message.applied_prediction
-        return None if prediction is None else prediction / prediction.norm().clamp_min(1e-6)
-
-
-class Slower(Normed):
-    """The same, and less at every call."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        self.calls += 1
-        credit = super().credit(message, step)
-        return None if credit is None else credit / self.calls
-
-
-def test_a_credit_of_a_whole_batch_is_of_its_own_channel_alone() -> None:
-    together, apart = (of_agents(simulated(Normed, stacked=stacked)) for stacked in (True, False))
-    for name, parameter in together.items():
-        torch.testing.assert_close(parameter, apart[name], rtol=1e-12, atol=1e-12)
-
-
-def test_a_credit_of_a_whole_batch_is_of_its_own_seed_alone() -> None:
-    scenario = Scenario.model_validate(ring(2, channel={"coupling": Normed, **LINK}, **SOON))
-    with Simulation(scenario, seed=1, dtype=torch.float64) as one:
-        one.run(6)
-        population = Population(scenario, [0, 1], dtype=torch.float64)
-        population.run(steps=6)
-        assert population.sequential_reason == (
-            "'n0->n1' runs unstacked: its credit for a sample depends on the others in its batch"
-        )
-        assert same(of_agents(one), of_agents(population.simulations[1]))
-        population.close()
-
-
-def test_runs_of_one_scenario_share_no_coupling() -> None:
-    scenario = Scenario.model_validate(ring(2, channel={"coupling": Slower, **LINK}, **SOON))
-    with Simulation(scenario) as first, Simulation(scenario) as second:
-        first.run(4)
-        second.run(4)
-        assert same(of_agents(first), of_agents(second))

@@ -61,7 +61,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-waiting-window-shows-the-message-of-then",
         "comms/couplings.py",
-        "return value_of(self._output)",
+        "return value_of(self.output)",
         "return self.sent",
         "tests/comms/test_own_couplings.py::test_a_window_that_has_waited_is_replayed_with_the_present_parameters",
     ),
