@@ -204,7 +204,7 @@ class Relations:
         arcs = [
             (c.sender, c.receiver)
             for c in self.channels
-            if c.coupling.can_credit_sender and c.name not in self.blocked
+            if (c.coupling.joins_endpoints or c.coupling.gives_credit) and c.name not in self.blocked
         ]
         found = reachable([channel.receiver], arcs)
         return [name for name in self.agents if name in found]
