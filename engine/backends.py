@@ -10,7 +10,7 @@ from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import raise_named
-from antiphon.engine.feature_table import check_later, install
+from antiphon.engine.feature_table import install
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import Engine, Steppable, take_step
@@ -168,11 +168,11 @@ class StackedBackend(Engine):
 
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
-        self.divergence_check.statistics.restore()
+        self.moving.statistics.restore()
 
     def synchronize(self) -> None:
-        """Wait for the device: see `DivergenceCheck.synchronize`."""
-        self.divergence_check.synchronize()
+        """Wait for the device: see `Moving.synchronize`."""
+        self.moving.synchronize()
 
     def move_on(self) -> None:
         """Note that the stacks have changed: single agents and channels are behind them, where there are any."""
@@ -210,8 +210,8 @@ class StackedBackend(Engine):
             self.system, joined_state(self.system, self.single_systems, states) if self.stale else states[0]
         )
         self.replay_open_windows()
-        if self.divergence_check.deferred:  # what it holds is not of this state
-            check_later(self)
+        if self.moving.guard is not None:  # what it holds is not of this state
+            self.moving.check_later()
 
     def replay_open_windows(self) -> None:
         """Compute open windows again, with the present parameters (semantics 15)."""

@@ -52,14 +52,6 @@ def _is_normalised(agent: Agent) -> bool:
     return bool(inputs.observed.normalised_indices or inputs.critic_observed.normalised_indices)
 
 
-def _is_clipped_by_group(system: System) -> bool:
-    return any(
-        sum(system.agents[name].learner.optimiser.clip is not None for name in group.agent_count_by_learner)
-        > 1
-        for group in system.groups
-    )
-
-
 TABLE = (
     FeatureRow(
         "synthetic input",
@@ -147,10 +139,6 @@ TABLE = (
         "features.returned_losses.ReturnedLosses",
         any_channel(lambda channel: channel.needs_returned_loss),
     ),
-    FeatureRow("clip of a learning group", Engine, "features.group_clip.GroupClip", _is_clipped_by_group),
-    FeatureRow(
-        "tied parameters", Engine, "features.ties.TiedGradients", lambda system: bool(system.tied_parameters)
-    ),
     FeatureRow(
         "rewards",
         ObjectiveEvaluator,
@@ -186,7 +174,7 @@ def install(engine: Engine, *, native: bool = False) -> None:
 
         use_kernel(system)
     if system.device.type == "cuda":
-        check_later(engine)
+        engine.moving.check_later()
 
 
 def install_in(part: ForwardPass | ObjectiveEvaluator | PredictorTrainer) -> None:
@@ -199,17 +187,3 @@ def _install(features: Features, made_for: Mapping[type, Any], *systems: System)
     for row in TABLE:
         if row.of in made_for and any(map(row.is_needed_in, systems)):
             features.install(row.kind(made_for[row.of]))  # type: ignore[call-arg]
-
-
-def check_later(engine: Engine) -> None:
-    """Let the device skip what is not finite, and read what it found at `synchronize` only.
-
-    Where a seed stops while others continue, every step is checked at once.
-    """
-    if engine.system.seed_count > 1:
-        return
-    from antiphon.engine.heart.guard import Guard
-
-    guard = engine.divergence_check = Guard(engine.divergence_check, engine.system.device)
-    for owner in engine.divergence_check.statistics.trained_parameters:
-        owner.optimiser.skip = guard.skip

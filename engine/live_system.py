@@ -389,7 +389,7 @@ class LiveSystem:
     @property
     def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): what was clipped first, what diverged, and changes by `set`."""
-        return self.system.divergence_rule.events
+        return self.system.events
 
     @property
     def signals(self) -> dict[str, Tensor]:
@@ -566,7 +566,7 @@ class LiveSystem:
             take_values(current.channels[name], channel)
         self.scenario = scenario
         if event is not None:
-            current.divergence_rule.events.append((self.now, event))
+            current.events.append((self.now, event))
 
     def _built(self, scenario: Scenario) -> System:
         """Return the system of a scenario for this environment, seed, device and type, without pretrained weights."""

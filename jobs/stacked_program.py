@@ -96,7 +96,7 @@ class Together(Executor):
     @property
     def _stopped(self) -> dict[int, str]:
         """By member that has diverged: its message."""
-        return self._backend.system.divergence_rule.stopped_seeds
+        return self._backend.system.stopped_seeds
 
     def _share_before_stop(self) -> None:
         """Leave to members that have diverged at the present step the means of before it."""

@@ -13,12 +13,6 @@ _LITTLE = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to a norm before it divides by it."""
 
 
-def norm_of(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the joint norm of gradients, []."""
-    norm: Tensor = torch.stack(torch._foreach_norm(list(gradients))).norm()
-    return norm
-
-
 def clipped(
     gradients: Sequence[Tensor], largest: float | Tensor, norm: Tensor | None = None
 ) -> Sequence[Tensor]:
@@ -29,21 +23,26 @@ def clipped(
         largest: The largest joint norm.
         norm: That of all gradients that are clipped together, []; None: of these.
     """
-    norm = norm_of(gradients) if norm is None else norm
+    norm = torch.stack(torch._foreach_norm(list(gradients))).norm() if norm is None else norm
     return torch._foreach_mul(list(gradients), (largest / (norm + _LITTLE)).clamp(max=1.0))
 
 
-def norms_of_each(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the joint norm of each member's gradients, [N], of gradients [N, …]."""
-    norms = [
-        torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients
-    ]
-    norm_by_member: Tensor = torch.stack(norms).norm(dim=0)
-    return norm_by_member
+def norms_of(gradients: Sequence[Tensor | None], *, by_member: bool) -> list[Tensor | None]:
+    """Return the norm of each gradient, []; `by_member`: of gradients [N, …], [N]. None where there is none."""
+    present = [g for g in gradients if g is not None]
+    norms = iter(map(_by_member, present) if by_member else torch._foreach_norm(present) if present else ())
+    return [None if g is None else next(norms) for g in gradients]
+
+
+def _by_member(gradient: Tensor) -> Tensor:
+    if gradient.ndim == 1:
+        return gradient.abs()
+    norms: Tensor = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)))
+    return norms
 
 
 def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:
     """Return gradients [N, …] of which each member's are clipped to a joint norm, as by `clipped`; `norm`: [N] there."""
-    norm = norms_of_each(gradients) if norm is None else norm
+    norm = torch.stack([*map(_by_member, gradients)]).norm(dim=0) if norm is None else norm
     factor = (to_rows(largest, norm) / (norm + _LITTLE)).clamp(max=1.0)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]

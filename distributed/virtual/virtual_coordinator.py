@@ -185,10 +185,8 @@ class VirtualCoordinator(Executor):
 
     def _note_events(self, running: LiveSystem) -> None:
         """Note what was clipped in any part, by the part's own steps."""
-        all_events = [
-            event for part in self._parts for event in part.backend.per_agent().divergence_rule.events
-        ]
-        events = running.system.divergence_rule.events
+        all_events = [event for part in self._parts for event in part.backend.per_agent().events]
+        events = running.system.events
         events[:] = sorted(dict.fromkeys(all_events), key=lambda event: event[0])
 
     def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:

@@ -36,7 +36,6 @@ from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, TickSchedule
-from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
@@ -168,7 +167,6 @@ class _SystemBuilder:
             self.scenario.training.batch,
             self.dtype,
             self.devices.default,
-            DivergenceRule(),
             tied_parameters=tied,
         )
         self._set_precision(system)

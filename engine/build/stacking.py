@@ -15,7 +15,6 @@ from antiphon.engine.build.channel_stacking import ChannelStacking, Position
 from antiphon.engine.build.stack_kinds import channel_stacks_of, stacks_of
 from antiphon.engine.heart.agent import Agent, Connections
 from antiphon.engine.heart.clock import TickSchedule
-from antiphon.engine.heart.divergence import DivergenceRuleOfSeeds
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -60,19 +59,14 @@ def stack(base: System, *other_seeds: System, part: System | None = None) -> Sys
         channels = ChannelStacking(bases, positions, agents, families, whole_index, whole_size).stack(
             progress
         )
-    divergence = (
-        DivergenceRuleOfSeeds([of_seed.divergence_rule for of_seed in bases])
-        if other_seeds
-        else base.divergence_rule
-    )
     return replace(
         base,
         agents=agents,
         channels=channels,
         groups=_groups(base, positions),
         schedule=_schedule(base, agents, positions),
-        divergence_rule=divergence,
         seed_count=len(bases),
+        events=[] if other_seeds else base.events,
     )
 
 

@@ -33,7 +33,6 @@ from antiphon.engine.capture.inputs import (
 )
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
-from antiphon.engine.feature_table import check_later
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.state.compatibility import same_bits
@@ -225,9 +224,9 @@ class _Periods:
         self.backend, self._recorder, self.replayed = backend, recorder, replayed
         self.obstacle = obstacle_of(backend.system, running.scenario)
         self.period = period_of(backend.system)
-        if self.obstacle is None and not backend.divergence_check.deferred:
-            check_later(backend)
-        self._divergence = backend.divergence_check
+        if self.obstacle is None and backend.moving.guard is None:
+            backend.moving.check_later()
+        self._guard = backend.moving.guard
         self._state = LoopState(backend, running.train_means)
         self._since, self._attempts = running.now, 0
         self._offset: int | None = None
@@ -243,7 +242,7 @@ class _Periods:
 
     def are_of(self, backend: StackedBackend) -> bool:
         """Whether they are of a backend as it is: into which no other state has been loaded."""
-        return self.backend is backend and self._divergence is backend.divergence_check
+        return self.backend is backend and self._guard is backend.moving.guard
 
     def begins(self, step: int) -> bool:
         """Return whether a period begins at a step: where no window is open, if there is such a step."""

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.heart.guard import Guard
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages, stateful
@@ -85,7 +84,7 @@ class LoopState:
         system = backend.system
         learners, predictors, inputs, *_ = stateful(system).values()
         self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
-        self._guard = backend.divergence_check if isinstance(backend.divergence_check, Guard) else None
+        self._guard = backend.moving.guard
         self._zeros: dict[tuple[str, ...], Any] = {}
 
     def in_place(self) -> list[Tensor]:
@@ -106,7 +105,6 @@ class LoopState:
             {
                 "messages": tree,
                 "buffers": [dict(owner.buffers) for owner in self._owners],
-                "guard": None if self._guard is None else self._guard.values(),
             },
             {
                 "means": list(self._sums().items()),
@@ -135,14 +133,12 @@ class LoopState:
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.put_statistics(buffers)
-        unchanged = {"events": system.divergence_rule.events, "signals": all_signals}
+        unchanged = {"events": system.events, "signals": all_signals}
         load_messages(system, {**stamps["messages"], **unchanged})
-        if self._guard is not None:
-            self._guard.load_values(stamps["guard"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
         for owner, (updates, *steps_taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
             owner.load_counts(updates, steps_taken)
         self.backend.move_on()
-        self.backend.divergence_check.statistics.keep()
+        self.backend.moving.statistics.keep()
         for group in system.groups:
             self.backend.forward_pass.replay(group.window)

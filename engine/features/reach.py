@@ -47,7 +47,7 @@ class Reach(Feature):
         """Let only those members of agents move that learn from an update, and that its signal reaches."""
         for agent in self._stacked.get(update.group, ()):
             learning = agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])
-            update.restrict_moving(agent.name, learning & self._reached(update, agent))
+            update.moving_members_by_learner[agent.name] = learning & self._reached(update, agent)
 
     def _reached(self, update: Update, agent: Agent) -> Mask[Members]:
         losses = update.window_loss.reported_loss_by_agent.get(agent.name)

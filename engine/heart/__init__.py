@@ -35,8 +35,8 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                         Message.return_state        whether its gradient is back, for a sender that waited
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
-                Engine.finish_gradients             features, at `after_differentiate`; then ties and hooks
-                    DivergenceCheck.check_updates
+                Engine.finish_gradients             features, at `after_differentiate`
+                    Moving.finish                   ties, hooks; then everything is checked
                 BackwardPass.book                   what the window read: its gradients are added to the messages
                     Channel.as_returned             what returns of the gradient of a read
             Ledger.close_reader_window          stage 3: of each channel that a learned window has read
@@ -44,8 +44,8 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             PredictorTrainer.pop_messages_back      stage 4: messages whose gradient is back, for predictors and gates
                 Ledger.pop_messages_back            of every ledger
             PredictorTrainer.collect_updates        gradients of predictors
-            DivergenceCheck.check_predictors
-            Engine.move_all                         stage 5: until here, no parameter has moved
+            Moving.check_predictors
+            Moving.move                             stage 5: until here, no parameter has moved
             Window.free_graph                       stage 6
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger

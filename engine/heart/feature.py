@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
-from antiphon.base.mask import Mask, Members
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +47,8 @@ class Feature:
     - `message_ages`, `normaliser` and `after_evaluate` are called again as a window is replayed; but not the last where a
       further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py)
       names what needs more.
-    - Further passes, at `after_move`, call `after_differentiate` and `clipped_gradients` again, but not `before_move`,
-      `after_move` or `after_book`.
+    - Further passes, at `after_move`, call `after_differentiate` again, but not `before_move`, `after_move` or
+      `after_book`.
 
     At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At
     the others all features that have them are called (`Many`): they are named for what the step is about to do or has
@@ -152,9 +151,6 @@ class Feature:
         """Handle, or change, the gradients of a window, or of a further pass's minibatch, before they are checked.
 
         The updates of minibatches have the same window: who counts windows counts them by number.
-
-        Here a feature keeps learners, or some of their parameters, at rest (`Update.rest`, `Update.rest_parameters`): no
-        later point has a step's windows one by one. Tied agents rest at `before_move`, once their gradients are summed.
         """
 
     def after_book(self, update: Update) -> None:
@@ -165,16 +161,6 @@ class Feature:
 
         What is changed here is not checked again. Further passes move parameters without this point.
         """
-
-    def clipped_gradients(
-        self, group: LearningGroup, moving_agents: Mapping[str, tuple[Sequence[Tensor | None], Mask[Members]]]
-    ) -> dict[str, Sequence[Tensor | None]]:
-        """Return the gradients of agents of a group in place of their own.
-
-        Args:
-            moving_agents: The gradients, and the members that move, by agent of the group that moves.
-        """
-        raise NotImplementedError
 
     def after_move(self, updates: StepUpdates, step: int) -> None:
         """Handle the updates that `before_move` was called with, once all parameters have moved.
@@ -229,8 +215,7 @@ class LearningPoints:
     after_credit: Many = ()  # AuxiliaryLosses
     after_differentiate: Many = ()  # Reach
     after_book: Many = ()  # ReturnedLosses
-    before_move: Many = ()  # TiedGradients, PolicyEvaluator
-    clipped_gradients: One = None  # GroupClip
+    before_move: Many = ()  # PolicyEvaluator
     after_move: Many = ()  # FurtherPasses, TargetNetworks, ObservationStatistics
 
 

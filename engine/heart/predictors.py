@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import reduce
 from operator import or_
@@ -21,7 +21,6 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate, SweptUpdates
 from antiphon.engine.heart.window import Window
-from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
 
 Watch = bool | AbstractSet[str]
 """Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""
@@ -294,26 +293,6 @@ class PredictorTrainer:
                 examples, loss, gradients, moving_members=united_members(examples), for_input=True
             )
         return updates
-
-    def move_predictors(
-        self,
-        updates: Iterable[tuple[str, PredictorUpdate]],
-        step: int,
-        unstopped_members: Callable[[Channel], Mask[Members]],
-    ) -> None:
-        """Move the parameters of synthetic gradients or inputs; `unstopped_members`: see `DivergenceCheck`."""
-        moves: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members], Container[int]]] = []
-        for name, update in updates:
-            channel = self.system.channels[name]
-            model = channel.synthetic_input.model if update.for_input else channel.synthetic_gradient.model
-            assert model is not None
-            update.moving_members &= unstopped_members(channel)
-            if update.moving_members.anywhere:
-                resting = update.resting_parameters
-                moves.append((model, update.gradients, update.moving_members, resting))
-            update.gradients = []  # they are as large as the models, and nothing reads them any more
-        if moves:
-            take_optimiser_steps(moves, step)
 
 
 def united_members(examples: Sequence[Example]) -> Mask[Members]:

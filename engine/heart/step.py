@@ -7,19 +7,16 @@ parameters of before the step, and checked, before any parameter moves.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from torch import Tensor
-
-from antiphon.agents.learner import Learner
-from antiphon.base.mask import ALL, NONE, Mask, Members
+from antiphon.base.mask import NONE
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.moving import Moving
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
@@ -33,7 +30,6 @@ from antiphon.engine.heart.updates import (
 )
 from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
-from antiphon.nets.trained_parameters import take_optimiser_steps
 
 
 class Steppable(Protocol):
@@ -52,9 +48,9 @@ class Steppable(Protocol):
         """End episodes, update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
-            DivergenceError: A number is not finite or longer than the bound, and there is one seed. No parameter has
-                moved; but ticks have replaced running statistics, and gradients may have been booked and accumulated.
-                To go on, restore statistics (`RunningStatistics.restore`), or load a state.
+            DivergenceError: A number is not finite, and there is one seed. No parameter has moved; but ticks have
+                replaced running statistics, and gradients have been booked. To go on, restore statistics
+                (`RunningStatistics.restore`), or load a state.
         """
 
 
@@ -118,9 +114,6 @@ class Engine:
         single_systems: The single agents that the stacks are made of, a system for each seed.
 
     Attributes:
-        divergence_check: Checks what has been computed, before anything moves.
-        has_ties_or_hooks: Whether a learner moves by something else than a window's gradients: tied agents share it,
-            hooks change its gradients, or a user's module may leave some (`finish_gradients`).
         measures_only: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
@@ -135,25 +128,13 @@ class Engine:
         self.backward_pass = BackwardPass(
             system, self.objective_evaluator, self.predictor_trainer, self.features
         )
-        self.has_ties_or_hooks = any(
-            agent_count > 1 or system.agents[name].learner.has_hooks
-            for group in system.groups
-            for name, agent_count in group.agent_count_by_learner.items()
-        )
-        groups_by_seed = [single_system.groups for single_system in single_systems]
-        self.divergence_check = DivergenceCheck(
-            system.divergence_rule,
-            system.agents,
-            system.channels,
-            groups_by_seed,
-            system.learner_name_by_agent,
-        )
+        self.moving = Moving(system, single_systems)
 
     # --- a step --------------------------------------------------------------------------------------------
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """See `Steppable.tick`."""
-        self.divergence_check.statistics.keep()
+        self.moving.statistics.keep()
         self.forward_pass.tick_agents(step, step_signals, keep_messages=keep_messages)
         delete_spent_messages(self.system.channels.values(), step)
         return self.forward_pass.action
@@ -179,7 +160,7 @@ class Engine:
         ended_windows = self._pop_ended_windows(step)
         if not self.system.channels and not any(ended_windows):
             # no window ends, and nothing can come back: there is nothing to learn
-            self.divergence_check.end_step(step)
+            self.moving.end_step(step)
             return StepReport([], {})
         turns = self._learn_in_turns(ended_windows, step)
         # 3. These windows, and those that are skipped, close in the ledgers that they read: a message whose last window
@@ -198,13 +179,13 @@ class Engine:
         )
         input_updates = self.predictor_trainer.collect_input_updates()
         updates = StepUpdates(turns, [*predictor_updates.items(), *input_updates.items()])
-        self.divergence_check.check_predictors(updates.of_predictors, step)
+        self.moving.check_predictors(updates, step)
         # 5. All is computed and checked: now, and only now, parameters move. `before_move` is called even if none moves
         # (`measures_only`), so that running statistics of returns go on, as those of observations do.
         for feature in self.features.learning_points.before_move:
             feature.before_move(updates)
         if not self.measures_only:
-            self.move_all(updates, step)
+            self.moving.move(updates, step)
             for feature in self.features.learning_points.after_move:
                 feature.after_move(updates, step)
         # 6. What only this step needs is freed.
@@ -212,7 +193,7 @@ class Engine:
         self.swept_updates.clear()
         for _, window in closing_windows:
             window.free_graph()
-        self.divergence_check.end_step(step)
+        self.moving.end_step(step)
         return StepReport([*updates.of_windows()], predictor_updates, input_updates, ended_windows.to_skip)
 
     def _pop_ended_windows(self, step: int) -> EndedWindows:
@@ -267,73 +248,11 @@ class Engine:
         return turns
 
     def finish_gradients(self, updates: Sequence[Update], step: int) -> None:
-        """Have features change gradients, and say what moves (`Update.restrict_moving`, `rest`); check; apply ties,
-        hooks.
-
-        Windows of a turn, and minibatches of further passes, come from here to `move_all`.
-        """
-        for feature in self.features.learning_points.after_differentiate:
-            for update in updates:
+        """Have features change the gradients of a turn, or of a minibatch, and say what moves; then `Moving.finish`."""
+        for update in updates:
+            for feature in self.features.learning_points.after_differentiate:
                 feature.after_differentiate(update, step)
-        self.divergence_check.check_updates(updates, step)
-        if self.has_ties_or_hooks:
-            self._apply_ties_and_hooks(updates, step)
-
-    def _apply_ties_and_hooks(self, updates: Sequence[Update], step: int) -> None:
-        """Replace gradients by what learners move by: the mean over tied agents, as the hooks of parameters leave it.
-
-        What a user's module or a hook has changed is checked again.
-        """
-        changed_updates: dict[Update, None] = {}
-        for update in updates:
-            for name, agent_count in update.group.agent_count_by_learner.items():
-                gradients = update.gradients_by_learner.get(name)
-                if agent_count > 1 and gradients is not None:  # tied agents follow their mean (rule 27a)
-                    gradients = [None if g is None else g / agent_count for g in gradients]
-                if gradients is not None:
-                    window = update.group.agent_names[0], str(update.window.number), str(step)
-                    hooked_gradients = self.system.agents[name].learner.through_hooks(gradients, *window)
-                    update.gradients_by_learner[name] = hooked_gradients
-                    if hooked_gradients is not gradients:
-                        changed_updates[update] = None
-        if changed_updates:
-            self.divergence_check.check_updates(list(changed_updates), step)
-
-    # --- the update ----------------------------------------------------------------------------------------
-
-    def move_all(self, updates: StepUpdates, step: int) -> None:
-        """Move agents, turn by turn, then predictors: those of a step, or those of a minibatch of further passes."""
-        for turn in updates.turns:
-            self.move_agents(turn, step)
-        unstopped_members = self.divergence_check.unstopped_members
-        self.predictor_trainer.move_predictors(updates.of_predictors, step, unstopped_members)
-
-    def move_agents(self, updates: Sequence[Update], step: int) -> None:
-        """Move the parameters of agents, of stacks those of `Update.moving_members_by_learner`."""
-        moves: list[tuple[Learner, Sequence[Tensor | None], Mask[Members], Container[int]]] = []
-        for update in updates:
-            moving_agents: dict[str, tuple[Sequence[Tensor | None], Mask[Members]]] = {}
-            for name, gradients in update.gradients_by_learner.items():
-                agent = self.system.agents[name]
-                if not agent.learner.trainable or all(g is None for g in gradients):
-                    continue
-                may_move = self.divergence_check.unstopped_members(agent)
-                if (resting := update.resting_members_by_learner.get(name)) is not None:
-                    may_move &= ~resting
-                moving = update.restrict_moving(name, may_move)
-                if moving.anywhere:
-                    moving_agents[name] = gradients, moving
-            clipped_gradients: dict[str, Sequence[Tensor | None]] = {}
-            if (feature := self.features.learning_points.clipped_gradients) is not None:
-                clipped_gradients = feature.clipped_gradients(update.group, moving_agents)
-            for name, (gradients, moving) in moving_agents.items():
-                agent = self.system.agents[name]
-                gradients = clipped_gradients.get(name, gradients)
-                moving = moving if agent.has_member_axis else ALL
-                moves.append(
-                    (agent.learner, gradients, moving, update.resting_parameters_by_learner.get(name, ()))
-                )
-        take_optimiser_steps(moves, step)
+        self.moving.finish(updates, step)
 
 
 def turns_of(windows_to_learn: GroupWindows) -> list[GroupWindows]:

@@ -14,7 +14,6 @@ from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import StepWindows, TickSchedule, WindowGrid
-from antiphon.engine.heart.divergence import DivergenceRule
 from antiphon.engine.heart.window import LearningGroup
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ class System:
         tied_parameters: Groups of parameters, (agent, parameter) each, that are one weight.
         remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is
             in. Only channels to one part are stacked (engine/build/channel_stacking.py).
+        events: The run's events, (step, one line).
+        stopped_seeds: Of several seeds those that have diverged, with its line, while others continue.
     """
 
     agents: dict[str, Agent]
@@ -43,10 +44,11 @@ class System:
     batch: int
     dtype: torch.dtype
     device: torch.device
-    divergence_rule: DivergenceRule
     seed_count: int = 1
     tied_parameters: tuple[tuple[tuple[str, str], ...], ...] = ()
     remote_parts: Mapping[str, int] = field(default_factory=dict)
+    events: list[tuple[int, str]] = field(default_factory=list)
+    stopped_seeds: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for group in self.groups:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask, Members
+from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
@@ -111,7 +111,7 @@ class Credit(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Update:
-    """What a learning group learns from a window; applied by `Engine.move_agents`."""
+    """What a learning group learns from a window; applied by `Moving.move`."""
 
     group: LearningGroup
     window: Window
@@ -127,9 +127,7 @@ class Update:
     """By channel and stamp: the rows into which credit was injected with a `scale` that is not 0."""
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     moving_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
-    """The members that optimisers may move, by learner; of an absent learner, all. See `restrict_moving`."""
-    resting_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
-    """The members that features keep at rest, by learner. See `rest`."""
+    """The members that optimisers may move, by learner; of an absent learner, all."""
     resting_parameters_by_learner: dict[str, frozenset[int]] = field(default_factory=dict)
     """The indices of parameters at rest, by learner: without a gradient they stay. See `rest_parameters`."""
 
@@ -147,50 +145,21 @@ class Update:
             if gradient is not None
         }
 
-    def restrict_moving(self, learner_name: str, members: Mask[Members]) -> Mask[Members]:
-        """Restrict the members of a learner that may move, so far all or some; return those left.
-
-        features/reach.py leaves those that a learning signal has reached, as numbers of others are no divergence;
-        `Engine.move_agents` those of seeds that have not diverged. To keep a learner at rest, features call `rest`.
-        """
-        self._check_learner(learner_name)
-        moving = self.moving_members_by_learner.get(learner_name, ALL)
-        if members is not ALL:
-            moving = self.moving_members_by_learner[learner_name] = moving & members
-        return moving
-
-    def rest(self, learner_name: str, members: Mask[Members] = ALL) -> None:
-        """Keep members of a learner at rest in this update, although the window has reached them.
-
-        Features call it at `after_differentiate`. What has been computed is checked and returned as if they moved. The
-        mask lies on the host, as all of members do (`Layout.members_in`). Tied agents have one learner, named after the
-        first; agents with tied parameters rest together (features/ties.py).
-        """
-        self._check_learner(learner_name)
-        resting = self.resting_members_by_learner.get(learner_name, NONE)
-        self.resting_members_by_learner[learner_name] = resting | members
+    def moving(self, learner_name: str) -> Mask[Members]:
+        """Return the members of a learner that optimisers may move."""
+        return self.moving_members_by_learner.get(learner_name, ALL)
 
     def rest_parameters(self, learner_name: str, indices: Iterable[int]) -> None:
         """Keep further parameters of a learner at rest in this update: their gradients are dropped, unchecked.
 
-        Further passes do so with heads that no loss depends on (engine/policies/resting_heads.py); features may at
-        `after_differentiate`.
+        Further passes do so with heads that no loss depends on (engine/policies/resting_heads.py).
         """
-        self._check_learner(learner_name)
         resting = self.resting_parameters_by_learner.get(learner_name, frozenset()).union(indices)
         self.resting_parameters_by_learner[learner_name] = resting
         if (gradients := self.gradients_by_learner.get(learner_name)) is not None:
             self.gradients_by_learner[learner_name] = [
                 None if index in resting else gradient for index, gradient in enumerate(gradients)
             ]
-
-    def _check_learner(self, name: str) -> None:
-        """Check that a name is that of a learner: of tied agents the first one's."""
-        assert name in self.group.agent_count_by_learner, f"'{name}' is no learner of the group"
-
-    def let_all_move(self, learner_name: str) -> None:
-        """Let all members of a learner move but those at rest: a tied gradient reaches them (features/ties.py)."""
-        self.moving_members_by_learner[learner_name] = ALL
 
     def keep_injected(self, channel: Channel, injected: Credit) -> None:
         """Keep what is injected into a message as its channel's newest, for metrics and a run's handles alone.

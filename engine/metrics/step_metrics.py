@@ -274,7 +274,7 @@ def of_agents(
             ]  # often one alone
             if present_gradients and tied:
                 norms = _norms(present_gradients, tied[0])
-                present = _list(update.moving_members_by_learner.get(name, ALL), len(norms))
+                present = _list(update.moving(name), len(norms))
                 for agent in tied:
                     yield StackMetric(agent.member_names, "gradient_norm", norms, present)
     for agent in system.agents.values():

@@ -92,8 +92,8 @@ class FurtherPasses(WindowsAtOnce):
             for minibatch_updates, predictors in self._minibatch_updates(turn, step):
                 self.engine.finish_gradients(minibatch_updates, step)
                 of_minibatch = StepUpdates([minibatch_updates], [*predictors.items()])
-                self.engine.divergence_check.check_predictors(of_minibatch.of_predictors, step)
-                self.engine.move_all(of_minibatch, step)
+                self.engine.moving.check_predictors(of_minibatch, step)
+                self.engine.moving.move(of_minibatch, step)
 
     def _minibatch_updates(self, first_passes: Sequence[Update], step: int) -> Iterator[_Learned]:
         """Yield what is learned from each minibatch in turn; parameters are to be moved before the next is asked for."""

@@ -117,9 +117,7 @@ class PolicyEvaluator(Feature):
                 before = agent.learner.buffers[RETURNS]
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
                 if agent.has_member_axis:
-                    members = update.moving_members_by_learner.get(name, ALL).map(
-                        lambda values: values.to(self.system.device)
-                    )
+                    members = update.moving(name).map(lambda values: values.to(self.system.device))
                     after = members.where(after, before)
                 agent.learner.put_statistics({RETURNS: after})
 

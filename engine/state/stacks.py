@@ -52,7 +52,7 @@ def split_state(system: System, bases: Sequence[System]) -> list[Tree]:
             StepSignals(shared.step, by_seed[seed])
             for shared, by_seed in zip(saved["signals"], signals, strict=True)
         ]
-        events = base.divergence_rule.events
+        events = base.events
         states.append(
             _Splitter(Stacked(base, system, seed)).split(
                 {**saved, "signals": signals_of_seed, "events": events}

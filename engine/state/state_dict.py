@@ -136,7 +136,7 @@ def messages(system: System) -> Tree:
             held.setdefault(name, []).append(message)
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in system.channels.items()}
     return {
-        "events": [list(event) for event in system.divergence_rule.events],
+        "events": [list(event) for event in system.events],
         "ledgers": ledgers,
         "groups": [
             {
@@ -159,7 +159,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         message_of[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))
-    system.divergence_rule.events[:] = [(step, line) for step, line in state["events"]]
+    system.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         window, *waiting = (
             _loaded_window(tree, group, system, signals, message_of)

@@ -114,12 +114,9 @@ def load_weights(
         )
     _check_tied(system, learners, taken_weights.taken)
     renewed = set(takers)
-    if system.tied_parameters:  # what is one weight is one in its moments too
-        from antiphon.engine.features.ties import ties_of
-
-        for groups in ties_of(system):
-            joined = {name for tie in groups for name, _ in tie}
-            renewed |= joined if joined & renewed else set()
+    for tie in system.tied_parameters * len(system.tied_parameters):  # and those tied to them, and to these
+        joined = {name for name, _ in tie}  # what is one weight is one in its moments too
+        renewed |= joined if joined & renewed else set()
     for name in renewed:
         learners[name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
     state["events"].append([now, f"weights of {source} are loaded into {', '.join(takers)}"])

@@ -13,7 +13,7 @@ from antiphon.engine import feature_table, features
 from antiphon.engine.heart.feature import LEARNING, Feature, Features, points_of
 from antiphon.engine.heart.updates import StepUpdates, Update
 from antiphon.errors import EngineError
-from tests.contracts.builders import Document, levels, ring
+from tests.contracts.builders import Document, ring
 from tests.contracts.documents import LSTM, pairs, with_critics
 from tests.contracts.twins import differences, facts, made
 
@@ -29,14 +29,10 @@ USERS: dict[str, Document] = {
     "features.auxiliary": ring(2, agent=LSTM, state=STATE),
     "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.returned_losses": ring(2, channel={"gradient": {"kind": "critic"}}),
-    "features.group_clip": levels(
-        channel={"coupling": "locked"}, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.05}, count=1
-    ),
     "heart.late_windows": ring(2, channel=DELAYED),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
     "heart.participation": ring(2, agent={"learn": 0.5}),
     "features.sweep": ring(2, sweep=True),
-    "features.ties": {**ring(2), **TIED},
     "features.normalisation": ring(2, agent={"observes": {"x": {"normalise": True}}}),
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),
@@ -143,10 +139,6 @@ def test_a_feature_has_what_predictors_learn_before_they_move_and_is_called_agai
 
 
 def test_every_feature_has_a_user_here() -> None:
-    always = {
-        "__init__",
-        "guard",
-        "reach",
-    }  # the last wherever there is a stack, the guard on a GPU
+    always = {"__init__", "reach"}  # wherever there is a stack
     found = {path.stem for path in FEATURES.glob("*.py")} - always
     assert found == {module.removeprefix("features.") for module in USERS if module.startswith("features.")}

@@ -74,9 +74,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "clip-of-a-group-is-of-each-agent",
-        "engine/features/group_clip.py",
-        "        for column in columns[1:]:",
-        "        for column in columns[2:]:",
+        "engine/heart/moving.py",
+        "[columns].sum(0)",
+        "[columns][0]",
         "tests/splitting/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-True]",
     ),
     Fault(

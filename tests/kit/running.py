@@ -11,7 +11,6 @@ from torch import Tensor
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
-from antiphon.engine import feature_table
 from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
@@ -47,7 +46,7 @@ def matmul_precision() -> str:
 
 def check_later(simulation: Simulation) -> Simulation:
     """Let what is not finite be found as on a GPU: after the steps, and not within."""
-    feature_table.check_later(simulation.running.backend)
+    simulation.running.backend.moving.check_later()
     return simulation
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.engine.backends import Backend, BackendFactory
 from antiphon.engine.failures import raise_named
-from antiphon.engine.heart.divergence import RunningStatistics
+from antiphon.engine.heart.guard import RunningStatistics
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
@@ -42,7 +42,7 @@ class ReferenceBackend(ReferenceEngine):
     def __init__(self, system: System) -> None:
         super().__init__(system)
         self.stacked = Stacked(system, system)
-        self._statistics = RunningStatistics(system.agents, system.channels)
+        self._statistics = RunningStatistics(system)
         self.in_place = InPlaceChanges(lambda: any(group.window.ticks_by_call for group in system.groups))
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:

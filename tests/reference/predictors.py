@@ -202,8 +202,6 @@ def learned(
     gradients: list[Tensor | None] = list(torch.autograd.grad(loss, model.trainable, allow_unused=True))
     if all_finite([*gradients, loss]):
         return constant(loss), gradients
-    who, kind = channel.sender, "gradient"
-    if model is channel.synthetic_input.model:
-        who, kind = channel.receiver, "input"
-    line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
+    kind = "input" if model is channel.synthetic_input.model else "gradient"
+    line = f"channel {channel.name}: the synthetic {kind} at step {step + 1}"
     raise DivergenceError(f"{line} is not finite; lower its learning rate")

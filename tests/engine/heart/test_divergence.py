@@ -66,7 +66,7 @@ def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, ki
 def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
     """Agents and predictors move together or not at all, whoever it was; a shadow leaves the agents finite."""
     line = diverge(Simulation(chain(scale=0.0, predictor={"kind": "sgd", "lr": 1e15})))
-    assert line.startswith(("agent 'a': the loss of the synthetic", "agent 'b': the loss of the synthetic"))
+    assert line.startswith(("channel a->b: the synthetic gradient", "channel b->c: the synthetic gradient"))
 
 
 @BOTH

@@ -1,0 +1,383 @@
+"""Moving: what a step, or a minibatch of a further pass, has learned is checked, and only then moves parameters (rules 7, 7a, 27, 32).
+
+The norms of gradients are computed once: they tell whether all is finite, and by how much agents are clipped, alone or as a
+learning group. On a GPU, where every look at a number stops the stream of work, the `Guard` keeps there what was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
+from functools import reduce
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from antiphon.base.errors import DivergenceError
+from antiphon.base.mask import ALL, Mask, Members
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.guard import Guard, RunningStatistics
+from antiphon.engine.heart.layout import name_in_seed
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import StepUpdates, Update
+from antiphon.engine.heart.window import LearningGroup
+from antiphon.nets.clipping import clipped, clipped_each, norms_of
+from antiphon.nets.native.mlp import LazyGradient
+from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
+
+_COPIED = 1 << 16
+"""Up to so many numbers, all tensors are copied into one for a norm: 0.6 of the time, of two networks of 64 units."""
+
+Stack = Agent | Channel
+Move = tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members], Container[int]]
+Norms = dict[tuple[Update, str], list[Tensor | None]]
+"""The norms of the gradients of learners that clip, by update and learner in the order of parameters: [] each, of a stack [N]."""
+
+
+class Checked(NamedTuple):
+    """What of a stack is checked: `loss` or `gradient` of agents, `gradient` that they return over a channel, or its `synthetic` ones.
+
+    Attributes:
+        norms: Those of the tensors, where they are known.
+    """
+
+    what: str
+    stack: Stack
+    tensors: Sequence[Tensor | None]
+    norms: Sequence[Tensor | None] | None = None
+
+
+class Moving:
+    """Ties, checks, clips and applies the gradients of a system.
+
+    Args:
+        single_systems: The single agents that the stacks are made of, a system for each seed.
+
+    Attributes:
+        guard: Keeps on the device what is not finite; None: every step is checked at once.
+        statistics: The running statistics of before the step.
+    """
+
+    def __init__(self, system: System, single_systems: Sequence[System]) -> None:
+        self.system, self.agents = system, system.agents
+        self.guard: Guard | None = None
+        self.statistics = RunningStatistics(system)
+        self._norms: Norms = {}
+        self._ties = [
+            [(name, list(self.agents[name].learner.parameters).index(key)) for name, key in tie]
+            for tie in system.tied_parameters
+            if tie[0][0] in self.agents  # a tie is never cut: else all of its agents are in another part
+        ]
+        numbers = _group_numbers(system, single_systems)
+        self._groups = {
+            group: _JointNorms({name: numbers[name] for name in self._clipping(group)}, system.device)
+            for group in system.groups
+        }
+        for agent in self.agents.values():  # they are clipped here, with the gradients of others
+            optimiser = agent.learner.optimiser
+            for member_optimiser in (optimiser, *getattr(optimiser, "members", ())):
+                member_optimiser.clips = False
+        agents, channels = list[Stack](self.agents.values()), list[Stack](system.channels.values())
+        self._owners = [
+            *product(("loss", "gradient"), agents),
+            *product(("gradient", "synthetic gradient", "synthetic input"), channels),
+        ]
+        """What is checked of each stack, in the order in which it is reported."""
+
+    def _clipping(self, group: LearningGroup) -> list[str]:
+        learners = [(name, self.agents[name].learner) for name in group.agent_count_by_learner]
+        return [name for name, learner in learners if learner.optimiser.clip is not None]
+
+    def check_later(self) -> None:
+        """Leave what is found on the device until `synchronize`; several seeds, of which one may stop, are checked at once."""
+        if self.system.seed_count == 1:
+            count = sum(len(stack.members) for _, stack in self._owners)
+            self.guard = Guard(count, self.system.device)
+            for owner in self.system.trained_parameters:
+                owner.optimiser.skip = self.guard.skip
+
+    # --- gradients -------------------------------------------------------------------------------------------
+
+    def finish(self, turn: Sequence[Update], step: int) -> None:
+        """Put what learners move by in place of the gradients of a turn, or of a minibatch, and check it.
+
+        That is the mean over tied agents (rule 27a), what hooks leave, and the sum over tied parameters.
+
+        Raises:
+            DivergenceError: A number is not finite, and there is one seed; of several, that seed moves no more.
+        """
+        for update in turn:
+            for name, agent_count in update.group.agent_count_by_learner.items():
+                gradients, learner = update.gradients_by_learner.get(name), self.agents[name].learner
+                if gradients is None:
+                    continue
+                if agent_count > 1:
+                    gradients = [None if g is None else g / agent_count for g in gradients]
+                if learner.has_hooks:
+                    window = update.group.agent_names[0], str(update.window.number), str(step)
+                    gradients = learner.through_hooks(gradients, *window)
+                update.gradients_by_learner[name] = gradients
+        if self._ties:
+            self._tie(turn)
+        checked: list[Checked] = []
+        for update in turn:
+            for name, reported in update.window_loss.reported_loss_by_agent.items():
+                checked.append(Checked("loss", self.agents[name], [reported.loss]))
+            for name, gradients in update.gradients_by_learner.items():
+                agent = self.agents[name]
+                norms: list[Tensor | None] | None = None
+                if agent.learner.optimiser.clip is not None:
+                    norms = norms_of(gradients, by_member=agent.has_member_axis)
+                    self._norms[update, name] = norms
+                checked.append(Checked("gradient", agent, gradients, norms))
+            for read, gradient in update.gradient_by_read.items():
+                channel = self.system.channels[read.channel_name]
+                checked.append(Checked("gradient", channel, [gradient]))
+        self._check(checked, step)
+
+    def _tie(self, turn: Sequence[Update]) -> None:
+        """Put the sum of the gradients that reach any of a tie's parameters in place of each (rule 27c)."""
+        of_agents = {
+            name: (update, list(gradients))
+            for update in turn
+            for name, gradients in update.gradients_by_learner.items()
+        }
+        for name, (update, gradients) in of_agents.items():
+            if not update.moving(name).anywhere:
+                gradients[:] = [None] * len(gradients)
+        for tie in self._ties:
+            present = [(name, index) for name, index in tie if name in of_agents]
+            summands = [g for name, index in present if (g := of_agents[name][1][index]) is not None]
+            if not summands:
+                continue
+            total = reduce(torch.add, summands)
+            for name, index in present:  # each has its own tensor: an optimiser may change what it is given
+                update, gradients = of_agents[name]
+                gradients[index] = total.clone()
+                update.moving_members_by_learner[name] = ALL
+        for name, (update, gradients) in of_agents.items():
+            update.gradients_by_learner[name] = gradients
+
+    # --- whether all is finite -------------------------------------------------------------------------------
+
+    def check_predictors(self, updates: StepUpdates, step: int) -> None:
+        """Check what predictors have learned. It is the last check before parameters move.
+
+        Raises:
+            DivergenceError: See `finish`.
+        """
+        self._check(
+            [
+                Checked(
+                    "synthetic input" if learned.for_input else "synthetic gradient",
+                    self.system.channels[name],
+                    [learned.loss, *learned.gradients],
+                )
+                for name, learned in updates.of_predictors
+            ],
+            step,
+        )
+
+    def _check(self, checked: Sequence[Checked], step: int) -> None:
+        if self.guard is not None:
+            self.guard.note(self._magnitudes(checked))
+        elif not _all_finite(checked):
+            self._report(self._magnitudes(checked), step)
+
+    def _magnitudes(self, checked: Sequence[Checked]) -> Tensor:
+        """The largest magnitude of what is checked of each member, in the order of `_owners`: no finite number makes it overflow."""
+        found = defaultdict[tuple[str, Stack], list[Tensor]](list)
+        for what, stack, tensors, _ in checked:
+            found[what, stack] += [
+                torch.linalg.vector_norm(t.reshape(len(stack.members), -1), math.inf, dim=1)
+                for t in tensors
+                if t is not None and t.numel()
+            ]
+        zeros = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
+        return torch.cat(
+            [
+                torch.stack(own).amax(0)
+                if (own := found.get((what, stack)))
+                else zeros.expand(len(stack.members))
+                for what, stack in self._owners
+            ]
+        )
+
+    def _report(self, magnitudes: Tensor, step: int) -> None:
+        """Raise the first divergence; of several seeds, stop those that have one."""
+        members = [(what, stack, n) for what, stack in self._owners for n in range(len(stack.members))]
+        for (what, stack, n), magnitude in zip(members, magnitudes.tolist(), strict=True):
+            if math.isfinite(magnitude):
+                continue
+            member = stack.members[n]
+            if isinstance(member, Channel):
+                who = f"agent '{member.receiver}'" if what == "gradient" else f"channel {member.name}"
+            else:
+                who = f"agent '{member.name}'"
+            fix = "lower its learning rate" if step else "look for nan in its inputs and initial weights"
+            line = f"{who}: the {what} at step {step + 1} is not finite; {fix}"
+            if self.system.seed_count == 1:
+                raise DivergenceError(line)
+            self.system.stopped_seeds.setdefault(stack.layout.seed_of(n), line)
+
+    def synchronize(self) -> None:
+        """Wait for the device, where it keeps what is not finite.
+
+        Raises:
+            DivergenceError: Something was not; from that step on nothing has moved.
+        """
+        if self.guard is not None and (step := self.guard.first_step()) is not None:
+            self._report(self.guard.magnitudes, step)
+
+    def unstopped(self, stack: Stack) -> Mask[Members]:
+        """Return the members of a stack that may move: those of seeds that have not diverged so far."""
+        if not self.system.stopped_seeds:
+            return ALL
+        seeds = [stack.layout.seed_of(n) for n in range(len(stack.members))]
+        return Mask.of(torch.tensor([seed not in self.system.stopped_seeds for seed in seeds]))
+
+    def end_step(self, step: int) -> None:
+        """End a step: running statistics that it has replaced are put back where something was not finite."""
+        if self.guard is not None:
+            self.guard.end_step(step, self.statistics)
+        stacks: list[Stack] = [*self.agents.values(), *self.system.channels.values()]
+        for stack in stacks if self.system.stopped_seeds else ():
+            stopped = (~self.unstopped(stack)).tensor(len(stack.members), "cpu")
+            for trained in [stack.learner] if isinstance(stack, Agent) else stack.models:
+                self.statistics.restore_members(trained, stopped)
+
+    # --- the update ------------------------------------------------------------------------------------------
+
+    def move(self, updates: StepUpdates, step: int) -> None:
+        """Move agents, turn by turn, then predictors, by what has been checked."""
+        for turn in updates.turns:
+            take_optimiser_steps([move for update in turn for move in self._moves(update)], step)
+        self._norms.clear()
+        moves: list[Move] = []
+        for name, learned in updates.of_predictors:
+            channel = self.system.channels[name]
+            model = channel.synthetic_input.model if learned.for_input else channel.synthetic_gradient.model
+            assert model is not None
+            learned.moving_members &= self.unstopped(channel)
+            if learned.moving_members.anywhere:
+                moves.append((model, learned.gradients, learned.moving_members, learned.resting_parameters))
+            learned.gradients = []  # they are as large as the models, and nothing reads them any more
+        if moves:
+            take_optimiser_steps(moves, step)
+
+    def _moves(self, update: Update) -> list[Move]:
+        """The learners that an update moves, with their clipped gradients and the members and places of `begin_step`."""
+        moving: dict[str, Mask[Members]] = {}
+        for name, gradients in update.gradients_by_learner.items():
+            agent = self.agents[name]
+            if agent.learner.trainable and any(g is not None for g in gradients):
+                members = update.moving(name) & self.unstopped(agent)
+                update.moving_members_by_learner[name] = members
+                if members.anywhere:
+                    moving[name] = members
+        repeated = {at for tie in self._ties for at in [at for at in tie if at[0] in moving][1:]}
+        joint_norms = self._groups[update.group]
+        joint = joint_norms.of([self._norm(update, name, moving, repeated) for name in joint_norms.names])
+        moves: list[Move] = []
+        for name, members in moving.items():
+            agent, gradients = self.agents[name], update.gradients_by_learner[name]
+            if name in joint:
+                gradients = _clipped(agent, gradients, joint[name])
+            resting = update.resting_parameters_by_learner.get(name, ())
+            moves.append((agent.learner, gradients, members if agent.has_member_axis else ALL, resting))
+        return moves
+
+    def _norm(
+        self,
+        update: Update,
+        name: str,
+        moving: Mapping[str, Mask[Members]],
+        repeated: Container[tuple[str, int]],
+    ) -> Tensor:
+        """[N]: the norm of a learner's gradients, of members that do not move 0; without those of `repeated` parameters."""
+        agent = self.agents[name]
+        norms = self._norms[update, name] if name in moving else ()
+        present = [
+            norm for index, norm in enumerate(norms) if norm is not None and (name, index) not in repeated
+        ]
+        if not present:
+            return torch.zeros(len(agent.members), dtype=self.system.dtype, device=self.system.device)
+        joint: Tensor = torch.stack(present).norm(dim=0)
+        if not agent.has_member_axis:
+            return joint.view(1)
+        return moving[name].map(lambda values: values.to(joint.device)).zero_elsewhere(joint)
+
+
+class _JointNorms:
+    """The learning groups within a group of stacks, of members that clip.
+
+    Args:
+        numbers: The learning group of each member, by stack.
+    """
+
+    def __init__(self, numbers: Mapping[str, Sequence[int]], device: torch.device) -> None:
+        self.names, self._sizes = list(numbers), [len(of_stack) for of_stack in numbers.values()]
+        flat = [number for of_stack in numbers.values() for number in of_stack]
+        members = {group: [i for i, number in enumerate(flat) if number == group] for group in flat}
+        longest = max(map(len, members.values()), default=1)
+        self._table: tuple[Tensor, Tensor] | None = None
+        """The members of each group, [longest, groups], the shorter ones with a zero behind all; and the group of each member."""
+        if longest > 1:
+            padded = [indices + [len(flat)] * (longest - len(indices)) for indices in members.values()]
+            place = {group: row for row, group in enumerate(members)}
+            columns = torch.tensor(padded, device=device).t().contiguous()
+            self._table = columns, torch.tensor([place[group] for group in flat], device=device)
+
+    def of(self, norms: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return for each stack's norms, [N], those of the groups that its members are in; they add up in one order."""
+        if self._table is not None:
+            columns, group_of_member = self._table
+            squares = torch.cat([*norms]).square()
+            sums = torch.cat([squares, squares.new_zeros(1)])[columns].sum(0)
+            norms = torch.split(sums.sqrt()[group_of_member], self._sizes)
+        return dict(zip(self.names, norms, strict=True))
+
+
+def _group_numbers(system: System, single_systems: Sequence[System]) -> dict[str, list[int]]:
+    """Return by stack the learning group of each member."""
+    groups = [
+        [name_in_seed(name, seed, system.seed_count) for name in group.agent_names]
+        for seed, single_system in enumerate(single_systems)
+        for group in single_system.groups
+    ]
+    number_by_agent = {name: number for number, names in enumerate(groups) for name in names}
+    return {
+        agent.name: [number_by_agent[name] for name in agent.member_names] for agent in system.agents.values()
+    }
+
+
+def _clipped(agent: Agent, gradients: Sequence[Tensor | None], norm: Tensor) -> list[Tensor | None]:
+    """Return gradients as clipped by the norm, [N], of each member's group."""
+    limit, present = agent.learner.optimiser.clip, [g for g in gradients if g is not None]
+    assert limit is not None
+    short = iter(
+        clipped_each(present, limit, norm) if agent.has_member_axis else clipped(present, limit, norm[0])
+    )
+    return [None if g is None else next(short) for g in gradients]
+
+
+def _all_finite(checked: Sequence[Checked]) -> bool:
+    """Return whether one sum over norms shows that all numbers are finite."""
+    norms = [norm.view(-1) for own in checked for norm in own.norms or () if norm is not None]
+    others = [
+        t
+        for own in checked
+        if own.norms is None
+        for t in own.tensors
+        if t is not None and not (type(t) is LazyGradient and t.known_finite)
+    ]
+    if others and sum(map(Tensor.numel, others)) <= _COPIED:
+        copied = torch._C._nn.flatten_dense_tensors(others)  # one call for all tensors
+        norms.append(torch.linalg.vector_norm(copied).view(1))
+    elif others:
+        norms.append(torch.stack(torch._foreach_norm(others)))
+    return not norms or math.isfinite((norms[0] if len(norms) == 1 else torch.cat(norms)).sum().item())
