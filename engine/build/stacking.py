@@ -67,6 +67,7 @@ def stack(base: System, *other_seeds: System, part: System | None = None) -> Sys
         schedule=_schedule(base, agents, positions),
         seed_count=len(bases),
         events=[] if other_seeds else base.events,
+        stopped_seeds={},
     )
 
 

@@ -151,7 +151,7 @@ def test_one_that_diverges_ends_by_itself(here: Path, whole: Path, cli: Commands
         found = cli.json(SEVERAL, ". --checkpoint-every 4")
     exit, step, error = ended(here / "x-s3")
     assert (exit, step) == ("diverged", 5)
-    assert "agent 'n0': the gradient at step 6 is not finite" in str(error)
+    assert "agent 'n2': the loss at step 6 is not finite" in str(error)
     for seed in (2, 4):
         assert_close(whole / f"x-s{seed}", here / f"x-s{seed}", 1e-4)
     values = [one["accuracy"] for one in found["seeds"] if one["seed"] != 3]
