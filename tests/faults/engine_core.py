@@ -197,8 +197,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-only-the-first-number-is-looked-at",
         "engine/heart/moving.py",
-        "copied = torch._C._nn.flatten_dense_tensors(unknown)",
-        "copied = torch._C._nn.flatten_dense_tensors(unknown[:1])",
+        "copied = torch._C._nn.flatten_dense_tensors(others)",
+        "copied = torch._C._nn.flatten_dense_tensors(others[:1])",
         "tests/engine/heart/test_divergence.py::test_every_agent_of_a_step_is_looked_at[1-cohort]",
     ),
     Fault(
