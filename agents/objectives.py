@@ -107,6 +107,11 @@ class Objective(AnyObjective):
     is_own: bool = False
     """Whether it is a user's, which may draw random numbers."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the standard loss of its target, without class weights, smoothing or a class that does not count."""
+        return not self.is_own and self.ignore_index is None and not (self.weight or self.label_smoothing)
+
     def seed(self, seeds: Sequence[int]) -> None:
         """Draw the random numbers of these seeds, one for the rows of each member, in the calls that follow."""
 

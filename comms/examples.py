@@ -51,12 +51,20 @@ def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: t
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
-def target_of(signals: Mapping[str, Tensor], name: str) -> tuple[Tensor, Mask, Tensor | None]:
+def target_of(
+    signals: Mapping[str, Tensor], name: str, ignored: int | None = None
+) -> tuple[Tensor, Mask, Tensor | None]:
     """Return a target [B, …], zeros where it is absent, the rows that have one, and the sites; None: all.
 
-    Where it is present is the signal `_name`: a mask of rows [B], of sites [B, *S], or [B, 1] of a target without sites.
+    Where it is present is the signal `_name`: a mask of rows [B], of sites [B, *S], or [B, 1] of a target without sites. The
+    class `ignored` is absent.
     """
     target, present, sites = signals[name], signals.get(f"_{name}"), None
+    if ignored is not None:
+        counted = target != ignored
+        if present is not None:
+            counted &= over(present, target) if present.dim() == 1 else present.view(target.shape)
+        present = counted
     if present is None:
         return target, ALL, None
     if present.dim() > 1:

@@ -9,7 +9,7 @@ For the shapes see synthetic_gradients.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Protocol, Self, final
 
 import torch
 from pydantic import model_validator
@@ -34,6 +34,18 @@ from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.modules import meta_copy
 
 
+class Criterion(Protocol):
+    """How a target is scored, such as an agent's objective: `antiphon.agents.objectives.Objective`."""
+
+    ignore_index: int | None
+
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor: ...
+
+    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None: ...
+
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None: ...
+
+
 class LabelGradient(OwnLossPredictor):
     """A classifier (log loss) or regressor (squared error) of the target from message and context, or a head.
 
@@ -41,6 +53,8 @@ class LabelGradient(OwnLossPredictor):
 
     Args:
         shape: Shape of a message.
+        criterion: How the target is scored, if not by the plain log loss or squared error. Class weights are relative to
+            those of all targets of a message.
 
     Attributes:
         own_module: Whether the layers are a head.
@@ -83,9 +97,10 @@ class LabelGradient(OwnLossPredictor):
         context: Sequence[ContextSpec],
         *,
         network: HeadSource | None = None,
+        criterion: Criterion | None = None,
         **settings: Any,
     ) -> None:
-        self._network = network
+        self._network, self.criterion = network, criterion
         self.own_module = self.own_module or network is not None
         super().__init__(shape, context, **settings)
         # a head without parameters, or whose own are constants
@@ -98,7 +113,8 @@ class LabelGradient(OwnLossPredictor):
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
-        module = head_of(self._network, self.shape, output_shape(self.target), seed)
+        shape = output_shape(self.target) if outputs == self.target.features else (outputs,)
+        module = head_of(self._network, self.shape, shape, seed)
         values = self.values_of_module(module, self.size, outputs)
         assert self.layers is not None
         self._network, self.layers.module = None, meta_copy(module)  # its parameters are there once
@@ -106,7 +122,11 @@ class LabelGradient(OwnLossPredictor):
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
-        return super()._sizes()[0], self.target.features
+        outputs = self.criterion and self.criterion.size(self.target.shape, self.target.classes)
+        return super()._sizes()[0], outputs or self.target.features
+
+    def stacking_obstacle(self) -> str | None:
+        return super().stacking_obstacle() if self.criterion is None else "its target has a loss of its own"
 
     @property
     def classes(self) -> bool:
@@ -116,7 +136,15 @@ class LabelGradient(OwnLossPredictor):
         assert example.target is not None
         context = None if self.own_module else example.context  # a head reads none
         output = self.forward(message, context, move=move)
-        return (cross_entropy if self.classes else squared_error)(output, example.target, example.sites)
+        if self.criterion is None:
+            return (cross_entropy if self.classes else squared_error)(output, example.target, example.sites)
+        losses = self.criterion.loss(output, example.target, example.sites)
+        weights = self.criterion.target_weights(example.target, example.sites)
+        if weights is None:
+            return losses
+        counts = counted(example, torch.ones_like(weights))
+        total = (weights * counts).sum()
+        return losses * torch.where(total > 0, counts.sum() / total, 0.0).to(losses.dtype)
 
 
 @final
@@ -127,7 +155,7 @@ class LocalGradient(LabelGradient):
     needs_returned: ClassVar[bool] = False
 
     def linear_maps(self) -> LinearMaps | None:
-        if self.hidden or self.own_module or self.bf16:
+        if self.hidden or self.own_module or self.bf16 or self.criterion is not None:
             return None
         return LinearMaps.of(self.parameters, self.size, "classes" if self.classes else "numbers")
 

@@ -143,7 +143,9 @@ class PredictorTrainer:
         valid, target, sites = ALL, None, None
         if target_signal_name is not None:
             to_rows = channel.layout.to_rows
-            target, present, sites = target_of(signals, target_signal_name)
+            criterion = getattr(synthetic_gradient.model, "criterion", None)
+            ignored = None if criterion is None else criterion.ignore_index
+            target, present, sites = target_of(signals, target_signal_name, ignored)
             valid = present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
         return Example(message.sent_value, context, None, valid, target, sites, stamp=message.stamp)

@@ -142,6 +142,83 @@ def test_a_step_whose_classes_have_no_weight_teaches_nothing(
         assert simulation.evaluate().agents["a"]["loss"] == 0
 
 
+def squared_hinge(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    sign = 2.0 * torch.nn.functional.one_hot(target, 4) - 1
+    return (1 - sign * output).clamp(min=0).square().sum(1)
+
+
+CRITERIA: list[tuple[dict[str, Any], Any]] = [
+    ({"weight": WEIGHT}, nn.CrossEntropyLoss(torch.tensor(WEIGHT))),
+    ({"label_smoothing": 0.3}, nn.CrossEntropyLoss(label_smoothing=0.3)),
+    ({"kind": squared_hinge}, lambda output, y: squared_hinge(output, y).mean()),
+]
+
+
+@pytest.mark.parametrize(("how", "loss"), CRITERIA, ids=["weight", "smoothing", "own loss"])
+@pytest.mark.parametrize("kind", ["local", "sobolev_label"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_a_predictor_of_a_target_has_the_criterion_of_the_objective(
+    how: dict[str, Any], loss: Any, kind: str, backend: Chosen
+) -> None:
+    """One step from zeros: the bias of the local model has the gradient of the criterion."""
+    numbers = torch.Generator().manual_seed(1)
+    y = torch.randint(4, (16,), generator=numbers)
+    data = {"x": torch.randn(16, 5, generator=numbers), "y": y}
+    env = antiphon.envs.from_tensors(**data, test=data, validation=data, training_only=["y"])
+    agents = {
+        "a": {"observes": ["x"]},
+        "b": {"objective": {"kind": "classification", "target": "y", **how}},
+    }
+    gradient = {"kind": kind, "target": "y", "optimiser": {"kind": "sgd", "lr": 1.0}}
+    channel = {"from": "a", "to": "b", "size": 6, "gradient": gradient}
+    output = torch.zeros(16, 4, requires_grad=True)
+    right = torch.autograd.grad(loss(output, y), output)[0].sum(0)
+    with Simulation(
+        scenario_of(agents, channels=[channel], env=env, batch=16), backend=backend
+    ) as simulation:
+        simulation.run(1, progress=False)
+        predictor = simulation.channels["a->b"].synthetic_gradient
+        assert predictor is not None
+        torch.testing.assert_close(predictor.parameters["last.bias"], -right, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_a_class_that_does_not_count_is_no_target_of_a_predictor(backend: Chosen) -> None:
+    numbers = torch.Generator().manual_seed(1)
+    y = torch.randint(4, (16,), generator=numbers)
+    data = {"x": torch.randn(16, 5, generator=numbers), "y": y}
+    env = antiphon.envs.from_tensors(**data, test=data, validation=data, training_only=["y"])
+    goal = {"kind": "classification", "target": "y", "ignore_index": 2}
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": goal}}
+    gradient = {"kind": "local", "target": "y", "optimiser": {"kind": "sgd", "lr": 1.0}}
+    channel = {"from": "a", "to": "b", "size": 6, "gradient": gradient}
+    right = [(int((y != 2).sum()) / 4 - int((y == label).sum())) / 16 for label in range(4)]
+    right[2] = int((y != 2).sum()) / 4 / 16
+    with Simulation(
+        scenario_of(agents, channels=[channel], env=env, batch=16), backend=backend
+    ) as simulation:
+        simulation.run(1, progress=False)
+        predictor = simulation.channels["a->b"].synthetic_gradient
+        assert predictor is not None
+        bias = predictor.parameters["last.bias"]
+    torch.testing.assert_close(bias, -torch.tensor(right), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("how", "loss"), CRITERIA[:2], ids=["weight", "smoothing"])
+def test_a_channel_of_a_loop_scores_its_target_by_the_loss_given(how: dict[str, Any], loss: Any) -> None:
+    numbers = torch.Generator().manual_seed(1)
+    y, message = torch.randint(4, (16,), generator=numbers), torch.randn(16, 6, generator=numbers)
+    y[3] = -100
+    gradient = {"kind": "local", "target": "y", "loss": loss, "optimiser": {"kind": "sgd"}}
+    channel = antiphon.comms.Channel(6, gradient=gradient, context={"y": 4}, lr=1.0)
+    output = torch.zeros(16, 4, requires_grad=True)
+    right = torch.autograd.grad(loss(output, y), output)[0].sum(0) * 15 / 16
+    channel.send(message.requires_grad_(), y=y)
+    channel.learn()
+    *_, bias = channel.parameters()
+    torch.testing.assert_close(bias, -right, atol=1e-6, rtol=0)
+
+
 # --- losses of a whole batch -------------------------------------------------------------------------------
 
 

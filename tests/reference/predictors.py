@@ -53,6 +53,11 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
             example.loss = torch.zeros_like(message.sent_value[:, 0])  # none after an end (rule 20)
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
+        criterion = getattr(own.model, "criterion", None)
+        if criterion is not None and criterion.ignore_index is not None:
+            shown = torch.ones_like(example.target, dtype=torch.bool) if present is None else present
+            shown = shown.reshape(len(shown), -1).expand(-1, example.target[0].numel())
+            present = shown.reshape(example.target.shape) & (example.target != criterion.ignore_index)
         if present is not None:
             if present.dim() > 1:
                 sites = present.view(example.target.shape)
