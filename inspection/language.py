@@ -30,7 +30,7 @@ from antiphon.agents.objectives import Classification
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import ALL
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.agent import AGE
@@ -38,7 +38,7 @@ from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Constant, Tick
-from antiphon.engine.inference.evaluation import example_batches, rollout_seed
+from antiphon.engine.inference.evaluation import LONGEST, example_batches, rollout_seed
 from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
 from antiphon.engine.inference.rollout_links import Links
@@ -218,7 +218,8 @@ class _Sample:
     probabilities: list[Tensor] = field(default_factory=list)
     observations: list[Tensor] = field(default_factory=list)
     labels: dict[str, list[Tensor]] = field(default_factory=dict)
-    listening: list[float] = field(default_factory=list)
+    listening: list[tuple[float, int]] = field(default_factory=list)
+    """Causal influences, each with the number of rows that it is of."""
 
 
 @in_own_context
@@ -232,7 +233,7 @@ def language(
     """Measure the languages of channels that carry symbols, over perfect links, with the most probable symbols.
 
     In a stream of examples, the newest message about each example is measured; else the messages of all ticks in new
-    environments.
+    environments, of whole episodes. The padding of sequences is no message.
 
     Args:
         simulation: The simulation to measure; no bit of it changes.
@@ -253,14 +254,15 @@ def language(
     )
     labels = [name for name, spec in signals.items() if spec.classes is not None and not spec.shape]
     samples = {name: _Sample() for name in names}
-    for rollout, ticks in _ticks(running, split, examples, {*signals_read(system), *labels}):
+    for rollout, ticks, whole in _ticks(running, split, examples, {*signals_read(system), *labels}):
         for tick in ticks:
+            counted = whole & tick.observed_signals.shown
             for channel in rollout.system.agents[tick.agent_name].connections.outgoing:
                 if channel.name in samples and channel.name in tick.sampled_messages:
-                    _add(samples[channel.name], rollout.system, channel.name, tick, labels)
+                    _add(samples[channel.name], rollout.system, channel.name, tick, labels, counted)
             for channel in rollout.system.agents[tick.agent_name].connections.incoming:
                 if channel.name in samples:
-                    influence = _influence(rollout, channel.name, tick)
+                    influence = _influence(rollout, channel.name, tick, counted)
                     samples[channel.name].listening.extend([] if influence is None else [influence])
     return {name: _measured(sample) for name, sample in samples.items()}
 
@@ -282,8 +284,8 @@ def spoken(system: System) -> list[str]:
 @torch.no_grad()
 def _ticks(
     running: LiveSystem, split: str, examples: int, names: set[str]
-) -> Iterator[tuple[Rollout, list[Tick]]]:
-    """Yield rollouts with the ticks to be measured, until they hold so many messages."""
+) -> Iterator[tuple[Rollout, list[Tick], Mask]]:
+    """Yield rollouts with the ticks to be measured and the environments that count, until there are so many messages."""
     system, links, env = running.system, Links(), running.world.env
     if env.is_stream:
         before = env.requested
@@ -299,24 +301,31 @@ def _ticks(
             shown = StepSignals(0, batch)
             for step in range(steps_needed(system)):
                 newest |= {tick.agent_name: tick for tick in rollout.tick(step, shown)}
-            yield rollout, list(newest.values())
+            yield rollout, list(newest.values()), ALL
         return
     rows = min(_ENVS, examples)
     seed, part_of = rollout_seed(running.seed, split, 0), split if split in env.splits else None
     with closing(environment_of(running, rows, part_of)) as sampled_env:
         forward, full = EnvironmentRollout(system, sampled_env, links, seed, signals=names), filled(system)
         periods = [agent.clock.tick_period for agent in system.agents.values()]
-        for step in range(max(full.values()) + max(periods) * -(-examples // rows)):
+        enough, counted = max(full.values()) + max(periods) * -(-examples // rows), ALL
+        for step in range(enough + LONGEST):
             ticks = forward.step()
-            yield forward.rollout, [tick for tick in ticks if step >= full[tick.agent_name]]
+            yield forward.rollout, [tick for tick in ticks if step >= full[tick.agent_name]], counted
+            if step + 1 >= enough:  # the present episodes are measured to their ends
+                counted &= ~forward.ends.ended
+            if step + 1 >= enough and (sampled_env.endless or not counted.anywhere):
+                return
 
 
-def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str]) -> None:
+def _add(
+    sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str], counted: Mask
+) -> None:
     agent, channel = system.agents[tick.agent_name], system.channels[name]
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
-    sent = channel.ledger.messages[tick.step].sent_rows
+    sent = channel.ledger.messages[tick.step].sent_rows & counted
     rows = (
         slice(None)
         if sent is ALL
@@ -345,8 +354,9 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
             )
 
 
-def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
-    """The causal influence of a channel's messages on a tick; None: its agent decides nothing, or has read none."""
+def _influence(rollout: Rollout, name: str, tick: Tick, counted: Mask) -> tuple[float, int] | None:
+    """The causal influence of a channel's messages on a tick, and in how many environments; None: its agent decides nothing,
+    has read none, or lives in none."""
     agent = rollout.system.agents[tick.agent_name]
     names = [channel.name for channel in agent.connections.incoming]
     read = tick.reads_by_channel[names.index(name)][-1] if name in names else None
@@ -363,7 +373,11 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
     if not decides:
         return None
     value = read.available.zero_elsewhere(read.value)
-    messages, counts = torch.unique(value, dim=0, return_counts=True)
+    counted &= ~tick.observed_signals.not_alive(agent.body.life_name)
+    rows = counted.tensor(len(value), value.device)
+    if not bool(rows.any()):
+        return None
+    messages, counts = torch.unique(value[rows], dim=0, return_counts=True)
     often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
     decisions = []
     for message in messages[often]:
@@ -372,8 +386,8 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
         imagined = replace(read, value=message.expand_as(value), available=ALL)
         reads_by_channel[names.index(name)] = [*earlier, imagined]
         ports = rollout.evaluated(replace(tick, reads_by_channel=reads_by_channel, ports={}))
-        decisions.append(torch.softmax(ports[OBJECTIVE], -1))
-    return causal_influence(torch.stack(decisions), counts[often])
+        decisions.append(torch.softmax(ports[OBJECTIVE][rows], -1))
+    return causal_influence(torch.stack(decisions), counts[often]), int(rows.sum())
 
 
 def _measured(sample: _Sample) -> Language:
@@ -398,7 +412,7 @@ def _measured(sample: _Sample) -> Language:
         information=information,
         topographic_similarity=None if similarity is None or math.isnan(similarity) else similarity,
         signalling=signalling(torch.cat(sample.probabilities)),
-        listening=fmean(sample.listening) if sample.listening else None,
+        listening=fmean(*zip(*sample.listening, strict=True)) if sample.listening else None,
         information_share=shares,
     )
 

@@ -23,7 +23,7 @@ from antiphon.engine.heart.channel_settings import (
 )
 from antiphon.engine.heart.layout import Layout, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.message import Content, Message
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 
@@ -152,6 +152,10 @@ class Channel:
             return endpoints.sender_rows.rows(port, self.name)
         index = endpoints.sender_index
         return port if index is None else select_rows(port, index, port.shape[0] // endpoints.sender_count)
+
+    def measured_rows(self, message: Message) -> Mask:
+        """Return where measures count a message: where it was sent, and not from the padding of a sequence."""
+        return message.sent_rows & message.step_signals.shown.map(self.layout.to_rows)
 
     def mask_from_sender(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the sender's rows; of a single channel `ALL` or `NONE` where it is."""

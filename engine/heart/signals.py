@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ContextSpec, encode
-from antiphon.envs.signal import ALIVE
+from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 
 Action = Tensor | dict[str, Tensor]
 """What is done in the environment, [seeds * B, …]; of several actors, by their entries of the Dict action space."""
@@ -54,6 +56,16 @@ class StepSignals:
             mask = Mask.of(where_present if where_present.dim() == 1 else where_present.flatten(1).any(1))
             self._present[name] = mask if mask.anywhere else NONE
         return self._present[name]
+
+    @property
+    def shown(self) -> Mask:
+        """Where the environment shows any signal, [seeds * B]: nowhere in the padding of a sequence."""
+        names = [
+            name
+            for name in self.signals
+            if name[0] != "_" and name.partition(".")[0] not in (ALIVE, *ENDS, *OUTCOMES)
+        ]
+        return reduce(or_, map(self.present, names)) if names else ALL
 
     def present_sites(self, name: str) -> Tensor | None:
         """Return the sites, or components, that a signal has, [seeds * B, *S] bool; None: all where it is present."""

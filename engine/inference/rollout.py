@@ -315,6 +315,7 @@ class EnvironmentRollout:
 
     Attributes:
         scores: By agent with a target: where no episode ends, ticks count once all paths to it have filled.
+        ends: The ends of episodes at the newest step.
     """
 
     def __init__(
@@ -332,6 +333,7 @@ class EnvironmentRollout:
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, signals_read(self.system).union(signals), seed)
         self.scores = {name: Score() for name in with_targets(system)}
+        self.ends = EpisodeEnds()
         self._evaluator = ObjectiveEvaluator(self.system)
         install_in(self._evaluator)
         # the paths of an episode are empty where it begins: its first ticks are part of what is learned, and scored
@@ -350,7 +352,7 @@ class EnvironmentRollout:
         step_signals = self.world.step_signals
         step = step_signals.step
         ticks = self.rollout.tick(step, step_signals)
-        ends: EpisodeEnds = self.world.advance(self.rollout.action)
+        self.ends = self.world.advance(self.rollout.action)
         counted = [
             tick for tick in ticks if tick.agent_name in self.scores and step >= self._filled[tick.agent_name]
         ]
@@ -358,7 +360,7 @@ class EnvironmentRollout:
             tick_loss, goal = self._evaluator.tick_loss(tick), self.system.agents[tick.agent_name].goal
             if tick_loss is not None and goal is not None:
                 self.scores[tick.agent_name].add(tick_loss, mean=goal.mean_over_targets)
-        self.rollout.end_episodes(step, ends)
+        self.rollout.end_episodes(step, self.ends)
         return ticks
 
 

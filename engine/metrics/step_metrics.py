@@ -351,13 +351,13 @@ def of_channels(
 
 
 def _of_newest(channel: Channel) -> Iterator[StackMetric]:
-    """Yield `message_mean`, `message_std`, `message_energy` and `symbol_entropy` of the newest message, where it was sent."""
+    """Yield `message_mean`, `message_std`, `message_energy` and `symbol_entropy` of the newest message, where it is measured."""
     if not channel.ledger.messages:
         return
     message, names = channel.ledger.messages[max(channel.ledger.messages)], channel.member_names
-    sent, count = message.sent_rows, len(names)
+    sent, count = channel.measured_rows(message), len(names)
     present = _list(channel.layout.members_in(sent), count)
-    values = message.sent_value.reshape(count, channel.batch, -1)
+    values = sent.zero_elsewhere(message.sent_value).reshape(count, channel.batch, -1)
     mean = _mean_where(sent, values)
     squares = (values - mean.view(-1, 1, 1)).square()
     std = values.flatten(1).std(1, correction=0) if sent is ALL else _mean_where(sent, squares).sqrt()
@@ -413,7 +413,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
     stamp = ledger.timetable.newest_due(step)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None:
-        fate, sent = message.fate, message.sent_rows
+        fate, sent = message.fate, channel.measured_rows(message)
         present = _list(channel.layout.members_in(sent), count)
 
         def share(rows: Mask) -> list[float]:
@@ -469,7 +469,7 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
             continue
         stack, index = stacked.channel_of(name)
         if (message := stacked.sent(name)) is not None:
-            sent = stack.ledger.messages[max(stack.ledger.messages)].sent_rows
+            sent = stack.measured_rows(stack.ledger.messages[max(stack.ledger.messages)])
             of_member = slice(index * stack.batch, (index + 1) * stack.batch)
             rows.append((name, "message", message[sent.tensor(stack.row_count, message.device)[of_member]]))
         update = computed.learned.predictor_updates.get(name)
@@ -515,7 +515,7 @@ def _messages(channel: Channel, index: int, target: str | None) -> np.ndarray[An
     if target and label is not None and label.shape == labels.shape and not label.is_floating_point():
         present = message.step_signals.present(target).tensor(len(label), label.device)
         labels = label.float().where(present & (label >= 0), torch.nan)
-    sent = message.sent_rows.tensor(channel.row_count, values.device)[of_member]
+    sent = channel.measured_rows(message).tensor(channel.row_count, values.device)[of_member]
     rows = torch.cat([values.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)[sent.cpu()]
     most = min(_MOST, _NUMBERS // (values.shape[1] + 1))
     array: np.ndarray[Any, Any] = constant(rows[:most]).numpy()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.envs import from_tensors
+from antiphon.envs import from_sequences, from_tensors
+from antiphon.inspection.language import entropy
 from tests.contracts.builders import Play
 from tests.contracts.games import Game
 from tests.engine.numbers import unchanged
@@ -91,3 +92,33 @@ def test_in_an_environment_all_ticks_are_measured_and_no_bit_changes(acts: bool)
     assert found.listening is not None
     assert found.listening > 0
     assert acts or 0 < found.information["label"] < math.log2(3)
+
+
+def test_padding_is_no_message_and_episodes_are_measured_to_their_ends() -> None:
+    """Of 64 sequences the last alone goes on after step 3, to step 30, with a symbol of its own."""
+    classes = [torch.tensor([1, 2, 1][: 1 + i % 3]) for i in range(63)] + [torch.full((30,), 3)]
+    things = [torch.eye(CLASSES)[of_sequence] for of_sequence in classes]
+    data = {"thing": things, "label": classes}
+    env = from_sequences(**data, test=data, validation=data, training_only=["label"])
+    agents: dict[str, Any] = {
+        "a": {"observes": ["thing"], "network": LINEAR_MAP},
+        "b": {"network": LINEAR_MAP, "objective": CLASSIFY, "clock": {"unroll": "episode"}},
+    }
+    sample = {"kind": "gumbel", "vocabulary": CLASSES}
+    scenario = scenario_of(
+        agents, [{"from": "a", "to": "b", "sample": sample, "coupling": "detached"}], env, batch=64
+    )
+    with Simulation(scenario) as simulation:
+        for name, head in (("a", "to_b"), ("b", "objective")):
+            parameters = simulation.agents[name].parameters
+            parameters[f"{head}.weight"].data.copy_(40 * torch.eye(CLASSES))
+            parameters[f"{head}.bias"].data.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        (found,) = language(simulation).values()
+        counts = torch.bincount(torch.cat(classes), minlength=CLASSES).double()
+        right = torch.special.entr(counts / counts.sum()).sum().item() / math.log(2)
+        assert (found.messages, found.different) == (int(counts.sum()), 3)
+        assert found.entropy == (pytest.approx(right),)
+        assert found.information["label"] == pytest.approx(right)
+        at_steps = [torch.tensor([int(of[t]) for of in classes if len(of) > t]) for t in range(30)]
+        heard = sum(len(at_step) * entropy(at_step) for at_step in at_steps) / int(counts.sum())
+        assert found.listening == pytest.approx(heard, abs=1e-4)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import antiphon
 from antiphon import Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Metric, Recorder
@@ -103,6 +104,31 @@ def test_the_entropy_of_symbols_is_over_the_environments_in_which_they_are_sent(
     assert 0 < len(sent) < len(message)
     entropy = float(torch.special.entr(sent.mean(0)).sum() / math.log(2))
     assert found.rows[3]["channel", "a0->b0", "symbol_entropy"] == pytest.approx(entropy, abs=1e-5)
+
+
+def test_metrics_of_a_message_leave_out_the_padding_of_sequences() -> None:
+    """At the third step, 3 of 8 sequences go on; a message over padding is not zero, by its bias."""
+    lengths = [3, 1, 2, 3, 1, 2, 3, 1]
+    x = [torch.randn(length, 2, generator=torch.Generator().manual_seed(length)) for length in lengths]
+    data = {"x": x, "y": [torch.zeros(length, 1) for length in lengths]}
+    env = antiphon.envs.from_sequences(**data, test=data, validation=data, training_only=["y"])
+    agents = {
+        "a": {"observes": ["x"]},
+        "b": {"objective": {"kind": "regression", "target": "y"}, "clock": {"unroll": "episode"}},
+    }
+    channel = {"from": "a", "to": "b", "size": 3, "coupling": "detached"}
+    scenario = scenario_of(agents, [channel], env, batch=8, telemetry={"period": 1})
+    with Simulation(scenario) as simulation:
+        head = simulation.agents["a"].parameters["to_b.bias"].data.fill_(1.0)
+        found = Listener()
+        simulation.recorders.append(found)
+        simulation.run(3, progress=False)
+        message = simulation.channels["a->b"].messages[2].value
+        sent = message[~(message == message.mode(0).values).all(1)]  # five rows over padding are equal
+        assert (len(sent), float(head[0])) == (3, 1.0)
+    row = {metric: value for (_, name, metric), value in found.rows[3].items() if name == "a->b"}
+    assert row["message_mean"] == pytest.approx(sent.mean().item(), abs=1e-6)
+    assert row["message_std"] == pytest.approx(sent.std(correction=0).item(), rel=1e-5)
 
 
 def masked(channel: Mapping[str, Any], batch: int, *, seed: int = 0) -> tuple[Simulation, Listener]:
