@@ -1,7 +1,7 @@
 """Values of a channel's endpoints that predictors may be conditioned on beside signals (rule 25): a row each.
 
 What a row declares decides what is allowed, built, kept, charged to the link and divided among sites. How a value is computed is in
-engine/features/contexts.py, in `Contexts` and, for what is noted as a message is sent, `EndpointStates`.
+engine/features/contexts.py, in `Contexts` and, for what a message keeps as it is sent, `EndpointStates`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class EndpointValue(NamedTuple):
     of_inputs: bool = False
     """Whether a synthetic input may."""
     is_returned: bool = False
-    """Whether it is a gradient, scaled like one; it has come back, and is kept by the ledger (`Ledger.keeps_returned`)."""
+    """Whether it is a gradient, scaled like one; it has come back, and is kept by the outbox (`Wire.keeps_returned`)."""
     is_held: bool = False
-    """Whether it is of the held message, so that all are held (`Ledger.holds_all`)."""
+    """Whether it is of the held message, so that all are held (`Wire.holds_all`)."""
     crosses: bool = False
     """Whether it crosses the link by itself, from the receiver: parts are not cut there, and it counts as traffic."""
 

@@ -1,6 +1,6 @@
 """What builds a scenario, runs it and saves it.
 
-heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; its docstring says in which order to read
+heart/       one step, and what it works on: agent, channel and its ends, clock, window; its docstring says in which order to read
 features/    what is not the step itself, one file each, called at its points
 build/       from a scenario to a system, and what of it is stacked
 policies/    agents that act: actions of a step, and what a window of them came to

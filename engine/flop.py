@@ -59,7 +59,7 @@ def agent_flop(system: System) -> dict[str, float]:
             counted[kind] = _network_flop(agent.learner, system.dtype, reads=reads)
         flop[name] = counted[kind] * system.batch / agent.clock.tick_period
     for channel in system.channels.values():
-        messages = system.batch / channel.ledger.timetable.sender_clock.tick_period
+        messages = system.batch / channel.wire.timetable.sender_clock.tick_period
         predictors = channel.synthetic_gradient.model, channel.synthetic_input.model
         for end, predictor in zip((channel.sender, channel.receiver), predictors, strict=True):
             if predictor is not None:

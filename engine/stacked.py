@@ -61,14 +61,12 @@ class Stacked:
         return self._stack_and_index[name]
 
     def sent(self, channel: str, stamp: int | None = None) -> Tensor | None:
-        """Return a message of a single channel that its ledger still has, [B, size] as sent; None: it has none.
+        """Return a message of a single channel that its outbox still has, [B, size] as sent; None: it has none.
 
         Args:
             stamp: The step at which it was sent; None: the newest.
         """
         stack, index = self.channel_of(channel)
-        messages = stack.ledger.messages
+        messages = stack.wire.outbox.sent
         message = messages.get(max(messages, default=-1) if stamp is None else stamp)
-        return (
-            None if message is None else message.sent_value[index * stack.batch : (index + 1) * stack.batch]
-        )
+        return None if message is None else message.value[index * stack.batch : (index + 1) * stack.batch]

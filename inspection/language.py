@@ -325,7 +325,7 @@ def _add(
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
-    sent = channel.ledger.messages[tick.step].sent_rows & counted
+    sent = channel.wire.outbox.sent[tick.step].sent & counted
     rows = (
         slice(None)
         if sent is ALL

@@ -27,8 +27,8 @@ from antiphon.engine.feature_table import install_in
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticInput
 from antiphon.engine.heart.clock import WindowGrid
+from antiphon.engine.heart.ends import Arrival, Sent
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import end_episodes
@@ -106,29 +106,30 @@ def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
 
 
 class _GraphPass(ForwardPass):
-    """Ticks that pass every message on with its graph: by the ledger's rules, but cut nowhere."""
+    """Ticks that pass every message on with its graph: by the rules of the ends, but cut nowhere."""
 
     def __init__(self, system: System, start: int, marked: Collection[str]) -> None:
         super().__init__(system)
         self.start = start
         self.marked = marked
-        self.sent: dict[str, Message] = {}
+        self.sent: dict[str, Sent] = {}
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         return Constant.of(arrival, channel)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
-    ) -> Message:
+    ) -> Sent:
         output = output.flatten(1)
-        message = channel.ledger.send(step, output, step_signals, void)
+        sent = channel.wire.outbox.send(step, output, step_signals, void)
         if step == self.start and channel.name in self.marked:
             output = output.clone()  # channels that share a port have a gradient each
             if not output.requires_grad:
                 output.requires_grad_()
-            self.sent[channel.name] = message
-        message.replace_values(output, channel.ledger.link.carry(step, output))
-        return message
+            self.sent[channel.name] = sent
+        sent.value = output
+        channel.wire.inbox.messages[step].value = channel.wire.link.carry(step, output)
+        return sent
 
 
 class _MeansOfWholeWindows(ObjectiveEvaluator):
@@ -167,7 +168,7 @@ class _MeansOfWholeWindows(ObjectiveEvaluator):
 class DifferentiableRollout:
     """A copy of a system that ticks on with all its graphs, for some steps.
 
-    It copies what changes (ledgers, windows, running statistics) and shares what does not (parameters, past messages), so
+    It copies what changes (wires, windows, running statistics) and shares what does not (parameters, past messages), so
     that a truth costs a forward and a backward pass, and no fork.
 
     Args:
@@ -182,8 +183,8 @@ class DifferentiableRollout:
     def __init__(self, system: System, start: int, marked: Collection[str] = ()) -> None:
         channels = {}
         for name, channel in system.channels.items():
-            ledger = channel.ledger.copied()
-            channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())
+            wire = channel.wire.copied()
+            channels[name] = replace(channel, members=(), wire=wire, synthetic_input=SyntheticInput())
         self.system = copied(
             system,
             channels,
@@ -227,10 +228,10 @@ class DifferentiableRollout:
 
     def gradients(self) -> dict[str, Tensor]:
         """Return B times the gradient of all losses by every marked message that was sent, [B, size]."""
-        messages = [message.sent_value for message in self.sent.values()]
+        messages = [sent.value for sent in self.sent.values()]
         outputs = self.losses()
         if not outputs or not messages:
-            return {name: torch.zeros_like(message.sent_value) for name, message in self.sent.items()}
+            return {name: torch.zeros_like(sent.value) for name, sent in self.sent.items()}
         gradients = torch.autograd.grad(outputs, messages, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch
@@ -275,7 +276,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     sent = [
         system.channels[name]
         for name in names
-        if system.channels[name].ledger.timetable.sender_clock.ticks_at(stamp)
+        if system.channels[name].wire.timetable.sender_clock.ticks_at(stamp)
     ]
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(system.agents)
@@ -301,7 +302,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     last = max(last, grid.end_of(grid.number_at(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
-                    if channel.ledger.timetable.sender_clock.ticks_at(step):
+                    if channel.wire.timetable.sender_clock.ticks_at(step):
                         _touch(touched, channel, step, episodes)
         touched.pop(step, None)
         endless = cyclic and (end is None or step > end)  # an end need not cut every channel
@@ -327,7 +328,7 @@ def _counts(system: System, name: str, step: int) -> bool:
 
 def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int, episodes: WindowGrid | None) -> None:
     """Note the ticks that read a message."""
-    timetable = channel.ledger.timetable
+    timetable = channel.wire.timetable
     for tick in timetable.reading_ticks(stamp):
         if not timetable.is_cut_ahead(stamp, tick, episodes):
             touched[tick].add(channel.receiver)

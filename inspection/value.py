@@ -35,9 +35,9 @@ from antiphon.base.signals import check_interrupted
 from antiphon.comms.couplings import Detached
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.late_windows import LateWindows
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
@@ -390,11 +390,11 @@ class _Steering(Feature):
         self.engine = engine
 
     def replace_credit(
-        self, channel: Channel, message: Message, ordinary: Callable[[], Credit | None]
+        self, channel: Channel, sent: Sent, ordinary: Callable[[], Credit | None]
     ) -> Credit | None:
-        if not self.engine.applies(channel, message):
+        if not self.engine.applies(channel, sent):
             return ordinary()
-        signal = self.engine.signal(channel, message)
+        signal = self.engine.signal(channel, sent)
         return None if signal is None else Credit(signal)
 
 
@@ -434,10 +434,10 @@ class ZeroGradient(StackedBackend):
         """The system as it was declared."""
         return self._plain
 
-    def applies(self, channel: Channel, message: Message) -> bool:
-        return channel.name in self.names and message.stamp >= self.start
+    def applies(self, channel: Channel, sent: Sent) -> bool:
+        return channel.name in self.names and sent.stamp >= self.start
 
-    def signal(self, channel: Channel, message: Message) -> Tensor | None:
+    def signal(self, channel: Channel, sent: Sent) -> Tensor | None:
         return None
 
 
@@ -473,7 +473,7 @@ class TrueGradient(ZeroGradient):
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
         timetables = {
-            n: channel.ledger.timetable for n, channel in self.system.channels.items() if n in self.names
+            n: channel.wire.timetable for n, channel in self.system.channels.items() if n in self.names
         }
         due = [
             n
@@ -500,5 +500,5 @@ class TrueGradient(ZeroGradient):
             self._before = None
         return super().learn(step, ends, watch=watch)
 
-    def signal(self, channel: Channel, message: Message) -> Tensor | None:
-        return self._true.get((channel.name, message.stamp))
+    def signal(self, channel: Channel, sent: Sent) -> Tensor | None:
+        return self._true.get((channel.name, sent.stamp))

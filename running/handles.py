@@ -16,10 +16,11 @@ from antiphon.base.errors import RunError, ScenarioError, with_count
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.links import Link
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.backends import Backend
-from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.exporting import AgentModule
 from antiphon.engine.metrics.report_by_agent import AgentReport
@@ -180,21 +181,23 @@ class ChannelMessage:
         return f"<Message sent at step {self.stamp}: {list(self.value.shape)}, {returned} returned, {state}>"
 
     @classmethod
-    def of(cls, message: heart.Message) -> ChannelMessage:
+    def of(cls, sent: Sent, received: Received | None, link: Link) -> ChannelMessage:
         def mask(where: Mask) -> Tensor:
-            return where.tensor(len(message.sent_value), message.sent_value.device).clone()
+            return where.tensor(len(sent.value), sent.value.device).clone()
+
+        booked = sent if sent.finished_at is not None or received is None else received
 
         return cls(
-            stamp=message.stamp,
-            value=message.sent_value,
-            received=message.carried_value,
-            gradient=message.booked.gradient,
-            loss=message.booked.loss,
-            complete=message.finished_at is not None and message.booked.rows is not NONE,
-            finished=message.finished_at if message.read_plan.is_bookable else None,
-            counted=mask(message.booked.rows),
-            void=mask(message.fate.void),
-            injects=mask(message.creditable),
+            stamp=sent.stamp,
+            value=sent.value,
+            received=link.carry(sent.stamp, sent.value),
+            gradient=sent.returned if received is None or sent.returned is not None else received.gradient,
+            loss=booked.loss,
+            complete=sent.finished_at is not None and sent.counted is not NONE,
+            finished=sent.finished_at if sent.plan.is_bookable else None,
+            counted=mask(booked.counted),
+            void=mask(sent.void),
+            injects=mask(sent.creditable),
         )
 
 
@@ -229,9 +232,9 @@ class ChannelHandle:
         channel = self._channel
         size, held = (
             " x ".join(map(str, channel.content.shape)),
-            with_count(len(channel.ledger.messages), "message"),
+            with_count(len(channel.wire.outbox.sent), "message"),
         )
-        of_link = f"size {size}, delay {channel.ledger.timetable.delay}"
+        of_link = f"size {size}, delay {channel.wire.timetable.delay}"
         return f"<Channel {self.name}: {channel.coupling.name}, {of_link}, {held} held>"
 
     def plot(self, metrics: str | Sequence[str] | None = None) -> Figure:
@@ -270,8 +273,12 @@ class ChannelHandle:
     @property
     def messages(self) -> dict[int, ChannelMessage]:
         """The messages that the channel still holds, by the step at which they were sent, oldest first."""
-        held = self._channel.ledger.messages
-        return {stamp: ChannelMessage.of(message) for stamp, message in held.items()}
+        wire = self._channel.wire
+        received = wire.inbox.messages
+        return {
+            stamp: ChannelMessage.of(sent, received.get(stamp), wire.link)
+            for stamp, sent in wire.outbox.sent.items()
+        }
 
     def metrics(self) -> dict[str, float]:
         """Return its newest logged metrics by name (docs/telemetry.md)."""

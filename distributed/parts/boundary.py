@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of
 from antiphon.distributed.parts.cut import CutChannels, CutMessage, Return
 from antiphon.distributed.parts.packing import pack
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.state.wire import bytes_of, decode_from
 
@@ -95,8 +95,8 @@ class Boundary(ABC):
         """Fill the messages that are read at `step`."""
 
     @abstractmethod
-    def origin(self, key: str, message: Message) -> int | None:
-        """Return the stamp of the sender's message to which a message is given back; None: to none."""
+    def origin(self, key: str, stamp: int) -> int | None:
+        """Return the stamp of the sender's message to which what is returned for one is given back; None: to none."""
 
     @abstractmethod
     def deliver(self, exchange: Exchange, now: int) -> None:
@@ -117,25 +117,24 @@ class Boundary(ABC):
         for key, channel in cut.sending.items():
             if channel.endpoints.sender_rows is not None:
                 channel.endpoints.sender_rows.free_graph()
-            if channel.ledger.timetable.sender_clock.ticks_at(step):
+            if channel.wire.timetable.sender_clock.ticks_at(step):
                 messages, _ = self._outgoing[cut.part_of[key]]
-                messages.append(self._crossing(key, channel.ledger.messages[step]))
-        for key, channel in cut.receiving.items():
+                messages.append(self._crossing(key, channel.wire.outbox.sent[step]))
+        for key in cut.receiving:
             _, returns = self._outgoing[cut.part_of[key]]
-            for message in channel.ledger.messages.values():
-                if message.finished_at == step and (stamp := self.origin(key, message)) is not None:
-                    booked = message.booked
-                    given_back = map(_as_sent, (booked.rows.plain, booked.gradient, booked.loss))
+            for returned in cut.wires[key].pop_returns():
+                if (stamp := self.origin(key, returned.stamp)) is not None:
+                    given_back = map(_as_sent, (returned.counted, returned.gradient, returned.loss))
                     returns.append(Return(key, stamp, step, *given_back))
 
-    def _crossing(self, key: str, message: Message) -> CutMessage:
+    def _crossing(self, key: str, sent: Sent) -> CutMessage:
         """Return a message as it crosses, with the signals that it was made from where its receiver needs them."""
-        signals, example = None, message.step_signals
+        signals, example = None, sent.signals
         if names := self._cut.signals.get(key):
             needed = (name for signal in names for name in (signal, f"_{signal}"))
             signals = {name: _as_sent(example.signals[name]) for name in needed if name in example.signals}
-        content, largest = _on_line(message, self._cut.sending[key].ledger.link)
-        return CutMessage(key, message.stamp, content, example.step, signals, largest)
+        content, largest = _on_line(sent, self._cut.wires[key].crossing, self._cut.wires[key].link)
+        return CutMessage(key, sent.stamp, content, example.step, signals, largest)
 
     def collect(self, neighbour: int, end: int) -> Exchange:
         """Return what a neighbour has not been handed yet of the steps before `end`."""
@@ -184,12 +183,12 @@ class LockstepBoundary(Boundary):
         for key, stamp in unfilled.keys() & early.keys():
             self._cut.fill(unfilled.pop((key, stamp)), early.pop((key, stamp)))
         for (name, stamp), message in unfilled.items():
-            if message.read_plan.first_tick is not None and message.read_plan.first_tick <= step:
+            if message.plan.first_tick is not None and message.plan.first_tick <= step:
                 line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
                 raise EngineError(f"part {self._cut.index}: {line}")
 
-    def origin(self, key: str, message: Message) -> int | None:
-        return message.stamp if message.read_plan.is_bookable else None
+    def origin(self, key: str, stamp: int) -> int | None:
+        return stamp
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent.
@@ -213,14 +212,14 @@ class LockstepBoundary(Boundary):
             cut.give_back(returned, returned.finished)
 
 
-def _on_line(message: Message, link: Link) -> tuple[Tensor, Tensor | None]:
+def _on_line(sent: Sent, received: Received, link: Link) -> tuple[Tensor, Tensor | None]:
     """Return the content of a message as it crosses, and the largest magnitudes where that is its levels."""
     if link.in_levels:
         assert link.bits is not None
-        level, largest = levels_of(message.sent_value, link.bits)
+        level, largest = levels_of(sent.value, link.bits)
         if bool(largest.isfinite().all()):  # else there are no levels, and some step diverges
             return _as_sent(pack(level, link.bits)), _as_sent(largest)
-    return _as_sent(message.carried_value), None
+    return _as_sent(received.value), None
 
 
 def _as_sent(value: Any) -> Any:

@@ -1,14 +1,14 @@
 """The cut of a part: its halves of the channels between it and other parts, and what is missing in them (semantics 43).
 
-Both halves of a cut channel keep the channel's ledger by the same schedule. The receiving half enters a message at the step
-at which the other half sends, and what arrives fills it before it is read; the sending half is given back what the other
-half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
+The sending half is an outbox, the receiving one an inbox; a `CutWire` keeps what crosses. The receiving half takes a message
+at the step at which the other half sends, and what arrives fills it before it is read; the sending half is given back what the
+other half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -16,8 +16,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import of_levels
 from antiphon.distributed.parts.packing import unpack
-from antiphon.engine.heart.feature import TickPoints
-from antiphon.engine.heart.message import Booked, Message
+from antiphon.engine.heart.ends import Received, Wire
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 
@@ -60,6 +59,39 @@ class Return:
     loss: Tensor | None
 
 
+class CutWire(Wire):
+    """One half of a channel, and what crosses to the other one, which is in another part.
+
+    Attributes:
+        crossing: The newest message sent.
+        returns: What has been given back since it was last taken.
+    """
+
+    crossing: Received
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.returns: list[Return] = []
+
+    @classmethod
+    def of(cls, wire: Wire) -> CutWire:
+        """Return a half with the settings of a wire."""
+        return cls(**{entry.name: getattr(wire, entry.name) for entry in fields(wire) if entry.init})
+
+    def deliver(self, received: Received) -> None:
+        self.crossing = received
+
+    def pop_returns(self) -> list[Return]:
+        """Return what has been given back, and forget it."""
+        returns, self.returns = self.returns, []
+        return returns
+
+    def give_back(
+        self, stamp: int, finished_at: int, gradient: Tensor | None, counted: Mask, loss: Tensor | None
+    ) -> None:
+        self.returns.append(Return(self.name, stamp, finished_at, counted.plain, gradient, loss))
+
+
 class CutChannels:
     """The halves of the cut channels of one part.
 
@@ -72,6 +104,7 @@ class CutChannels:
         neighbours: These parts, in order.
         sending: The halves whose sender is here, by the first channel of their stack.
         receiving: The halves whose receiver is here.
+        wires: All of them, by the same names.
         unfilled_messages: Messages whose content is missing, by channel and stamp.
         covered: By neighbour: the step up to which what it sent has arrived.
     """
@@ -79,25 +112,21 @@ class CutChannels:
     def __init__(
         self,
         system: System,
-        points: TickPoints,
         remote_parts: Mapping[str, int],
         index: int,
         signals: Mapping[str, tuple[str, ...]],
     ) -> None:
-        self.system, self.points = system, points
+        self.system = system
         self.index, self.part_of, self.signals = index, remote_parts, signals
         cut = [channel for channel in system.channels.values() if channel.member_names[0] in remote_parts]
         self.neighbours = tuple(sorted({remote_parts[channel.member_names[0]] for channel in cut}))
         self.sending = {c.member_names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.member_names[0]: c for c in cut if c.receiver in system.agents}
-        self.unfilled_messages: dict[tuple[str, int], Message] = {}
+        self.wires = {channel.member_names[0]: CutWire.of(channel.wire) for channel in cut}
+        for channel in cut:
+            channel.wire = self.wires[channel.member_names[0]]
+        self.unfilled_messages: dict[tuple[str, int], Received] = {}
         self.covered: dict[int, int] = {}
-        for channel in self.sending.values():
-            # What is returned may take so much longer to be known here; and what arrives is held elsewhere.
-            channel.ledger.allow_slack(
-                max(channel.ledger.timetable.return_delay, channel.ledger.timetable.delay) + 1
-            )
-            channel.ledger.hold_none()
 
     def reset(self, step: int) -> None:
         """Begin at `step`: all that was sent before has arrived."""
@@ -105,45 +134,39 @@ class CutChannels:
         self.covered = dict.fromkeys(self.neighbours, step)
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
-        """Enter the messages that other parts send at `step`, with zeros in place of their contents."""
+        """Take the messages that other parts send at `step`, with zeros in place of their contents."""
         for key, channel in self.receiving.items():
-            if channel.ledger.timetable.sender_clock.ticks_at(step):
-                void = channel.void_when_sent(step_signals)
-                message = channel.ledger.send(step, channel.content.zeros, step_signals, void)
-                message.close_sender_window()  # the other half keeps it for its sender
-                for feature in self.points.after_enter:
-                    feature.after_enter(channel, message)
-                self.unfilled_messages[key, step] = message
+            wire = channel.wire
+            if wire.timetable.sender_clock.ticks_at(step):
+                void, plan = channel.void_when_sent(step_signals), wire.timetable.read_plan(step)
+                received = wire.carried(step, channel.content.zeros, step_signals, plan, void)
+                wire.inbox.put(received)
+                self.unfilled_messages[key, step] = received
 
-    def fill(self, placeholder: Message, arrived: CutMessage | None) -> None:
+    def fill(self, placeholder: Received, arrived: CutMessage | None) -> None:
         """Put what has arrived in place of a message without its content; None: it is lost."""
         if arrived is None:
-            placeholder.fate.set_lost(ALL)
+            placeholder.lost = ALL
             return
-        signals = None
         if arrived.signals is not None:
             values = {name: self._copied(value) for name, value in arrived.signals.items()}
-            signals = StepSignals(arrived.example, values)
-        link, content = self.receiving[arrived.channel].ledger.link, self._copied(arrived.content)
+            placeholder.signals = StepSignals(arrived.example, values)
+        link, content = self.receiving[arrived.channel].wire.link, self._copied(arrived.content)
         if arrived.largest is not None:
             assert link.bits is not None
-            level = unpack(content, link.bits, placeholder.carried_value)
+            level = unpack(content, link.bits, placeholder.value)
             content = of_levels(level, self._copied(arrived.largest), link.bits)
-        placeholder.replace_values(content, content, signals)
+        placeholder.value = content
 
     def give_back(self, returned: Return, finished: int) -> None:
         """Enter what has come back for a message, finished at a step."""
         counted, gradient, loss = map(self._copied, (returned.counted, returned.gradient, returned.loss))
-        self._finish(returned.channel, returned.stamp, finished, Booked(gradient, loss, Mask.of(counted)))
+        outbox = self.sending[returned.channel].wire.outbox
+        outbox.take_back(returned.stamp, finished, gradient, Mask.of(counted), loss)
 
     def give_up(self, channel: str, stamp: int, finished: int) -> None:
         """Enter that nothing comes back for a message."""
-        self._finish(channel, stamp, finished, Booked(None, None, NONE))
-
-    def _finish(self, channel: str, stamp: int, finished: int, booked: Booked) -> None:
-        ledger = self.sending[channel].ledger
-        ledger.messages[stamp].replace_booked(booked)
-        ledger.finish(ledger.messages[stamp], finished)
+        self.sending[channel].wire.outbox.take_back(stamp, finished, None, NONE, None)
 
     def _copied(self, content: Any) -> Any:
         """A tensor as one of its own on the part's device; anything else as it is."""

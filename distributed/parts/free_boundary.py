@@ -14,7 +14,6 @@ from typing import Any
 from antiphon.distributed.parts.boundary import Boundary, Exchange
 from antiphon.distributed.parts.cut import CutChannels, CutMessage
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.signals import StepSignals
 
 _QUEUE = 8
@@ -48,10 +47,8 @@ class FreeBoundary(Boundary):
     def __init__(self, cut: CutChannels) -> None:
         super().__init__(cut)
         self.totals = ArrivalTotals()
-        for channel in cut.sending.values():
-            channel.ledger.allow_slack(_STALENESS)
         for channel in cut.receiving.values():  # what has not come in time counts as lost
-            channel.ledger.hold_messages()
+            channel.wire.inbox.holds = True
         self._aligned: list[tuple[Clock, list[str]]] = []
         """Of agents that are aligned to a cut channel: the clock, and the cut channels that they read, that one first."""
         for name, agent in cut.system.agents.items():
@@ -90,8 +87,8 @@ class FreeBoundary(Boundary):
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Give up what has not come back for too long, and enter the messages that other parts send at `step`."""
         for key, channel in self._cut.sending.items():
-            for stamp, message in list(channel.ledger.messages.items()):
-                if message.finished_at is None and stamp + _STALENESS < step:
+            for stamp, sent in list(channel.wire.outbox.sent.items()):
+                if sent.finished_at is None and stamp + _STALENESS < step:
                     self.totals += ArrivalTotals(given_up=1)
                     self._sent.discard((key, stamp))
                     self._cut.give_up(key, stamp, step)
@@ -103,15 +100,15 @@ class FreeBoundary(Boundary):
         for _, keys in self._aligned:
             chosen |= self._match(keys, step) or {}
         for key, channel in self._cut.receiving.items():
-            ledger, queue = channel.ledger, self._queues[key]
-            stamp = ledger.timetable.newest_due(step)
+            wire, queue = channel.wire, self._queues[key]
+            stamp = wire.timetable.newest_due(step)
             if stamp is None or (key, stamp) not in self._cut.unfilled_messages:
                 continue
             placeholder = self._cut.unfilled_messages.pop((key, stamp))
-            if queue and not ledger.aligned and placeholder.read_plan.is_bookable:
+            if queue and not wire.aligned and placeholder.plan.is_bookable:
                 chosen.setdefault(key, queue[-1])
-            if key not in chosen or not placeholder.read_plan.is_bookable:
-                self.totals += ArrivalTotals(missed=int(placeholder.read_plan.is_bookable))
+            if key not in chosen or not placeholder.plan.is_bookable:
+                self.totals += ArrivalTotals(missed=int(placeholder.plan.is_bookable))
                 self._cut.fill(placeholder, None)
                 continue
             position = queue.index(chosen[key])
@@ -119,9 +116,8 @@ class FreeBoundary(Boundary):
             message = queue[position]
             del queue[: position + 1]
             self._cut.fill(placeholder, message)
-            assert ledger.held_messages is not None
-            if not ledger.holds_all:
-                ledger.held_messages.hold_crossed(placeholder, aligned=ledger.aligned)
+            if not wire.holds_all:
+                wire.inbox.hold_all_of(placeholder)
             self._origins[key, stamp] = message.stamp
 
     def _read(self, keys: list[str], step: int) -> list[str]:
@@ -129,8 +125,7 @@ class FreeBoundary(Boundary):
         return [
             key
             for key in keys
-            if (key, self._cut.receiving[key].ledger.timetable.newest_due(step))
-            in self._cut.unfilled_messages
+            if (key, self._cut.receiving[key].wire.timetable.newest_due(step)) in self._cut.unfilled_messages
         ]
 
     def _match(self, keys: list[str], step: int) -> dict[str, CutMessage] | None:
@@ -155,12 +150,12 @@ class FreeBoundary(Boundary):
     def note(self, step: int) -> None:
         super().note(step)
         for key, channel in self._cut.sending.items():
-            timetable, messages = channel.ledger.timetable, channel.ledger.messages
-            if timetable.sender_clock.ticks_at(step) and messages[step].read_plan.is_bookable:
+            timetable, sent = channel.wire.timetable, channel.wire.outbox.sent
+            if timetable.sender_clock.ticks_at(step) and sent[step].plan.is_bookable:
                 self._sent.add((key, step))
 
-    def origin(self, key: str, message: Message) -> int | None:
-        return self._origins.pop((key, message.stamp), None)
+    def origin(self, key: str, stamp: int) -> int | None:
+        return self._origins.pop((key, stamp), None)
 
     # --- between parts -------------------------------------------------------------------------------------
 
@@ -175,7 +170,7 @@ class FreeBoundary(Boundary):
                 self._sent.remove(sent)
                 self.totals += ArrivalTotals(returned=1, staleness=now - returned.stamp)
                 self._cut.give_back(
-                    returned, now - self._cut.sending[returned.channel].ledger.timetable.return_delay
+                    returned, now - self._cut.sending[returned.channel].wire.timetable.return_delay
                 )
 
     def _queue(self, message: CutMessage) -> None:
@@ -208,7 +203,7 @@ class FreeBoundary(Boundary):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state, once the ledgers have been loaded; its tensors are used as they are."""
+        """Load a state, once the ends have been loaded; its tensors are used as they are."""
         super().load_state_dict(state)
         self._newest = dict(state["newest"])
         self._origins = {(key, stamp): origin for (key, stamp), origin in state["origins"]}
@@ -217,6 +212,6 @@ class FreeBoundary(Boundary):
             key: [CutMessage(*fields) for fields in queue] for key, queue in state["queues"].items()
         }
         self._cut.unfilled_messages = {
-            (key, stamp): self._cut.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]
+            (key, stamp): self._cut.receiving[key].wire.inbox.messages[stamp] for key, stamp in state["due"]
         }
         self.totals = ArrivalTotals(**state["totals"])

@@ -21,7 +21,7 @@ def halved(system: System, placement: Placement) -> System:
         if placement[channel.sender] != placement[channel.receiver]:
             half = replace(
                 channel,
-                ledger=replace(channel.ledger),
+                wire=replace(channel.wire),
                 synthetic_gradient=replace(
                     channel.synthetic_gradient, model=deepcopy(channel.synthetic_gradient.model)
                 ),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -20,12 +19,10 @@ from antiphon.distributed.parts.cut import CutChannels
 from antiphon.distributed.parts.free_boundary import FreeBoundary
 from antiphon.distributed.parts.halves import part_of, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
-from antiphon.distributed.parts.share import Share, scenario_of_part
+from antiphon.distributed.parts.share import END, Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.log_steps import LogSteps
@@ -34,7 +31,7 @@ from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS
-from antiphon.engine.state.trees import Tree, receiver_keys, renumbered
+from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.users.plain_trees import from_tree
@@ -100,9 +97,9 @@ class Part:
             system = build(own_scenario, self._env.description, local_agents=own_agents, **numbers)
         part_system, self._share = part_of(system, placement, index), Share.of(system, placement, index)
         self.backend = StackedBackend(system, stacked=stacked, part=part_system)
-        remote_parts, points = part_system.remote_parts, self.backend.forward_pass.tick_points
+        remote_parts = part_system.remote_parts
         travelling = travelling_signals(system, remote_parts, free=free)
-        self._cut = CutChannels(self.backend.system, points, remote_parts, index, travelling)
+        self._cut = CutChannels(self.backend.system, remote_parts, index, travelling)
         self.neighbours = self._cut.neighbours
         self.lookahead = 1 if free else lookahead_of(system, placement)
         self.free = FreeBoundary(self._cut) if free else None
@@ -342,15 +339,15 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
 def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree]) -> Tree:
     """Return what of the whole state is of windows, messages and divergences."""
     groups: dict[int, Any] = {}
-    halves: dict[str, Tree] = {}
+    ends_of: dict[str, Tree] = {}
     for state, system in zip(states, systems, strict=True):
         groups |= dict(zip(state["part"]["groups"], system["groups"], strict=True))
         for name, ends in state["part"]["ends"].items():
-            halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
+            ends_of.setdefault(name, {}).update({END[end]: system["wires"][name][END[end]] for end in ends})
     events = {tuple(event): None for system in systems for event in system["events"]}
     return {
         "events": sorted(map(list, events), key=lambda event: event[0]),
-        "ledgers": {name: _joined(**halves[name]) for name in states[0]["part"]["order"]["channels"]},
+        "wires": {name: ends_of[name] for name in states[0]["part"]["order"]["channels"]},
         "groups": [groups[number] for number in sorted(groups)],
     }
 
@@ -360,37 +357,10 @@ def _union(mappings: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
     return {name: values[name] for name in order if name in values}
 
 
-def _joined(sender: Tree, receiver: Tree) -> Tree:
-    """The state of a channel's ledger, of that of its two halves.
-
-    What was sent is known to the sending half, and what became of it to the receiving one.
-    """
-    if sender is receiver:
-        return sender
-    used = {message["stamp"]: message for key in ("loose", "messages") for message in receiver[key]}
-    sent = {message["stamp"] for key in ("loose", "messages") for message in sender[key]}
-
-    def joined(message: Tree) -> Tree:
-        received = used.get(message["stamp"], message)
-        return {**message, **{key: received[key] for key in receiver_keys(Message)}}
-
-    messages = [joined(message) for message in sender["messages"]]
-    messages += [message for message in receiver["messages"] if message["stamp"] not in sent]
-    loose = [joined(message) for message in sender["loose"]]
-    stamps = {message["stamp"] for message in (*messages, *loose)}
-    loose += [message for message in receiver["loose"] if message["stamp"] not in stamps]
-    return {
-        **sender,
-        **{key: receiver[key] for key in receiver_keys(Ledger)},
-        "messages": sorted(messages, key=itemgetter("stamp")),
-        "loose": loose,
-    }
-
-
 def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
     """Return a part's state with its step signals entered among those of all parts, and numbered as they are there."""
     numbers = [_number(entry, signals) for entry in system["signals"]]
-    return {**system, **{key: renumbered(system[key], numbers) for key in ("ledgers", "groups")}}
+    return {**system, **{key: renumbered(system[key], numbers) for key in ("wires", "groups")}}
 
 
 def _number(entry: Sequence[Any], signals: list[list[Any]]) -> int:

@@ -131,7 +131,7 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
         agent = system.agents[name]
         for channel in agent.connections.incoming:
             yield channel
-            made_then = channel.ledger.timetable.delay < agent.clock.tick_period
+            made_then = channel.wire.timetable.delay < agent.clock.tick_period
             if made_then and channel.sender in system.agents and channel.sender not in waiting:
                 waiting.append(channel.sender)
 
@@ -144,10 +144,10 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             f"{channel.coupling.name}: both ends learn as one",
             f"make it decoupled and {_DELAY}",
         )
-    ledger = channel.ledger
-    if ledger.timetable.delay == 0:
+    wire = channel.wire
+    if wire.timetable.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
-    if ledger.returns_gradients and ledger.timetable.return_delay == 0:
+    if wire.returns_gradients and wire.timetable.return_delay == 0:
         return (
             "link.delay",
             "0 back: a gradient returns at the step at which it is computed",
@@ -213,13 +213,13 @@ def lookahead_of(system: System, placement: Placement) -> int:
 
 def channel_lookahead(system: System, channel: Channel) -> int:
     """Return the steps for which nothing that one end of a channel does has an effect at the other."""
-    ledger = channel.ledger
+    wire = channel.wire
     if channel.coupling.waits and not _always_returns(system, channel):
         return (
             1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
         )
     return min(
-        ledger.timetable.delay, max(1, ledger.timetable.return_delay)
+        wire.timetable.delay, max(1, wire.timetable.return_delay)
     )  # that a message has been read is known to its sender, too
 
 
@@ -230,7 +230,7 @@ def _always_returns(system: System, channel: Channel) -> bool:
     return (
         system.description.endless
         and receiver.participation is None
-        and not channel.ledger.may_lose
+        and not channel.wire.may_lose
         and not waits
     )
 
@@ -241,7 +241,7 @@ def message_bytes(system: System, channel: Channel) -> float:
     A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with the messages of
     aligned agents, are left out.
     """
-    sender, link = channel.ledger.timetable.sender_clock, channel.ledger.link
+    sender, link = channel.wire.timetable.sender_clock, channel.wire.link
     size = content_bytes(system, channel, link.bits if link.in_levels else None)
     return size * system.batch / sender.tick_period
 
@@ -253,10 +253,10 @@ def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
 
 def returned_bytes(system: System, channel: Channel) -> float:
     """Return the bytes a step of what comes back over a channel: gradients and losses of the messages that are read."""
-    ledger = channel.ledger
-    if not ledger.returns_gradients:
+    wire = channel.wire
+    if not wire.returns_gradients:
         return 0.0
-    timetable = ledger.timetable
+    timetable = wire.timetable
     read = min(
         1 / timetable.sender_clock.tick_period,
         timetable.read_mode.slots / timetable.receiver_clock.tick_period,

@@ -10,14 +10,15 @@ from torch import nn
 
 from antiphon.distributed.parts.halves import part_of
 from antiphon.distributed.parts.placement import Placement
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS
-from antiphon.engine.state.trees import Tree, receiver_keys
+from antiphon.engine.state.trees import Tree
 from antiphon.nets.modules import meta_copy
 from antiphon.scenarios import Scenario
 
 _BY_AGENT = ("learners", "agents")
+END = {"sender": "outbox", "receiver": "inbox"}
+"""What of a channel is at each of its ends."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,13 @@ class Share:
                 if name in self.agents
             }
         system["groups"] = [system["groups"][i] for i in self.groups]
-        system["ledgers"] = {name: dict(system["ledgers"][name]) for name in self.ends}
+        system["wires"] = {name: dict(system["wires"][name]) for name in self.ends}
         for name, ends in self.ends.items():
-            ledger = system["ledgers"][name]
+            wire = system["wires"][name]
             if "receiver" not in ends:
-                ledger |= dict.fromkeys(receiver_keys(Ledger))
+                wire["inbox"] = {**wire["inbox"], "messages": []}
             if "sender" not in ends:
-                for key in ("messages", "loose"):
-                    ledger[key] = [{**message, "sender_window_open": False} for message in ledger[key]]
+                wire["outbox"] = {**wire["outbox"], "sent": [], "back": []}
         return {**full_state, "system": system, "part": {"index": self.index}}
 
 

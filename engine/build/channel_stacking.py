@@ -19,8 +19,8 @@ from antiphon.engine.build.stack_kinds import head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import Endpoints
+from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.changes import read_members
 
@@ -156,7 +156,7 @@ class ChannelStacking:
             receiver_index = _index(indices, len(receiver.members), device)
         settings["endpoints"] = Endpoints(sender_index, receiver_index, sender_count, sender_rows=None)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
-        settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
+        settings["wire"] = _wire(name, [channel.wire for channel in members])
         if stacked:
             settings["name"] = name
             zeros = first.content.zeros.new_zeros(())
@@ -191,7 +191,7 @@ class ChannelStacking:
             for k, name in enumerate(stack.member_names)
         }
         shapes = [
-            (c.content.shape, c.ledger.timetable.read_mode) for c in agent.members[0].connections.incoming
+            (c.content.shape, c.wire.timetable.read_mode) for c in agent.members[0].connections.incoming
         ]
         segments: list[Segment] = []
         first = 0
@@ -236,10 +236,10 @@ class ChannelStacking:
         return self.whole_index[channel.sender], self.canonical[channel.name]
 
 
-def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
+def _wire(name: str, members: Sequence[Wire]) -> Wire:
     link = members[0].link
     if len(members) > 1:
-        link = replace(link, members=tuple(ledger.link for ledger in members))
+        link = replace(link, members=tuple(wire.link for wire in members))
     return replace(members[0], name=name, link=link)
 
 

@@ -1,4 +1,4 @@
-"""Wiring: the channels of a scenario, each with its ledger, its link and its predictors; optimisers and rates as it declares them."""
+"""Wiring: the channels of a scenario, each with its wire, its link and its predictors; optimisers and rates as it declares them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ from antiphon.engine.heart.channel_settings import (
     VoidingSignals,
 )
 from antiphon.engine.heart.clock import StepWindows, WindowGrid
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.ends import Content, Wire
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.envs.signal import Description
@@ -139,7 +138,7 @@ class Wiring:
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         keeps_returned = any(ENDPOINT_VALUES[name].is_returned for name in endpoints)
-        ledger = self._ledger(spec, returns, keeps_returned=keeps_returned)
+        wire = self._wire(spec, returns, keeps_returned=keeps_returned)
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
         zeros = torch.zeros((), dtype=self.dtype, device=self.devices.default)
         return Channel(
@@ -153,7 +152,7 @@ class Wiring:
                 None if spec.sample is None else self._sampler(spec, spec.sample),
             ),
             coupling=spec.coupling,
-            ledger=ledger,
+            wire=wire,
             synthetic_gradient=SyntheticGradient(
                 model=predictor,
                 context=PredictorContext(context, endpoints),
@@ -189,21 +188,23 @@ class Wiring:
             )
         return sampler
 
-    def _ledger(self, spec: ChannelSpec, returns: bool, *, keeps_returned: bool) -> Ledger:
+    def _wire(self, spec: ChannelSpec, returns: bool, *, keeps_returned: bool) -> Wire:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
-        slack = (
-            max(group.horizons.values()) * group.grid.max_steps() + receiver.tick_period if group.waits else 0
-        )
-        of_all: dict[str, Any] = {"slack": slack, "keeps_returned": keeps_returned}
         if spec.state:  # made at one tick, read at the next, and nothing is between
             timetable = Timetable(sender, sender, group.grid, delay=1, carries_state=True)
-            return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
+            return Wire(
+                spec.name,
+                timetable,
+                Link(name=spec.name, seed=self.seed),
+                returns,
+                keeps_returned=keeps_returned,
+            )
         settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].inputs.align_channel_name == spec.name
         context = () if spec.input is None else spec.input.context
         holds_all = any(name in INPUT_ENDPOINTS and ENDPOINT_VALUES[name].is_held for name in context)
-        return Ledger(
+        return Wire(
             spec.name,
             Timetable(
                 sender,
@@ -217,7 +218,7 @@ class Wiring:
             returns,
             aligned=aligned,
             holds_all=holds_all,
-            **of_all,
+            keeps_returned=keeps_returned,
         )
 
     # --- what predictors are conditioned on ---------------------------------------------------------------

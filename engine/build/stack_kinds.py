@@ -21,8 +21,7 @@ from antiphon.engine.heart.channel_settings import (
     SyntheticGradient,
     SyntheticInput,
 )
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content
+from antiphon.engine.heart.ends import Content, Wire
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
@@ -90,9 +89,9 @@ _CHANNEL = _compared(
     {
         "": Channel,
         "content": Content,
-        "ledger": Ledger,
-        "ledger.timetable": Timetable,
-        "ledger.link": Link,
+        "wire": Wire,
+        "wire.timetable": Timetable,
+        "wire.link": Link,
         "synthetic_gradient": SyntheticGradient,
         "synthetic_gradient.context": PredictorContext,
         "synthetic_gradient.injection": InjectionSettings,
@@ -103,7 +102,7 @@ _CHANNEL = _compared(
     {
         # of each member, or of the stack
         *("name", "sender", "receiver", "members", "layout", "content.zeros"),
-        *("ledger.name", "ledger.link.name", "ledger.link.seed", "ledger.link.members"),
+        *("wire.name", "wire.link.name", "wire.link.seed", "wire.link.members"),
         *("endpoints", "voiding_signals"),
         # what steps change
         "synthetic_input.examples",
@@ -116,7 +115,7 @@ _CHANNEL = _compared(
             "synthetic_input.model",
         ),
         *("synthetic_gradient.context.endpoint_values", "synthetic_input.context.endpoint_values"),
-        *("ledger.timetable.receiver_clock", "ledger.timetable.receiver_grid"),
+        *("wire.timetable.receiver_clock", "wire.timetable.receiver_grid"),
     },
     HYPERPARAMETERS[Channel],
 )
@@ -231,7 +230,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
     aggregation = agent.inputs.fan_in.aggregation
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     incoming = [
-        (channel.content.shape, channel.ledger.timetable.read_mode) for channel in agent.connections.incoming
+        (channel.content.shape, channel.wire.timetable.read_mode) for channel in agent.connections.incoming
     ]
     return (
         _AGENT(agent),
@@ -295,14 +294,14 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     """
     assert agent.inputs.align_channel_name is not None
     channel = system.channels[agent.inputs.align_channel_name]
-    ledger, sender = channel.ledger, system.agents[channel.sender]
-    if ledger.may_lose or ledger.holds_all or agent.name in behind:
+    wire, sender = channel.wire, system.agents[channel.sender]
+    if wire.may_lose or wire.holds_all or agent.name in behind:
         return None
     before: Hashable | None = ()
     if sender.inputs.align_channel_name is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
     index = [c.name for c in agent.connections.incoming].index(agent.inputs.align_channel_name)
-    step_behind = (index, ledger.timetable.sender_clock, ledger.timetable.delay)
+    step_behind = (index, wire.timetable.sender_clock, wire.timetable.delay)
     return None if before is None else (step_behind, before)
 
 

@@ -30,7 +30,7 @@ def period_of(system: System) -> int:
             period = system.agents[name].clock.tick_period
             lengths.append(period * grid.max_ticks(period))
     for channel in system.channels.values():
-        lengths.append(channel.ledger.timetable.sender_clock.cycle_steps)
+        lengths.append(channel.wire.timetable.sender_clock.cycle_steps)
     return math.lcm(*lengths)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Arrival
 from antiphon.engine.heart.feature import FeatureOfSystem
-from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.window import Tick, Window
@@ -49,12 +49,12 @@ class Ages(FeatureOfSystem):
 
 def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     """[rows]: 0 where nothing has come."""
-    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.ledger.held_messages
+    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.wire.inbox.stamp
     available = reduce(or_, (arrival.available for arrival in arrivals), NONE)
     if available is NONE:
         return blank
     newest = arrivals[-1]
-    age: Tensor | int = step - newest.message.stamp
-    if held is not None and held.stamp is not None and newest.synthetic is NONE:
-        age = stamp_number(step) - held.stamp
-    return available.zero_elsewhere((blank + age) / channel.ledger.timetable.sender_clock.tick_period)
+    age: Tensor | int = step - newest.due.stamp
+    if held is not None and newest.synthetic is NONE:
+        age = stamp_number(step) - held
+    return available.zero_elsewhere((blank + age) / channel.wire.timetable.sender_clock.tick_period)

@@ -12,30 +12,18 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.endpoint_values import ENDPOINT_VALUES, STATES, Measure
+from antiphon.comms.endpoint_values import ENDPOINT_VALUES, EndpointValue, Measure
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
+from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.roles import PLAIN, ROWS
+from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.signals import EpisodeEnds
 from antiphon.engine.heart.window import Tick
 from antiphon.nets.step_numbers import stamp_number
-
-
-@dataclass(slots=True)
-class EndpointValues(Note):
-    """The endpoints of a channel as they were when a message was sent."""
-
-    newest_returned: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size]: the newest gradient that had come back."""
-    states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
-    """The states that its predictor is shown, [rows, state size]: the far one has crossed the link."""
-    episode_start: int = field(default=0, metadata=PLAIN)
-    """Step at which the message's episode began, where that is a window."""
 
 
 @dataclass(slots=True)
@@ -47,7 +35,7 @@ class NewestStates(Note):
 
 
 class Contexts(Feature):
-    """Encodes the contexts of a system's predictors, [B, features] each.
+    """Encodes the contexts of a system's predictors, [rows, features] each.
 
     Args:
         of: What reads over the channels, or trains their predictors.
@@ -58,75 +46,64 @@ class Contexts(Feature):
         self._phases: dict[int, Tensor] = {}
         """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
 
-    def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
-        """Return what the synthetic gradient of `message` is conditioned on, where values of the endpoints are among it.
+    def predictor_context(self, context: Tensor | None, channel: Channel, sent: Sent) -> Tensor:
+        """Return what the synthetic gradient of a message is conditioned on, where values of the endpoints are among it.
 
         Args:
             context: [rows, features]: the environment's signals, encoded.
         """
-        endpoints, plan = channel.synthetic_gradient.context.endpoint_values.items(), message.read_plan
-        # an episode's last state, which only its own window reads, is shown no tick of a reader
-        tick = plan.first_tick if plan.is_bookable else None
-        return _joined(context, [self._endpoint(channel, *endpoint, message, tick) for endpoint in endpoints])
+        names = channel.synthetic_gradient.context.endpoint_values
+        return _joined(context, [sent.ends[name] for name in names])
 
-    def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
-        """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
-        signals = message.step_signals.context_features(
-            channel.synthetic_input.context.signal_specs, self.system.dtype
-        )
+    def of_input(self, channel: Channel, due: Received, step: int) -> Tensor | None:
+        """Return what a synthetic input that stands in for `due` at the tick at `step` is conditioned on."""
+        context = channel.synthetic_input.context
+        signals = due.signals.context_features(context.signal_specs, self.system.dtype)
         if signals is not None:
             signals = channel.layout.to_rows(signals)
-        if not channel.synthetic_input.context.endpoint_values:
+        if not context.endpoint_values:
             return signals
-        endpoints = channel.synthetic_input.context.endpoint_values.items()
-        return _joined(signals, [self._endpoint(channel, *endpoint, message, step) for endpoint in endpoints])
+        endpoints = context.endpoint_values.items()
+        return _joined(signals, [self._of_arrival(channel, *endpoint, due, step) for endpoint in endpoints])
 
-    def _endpoint(
-        self, channel: Channel, name: str, windows: WindowGrid | None, message: Message, tick: int | None
+    def _of_arrival(
+        self, channel: Channel, name: str, windows: WindowGrid | None, due: Received, tick: int
     ) -> Tensor:
         """[rows, features]: a value of a channel's endpoints, for a message that its receiver uses at `tick`."""
-        noted = EndpointValues.of(message) or EndpointValues()
-        value, ledger = ENDPOINT_VALUES[name], channel.ledger
-        if value.is_returned:
-            return channel.content.zeros if noted.newest_returned is None else noted.newest_returned
+        value = ENDPOINT_VALUES[name]
         if value.is_held:
-            is_age = value.measure is Measure.NUMBER
-            return self._age(channel, message.stamp) if is_age else self._held(channel)
-        sends, agent = value.end == "from", value.agent_of(channel)
-        if value.measure is Measure.STATE:  # zeros before its first
-            if name in noted.states:
-                return noted.states[name]
-            size = self.system.agents[agent].learner.network.state_size
-            return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
-        period = (ledger.timetable.sender_clock if sends else ledger.timetable.receiver_clock).tick_period
-        assert windows is not None
-        return self._phase(channel, windows, period, message.stamp if sends else tick, noted.episode_start)
+            return self._age(channel, due.stamp) if value.measure is Measure.NUMBER else self._held(channel)
+        return self.phase(channel, value, windows, due.stamp, tick)
 
     @staticmethod
     def _held(channel: Channel) -> Tensor:
-        held = channel.ledger.held_messages
-        if held is None or held.prior_value is None or held.prior_stamp is None:
+        inbox = channel.wire.inbox
+        if inbox.prior_value is None or inbox.prior_stamp is None:
             return channel.content.zeros
-        return torch.where((held.prior_stamp >= 0).unsqueeze(1), held.prior_value, 0.0)
+        return torch.where((inbox.prior_stamp >= 0).unsqueeze(1), inbox.prior_value, 0.0)
 
     def _age(self, channel: Channel, stamp: int) -> Tensor:
-        prior = None if channel.ledger.held_messages is None else channel.ledger.held_messages.prior_stamp
+        prior = channel.wire.inbox.prior_stamp
         if prior is None:
             return channel.content.zeros.new_zeros(len(channel.content.zeros), 1)
         age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
-    def _phase(
-        self, channel: Channel, windows: WindowGrid, period: int, tick: int | None, episode_start: int
+    def phase(
+        self, channel: Channel, value: EndpointValue, windows: WindowGrid | None, stamp: int, tick: int | None
     ) -> Tensor:
-        """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
-        count = windows.max_ticks(period)
+        """Return which tick of its window the agent at an end is at, one-hot; zeros where it never ticks."""
+        assert windows is not None
+        sends, timetable = value.end == "from", channel.wire.timetable
+        period = (timetable.sender_clock if sends else timetable.receiver_clock).tick_period
+        count, place = windows.max_ticks(period), stamp if sends else tick
         if count not in self._phases:
             self._phases[count] = torch.eye(
                 count + 1, count, dtype=self.system.dtype, device=self.system.device
             )
-        tick_index = count if tick is None else windows.position(tick, period, episode_start)
-        return self._phases[count][tick_index].expand(channel.row_count, count)
+        episode_start = self.system.schedule.episode_start
+        index = count if place is None else windows.position(place, period, episode_start)
+        return self._phases[count][index].expand(channel.row_count, count)
 
 
 def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
@@ -138,7 +115,7 @@ class EndpointStates(Feature):
     """What the predictors of a system are shown of the endpoints of channels later on, as it was when a message was sent (semantics 25)."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
-        self.system = forward_pass.system
+        self.system, self.contexts = forward_pass.system, Contexts(forward_pass)
         steps = {name: agent.state_steps() for name, agent in self.system.agents.items()}
         self._state_steps = {name: count for name, count in steps.items() if count is not None}
         """The result of `Agent.state_steps`, by agent whose states are kept."""
@@ -153,37 +130,32 @@ class EndpointStates(Feature):
         newest.states = [(step, state) for step, state in newest.states if oldest is None or step >= oldest]
         newest.states.append((tick.step, constant(tick.ports[STATE])))
 
-    def after_enter(self, channel: Channel, message: Message) -> None:
-        """Note what a predictor is shown of the endpoints."""
-        if not (
-            channel.synthetic_gradient.context.endpoint_values
-            or channel.synthetic_input.context.endpoint_values
-        ):
-            return
-        returned = channel.ledger.newest_returned
-        newest = None if returned is None else returned.value
-        message.notes[EndpointValues] = EndpointValues(
-            newest, self._states(channel, message.stamp), self.system.schedule.episode_start
-        )
+    def after_enter(self, channel: Channel, sent: Sent) -> None:
+        """Keep what the message's predictor is shown of the endpoints."""
+        # an episode's last state, which only its own window reads, is shown no tick of a reader
+        tick = sent.plan.first_tick if sent.plan.is_bookable else None
+        for name, windows in channel.synthetic_gradient.context.endpoint_values.items():
+            value = ENDPOINT_VALUES[name]
+            if value.is_returned:
+                newest = channel.wire.outbox.newest
+                sent.ends[name] = channel.content.zeros if newest is None else newest
+            elif value.measure is Measure.STATE:
+                sent.ends[name] = self._state(channel, value, sent.stamp)
+            else:
+                sent.ends[name] = self.contexts.phase(channel, value, windows, sent.stamp, tick)
 
-    def _states(self, channel: Channel, step: int) -> dict[str, Tensor]:
-        states = {}
-        for endpoint, name, delay, to_rows in (
-            (STATES["from"], channel.sender, 0, channel.output_from_port),
-            (STATES["to"], channel.receiver, channel.ledger.timetable.delay, channel.rows_from_receiver),
-        ):
-            agent = self.system.agents.get(name)
-            if agent is None or endpoint not in channel.synthetic_gradient.context.endpoint_values:
-                continue
-            newest = NewestStates.of(agent)
-            crossed = (
-                []
-                if newest is None
-                else [state for state_step, state in newest.states if state_step <= step - delay]
-            )
-            if crossed:
-                states[endpoint] = to_rows(crossed[-1])
-        return states
+    def _state(self, channel: Channel, value: EndpointValue, step: int) -> Tensor:
+        """The newest state of the agent at an end that has crossed the link, [rows, state size]; zeros before its first."""
+        sends = value.end == "from"
+        agent = self.system.agents[channel.sender if sends else channel.receiver]
+        to_rows = channel.output_from_port if sends else channel.rows_from_receiver
+        newest = NewestStates.of(agent)
+        delay = 0 if sends else channel.wire.timetable.delay
+        crossed = [state for at, state in ([] if newest is None else newest.states) if at <= step - delay]
+        if crossed:
+            return to_rows(crossed[-1])
+        size = agent.learner.network.state_size
+        return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
 
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
         """Forget the states of episodes that have ended (semantics 20)."""

@@ -18,8 +18,8 @@ from antiphon.agents.observation_statistics import (
 )
 from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.ends import Arrival
 from antiphon.engine.heart.feature import Feature, FeatureOfSystem
-from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import StepUpdates
 from antiphon.engine.heart.window import Tick, Window

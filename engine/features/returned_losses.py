@@ -12,8 +12,8 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Received
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
@@ -42,11 +42,11 @@ class ReturnedLosses(Feature):
 
 def _book(reads: Sequence[CountedRead], loss: Tensor) -> None:
     """Add a window's loss, [rows], to each message that it read: once, in however many ticks that was."""
-    used: dict[Message, Mask] = {}
+    used: dict[Received, Mask] = {}
     for read in reads:
-        used[read.message] = used.get(read.message, NONE) | read.counted
-    for message, mask in used.items():
-        message.booked.add_loss(mask.zero_elsewhere(loss))
+        used[read.received] = used.get(read.received, NONE) | read.counted
+    for received, mask in used.items():
+        received.add_loss(mask.zero_elsewhere(loss))
 
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
@@ -57,17 +57,17 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         loss = torch.zeros(rows, dtype=system.dtype, device=system.device)
     else:
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
-    for name, message in update.window.sent_messages:
+    for name, sent in update.window.sent:
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if message.creditable is NONE:
+        if sent.creditable is NONE:
             continue
-        example = predictor_trainer.example(channel, message, with_returned=False)
+        example = predictor_trainer.example(channel, sent, with_returned=False)
         if example is not None:
             value = constant(channel.synthetic_gradient.model.value(example))
             value = scaled(value, channel.synthetic_gradient.injection.discount)
-            loss = loss + _to_senders(channel, message.creditable.zero_elsewhere(value))
+            loss = loss + _to_senders(channel, sent.creditable.zero_elsewhere(value))
     return loss
 
 

@@ -4,7 +4,7 @@ In this order:
     a synthetic input       where the channel has one, the example goes on and the message is missing; over an `unlocked`
                             channel even where it has come, for there nobody waits: `StandIns.stand_in`, below
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
-                            its ledger holds (`HeldMessages.hold` in held_messages.py)
+                            its inbox holds (`Inbox.read`)
     zeros                   after an episode's end (the read's mask), and before any message has been sent (no arrival:
                             `Constant` in window.py)
 """
@@ -18,10 +18,9 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.engine.features.contexts import Contexts
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Arrival, merged_signals
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.held_messages import merged_signals
-from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.signals import StepSignals
 
 
@@ -36,18 +35,18 @@ class StandIns(Feature):
         """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
 
         Args:
-            arrival: What the ledger has: the due message, or the previous one.
+            arrival: What the inbox has: the due message, or the previous one.
         """
-        message = arrival.message
+        due = arrival.due
         if channel.synthetic_input.model is None:
             return arrival
-        if channel.synthetic_input.context.signal_specs and not message.step_signals.signals:
+        if channel.synthetic_input.context.signal_specs and not due.signals.signals:
             return arrival  # made by an aligned agent before its first message
-        context = self.contexts.of_input(channel, message, step)
-        if message.read_plan.first_tick == step and message.fate.void is not ALL:
-            example = Example(message.carried_value, context, None, ~message.missing, stamp=message.stamp)
+        context = self.contexts.of_input(channel, due, step)
+        if due.plan.first_tick == step and due.void is not ALL:
+            example = Example(due.value, context, None, ~due.missing, stamp=due.stamp)
             if channel.has_member_axis:
-                example.restrict(example.valid, channel.layout.members_in(~message.fate.void))
+                example.restrict(example.valid, channel.layout.members_in(~due.void))
             channel.synthetic_input.examples.append(example)
         missing = _missing(channel, arrival)
         if missing is NONE:
@@ -58,7 +57,7 @@ class StandIns(Feature):
 
 def _missing(channel: Channel, arrival: Arrival) -> Mask:
     """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
-    valid = ~arrival.message.fate.void
+    valid = ~arrival.due.void
     if channel.coupling.replaces_messages:
         return valid
     return valid & ~arrival.may_count
@@ -66,16 +65,16 @@ def _missing(channel: Channel, arrival: Arrival) -> Mask:
 
 def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
     """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
-    signals, message, before = arrival.step_signals, arrival.message, arrival.value
+    signals, due, before = arrival.signals, arrival.due, arrival.value
     value = missing.zero_elsewhere(prediction) if before is None else missing.where(prediction, before)
     if signals is not None:
-        merged = merged_signals(missing, message.step_signals.signals, signals.signals)
+        merged = merged_signals(missing, due.signals.signals, signals.signals)
         signals = StepSignals(signals.step, merged)
     return Arrival(
-        message,
+        due,
         value,
         arrival.available | missing,
         may_count=arrival.may_count | missing,
         synthetic=missing,
-        step_signals=signals,
+        signals=signals,
     )

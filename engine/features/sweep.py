@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
+from antiphon.engine.heart.ends import Received
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
@@ -74,25 +74,25 @@ class SweepOrder(Feature):
         for predictor_update in predictor_updates.values():
             predictor_update.examples.clear()
         channels = self.system.channels
-        for name, message in window.sent_messages:
-            if not channels[name].ledger.returns_gradients:
-                self.predictor_trainer.forget_prediction(message)
+        for name, sent in window.sent:
+            if not channels[name].returns_gradients:
+                self.predictor_trainer.forget_prediction(sent)
         for read in window.counted_reads.values():
             channel = channels[read.channel_name]
             if channel.content.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
-            if self._is_spent(channel, read.message):
-                read.message.free_values()
-                read.free_value()
+            if self._is_spent(channel, read.received):
+                sent = channel.wire.outbox.sent[read.received.stamp]
+                sent.value = read.received.value = read.value = read.value.new_empty(0)
 
-    def _is_spent(self, channel: Channel, message: Message) -> bool:
+    def _is_spent(self, channel: Channel, received: Received) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
-        ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_by_agent
+        wire, timetable, groups = channel.wire, channel.wire.timetable, self.system.group_by_agent
         sender = groups[channel.sender]
-        is_needed = ledger.returns_gradients or ledger.holds_all or ledger.may_lose
-        if is_needed or (channel.name, message.stamp) in sender.window.outputs_with_graph:
+        is_needed = wire.returns_gradients or wire.holds_all or wire.may_lose
+        if is_needed or (channel.name, received.stamp) in sender.window.outputs_with_graph:
             return False
-        stamp = message.stamp
+        stamp = received.stamp
         return not timetable.return_delay and list(timetable.reading_ticks(stamp)) == [stamp]
 
 
@@ -121,7 +121,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 if known_after_step(target)
             )
         for channel in agent.connections.send_channels:
-            timetable = channel.ledger.timetable
+            timetable = channel.wire.timetable
             if channel.gives_credit and not (system.description.endless or timetable.reads_as_sent):
                 yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"
             if not channel.predicts:

@@ -10,21 +10,22 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
         Engine.tick
             ForwardPass.tick_agents                 one network call for each agent, or for tied agents of one wave
                 ForwardPass.begin_tick              for each agent of a call: what it reads, over each of its channels
-                    Ledger.receive                  the messages that are due, as `Arrival`s
+                    Inbox.read                      the messages that are due, as `Arrival`s
                     [StandIns.stand_in]             the synthetic input, where the newest is lost, or all (`unlocked`)
                     ForwardPass.as_read             how it is differentiated: `CountedRead`, `WithGraph`, `Constant`
                         Coupling.read_kind
                 ForwardPass.evaluate                one network call
                 ForwardPass._send_messages          for each agent of the call
-                    Ledger.send                     over each of its channels
+                    Outbox.send                     over each of its channels
                         Timetable.read_plan         which ticks will read it
+                        Wire.deliver                to the inbox of its receiver
                 [SweepOrder.after_send]             a group that has ticked is differentiated (`differentiate_windows`)
             delete_spent_messages
-                Ledger.delete_spent                 older messages of no more use, of each channel that has sent
+                Inbox.delete_spent                  older messages of no more use, of each channel that has sent
         advance_environment                         the caller's; it returns which episodes have ended
         Engine.learn
             end_episodes                            stage 1
-                Ledger.void_messages
+                Wire.end_episodes
             Engine._pop_ended_windows               stage 2: each group's window that ends at this step
                 [LateWindows.choose_windows]        which ended windows of a group that waits go on waiting
             Engine._learn_in_turns
@@ -32,24 +33,25 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 BackwardPass.differentiate_windows  for each turn
                     ObjectiveEvaluator.window_loss
                     BackwardPass.collect_injections what its sender learns from each message of the window
-                        Message.return_state        whether its gradient is back, for a sender that waited
+                        Sent.is_back                whether its gradient is, for a sender that waited
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
                 Engine.finish_gradients             features, at `after_differentiate`
                     Moving.finish                   ties, hooks; then everything is checked
                 BackwardPass.book                   what the window read: its gradients are added to the messages
                     Channel.as_returned             what returns of the gradient of a read
-            Ledger.close_reader_window          stage 3: of each channel that a learned window has read
-                Ledger.finish                       of a message whose last window this was: the gradient goes back
+            Inbox.close                         stage 3: of each channel that a learned window has read
+                Wire.give_back                      of a message whose last window this was: the gradient goes back
+                    Outbox.take_back
             PredictorTrainer.pop_messages_back      stage 4: messages whose gradient is back, for predictors and gates
-                Ledger.pop_messages_back            of every ledger
+                Outbox.pop_back                     of every channel
             PredictorTrainer.collect_updates        gradients of predictors
             Moving.check_predictors
             Moving.move                             stage 5: until here, no parameter has moved
             Window.free_graph                       stage 6
 
-Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and a ledger
-has the messages of such a stack, [K * B, size] each. A `Mask` says in which rows something holds. Steps count from 0; messages to
+Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and its wire
+joins an outbox of messages, [K * B, size] each, with an inbox. A `Mask` says in which rows something holds. Steps count from 0; messages to
 users number them from 1.
 
     tick          one evaluation of an agent's network, at a step of its clock

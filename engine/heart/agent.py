@@ -253,7 +253,7 @@ class Agent:
         """
         connections = self.connections
         steps = [
-            channel.ledger.timetable.delay if end == "to" else 0
+            channel.wire.timetable.delay if end == "to" else 0
             for end, channels in (("from", connections.send_channels), ("to", connections.read_channels))
             for channel in channels
             if STATES[end] in channel.synthetic_gradient.context.endpoint_values
@@ -312,7 +312,7 @@ class Agent:
                 side_by_side = [
                     (value.reshape(value.shape[0], *shape), where) for value, where in side_by_side
                 ]
-            message, present = channel.ledger.timetable.read_mode.combine(side_by_side)
+            message, present = channel.wire.timetable.read_mode.combine(side_by_side)
             messages.append(message)
             available.append(present)
         return self.inputs.fan_in.join(observations, messages, available, batch)

@@ -23,8 +23,8 @@ from antiphon.base.mask import ALL, NONE, Mask, Members, simplified
 from antiphon.comms.backward_requests import BackwardRequest, Gradients, backward_all
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Booked, Message, ReturnState
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, CreditedInjection, GroupWindows, PendingUpdate, Update
@@ -66,7 +66,7 @@ class BackwardPass:
             pending = PendingUpdate(Update(group, window, window_loss), losses)
             self.collect_injections(pending, step)
             for read in window.counted_reads.values():
-                if self.system.channels[read.channel_name].ledger.returns_gradients:
+                if self.system.channels[read.channel_name].returns_gradients:
                     pending.returning_reads.append(read)
             parameters = {
                 name: self.agents[name].learner.trainable
@@ -158,7 +158,7 @@ class BackwardPass:
             gradient = update.gradient_by_read.get(read)
             if gradient is not None:
                 gradient = self.system.channels[read.channel_name].as_returned(gradient, read.counted)
-            read.message.booked.add_read(read.counted, gradient)
+            read.received.book(read.counted, gradient)
         for feature in self.learning_points.after_book:
             feature.after_book(update)
         update.gradient_by_read.clear()  # they are as large as the messages, and nothing reads them any more
@@ -169,23 +169,23 @@ class BackwardPass:
         """Add what is injected into the messages that a window sent: their credit, in the rows that have it."""
         update, window = pending.update, pending.update.window
         probe = self.learning_points.replace_credit  # of probes alone
-        for name, message in window.sent_messages:
+        for name, sent in window.sent:
             channel = self.system.channels[name]
             if probe is None and not channel.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
-            rows, given_up = window.credited_rows(channel, message), name in window.given_up_channel_names
+            rows, given_up = window.credited_rows(channel, sent), name in window.given_up_channel_names
             if rows is NONE or (given_up and probe is not None):
                 continue  # it has no credit: neither the coupling nor a feature is called
-            output = window.outputs_with_graph[name, message.stamp]
-            ordinary = partial(self.ordinary_credit, channel, message, output, step, given_up=given_up)
-            credit = ordinary() if probe is None else probe.replace_credit(channel, message, ordinary)
+            output = window.outputs_with_graph[name, sent.stamp]
+            ordinary = partial(self.ordinary_credit, channel, sent, output, step, given_up=given_up)
+            credit = ordinary() if probe is None else probe.replace_credit(channel, sent, ordinary)
             if credit is None:
                 continue
             rows &= credit.rows
             injection = channel.injection_of(output, credit.gradient, rows, step)
             pending.injections.append(CreditedInjection(channel, rows, injection))
             if nonzero(injection.scale):
-                update.injected_rows[name, message.stamp] = rows
+                update.injected_rows[name, sent.stamp] = rows
         for feature in self.learning_points.after_credit:
             feature.after_credit(pending)
         for channel, rows, injection in pending.injections:
@@ -193,7 +193,7 @@ class BackwardPass:
                 update.keep_injected(channel, Credit(injection.gradient, rows))
 
     def ordinary_credit(
-        self, channel: Channel, message: Message, output: Tensor, step: int, *, given_up: bool = False
+        self, channel: Channel, sent: Sent, output: Tensor, step: int, *, given_up: bool = False
     ) -> Credit | None:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
@@ -206,18 +206,18 @@ class BackwardPass:
             given_up: Whether the window has given up what returns over the channel: the coupling is given none of it.
         """
         model, layout = channel.synthetic_gradient.model, channel.layout
-        has_returned = message.return_state(step) is ReturnState.BACK
+        has_returned = sent.is_back(step)
         back: Mask[Members] = ALL if has_returned and not given_up else NONE
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
             if back is ALL:
-                back = simplified(layout.members_in(message.booked.rows))
+                back = simplified(layout.members_in(sent.counted))
             is_open = ALL if model is None else simplified(model.open.map(Tensor.cpu))
-        predict = partial(self.predictor_trainer.predict, channel, message)
-        sent = message.sent_value, message.stamp, output, predict, message.booked
+        predict = partial(self.predictor_trainer.predict, channel, sent)
+        content = sent.value, sent.stamp, output, predict, sent.returned, sent.counted
         if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
             credit = coupling_credit(
-                channel, credited_message(channel, *sent, has_returned=back is ALL), step
+                channel, credited_message(channel, *content, has_returned=back is ALL), step
             )
             return None if credit is None else Credit(credit)
         total: Credit | None = None
@@ -225,7 +225,7 @@ class BackwardPass:
             for members_by_gate, gate_is_open in _parts(is_open):
                 rows = layout.rows_of(members & members_by_gate)
                 credited = credited_message(
-                    channel, *sent, has_returned=has_returned, gate_is_open=gate_is_open
+                    channel, *content, has_returned=has_returned, gate_is_open=gate_is_open
                 )
                 credit = coupling_credit(channel, credited, step)
                 if credit is not None:
@@ -239,7 +239,8 @@ def credited_message(
     stamp: int,
     output: Tensor,
     predict: Callable[[], Tensor | None],
-    booked: Booked,
+    returned: Tensor | None,
+    counted: Mask,
     *,
     has_returned: bool,
     gate_is_open: bool = True,
@@ -250,19 +251,19 @@ def credited_message(
     (engine/policies/replayed_senders.py).
 
     Args:
-        sent_value, stamp: Of the message, as of `Message`.
+        sent_value, stamp: Of the message, as of `Sent`; of what has come back, `returned` and `counted` too.
         output: The message with its graph, [rows, …], as the window has it.
         predict: Returns its prediction, [rows, size] per sample, which is asked for only where a coupling reads it;
             None: there is none.
-        booked: What has been booked for it, of which the coupling sees the gradient if it `has_returned`.
+        has_returned: Whether the coupling sees what has come back.
         gate_is_open: Whether the gate of the members is open.
     """
     return CreditedMessage(
         sent_value,
         stamp,
-        tick_period=channel.ledger.timetable.sender_clock.tick_period,
-        returned_gradient=booked.gradient if has_returned else None,
-        counted=booked.rows if has_returned else NONE,
+        tick_period=channel.wire.timetable.sender_clock.tick_period,
+        returned_gradient=returned if has_returned else None,
+        counted=counted if has_returned else NONE,
         output=output,
         predict_applied=partial(_applied_prediction, channel, predict, gate_is_open),
     )

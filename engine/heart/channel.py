@@ -21,9 +21,8 @@ from antiphon.engine.heart.channel_settings import (
     SyntheticInput,
     VoidingSignals,
 )
+from antiphon.engine.heart.ends import Content, Sent, Wire
 from antiphon.engine.heart.layout import Layout, select_rows
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Content, Message
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 
@@ -41,7 +40,7 @@ class Channel:
     receiver: str
     content: Content
     coupling: Coupling
-    ledger: Ledger
+    wire: Wire
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     endpoints: Endpoints = field(default_factory=Endpoints.single)
@@ -153,9 +152,9 @@ class Channel:
         index = endpoints.sender_index
         return port if index is None else select_rows(port, index, port.shape[0] // endpoints.sender_count)
 
-    def measured_rows(self, message: Message) -> Mask:
+    def measured_rows(self, sent: Sent) -> Mask:
         """Return where measures count a message: where it was sent, and not from the padding of a sequence."""
-        return message.sent_rows & message.step_signals.shown.map(self.layout.to_rows)
+        return sent.sent & sent.signals.shown.map(self.layout.to_rows)
 
     def mask_from_sender(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the sender's rows; of a single channel `ALL` or `NONE` where it is."""
@@ -253,7 +252,7 @@ class Channel:
     @cached_property
     def returns_gradients(self) -> bool:
         """Whether gradients are returned; else a predictor learns when the sender does, from a loss of its own."""
-        return self.ledger.returns_gradients
+        return self.wire.returns_gradients
 
     @cached_property
     def needs_returned_loss(self) -> bool:
@@ -263,4 +262,4 @@ class Channel:
     @cached_property
     def carries_state(self) -> bool:
         """Whether its messages are the states that an agent passes to its own next tick."""
-        return self.ledger.timetable.carries_state
+        return self.wire.timetable.carries_state

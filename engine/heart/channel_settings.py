@@ -1,4 +1,4 @@
-"""Settings of a channel beside its coupling and its ledger: predictors, injection, endpoints."""
+"""Settings of a channel beside its coupling and its wire: predictors, injection, endpoints."""
 
 from __future__ import annotations
 

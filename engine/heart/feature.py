@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.agent import Agent
     from antiphon.engine.heart.channel import Channel
     from antiphon.engine.heart.clock import NetworkCall
-    from antiphon.engine.heart.message import Arrival, Message
+    from antiphon.engine.heart.ends import Arrival, Sent
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
     from antiphon.engine.heart.system import System
     from antiphon.engine.heart.updates import (
@@ -102,8 +102,8 @@ class Feature:
     def before_send(self, tick: Tick) -> None:
         """Handle a tick that has been evaluated, before it sends."""
 
-    def after_enter(self, channel: Channel, message: Message) -> None:
-        """Handle a message that has just been entered in its channel's ledger."""
+    def after_enter(self, channel: Channel, sent: Sent) -> None:
+        """Handle a message that has just been sent."""
 
     def after_send(self, call: NetworkCall, step: int, *, keep_messages: bool) -> None:
         """Handle a call whose messages have been sent; for `keep_messages` see `Steppable.tick`."""
@@ -135,12 +135,12 @@ class Feature:
         raise NotImplementedError
 
     def replace_credit(
-        self, channel: Channel, message: Message, ordinary: Callable[[], Credit | None]
+        self, channel: Channel, sent: Sent, ordinary: Callable[[], Credit | None]
     ) -> Credit | None:
         """Return the credit of a message in place of the `ordinary` one; None: nothing is injected."""
         raise NotImplementedError
 
-    def predictor_context(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
+    def predictor_context(self, context: Tensor | None, channel: Channel, sent: Sent) -> Tensor:
         """Return what a message's synthetic gradient is conditioned on, [rows, features]; `context`: its signals."""
         raise NotImplementedError
 

@@ -18,8 +18,8 @@ from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
+from antiphon.engine.heart.ends import Arrival, Sent
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadUse
@@ -46,7 +46,7 @@ def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
     if not arrivals or arrivals[-1].value is None:
         return StepSignals.absent()
     newest = arrivals[-1]
-    return newest.message.step_signals if newest.step_signals is None else newest.step_signals
+    return newest.due.signals if newest.signals is None else newest.signals
 
 
 class ForwardPass:
@@ -138,7 +138,7 @@ class ForwardPass:
     ) -> tuple[Tick, list[list[Arrival]]]:
         """Return an agent's tick at `step` with its reads, not yet evaluated, and the arrivals of each of its channels.
 
-        More changes than the tick: ledgers may hold what they give (`Ledger.receive`); a synthetic input predicts what
+        More changes than the tick: inboxes may hold what they give (`Inbox.read`); a synthetic input predicts what
         stands in, and keeps an example; an aligned agent takes over its message's signals; new counted reads enter the
         window. Final observations are read here too (engine/policies/final_values.py), in a window of their own.
         """
@@ -146,7 +146,7 @@ class ForwardPass:
         arrivals_by_channel: list[list[Arrival]] = []
         stand_ins = self.tick_points.stand_in
         for channel in agent.connections.read_channels:
-            arrivals = channel.ledger.receive(step)
+            arrivals = channel.wire.inbox.read(step)
             if stand_ins is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align_channel_name:
@@ -171,18 +171,20 @@ class ForwardPass:
         Raises:
             ScenarioError: A user's coupling wants the graph of a message of another window, which has none here.
         """
-        message, learning_rows = arrival.message, tick.learning_rows
-        same_window = (channel.name, message.stamp) in window.outputs_with_graph
+        received, learning_rows = arrival.due, tick.learning_rows
+        same_window = (channel.name, received.stamp) in window.outputs_with_graph
         kind = channel.coupling.read_kind(same_window=same_window, is_state=channel.carries_state)
         if kind is ReadKind.WITH_GRAPH:
             if not same_window:
-                line = f"{channel.coupling.name} reads the message of step {message.stamp + 1} with its graph"
+                line = (
+                    f"{channel.coupling.name} reads the message of step {received.stamp + 1} with its graph"
+                )
                 raise ScenarioError(
                     f"channels[{channel.member_names[0]}].coupling: {line}, which is of another window, and has none; "
                     "return WITH_GRAPH from read_kind only if same_window"
                 )
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
-            return WithGraph(channel.name, message.stamp, ~message.missing)
+            return WithGraph(channel.name, received.stamp, ~received.missing)
         if kind is ReadKind.CONSTANT or learning_rows is NONE or arrival.value is None:
             return Constant.of(arrival, channel)
         counted = arrival.may_count
@@ -192,22 +194,22 @@ class ForwardPass:
         if counted is NONE:
             return Constant.of(arrival, channel)
         only_tick = None if counted is ALL and arrival.synthetic is NONE else tick.step
-        key = channel.name, message.stamp, only_tick
+        key = channel.name, received.stamp, only_tick
         if key not in window.counted_reads:
-            assert window.number in message.open_reader_windows, (
+            assert window.number in received.open_windows, (
                 "`Timetable.read_plan` names each window whose ticks read a message"
             )
-            value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
+            value = as_leaf(arrival.value) if channel.wire.returns_gradients else arrival.value
             window.counted_reads[key] = CountedRead(
-                channel.name, message, value, arrival.available, counted, only_tick
+                channel.name, received, value, arrival.available, counted, only_tick
             )
         return window.counted_reads[key]
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
-    ) -> Message:
-        """Enter a message, [rows, …] with its graph, in the channel's ledger and return it; see `Ledger.send`."""
-        return channel.ledger.send(step, output, step_signals, void)
+    ) -> Sent:
+        """Send a message, [rows, …] with its graph, and return it; see `Outbox.send`."""
+        return channel.wire.outbox.send(step, output, step_signals, void)
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
@@ -307,13 +309,13 @@ class ForwardPass:
         for channel in agent.connections.send_channels:
             output = window.outputs_with_graph[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
-            message = self.send_over(
+            sent = self.send_over(
                 channel, tick.step, (~void).zero_elsewhere(output), tick.observed_signals, void
             )
             for feature in self.tick_points.after_enter:
-                feature.after_enter(channel, message)
-            if message.read_plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
-                window.sent_messages.append((channel.name, message))
+                feature.after_enter(channel, sent)
+            if sent.plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
+                window.sent.append((channel.name, sent))
 
     @staticmethod
     def _enter_outputs(agent: Agent, tick: Tick, window: Window) -> None:

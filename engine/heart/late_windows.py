@@ -1,7 +1,7 @@
 """Late windows: they wait for the returned gradients of delayed messages before they are learned from (rule 27b).
 
 A window waits for a message that it sent to another group, if its coupling `waits_for` it, while what returns is
-`ReturnState.PENDING`: until the gradient is back or it is known that none returns. A channel is given up for a window
+pending (`Sent.is_pending`): until the gradient is back or it is known that none returns. A channel is given up for a window
 if one of its gradients is not back when `horizon` further windows of the group have ended: the window then has no
 returned gradient for any message of the channel, also where it is back. What its coupling makes without one is
 injected: `delayed` nothing, another one may predict.
@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message, ReturnState
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows
 from antiphon.engine.heart.window import LearningGroup, Window
@@ -28,7 +28,7 @@ class LateWindows(Feature):
 
     def __init__(self, engine: Engine) -> None:
         self.system = engine.system
-        self.not_awaited: Callable[[Channel, Message], bool] | None = None
+        self.not_awaited: Callable[[Channel, Sent], bool] | None = None
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
     def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
@@ -38,8 +38,8 @@ class LateWindows(Feature):
         for ended in ended_windows:
             awaited_names = {
                 name
-                for name, message in ended.sent_messages
-                if name in group.horizons and self._is_awaited(channels[name], message, step)
+                for name, sent in ended.sent
+                if name in group.horizons and self._is_awaited(channels[name], sent, step)
             }
             # a channel whose horizon has passed is given up, for this window and for good
             age = window.number - ended.number
@@ -63,12 +63,11 @@ class LateWindows(Feature):
         ):
             return True
         given_up = window.given_up_channel_names
-        channels = {name: self.system.channels[name] for name, _ in window.sent_messages}
+        channels = {name: self.system.channels[name] for name, _ in window.sent}
         return any(c.predicts or (c.gives_credit and name not in given_up) for name, c in channels.items())
 
-    def _is_awaited(self, channel: Channel, message: Message, step: int) -> bool:
+    def _is_awaited(self, channel: Channel, sent: Sent, step: int) -> bool:
         """Whether a window waits for what returns for one of its messages, of a channel with a horizon."""
-        if self.not_awaited is not None and self.not_awaited(channel, message):
+        if self.not_awaited is not None and self.not_awaited(channel, sent):
             return False
-        is_pending = message.return_state(step) is ReturnState.PENDING
-        return is_pending and channel.coupling.waits_for(message.stamp, step)
+        return sent.is_pending(step) and channel.coupling.waits_for(sent.stamp, step)

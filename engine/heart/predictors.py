@@ -16,8 +16,8 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
 from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate, SweptUpdates
 from antiphon.engine.heart.window import Window
@@ -44,7 +44,7 @@ class PredictorTrainer:
         self.swept_updates = swept_updates or SweptUpdates()
         self.learning_stopped = False
         self.learning_points = self.features.learning_points
-        self._predicted_examples: dict[Message, Example] = {}
+        self._predicted_examples: dict[Sent, Example] = {}
         """The examples of this step with their predictions, by message; emptied at its end, as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The contexts of this step as rows, by the context and the number of channels in a stack."""
@@ -57,23 +57,23 @@ class PredictorTrainer:
             channel for channel in system.channels.values() if channel.synthetic_input.model is not None
         ]
 
-    def predict(self, channel: Channel, message: Message) -> Tensor | None:
+    def predict(self, channel: Channel, sent: Sent) -> Tensor | None:
         """Return the prediction for a message, [rows, size] per sample, evaluated once a step, before predictors learn.
 
         None: the channel has no predictor, or there is no `example`.
         """
-        if (predicted := self._predicted_examples.get(message)) is not None:
+        if (predicted := self._predicted_examples.get(sent)) is not None:
             return predicted.prediction
-        predictor, example = channel.synthetic_gradient.model, self._example_as_sent(channel, message)
+        predictor, example = channel.synthetic_gradient.model, self._example_as_sent(channel, sent)
         if predictor is None or example is None:
             return None
         example.prediction = constant(predictor.predict_sent(example, learns=not self.learning_stopped))
-        self._predicted_examples[message] = example
+        self._predicted_examples[sent] = example
         return example.prediction
 
-    def forget_prediction(self, message: Message) -> None:
+    def forget_prediction(self, sent: Sent) -> None:
         """Forget the prediction for a message to which nothing returns, once its predictor's gradients are computed."""
-        self._predicted_examples.pop(message, None)
+        self._predicted_examples.pop(sent, None)
 
     def learns(self, channel: Channel) -> bool:
         """Return whether the synthetic gradient of a channel learns.
@@ -109,7 +109,7 @@ class PredictorTrainer:
 
     # --- examples ------------------------------------------------------------------------------------------
 
-    def example(self, channel: Channel, message: Message, *, with_returned: bool = True) -> Example | None:
+    def example(self, channel: Channel, sent: Sent, *, with_returned: bool = True) -> Example | None:
         """Return a message's example for its channel's predictor, with its prediction if this step has evaluated that.
 
         Further passes make their examples themselves (engine/policies/replayed_senders.py).
@@ -118,28 +118,28 @@ class PredictorTrainer:
             The example; None: its target or a signal of its context is absent, as at an aligned agent before its first
             message.
         """
-        predicted = self._predicted_examples.get(message)
-        example = self._example_as_sent(channel, message) if predicted is None else predicted.copied()
+        predicted = self._predicted_examples.get(sent)
+        example = self._example_as_sent(channel, sent) if predicted is None else predicted.copied()
         if example is not None and with_returned and channel.returns_gradients:
-            loss = message.booked.loss
+            loss = sent.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
-                loss = torch.zeros_like(message.sent_value[:, 0])
-            example.returned, example.loss = message.booked.gradient, loss
+                loss = torch.zeros_like(sent.value[:, 0])
+            example.returned, example.loss = sent.returned, loss
         return example
 
-    def _example_as_sent(self, channel: Channel, message: Message) -> Example | None:
+    def _example_as_sent(self, channel: Channel, sent: Sent) -> Example | None:
         """The example without a returned gradient; None where `example` returns None."""
-        synthetic_gradient, signals = channel.synthetic_gradient, message.step_signals.signals
+        synthetic_gradient, signals = channel.synthetic_gradient, sent.signals.signals
         target_signal_name = synthetic_gradient.target_signal_name
         if target_signal_name is not None and target_signal_name not in signals:
             return None
         for spec in synthetic_gradient.context.signal_specs:
             if spec.name not in signals:
                 return None  # a mixture's signal may be known only after the step
-        context = self._context(channel, message)
+        context = self._context(channel, sent)
         feature = self.learning_points.predictor_context
         if synthetic_gradient.context.endpoint_values and feature is not None:
-            context = feature.predictor_context(context, channel, message)
+            context = feature.predictor_context(context, channel, sent)
         valid, target, sites = ALL, None, None
         if target_signal_name is not None:
             to_rows = channel.layout.to_rows
@@ -148,11 +148,11 @@ class PredictorTrainer:
             target, present, sites = target_of(signals, target_signal_name, ignored)
             valid = present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
-        return Example(message.sent_value, context, None, valid, target, sites, stamp=message.stamp)
+        return Example(sent.value, context, None, valid, target, sites, stamp=sent.stamp)
 
-    def _context(self, channel: Channel, message: Message) -> Tensor | None:
+    def _context(self, channel: Channel, sent: Sent) -> Tensor | None:
         """[rows, C]: the signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
-        context = message.step_signals.context_features(
+        context = sent.signals.context_features(
             channel.synthetic_gradient.context.signal_specs, self.system.dtype
         )
         if context is None or self.system.seed_count > 1:
@@ -167,28 +167,28 @@ class PredictorTrainer:
         """Return the examples, by channel, of predictors to which nothing returns: they learn with their sender."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
-            for name, message in window.sent_messages:
+            for name, sent in window.sent:
                 channel = self.system.channels[name]
                 if channel.returns_gradients or not self.learns(channel):
                     continue
                 if name in self.swept_updates.predictor_updates:
                     continue  # it has learned in `tick`
-                credited_rows = window.credited_rows(channel, message)
-                example = None if credited_rows is NONE else self.example(channel, message)
+                credited_rows = window.credited_rows(channel, sent)
+                example = None if credited_rows is NONE else self.example(channel, sent)
                 if example is None:
                     continue
                 channel.restrict_example(example, credited_rows)
                 examples.setdefault(name, []).append(example)
         return examples
 
-    def _returned_examples(self, channel: Channel, messages: Iterable[Message]) -> list[Example]:
+    def _returned_examples(self, channel: Channel, messages: Iterable[Sent]) -> list[Example]:
         """The examples that messages are for a predictor, when their gradients have come back."""
         examples = []
-        for message in messages:
-            example = self.example(channel, message)
+        for sent in messages:
+            example = self.example(channel, sent)
             if example is None:
                 continue
-            rows = message.booked.rows
+            rows = sent.counted
             if rows is not NONE:
                 channel.restrict_example(example, rows)
                 examples.append(example)
@@ -198,7 +198,7 @@ class PredictorTrainer:
 
     def collect_updates(
         self,
-        messages_back: Mapping[str, list[Message]],
+        messages_back: Mapping[str, list[Sent]],
         windows_to_learn: GroupWindows,
         step: int,
         *,
@@ -231,15 +231,13 @@ class PredictorTrainer:
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
 
-    def pop_messages_back(self, step: int) -> dict[str, list[Message]]:
+    def pop_messages_back(self, step: int) -> dict[str, list[Sent]]:
         """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors and gates want.
 
         Not returned are those of frozen predictors, and of delayed channels, whose sender finds the gradient in the
-        message (`Message.return_state`). What is booked stays with each message.
+        message (`Sent.is_back`). What is booked stays with each message.
         """
-        popped = [
-            (channel, channel.ledger.pop_messages_back(step)) for channel in self.system.channels.values()
-        ]
+        popped = [(channel, channel.wire.outbox.pop_back(step)) for channel in self.system.channels.values()]
         return {
             channel.name: messages
             for channel, messages in popped

@@ -10,7 +10,7 @@ from typing import Any
 PLAIN = {"role": "plain"}
 """A field of a saved state: a name, numbers, or sets of such."""
 NESTED = {"role": "nested"}
-"""Objects whose fields have roles, or several by name or in order. A ledger saves the message, others its stamp."""
+"""Objects whose fields have roles, or several by name or in order. An end of a channel saves the message, others its stamp."""
 JOINED = {"role": "joined"}
 """Lists of nested objects, which a saved state has as one list; what loads it divides that again."""
 ROWS = {"role": "rows"}
@@ -26,11 +26,6 @@ NOTES = {"role": "notes"}
 def saved_as(key: str, role: dict[str, str]) -> dict[str, str]:
     """Return a role under which saved states have the field by another name, `key`."""
     return {**role, "key": key}
-
-
-def of_receiver(role: dict[str, Any]) -> dict[str, Any]:
-    """Return the role of a field that is known to the receiver's half of a cut channel; others are the sender's."""
-    return {**role, "end": "receiver"}
 
 
 def record(record_class: type) -> dict[str, Any]:

@@ -89,19 +89,18 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
         ended_rows = channel.ended_rows(ends)
         if ended_rows is not NONE:
             terminated_rows = channel.terminated_rows(ends) if channel.carries_state else NONE
-            channel.ledger.void_messages(step, ended_rows, terminated_rows)
+            channel.wire.end_episodes(step, ended_rows, terminated_rows)
 
 
 def delete_spent_messages(channels: Iterable[Channel], step: int) -> None:
-    """Delete the messages of channels that are of no more use, once agents have ticked at `step`:
-    `Ledger.delete_spent`.
+    """Delete the messages of channels that no tick will read, once agents have ticked at `step` (`Inbox.delete_spent`).
 
-    Only a ledger into which a message has come at this step is asked: it takes the place of an older one. `Engine.tick`
+    Only an inbox into which a message has come at this step is asked: it takes the place of an older one. `Engine.tick`
     ends with it. Rollouts, which have no engine, call it too.
     """
     for channel in channels:
-        if step in channel.ledger.messages:
-            channel.ledger.delete_spent(step)
+        if step in channel.wire.inbox.messages:
+            channel.wire.inbox.delete_spent(step)
 
 
 class Engine:
@@ -163,16 +162,16 @@ class Engine:
             self.moving.end_step(step)
             return StepReport([], {})
         turns = self._learn_in_turns(ended_windows, step)
-        # 3. These windows, and those that are skipped, close in the ledgers that they read: a message whose last window
+        # 3. These windows, and those that are skipped, close in the inboxes that they are read from: a message whose last window
         # closes is finished, and its gradient goes back. So no credit of this step has it, even without delay.
         closing_windows = [*ended_windows.to_learn, *ended_windows.to_skip]
         for group, window in closing_windows:
-            for _, message in window.sent_messages:
-                message.close_sender_window()
+            for _, sent in window.sent:
+                sent.window_open = False
             for name in group.agent_names:
                 for channel in self.system.agents[name].connections.read_channels:
-                    channel.ledger.close_reader_window(window.number, step)
-        # 4. Messages whose gradients are back leave the ledgers, and predictors are differentiated on them.
+                    channel.wire.inbox.close(window.number, step)
+        # 4. Predictors are differentiated on them.
         messages_back = self.predictor_trainer.pop_messages_back(step)
         predictor_updates = self.predictor_trainer.collect_updates(
             messages_back, ended_windows.to_learn, step, watch=watch

@@ -16,13 +16,13 @@ class ReadUse(Enum):
     """Whether and for what a message is read (`ReadPlan.use`)."""
 
     UNREAD = "unread"
-    """No tick reads it: a newer message replaces it before, or it is only imagined (`Ledger.temporarily_sent`)."""
+    """No tick reads it: a newer message replaces it before, or it is only imagined (`Wire.imagined`)."""
     STATE_OF_OWN_WINDOW = "state of own window"
     """It is a state, which only a tick of the window that sent it reads, with its graph; most states are. Nothing is
     booked for it, but for the last state before a termination: its gradient is known to be zero
-    (`Ledger._book_zero_after_last_state`). Another message that is read in the window that sent it is `BOOKABLE`."""
+    (`Outbox.return_zeros_for_last_state`). Another message that is read in the window that sent it is `BOOKABLE`."""
     BOOKABLE = "bookable"
-    """Reads of it may be booked: their gradients go back to its sender, if the ledger `returns_gradients`. A plan does
+    """Reads of it may be booked: their gradients go back to its sender, if the wire `returns_gradients`. A plan does
     not ask for the coupling, which a fork or a probe may exchange while the message is on its way: a locked channel has
     `BOOKABLE` messages too, though none of their reads counts, and nothing is booked for them."""
 
@@ -75,7 +75,7 @@ class Timetable:
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
     def arrival_of(self, stamp: int) -> int:
-        """Return the step from which on ticks can read a stamp's message, if not lost; `Ledger.receive` asks too."""
+        """Return the step from which on ticks can read a stamp's message, if not lost; `Inbox.read` asks too."""
         return stamp + self.delay
 
     def reading_ticks(self, stamp: int) -> range:
@@ -83,7 +83,7 @@ class Timetable:
 
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest
         message alone. Where they read several (read mode), the first tick that it reaches reads it in any case. All
-        that reads asks here: ledgers as a message is sent (`ReadPlan.ticks`), others through `stamps_read_at`.
+        that reads asks here: outboxes as a message is sent (`ReadPlan.ticks`), others through `stamps_read_at`.
         `newest_due`, the inverse of `arrival_of`, goes with it.
         """
         first = self.receiver_clock.at_or_after(self.arrival_of(stamp))
@@ -95,7 +95,7 @@ class Timetable:
     def read_plan(self, stamp: int) -> ReadPlan:
         """Return when the message of a stamp is read.
 
-        It is asked as the message is sent; later, `Message.read_plan` has it. `EpisodeWindows` do not know windows that
+        It is asked as the message is sent; later, `Sent.plan` and `Received.plan` have it. `EpisodeWindows` do not know windows that
         are over. Clocks alone decide `reading_ticks`, which may be asked at any time.
         """
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
@@ -113,7 +113,7 @@ class Timetable:
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps that a tick of the receiver at `step` reads, oldest first; empty before the first is due.
 
-        For what has no ledger: timelines, and rollouts that plan which ticks they need.
+        For what has no messages: timelines, and rollouts that plan which ticks they need.
         """
         stamps: list[int] = []
         stamp = self.newest_due(step)
@@ -122,18 +122,12 @@ class Timetable:
             stamp = self.sender_clock.latest(stamp - 1)
         return stamps
 
-    def is_cut(self, stamp: int, tick: int, end: int) -> bool:
-        """Return whether an episode's `end` cuts a stamp's message off from a tick, which then reads zeros (rule 20).
-
-        The message was sent by then, and the tick comes after. `Ledger.void_messages` asks once, as an episode ends, of
-        the step after it: what is cut there is void for all later ticks. So in a run this decides which messages an end
-        cuts, not from which ticks. `is_cut_ahead` asks of each tick, for timelines and probes.
-        """
-        return stamp <= end < tick
-
     def is_cut_ahead(self, stamp: int, tick: int, episodes: WindowGrid | None) -> bool:
-        """Return whether an end known ahead cuts a stamp's message off from a tick; for `episodes` see `System`."""
-        return episodes is not None and self.is_cut(stamp, tick, episodes.end_of(episodes.number_at(stamp)))
+        """Return whether an end known ahead cuts a stamp's message off from a tick, for timelines and probes (rule 20).
+
+        In a run `Wire.end_episodes` voids what was sent by then, as the episode ends; for `episodes` see `System`.
+        """
+        return episodes is not None and stamp <= episodes.end_of(episodes.number_at(stamp)) < tick
 
     @property
     def reads_as_sent(self) -> bool:
@@ -151,7 +145,7 @@ class Timetable:
     def back_from(self, finished_at: int) -> int:
         """Return the step at which the gradient of a message that was finished at a step is back at its sender.
 
-        `Ledger.finish` asks for it once for each message: see `Message.back_at`.
+        `Outbox.take_back` asks for it once for each message: see `Sent.back_at`.
         """
         return finished_at + self.return_delay
 

@@ -34,7 +34,7 @@ class EndedWindows(NamedTuple):
 
     Most have just ended; a late one ended before, and has waited since.
 
-    All close in the ledgers at one moment, once those to learn from have been differentiated (stage 3 of
+    All close at one moment, once those to learn from have been differentiated (stage 3 of
     `Engine.learn`).
     """
 

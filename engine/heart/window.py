@@ -17,7 +17,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
-from antiphon.engine.heart.message import Arrival, Message
+from antiphon.engine.heart.ends import Arrival, Received, Sent
 from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.roles import JOINED, MASK, NESTED, NOTES, PLAIN, ROWS, SIGNALS, saved_as
 from antiphon.engine.heart.signals import StepSignals
@@ -68,7 +68,7 @@ class WithGraph:
         """Return the message as the link carries it, with its graph in the `learning_rows`, constant elsewhere:
         gradients pass straight through (rule 8)."""
         output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
-        value = channel.ledger.link.carry(self.stamp, output)
+        value = channel.wire.link.carry(self.stamp, output)
         if learning_rows is ALL:
             return value
         return channel.mask_from_receiver(learning_rows).where(value, constant(value))
@@ -76,13 +76,13 @@ class WithGraph:
 
 @dataclass(slots=True, eq=False)
 class CountedRead:
-    """A read that ends the receiver's graph and counts for its message (`Booked.add_read`), in the rows `counted`.
+    """A read that ends the receiver's graph and counts for its message (`Received.book`), in the rows `counted`.
 
-    Where the ledger `returns_gradients`, its value is a leaf of autograd, and its gradient is booked.
+    Where the wire `returns_gradients`, its value is a leaf of autograd, and its gradient is booked.
     """
 
     channel_name: str = field(metadata=PLAIN)
-    message: Message = field(metadata=NESTED)
+    received: Received = field(metadata=NESTED)
     value: Tensor = field(metadata=ROWS)
     """[rows, size]."""
     available: Mask = field(metadata=MASK)
@@ -95,10 +95,6 @@ class CountedRead:
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
         """Return the value with its graph: see `Constant`."""
         return self.value
-
-    def free_value(self) -> None:
-        """Free the value, once no tick reads it any more."""
-        self.value = self.value.new_empty(0)
 
 
 Read: TypeAlias = CountedRead | WithGraph | Constant
@@ -158,7 +154,7 @@ class Window:
         number: The number of the window; `NO_TICK_YET` before its first tick.
         statistics_before: Running statistics of each learner at the window's start, by learner.
         ticks_by_call: The ticks in order, by network call (`NetworkCall`).
-        sent_messages: The messages into which it may inject, each with its channel's name, in order: all that it has
+        sent: The messages into which it may inject, each with its channel's name, in order: all that it has
             sent, but for states that only its own ticks read.
         outputs_with_graph: All outputs that it has sent, also those states, with their graph, by (channel, stamp);
             empty once that is freed.
@@ -173,7 +169,7 @@ class Window:
     number: int = field(default=NO_TICK_YET, metadata=PLAIN)
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
-    sent_messages: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
+    sent: list[tuple[str, Sent]] = field(default_factory=list, metadata=NESTED)
     outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(default_factory=dict)
     given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
@@ -189,16 +185,16 @@ class Window:
         self.number, self.statistics_before = number, statistics_before
         self.learning_rows_by_agent = learning_rows_by_agent
 
-    def credited_rows(self, channel: Channel, message: Message) -> Mask:
+    def credited_rows(self, channel: Channel, sent: Sent) -> Mask:
         """Return the rows in which a message that it sent has credit: it is `creditable` there, and its sender learns."""
         learning_rows = self.learning_rows_by_agent[channel.sender]
         if learning_rows is ALL:
-            return message.creditable
-        return channel.mask_from_sender(learning_rows) & message.creditable
+            return sent.creditable
+        return channel.mask_from_sender(learning_rows) & sent.creditable
 
-    def final_state(self, channel_name: str) -> Message | None:
+    def final_state(self, channel_name: str) -> Sent | None:
         """Return the state that the window ended with, the only one that others' ticks read; None: it sent none."""
-        return next((message for name, message in self.sent_messages if name == channel_name), None)
+        return next((sent for name, sent in self.sent if name == channel_name), None)
 
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""

@@ -36,7 +36,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick
@@ -233,7 +233,7 @@ class ComposedRound(ComposedSystem):
         self._upstream = {*self._agents}
         while more := {c.sender for c in channels if c.receiver in self._upstream} - self._upstream:
             self._upstream |= more
-        timetables = {c.name: c.ledger.timetable for c in channels if c.receiver in self._upstream}
+        timetables = {c.name: c.wire.timetable for c in channels if c.receiver in self._upstream}
         longest = max(
             (
                 t.delay + t.receiver_clock.tick_period + t.sender_clock.tick_period
@@ -270,7 +270,7 @@ class ComposedRound(ComposedSystem):
         if align is None:
             return step
         channel = self._system.channels[align]
-        stamps = channel.ledger.timetable.stamps_read_at(step)
+        stamps = channel.wire.timetable.stamps_read_at(step)
         return self._observed_step(channel.sender, stamps[-1]) if stamps else None
 
     def silence(self, batch: int) -> Tensors:
@@ -316,15 +316,13 @@ class ComposedRound(ComposedSystem):
         forward_pass = partial(_Continued, {start + step: where for step, where in begun.items()})
         rollout = Rollout(self._with_own_tensors(), rows, Links(), 0, noted, forward_pass=forward_pass)
         system = rollout.system
-        for channel in system.channels.values():
-            channel.ledger.allow_slack(start + self.steps_per_round)  # some receivers never tick
         for name, step in self.held:
             if name in system.channels:
                 channel = system.channels[name]
                 seen = self._observed_step(channel.sender, start + step)
                 then = {s: made[s, at] for s, at in self.held if seen == start + at and s in signals}
                 shown = StepSignals.absent() if seen is None else StepSignals(seen, then)
-                channel.ledger.send(start + step, made[name, step], shown, ~Mask.of(begun[step]))
+                channel.wire.outbox.send(start + step, made[name, step], shown, ~Mask.of(begun[step]))
         outputs: dict[str, list[Tensor]] = {name: [] for name in self._agents}
         by_step = zip(*(signal.unbind() for signal in signals.values()), strict=True)
         for step, values in zip(range(start, start + self.steps_per_round), by_step, strict=True):
@@ -376,7 +374,7 @@ def steps_per_round(system: System) -> int:
         ScenarioError: They are too many for a program.
     """
     lengths = [agent.clock.tick_period for agent in system.agents.values()]
-    lengths += [channel.ledger.timetable.sender_clock.cycle_steps for channel in system.channels.values()]
+    lengths += [channel.wire.timetable.sender_clock.cycle_steps for channel in system.channels.values()]
     round_steps = math.lcm(*lengths)
     if round_steps > _LONGEST:
         raise ScenarioError(
@@ -404,7 +402,7 @@ def observed(system: System) -> list[str]:
 
 def _is_cut(channel: Channel) -> bool:
     """Whether a channel loses every message, so that over perfect links it is left out."""
-    return bool(channel.ledger.link.drop == 1) and not channel.carries_state
+    return bool(channel.wire.link.drop == 1) and not channel.carries_state
 
 
 class PerfectDeliveries(Deliveries):
@@ -424,11 +422,11 @@ class PerfectDeliveries(Deliveries):
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
-    ) -> Message:
-        message = super().send_over(channel, step, output, step_signals, void)
+    ) -> Sent:
+        sent = super().send_over(channel, step, output, step_signals, void)
         if _is_cut(channel):
-            del channel.ledger.messages[step]
-        return message
+            del channel.wire.inbox.messages[step]
+        return sent
 
 
 class _Continued(PerfectDeliveries):

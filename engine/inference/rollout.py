@@ -27,9 +27,9 @@ from antiphon.engine.heart.agent import Agent, Goal, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import NetworkCall, StepWindows
+from antiphon.engine.heart.ends import Arrival, Sent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.message import Arrival, Message
 from antiphon.engine.heart.notes import copied_notes
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import delete_spent_messages, end_episodes
@@ -92,8 +92,7 @@ class Rollout:
     def release(self) -> None:
         """Let all messages go: they are in circles, which Python would search for later."""
         for channel in self.system.channels.values():
-            channel.ledger.messages.clear()
-            channel.ledger.back_by_step.clear()
+            channel.wire.clear()
 
     @property
     def action(self) -> Action | None:
@@ -113,12 +112,12 @@ class Rollout:
         for group in dict.fromkeys(self.system.group_by_agent[call[0]] for call in calls):
             window = group.pop_window()
             ticks += window.ticks()
-            for name, message in window.sent_messages:
-                message.close_sender_window()
+            for name, sent in window.sent:
+                sent.window_open = False
                 sent_over.append(self.system.channels[name])
         for tick in ticks:
             for channel in self.system.agents[tick.agent_name].connections.read_channels:
-                channel.ledger.close_reader_window(step, step)
+                channel.wire.inbox.close(step, step)
                 channel.synthetic_input.examples.clear()
         delete_spent_messages(sent_over, step)
         return ticks
@@ -146,10 +145,10 @@ class Deliveries(ForwardPass):
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
-    ) -> Message:
+    ) -> Sent:
         if self.deliver is not None:
             output = self.deliver(channel.name, step, output.flatten(1), ~void)
-        return channel.ledger.send(step, output, step_signals, void)
+        return channel.wire.outbox.send(step, output, step_signals, void)
 
 
 # --- examples ----------------------------------------------------------------------------------------------
@@ -196,21 +195,19 @@ class ExampleRollout:
             aligned=links.kind != "perfect",  # else all steps show the same, and nothing is lost
             forward_pass=forward_pass,
         )
-        lossy = {name for name, channel in rollout.system.channels.items() if channel.ledger.may_lose}
+        lossy = {name for name, channel in rollout.system.channels.items() if channel.wire.may_lose}
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
             for channel in system.agents[name].connections.read_channels if (name, step) in needed else ():
-                due = channel.ledger.timetable.stamps_read_at(step)
+                due = channel.wire.timetable.stamps_read_at(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
-                sender = channel.ledger.timetable.sender_clock
+                sender = channel.wire.timetable.sender_clock
                 earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
                     earlier = sender.latest(earlier - 1)
         self._evaluator = ObjectiveEvaluator(rollout.system)
-        for channel in rollout.system.channels.values():
-            channel.ledger.allow_slack(len(steps))  # ticks that would close a message may be left out
         for step, calls in enumerate(steps):
             for call in calls:  # one by one: what each has made on the way is released
                 if needed_names := tuple(name for name in call if (name, step) in needed):
@@ -262,10 +259,11 @@ def _release(system: System, step: int, call: NetworkCall) -> None:
     """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
     for agent in map(system.agents.__getitem__, call):
         for channel in (*agent.connections.read_channels, *agent.connections.send_channels):
-            timetable = channel.ledger.timetable
+            timetable = channel.wire.timetable
             oldest = min(timetable.stamps_read_at(timetable.receiver_clock.at_or_after(step)), default=0)
-            for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
-                del channel.ledger.messages[stamp]
+            for messages in (channel.wire.inbox.messages, channel.wire.outbox.sent):
+                for stamp in [stamp for stamp in messages if stamp < oldest]:
+                    del messages[stamp]
 
 
 def with_targets(system: System) -> dict[str, Goal]:
@@ -437,24 +435,19 @@ def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | 
 
 def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
-    link = channel.ledger.link if channel.carries_state else links.of(channel.ledger.link, seed)
+    link = channel.wire.link if channel.carries_state else links.of(channel.wire.link, seed)
     content, like = channel.content, channel.content.zeros
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
     timetable = replace(
-        channel.ledger.timetable, receiver_grid=_STEP, return_delay=channel.ledger.timetable.delay
+        channel.wire.timetable, receiver_grid=_STEP, return_delay=channel.wire.timetable.delay
     )
-    ledger = replace(
-        channel.ledger,
-        timetable=timetable,
-        link=link,
-        returns_gradients=False,
-        slack=0,
-        keeps_returned=False,
+    wire = replace(
+        channel.wire, timetable=timetable, link=link, returns_gradients=False, keeps_returned=False
     )
     return replace(
         channel,
         coupling=Detached(),  # the real message is read, also where in training it never is
-        ledger=ledger,
+        wire=wire,
         content=replace(
             content,
             zeros=torch.zeros((), dtype=like.dtype, device=like.device).expand(batch, content.size),
@@ -493,15 +486,15 @@ def filled(system: System) -> dict[str, int]:
             all_bits = everyone[component[name]]
             full, rests_on = True, 0
             for channel in agent.connections.incoming:
-                ledger, sender_bits = channel.ledger, sources[channel.sender]
-                stamps = ledger.timetable.stamps_read_at(step)
+                timetable, sender_bits = channel.wire.timetable, sources[channel.sender]
+                stamps = timetable.stamps_read_at(step)
                 if component[channel.sender] == component[name]:
                     rests_on |= sender_bits[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing
-                    since = step - ledger.timetable.receiver_clock.tick_period - ledger.timetable.delay
+                    since = step - timetable.receiver_clock.tick_period - timetable.delay
                     full &= bool(stamps) and (
-                        ledger.timetable.read_mode.newest_only
-                        or stamps[0] - ledger.timetable.sender_clock.tick_period <= since
+                        timetable.read_mode.newest_only
+                        or stamps[0] - timetable.sender_clock.tick_period <= since
                     )
                     full &= all(sender_bits[stamp] == everyone[component[channel.sender]] for stamp in stamps)
                 if stamps:

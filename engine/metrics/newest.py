@@ -188,9 +188,9 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
                 interval = _rounded_up(returning, steps)
                 yield ("agent", name), _Rhythm(group.grid, 0, interval, "gradient_norm", by_chance(name))
     for name, channel in system.channels.items():
-        ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
-        timetable = ledger.timetable
-        chance = by_chance(channel.sender, channel.receiver) or ledger.may_lose
+        wire, owner, apart = channel.wire, ("channel", name), _apart(channel)
+        timetable = wire.timetable
+        chance = by_chance(channel.sender, channel.receiver) or wire.may_lose
         yield owner, _Rhythm(timetable.sender_clock, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
@@ -200,9 +200,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
             yield owner, _Rhythm(sent_in, 0, interval, "injection_norm", chance)
         if channel.predicts and sent_in is not None:
             returned = (
-                (timetable.receiver_grid, timetable.return_delay)
-                if ledger.returns_gradients
-                else (sent_in, 0)
+                (timetable.receiver_grid, timetable.return_delay) if wire.returns_gradients else (sent_in, 0)
             )
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:
@@ -219,11 +217,11 @@ def _rounded_up(interval: int, steps: int) -> int:
 
 def _return_interval(channel: Channel) -> int:
     """Steps from one time at which gradients of a channel are whole to the next, at most."""
-    return channel.ledger.timetable.receiver_grid.max_steps()
+    return channel.wire.timetable.receiver_grid.max_steps()
 
 
 def _apart(channel: Channel) -> int:
     """Steps from one message of a channel to the next, at most."""
-    sender = channel.ledger.timetable.sender_clock
+    sender = channel.wire.timetable.sender_clock
     ticks = -(-sender.tick_period // sender.tick_period)
     return int(ticks) * sender.tick_period

@@ -276,12 +276,13 @@ class MeanAccumulator:
         if self._losing[0] is not report.system:
             self._losing = report.system, _losing(report.system)
         for channel in self._losing[1]:
-            if (message := channel.ledger.messages.get(step)) is not None:
-                lost, sent = (
+            if (sent := channel.wire.outbox.sent.get(step)) is not None:
+                was_lost = channel.wire.link.lost(step, channel.row_count, channel.content.zeros.device)
+                lost, made = (
                     channel.layout.sum_by_member(mask.tensor(channel.row_count, channel.content.zeros.device))
-                    for mask in (message.fate.lost & message.sent_rows, message.sent_rows)
+                    for mask in (was_lost & sent.sent, sent.sent)
                 )
-                self._add(channel.member_names, {"dropped": (lost, sent)})
+                self._add(channel.member_names, {"dropped": (lost, made)})
         for agent, losses, metrics in report.by_stack():
             assert agent.goal is not None
             count = losses.target_count
@@ -392,7 +393,7 @@ def _losing(system: System) -> list[Channel]:
     return [
         channel
         for channel in system.channels.values()
-        if channel.ledger.may_lose and getattr(channel, end_of("dropped")) in system.agents
+        if channel.wire.may_lose and getattr(channel, end_of("dropped")) in system.agents
     ]
 
 

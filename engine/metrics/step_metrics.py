@@ -24,6 +24,7 @@ from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, oldest_first
 from antiphon.engine.metrics.description import graph_of
@@ -339,7 +340,7 @@ def of_channels(
         if (predictor := channel.synthetic_gradient.model) is not None and predictor.gated:
             yield StackMetric(names, "skill", predictor.skill.tolist())
             yield StackMetric(names, "gate", predictor.factors.tolist())
-        newest_due = channel.ledger.timetable.newest_due(step)
+        newest_due = channel.wire.timetable.newest_due(step)
         if newest_due is not None:
             yield StackMetric(names, "age", [float(step - newest_due)] * count)
         yield from _on_the_way(system, channel, step)
@@ -352,12 +353,12 @@ def of_channels(
 
 def _of_newest(channel: Channel) -> Iterator[StackMetric]:
     """Yield `message_mean`, `message_std`, `message_energy` and `symbol_entropy` of the newest message, where it is measured."""
-    if not channel.ledger.messages:
+    if (message := _newest(channel)) is None:
         return
-    message, names = channel.ledger.messages[max(channel.ledger.messages)], channel.member_names
-    sent, count = channel.measured_rows(message), len(names)
+    names, sent = channel.member_names, channel.measured_rows(message)
+    count = len(names)
     present = _list(channel.layout.members_in(sent), count)
-    values = sent.zero_elsewhere(message.sent_value).reshape(count, channel.batch, -1)
+    values = sent.zero_elsewhere(message.value).reshape(count, channel.batch, -1)
     mean = _mean_where(sent, values)
     squares = (values - mean.view(-1, 1, 1)).square()
     std = values.flatten(1).std(1, correction=0) if sent is ALL else _mean_where(sent, squares).sqrt()
@@ -370,6 +371,12 @@ def _of_newest(channel: Channel) -> Iterator[StackMetric]:
             shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
         entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
         yield StackMetric(names, "symbol_entropy", entropies.tolist(), present)
+
+
+def _newest(channel: Channel) -> Sent | None:
+    """Return the newest message of a stack of channels; None: it has none."""
+    sent = channel.wire.outbox.sent
+    return sent[max(sent)] if sent else None
 
 
 def _mean_where(rows: Mask, values: Tensor) -> Tensor:
@@ -408,25 +415,27 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
     `lost` and `stand_in` (shares of environments), `distortion` (root of the mean squared change by noise and bits, in
     the message's own units), `traffic` (bits a step and environment, context of the receiver included).
     """
-    ledger, link = channel.ledger, channel.ledger.link
+    wire, link = channel.wire, channel.wire.link
     names, count = channel.member_names, len(channel.member_names)
-    stamp = ledger.timetable.newest_due(step)
-    message = None if stamp is None else ledger.messages.get(stamp)
+    stamp = wire.timetable.newest_due(step)
+    message = None if stamp is None else wire.outbox.sent.get(stamp)
     if message is not None:
-        fate, sent = message.fate, channel.measured_rows(message)
+        sent = channel.measured_rows(message)
+        lost = link.lost(message.stamp, channel.row_count, message.value.device)
         present = _list(channel.layout.members_in(sent), count)
 
         def share(rows: Mask) -> list[float]:
-            held = rows.tensor(channel.row_count, message.sent_value.device)
+            held = rows.tensor(channel.row_count, message.value.device)
             return _mean_where(sent, held.view(count, -1).float()).tolist()
 
-        if ledger.may_lose or channel.synthetic_input.model is not None:
-            yield StackMetric(names, "lost", share(fate.lost), present)
+        if wire.may_lose or channel.synthetic_input.model is not None:
+            yield StackMetric(names, "lost", share(lost), present)
         if channel.synthetic_input.model is not None:
-            replaced = ALL if channel.coupling.replaces_messages else fate.lost
-            yield StackMetric(names, "stand_in", share(replaced & ~fate.void_unread), present)
+            replaced = ALL if channel.coupling.replaces_messages else lost
+            yield StackMetric(names, "stand_in", share(replaced & message.creditable), present)
         if link.changes_values:
-            change = (message.carried_value - message.sent_value).reshape(count, channel.batch, -1).square()
+            carried = link.carry(message.stamp, message.value)
+            change = (carried - message.value).reshape(count, channel.batch, -1).square()
             yield StackMetric(names, "distortion", _mean_where(sent, change).sqrt().tolist(), present)
     if channel.carries_state:
         return  # it stays where it is
@@ -434,23 +443,24 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
     content: float = channel.content.size * (link.bits or bits)
     if isinstance(channel.content.sampler, SymbolSampler):
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
-    sending = content * (1 / ledger.timetable.sender_clock.tick_period)
+    sending = content * (1 / wire.timetable.sender_clock.tick_period)
     back = 0.0
     if channel.synthetic_gradient.context.crossing is not None:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
-        back = size * bits / ledger.timetable.receiver_clock.tick_period
+        back = size * bits / wire.timetable.receiver_clock.tick_period
     yield StackMetric(names, "traffic", [sending * share + back for share in _sent_shares(channel)])
 
 
 def _sent_shares(channel: Channel) -> list[float]:
     """Return the share of environments in which the newest message of each channel was sent: all, without a mask or lives."""
-    count, messages = len(channel.member_names), channel.ledger.messages
-    if not messages:
+    count, newest = len(channel.member_names), _newest(channel)
+    if newest is None:
         return [1.0] * count
-    sent = messages[max(messages)].sent_rows
-    shares: list[float] = sent.tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
+    shares: list[float] = (
+        newest.sent.tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
+    )
     return shares
 
 
@@ -469,7 +479,9 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
             continue
         stack, index = stacked.channel_of(name)
         if (message := stacked.sent(name)) is not None:
-            sent = stack.measured_rows(stack.ledger.messages[max(stack.ledger.messages)])
+            newest = _newest(stack)
+            assert newest is not None
+            sent = stack.measured_rows(newest)
             of_member = slice(index * stack.batch, (index + 1) * stack.batch)
             rows.append((name, "message", message[sent.tensor(stack.row_count, message.device)[of_member]]))
         update = computed.learned.predictor_updates.get(name)
@@ -503,17 +515,16 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
 
 def _messages(channel: Channel, index: int, target: str | None) -> np.ndarray[Any, Any] | None:
     """Return the newest messages of the channel at a place of a stack, with their labels."""
-    messages = channel.ledger.messages
-    if not messages:
+    message, of_member = _newest(channel), slice(index * channel.batch, (index + 1) * channel.batch)
+    if message is None:
         return None
-    message, of_member = messages[max(messages)], slice(index * channel.batch, (index + 1) * channel.batch)
-    values = message.sent_value[of_member]
+    values = message.value[of_member]
     if values.shape[1] > LARGEST:
         return None
     labels = torch.full((len(values),), torch.nan)
-    label = None if target is None else message.step_signals.signals.get(target)
+    label = None if target is None else message.signals.signals.get(target)
     if target and label is not None and label.shape == labels.shape and not label.is_floating_point():
-        present = message.step_signals.present(target).tensor(len(label), label.device)
+        present = message.signals.present(target).tensor(len(label), label.device)
         labels = label.float().where(present & (label >= 0), torch.nan)
     sent = channel.measured_rows(message).tensor(channel.row_count, values.device)[of_member]
     rows = torch.cat([values.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)[sent.cpu()]

@@ -71,9 +71,9 @@ def _agent(system: System, agent: Agent, shown: range) -> AgentTimes:
 
 
 def _channel(system: System, channel: Channel, shown: range, episodes: WindowGrid | None) -> ChannelTimes:
-    ledger, windows = channel.ledger, _windows(system, channel.receiver)
+    wire, windows = channel.wire, _windows(system, channel.receiver)
     # without a state every message has a step at which all that read it have learned
-    timetable = replace(ledger.timetable, receiver_grid=windows, carries_state=False)
+    timetable = replace(wire.timetable, receiver_grid=windows, carries_state=False)
     sent, due = timetable.sender_clock.among(shown), timetable.receiver_clock.among(shown)
     with_graph = channel.carries_state or channel.coupling.joins_endpoints
 
@@ -95,7 +95,7 @@ def _channel(system: System, channel: Channel, shown: range, episodes: WindowGri
         if with_graph and in_one_window(stamp, plan.first_tick):
             back[stamp] = windows.end_of(windows.number_at(stamp))
         else:
-            back[stamp] = plan.finish_by + timetable.return_delay if ledger.returns_gradients else -1
+            back[stamp] = plan.finish_by + timetable.return_delay if wire.returns_gradients else -1
     read = {step: read_at(step) for step in shown}
     closes = with_graph and not channel.injects_prediction
     cut = {

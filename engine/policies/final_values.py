@@ -96,7 +96,7 @@ class FinalValues(Feature):
         window = Window(learning_rows_by_agent={agent.name: NONE})  # nothing that it reads is differentiated
         with ExitStack() as imagined:
             for channel in agent.connections.incoming:
-                due = channel.ledger.timetable.stamps_read_at(next_step)
+                due = channel.wire.timetable.stamps_read_at(next_step)
                 stamps = [stamp for stamp in due if stamp > step]
                 sender = self.system.agents.get(channel.sender) if stamps else None
                 source = None if sender is None else self._tick(sender, step, final, final_ticks)
@@ -121,7 +121,7 @@ def _imagined(channel: Channel, stamps: list[int], source: Tick | None, final: S
         if channel.content.sampler is not None:
             output, _ = channel.content.sampler.send(output, stamps[0])
     example_count = len(channel.synthetic_input.examples)
-    with channel.ledger.temporarily_sent(stamps, output, signals, void):
+    with channel.wire.imagined(stamps, output, signals, void):
         yield
     del channel.synthetic_input.examples[example_count:]
 

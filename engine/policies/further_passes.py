@@ -1,6 +1,6 @@
 """Further passes over a window: what `ppo` learns from it after the first one (Schulman et al. 2017, algorithm 1).
 
-The first pass is that of every window: ledgers are booked by it, and senders, synthetic gradients and critics of channels
+The first pass is that of every window: what it reads is booked by it, and senders, synthetic gradients and critics of channels
 learn in it. Where no tick needs another, it is evaluated for all ticks at once, as further passes are. These, over minibatches of
 environments, move the parameters of the agent's learning group alone, and those of senders that are replayed beside it: other
 messages from outside are the constants they were, and so are advantages, returns and the first pass's log-probabilities; running

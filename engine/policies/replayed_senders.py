@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import BackwardRequest, Gradients, as_leaf
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.backward import coupling_credit, credited_message
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Booked, Message
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.minibatch_rows import by_member
@@ -54,7 +54,7 @@ class ReplayedSender:
         learner = self._sender.learner
         self._resting = learner.places_of(learner.network.heads.keys() - {channel.content.port_name})
         ticks = [tick for tick in window.ticks() if tick.agent_name == channel.sender]
-        messages = [message for name, message in window.sent_messages if name == channel.name]
+        messages = [sent for name, sent in window.sent if name == channel.name]
         self._stamps = [message.stamp for message in messages]
         self._credited_by_stamp = {
             message.stamp: window.credited_rows(channel, message) for message in messages
@@ -67,7 +67,7 @@ class ReplayedSender:
         self._sent: _Sent | None = None
         """What was sent in the newest minibatch."""
 
-    def _read_signals(self, messages: Sequence[Message]) -> None:
+    def _read_signals(self, messages: Sequence[Sent]) -> None:
         """Keep what the messages' predictions are conditioned on, and where they count."""
         trainer = self._engine.predictor_trainer
         examples = [trainer.example(self.channel, message, with_returned=False) for message in messages]
@@ -79,7 +79,7 @@ class ReplayedSender:
             self._context = torch.stack([zeros if context is None else context for context in contexts])
         has_example = [NONE if example is None else ALL for example in examples]
         pairs = list(zip(has_example, messages, strict=True))
-        self._counted = [mask & message.booked.rows for mask, message in pairs]
+        self._counted = [mask & message.counted for mask, message in pairs]
         injected, self._injected = (
             [mask & self._credited_by_stamp[message.stamp] for mask, message in pairs],
             ALL,
@@ -140,7 +140,9 @@ class ReplayedSender:
         sent, channel = self._sent, self.channel
         assert sent is not None
         # no gradient of these messages has returned yet
-        credited_message_of = partial(credited_message, channel, booked=Booked(), has_returned=False)
+        credited_message_of = partial(
+            credited_message, channel, returned=None, counted=NONE, has_returned=False
+        )
         messages = [
             credited_message_of(example.message, stamp, example.message, partial(self._predict, example))
             for stamp, example in zip(self._stamps, sent.examples, strict=True)

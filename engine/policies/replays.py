@@ -240,7 +240,7 @@ class SomeRows(Replay):
             reads_state = agents[name].connections.state_channel is not None and len(agents) > 1
             if (reads_within or reads_state) and any(tick.learning_rows is not ALL for tick in ticks):
                 return True
-            if reads_within and any(channel.ledger.timetable.read_mode.slots > 1 for channel in incoming):
+            if reads_within and any(channel.wire.timetable.read_mode.slots > 1 for channel in incoming):
                 return True
             if reads_within and any(len(reads) > 1 for tick in ticks for reads in tick.reads_by_channel):
                 return True

@@ -52,7 +52,7 @@ class ResentMessages:
             sent_at,
             torch.stack(samples) if samples else None,
             _stacked(sampling_noise),
-            _stacked([channel.ledger.link.noise_of(stamp, zeros) for stamp in stamps]),
+            _stacked([channel.wire.link.noise_of(stamp, zeros) for stamp in stamps]),
         )
 
     def outputs(self, port: Tensor, rows: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class ResentMessages:
 
     def received(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Return `outputs` as the link carries them, of the same shape."""
-        return self.channel.ledger.link.received(outputs, self._rows(self.link_noise, rows))
+        return self.channel.wire.link.received(outputs, self._rows(self.link_noise, rows))
 
     def _rows(self, values: Tensor | None, rows: Tensor) -> Tensor | None:
         return None if values is None else by_member(values, len(self.channel.members), rows)

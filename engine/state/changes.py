@@ -80,7 +80,7 @@ OF_CHANNELS: Mapping[str, Setting] = {
     "learn": Setting(("gradient", "learn")),
     **_trained(("input", "optimiser"), "synthetic_input.model", "input."),
     "input.learn": Setting(("input", "learn")),
-    **{key: Setting(("link", key), f"ledger.link.{key}", _NOT_0) for key in ("drop", "noise")},
+    **{key: Setting(("link", key), f"wire.link.{key}", _NOT_0) for key in ("drop", "noise")},
     "bits": Setting(("link", "bits")),
 }
 """Settings of channels; without a prefix they are the synthetic gradient's."""

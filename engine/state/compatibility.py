@@ -49,7 +49,7 @@ def check_compatible(
 def _form(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return what of a state is the same at every step: names, and of tensors that do not grow the shape and type."""
     return {
-        "channels": dict.fromkeys(state["ledgers"], True),
+        "channels": dict.fromkeys(state["wires"], True),
         "agents": {name: _form_of(learner) for name, learner in state["learners"].items()},
         "synthetic gradients": {name: _form_of(model) for name, model in state["predictors"].items()},
         "synthetic inputs": {name: _form_of(model) for name, model in state["inputs"].items()},

@@ -1,14 +1,13 @@
 """Messages and windows of stacks by agent and channel, the form in which a checkpoint is written, and back.
 
 Both forms are trees of `state_dict.messages`. What has rows is split and joined by the roles of its fields (trees.py); what
-is left says whose a member's things are, and what a single channel has no message of.
+is left says whose a member's things are, and which messages a single channel has no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -16,10 +15,8 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Inbox, Outbox, Received, Sent, Wire
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.newest_returned import NewestReturned
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick
@@ -77,14 +74,12 @@ class _Splitter:
             for saved_window in saved_group["waiting"]:
                 for key, window in self._windows(saved_window, members).items():
                     groups[key]["waiting"].append(window)
-        needed = _stamps_needed(groups.values())
-        ledgers = saved["ledgers"]
         return {
             **saved,
-            "ledgers": {
-                name: ledger
+            "wires": {
+                name: ends
                 for channel in self.system.channels.values()
-                for name, ledger in self._ledgers(channel, ledgers[channel.name], needed)
+                for name, ends in self._ends(channel, saved["wires"][channel.name])
             },
             "groups": list(groups.values()),
             "agents": {
@@ -105,25 +100,28 @@ class _Splitter:
     def _agents(self, tree: Tree, stack: Agent) -> Iterator[tuple[tuple[int, Agent], Tree]]:
         return zip(self.stacked.singles(stack), self._split(Agent, tree, stack), strict=True)
 
-    def _ledgers(
-        self, stack: Channel, saved: Tree, needed: Mapping[str, set[int]]
-    ) -> Iterator[tuple[str, Tree]]:
-        """The ledger of each channel, with the messages that a channel alone would have kept."""
+    def _ends(self, stack: Channel, saved: Tree) -> Iterator[tuple[str, Tree]]:
+        """The ends of each channel, with the messages that a channel alone would have kept."""
         if len(stack.members) == 1:
             yield stack.members[0].name, saved
             return
-        stored = [self._split(Message, tree, stack) for tree in saved["messages"]]
-        loose = [self._split(Message, tree, stack) for tree in saved["loose"]]
-        trees, newest = self._split(Ledger, saved, stack), self._split(NewestReturned, saved, stack)
+        sender, receiver = saved["outbox"], saved["inbox"]
+        sent = [self._split(Sent, tree, stack) for tree in sender["sent"]]
+        received = [self._split(Received, tree, stack) for tree in receiver["messages"]]
+        outboxes, inboxes = self._split(Outbox, sender, stack), self._split(Inbox, receiver, stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
-            ledger = _ledger_alone(
-                stack.ledger,
-                [members[k] for members in stored],
-                [members[k] for members in loose],
-                saved["back_by_step"],
-                needed.get(channel.name, set()),
-            )
-            yield channel.name, {**trees[k], **ledger, "newest_returned": newest[k]["newest_returned"]}
+            own = [_sent_alone(members[k]) for members in sent]
+            counted = {message["stamp"] for message in own if message["counted"] is not False}
+            back = [
+                [step, [stamp for stamp in stamps if stamp in counted]] for step, stamps in sender["back"]
+            ]
+            outbox = {
+                **outboxes[k],
+                "sent": [message for message in own if not _is_spent(stack.wire, message)],
+                "back": [[step, stamps] for step, stamps in back if stamps],
+            }
+            inbox = {**inboxes[k], "messages": [members[k] for members in received]}
+            yield channel.name, {"outbox": outbox, "inbox": inbox}
 
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         group_of, agents, channels = self.base.group_by_agent, self.system.agents, self.system.channels
@@ -132,7 +130,7 @@ class _Splitter:
                 **window,
                 "statistics_before": {},
                 "ticks_by_call": [],
-                "sent_messages": [],
+                "sent": [],
                 "given_up_channel_names": [],
             }
             for key in groups
@@ -146,10 +144,10 @@ class _Splitter:
                 [[tick] for tick in self._ticks(call[0], agent)] if agent.has_member_axis else [call]
             ):
                 windows[group_of[ticks[0]["agent_name"]]]["ticks_by_call"].append(ticks)
-        for name, stamp in window["sent_messages"]:
+        for name, stamp in window["sent"]:
             for _, channel in self.stacked.singles(channels[name]):
                 own_window = windows[group_of[channel.sender]]
-                own_window["sent_messages"].append([channel.name, stamp])
+                own_window["sent"].append([channel.name, stamp])
                 if (
                     name in window["given_up_channel_names"]
                     and channel.name not in own_window["given_up_channel_names"]
@@ -200,16 +198,24 @@ class _Splitter:
             }
 
 
-def _forgotten(ledger: Ledger, message: Tree) -> bool:
-    """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
-    finished_at, counted = message["finished_at"], message["booked"]["counted"]
-    if finished_at is None or counted is not False or message["sender_window_open"]:
-        return False
-    sent = max(ledger.messages)
-    newest_due = ledger.timetable.newest_due(sent)
-    if ledger.may_hold_later(message["stamp"]):
-        return False
-    return newest_due is not None and message["stamp"] < newest_due and finished_at < sent
+def _sent_alone(message: Tree) -> Tree:
+    """A member's message: one whose reads counted in other members alone returns nothing."""
+    if message["finished_at"] is None or _anywhere(message["counted"]):
+        return message
+    return {**message, "counted": False, "back_at": None, "returned": None}
+
+
+def _is_spent(wire: Wire, message: Tree) -> bool:
+    """Whether a channel alone would have dropped a message that its stack still keeps for what others return."""
+    newest = max(wire.outbox.sent)
+    newest_due = wire.timetable.newest_due(newest)
+    is_open = message["finished_at"] is None or message["window_open"] or message["finished_at"] >= newest
+    return (
+        not is_open
+        and message["counted"] is False
+        and newest_due is not None
+        and message["stamp"] < newest_due
+    )
 
 
 # --- from single agents to stacks ------------------------------------------------------------------------
@@ -218,48 +224,6 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
 def joined_state(system: System, bases: Sequence[System], saved: Sequence[Tree]) -> Tree:
     """Return the messages and windows of the single agents and channels of each seed, by stack."""
     return _Merger(system, bases, saved).merged()
-
-
-def _stamps_needed(groups: Iterable[Tree]) -> dict[str, set[int]]:
-    """By channel, the stamps of the messages that windows need."""
-    needed: dict[str, set[int]] = {}
-    windows = [window for tree in groups for window in (tree["window"], *tree["waiting"])]
-    for window in windows:
-        for name, stamp in window["sent_messages"]:
-            needed.setdefault(name, set()).add(stamp)
-        for tick in chain(*window["ticks_by_call"]):
-            for read in _all_reads(tick):
-                if read["kind"] == "leaf":
-                    needed.setdefault(read["channel_name"], set()).add(read["message"])
-    return needed
-
-
-def _ledger_alone(
-    ledger: Ledger,
-    stored: Sequence[Tree],
-    loose: Sequence[Tree],
-    back_by_step: Sequence[Any],
-    needed: set[int],
-) -> Tree:
-    """The messages that the ledger of a channel alone would have kept, of those in its stack's.
-
-    A message whose uses counted in other members alone is not counted here, and so returns nothing.
-    """
-    counted = set()
-    for message in (*stored, *loose):
-        booked = message["booked"]
-        if message["finished_at"] is not None and not _anywhere(booked["counted"]):
-            booked["counted"] = False
-        if booked["counted"] is not False:
-            counted.add(message["stamp"])
-    completed = [[step, [s for s in stamps if s in counted]] for step, stamps in back_by_step]
-    messages = [message for message in stored if not _forgotten(ledger, message)]
-    needed = needed.union(*(stamps for _, stamps in completed)) - {message["stamp"] for message in messages}
-    return {
-        "messages": messages,
-        "loose": [message for message in (*stored, *loose) if message["stamp"] in needed],
-        "back_by_step": [[step, stamps] for step, stamps in completed if stamps],
-    }
 
 
 class _Merger:
@@ -274,7 +238,7 @@ class _Merger:
     def merged(self) -> Tree:
         """Return the messages and windows by stack."""
         channels = self.system.channels.values()
-        ledgers = {c.name: self._ledger(c, self._members("ledgers", c)) for c in channels}
+        wires = {c.name: self._ends(c, self._members("wires", c)) for c in channels}
         groups = {
             group: tree
             for base, saved in zip(self.bases, self.saved, strict=True)
@@ -282,7 +246,7 @@ class _Merger:
         }
         return {
             **self.saved[0],
-            "ledgers": ledgers,
+            "wires": wires,
             "groups": [self._group(group, groups) for group in self.system.groups],
             "agents": {
                 name: self._joined(Agent, self._members("agents", agent), agent)
@@ -331,39 +295,44 @@ class _Merger:
             self.all_signals.append(joined_signals(signals))
         return self._numbers[key]
 
-    def _ledger(self, stack: Channel, ledgers: Sequence[Tree]) -> Tree:
-        if len(ledgers) == 1:
-            return ledgers[0]
-        by_stamp = [
-            {message["stamp"]: message for message in (*ledger["loose"], *ledger["messages"])}
-            for ledger in ledgers
-        ]
-        stamps = sorted({message["stamp"] for ledger in ledgers for message in ledger["messages"]})
-        loose = dict.fromkeys(message["stamp"] for ledger in ledgers for message in ledger["loose"])
-        completed: dict[int, dict[int, None]] = {}
-        for step, back in (entry for ledger in ledgers for entry in ledger["back_by_step"]):
-            completed.setdefault(step, {}).update(dict.fromkeys(back))
+    def _ends(self, stack: Channel, ends: Sequence[Tree]) -> Tree:
+        if len(ends) == 1:
+            return ends[0]
+        outboxes, inboxes = [tree["outbox"] for tree in ends], [tree["inbox"] for tree in ends]
+        back: dict[int, dict[int, None]] = {}
+        for step, stamps in (entry for outbox in outboxes for entry in outbox["back"]):
+            back.setdefault(step, {}).update(dict.fromkeys(stamps))
+        sent = self._messages(Sent, stack, [outbox["sent"] for outbox in outboxes])
+        for message, members in sent:
+            message["window_open"] = any(member["window_open"] for member in members)
+            message["back_at"] = next((m["back_at"] for m in members if m["back_at"] is not None), None)
+        received = self._messages(Received, stack, [inbox["messages"] for inbox in inboxes])
+        for message, members in received:
+            message["open_windows"] = sorted({n for member in members for n in member["open_windows"]})
         return {
-            **self._joined(Ledger, ledgers, stack),
-            "newest_returned": self._joined(NewestReturned, ledgers, stack)["newest_returned"],
-            "messages": [self._message(stack, stamp, by_stamp) for stamp in stamps],
-            "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
-            "back_by_step": [[step, list(back)] for step, back in completed.items()],
+            "outbox": {
+                **self._joined(Outbox, outboxes, stack),
+                "sent": [message for message, _ in sent],
+                "back": [[step, list(stamps)] for step, stamps in back.items()],
+            },
+            "inbox": {
+                **self._joined(Inbox, inboxes, stack),
+                "messages": [message for message, _ in received],
+            },
         }
 
-    def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:
-        """A message of all channels, where some may have none any more: nothing counted for them."""
-        like = next(messages[stamp] for messages in by_stamp if stamp in messages)
-        void = {**like, "booked": {"counted": False, "gradient": None, "loss": None}}
-        copies = [messages.get(stamp, void) for messages in by_stamp]
-        merged = self._joined(Message, copies, stack)
-        return {
-            **merged,
-            "open_window_numbers": sorted(
-                {window for message in copies for window in message["open_window_numbers"]}
-            ),
-            "sender_window_open": any(message["sender_window_open"] for message in copies),
-        }
+    def _messages(
+        self, kind: type, stack: Channel, messages: Sequence[Sequence[Tree]]
+    ) -> list[tuple[Tree, list[Tree]]]:
+        """The messages of all channels, each with its members, where some may have none any more: nothing counted for them."""
+        by_stamp = [{message["stamp"]: message for message in of_member} for of_member in messages]
+        found = []
+        for stamp in sorted({stamp for of_member in by_stamp for stamp in of_member}):
+            like = next(of_member[stamp] for of_member in by_stamp if stamp in of_member)
+            absent = {**like, "counted": False, "loss": None, "returned": None, "gradient": None}
+            members = [of_member.get(stamp, absent) for of_member in by_stamp]
+            found.append((self._joined(kind, members, stack), members))
+        return found
 
     # --- windows ----------------------------------------------------------------------------------------
 
@@ -383,13 +352,13 @@ class _Merger:
         before = {}
         if starts:
             before = {name: self._start(agents[name], starts) for name in group.agent_count_by_learner}
-        sent = [entry for _, window in windows for entry in window["sent_messages"]]
+        sent = [entry for _, window in windows for entry in window["sent"]]
         sent.sort(key=lambda entry: entry[1])
         return {
             "number": max(window["number"] for _, window in windows),
             "statistics_before": before,
             "ticks_by_call": self._calls(calls),
-            "sent_messages": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
+            "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
             "given_up_channel_names": [
                 name for _, window in windows for name in window["given_up_channel_names"]
             ],  # by stacks of one

@@ -12,16 +12,13 @@ from operator import attrgetter
 from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
-from antiphon.engine.heart.held_messages import HeldMessages
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.newest_returned import NewestReturned
+from antiphon.engine.heart.ends import Inbox, Outbox, Received, Sent, Wire
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup, Read, Tick, Window
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
-from antiphon.engine.state.trees import READS, Tree, from_tree, notes_of, to_tree
+from antiphon.engine.state.trees import READS, Owner, Tree, from_tree, notes_of, to_tree
 from antiphon.nets.optimisers import MISSED
 
 Number = Callable[[StepSignals], int]
@@ -128,16 +125,9 @@ def messages(system: System) -> Tree:
     def number(step_signals: StepSignals) -> int:
         return all_signals.setdefault(step_signals, len(all_signals))
 
-    windows = [window for group in system.groups for window in (group.window, *group.waiting)]
-    held: dict[str, list[Message]] = {}
-    for window in windows:  # whose messages a ledger may have no more use for
-        read = ((read.channel_name, read.message) for read in window.counted_reads.values())
-        for name, message in (*window.sent_messages, *read):
-            held.setdefault(name, []).append(message)
-    ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in system.channels.items()}
     return {
         "events": [list(event) for event in system.events],
-        "ledgers": ledgers,
+        "wires": {name: _ends(channel.wire, number) for name, channel in system.channels.items()},
         "groups": [
             {
                 "window": to_tree(group.window, number),
@@ -153,64 +143,53 @@ def messages(system: System) -> Tree:
 def load_messages(system: System, state: Mapping[str, Any]) -> None:
     """Load what `messages` returned of single agents, or of the same stacks."""
     signals = state["signals"]
-    message_of: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
         channel.synthetic_input.pop_examples()
-        message_of[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
+        _load_ends(channel.wire, state["wires"][name], signals)
     for name, agent in system.agents.items():
         agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))
     system.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         window, *waiting = (
-            _loaded_window(tree, group, system, signals, message_of)
-            for tree in (saved["window"], *saved["waiting"])
+            _loaded_window(tree, group, system, signals) for tree in (saved["window"], *saved["waiting"])
         )
         group.load(window, waiting)
 
 
-def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
-    completed = [message for messages in ledger.back_by_step.values() for message in messages]
-    loose = {m.stamp: m for m in (*held, *completed) if m.stamp not in ledger.messages}
+def _ends(wire: Wire, number: Number) -> Tree:
+    """The ends of a channel: all messages that a window needs are among theirs."""
+    outbox, inbox = wire.outbox, wire.inbox
     return {
-        "messages": [to_tree(message, number) for message in ledger.messages.values()],
-        "loose": [to_tree(message, number) for message in loose.values()],
-        "back_by_step": [
-            [step, [m.stamp for m in messages]] for step, messages in ledger.back_by_step.items()
-        ],
-        **to_tree(ledger, number),
-        **to_tree(ledger.newest_returned or NewestReturned(), number),
+        "outbox": {
+            "sent": [to_tree(sent, number) for sent in outbox.sent.values()],
+            "back": [[step, [sent.stamp for sent in back]] for step, back in outbox.back.items()],
+            **to_tree(outbox, number),
+        },
+        "inbox": {
+            "messages": [to_tree(received, number) for received in inbox.messages.values()],
+            **to_tree(inbox, number),
+        },
     }
 
 
-def _load_ledger(
-    ledger: Ledger, saved: Mapping[str, Any], signals: Sequence[StepSignals]
-) -> dict[int, Message]:
-    """Fill a ledger, and return the messages by stamp, those that only windows hold among them."""
-    back_at = {stamp: step for step, stamps in saved["back_by_step"] for stamp in stamps}
+def _load_ends(wire: Wire, saved: Mapping[str, Any], signals: Sequence[StepSignals]) -> None:
+    def loaded(kind: type[Owner], trees: Sequence[Tree]) -> dict[int, Owner]:
+        plans = {
+            tree["stamp"]: from_tree(
+                ReadPlan, tree["plan"], signals, ticks=wire.timetable.reading_ticks(tree["stamp"])
+            )
+            for tree in trees
+        }
+        return {tree["stamp"]: from_tree(kind, tree, signals, plan=plans[tree["stamp"]]) for tree in trees}
 
-    def message(tree: Tree) -> Message:
-        stamp, finished_at, returned_at = tree["stamp"], tree["finished_at"], None
-        if finished_at is not None and tree["booked"]["counted"] is not False and ledger.returns_gradients:
-            # once it has been popped, a window that waits may still ask whether it is back
-            returned_at = back_at.get(stamp, ledger.timetable.back_from(finished_at))
-        ticks = ledger.timetable.reading_ticks(stamp)
-        read_plan = from_tree(ReadPlan, tree["read_plan"], signals, ticks=ticks)
-        return from_tree(Message, tree, signals, back_at=returned_at, read_plan=read_plan)
-
-    def loaded(key: str) -> dict[int, Message]:
-        return {tree["stamp"]: message(tree) for tree in saved[key]}
-
-    messages, held = loaded("messages"), ledger.held_messages
-    message_of = loaded("loose") | messages
-    ledger.load(
-        messages,
-        {step: [message_of[stamp] for stamp in stamps] for step, stamps in saved["back_by_step"]},
-        held
-        if held is None or saved["held_messages"] is None
-        else from_tree(HeldMessages, saved["held_messages"], signals),
-        from_tree(NewestReturned, saved, signals) if ledger.keeps_returned else None,
+    sender, receiver = saved["outbox"], saved["inbox"]
+    sent = loaded(Sent, sender["sent"])
+    back = {step: [sent[stamp] for stamp in stamps] for step, stamps in sender["back"]}
+    messages = loaded(Received, receiver["messages"])
+    wire.load(
+        from_tree(Outbox, sender, signals, wire=wire, sent=sent, back=back),
+        from_tree(Inbox, receiver, signals, wire=wire, holds=wire.inbox.holds, messages=messages),
     )
-    return message_of
 
 
 def _loaded_window(
@@ -218,25 +197,24 @@ def _loaded_window(
     group: LearningGroup,
     system: System,
     signals: Sequence[StepSignals],
-    message_of: Mapping[str, Mapping[int, Message]],
 ) -> Window:
     number, agents = saved["number"], system.agents
     learning_rows_by_agent = {}
     if number != NO_TICK_YET:
         learning_rows_by_agent = {name: agents[name].learning_rows(number) for name in group.agent_names}
     statistics_before = {name: dict(buffers) for name, buffers in saved["statistics_before"].items()}
-    sent = [(name, message_of[name][stamp]) for name, stamp in saved["sent_messages"]]
+    sent = [(name, system.channels[name].wire.outbox.sent[stamp]) for name, stamp in saved["sent"]]
     counted_reads: dict[tuple[str, int, int | None], CountedRead] = {}
 
     def read(tree: Tree) -> Read:
         if tree["kind"] != "leaf":
             return from_tree(READS[tree["kind"]], tree, signals)
-        key = tree["channel_name"], tree["message"], tree["only_tick"]
+        key = tree["channel_name"], tree["received"], tree["only_tick"]
         if key not in counted_reads:
-            message = message_of[tree["channel_name"]][tree["message"]]
-            differentiated = system.channels[tree["channel_name"]].ledger.returns_gradients
-            value = as_leaf(tree["value"]) if differentiated else tree["value"]
-            counted_reads[key] = from_tree(CountedRead, tree, signals, message=message, value=value)
+            wire = system.channels[tree["channel_name"]].wire
+            value = as_leaf(tree["value"]) if wire.returns_gradients else tree["value"]
+            received = wire.inbox.messages[tree["received"]]
+            counted_reads[key] = from_tree(CountedRead, tree, signals, received=received, value=value)
         return counted_reads[key]
 
     def tick(tree: Tree) -> Tick:
@@ -259,7 +237,7 @@ def _loaded_window(
         signals,
         statistics_before=statistics_before,
         ticks_by_call=calls,
-        sent_messages=sent,
+        sent=sent,
         counted_reads=counted_reads,
         learning_rows_by_agent=learning_rows_by_agent,
     )
@@ -267,5 +245,5 @@ def _loaded_window(
     for name, message in sent:  # a replay sends the same samples again
         channel = system.channels[name]
         if channel.content.sampler is not None:
-            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.sent_value
+            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.value
     return window

@@ -19,8 +19,7 @@ from torch import Tensor
 from antiphon.base.errors import EngineError, RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.held_messages import HeldMessages
-from antiphon.engine.heart.message import Booked, Fate, Message
+from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.notes import Note, Notes
 from antiphon.engine.heart.roles import JOINED, MASK, NOTES, PLAIN, ROWS, SIGNALS
 from antiphon.engine.heart.signals import StepSignals
@@ -41,7 +40,6 @@ _KINDS = {kind: name for name, kind in READS.items()}
 _NOTES = {
     "newest_action": "policies.actions.NewestAction",
     "message_ages": "features.ages.MessageAges",
-    "endpoint_values": "features.contexts.EndpointValues",
     "experience": "policies.actions.Experience",
     "replay_buffer": "policies.replay_buffer.ReplayBuffer",
     "newest_states": "features.contexts.NewestStates",
@@ -100,11 +98,6 @@ def _key(saved_field: Field[Any]) -> str:
     return key
 
 
-def receiver_keys(kind: type) -> list[str]:
-    """Return the names that trees have for the fields that the receiver's half of a cut channel knows."""
-    return [_key(f) for f in saved_fields(kind) if f.metadata.get("end") == "receiver"]
-
-
 def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
     return any(saved_field.metadata["role"] == role["role"] for role in roles)
 
@@ -118,7 +111,7 @@ def _of_signals(*kinds: type) -> set[str]:
     }
 
 
-_OF_SIGNALS = _of_signals(Message, Tick)
+_OF_SIGNALS = _of_signals(Sent, Received, Tick)
 
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
@@ -141,11 +134,11 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         }
     if isinstance(value, StepSignals):
         return number(value)
-    if isinstance(value, Message):
+    if isinstance(value, Sent | Received):
         return value.stamp
     if isinstance(value, CountedRead | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window | ReadPlan | Fate | Booked | HeldMessages | Note):
+    if isinstance(value, Tick | Window | ReadPlan | Note):
         return to_tree(value, number)
     if isinstance(value, Mask):
         return value.plain
@@ -209,8 +202,7 @@ def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> lis
     for saved_field in saved_fields(kind):
         key = _key(saved_field)
         if "kind" in saved_field.metadata:
-            nested = saved_field.metadata["kind"], tree[key], count, batch, first
-            by_key[key] = [None] * count if tree[key] is None else split(*nested)
+            by_key[key] = split(saved_field.metadata["kind"], tree[key], count, batch, first)
         elif _has_role(saved_field, NOTES):
             notes = {
                 name: split(note_kind(name), note, count, batch, first) for name, note in tree[key].items()
@@ -237,9 +229,7 @@ def join(
         key = _key(saved_field)
         values = [tree[key] for tree in trees]
         if "kind" in saved_field.metadata:
-            values = [value for value in values if value is not None]
-            nested = saved_field.metadata["kind"], values, batch, device, number
-            joined_tree[key] = join(*nested) if values else None
+            joined_tree[key] = join(saved_field.metadata["kind"], values, batch, device, number)
         elif _has_role(saved_field, NOTES):
             joined_tree[key] = {
                 name: join(note_kind(name), [notes[name] for notes in values], batch, device, number)

@@ -1,6 +1,6 @@
 """A brute-force event simulator: who reads which message, and when each gradient is complete.
 
-The independent oracle for the engine's schedule and ledger (semantics 4, 5, 7, 13-20, 27b), without torch. Steps are
+The independent oracle for the engine's schedule and messages (semantics 4, 5, 7, 13-20, 27b), without torch. Steps are
 enumerated with lists and loops, so it shares no cleverness with the engine.
 """
 

@@ -6,16 +6,9 @@ from tests.faults.fault import Fault
 
 REST: tuple[Fault, ...] = (
     Fault(
-        "state-a-loaded-window-waits-for-what-was-back",
-        "engine/state/state_dict.py",
-        "returned_at = back_at.get(stamp, ledger.timetable.back_from(finished_at))",
-        "returned_at = back_at.get(stamp)",
-        "tests/contracts/test_contracts.py::test_documents[acting sampled messages of a late window-saved]",
-    ),
-    Fault(
         "state-a-loaded-window-samples-its-messages-anew",
         "engine/state/state_dict.py",
-        "            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.sent_value\n",
+        "            tick_of[channel.sender, message.stamp].sampled_messages[name] = message.value\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[acting sampled messages of a late window-saved]",
     ),
@@ -197,15 +190,15 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-an-age-forgets-the-link",
         "engine/metrics/step_metrics.py",
-        "newest_due = channel.ledger.timetable.newest_due(step)",
-        "newest_due = channel.ledger.timetable.sender_clock.latest(step)",
+        "newest_due = channel.wire.timetable.newest_due(step)",
+        "newest_due = channel.wire.timetable.sender_clock.latest(step)",
         "tests/engine/metrics/test_metrics.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(
         "timeline-a-gradient-is-back-at-once",
         "engine/metrics/timeline.py",
-        "plan.finish_by + timetable.return_delay if ledger.returns_gradients else -1",
-        "plan.finish_by if ledger.returns_gradients else -1",
+        "plan.finish_by + timetable.return_delay if wire.returns_gradients else -1",
+        "plan.finish_by if wire.returns_gradients else -1",
         "tests/engine/metrics/test_timeline.py::test_gradients_are_back_when_the_timeline_says[(1, 0, 1)-(3, 1, 2)]",
     ),
     Fault(

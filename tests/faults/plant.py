@@ -1,7 +1,7 @@
 """Plants small faults, one at a time, in a copy of the tree, and runs the test that is to notice each.
 
     python tests/faults/plant.py                                     every fault
-    python tests/faults/plant.py ledger-last-use-counts ties-        those whose names begin so
+    python tests/faults/plant.py ends-the-last-use-counts ties-        those whose names begin so
 
 A fault is a name that says what is wrong, a file, a text that stands in it once, what is put in its place, and the test that
 fails then, which must pass without it. There is one for each rule of docs/semantics.md and for each formula of agents/,

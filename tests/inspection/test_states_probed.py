@@ -24,7 +24,7 @@ def pair(unroll: int, **ends: Any) -> Simulation:
 
 def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int, nudge: float) -> float:
     """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
-    twin = simulation.fork(stacked=False)  # its ledgers and windows are read
+    twin = simulation.fork(stacked=False)  # its ends of channels and windows are read
     now, total = twin.now, 0.0
     for agent in twin.running.system.agents.values():
         agent.learner.trainable = []
@@ -32,10 +32,10 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     for step in range(now, now + steps):
         twin.running.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
-            message = twin.running.system.channels[name].ledger.messages[now]
-            moved = message.carried_value.clone()
+            received = twin.running.system.channels[name].wire.inbox.messages[now]
+            moved = received.value.clone()
             moved[row, column] += nudge
-            message.carried_value = group.window.outputs_with_graph[name, now] = moved
+            received.value = group.window.outputs_with_graph[name, now] = moved
         ends = twin.world.advance()
         for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
             found = twin.running.backend.objective_evaluator.tick_loss(tick)

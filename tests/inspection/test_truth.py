@@ -1,6 +1,6 @@
 """Probes (inspection/truth.py): true gradients against finite differences, and without a trace.
 
-A component of a message is moved where the ledger has it, behind all that a link does to it.
+A component of a message is moved where the inbox has it, behind all that a link does to it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     now = twin.now
     for agent in twin.running.system.agents.values():
         agent.learner.trainable = []
-    ledger = twin.running.system.channels[channel].ledger
-    send = ledger.send
+    wire = twin.running.system.channels[channel].wire
+    send = wire.outbox.send
 
     def moved(step: int, message: Tensor, moment: Any, *known: Any) -> Any:
         sent = send(step, message, moment, *known)
         if step == now:
-            sent.carried_value = sent.carried_value.clone()
-            sent.carried_value[row, column] += nudge
+            received = wire.inbox.messages[step]
+            received.value = received.value.clone()
+            received.value[row, column] += nudge
         return sent
 
-    ledger.send = moved  # type: ignore[method-assign]
+    wire.outbox.send = moved  # type: ignore[method-assign]
     return sum(
         float(loss) for info in (twin.step() for _ in range(horizon + 1)) for loss in info["losses"].values()
     )
@@ -97,7 +98,7 @@ def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
     simulation = corporation("decoupled", drop=0.4, hold=5)
     simulation.run(15)
     for name, true in check_by_differences(simulation, 4).items():
-        lost = simulation.running.system.channels[name].ledger.link.lost(15, 8, "cpu").tensor(8, "cpu")
+        lost = simulation.running.system.channels[name].wire.link.lost(15, 8, "cpu").tensor(8, "cpu")
         assert not true[lost].any()
         assert bool((true[~lost].norm(dim=1) > 0).any()), name
 

@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
-from antiphon.base.mask import ALL, NONE
+from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection, clipped_per_sample, constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.updates import Credit, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.engine.policies.policy_window import PolicyWindows
-from tests.reference import ledger
-from tests.reference.ledger import as_mask, mask_fill_zero
+from tests.reference import wires
 from tests.reference.policies import policy_window
 from tests.reference.predictors import example_of, gated, synthetic_gradient
 from tests.reference.state import State, gradients_of
+from tests.reference.wires import as_mask, mask_fill_zero
 
 
 def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]:
@@ -163,7 +163,7 @@ def _target_loss(state: State, tick: Tick, goal: Goal) -> tuple[Tensor, Tensor, 
 
 
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:
-    """Differentiate a window and enter in the ledgers what goes back (rules 2, 4); None: it has diverged (rule 32)."""
+    """Differentiate a window and note what goes back (rules 2, 4); None: it has diverged (rule 32)."""
     (whole, objectives), batch = window_loss(state, window), state.batch
     update = Update(group, window, whole)
     injections, auxiliary = _injections(state, update, step), _auxiliary_losses(state, group, window)
@@ -175,7 +175,7 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     update.gradients_by_learner.update(gradients)
     returned = dict(zip(leaves, returning, strict=True))
     for read in window.counted_reads.values():
-        ledger.add_gradient(read, returned.get(read))
+        wires.add_gradient(read, returned.get(read))
     _return_losses(state, update)
     return update
 
@@ -192,24 +192,24 @@ def _return_losses(state: State, update: Update) -> None:
     loss, leaves = state.nothing, update.window.counted_reads.values()
     for samples in update.window_loss.loss_by_agent.values():
         loss = loss + samples
-    for name, message in update.window.sent_messages:
+    for name, message in update.window.sent:
         synthetic = state.channels[name].synthetic_gradient
-        if not isinstance(synthetic.model, Critic) or not message.read_plan.is_bookable:
+        if not isinstance(synthetic.model, Critic) or not message.plan.is_bookable:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
-        if example is not None and message.fate.void_unread is not ALL:
+        if example is not None and message.creditable is not NONE:
             value = constant(synthetic.model.value(example))
             loss = loss + injectable(message, synthetic.injection.discount * value)
-    ledger.add_loss([read for read in leaves if state.channels[read.channel_name].needs_returned_loss], loss)
+    wires.add_loss([read for read in leaves if state.channels[read.channel_name].needs_returned_loss], loss)
 
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in the update."""
     found, window, noted = [], update.window, update.newest_injected_by_channel
-    for name, message in window.sent_messages:
+    for name, message in window.sent:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
-            not message.read_plan.is_bookable
+            not message.plan.is_bookable
             or name in window.given_up_channel_names
             or not state.participates(channel.sender, window.number)
         ):
@@ -219,15 +219,15 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             put, late = synthetic.injection, channel.coupling.name == "delayed"
             weights = () if late else (put.scale(step), put.discount)
             found.append(Injection(output, credit, *weights))
-            noted[name] = Credit(credit, ~message.fate.void_unread)
+            noted[name] = Credit(credit, message.creditable)
     return found
 
 
-def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
+def _credit(state: State, channel: Channel, message: Sent) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
-        counted = message.back_at is not None and message.fate.void_unread is not ALL
-        back = message.booked.gradient if counted else None
+        counted = message.back_at is not None and message.creditable is not NONE
+        back = message.returned if counted else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is not None and synthetic.model.gated:
@@ -239,9 +239,9 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     return injectable(message, credit)
 
 
-def injectable(message: Message, credit: Tensor) -> Tensor:
+def injectable(message: Sent, credit: Tensor) -> Tensor:
     """Return a credit where something may be injected, zeros elsewhere (rule 20)."""
-    return mask_fill_zero(~as_mask(message.fate.void_unread, message.sent_value), credit)
+    return mask_fill_zero(as_mask(message.creditable, message.value), credit)
 
 
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
@@ -252,9 +252,9 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
         if not channel.synthetic_gradient.auxiliary:
             continue
         first = next((tick for tick in window.ticks() if tick.agent_name == channel.sender), None)
-        last = dict(window.sent_messages).get(channel.name)  # the state at its end: only it is read outside
+        last = dict(window.sent).get(channel.name)  # the state at its end: only it is read outside
         if first is not None and last is not None and first.learning_rows is not NONE:
-            nothing_follows = last.fate.void_unread is ALL
+            nothing_follows = last.creditable is NONE
             target = channel.content.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
@@ -269,17 +269,17 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
     """
     missing, age = set(), (group.grid.number_ending_at(step) or 0) - window.number
-    for name, message in window.sent_messages if group.horizons else ():
+    for name, message in window.sent if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
         finished = message.finished_at
         arrived = finished is not None and finished < step and (message.back_at or finished) <= step
-        if channel.coupling.name == "delayed" and message.read_plan.is_bookable and not (within or arrived):
+        if channel.coupling.name == "delayed" and message.plan.is_bookable and not (within or arrived):
             missing.add(name)
     window.given_up_channel_names |= {name for name in missing if age >= group.horizons[name]}
     if any(age < group.horizons[name] for name in missing):
         return "waits"
-    names = {name for name, _ in window.sent_messages} - window.given_up_channel_names
+    names = {name for name, _ in window.sent} - window.given_up_channel_names
     others = {state.channels[name].coupling.name for name in names}
     objective = any(state.agents[name].goal is not None for name in group.agent_names)
     reached = not window.given_up_channel_names or objective or others & {"decoupled", "unlocked", "delayed"}

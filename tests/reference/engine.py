@@ -3,9 +3,9 @@
 Read this file first. The numbers of rules are those of docs/semantics.md. A step (rule 13):
 
 1. the environment shows its signals;
-2. messages arrive, and the agents that are due tick: `tick` (forward.py, ledger.py);
+2. messages arrive, and the agents that are due tick: `tick` (forward.py, wires.py);
 3. the environment steps on the action;
-4. episodes end: `end_episodes` (rule 20); groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, ledger.py,
+4. episodes end: `end_episodes` (rule 20); groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, wires.py,
    predictors.py).
 """
 
@@ -26,15 +26,15 @@ from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.updates import GroupWindows, StepReport
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
-from tests.reference import ledger
+from tests.reference import wires
 from tests.reference.backward import fate_of, window_update
 from tests.reference.final_values import note_final_values
 from tests.reference.forward import replay, tick_agents
-from tests.reference.ledger import as_mask, mask_fill_zero
 from tests.reference.observations import update_statistics
 from tests.reference.policies import act, copy_target, further_passes, update_returns
 from tests.reference.predictors import gradient_updates, input_updates
 from tests.reference.state import State
+from tests.reference.wires import as_mask, mask_fill_zero
 
 
 def _in_box(action: Tensor, space: spaces.Box) -> Tensor:
@@ -85,8 +85,8 @@ class ReferenceEngine(State):
             for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent_name].body.acts:
                     act(self, tick)
-        for channel in (one for one in self.channels.values() if step in one.ledger.messages):
-            ledger.delete_spent(channel, step)
+        for channel in (one for one in self.channels.values() if step in one.wire.outbox.sent):
+            wires.delete_spent(channel, step)
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
             for name, tick in {tick.agent_name: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:
@@ -102,7 +102,7 @@ class ReferenceEngine(State):
         for channel in self.channels.values():
             ended, terminated = self._over(ends, *channel.voiding_signals.life_names)
             if ended.any():
-                ledger.end_episodes(channel, step, ended, terminated)
+                wires.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
             if (trail := NewestStates.of(agent)) is not None:
                 ended, _ = self._over(ends, agent.body.life_name)
@@ -175,7 +175,7 @@ class ReferenceEngine(State):
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         agents = [self.agents[name] for name in group.agent_names]
-        ledger.close(window, [c for agent in agents for c in agent.connections.read_channels], step)
+        wires.close(window, [c for agent in agents for c in agent.connections.read_channels], step)
 
     @torch.enable_grad()
     def replay_open_windows(self) -> None:

@@ -12,12 +12,12 @@ from antiphon.comms import Mask
 from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.ends import Received
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Constant, Tick, Window
 from antiphon.engine.policies.actions import Experience
 from antiphon.scenarios.agent_specs import AGE
-from tests.reference import ledger
+from tests.reference import wires
 from tests.reference.forward import critic_observed, evaluate, signals_of, void, with_stand_in
 from tests.reference.state import State
 
@@ -75,8 +75,8 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             imagined = _imagined(state, channel, tick.step, step, final)
             if imagined is None:
                 return None
-            contexts.enter_context(ledger.imagining(channel, imagined))
-            found = ledger.arrivals(channel, tick.step)
+            contexts.enter_context(wires.imagining(channel, imagined))
+            found = wires.arrivals(channel, tick.step)
             if channel.synthetic_input.model is not None and found:
                 found = [with_stand_in(state, channel, found[-1], tick.step)]
             if channel.name == agent.inputs.align_channel_name:
@@ -86,19 +86,21 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
                 tick.state_read = constants[-1]
                 continue
             tick.reads_by_channel.append([*constants])
-            ages.append(ledger.age(channel, found, tick.step))
+            ages.append(wires.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observed.signal_names:
         MessageAges.ensure(tick).columns = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)
     return tick
 
 
-def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSignals) -> list[Message] | None:
+def _imagined(
+    state: State, channel: Channel, at: int, step: int, final: StepSignals
+) -> list[Received] | None:
     """The messages that a tick at `at` would read and that would be sent after `step`; None: they are not known."""
-    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.sender_clock
+    delay, sender = channel.wire.timetable.delay, channel.wire.timetable.sender_clock
     steps = range(0) if channel.carries_state else range(step + 1, at - delay + 1)
     stamps = [stamp for stamp in steps if sender.ticks_at(stamp)]
-    if channel.ledger.timetable.read_mode.newest_only:
+    if channel.wire.timetable.read_mode.newest_only:
         stamps = stamps[-1:]
     if not stamps:
         return []
@@ -109,4 +111,4 @@ def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSig
     of = void(state, channel, final)
     if channel.content.sampler is not None:
         live, _ = channel.content.sampler.send(live, stamps[0])
-    return [ledger.carried(channel, stamp, live, source.observed_signals, of) for stamp in stamps]
+    return [wires.carried(channel, stamp, live, source.observed_signals, of) for stamp in stamps]

@@ -12,21 +12,21 @@ from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.fan_in import FanIn
 from antiphon.engine.features.ages import MessageAges
-from antiphon.engine.features.contexts import EndpointValues, NewestStates
+from antiphon.engine.features.contexts import NewestStates
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ends import Arrival
 from antiphon.engine.heart.forward import as_input
-from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadUse
 from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
-from tests.reference import ledger
-from tests.reference.ledger import as_mask, mask_fill_zero, select, simplified
+from tests.reference import wires
 from tests.reference.observations import begin_statistics
-from tests.reference.predictors import context_of
+from tests.reference.predictors import context_of_input, end_value
 from tests.reference.state import State
+from tests.reference.wires import as_mask, mask_fill_zero, select, simplified
 
 
 def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> list[Tick]:
@@ -61,7 +61,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     tick = Tick(step, agent.name, signals, [], Mask.of(state.participates(agent.name, window.number)))
     ages = []
     for channel in agent.connections.read_channels:
-        found = ledger.arrivals(channel, step)
+        found = wires.arrivals(channel, step)
         if channel.synthetic_input.model is not None and found:
             found = [with_stand_in(state, channel, found[-1], step)]
         if channel.name == agent.inputs.align_channel_name:
@@ -71,7 +71,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
             tick.state_read = followed[-1]
         else:
             tick.reads_by_channel.append(followed)
-            ages.append(ledger.age(channel, found, step))
+            ages.append(wires.age(channel, found, step))
     if ages and "age" in agent.inputs.observed.signal_names:
         MessageAges.ensure(tick).columns = torch.stack(ages, 1)
     return tick
@@ -79,53 +79,50 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
 
 def signals_of(arrived: list[Arrival]) -> StepSignals:
     """The signals an aligned agent works on: those of the newest message it reads; none before the first."""
-    newest = arrived[-1].step_signals if arrived else None
+    newest = arrived[-1].signals if arrived else None
     return StepSignals(-1, {}) if newest is None else newest
 
 
 def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -> Arrival:
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
-    message, model = arrival.message, channel.synthetic_input.model
+    due, model = arrival.due, channel.synthetic_input.model
     # Without signals it was sent by an aligned agent before its first message.
-    if model is None or (channel.synthetic_input.context.signal_specs and not message.step_signals.signals):
+    if model is None or (channel.synthetic_input.context.signal_specs and not due.signals.signals):
         return arrival
-    context = context_of(state, channel, message, step, far=True)
-    alive = ~as_mask(message.fate.void, message.sent_value)
-    if message.read_plan.first_tick == step and alive.any():
-        arrived = alive & ~as_mask(message.fate.lost, message.sent_value)
-        example = Example(message.carried_value, context, None, valid=Mask.of(arrived))
+    context = context_of_input(state, channel, due, step)
+    alive = ~as_mask(due.void, due.value)
+    if due.plan.first_tick == step and alive.any():
+        example = Example(due.value, context, None, valid=Mask.of(alive & ~as_mask(due.lost, due.value)))
         channel.synthetic_input.examples.append(example)
     unlocked = channel.coupling.name == "unlocked"
-    missing = alive if unlocked else alive & ~as_mask(arrival.may_count, message.sent_value)
-    if arrival.value is None or arrival.step_signals is None or not missing.any():
+    missing = alive if unlocked else alive & ~as_mask(arrival.may_count, due.value)
+    if arrival.value is None or arrival.signals is None or not missing.any():
         return arrival
     value = select(missing, constant(model.predict(context, state.batch)), arrival.value)
-    signals, filled = arrival.step_signals, Mask.of(missing)
+    signals, filled = arrival.signals, Mask.of(missing)
     available, counted = arrival.available | filled, arrival.may_count | filled
-    if channel.ledger.aligned and channel.ledger.held_messages is not None:
-        due = ledger.mixed(missing, message.step_signals.signals, signals.signals)
-        signals = StepSignals(signals.step, due)
-    return Arrival(message, value, available, counted, synthetic=filled, step_signals=signals)
+    if channel.wire.aligned and channel.wire.inbox.holds:
+        signals = StepSignals(signals.step, wires.mixed(missing, due.signals.signals, signals.signals))
+    return Arrival(due, value, available, counted, synthetic=filled, signals=signals)
 
 
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
-    message, locked = arrival.message, channel.coupling.name == "locked"
-    if (locked or channel.carries_state) and (channel.name, message.stamp) in window.outputs_with_graph:
-        available = simplified(~as_mask(message.fate.void, message.sent_value))
-        return WithGraph(channel.name, message.stamp, available)
+    due, locked = arrival.due, channel.coupling.name == "locked"
+    if (locked or channel.carries_state) and (channel.name, due.stamp) in window.outputs_with_graph:
+        return WithGraph(channel.name, due.stamp, simplified(~as_mask(due.void, due.value)))
     masks = arrival.available, arrival.may_count
     available, counted = (simplified(as_mask(mask, channel.content.zeros)) for mask in masks)
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
     if arrival.value is None or locked or tick.learning_rows is NONE or counted is NONE:
         return Constant(channel.name, arrival.value, available)
     # A window has one leaf of a message that is there everywhere.
-    never_lost, synthetic = channel.ledger.held_messages is None, as_mask(arrival.synthetic, arrival.value)
+    never_lost, synthetic = not channel.wire.inbox.holds, as_mask(arrival.synthetic, arrival.value)
     shared = never_lost and counted is ALL and not synthetic.any()
-    key = channel.name, message.stamp, None if shared else tick.step
+    key = channel.name, due.stamp, None if shared else tick.step
     if key not in window.counted_reads:
-        value = as_leaf(arrival.value) if channel.ledger.returns_gradients else arrival.value
-        window.counted_reads[key] = CountedRead(channel.name, message, value, available, counted, key[2])
+        value = as_leaf(arrival.value) if channel.wire.returns_gradients else arrival.value
+        window.counted_reads[key] = CountedRead(channel.name, due, value, available, counted, key[2])
     return window.counted_reads[key]
 
 
@@ -154,9 +151,9 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         ports[VALUE] = target[torch.arange(len(best)), best].unsqueeze(1)
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
-        sent = {name: message.sent_value for name, message in window.sent_messages if message.stamp == step}
+        sent = {name: message.value for name, message in window.sent if message.stamp == step}
         for channel in agent.connections.send_channels:  # the state, for its own next tick, goes last
-            if not channel.carries_state and not channel.ledger.timetable.sender_clock.ticks_at(step):
+            if not channel.carries_state and not channel.wire.timetable.sender_clock.ticks_at(step):
                 continue
             message = tick.ports[channel.content.port_name]
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
@@ -176,7 +173,7 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
             value = _value(state, read, tick, window)
             shaped = value if flat else value.reshape(-1, *channel.content.shape)
             side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))
-        message, available = channel.ledger.timetable.read_mode.combine(side_by_side)
+        message, available = channel.wire.timetable.read_mode.combine(side_by_side)
         messages.append(message)
         present.append(available)
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.map_layouts
@@ -221,7 +218,7 @@ def message_read(state: State, read: Read, window: Window) -> Tensor:
     if isinstance(read, WithGraph):
         sent = window.outputs_with_graph[read.channel_name, read.stamp].flatten(1)
         arrives = as_mask(read.available, sent).any()  # void everywhere: nothing flows back, not even zeros
-        value = channel.ledger.link.carry(read.stamp, sent if arrives else constant(sent))
+        value = channel.wire.link.carry(read.stamp, sent if arrives else constant(sent))
     else:
         value = channel.content.zeros if read.value is None else read.value
     return mask_fill_zero(as_mask(read.available, value), value)
@@ -241,25 +238,16 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), NewestStates.ensure(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    sent = [c for c in agent.connections.send_channels if (c.name, step) in window.outputs_with_graph]
-    for channel in sent:
-        live, ends = window.outputs_with_graph[channel.name, step], {}
-        crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
-        for end, name, delay in crossing:
-            states = NewestStates.ensure(state.agents[name]).states
-            past = {s: v for s, v in states if s <= step - delay}
-            if f"{end}.state" in channel.synthetic_gradient.context.endpoint_values and past:
-                ends[f"{end}.state"] = past[max(past)]
-        sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
-        message = ledger.send(channel, step, sent, tick.observed_signals, away)
-        predicted = channel.synthetic_gradient, channel.synthetic_input
-        if any(prediction.context.endpoint_values for prediction in predicted):
-            newest = channel.ledger.newest_returned
-            message.notes[EndpointValues] = EndpointValues(
-                newest and newest.value, ends, state.system.schedule.episode_start
-            )
-        if message.read_plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
-            window.sent_messages.append((channel.name, message))
+    sending = [c for c in agent.connections.send_channels if (c.name, step) in window.outputs_with_graph]
+    for channel in sending:
+        live = window.outputs_with_graph[channel.name, step]
+        made, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
+        sent = wires.send(channel, step, made, tick.observed_signals, away)
+        tick_read = sent.plan.first_tick if sent.plan.is_bookable else None
+        for end in channel.synthetic_gradient.context.endpoint_values:
+            sent.ends[end] = end_value(state, channel, end, step, tick_read)
+        if sent.plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
+            window.sent.append((channel.name, sent))
 
 
 def void(state: State, channel: Channel, signals: StepSignals) -> Mask:

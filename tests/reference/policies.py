@@ -21,7 +21,7 @@ from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, consta
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
@@ -30,9 +30,9 @@ from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import input_of, message_read, replay
-from tests.reference.ledger import as_mask, mask_fill_zero
 from tests.reference.predictors import example_of, gated, learned
 from tests.reference.state import State, gradients_of
+from tests.reference.wires import as_mask, mask_fill_zero
 
 
 def act(state: State, tick: Tick) -> None:
@@ -318,7 +318,7 @@ def unused(learner: Learner, used: set[str]) -> set[int]:
     return {place for place, name in enumerate(learner.parameters) if name.startswith(tuple(heads))}
 
 
-Sent = list[tuple[Message, Tensor, Tensor]]
+Sent = list[tuple[Sent, Tensor, Tensor]]
 """Messages of a window that is replayed, each with its sender's graph and as the leaf that is read."""
 
 
@@ -326,12 +326,16 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
     """Make the messages of a window again, and have them read as leaves."""
     replay(state, sending)
     found = []
-    for message in (one for name, one in sending.sent_messages if name == channel.name):
+    for message in (one for name, one in sending.sent if name == channel.name):
         live = sending.outputs_with_graph[channel.name, message.stamp].flatten(1)
-        leaf = as_leaf(channel.ledger.link.carry(message.stamp, constant(live)))
+        leaf = as_leaf(channel.wire.link.carry(message.stamp, constant(live)))
         found.append((message, live, leaf))
         for read in (read for tick in reading.ticks() for read in tick.reads()):
-            if isinstance(read, CountedRead) and read.message is message:
+            if (
+                isinstance(read, CountedRead)
+                and read.received.stamp == message.stamp
+                and read.channel_name == channel.name
+            ):
                 read.value = mask_fill_zero(as_mask(read.available, leaf), leaf)
     return found
 
@@ -347,14 +351,14 @@ def _taught_again(
         if known is None:
             continue
         back = torch.zeros_like(constant(live)) if gradient is None else gradient * len(rows)
-        counted = Mask.of(as_mask(message.booked.rows, live)[rows])
+        counted = Mask.of(as_mask(message.counted, live)[rows])
         context = None if known.context is None else known.context[rows]
         example = Example(constant(live)[rows], context, back[rows], counted)
         credit: Tensor | None = constant(own.model.predict(example))
         credit = gated(own, credit) if own.model.gated else credit
         if credit is not None:
             credit = credit if own.injection.clip is None else clipped_per_sample(credit, own.injection.clip)
-            credit = mask_fill_zero(~as_mask(message.fate.void_unread, live)[rows], credit)
+            credit = mask_fill_zero(as_mask(message.creditable, live)[rows], credit)
             terms.append(own.injection.scale(step) * (live[rows] * credit).sum() / len(rows))
         if counted.anywhere and not own.model.frozen:
             examples.append(example)

@@ -5,29 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL
+from antiphon.base.mask import NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_example
-from antiphon.engine.features.contexts import EndpointValues
+from antiphon.engine.features.contexts import NewestStates
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.channel_settings import SyntheticGradient
+from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
 from antiphon.errors import DivergenceError
-from tests.reference import ledger
-from tests.reference.ledger import as_mask, mask_fill_zero
+from tests.reference import wires
 from tests.reference.state import State, all_finite
+from tests.reference.wires import as_mask, mask_fill_zero
 
 
-def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
+def synthetic_gradient(state: State, channel: Channel, message: Sent) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    may_inject = channel.injects_prediction and message.read_plan.is_bookable
-    if predictor is None or not may_inject or message.fate.void_unread is ALL:
+    may_inject = channel.injects_prediction and message.plan.is_bookable
+    if predictor is None or not may_inject or message.creditable is NONE:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:
@@ -37,20 +37,21 @@ def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tens
     return mask_fill_zero(as_mask(example.valid, predicted), predicted)
 
 
-def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
+def example_of(state: State, channel: Channel, message: Sent, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
-    signals, own = message.step_signals.signals, channel.synthetic_gradient
+    signals, own = message.signals.signals, channel.synthetic_gradient
     target = own.target_signal_name
     needed = [spec.name for spec in own.context.signal_specs] + ([] if target is None else [target])
     if any(name not in signals for name in needed):
         return None
-    tick = message.read_plan.first_tick if message.read_plan.is_bookable else None
-    example = Example(message.sent_value, context_of(state, channel, message, tick), None)
-    example.stamp, booked = message.stamp, message.booked
-    if answered and channel.ledger.returns_gradients:
-        example.returned, example.loss, example.valid = booked.gradient, booked.loss, booked.rows
+    encoded = encode(own.context.signal_specs, signals, state.system.dtype)
+    columns = ([] if encoded is None else [encoded]) + [*message.ends.values()]
+    example = Example(message.value, torch.cat(columns, 1) if columns else None, None)
+    example.stamp = message.stamp
+    if answered and channel.wire.returns_gradients:
+        example.returned, example.loss, example.valid = message.returned, message.loss, message.counted
         if example.loss is None and channel.needs_returned_loss:
-            example.loss = torch.zeros_like(message.sent_value[:, 0])  # none after an end (rule 20)
+            example.loss = torch.zeros_like(message.value[:, 0])  # none after an end (rule 20)
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
         criterion = getattr(own.model, "criterion", None)
@@ -68,36 +69,43 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     return example
 
 
-def context_of(
-    state: State, channel: Channel, message: Message, tick: int | None, *, far: bool = False
-) -> Tensor | None:
-    """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
-    columns, held = [], channel.ledger.held_messages
-    own: SyntheticGradient | SyntheticInput = channel.synthetic_input if far else channel.synthetic_gradient
-    encoded = encode(own.context.signal_specs, message.step_signals.signals, state.system.dtype)
-    if encoded is not None:
-        columns.append(encoded)
+def end_value(state: State, channel: Channel, end: str, stamp: int, tick: int | None) -> Tensor:
+    """Return a value of a channel's ends as a message is sent that its receiver uses at `tick`, [B, features] (rule 25)."""
+    agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
+    if end == "returned":
+        newest = channel.wire.outbox.newest
+        return channel.content.zeros if newest is None else newest
+    if end.endswith("state"):  # zeros before its first tick
+        delay = 0 if end == "from.state" else channel.wire.timetable.delay
+        past = {step: v for step, v in NewestStates.ensure(agent).states if step <= stamp - delay}
+        zeros = channel.content.zeros.new_zeros(state.batch, agent.learner.network.state_size)
+        return past[max(past)] if past else zeros
+    # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
+    at, grid, period = (
+        stamp if end == "from.phase" else tick,
+        state.group_of[agent.name].grid,
+        agent.clock.tick_period,
+    )
+    place = None if at is None else grid.position(at, period, state.system.schedule.episode_start)
+    row = [float(i == place) for i in range(grid.max_ticks(period))]
+    return channel.content.zeros.new_tensor(row).expand(state.batch, len(row))
+
+
+def context_of_input(state: State, channel: Channel, due: Received, tick: int) -> Tensor | None:
+    """Return the context of the synthetic input that stands in for a message at `tick`: [B, features]."""
+    own, inbox = channel.synthetic_input.context, channel.wire.inbox
+    encoded = encode(own.signal_specs, due.signals.signals, state.system.dtype)
+    columns = [] if encoded is None else [encoded]
     prior, stamps = channel.content.zeros, as_mask(False, channel.content.zeros).long() - 1
-    if held is not None and held.prior_value is not None and held.prior_stamp is not None:
-        prior, stamps = held.prior_value, held.prior_stamp
-    then = EndpointValues.of(message) or EndpointValues()
-    for end in own.context.endpoint_values:
-        agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
-        if end == "returned":
-            column = channel.content.zeros if then.newest_returned is None else then.newest_returned
-        elif end == "held":  # the newest message that arrived before the due one
-            column = mask_fill_zero(stamps >= 0, prior)
+    if inbox.prior_value is not None and inbox.prior_stamp is not None:
+        prior, stamps = inbox.prior_value, inbox.prior_stamp
+    for end in own.endpoint_values:
+        if end == "held":  # the newest message that arrived before the due one
+            columns.append(mask_fill_zero(stamps >= 0, prior))
         elif end == "age":  # steps from that message to the due one
-            column = mask_fill_zero(stamps >= 0, message.stamp - stamps).to(prior.dtype).unsqueeze(1)
-        elif end.endswith("state"):  # zeros before its first tick
-            zeros = channel.content.zeros.new_zeros(state.batch, agent.learner.network.state_size)
-            column = then.states.get(end, zeros)
-        else:  # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
-            at, grid = message.stamp if end == "from.phase" else tick, state.group_of[agent.name].grid
-            place = None if at is None else grid.position(at, agent.clock.tick_period, then.episode_start)
-            row = [float(i == place) for i in range(grid.max_ticks(agent.clock.tick_period))]
-            column = channel.content.zeros.new_tensor(row).expand(state.batch, len(row))
-        columns.append(column)
+            columns.append(mask_fill_zero(stamps >= 0, due.stamp - stamps).to(prior.dtype).unsqueeze(1))
+        else:
+            columns.append(end_value(state, channel, end, due.stamp, tick))
     return torch.cat(columns, 1) if columns else None
 
 
@@ -108,15 +116,15 @@ def gradient_updates(
     updates: dict[str, PredictorUpdate] = {}
     gates: dict[str, Tensor] = {}
     for name, channel in state.channels.items():
-        predictor, messages = channel.synthetic_gradient.model, ledger.take(channel, step)
+        predictor, messages = channel.synthetic_gradient.model, wires.take(channel, step)
         if predictor is not None and predictor.gated and messages:
             gates[name] = gate_sums(state, channel, messages)
         if predictor is None or predictor.frozen:
             continue
-        if not channel.ledger.returns_gradients:  # it learns when its sender does (rule 9)
+        if not channel.wire.returns_gradients:  # it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
-            sent = [message for window in windows for key, message in window.sent_messages if key == name]
-            messages = [message for message in sent if message.read_plan.is_bookable]
+            sent = [message for window in windows for key, message in window.sent if key == name]
+            messages = [message for message in sent if message.plan.is_bookable]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))
@@ -141,7 +149,7 @@ def _factor(synthetic: SyntheticGradient, cosine: Tensor, count: Tensor, ratio: 
     return (50 - count + cosine / ratio) / 50 if synthetic.replayed else cosine / count / ratio
 
 
-def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor:
+def gate_sums(state: State, channel: Channel, messages: list[Sent]) -> Tensor:
     """Return what a channel's gate has seen with these messages, each compared before anything learns from it (rule 9a)."""
     synthetic = channel.synthetic_gradient
     model = synthetic.model
@@ -151,9 +159,9 @@ def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor
         example = example_of(state, channel, message, answered=True)
         if example is None:
             continue
-        counted = as_mask(message.booked.rows, message.sent_value)
+        counted = as_mask(message.counted, message.value)
         predicted = mask_fill_zero(counted, constant(model.predict(example))).double()
-        returned = mask_fill_zero(counted, message.booked.gradient).double()
+        returned = mask_fill_zero(counted, message.returned).double()
         dots += (predicted * returned).sum(1)
         lengths += predicted.square().sum(1)
         norms += returned.square().sum(1)
@@ -181,15 +189,15 @@ def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
     return updates
 
 
-def _examples(state: State, channel: Channel, messages: list[Message], step: int) -> list[Example]:
+def _examples(state: State, channel: Channel, messages: list[Sent], step: int) -> list[Example]:
     """What a predictor learns from messages."""
     found = []
     for message in messages:
         example = example_of(state, channel, message, answered=True)
         if example is None:
             continue
-        if not channel.ledger.returns_gradients:
-            valid = ~as_mask(message.fate.void_unread, message.sent_value)
+        if not channel.wire.returns_gradients:
+            valid = as_mask(message.creditable, message.value)
             example.valid &= Mask.of(valid)
             if not valid.any():
                 continue

@@ -1,4 +1,4 @@
-"""What a step's algorithms work on: the declared system, its ledgers, and plain optimisers (rules 7, 22, 27, 32).
+"""What a step's algorithms work on: the declared system, the ends of its channels, and plain optimisers (rules 7, 22, 27, 32).
 
 All that changes while a scenario runs is kept in the system's own agents, channels and groups.
 """

@@ -110,11 +110,11 @@ def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_m
     first, second, _ = free_parts(HELD)
     second.step()
     second.deliver(stepped(first, 1).collect(1))
-    ledger = second.backend.system.channels["s0->s1"].ledger
+    inbox = second.backend.system.channels["s0->s1"].wire.inbox
     second.step()
-    (arrived,) = ledger.receive(1)
+    (arrived,) = inbox.read(1)
     second.step()
-    (held,) = ledger.receive(2)
+    (held,) = inbox.read(2)
     assert held.value is not None
     assert arrived.value is not None
     assert torch.equal(held.value, arrived.value)

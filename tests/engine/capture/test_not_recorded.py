@@ -10,7 +10,7 @@ from torch import nn
 
 from antiphon import Scenario, Simulation
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.heart import held_messages
+from antiphon.engine.heart import ends
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, simulation_of
@@ -21,7 +21,7 @@ from tests.reference.backend import reference
 @pytest.mark.long
 def test_what_is_baked_in_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A number of the step that the recording keeps: the replayed period differs, and no other is replayed."""
-    monkeypatch.setattr(held_messages, "stamp_number", lambda step: step)
+    monkeypatch.setattr(ends, "stamp_number", lambda step: step)
     scenario = resolved("lossy", {})
     plain, (captured, loop) = Simulation(scenario, seed=3), simulation_of(scenario)
     for simulation in (plain, captured):

@@ -1,4 +1,4 @@
-"""The timeline of a system against rasters written by hand, and against a running simulation's ledgers."""
+"""The timeline of a system against rasters written by hand, and against a running simulation's messages."""
 
 from __future__ import annotations
 
