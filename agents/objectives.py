@@ -88,10 +88,6 @@ class AnyObjective(ABC):
         """
         return {self.metric: float(score) / count}
 
-    def counts(self, score: Tensor, count: int) -> dict[str, int]:
-        """Return how many samples had a target, by metric; for the arguments see `means`."""
-        return dict.fromkeys(self.metrics, count)
-
 
 class Objective(AnyObjective):
     """Loss per sample of an output and a target, and a metric for logs and reports."""
@@ -171,9 +167,18 @@ class Objective(AnyObjective):
         """
         return None
 
-    def by_metric(self, score: Tensor) -> dict[str, Tensor]:
-        """Split the result of `score` by the names of `metrics`, [B] each."""
-        return {self.metric: score}
+    def numerators(self, score: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return, of each of `metrics`, what a sample adds to a sum and to the number that it is divided by, and where it does.
+
+        Args:
+            score: What `score` returns, zero where there is no target.
+            counts: [B]: as how many targets each sample counts.
+
+        Returns:
+            Each [B, metrics], the last one of bool.
+        """
+        counts = counts.unsqueeze(1)
+        return score.unsqueeze(1) * counts, counts, counts > 0
 
     def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
         """Whether a sample's loss or metric may depend on the others in its batch; the arguments are those of `stacking_obstacle`."""
@@ -628,13 +633,13 @@ class Weighted(Objective):
         present_anywhere = reduce(or_, (present for _, _, _, present, _ in present_terms))
         return losses, torch.stack(columns, 1), present_anywhere, None
 
-    def by_metric(self, score: Tensor) -> dict[str, Tensor]:
-        columns = zip(self._names, score.view(len(score), -1, 4).unbind(1), strict=True)
-        return {
-            name: column[:, i].where(column[:, 2] > 0, math.nan)
-            for names, column in columns
-            for i, name in enumerate(names)
-        }
+    def numerators(self, score: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        loss, metric, present, weight = score.view(len(score), -1, 4).unbind(2)
+        both = [
+            torch.stack(pair, 2).flatten(1)
+            for pair in ((loss, metric), (weight, present), (present, present))
+        ]
+        return both[0], both[1], both[2] > 0
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:
         rows = zip(self._names, score.view(-1, 4).tolist(), strict=True)
@@ -647,17 +652,11 @@ class Weighted(Objective):
             if total_weight
         }
 
-    def mean_loss(self, score: Tensor, count: float) -> float:
-        """Return the mean of the combined loss; for the arguments see `means`."""
-        means = self.means(score, count)
-        counts: list[float] = score.view(-1, 4)[:, 2].tolist()
-        shares = zip(self.weights, self._names, counts, strict=True)
-        terms = (float(weight) * means.get(loss, 0.0) * share for weight, (loss, _), share in shares)
-        return sum(terms) / count
-
-    def counts(self, score: Tensor, count: int) -> dict[str, int]:
-        rows = zip(self._names, score.view(-1, 4)[:, 2].tolist(), strict=True)
-        return {name: int(present_count) for names, present_count in rows for name in names}
+    def mean_loss(self, means: Mapping[str, float], counts: Mapping[str, int]) -> float:
+        """Return the mean of the combined loss from those of the objectives, and the numbers of samples, by metric."""
+        names = [(weight, name) for weight, (name, _) in zip(self.weights, self._names, strict=True)]
+        terms = (float(weight) * means[name] * counts[name] for weight, name in names if counts[name])
+        return sum(terms) / counts["loss"]
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None  # the sum of its objectives' sizes

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
-from antiphon.agents.objectives import Weighted
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.progress import Progress
@@ -79,6 +78,8 @@ class Evaluation:
             `return`, of its own reward if it has one.
         episodes: The evaluated episodes; None: no agent has a policy.
         scored: By agent with a target and by metric, the number of examples, or of targets, that had one.
+        errors: The standard errors of `agents`: over examples, over environments, or over episodes; NaN where there are
+            fewer than two.
     """
 
     split: str
@@ -88,16 +89,20 @@ class Evaluation:
     links: Links = _PERFECT
     episodes: Episodes | None = None
     scored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def score(self, metric: str) -> float:
         """Return a metric by name: the mean over the readouts that have it, or one agent's (`AGENT.accuracy`); else NaN."""
+        return self._mean(metric, self.agents)
+
+    def error(self, metric: str) -> float:
+        """Return the standard error of a `score`; of a mean over agents the mean of theirs, as they score the same samples."""
+        return self._mean(metric, self.errors)
+
+    def _mean(self, metric: str, of_agents: Mapping[str, Mapping[str, float]]) -> float:
         agent, metric_name = split_metric(metric)
         names = self.readout if agent is None else (agent,)
-        values = [
-            metrics_of_agent[metric_name]
-            for name in names
-            if metric_name in (metrics_of_agent := self.agents.get(name, {}))
-        ]
+        values = [of_agents[name][metric_name] for name in names if metric_name in of_agents.get(name, {})]
         return sum(values) / len(values) if values else float("nan")
 
     @property
@@ -205,36 +210,33 @@ class Evaluator:
                         f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
                     )
             count, scores = self._score()
-            agents, counts = self._means(scores), self._counts(scores)
-            return Evaluation(self.split, count, self.readout, agents, self.links, scored=counts)
+            agents = {name: score.means for name, score in scores.items()}
+            return self._evaluation(count, agents, scores, {}, None)
 
     def _episodes(self, episodes: int | None, steps: int, *, sampled: bool) -> Evaluation:
         """Score policies, and what has targets beside them."""
         returns, scores, played = self._play(episodes, steps, sampled=sampled)
         if with_targets(self.system) and (self.env.is_stream or self.env.evaluation_steps is not None):
             scores = self._score()[1]
-        of_agents, counts = returns | self._means(scores), self._counts(scores)
+        of_agents = returns | {name: score.means for name, score in scores.items()}
         agents = {name: of_agents[name] for name in self.system.goals()}
-        return Evaluation(self.split, played.count, self.readout, agents, self.links, played, counts)
-
-    def _means(self, scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
-        """Return loss and metric over all targets, by agent; NaN where there was none."""
-        means, goals = {}, self.system.goals()
-        for name, score in scores.items():
-            count, objective = score.count or float("nan"), goals[name].objective
-            loss = score.loss / score.weight if score.weight else 0.0 * count
-            if isinstance(objective, Weighted):
-                loss = objective.mean_loss(score.metric, count)
-            means[name] = {"loss": loss} | objective.means(score.metric, count)
-        return means
-
-    def _counts(self, scores: Mapping[str, Score]) -> dict[str, dict[str, int]]:
-        """Return how many samples each metric is over, by agent."""
-        goals = self.system.goals()
-        return {
-            name: {"loss": score.samples, **goals[name].objective.counts(score.metric, score.samples)}
-            for name, score in scores.items()
+        errors = {
+            name: {RETURN: played.errors.get(reward_name, float("nan"))}
+            for name, reward_name in rewards_of(self.system).items()
         }
+        return self._evaluation(played.count, agents, scores, errors, played)
+
+    def _evaluation(
+        self,
+        count: int,
+        agents: dict[str, dict[str, float]],
+        scores: Mapping[str, Score],
+        errors: dict[str, dict[str, float]],
+        played: Episodes | None,
+    ) -> Evaluation:
+        counts = {name: score.samples for name, score in scores.items()}
+        errors |= {name: score.errors for name, score in scores.items()}
+        return Evaluation(self.split, count, self.readout, agents, self.links, played, counts, errors)
 
     def _score(self) -> Scored:
         return self._score_stream() if self.env.is_stream else self._score_environment()
@@ -243,7 +245,7 @@ class Evaluator:
         """Show every example of a split once."""
         system, env, split = self.system, self.env, self.split
         goals = with_targets(system)
-        scores = {name: Score() for name in goals}
+        scores = {name: Score(goal) for name, goal in goals.items()}
         count = 0
         rows = _ROWS
         if self.links.kind == "perfect":
@@ -270,7 +272,7 @@ class Evaluator:
                 count += new
                 for name, tick_loss in rollout.losses().items():
                     if tick_loss is not None:
-                        scores[name].add(tick_loss.of_last_rows(new), mean=goals[name].mean_over_targets)
+                        scores[name].add(*scores[name].count(tick_loss.of_last_rows(new)))
         return count, scores
 
     def _score_environment(self) -> Scored:
@@ -302,12 +304,12 @@ class Evaluator:
 
                 scores = rollout.run(steps, on_step)
         for name, score in scores.items():
-            if name in self.readout and not score.count:
+            if name in self.readout and not score.targets:
                 raise ScenarioError(
                     f"evaluate: in the {steps} steps of the {split} split, no tick of '{name}' has a target and a message over "
                     "every path; shorten delays or periods, or use more data"
                 )
-        targets = [scores[name].count for name in self.readout if name in scores]
+        targets = [scores[name].targets for name in self.readout if name in scores]
         return max(targets, default=0), scores
 
     def _play(

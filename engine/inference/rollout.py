@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.base.mask import ALL, Mask
+from antiphon.agents.objectives import Weighted
+from antiphon.base.mask import Mask
 from antiphon.comms.couplings import Detached
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
@@ -232,26 +233,15 @@ class ExampleRollout:
 
     def scores(self) -> tuple[Scores, Counts]:
         """Return loss and metric per example of every agent with a target, NaN without one, and as how many targets each counts."""
-        scores, counts, goals = Scores(), Counts(), with_targets(self.system)
-        for name, tick_loss in self.losses().items():
-            objective = goals[name].output_objective
-            counts[name] = dict.fromkeys(
-                ("loss", *objective.metrics), torch.ones(self.rows, device=self.system.device)
-            )
-            if tick_loss is None:
-                nothing = self.ports[name][OBJECTIVE].new_full((self.rows,), math.nan)
-                scores[name] = dict.fromkeys(counts[name], nothing)
-                continue
-            if goals[name].mean_over_targets:
-                counts[name] = dict.fromkeys(counts[name], tick_loss.target_counts)
-            losses, weights = tick_loss.losses, tick_loss.target_weights
-            if weights is not None:
-                losses, counts[name]["loss"] = losses / weights, counts[name]["loss"] * weights
-            rows = {"loss": losses, **objective.by_metric(tick_loss.score)}
-            scores[name] = {
-                metric: tick_loss.present.where(value, torch.full_like(value, math.nan))
-                for metric, value in rows.items()
-            }
+        scores, counts, losses = Scores(), Counts(), self.losses()
+        for name, goal in with_targets(self.system).items():
+            metrics = ("loss", *goal.objective.metrics)
+            values = weights = self.ports[name][OBJECTIVE].new_full((self.rows, len(metrics)), math.nan)
+            if (tick_loss := losses[name]) is not None:
+                numerators, weights, present = sums_of(goal, tick_loss)
+                values = (numerators / weights).where(present, math.nan)
+            scores[name] = dict(zip(metrics, values.unbind(1), strict=True))
+            counts[name] = dict(zip(metrics, weights.unbind(1), strict=True))
         return scores, counts
 
 
@@ -274,33 +264,85 @@ def with_targets(system: System) -> dict[str, Goal]:
 # --- environments ------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+def sums_of(goal: Goal, tick_loss: TickLoss) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what each row adds to the sums of loss and metrics, and to the numbers that these are divided by, and where it does.
+
+    Each is [rows, 1 + metrics].
+    """
+    losses = tick_loss.losses
+    present = tick_loss.present.tensor(len(losses), losses.device)
+    counts = tick_loss.target_counts if goal.mean_over_targets else present.to(losses.dtype)
+    weights = counts if tick_loss.target_weights is None else counts * tick_loss.target_weights
+    numerators, divisors, there = goal.output_objective.numerators(tick_loss.score, counts)
+    pairs = (losses * counts, numerators), (weights, divisors), (present, there)
+    with_loss = [torch.cat([loss.unsqueeze(1), metrics.to(loss.dtype)], 1) for loss, metrics in pairs]
+    return with_loss[0], with_loss[1], with_loss[2]
+
+
 class Score:
-    """An agent's loss and metric, summed over ticks and environments, how many targets there were, and samples with any."""
+    """Loss and metrics of an agent, summed over samples.
 
-    loss: float = 0.0
-    weight: float = 0.0
-    """The sum of the targets' weights, by which the sum of the losses is divided."""
-    metric: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    """Sums of what the objective's `score` returns."""
-    count: int = 0
-    samples: int = 0
+    Args:
+        goal: Its objective.
 
-    def add(self, tick_loss: TickLoss, *, mean: bool) -> None:
-        """Add an objective of one agent at a tick, of every sample or (`mean`) of every site that is present."""
-        losses, score, samples = tick_loss.losses, tick_loss.score, len(tick_loss.losses)
-        if tick_loss.present is not ALL:
-            samples = int(tick_loss.present.tensor(samples, losses.device).sum())
-        count, weights = samples, tick_loss.target_weights
-        if mean:
-            target_counts = tick_loss.target_counts
-            losses, score, count = losses * target_counts, score * target_counts, int(target_counts.sum())
-            weights = None if weights is None else weights * target_counts
-        self.loss += losses.sum().item()
-        self.weight += count if weights is None else weights.sum().item()
-        self.metric = self.metric + score.sum(0).double().cpu()
-        self.count += count
-        self.samples += samples
+    Attributes:
+        samples: How many samples had a target, by metric.
+        targets: How many targets these had in a mean.
+    """
+
+    def __init__(self, goal: Goal) -> None:
+        self._goal = goal
+        self._names = ("loss", *goal.objective.metrics)
+        self._sums = torch.zeros(6, len(self._names), dtype=torch.float64)
+        """Of numerators, divisors, their squares and product, and the number of independent samples."""
+        self.samples = dict.fromkeys(self._names, 0)
+        self.targets = 0
+
+    def count(self, tick_loss: TickLoss) -> tuple[Tensor, Tensor]:
+        """Count the samples of a tick; return their numerators and divisors, [rows, 1 + metrics]."""
+        numerators, divisors, present = sums_of(self._goal, tick_loss)
+        present_counts: list[int] = present.long().sum(0).tolist()
+        for name, count in zip(self._names, present_counts, strict=True):
+            self.samples[name] += count
+        counts = tick_loss.target_counts if self._goal.mean_over_targets else present[:, 0]
+        self.targets += int(counts.sum())
+        return numerators.double().cpu(), divisors.double().cpu()
+
+    def add(self, numerators: Tensor, divisors: Tensor) -> None:
+        """Add rows that are independent of each other."""
+        rows = (
+            numerators,
+            divisors,
+            numerators.square(),
+            numerators * divisors,
+            divisors.square(),
+            divisors > 0,
+        )
+        self._sums += torch.stack([of_row.sum(0).double() for of_row in rows])
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Loss and metrics over all targets; NaN where there was none, 0 where none has a weight."""
+        values: list[float] = (self._sums[0] / self._sums[1]).tolist()
+        means = {
+            name: 0.0 if math.isnan(value) and self.samples[name] else value
+            for name, value in zip(self._names, values, strict=True)
+        }
+        objective = self._goal.objective
+        if isinstance(objective, Weighted):
+            means = {name: value for name, value in means.items() if self.samples[name] or name == "loss"}
+            if self._goal.divides_by_window and self.samples["loss"]:
+                means["loss"] = objective.mean_loss(means, self.samples)
+        return means
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard errors of the means; NaN of fewer than two samples."""
+        total, divisor, squares, products, divisor_squares, count = self._sums
+        mean = total / divisor
+        variance = (squares - 2 * mean * products + mean.square() * divisor_squares).clamp(min=0)
+        errors = (variance * count / (count - 1)).sqrt() / divisor
+        return dict(zip(self._names, errors.where(count > 1, math.nan).tolist(), strict=True))
 
 
 class EnvironmentRollout:
@@ -312,7 +354,6 @@ class EnvironmentRollout:
         signals: Signals that are asked for beside those of the system.
 
     Attributes:
-        scores: By agent with a target: where no episode ends, ticks count once all paths to it have filled.
         ends: The ends of episodes at the newest step.
     """
 
@@ -330,12 +371,21 @@ class EnvironmentRollout:
         self.rollout = Rollout(system, env.num_envs, links, seed, deliver, sampled=sampled)
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, signals_read(self.system).union(signals), seed)
-        self.scores = {name: Score() for name in with_targets(system)}
+        self._scores = {name: Score(goal) for name, goal in with_targets(system).items()}
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+        """By agent: numerators and divisors of each environment, whose ticks depend on each other."""
         self.ends = EpisodeEnds()
         self._evaluator = ObjectiveEvaluator(self.system)
         install_in(self._evaluator)
         # the paths of an episode are empty where it begins: its first ticks are part of what is learned, and scored
         self._filled = filled(system) if env.endless else dict.fromkeys(system.agents, 0)
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """By agent with a target: where no episode ends, ticks count once all paths to it have filled."""
+        for name in list(self._sums):
+            self._scores[name].add(*self._sums.pop(name))
+        return self._scores
 
     def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, Score]:
         """Take so many steps, calling `on_step` after each, and return the scores."""
@@ -352,12 +402,15 @@ class EnvironmentRollout:
         ticks = self.rollout.tick(step, step_signals)
         self.ends = self.world.advance(self.rollout.action)
         counted = [
-            tick for tick in ticks if tick.agent_name in self.scores and step >= self._filled[tick.agent_name]
+            tick
+            for tick in ticks
+            if tick.agent_name in self._scores and step >= self._filled[tick.agent_name]
         ]
         for tick in counted:
-            tick_loss, goal = self._evaluator.tick_loss(tick), self.system.agents[tick.agent_name].goal
-            if tick_loss is not None and goal is not None:
-                self.scores[tick.agent_name].add(tick_loss, mean=goal.mean_over_targets)
+            if (tick_loss := self._evaluator.tick_loss(tick)) is not None:
+                sums = self._scores[tick.agent_name].count(tick_loss)
+                before = self._sums.get(tick.agent_name, (0.0, 0.0))
+                self._sums[tick.agent_name] = before[0] + sums[0], before[1] + sums[1]
         self.rollout.end_episodes(step, self.ends)
         return ticks
 

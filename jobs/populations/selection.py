@@ -26,7 +26,7 @@ from antiphon.jobs.environment_metrics import metrics_of_environment
 from antiphon.jobs.studies.scoring import unknown_metric_line
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
-from antiphon.scenarios.training import RETURN, fewest_scored, is_of_env, less_is_better
+from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
 _ERRORS = 2.0
 """Standard errors of their difference by which two scores must differ."""
@@ -198,10 +198,8 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
     value = evaluation.score(metric)
     if math.isnan(value):
         return MemberScore(None)
-    if not metric.endswith("accuracy"):
-        return MemberScore(value)
-    examples = fewest_scored(metric, evaluation.readout, evaluation.scored, evaluation.examples)
-    return MemberScore(value, math.sqrt(value * (1 - value) / examples))
+    error = evaluation.error(metric)
+    return MemberScore(value, 0.0 if math.isnan(error) else error)
 
 
 def _check_known(metric: str, metrics: Collection[str]) -> None:

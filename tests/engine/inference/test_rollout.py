@@ -185,7 +185,7 @@ def test_ticks_count_once_every_path_has_filled() -> None:
     simulation = simulate(hierarchy(link={"delay": 10}))
     assert filled(simulation.running.system) == {"a": 0, "b": 11}
     scores = EnvironmentRollout(simulation.running.system, second(simulation), Links(), 0).run(18)
-    assert (scores["a"].count, scores["b"].count) == (30, 5)  # b's first nine steps were before it
+    assert (scores["a"].targets, scores["b"].targets) == (30, 5)  # b's first nine steps were before it
 
 
 def test_on_a_cycle_a_path_has_filled_once_everybody_has_been_heard_of() -> None:

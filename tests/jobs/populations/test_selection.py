@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from gymnasium.spaces import Dict, Discrete
+from torch.nn.functional import cross_entropy
 
 import antiphon
 from antiphon.base.mask import ALL, NONE
@@ -18,8 +19,10 @@ from antiphon.jobs.populations.selection import (
     Entry,
     MemberScore,
     initial_values,
+    score_of,
     selected,
 )
+from tests.engine.scenes import scenario_of
 from tests.jobs.populations.made import spec
 from tests.kit.tiers import sampled
 
@@ -168,3 +171,46 @@ def test_values_stay_within_their_range_or_list() -> None:
         assert 1.0 <= copy.values["lr"] <= 1.1
         places = [keys["vary"]["scale"].index(one["scale"]) for one in (before[1], copy.values)]
         assert abs(places[0] - places[1]) <= 1
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("regression", "error"), ("classification", "loss")])
+def test_a_score_over_examples_has_its_standard_error(kind: str, metric: str) -> None:
+    """Without one, equal members would replace each other by chance."""
+    numbers = torch.Generator().manual_seed(0)
+    x = torch.randn(1500, 4, generator=numbers)  # a split of more than one batch
+    y = x[:, :1] * 2 if kind == "regression" else (x[:, 0] > 1).long()
+    data = {"x": x, "y": y}
+    env = antiphon.envs.from_tensors(**data, test=data, validation=data, training_only=["y"])
+    agent = {"observes": ["x"], "objective": {"kind": kind, "target": "y"}}
+    with antiphon.Simulation(scenario_of({"a": agent}, env=env)) as simulation:
+        output = simulation.compose()({"x": x})["a"]
+        losses = (
+            (output - y).square().mean(1)
+            if kind == "regression"
+            else cross_entropy(output, y, reduction="none")
+        )
+        score = score_of(simulation.running, metric)
+    assert score.value == pytest.approx(losses.mean().item(), rel=1e-5)
+    assert score.error == pytest.approx(losses.std().item() / 1500**0.5, rel=1e-5)
+
+
+def test_the_error_of_a_score_over_sequences_is_that_of_environments_whose_ticks_depend_on_each_other() -> (
+    None
+):
+    x = [torch.full((10, 1), float(i % 4)) for i in range(8)]
+    data = {"x": x, "y": x}
+    env = antiphon.envs.from_sequences(**data, test=data, validation=data, training_only=["y"])
+    net, levels = torch.nn.Linear(1, 1), torch.arange(4.0).unsqueeze(1)
+    agent = {
+        "network": net,
+        "observes": ["x"],
+        "objective": {"kind": "regression", "target": "y"},
+        "clock": {"unroll": "episode"},
+    }
+    with antiphon.Simulation(scenario_of({"a": agent}, env=env)) as simulation:
+        found = simulation.evaluate("validation")
+    losses = (
+        (output - torch.arange(4.0).unsqueeze(1)).square().mean(1)
+    )  # of the four environments, each twenty times
+    assert found.agents["a"]["error"] == pytest.approx(losses.mean().item(), rel=1e-5)
+    assert found.error("error") == pytest.approx(losses.std().item() / 2, rel=1e-5)
