@@ -23,7 +23,7 @@ from antiphon.base.nearest_names import suggest
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
         "antiphon.comms.ridge",
-        "antiphon.comms.synthetic_gradients",
+        "antiphon.comms.predictors",
         "antiphon.comms.label_gradients",
     ),
     "input": ("antiphon.comms.synthetic_inputs",),

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 _RUNNERS = {
     "gradient": (
-        "antiphon.comms.synthetic_gradients:Predictor",
-        "antiphon.comms.module_predictors:ModuleGradient",
+        "antiphon.comms.predictors:Predictor",
+        "antiphon.comms.predictors:ModuleGradient",
     ),
-    "input": ("antiphon.comms.synthetic_inputs:InputModel", "antiphon.comms.module_predictors:ModuleInput"),
+    "input": ("antiphon.comms.synthetic_inputs:InputModel", "antiphon.comms.synthetic_inputs:ModuleInput"),
     "network": ("antiphon.agents.network:Network", "antiphon.agents.module:ModuleNetwork"),
     "objective": ("antiphon.agents.objectives:AnyObjective", "antiphon.agents.objectives:OwnObjective"),
 }

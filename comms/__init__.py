@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from antiphon.comms.couplings import Coupling, CreditedMessage, ReadKind
     from antiphon.comms.examples import Example
     from antiphon.comms.gradient_alignment import alignment
-    from antiphon.comms.synthetic_gradients import Predictor
+    from antiphon.comms.predictors import Predictor
 
 __all__ = [
     "Channel",
@@ -48,7 +48,7 @@ _FROM = {
     "Coupling": "couplings",
     "Example": "examples",
     "Mask": "examples",
-    "Predictor": "synthetic_gradients",
+    "Predictor": "predictors",
     "ReadKind": "couplings",
     "CreditedMessage": "couplings",
     "alignment": "gradient_alignment",

@@ -24,8 +24,7 @@ from antiphon.comms.backward_requests import as_leaf, constant, value_of
 from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
 from antiphon.comms.examples import ContextSpec, Example, encode, target_of
 from antiphon.comms.gradient_alignment import alignment
-from antiphon.comms.module_predictors import predictor_of
-from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.predictors import Predictor, predictor_of
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate

@@ -5,8 +5,8 @@ as features.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,6 +87,10 @@ class Learned:
     """Running statistics after it."""
 
 
+_OF_ROWS = "message", "context", "returned", "target", "sites", "prediction", "loss"
+"""Names of the tensors of an example that have its rows."""
+
+
 @dataclass(slots=True)
 class Example:
     """Training example of a predictor: one message whose gradient was returned, or one that was received."""
@@ -121,40 +125,11 @@ class Example:
         if self.valid is not ALL:  # it was computed on all rows
             self.learned = None
 
-    def copied(self) -> Example:
-        """Return a copy that changes independently and has the same tensors."""
-        return Example(
-            self.message,
-            self.context,
-            self.returned,
-            self.valid,
-            self.target,
-            self.sites,
-            self.prediction,
-            self.loss,
-            self.member_mask,
-            self.learned,
-            self.stamp,
-        )
-
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
         """Return the example with a function applied to every tensor that has rows."""
-        columns = self.context, self.returned, self.target, self.sites, self.prediction, self.loss
-        changed = [None if column is None else change(column) for column in columns]
-        context, returned, target, sites, prediction, loss = changed
-        return Example(
-            change(self.message),
-            context,
-            returned,
-            self.valid.map(change),
-            target,
-            sites,
-            prediction,
-            loss,
-            self.member_mask,
-            self.learned,
-            self.stamp,
-        )
+        columns = ((name, getattr(self, name)) for name in _OF_ROWS)
+        changed: dict[str, Any] = {name: change(column) for name, column in columns if column is not None}
+        return replace(self, valid=self.valid.map(change), **changed)
 
     def for_members(self) -> Example:
         """Return an example [K, B, …] with no valid row, and zeros, for the models that are not in its `member_mask`.

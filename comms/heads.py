@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.examples import ContextSpec
 from antiphon.nets.modules import check_module
-from antiphon.nets.user_modules import is_meta, module_of, own_type, probe_of, set_mode
+from antiphon.nets.user_modules import module_of
 
 HeadSource = Callable[..., nn.Module] | nn.Module
 
@@ -75,20 +75,6 @@ def head_of(
         size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
         head = PredictorHead(module, shape)
         check_module(head, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
-        if not _has_gradient(head, size):
-            line = "returns numbers without a gradient, so nothing is learned from its loss; compute them without detach() and "
-            raise ScenarioError(f"{type(module).__name__} {line}no_grad()")
     except ScenarioError as error:
         raise ScenarioError(f"gradient.network: {error}") from None
     return head
-
-
-def _has_gradient(head: PredictorHead, size: int) -> bool:
-    """Whether a head's outputs have a gradient by a message of so many components; one without memory is not called."""
-    if is_meta(head):
-        return True
-    probe = probe_of(head)
-    message = torch.zeros(2, size, dtype=own_type(probe), requires_grad=True)
-    with torch.enable_grad():
-        outputs: Tensor = set_mode(probe, True)(message)
-    return outputs.requires_grad

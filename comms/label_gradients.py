@@ -3,7 +3,7 @@
 `local` uses no returned gradient, and is the control for every claim. `sobolev_label` is also trained on the gradient that the
 receiver returns (Czarnecki et al. 2017, 1706.04859, §4.3). Both may have their own head (heads.py).
 
-For the shapes see synthetic_gradients.py.
+For the shapes see predictors.py.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from antiphon.base.spec import HeadModule, SignalName
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.heads import HeadSource, head_of, output_shape
-from antiphon.comms.model import LinearMaps, LossAndGradients
-from antiphon.comms.synthetic_gradients import (
+from antiphon.comms.predictors import (
     LayerOptions,
+    LossAndGradients,
     OwnLossPredictor,
     SiteOptions,
     counted,
@@ -154,25 +154,14 @@ class LocalGradient(LabelGradient):
 
     needs_returned: ClassVar[bool] = False
 
-    def linear_maps(self) -> LinearMaps | None:
-        if self.hidden or self.own_module or self.bf16 or self.criterion is not None:
-            return None
-        return LinearMaps.of(self.parameters, self.size, "classes" if self.classes else "numbers")
-
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
-        if not learns:
+        if not learns or self.frozen or example.valid is not ALL:
             return super().predict_sent(example)
-        prediction, example.learned = self.predict_with_training(example)
-        return prediction if example.target is None else example.valid.zero_elsewhere(prediction)
+        prediction, example.learned = self._predicted_and_learned(example)
+        return prediction
 
-    def predict_with_training(self, example: Example) -> tuple[Tensor, Learned | None]:
-        """Return `predict`, and the training step on all rows of the example if the same backward pass computes it."""
-        # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
-        # dividing by a power of two is exact
-        rows = len(example.message)
-        exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
-        if self.members or self.frozen or example.valid is not ALL or not exact or self.written_out():
-            return self.predict(example), None
+    def _predicted_and_learned(self, example: Example) -> tuple[Tensor, Learned]:
+        """`predict`, and the training step on all rows of the example: one backward pass computes both."""
         before, example_read = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():
@@ -196,7 +185,7 @@ class LocalGradient(LabelGradient):
         gradients = [
             torch.stack(column).sum(0) if len(column) > 1 else next(iter(column), None) for column in columns
         ]
-        return torch.stack([item.loss for item in learned]).sum(), gradients
+        return torch.stack([item.loss for item in learned]).sum(0), gradients
 
 
 @final

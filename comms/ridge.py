@@ -21,8 +21,7 @@ from torch import Tensor
 from antiphon.base.extensions import gradient
 from antiphon.comms.endpoint_values import PHASE
 from antiphon.comms.examples import ContextSpec, Example, Numbers
-from antiphon.comms.model import LossAndGradients
-from antiphon.comms.synthetic_gradients import Predictor, SiteOptions, counted
+from antiphon.comms.predictors import LossAndGradients, Predictor, SiteOptions, counted
 
 MEMORIES = (0.85, 0.98)
 """Weight of the sums before an update, of each regression."""

@@ -15,11 +15,13 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.base import kinds
-from antiphon.base.extensions import Catalogue, synthetic_input
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import Catalogue, name_of, synthetic_input
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.examples import ContextSpec, Example
-from antiphon.comms.model import LinearMaps, Model
+from antiphon.comms.predictors import Model, ModuleModel, counted
+from antiphon.comms.sites import sites_of
 
 
 class InputModel(Model):
@@ -84,8 +86,9 @@ class InputModel(Model):
 class _LayeredInput(InputModel):
     """A synthetic input by layers of antiphon's own."""
 
-    def linear_maps(self) -> LinearMaps | None:
-        return None if self.hidden or self.bf16 else LinearMaps.of(self.parameters, self.size)
+    @property
+    def is_linear_map(self) -> bool:
+        return not (self.hidden or self.bf16)
 
 
 @final
@@ -111,5 +114,48 @@ class MlpInput(_LayeredInput):
         norm: Literal["batch", "layer", "none"] = "batch"
 
 
+@final
+class ModuleInput(ModuleModel, InputModel):
+    """Synthetic input by a user's module."""
+
+    point = "input"
+    reads = "the signals of its context side by side"
+
+    def _loss(self, example: Example) -> Tensor:
+        rows = example.message.shape[-2]
+        losses = self.losses(self.forward(example.context, rows, move=True), example.message)
+        return counted(example, losses).sum(-1) / rows
+
+
 INPUTS: Mapping[str, Any] = Catalogue("input")
 """Classes and factories of synthetic inputs by name."""
+
+
+def input_of(
+    kind: Any,
+    options: Mapping[str, Any],
+    shape: tuple[int, ...],
+    context: Sequence[ContextSpec],
+    *,
+    sites: bool | None = None,
+    **settings: Any,
+) -> InputModel:
+    """Return a synthetic input of a built-in or a user's kind; for the arguments see `predictor_of` and `InputModel`.
+
+    Raises:
+        ScenarioError: It does not fit; the line begins with the key.
+    """
+    source = INPUTS[kind] if isinstance(kind, str) else kind
+    try:
+        at_sites = sites_of(shape, context, use_sites=sites)
+    except ScenarioError as error:
+        raise ScenarioError(f"input.{error}") from None
+    size, specs = torch.Size(shape).numel(), list(context)
+    if at_sites is not None:
+        size, specs = at_sites.features, [at_sites.at_site(spec) for spec in context]
+    if isinstance(source, type) and issubclass(source, InputModel):
+        model = source(size, specs, **options, **settings)
+    else:
+        model = ModuleInput(size, specs, source=source, options=options, **settings)
+    model.kind, model.sites = name_of(kind), at_sites
+    return model

@@ -17,7 +17,7 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link
-from antiphon.comms.synthetic_gradients import newest_example
+from antiphon.comms.predictors import newest_example
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received, Sent

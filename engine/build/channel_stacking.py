@@ -13,7 +13,7 @@ from torch import Tensor
 
 from antiphon.base.progress import Progress
 from antiphon.comms.fan_in import Segment, StackFanIn
-from antiphon.comms.model import Model
+from antiphon.comms.predictors import Model
 from antiphon.engine.build.channels import connect
 from antiphon.engine.build.stack_kinds import head_of
 from antiphon.engine.heart.agent import Agent

@@ -23,10 +23,10 @@ from antiphon.comms.endpoint_values import (
 )
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.links import Link
-from antiphon.comms.module_predictors import input_of, predictor_of
+from antiphon.comms.predictors import Predictor, predictor_of
 from antiphon.comms.read_modes import read_mode_of
 from antiphon.comms.symbols import MessageSampler
-from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import input_of
 from antiphon.engine.build.shapes import Shapes, head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel

@@ -11,7 +11,7 @@ from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VA
 from antiphon.agents.rewards import COSINE
 from antiphon.comms.couplings import ReadKind
 from antiphon.comms.links import Link
-from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.predictors import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import Channel

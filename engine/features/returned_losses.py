@@ -10,7 +10,7 @@ from torch import Tensor
 from antiphon.base import indexed
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.synthetic_gradients import Critic
+from antiphon.comms.predictors import Critic
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received
 from antiphon.engine.heart.feature import Feature

@@ -27,7 +27,7 @@ from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 
 if TYPE_CHECKING:  # what may be plugged into a channel
-    from antiphon.comms.synthetic_gradients import Predictor
+    from antiphon.comms.predictors import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
 
 

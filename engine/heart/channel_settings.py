@@ -16,7 +16,7 @@ from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
-    from antiphon.comms.synthetic_gradients import Predictor
+    from antiphon.comms.predictors import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
 
 _ONE = Rate(base=1.0, run_steps=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask, Members
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
-from antiphon.comms.synthetic_gradients import newest_example
+from antiphon.comms.predictors import newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.feature import Features
@@ -119,7 +120,7 @@ class PredictorTrainer:
             message.
         """
         predicted = self._predicted_examples.get(sent)
-        example = self._example_as_sent(channel, sent) if predicted is None else predicted.copied()
+        example = self._example_as_sent(channel, sent) if predicted is None else replace(predicted)
         if example is not None and with_returned and channel.returns_gradients:
             loss = sent.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows

@@ -17,8 +17,8 @@ from torch import Tensor
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
+from antiphon.comms.predictors import newest_example
 from antiphon.comms.symbols import SymbolSampler
-from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.backends import Backend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.episodes import own_reward

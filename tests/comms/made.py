@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from antiphon.comms import Example, Predictor
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.synthetic_gradients import PREDICTORS
+from antiphon.comms.predictors import PREDICTORS
 from antiphon.nets.schedules import Rate
 
 DOUBLE = torch.float64

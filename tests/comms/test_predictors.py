@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms import Example, Mask
-from antiphon.comms.synthetic_gradients import newest_example
+from antiphon.comms.predictors import newest_example
 from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, SIZE, case, draw, example, make
 
 every_case = pytest.mark.parametrize("name", CASES)
@@ -142,13 +142,6 @@ def test_a_parameter_that_is_moved_to_other_memory_is_read_there(name: str) -> N
     moved.parameters[name].data = torch.ones_like(moved.parameters[name])
     changed.parameters[name].data.fill_(1.0)
     assert torch.equal(moved.predict(each), changed.predict(each))
-
-
-def test_one_model_is_no_two_members_of_a_stack() -> None:
-    """It would be copied, and what two channels share would be shared no more."""
-    shared, other = (make("linear", trained=False) for _ in range(2))
-    with pytest.raises(AssertionError, match="channels that share one are not stacked"):
-        type(shared).stacked([shared, other, shared])
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "conv"])

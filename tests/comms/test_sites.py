@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from antiphon.comms import Example, Mask, Predictor
 from antiphon.comms.examples import ContextSpec, encode
-from antiphon.comms.module_predictors import input_of, predictor_of
+from antiphon.comms.predictors import predictor_of
+from antiphon.comms.synthetic_inputs import input_of
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL
 from antiphon.comms.examples import Example
-from antiphon.comms.synthetic_gradients import LinearGradient
+from antiphon.comms.predictors import LinearGradient
 from antiphon.nets.schedules import Rate
 
 ROWS, SIZE = 64, 5

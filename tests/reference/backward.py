@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
 from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection, clipped_per_sample, constant
-from antiphon.comms.synthetic_gradients import Critic
+from antiphon.comms.predictors import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent

@@ -9,8 +9,7 @@ from antiphon.base.mask import NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
-from antiphon.comms.model import Model
-from antiphon.comms.synthetic_gradients import newest_example
+from antiphon.comms.predictors import Model, newest_example
 from antiphon.engine.features.contexts import NewestStates
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.comms.model import Model
+from antiphon.comms.predictors import Model
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError

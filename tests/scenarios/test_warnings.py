@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.synthetic_gradients import DirectGradient
+from antiphon.comms.predictors import DirectGradient
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, warnings
 from tests.scenarios.made import OBJECTIVE, document

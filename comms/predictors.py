@@ -1,37 +1,56 @@
-"""Synthetic gradients: models at the sender that predict, per sample, the gradient that its receiver will return.
+"""Predictors of what crosses a channel: the model that all of them are, and the synthetic gradients that learn what returns.
 
-`linear`, `mlp` and `conv` regress the returned gradient (Jaderberg et al. 2017, §2 and appendix A). `critic` models the
-receiver's loss, and its derivative is the synthetic gradient; `sobolev` matches the returned gradient too (Czarnecki et
-al. 2017, "Sobolev Training for Neural Networks", 1706.04859). Kinds with a loss of their own are in label_gradients.py.
+A synthetic gradient is a model at the sender that predicts, per sample, the gradient that its receiver will return. `linear`,
+`mlp`, `conv` and users' modules regress it (Jaderberg et al. 2017, §2 and appendix A). `critic` models the receiver's loss, and
+its derivative is the synthetic gradient; `sobolev` matches the returned gradient too (Czarnecki et al. 2017, "Sobolev Training for
+Neural Networks", 1706.04859). Kinds with a loss of their own are in label_gradients.py, `ridge` in ridge.py.
 
-Every trained predictor's last layer starts at zero: untrained, it injects exactly zero (Jaderberg et al.
-2017, appendix A.1).  Shapes: B batch, M message components, C context features, K outputs, R real (continuous)
-features; with stacked parameters every batched tensor has one more leading axis, the models (see `Model`).
+Every trained predictor's last layer starts at zero: untrained, it injects exactly zero (Jaderberg et al. 2017, appendix A.1).
+
+A model is a single one, or K of one kind and shape stacked (`Model.stacked`), with parameters and running statistics
+[K, …]. Stacked models share nothing, and the inputs of one do not change another. Callers pass rows: [B, …], or for stacked
+models [K * B, …], where rows k B to (k + 1) B belong to model k. Inside they are [B, …] or [K, B, …] (`Model.read`), and a
+mean over the batch is one mean per model, [K]. M are the components of a message.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from antiphon.base import kinds
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import Catalogue, gradient
+from antiphon.base.extensions import Catalogue, gradient, name_of
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms import skill_gate
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
-from antiphon.comms.model import LinearMaps, LossAndGradients, Model
-from antiphon.nets.layers import convolution
+from antiphon.comms.sites import Sites, sites_of
+from antiphon.nets.layers import (
+    convolution,
+    initial_linear,
+    initial_norm,
+    layer,
+    linear,
+    norm_buffers,
+    product,
+)
+from antiphon.nets.modules import ModuleFunction, check_module, per_sample
+from antiphon.nets.trained_parameters import TrainedParameters
+from antiphon.nets.user_modules import module_of
 
+LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
+"""A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
 _MEMORY = 0.98
 """Weight of earlier deltas against an update's in their root mean square: receivers change, and the last fifty updates count."""
 _RETURNED = "returned gradient"
@@ -89,6 +108,205 @@ class LayerOptions(kinds.Options):
 
     hidden: Hidden = ()
     norm: Norm = "batch"
+
+
+class Model(TrainedParameters, ABC):
+    """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
+
+    Args:
+        generator: Samples the hidden layers' initial parameters.
+        hidden: Widths of the hidden layers.
+        settings: `optimiser`, `rate`, `device` and `dtype`, see `TrainedParameters`.
+    """
+
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
+    """Linear map of every layer: a function of input, weight and bias."""
+    kind: str = ""
+    """Name of the kind in a scenario."""
+    function: Hashable = None
+    """A key of the function it computes, beside its class, sizes and settings."""
+    sites: Sites | None = None
+    """The tokens or pixels of a message, if it is applied at each of them; its other attributes then describe one site. None:
+    it reads whole messages."""
+    layers: ModuleFunction | None = None
+    """A user's module in place of the layers."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        generator: torch.Generator,
+        hidden: tuple[int, ...] = (),
+        norm: str = "batch",
+        **settings: Any,
+    ) -> None:
+        self.hidden = hidden
+        self.norm = norm
+        initial = self.initial_values(inputs, outputs, generator)
+        modules = {} if self.layers is None else {"": self.layers.module}
+        super().__init__(*initial, modules=modules, seed=generator.initial_seed(), **settings)
+
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        """Return the initial parameters and running statistics, by name; called at construction."""
+        initial: Numbers = {}
+        buffers: Numbers = {}
+        for i, width in enumerate(self.hidden):
+            shape = self.weight_shape(width, inputs)
+            fan_in = shape[1:].numel()
+            initial[f"{i}.weight"], initial[f"{i}.bias"] = initial_linear(fan_in, tuple(shape), generator)
+            initial |= initial_norm(self.norm, width, f"{i}.norm.")
+            buffers |= norm_buffers(self.norm, width, f"{i}.norm.")
+            inputs = width
+        initial["last.weight"] = torch.zeros(self.weight_shape(outputs, inputs))
+        initial["last.bias"] = torch.zeros(outputs)
+        return initial, buffers
+
+    def values_of_module(self, module: nn.Module, inputs: int, outputs: int) -> tuple[Numbers, Numbers]:
+        """Use a user's module as the layers, and return `initial_values`."""
+        self.layers = ModuleFunction(module, inputs, outputs)
+        self.function = self.layers.key
+        return self.layers.initial_values()
+
+    def weight_shape(self, outputs: int, inputs: int) -> torch.Size:
+        return torch.Size((outputs, inputs))
+
+    def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
+        """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
+
+        Args:
+            training: Whether batch norm uses the statistics of the batch, or the running statistics.
+        """
+        return self.evaluated(self._run, x, move=move, training=training)
+
+    def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
+        if self.layers is not None:
+            y, updated = self.layers(self.parameters, self.buffers, x, training=training)
+            if move:
+                self.buffers |= updated
+            return y
+        hidden = x
+        for i in range(len(self.hidden)):
+            hidden, updated = layer(
+                self.apply, hidden, self.parameters, self.buffers, str(i), self.norm, training=training
+            )
+            if move:
+                self.buffers |= updated
+            hidden = torch.relu(hidden)
+        last = self.last_inputs(x, hidden)
+        return self.apply(last, self.parameters["last.weight"], self.parameters["last.bias"])
+
+    def last_inputs(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Return what the last layer reads, of the input and the last hidden activations."""
+        return hidden
+
+    def stacking_obstacle(self) -> str | None:
+        """Return why it cannot be called with stacked parameters, in one line; None if it can."""
+        return None if self.layers is None else self.layers.refusal
+
+    # --- rows ----------------------------------------------------------------------------------------------
+
+    def by_model(self, rows: Tensor) -> Tensor:
+        """Return rows [K * B, …] of stacked models as [K, B, …]; rows of a single model unchanged."""
+        count = len(self.members)
+        return rows.view(count, rows.shape[0] // count, *rows.shape[1:]) if count else rows
+
+    def to_rows(self, values: Tensor) -> Tensor:
+        """Undo `by_model`."""
+        return values.flatten(0, 1) if self.members else values
+
+    # --- training ------------------------------------------------------------------------------------------
+
+    def loss(self, example: Example) -> Tensor:
+        """Return the loss on one example, a mean over the batch: a scalar; for stacked models [K]."""
+        return self._loss(self.read(example))
+
+    @abstractmethod
+    def _loss(self, example: Example) -> Tensor:
+        """Return the loss on an example that has been `read`."""
+
+    @property
+    def is_linear_map(self) -> bool:
+        """Whether it regresses by one linear map, whose gradients are explicit: a third of autograd's cost."""
+        return False
+
+    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        """Return the loss summed over examples, and its gradients, in the order of `trainable`.
+
+        For stacked models that are not among an example's members, the loss and the gradients are exact zeros and the running
+        statistics are unchanged, whatever the rows hold.
+        """
+        examples_read = [self.read(example) for example in examples]
+        return self._explicit(examples_read) if self.is_linear_map else self._by_autograd(examples_read)
+
+    def read(self, example: Example) -> Example:
+        """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""
+        if self.sites is not None:
+            example = self.sites.example(example)
+        if not self.members:
+            return example
+        by_model = example.mapped(self.by_model)
+        if by_model.member_mask is not ALL:
+            by_model.member_mask = _on(by_model.message.device, by_model.member_mask)
+        return by_model
+
+    def regression(self, example: Example) -> Example:
+        """Return an example with the inputs of a regression as message and context, and its target as `returned`."""
+        return example
+
+    @torch.no_grad()
+    def _explicit(self, examples: Sequence[Example]) -> LossAndGradients:
+        """What `_by_autograd` returns of one linear map: with the error e the gradient is 2/B e^T [m, c]."""
+        total: Tensor | None = None
+        gradients: list[Tensor] = []
+        for example in examples:
+            example = self.regression(example).for_members()
+            x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
+            prediction = example.prediction
+            if prediction is None:
+                prediction = linear(x, self.parameters["last.weight"], self.parameters["last.bias"])
+            assert example.returned is not None
+            error = prediction - example.returned
+            loss = valid.zero_elsewhere(error.square().sum(-1)).mean(-1)
+            error = valid.zero_elsewhere(error / (batch / 2))
+            more = [product(error.mT, x), error.sum(-2)]
+            total = loss if total is None else total + loss
+            gradients = [g + addend for g, addend in zip(gradients, more, strict=True)] if gradients else more
+        assert total is not None
+        return total, gradients
+
+    def _by_autograd(self, examples: Sequence[Example]) -> LossAndGradients:
+        losses = [self._training_loss(example) for example in examples]
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
+        summed = total.sum() if total.dim() else total
+        gradients = list(torch.autograd.grad(summed, self.trainable, allow_unused=True))
+        # Parameters that are not finite give such gradients even for zeros.
+        mask = reduce(or_, (example.member_mask for example in examples))
+        gradients = [None if g is None else mask.zero_elsewhere(g) for g in gradients]
+        return constant(total), gradients
+
+    def _training_loss(self, example: Example) -> Tensor:
+        """Loss on one example; running statistics are updated, of stacked models those that it is for."""
+        if example.member_mask is ALL:
+            return self._loss(example)
+        before = dict(self.buffers)
+        loss = self._loss(example.for_members())
+        self.buffers |= {
+            name: example.member_mask.where(updated, before[name]) for name, updated in self.buffers.items()
+        }
+        return loss
+
+
+def _on(device: torch.device, members: Mask[Members]) -> Mask[Members]:
+    """A mask of models, which lies on the host, on a device."""
+    return members.map(lambda mask: mask.to(device))
+
+
+def _inputs(example: Example) -> Tensor:
+    """[..., B, M + C]."""
+    return example.message if example.context is None else torch.cat([example.message, example.context], -1)
 
 
 class Predictor(Model):
@@ -162,13 +380,10 @@ class Predictor(Model):
         """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
         return self.run(message if context is None else torch.cat([message, context], -1), move=move)
 
+    @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient per sample, [rows, M], without a graph."""
-        example_read, maps = self.read(example), self.written_out()
-        if maps is not None:
-            return self._as_gradients(maps.prediction(example_read))
-        with torch.no_grad():
-            return self._as_gradients(self._predict(example_read))
+        return self._as_gradients(self._predict(self.read(example)))
 
     def _as_gradients(self, outputs: Tensor) -> Tensor:
         """Return gradients as the layers compute them, of examples that have been `read`, by message."""
@@ -305,16 +520,12 @@ class DirectGradient(Predictor):
     def follow(self, examples: Sequence[Example]) -> None:
         """Let the unit follow what returned for the examples of an update, as rows; of `rescale: rms` alone."""
         before = self.buffers[_RETURNED]
-        deltas = torch.stack([counted(e, delta) for e in examples if (delta := e.returned) is not None])
-        squares = deltas.square().view(len(examples), before[..., 0].numel(), -1).mean(-1)
-        if any(example.member_mask is not ALL for example in examples):
-            masks = (example.member_mask.map(lambda mask: mask.to(squares.device)) for example in examples)
-            squares = torch.stack(
-                [
-                    mask.zero_elsewhere(member_squares)
-                    for mask, member_squares in zip(masks, squares, strict=True)
-                ]
-            )
+        mean_squares = []
+        for example in examples:
+            assert example.returned is not None
+            square = counted(example, example.returned).square().view(before[..., 0].numel(), -1).mean(-1)
+            mean_squares.append(_on(square.device, example.member_mask).zero_elsewhere(square))
+        squares = torch.stack(mean_squares)
         nonzero = squares > 0  # a policy returns zeros for its last tick
         new = torch.stack([squares.sum(0), nonzero.sum(0)], -1).view_as(before[..., :2])
         sums = before[..., :2] * _MEMORY + new
@@ -347,8 +558,9 @@ class LinearGradient(DirectGradient):
     Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
 
-    def linear_maps(self) -> LinearMaps | None:
-        return None if self.bf16 else LinearMaps.of(self.parameters, self.size)
+    @property
+    def is_linear_map(self) -> bool:
+        return not self.bf16
 
 
 @final
@@ -573,5 +785,125 @@ class SobolevGradient(Critic):
         return self._absolute_error(example, value) + mismatch
 
 
+class ModuleModel(Model):
+    """A model whose layers are a user's module.
+
+    It maps [B, inputs], the message and its context side by side (for a synthetic input the context alone), to the gradient or
+    the message, [B, outputs]. Its loss is the squared error, unless it has a method `loss(prediction, truth)`, [B, outputs]
+    each, that returns one number per sample, [B]. Its forward must not use random numbers.
+
+    Args:
+        source: A module, or a factory called with `inputs` and `outputs`.
+        options: More keyword arguments of the factory.
+        settings: The other arguments of the model; settings of built-in layers are not used.
+
+    Raises:
+        ScenarioError: The module does not fit; the line begins with the key.
+    """
+
+    point: ClassVar[str]
+    reads: ClassVar[str]
+    """What its columns are, in words."""
+
+    def __init__(
+        self,
+        *message_and_context: Any,
+        source: Callable[..., nn.Module] | nn.Module,
+        options: Mapping[str, Any],
+        **settings: Any,
+    ) -> None:
+        self._source, self._options = source, options
+        super().__init__(*message_and_context, **settings)
+
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        try:
+            if not inputs:
+                raise ScenarioError("a module needs an input to predict from; give it a context")
+            if self._options and isinstance(self._source, nn.Module):
+                raise ScenarioError(
+                    "options: a module instance takes no options; pass its class or a registered name"
+                )
+            seed, sizes = generator.initial_seed() % 2**63, {"inputs": inputs, "outputs": outputs}
+            self.module = module_of(self._source, seed, **sizes, **self._options)
+            takes = f"[batch, {inputs}], {self.reads}"
+            check_module(self.module, inputs, outputs, "the message's components", takes=takes)
+        except ScenarioError as error:
+            raise ScenarioError(f"{self.point}.kind: {error}") from None
+        return self.values_of_module(self.module, inputs, outputs)
+
+    def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Return the losses per sample, [B], or [K, B] of models without a loss of their own."""
+        loss = getattr(self.module, "loss", None)
+        if loss is None:
+            return (prediction - truth).square().sum(-1)
+        flat = prediction.reshape(-1, prediction.shape[-1])
+        values = self._named(loss, flat, truth.reshape(flat.shape))
+        subject = f"{self.point} {type(self.module).__name__}: its loss"
+        return per_sample(subject, values, len(flat)).view(prediction.shape[:-1])
+
+    def stacking_obstacle(self) -> str | None:
+        own_loss = "it has a loss of its own" if hasattr(self.module, "loss") else None
+        return super().stacking_obstacle() or own_loss
+
+
+@final
+class ModuleGradient(ModuleModel, DirectGradient):
+    """Synthetic gradient by a user's module."""
+
+    point = "gradient"
+    reads = "the message and its context side by side"
+
+    def _loss(self, example: Example) -> Tensor:
+        prediction = self.forward(example.message, example.context, move=True)
+        delta = self.regression(example).returned
+        assert delta is not None
+        return counted(example, self.losses(prediction, delta)).sum(-1) / prediction.shape[-2]
+
+
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
 """Classes and factories of synthetic gradients by name."""
+
+
+def predictor_of(
+    kind: Any,
+    options: Mapping[str, Any],
+    shape: tuple[int, ...],
+    context: Sequence[ContextSpec],
+    *,
+    target: ContextSpec | None = None,
+    sites: bool | None = None,
+    **settings: Any,
+) -> Predictor:
+    """Return a synthetic gradient of a built-in or a user's kind; for other arguments see `Predictor`.
+
+    Args:
+        kind: A registered name, or a module or factory.
+        options: Options of the kind: arguments of its class, or of a user's factory.
+        shape: Shape of one message.
+        target: Signal predicted beside the gradient.
+        sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features].
+
+    Raises:
+        ScenarioError: It does not fit; the line begins with the key.
+    """
+    source = PREDICTORS[kind] if isinstance(kind, str) else kind
+    predictor_type: type[Predictor] = ModuleGradient
+    if isinstance(source, type) and issubclass(source, Predictor):
+        predictor_type = source
+        settings |= options
+    else:
+        settings |= {"source": source, "options": options}
+    if "sites" not in predictor_type.Options.model_fields or settings.get("network") is not None:
+        sites = False
+    try:
+        at_sites = sites_of(shape, context, target, use_sites=sites)
+    except ScenarioError as error:
+        raise ScenarioError(f"gradient.{error}") from None
+    if at_sites is not None:
+        shape, context = (at_sites.features,), [at_sites.at_site(spec) for spec in context]
+        target = None if target is None else at_sites.at_site(target)
+    predictor = predictor_type(shape, context, target=target, **settings)
+    predictor.kind, predictor.sites = name_of(kind), at_sites
+    return predictor
