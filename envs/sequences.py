@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def from_sequences(
         signals=signals,
         episode_steps=longest if even else None,
         longest_episode=None if even else longest,
+        sequence_steps=math.gcd(*padded.tolist()),
+        at_ends=tuple(name for name in sequence_columns if name in signals and signals[name].training_only),
         example_counts={name: len(rows) for name, rows in splits.items()},
     )
     table = SequenceTable(

@@ -128,6 +128,10 @@ class Description:
     """Length of every episode, the same in all environments; None: endless, varying or unknown."""
     longest_episode: int | None = None
     """Longest episode in steps, if lengths vary: each length is known at the episode's reset and the same in all environments."""
+    sequence_steps: int | None = field(default=None, metadata=NOTED)
+    """Of sequences of data: the largest number of steps of which all their lengths are multiples; None: there are none."""
+    at_ends: tuple[str, ...] = field(default=(), metadata=NOTED)
+    """Targets with one value per sequence, at its last step."""
     endless: bool = False
     """True: no episode ever ends."""
     example_counts: dict[str, int] = field(default_factory=dict)

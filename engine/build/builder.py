@@ -489,6 +489,18 @@ class _SystemBuilder:
                     f"{2 * every}, …, but the agent ticks at {phase + 1}, {phase + 1 + period}, …; "
                     "change its phase or period",
                 )
+            steps = self.env.sequence_steps
+            if (
+                steps is not None
+                and goal.target in self.env.at_ends
+                and (steps % period or (phase + 1) % period)
+            ):
+                raise DocumentError(
+                    ("agents", name, "clock"),
+                    f"it ticks every {period} steps, and the lengths of the sequences are multiples of {steps}: it would miss "
+                    f"ends of sequences, where '{goal.target}' counts; pad them to multiples of {period} (pad_to_multiple), "
+                    "and give it phase -1",
+                )
         return Goal(
             objective, goal.target or "", last, goal.scale, mean_over_targets=goal.reduction == "mean"
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import Scenario, Simulation, envs
+from antiphon import Scenario, Simulation, check, envs
 from tests.contracts.builders import document
 from tests.contracts.twins import made as simulated
 from tests.envs.made import message
@@ -205,3 +205,38 @@ def test_synthetic_gradients_are_of_padding_too_unless_the_channels_mask_leaves_
             one.run(episodes=3)
             after.append(torch.cat([p.data.flatten() for p in one.agents["a"].parameters.values()]))
     assert torch.equal(*after) == (mask is not None)
+
+
+@pytest.mark.parametrize(
+    ("multiple", "clock", "fits"),
+    [
+        (1, {"period": 2}, False),
+        (4, {"period": 2}, False),
+        (4, {"period": 2, "phase": -1}, True),
+        (1, {}, True),
+    ],
+)
+def test_a_clock_that_misses_the_end_of_a_sequence_is_refused(
+    multiple: int, clock: dict[str, Any], fits: bool
+) -> None:
+    goal = {"kind": "classification", "target": "label"}
+    agent = {"observes": ["x"], "network": "gru", "objective": goal, "clock": {**clock, "unroll": "episode"}}
+    env = source(pad_to_multiple=multiple)
+    found = check(Scenario(scenario="ends", env=env, agents={"a": agent}, training={"batch": 4}))
+    assert found.ok == fits
+    assert fits or "pad them to multiples of 2 (pad_to_multiple), and give it phase -1" in str(found)
+    # a target of each step has one wherever an agent ticks
+    agent["objective"] = {"kind": "regression", "target": "y"}
+    assert check(Scenario(scenario="ends", env=env, agents={"a": agent}, training={"batch": 4})).ok
+
+
+def test_windows_that_end_within_sequences_are_noted() -> None:
+    def warned(unroll: Any, period: int = 1) -> bool:
+        agent = {"observes": ["x"], "network": "gru", "objective": {"kind": "regression", "target": "y"}}
+        agent["clock"] = {"unroll": unroll, "period": period}
+        env = source(pad_to_multiple=4)
+        lines = str(check(Scenario(scenario="w", env=env, agents={"a": agent}, training={"batch": 4})))
+        return "agent a: windows of 8 steps end within sequences, whose lengths are multiples of 4" in lines
+
+    assert [warned(8), warned(4, 2)] == [True, True]
+    assert [warned(4), warned(2, 2), warned("episode"), warned(1)] == [False] * 4
