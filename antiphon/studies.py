@@ -98,7 +98,7 @@ def study(
             function of the main program, a scenario object) runs in this process, one run at a time.
         logdir: The study's directory; None: a new one in the directory for runs.
         exist: What to do if `logdir` already exists and is not empty, as of `Simulation`: `resume` its runs, `number` the new folder
-            (`table.directory`), `overwrite` (remove the runs of this study there) or `error`.
+            (`table.directory`), or `overwrite` (remove the runs of this study there).
         device: The device of all runs.
 
     Raises:

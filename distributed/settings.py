@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.files import fitting
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import in_python, plain
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
@@ -94,13 +93,10 @@ class PartsSettings:
         """Return the settings of a run as its run.json has them; None: it was not divided."""
         if facts.get("parts") is None:
             return None
-        with fitting("run.json"):
-            settings = {
-                key: value for key, value in facts["parts"].items() if key in cls.__dataclass_fields__
-            }
-            if "cluster" in settings:
-                settings["cluster"] = ClusterProfile(**settings["cluster"])
-            return cls(**settings)
+        settings = {key: value for key, value in facts["parts"].items() if key in cls.__dataclass_fields__}
+        if "cluster" in settings:
+            settings["cluster"] = ClusterProfile(**settings["cluster"])
+        return cls(**settings)
 
     @property
     def one_process(self) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
-from antiphon.base.files import fitting, given_path
+from antiphon.base.files import given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import uncollected
 from antiphon.base.spec import frozen_data
@@ -671,12 +671,11 @@ class LiveSystem:
         Raises:
             RunError: It is of another scenario; the line names the checkpoint and the first difference.
         """
-        with fitting(saved.path):
-            try:
-                self.load_state_dict(saved.state)
-            except RunError as error:
-                raise RunError(f"{saved.path}: {error}") from None
-            self.obstacle = self.executor.obstacle_of(saved)
+        try:
+            self.load_state_dict(saved.state)
+        except RunError as error:
+            raise RunError(f"{saved.path}: {error}") from None
+        self.obstacle = self.executor.obstacle_of(saved)
 
     @classmethod
     def restored(
@@ -709,10 +708,10 @@ class LiveSystem:
             self.scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write a checkpoint folder: see `Simulation.save`."""
+    def save(self, path: str | Path, sizes: Mapping[str, int] | None = None) -> Path:
+        """Write a checkpoint folder: see `Simulation.save`; `sizes`: bytes of the files of its run that grow."""
         state = self.state_dict(complete=False)
-        return write_simulation(given_path(path), self.scenario, self.dtype, state)
+        return write_simulation(given_path(path), self.scenario, self.dtype, state, sizes)
 
     def close(self) -> None:
         """Close what computes the steps, and and the environment; a second call does nothing."""

@@ -21,7 +21,7 @@ class Job:
     """A request for a run, and the directory of the run.
 
     Args:
-        exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite` or `error`.
+        exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite`, or an error (`new`).
         until: The step to stop at; None: `training.steps`.
 
     Attributes:
@@ -39,7 +39,7 @@ class Job:
         request: Request,
         path: Path,
         *,
-        exist: str = "error",
+        exist: str = "new",
         checkpoint_every: int | None = None,
         until: int | None = None,
     ) -> None:
@@ -49,7 +49,7 @@ class Job:
         if exist == "resume":
             self.directory = request.existing(path)
         else:
-            check_free(path, exist)
+            check_free(path, overwrite=exist == "overwrite")
         self.until = request.scenario.training.steps if until is None else until
         self.ended: Outcome | None = None
         self.step = self.saved = 0

@@ -14,8 +14,8 @@ from antiphon.engine.state.changes import differences_of
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.stacked_program import Together
+from antiphon.running.directory import LOCK, DirectoryLock
 from antiphon.running.execution import executor_of
-from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.request import Request
 from antiphon.running.run import StepInfo
 from antiphon.running.trainer import Observer, Outcome, Trainer

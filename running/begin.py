@@ -17,9 +17,7 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.running.directory import (
-    CONTINUES_POPULATION,
     RunDirectory,
-    check_exist,
     check_free,
     holds_objects,
     is_free,
@@ -70,12 +68,12 @@ def begin(
     """Begin a run; it is checked and built before anything is written. Raises as `Simulation`, whose `logdir` is `path`.
 
     Args:
+        exist: `new`: the folder must be free; else of `EXIST`.
         executor: Takes its steps; None: they are taken here.
         until: The step that it is to reach; None: the scenario's `training.steps`.
         facts: For run.json, beside those of what runs.
     """
     check_interval(checkpoint_every, path)
-    check_exist(exist)
     if path is None and exist in ("resume", "overwrite"):
         raise ScenarioError(f"exist: {exist!r} has no effect without a logdir; give one")
     folder = None if path is None else given_path(path, "logdir")
@@ -94,12 +92,12 @@ def begin(
     with settings.context(), ExitStack() as undo:
         if folder is not None and exist == "resume" and not is_free(folder):
             directory = RunDirectory.open(folder)
-            directory.check_no_member(CONTINUES_POPULATION)
+            directory.check_no_member()
             directory.check_same(directory.differences(**settings.facts))
             options: dict[str, Any] = {"division": division, "capture": capture, "until": until}
             return resume(directory, scenario, checkpoint_every=checkpoint_every, **options)
-        if folder is not None:
-            check_free(folder, "number" if exist == "resume" else exist)
+        if folder is not None and exist != "number":
+            check_free(folder, overwrite=exist == "overwrite")
         opened = None
         if division is not None:
             scenario, division, opened = with_chosen_links(scenario, division, settings)
@@ -127,7 +125,7 @@ def begin_request(
     request: Request,
     path: str | Path,
     *,
-    exist: str = "error",
+    exist: str = "new",
     checkpoint_every: int | None = None,
     until: int | None = None,
     directory: RunDirectory | None = None,
@@ -141,5 +139,5 @@ def begin_request(
     }
     if directory is not None:
         return resume(directory, request.given_scenario, **how)
-    exist = "error" if exist == "resume" else exist
+    exist = "new" if exist == "resume" else exist
     return begin(request.scenario, request.settings, path, exist=exist, facts=request.facts, **how)

@@ -1,15 +1,14 @@
 """The run directory: what a run leaves on disk, written whole or not at all.
 
-`scenario.yaml` (resolved), `run.json` (where it comes from, how it ended, and the manifest of the other files), `metrics.csv`,
-TensorBoard's event files, `checkpoints/step-000000100/` (the newest two) and `checkpoints/best/`, `result.json` (what `--json`
-prints). Loads without torch.
+`scenario.yaml` (resolved), `run.json` (where it comes from, and how it ended), `metrics.csv`, TensorBoard's event files,
+`checkpoints/step-000000100/` (the newest two, each with the sizes of the files that grow) and `checkpoints/best/`, `result.json`
+(what `--json` prints). Loads without torch.
 """
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -19,37 +18,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.base.errors import RunError, ScenarioError, write_error
 from antiphon.base.files import (
+    FORMAT,
+    SIZES,
+    checkpoints,
     cut,
     display_path,
-    fitting,
     given_path,
-    read_bytes,
+    read_json,
+    reading,
+    remove_temporary,
     sync_folder,
     write_json,
     write_text,
     writing,
 )
 from antiphon.base.imports import COMMAND, ModuleError, with_imports
-from antiphon.base.manifests import (
-    DELETE,
-    FORMAT,
-    Entry,
-    GrowingFile,
-    check_entry,
-    entry_of,
-    read_checked,
-    write_checked,
-)
 from antiphon.base.nearest_names import suggest
-from antiphon.running.checkpoints import Checkpoints
-from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.recorders import call_each
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
@@ -58,9 +49,9 @@ if TYPE_CHECKING:
     from antiphon.engine.live_system import LiveSystem
     from antiphon.telemetry.metrics import Recorder
 
-EXIST = ("number", "overwrite", "resume", "error")
-"""What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or
-resumed, or an error."""
+EXIST = ("number", "resume", "overwrite")
+"""What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), or the run there is
+resumed or removed."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
 EVALUATIONS = "evaluations.json"
@@ -76,45 +67,18 @@ _MEASURED_EVENTS = "events.out.tfevents.*.measured"
 _WRITTEN = (_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, EVALUATIONS, *_TABLES, _RUN)
 """Files of a run beside its checkpoints, in the order in which they are removed."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
-_KINDS: Mapping[str, Any] = {
-    **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
-    **dict.fromkeys(("seed", "steps", "step", "threads"), int),
-    **dict.fromkeys(("files", "checkpoints"), dict),
-    "seconds": (int, float),
-}
-"""Kinds of what every run.json has: a type, the keys of an object with theirs, or that of all items of a list."""
-_KINDS_IF_THERE: Mapping[str, Any] = {
-    **dict.fromkeys(("variant", "error", "reason", "started", "finished", "matmul_precision"), str),
-    **dict.fromkeys(("values", "versions", "parts", "best"), dict),
-    "template": {"source": str, "text": str},
-    "command": [str],
-    "together": [int],
-    "alone_from": int,
-    "stacked": bool,
-    "capture": bool,
-    "changes": [list],
-    "weights": [{"step": int}],
-    "own_modules": {"folder": str, "imports": [str]},
-}
-"""Kinds of what a run.json may have, or null."""
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Return whether a value of run.json is of a kind (`_KINDS`)."""
-    if isinstance(kind, Mapping):
-        return isinstance(value, Mapping) and all(_is_of(value.get(key), of) for key, of in kind.items())
-    if isinstance(kind, list):
-        return isinstance(value, list) and all(_is_of(item, kind[0]) for item in value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+_KEPT = 2
+"""How many checkpoints are kept, but for the best one."""
+LOCK = "run.lock"
+LOGDIR = "runs"
+"""The folder of runs for which none is named."""
+_NO_DOCUMENT = "# No document: "
+"""Beginning of a scenario.yaml whose scenario holds Python objects."""
 
 
 def now() -> str:
     """Return the present time as ISO 8601, with the zone, to the second."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-_NO_DOCUMENT = "# No document: "
-"""Beginning of a scenario.yaml whose scenario holds Python objects."""
 
 
 def holds_objects(scenario: Scenario) -> bool:
@@ -140,55 +104,21 @@ def run_folder(path: str | Path) -> Path:
     """Return the folder of a run: a folder itself, or where it is a population's, that of the best run in it."""
     path = given_path(path, "run")
     population = path / POPULATION
-    best = read_checked(population).get("best") if population.is_file() else None
-    return path if best is None else path / Path(str(best)).name
+    best = read_json(population).get("best") if population.is_file() else None
+    return path if best is None else path / best
 
 
-_DEEPEST_FILE = 3
-"""Folders of a run above one of its files: `checkpoints/step-000000100/x` is of the third."""
-_MOST_NAMED = 5
-"""Runs of a folder in a line."""
-LOGDIR = "runs"
-"""The folder of runs for which none is named."""
-
-
-def _run_meant(path: Path) -> str:
-    """Return "; …" with runs that may be meant by a path without one: what it is a file of, those in it, a similar name beside it."""
-    of_file = next((parent for parent in [*path.parents][:_DEEPEST_FILE] if (parent / _RUN).is_file()), None)
-    if of_file is not None:
-        return f"; did you mean '{display_path(of_file)}'?"
-    folder = path if path.is_dir() else path.parent
-    try:
-        files = [file for name in (_RUN, POPULATION) for file in folder.glob(f"*/{name}")]
-        runs = sorted(files, key=lambda file: file.stat().st_mtime)
-    except OSError:
-        return ""
-    if runs and folder == path:
-        newest = [display_path(file.parent) for file in reversed(runs[-_MOST_NAMED:])]
-        more = f", … ({len(runs)} runs)" if len(runs) > len(newest) else ""
-        shown = display_path(path)
-        study = f"; it is a study: see {shown}/table.md or antiphon report {shown}"
-        return f"{study * (path / STUDY).is_file()}; name one, such as {', '.join(newest)}{more}"
-    begins = f"; antiphon run SCENARIO --name NAME writes one, {LOGDIR}/NAME"
-    if folder == path:
-        return begins
-    below = [file for name in (_RUN, POPULATION) for file in folder.glob(f"{LOGDIR}/*/{name}")]
-    names = [str(file.parent.relative_to(folder)) for file in (*runs, *below)]
-    shown_folder = display_path(folder)
-    return suggest(path.name, names, "" if shown_folder == os.curdir else f"{shown_folder}/") or begins
+def is_run(path: Path) -> bool:
+    return (path / _RUN).is_file()
 
 
 def is_free(path: Path) -> bool:
     """Return whether a new run can begin in a folder: there is nothing, or what a process left that was killed as it began one."""
     if not path.is_dir():
-        return not os.path.lexists(path)
+        return not path.exists()
     names = {entry.name for entry in path.iterdir()}
     begun = {name for name in names if name.startswith((f".{_RUN}.", f".{_SCENARIO}.", f".{POPULATION}."))}
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
-
-
-def is_run(path: Path) -> bool:
-    return (path / _RUN).is_file()
 
 
 def check_exist(exist: str) -> None:
@@ -196,22 +126,14 @@ def check_exist(exist: str) -> None:
         raise ScenarioError(f"exist: {exist!r}; must be {', '.join(EXIST[:-1])} or {EXIST[-1]}")
 
 
-def check_free(path: Path, exist: str = "error") -> None:
-    """Raise RunError unless a new run can begin in a folder; ScenarioError where `exist` is none of `EXIST`."""
-    check_exist(exist)
+def check_free(path: Path, *, overwrite: bool = False) -> None:
+    """Raise RunError unless a new run can begin in a folder, or `overwrite` one that is there."""
     if path.is_file():
         raise RunError(f"{path}: is a file, and a run is written to a folder; choose another name")
-    if exist == "number" or is_free(path):
+    if is_free(path) or (overwrite and is_run(path)):
         return
-    if exist != "overwrite":
-        raise RunError(
-            f"{path}: already exists and is not empty; choose another name, or --exist number ({path.name}-2), resume or "
-            "overwrite (in Python exist=…)"
-        )
-    if not (path / _RUN).is_file():
-        raise RunError(
-            f"{path}: already exists and holds no run (no run.json), so it is not removed; choose another name"
-        )
+    fix = "holds no run (no run.json), so it is not removed" if overwrite else "is not empty"
+    raise RunError(f"{path}: already exists and {fix}; choose another name")
 
 
 def claim(what: str, path: Path, exist: str = "number") -> tuple[Path, DirectoryLock]:
@@ -219,23 +141,13 @@ def claim(what: str, path: Path, exist: str = "number") -> tuple[Path, Directory
 
     Another name is printed on standard error.
     """
-    for candidate in numbered(path):
-        try:
-            check_free(candidate, exist if exist == "overwrite" else "error")
-            with ExitStack() as undo:
-                lock = undo.enter_context(DirectoryLock(candidate))
-                check_free(candidate, exist if exist == "overwrite" else "error")  # another may be faster
-                undo.pop_all()
-        except RunError:
-            is_taken = not is_free(candidate) or os.path.lexists(candidate / LOCK)
-            if exist == "number" and is_taken:
-                continue
-            raise
-        if candidate != path:
-            existing, written = display_path(path), display_path(candidate)
-            write_error(f"{existing} already exists: this {what} is written to {written}")
-        return candidate, lock
-    raise AssertionError  # there is no last number
+    folder = first_free(path) if exist == "number" else path
+    check_free(folder, overwrite=exist == "overwrite")
+    lock = DirectoryLock(folder)
+    if folder != path:
+        existing, written = display_path(path), display_path(folder)
+        write_error(f"{existing} already exists: this {what} is written to {written}")
+    return folder, lock
 
 
 def numbered(path: Path) -> Iterator[Path]:
@@ -264,8 +176,103 @@ def function_of(source: str) -> str:
     return source if ":" in source else "MODULE:FUNCTION"
 
 
-CONTINUES_POPULATION = "antiphon.population(…, logdir='{}', exist='resume')"
-"""What continues a population in Python, `{}` being its folder."""
+class DirectoryLock:
+    """The right to write in a directory, held until `release`, or the end of its context or of the process.
+
+    The directory is made if need be. What killed processes left half-written is removed.
+
+    Raises:
+        RunError: Another process has it, or this one already, or the file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from filelock import FileLock, Timeout  # slower to import than most commands that only read
+
+        self._folder, self._lock = folder, FileLock(folder / LOCK, timeout=0, thread_local=False)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                line = "is being written by another process, or by a simulation in this one; wait until it has ended"
+                raise RunError(f"{folder}: {line}") from None
+            remove_temporary(folder)
+
+    def release(self) -> None:
+        """Give it up, and remove the file, and the directory where nothing is in it; a second call does nothing."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                (self._folder / LOCK).unlink()
+            self._lock.release()
+            with suppress(OSError):
+                self._folder.rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Checkpoints:
+    """The folder of a run's checkpoints.
+
+    Attributes:
+        best: The place of the one that was best by `training.evaluate.keep_best`, from which no run continues.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run, self._folder = run, run / "checkpoints"
+        self.best = self._folder / "best"
+
+    @property
+    def by_step(self) -> dict[int, Path]:
+        """The checkpoints that a run continues from, the oldest first."""
+        return {int(path.name.removeprefix("step-")): path for path in checkpoints(self._run)}
+
+    @property
+    def newest_step(self) -> int:
+        """The step that the run continues from: that of the newest checkpoint, else 0."""
+        return max(self.by_step, default=0)
+
+    def at(self, step: int) -> Path:
+        return self._folder / f"step-{step:09d}"
+
+    def sizes(self, step: int) -> dict[str, int]:
+        """Return the bytes of the files that grow at the checkpoint of a step; none where there is no such checkpoint."""
+        file = self.at(step) / SIZES
+        return read_json(file) if file.is_file() else {}
+
+    def find(self, name: str | None = None) -> Path:
+        """Return the path of a checkpoint by its name, such as `best`; None: of the newest, as `Simulation.load` takes it."""
+        if name is None:
+            return self._run
+        path_by_name = {path.name: path for path in (*self.by_step.values(), self.best) if path.is_dir()}
+        if name not in path_by_name:
+            raise RunError(f"{self._run}: no checkpoint '{name}'{suggest(name, path_by_name)}")
+        return path_by_name[name]
+
+    def trim(self) -> None:
+        """Remove all but the newest two and the best."""
+        self._remove([*self.by_step.values()][:-_KEPT])
+
+    def remove_after(self, step: int) -> None:
+        self._remove(path for later, path in self.by_step.items() if later > step)
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        """Remove checkpoints; a kill leaves no half of one under its name."""
+        for path in paths:
+            path.rename(path.with_name(f".{path.name}.gone"))
+        for path in self._folder.glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def restore(self) -> None:
+        """Remove what a killed process left; one that it was replacing has its place again."""
+        for path in self._folder.glob(".*"):
+            complete = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
+            if path.suffix == ".old" and not complete.exists():
+                path.rename(complete)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(eq=False)
@@ -274,10 +281,8 @@ class RunDirectory:
 
     path: Path
     facts: dict[str, Any]
-    """The content of run.json. Its `files` are the manifest: of a file that grows, the entry is of what it held at the newest
-    checkpoint or at the end; its `checkpoints` have the entries of those files at each checkpoint that is kept."""
+    """The content of run.json."""
     _lock: DirectoryLock | None = field(default=None, repr=False)
-    _growing: dict[str, GrowingFile] = field(default_factory=dict, repr=False)
     _document: str | None = field(default=None, repr=False)
     """The text of scenario.yaml where this process wrote it: it is not read again."""
 
@@ -290,19 +295,18 @@ class RunDirectory:
         Args:
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
-            exist: Where the folder exists and is not empty (`EXIST`); another name is printed on standard error.
+            exist: Where the folder exists and is not empty: `number`, `overwrite`; else an error. Another name is printed on standard error.
         """
         asked, text = given_path(path, "logdir"), scenario_text(scenario)
         with ExitStack() as undo, writing(asked):
             path, lock = claim("run", asked, exist)
-            begun = {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}
-            directory = cls(path, begun, lock, _document=text)
-            undo.callback(directory.release)
+            undo.callback(lock.release)
             if exist == "overwrite":
                 remove_run(path)
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, text)
-            directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
+            directory = cls(path, {}, lock, _document=text)
+            directory.note(format=FORMAT, **facts)
             sync_folder(path.parent)
             undo.pop_all()
         return directory
@@ -311,21 +315,15 @@ class RunDirectory:
     def open(cls, path: str | Path) -> Self:
         """Return the run of a folder, or the best run of a population's.
 
-        RunError where it holds none, a damaged one, or one of another format.
+        RunError where it holds none, or one of another format.
         """
         path = run_folder(path)
-        file = path / _RUN
-        if not os.path.lexists(file):
-            raise RunError(f"{path}: no run there (a run directory holds run.json){_run_meant(path)}")
-        facts = read_checked(file)
-        with fitting(file):
-            for key, kind in _KINDS.items():
-                if not _is_of(facts[key], kind):
-                    raise TypeError(f"{key} is {facts[key]!r}")
-            for key, kind in _KINDS_IF_THERE.items():
-                if facts.get(key) is not None and not _is_of(facts[key], kind):
-                    raise TypeError(f"{key} is {facts[key]!r}")
-        return cls(path, facts)
+        if not is_run(path):
+            names = [file.parent.name for file in path.parent.glob(f"*/{_RUN}")]
+            raise RunError(
+                f"{path}: no run there (a run directory holds run.json){suggest(path.name, names)}"
+            )
+        return cls(path, read_json(path / _RUN))
 
     def differences(self, **settings: Any) -> list[str]:
         """Return the differences between settings in run.json and those asked for: `backend is native, not cohort`."""
@@ -351,14 +349,10 @@ class RunDirectory:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
 
         Raises:
-            RunError: Another process writes here, or this one, or run.json is damaged.
+            RunError: Another process writes here, or this one.
         """
         self._lock = DirectoryLock(self.path)
-        try:
-            self.facts = type(self).open(self.path).facts
-        except BaseException:
-            self.release()
-            raise
+        self.facts = read_json(self.path / _RUN)
         self.checkpoints.restore()
 
     def release(self) -> None:
@@ -367,68 +361,35 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
-    @property
-    def inherited(self) -> bool:
-        """Whether another process writes here, from which this one was forked."""
-        return self._lock is not None and self._lock.inherited
-
-    def check_own(self) -> None:
-        """Raise RunError in a process that was forked from the one that writes here."""
-        if self.inherited:
-            raise RunError(
-                f"{self.path}: the run is written by the process from which this one was forked; step a copy without a logdir "
-                "here (simulation.fork()), or begin the run in this process"
-            )
-
-    def check_in_place(self) -> None:
-        """Raise RunError where the directory that this process writes in is its parent's, was deleted, moved or replaced."""
-        self.check_own()
-        if self._lock is not None and not self._lock.in_place:
-            raise RunError(
-                f"{self.path}: was deleted or moved while the run was writing to it, so the run has stopped; if it was moved, "
-                "continue from its latest checkpoint with `antiphon resume`"
-            )
-
     # --- what is written ---------------------------------------------------------------------------------
 
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json if any does; RunError if it cannot be written or is not in place: no fact changes."""
-        self.check_in_place()
+        """Change facts and rewrite run.json if any does; RunError if it cannot be written: no fact changes."""
         if self.facts | facts != self.facts:
-            write_checked(self.path / _RUN, self.facts | facts)
+            write_json(self.path / _RUN, self.facts | facts)
             self.facts.update(deepcopy(facts))  # a list that the caller goes on with is another one
 
     def note_running(self, **facts: Any) -> None:
         """Note that the run is running, and has no result."""
-        files = {name: entry for name, entry in self.facts["files"].items() if name != _RESULT}
-        self.note(**facts, exit="running", finished=None, error=None, reason=None, files=files)
+        self.note(**facts, exit="running", finished=None, error=None, reason=None)
+        (self.path / _RESULT).unlink(missing_ok=True)
 
     def note_result(self, result: Mapping[str, Any], **facts: Any) -> None:
         """Write result.json and, last, how the run ended: a run that is killed before that has its end again."""
-        self.check_in_place()
         write_json(self.path / _RESULT, result)
-        files = {_SCENARIO: self.facts["files"][_SCENARIO], _RESULT: entry_of(self.path / _RESULT)}
-        self.note(**facts, files={**files, **self._grown()})
+        self.note(**facts)
 
     def checkpoint(self, running: LiveSystem, recorders: Iterable[Recorder] = ()) -> None:
-        """Save what runs, and remove all checkpoints but the newest two.
+        """Save what runs with the sizes of the files that grow, and remove all checkpoints but the newest two.
 
         Args:
             recorders: Of its metrics, whose files are written out before.
         """
-        self.check_in_place()
         call_each(recorders, "sync")
-        destination, grown = self.checkpoints.at(running.now), self._grown()
-        noted = self.facts["checkpoints"]
-        names = [path.name for path in self.checkpoints.by_step.values()]
-        still_there = {name: noted[name] for name in names if name in noted}
-        # First the manifest: without it a checkpoint could not be gone on from, and without the checkpoint it says nothing wrong.
-        self.note(
-            step=running.now,
-            files={**self.facts["files"], **grown},
-            checkpoints={**still_there, destination.name: grown},
+        running.save(
+            self.checkpoints.at(running.now), {path.name: path.stat().st_size for path in self._growing()}
         )
-        running.save(destination)
+        self.note(step=running.now)
         self.checkpoints.trim()
 
     def keep_best(self, running: LiveSystem, best: Mapping[str, Any]) -> None:
@@ -436,7 +397,6 @@ class RunDirectory:
 
         No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.
         """
-        self.check_in_place()
         running.save(self.checkpoints.best)
         self.note(best=dict(best))
 
@@ -453,65 +413,30 @@ class RunDirectory:
         shutil.rmtree(self.checkpoints.best, ignore_errors=True)
         return True
 
-    def _grown(self) -> dict[str, Entry]:
-        """Return the entries of the files that grow, as they are now."""
-        growing = self._growing_files()
-        return {path.name: self._growing.setdefault(path.name, GrowingFile(path)).entry() for path in growing}
-
-    def _growing_files(self) -> list[Path]:
+    def _growing(self) -> list[Path]:
         tables = [self.path / name for name in _TABLES]
-        return [*filter(os.path.lexists, tables), *sorted(self.path.glob(_EVENTS))]
+        return [*(path for path in tables if path.exists()), *sorted(self.path.glob(_EVENTS))]
 
     def rewind(self, step: int) -> None:
-        """Go back to a step, of a checkpoint or 0: what was written after it is dropped.
-
-        Raises:
-            RunError: There is no checkpoint of this step, or a file is not what was written by then; nothing has changed.
-        """
-        growing, name = self._growing_files(), self.checkpoints.at(step).name
-        later = self.checkpoints.newest_step > step
-        if step and name not in self.facts["checkpoints"]:
-            raise RunError(
-                f"{self.path}: run.json has no checkpoint of step {step:,}; resume from another one"
-            )
-        with fitting(self.path / _RUN):
-            noted: dict[str, Entry] = self.facts["checkpoints"].get(name, {})
-            restored = {path.name: noted[path.name] for path in growing if path.name in noted}
-            fix = "restore it from a copy, or delete it, and a new one begins"
-            for path in growing:
-                if path.name in restored:
-                    self._growing[path.name] = check_entry(path, restored[path.name], fix, exact=False)
-        if not growing and not later:
-            return
-        fixed = (_SCENARIO,) if later else (_SCENARIO, _RESULT)
-        self.note(files={**{name: e for name, e in self.facts["files"].items() if name in fixed}, **restored})
-        for path in growing:
+        """Go back to a step, of a checkpoint or 0: what was written after it is dropped."""
+        sizes = self.checkpoints.sizes(step)
+        if self.checkpoints.newest_step > step:
+            (self.path / _RESULT).unlink(missing_ok=True)
+            self.checkpoints.remove_after(step)  # first, as they are of longer files
+        for path in self._growing():
             with writing(path):
-                if path.name in restored:
-                    cut(path, restored[path.name]["bytes"])
-                else:
-                    path.unlink()
-        self.checkpoints.remove_after(step)
+                cut(path, sizes[path.name]) if path.name in sizes else path.unlink()
 
     # --- what is read ------------------------------------------------------------------------------------
-
-    def verified(self, name: str, fix: str = "restore it from a copy") -> Path:
-        """Return the path of a file of the run, whose content is what was written; one that is not there is not looked at."""
-        path = self.path / name
-        entry = self.facts["files"].get(name)
-        if entry is not None and os.path.lexists(path):
-            grows = name not in (_SCENARIO, _RESULT) and _RESULT not in self.facts["files"]
-            check_entry(path, entry, fix, exact=not grows)
-        return path
 
     @property
     def document(self) -> str:
         """The text of scenario.yaml; RunError where it cannot be read."""
         if self._document is not None:
             return self._document
-        path = self.verified(_SCENARIO)
-        with fitting(path):
-            return read_bytes(path).decode()
+        path = self.path / _SCENARIO
+        with reading(path):
+            return path.read_text(encoding="utf-8")
 
     @property
     def described(self) -> dict[str, Any] | None:
@@ -577,12 +502,9 @@ class RunDirectory:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The content of result.json; None where there is none (yet); RunError where it is damaged."""
+        """The content of result.json; None where there is none (yet)."""
         path = self.path / _RESULT
-        if _RESULT not in self.facts["files"] or not os.path.lexists(path):
-            return None
-        with fitting(self.verified(_RESULT, DELETE)):
-            return dict(json.loads(read_bytes(path)))
+        return read_json(path) if self.facts["exit"] != "running" and path.is_file() else None
 
     @property
     def has_events(self) -> bool:
@@ -590,32 +512,21 @@ class RunDirectory:
         return any(self.path.glob(_EVENTS))
 
     @property
-    def as_member(self) -> str | None:
-        """The run as a population's member in words, `member-3, the winner of population pole`; None where it is none."""
-        path = self.path.resolve()
-        population = path.parent / POPULATION
-        if not population.is_file():
-            return None
-        facts = read_checked(population)
-        role = "the winner" if facts.get("best") == path.name else "a member"
-        with fitting(population):
-            return f"{path.name}, {role} of population {facts['document']['population']}"
+    def population(self) -> Path | None:
+        """The folder of the population that the run is a member of; None: it is none."""
+        folder = self.path.resolve().parent
+        return folder if (folder / POPULATION).is_file() else None
 
-    def check_no_member(self, whole: str, alone: str = "") -> None:
-        """Raise RunError where the run is one of a population, whose members only continue together.
-
-        Args:
-            whole: What continues a population, `{}` being its folder.
-            alone: What opens a member alone, `{}` being its folder; empty: nothing.
-        """
-        if self.as_member is not None:
-            continues = f"{whole.format(display_path(self.path.resolve().parent))} continues it"
-            opens = f", {alone.format(display_path(self.path))} opens this one alone" if alone else ""
+    def check_no_member(self) -> None:
+        """Raise RunError where the run is one of a population, whose members only continue together."""
+        if self.population is not None:
+            folder = shlex.quote(display_path(self.population))
             raise RunError(
-                f"{display_path(self.path)}: is one of a population, whose members continue together; {continues}{opens}"
+                f"{display_path(self.path)}: is one of a population, whose members continue together: antiphon resume {folder}, "
+                "or antiphon.population with exist='resume'"
             )
 
-    @cached_property
+    @property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.path)
 

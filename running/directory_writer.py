@@ -11,8 +11,7 @@ from typing import Any
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.base.extensions import Catalogue, made, name_of
-from antiphon.base.files import display_path, finite
-from antiphon.base.manifests import read_cache, write_checked
+from antiphon.base.files import display_path, finite, read_json, write_json
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
@@ -20,7 +19,6 @@ from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_metrics, step_metrics
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
-from antiphon.running.lock import file_lock
 from antiphon.running.recorders import call_each
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
@@ -353,12 +351,9 @@ class DirectoryWriter(Observer):
         """Note how steps taken by hand have ended, as the training loop does: done, stopped early, diverged, or by an exception.
 
         Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already, but
-        for the result that rewinding to the last checkpoint has dropped from its event files. A process that was forked
-        writes nothing.
+        for the result that rewinding to the last checkpoint has dropped from its event files.
         """
         run, running = self._run, self._live
-        if self.directory.inherited:
-            return
         if not self.is_open:
             if not self.result and self.directory.facts["exit"] == "done":
                 self._write_result_again()
@@ -467,9 +462,9 @@ def keep_measured(
         Whether the Channels tab shows them.
     """
     path = directory.path / MEASURED
-    with file_lock(path), ExitStack() as undo:
-        measured = {kind: {"step": running.now, **content} for kind, content in measurements.items()}
-        write_checked(path, {**read_cache(path), **measured})
+    measured = {kind: {"step": running.now, **content} for kind, content in measurements.items()}
+    write_json(path, {**(read_json(path) if path.is_file() else {}), **measured})
+    with ExitStack() as undo:
         try:
             directory.lock()
         except RunError:  # the run goes on

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError
-from antiphon.base.files import fitting
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
@@ -54,9 +53,8 @@ def resume(
         undo.callback(directory.release)
         directory.lock()
         facts, given_scenario = directory.facts, checked_scenario(directory, scenario)
-        with fitting(directory.path / "run.json"):
-            settings, recorded_division = Settings.of_facts(facts), PartsSettings.of_facts(facts)
-            inside.enter_context(settings.context())
+        settings, recorded_division = Settings.of_facts(facts), PartsSettings.of_facts(facts)
+        inside.enter_context(settings.context())
         if recorded_division is not None and recorded_division.cluster is not None and division is not None:
             recorded_division.check_kept(division, directory.path)
             division = None

@@ -178,13 +178,11 @@ class Run:
 
         Raises:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
-            RunError: It has been closed, or is written by the process from which this one was forked.
+            RunError: It has been closed.
             ScenarioError: It is one of several seeds that are trained together.
         """
         running = self.running
         running.check_open()
-        if self.writer is not None:
-            self.writer.directory.check_own()
         step, due = running.now, self.log_steps.due(running.now)
         watch = self.begin_step(due=due)
         keep_messages = (

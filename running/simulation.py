@@ -40,7 +40,7 @@ from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
-from antiphon.running.directory import CONTINUES_POPULATION, RunDirectory, run_folder
+from antiphon.running.directory import RunDirectory, check_exist, run_folder
 from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.running.observers import Callbacks, RunProgress
 from antiphon.running.resume import resume
@@ -62,7 +62,7 @@ class Simulation:
         logdir: The run directory, written from the first step on; None: nothing is written.
         exist: What to do if `logdir` already exists and is not empty: `number` writes to the first free of logdir-2, …;
             `overwrite` removes the existing run, `resume` continues it like `Simulation.resume` if it is this one, with the same
-            settings, `error` raises.
+            settings.
         checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
         threads: Torch's threads in this process. Small networks lose more to a second thread than they gain.
         backend: `cohort` computes agents of the same kind together; `native` also by a compiled kernel. Or an engine of your
@@ -104,8 +104,7 @@ class Simulation:
             seed=seed, device=device, dtype=dtype, threads=threads, backend=backend, stacked=stacked
         )
         division = PartsSettings.of(parts)
-        if logdir is None and exist == "error":  # of several seeds it is the default
-            raise ScenarioError("exist: 'error' has no effect without a logdir; give one")
+        check_exist(exist)
         self._hold(
             begin(
                 scenario,
@@ -155,7 +154,7 @@ class Simulation:
             DivergenceError: The run diverged and would diverge again.
         """
         directory = RunDirectory.open(given_path(logdir, "logdir"))
-        directory.check_no_member(CONTINUES_POPULATION, "Simulation.load('{}')")
+        directory.check_no_member()
         division = PartsSettings.of(parts)
         run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every)
         for argument, setting in {"checkpoint_every": checkpoint_every, "parts": parts}.items():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, cast, get_args
+from typing import IO, cast
 
-from antiphon.base.files import fitting, open_text, read_rows, sync_file, sync_folder, writing
+from antiphon.base.files import reading, sync_file, sync_folder, writing
 from antiphon.telemetry.metrics import Kind, Metric, Recorder, RunDescription
 
 HEADER = ("step", "kind", "name", "metric", "value")
-_KINDS = frozenset(get_args(Kind))
 
 
 class TableRecorder(Recorder):
@@ -27,7 +26,7 @@ class TableRecorder(Recorder):
     def begin(self, description: RunDescription) -> None:
         """Open the table; RunError if it cannot be written."""
         with writing(self._path):
-            self._file = open_text(self._path, append=True)
+            self._file = self._path.open("a", encoding="utf-8", newline="")
         if not self._path.stat().st_size:
             self.append([self.header])
 
@@ -66,8 +65,13 @@ class CsvRecorder(TableRecorder):
 
 def read_metrics(path: Path) -> Iterator[tuple[int, Metric]]:
     """Yield (step, metric) of every row of a metrics.csv; a last row without an end of line is ignored."""
-    with fitting(path):
-        for step, kind, name, metric, value in read_rows(path, HEADER):
-            if kind not in _KINDS:
-                raise ValueError(f"unknown kind {kind!r}")
-            yield int(step), Metric(cast("Kind", kind), name, metric, float(value))
+    for step, kind, name, metric, value in read_rows(path):
+        yield int(step), Metric(cast("Kind", kind), name, metric, float(value))
+
+
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a table under its header, without a last one that has no end of line."""
+    with reading(path), path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(line for line in file if line.endswith("\n"))
+        next(rows, None)
+        yield from rows

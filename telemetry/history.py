@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.files import fitting
 from antiphon.base.imports import optional
 from antiphon.base.nearest_names import suggest
 from antiphon.telemetry.csv_files import read_metrics
@@ -71,8 +70,7 @@ class History(Recorder, Sequence[HistoryRow]):
             RunError: The file cannot be read.
         """
         history = cls(partial(read_metrics, table), names)
-        with fitting(table):
-            history._load()
+        history._load()
         return history
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path
-from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import parts_of, values_of
 from antiphon.commands.run import train
@@ -62,7 +61,7 @@ def resume(
             _end(is_done, given_options)
         return train_population(run, json)
     directory = RunDirectory.open(path)
-    directory.check_no_member(with_imports("antiphon resume {}"))
+    directory.check_no_member()
     from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before
 
     agents = directory.values.get("agents", {})

@@ -17,7 +17,7 @@ from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import cluster_of, parts_of, values_of
 from antiphon.jobs.sources import check_no_run, logdir_root, new_directory, scenario_template
-from antiphon.running.directory import EXIST, is_free
+from antiphon.running.directory import EXIST, DirectoryLock, is_free
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Trainer
@@ -66,7 +66,7 @@ def run(
         str,
         options.text(
             "|".join(EXIST),
-            "If the run exists: write to RUN-2 (default), remove it, resume it (or print its result), or stop.",
+            "If the run exists: write to RUN-2 (default), resume it (or print its result), or remove it.",
         ),
     ] = "number",
     logdir: options.LogDir = None,
@@ -214,12 +214,11 @@ def _run_seeds(
     """Run a scenario with seeds from that of the request on; `--name` begins the run directories' names."""
     from antiphon.jobs.job import Job
     from antiphon.jobs.scheduler import Scheduler
-    from antiphon.running.lock import DirectoryLock
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, place)
     how: Any = {
-        "exist": "error" if place.exist == "number" else place.exist,
+        "exist": "new" if place.exist == "number" else place.exist,
         "checkpoint_every": checkpoint_every,
     }
     with request.template.placing(request.variant, request.values):

@@ -109,7 +109,6 @@ def result_of(
     return {
         "scenario": directory.facts["scenario"],
         "run_dir": str(path),
-        "member": directory.as_member,
         "split": evaluation.split,
         "links": evaluation.links.kind,
         "drop": evaluation.links.drop,
@@ -135,8 +134,7 @@ def show_scores(result: dict[str, Any], evaluation: Evaluation) -> None:
     scored_on = f"{evaluation.split} split, {evaluation.examples:,} examples"
     if result["episodes"] is not None:
         scored_on = episodes_in_words(result["episodes"])
-    member = "" if result["member"] is None else f" · {result['member']}"
-    title = f"{result['scenario']} after {result['steps']:,} steps{member} · {scored_on}"
+    title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
     show_measured(["agent", heading, "loss"], rows, title=title + links)
     for metric in SCORES:
         if finite(result[metric]) is not None:

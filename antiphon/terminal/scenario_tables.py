@@ -15,7 +15,6 @@ from antiphon.base.files import finite
 from antiphon.base.tools import by_key
 from antiphon.engine.plan import CohortPlan, ScenarioPlan, plan
 from antiphon.running.directory import RunDirectory, run_folder
-from antiphon.running.lock import has_stale_lock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.terminal.explain import built, explain, explain_template
@@ -105,7 +104,6 @@ def show_scenario(
             for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
         }
         explained["run"]["steps"] = max(run.facts["steps"], scenario.training.steps)
-        explained["run"]["member"] = run.as_member
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
     if json:
         print_json(finite(explained))
@@ -116,7 +114,7 @@ def show_scenario(
         out.print(Text(explained["description"]))
     out.print()
     if run is not None:
-        _run(explained["run"], stale=has_stale_lock(run.path))
+        _run(explained["run"])
     _template(explained["template"])
     _agents(explained)
     _channels(explained["channels"])
@@ -127,16 +125,12 @@ def show_scenario(
     show_plan(execution_plan)
 
 
-def _run(run: Mapping[str, Any], *, stale: bool) -> None:
-    """Print the facts of a run; `stale`: whether its lock is (`has_stale_lock`)."""
+def _run(run: Mapping[str, Any]) -> None:
+    """Print the facts of a run."""
     scored = f", accuracy {percent(run['accuracy'])}" if run["accuracy"] is not None else ""
-    name = "".join(f"{word}, " for word in (run["member"], run["variant"]) if word)
+    name = f"{run['variant']}, " if run["variant"] else ""
     text = f"a run: {name}seed {run['seed']}, started {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     write_line(text)
-    if run["exit"] == "running" and stale:
-        write_line(
-            "no process here writes it: unless another machine does, it was killed; antiphon resume continues it"
-        )
     for loaded in run["weights"] or ():
         line = f"{loaded['agent']} loaded the weights of {loaded['from']} (step {loaded['from_step']:,})"
         write_line(f"{line} at step {loaded['step']:,}")

@@ -1,19 +1,20 @@
-"""Checkpoints: a state on disk as tensors (safetensors) and JSON, with a manifest, from which its simulation can be built again.
+"""Checkpoints: a state on disk as tensors (safetensors) and JSON, from which its simulation can be built again.
 
 What is in it: `LiveSystem.state_dict`, with the agents and channels of `state_dict.snapshot`.
 
-Nothing is pickled. `base/manifests.py` verifies the files, and `running/checkpoints.py` has which of a run's checkpoints are kept.
+Nothing is pickled. `running/directory.py` has which of a run's checkpoints are kept.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,21 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import (
-    fitting,
+    FORMAT,
+    SIZES,
+    STATE,
+    VERSION,
+    checkpoints,
     given_path,
-    read_bytes,
+    is_checkpoint,
+    read_json,
+    reading,
     sync_file,
     sync_folder,
     unwritable,
+    write_json,
     write_text,
 )
-from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
 from antiphon.engine.state.compatibility import described_scenario, with_saved_links
 from antiphon.engine.state.memory_order import memory_order, with_memory_order
 from antiphon.engine.state.trees import check_keys, mapped
@@ -46,9 +53,7 @@ _PAIRS = "complex:"
 _AXES = "|"
 """Between the key of a tensor and its axes in the order of its memory, where this is another one: products of matrices of
 another order differ in the last bit."""
-_STATE, _TENSORS = "state.json", "state.safetensors"
-_LARGEST = 2**30
-"""Bytes of state.json, at most."""
+_TENSORS = "state.safetensors"
 
 
 def copy_tree(value: Any) -> Any:
@@ -56,13 +61,16 @@ def copy_tree(value: Any) -> Any:
     return mapped(value, lambda leaf: leaf.data.clone() if isinstance(leaf, Tensor) else leaf)
 
 
-def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
+def write(
+    path: Path, facts: dict[str, Any], state: dict[str, Any], sizes: Mapping[str, int] | None = None
+) -> None:
     """Write a checkpoint folder, whole or not at all.
 
     Args:
         path: The folder; an existing checkpoint is replaced.
         facts: Plain data kept beside the state.
         state: A tree of dicts with string keys, lists, plain values and tensors.
+        sizes: Bytes of the files of its run that grow.
 
     Raises:
         RunError: The folder cannot be written, or holds something else.
@@ -81,8 +89,11 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
         save_file(_apart(tensors), temporary / _TENSORS)
         with (temporary / _TENSORS).open("rb") as file:
             sync_file(file)
-        write_text(temporary / _STATE, json.dumps({**facts, "state": tree}))
-        write_manifest(temporary)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        about = {"format": FORMAT, "antiphon": VERSION, **facts, "sha256": digest}
+        write_text(temporary / STATE, json.dumps({**about, "state": tree}))
+        if sizes is not None:
+            write_json(temporary / SIZES, sizes)
         _replace(path, temporary)
     except OSError as error:
         raise unwritable(path, error) from None
@@ -114,7 +125,7 @@ def read(
     device: torch.device | str = "cpu",
     select: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the facts and the state of a checkpoint folder, once its manifest is verified.
+    """Return the facts and the state of a checkpoint folder.
 
     Args:
         path: The folder.
@@ -127,21 +138,14 @@ def read(
     Raises:
         RunError: It is missing, damaged, or of another format.
     """
-    files = read_manifest(path)
-    with fitting(path):
-        facts: dict[str, Any] = json.loads(read_bytes(path / _STATE, _LARGEST))
-        facts["sha256"] = files[_TENSORS]["sha256"]
-        tree = facts.pop("state")
-        tree = tree if select is None else select(tree)
-        return facts, _unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
-
-
-def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[str, Tensor]:
-    try:
-        with safe_open(file, framework="pt", device=str(device)) as tensors:
-            return {key: tensors.get_tensor(key) for key in keys}
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+    facts, tensors = read_json(path / STATE), path / _TENSORS
+    with reading(tensors), tensors.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != facts["sha256"]:
+            raise RunError(f"{tensors}: is damaged; delete this checkpoint to continue from an earlier one")
+    tree = facts.pop("state")
+    tree = tree if select is None else select(tree)
+    with safe_open(tensors, framework="pt", device=str(device)) as saved:
+        return facts, _unpack(tree, {key: saved.get_tensor(key) for key in _keys(tree)})
 
 
 def _is_tensor(packed: Any) -> bool:
@@ -249,11 +253,18 @@ class Saved:
         )
 
 
-def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any]) -> Path:
+def write_simulation(
+    path: Path,
+    scenario: Scenario,
+    dtype: torch.dtype,
+    state: dict[str, Any],
+    sizes: Mapping[str, int] | None = None,
+) -> Path:
     """Write a checkpoint folder, whole or not at all, and return its path.
 
     Args:
         scenario: Resolved.
+        sizes: See `write`.
 
     Raises:
         RunError: It cannot be written.
@@ -269,7 +280,7 @@ def write_simulation(path: Path, scenario: Scenario, dtype: torch.dtype, state: 
         "step": state["now"],
         "dtype": str(dtype).removeprefix("torch."),
     }
-    write(path, facts, state)
+    write(path, facts, state, sizes)
     return path
 
 
@@ -281,20 +292,17 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
     """
     folder = latest(path)
     facts, state = read(folder, device)
-    with fitting(folder):
-        document, seed, dtype = facts["scenario"], int(facts["seed"]), getattr(torch, facts["dtype"])
-        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ValueError(f"dtype {facts['dtype']!r}")
-        if scenario is None and document is None:
-            raise RunError(
-                f"{folder}: its scenario holds Python objects; load it with scenario=… "
-                "(on the command line: --scenario MODULE:FUNCTION)"
-            )
-        if scenario is None:
-            scenario = Scenario.from_yaml(document, str(folder / _STATE))
-        if scenario.has_automatic_delays or scenario.has_automatic_bits:
-            saved = facts.get("described") or described_scenario(
-                Scenario.from_yaml(document, str(folder / _STATE))
-            )
-            scenario = with_saved_links(scenario, saved)
-    return Saved(folder, scenario, seed, dtype, state)
+    document, dtype = facts["scenario"], getattr(torch, facts["dtype"])
+    if scenario is None and document is None:
+        raise RunError(
+            f"{folder}: its scenario holds Python objects; load it with scenario=… "
+            "(on the command line: --scenario MODULE:FUNCTION)"
+        )
+    if scenario is None:
+        scenario = Scenario.from_yaml(document, str(folder / STATE))
+    if scenario.has_automatic_delays or scenario.has_automatic_bits:
+        saved = facts.get("described") or described_scenario(
+            Scenario.from_yaml(document, str(folder / STATE))
+        )
+        scenario = with_saved_links(scenario, saved)
+    return Saved(folder, scenario, facts["seed"], dtype, state)

@@ -26,13 +26,12 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import (
     POPULATION,
+    DirectoryLock,
     check_exist,
-    check_free,
     first_free,
     is_run,
     remove_run,
 )
-from antiphon.running.lock import DirectoryLock
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
 from antiphon.running.trainer import Trainer, steps_to_take
@@ -100,7 +99,7 @@ class Population:
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
         replaced = set[Path]()
         if exist != "overwrite":
-            exist = "error"
+            exist = "new"
         elif folder is not None:  # members of a larger population are replaced too
             replaced = {path for path in folder.glob("member-*") if is_run(path)} - {*paths}
         every = settings.pop("checkpoint_every", None)
@@ -312,9 +311,7 @@ def _folder(path: Path, exist: str) -> Path:
     """Return the folder of the members' run directories; RunError where it is not free."""
     if exist == "number":
         return first_free(path)
-    if exist != "overwrite":
-        check_free(path, exist)
-    elif (path / POPULATION).is_file():
+    if (path / POPULATION).is_file():
         raise RunError(
             f"{path}: holds a population of antiphon.population, whose lineage would be of other members; overwrite it there, or "
             "choose another logdir"

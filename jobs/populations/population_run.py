@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from antiphon.base.errors import RunError
-from antiphon.base.files import display_path, fitting, write_csv
-from antiphon.base.manifests import read_checked, write_checked
+from antiphon.base.files import display_path, read_json, write_csv, write_json
 from antiphon.base.problems import DocumentError, Problems
 from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
@@ -41,13 +40,13 @@ from antiphon.jobs.populations.selection import (
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.directory import (
     POPULATION,
+    DirectoryLock,
     RunDirectory,
     claim,
     function_of,
     is_free,
     remove_run,
 )
-from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
@@ -68,7 +67,7 @@ class PopulationRun(Observer):
     The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
 
     Args:
-        exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
+        exist: Where the folder holds a population already: `resume`, `overwrite`, or an error (`new`).
         until: The step to stop at; schedules keep `training.steps`. None: that of the folder while it is ahead, else `training.steps`.
         lock: Of its folder; None: it is taken when they are trained.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
@@ -90,7 +89,7 @@ class PopulationRun(Observer):
         template: Template | PythonTemplate,
         directory: Path,
         *,
-        exist: str = "error",
+        exist: str = "new",
         until: int | None = None,
         checkpoint_every: int | None = None,
         lock: DirectoryLock | None = None,
@@ -152,13 +151,14 @@ class PopulationRun(Observer):
             settings: `until` and `checkpoint_every` (see above).
 
         Raises:
-            RunError: It is damaged or has gone further, or `python` is needed.
+            RunError: It has gone further, or `python` is needed.
         """
-        file = directory / POPULATION
-        facts = read_checked(file)
-        with fitting(file):
-            spec, template = PopulationSpec(**facts["document"]), facts["template"]
-            text, source = str(template["text"]), str(template["source"])
+        facts = read_json(directory / POPULATION)
+        spec, text, source = (
+            PopulationSpec(**facts["document"]),
+            facts["template"]["text"],
+            facts["template"]["source"],
+        )
         first: RunDirectory | None = None
         for member in sorted(directory.glob("member-*"))[:1]:  # all have these from the first run on
             first = RunDirectory.open(member)
@@ -292,16 +292,14 @@ class PopulationRun(Observer):
 
     def _read(self) -> dict[str, Any]:
         """Take over the lineage of an earlier session, and return its facts; RunError where it is another population's."""
-        file = self.directory / POPULATION
-        facts = read_checked(file)
-        with fitting(file):
-            saved, document = facts["document"], plain(self.spec)
-            compared = dict.fromkeys([*saved, *document])
-            if not facts["template"]["text"] and isinstance(self.template, PythonTemplate):
-                # a module may have been renamed: what it makes is compared by each member
-                compared = dict.fromkeys(key for key in compared if key not in ("population", "scenario"))
-            differing = [key for key in compared if saved.get(key) != document.get(key)]
-            self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
+        facts = read_json(self.directory / POPULATION)
+        saved, document = facts["document"], plain(self.spec)
+        compared = dict.fromkeys([*saved, *document])
+        if not facts["template"]["text"] and isinstance(self.template, PythonTemplate):
+            # a module may have been renamed: what it makes is compared by each member
+            compared = dict.fromkeys(key for key in compared if key not in ("population", "scenario"))
+        differing = [key for key in compared if saved.get(key) != document.get(key)]
+        self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
         if differing:
             raise RunError(
                 f"{self.directory}: holds another population ({differing[0]} is {saved.get(differing[0])}, not "
@@ -320,7 +318,7 @@ class PopulationRun(Observer):
             "best": None if best is None else self._path(best).name,
             "lineage": [asdict(entry) for entry in self.lineage],
         }
-        write_checked(self.directory / POPULATION, facts)
+        write_json(self.directory / POPULATION, facts)
         following = [f"next_{name}" for name in names]
         head = ["step", "member", "parent", self.metric or "score", "standard_error", *names, *following]
         rows = [
@@ -362,25 +360,23 @@ def new_population(
     """Yield a population's run; with `exist="number"` nobody else takes its folder, which may be one numbered after `directory`."""
     lock: DirectoryLock | None = None
     if exist == "number":
-        (directory, lock), exist = claim("population", directory), "error"
+        (directory, lock), exist = claim("population", directory), "new"
     with lock or nullcontext():
         yield PopulationRun(spec, template, directory, exist=exist, lock=lock, **settings)
 
 
 def standings(directory: Path) -> Standings:
-    file = directory / POPULATION
-    facts = read_checked(file)
-    with fitting(file):
-        spec, metric = PopulationSpec(**facts["document"]), facts["metric"]
-        entries = [Entry(**entry) for entry in facts["lineage"]]
-        newest = {entry.member: entry for entry in sorted(entries, key=lambda entry: entry.step)}
-        ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
-        members = [(member_path(directory, entry.member, spec.members), entry) for entry in ordered]
-        past = ancestry(spec, entries, metric)
-        runs = [RunDirectory.open(path) for path, _ in members]
-        steps = max((run.values["training"]["steps"] for run in runs), default=0)
-        to_come = still_to_come(spec, [{**run.facts, "steps": run.facts["step"]} for run in runs], steps)
-        return Standings(spec.population, metric, members, last_copies(entries), past, to_come)
+    facts = read_json(directory / POPULATION)
+    spec, metric = PopulationSpec(**facts["document"]), facts["metric"]
+    entries = [Entry(**entry) for entry in facts["lineage"]]
+    newest = {entry.member: entry for entry in sorted(entries, key=lambda entry: entry.step)}
+    ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
+    members = [(member_path(directory, entry.member, spec.members), entry) for entry in ordered]
+    past = ancestry(spec, entries, metric)
+    runs = [RunDirectory.open(path) for path, _ in members]
+    steps = max((run.values["training"]["steps"] for run in runs), default=0)
+    to_come = still_to_come(spec, [{**run.facts, "steps": run.facts["step"]} for run in runs], steps)
+    return Standings(spec.population, metric, members, last_copies(entries), past, to_come)
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

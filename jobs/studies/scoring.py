@@ -9,9 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import RunError
-from antiphon.base.files import fitting
-from antiphon.base.manifests import read_cache, write_checked
+from antiphon.base.files import read_json, write_json
 from antiphon.base.nearest_names import suggest
 from antiphon.envs import describe
 from antiphon.running.directory import EVALUATIONS
@@ -164,13 +162,10 @@ def _with_error(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, Any]]:
-    """Return the scores of a finished run by `Scoring.name`; none where the file is missing, damaged or of another step."""
-    try:
-        cached = read_cache(path / EVALUATIONS)
-        with fitting(path / EVALUATIONS):
-            return dict(cached["scores"]) if cached.get("steps") == steps else {}
-    except RunError:
-        return {}
+    """Return the scores of a finished run by `Scoring.name`; none where there is no file, or it is of another step."""
+    file = path / EVALUATIONS
+    cached = read_json(file) if file.is_file() else {}
+    return dict(cached["scores"]) if cached.get("steps") == steps else {}
 
 
 def add_scores(
@@ -197,5 +192,5 @@ def add_scores(
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
             scores[scoring.name] = {**known, _COUNTS: evaluation.scored}
-    write_checked(path / EVALUATIONS, {"steps": steps, "scores": scores})
+    write_json(path / EVALUATIONS, {"steps": steps, "scores": scores})
     return scores

@@ -22,13 +22,13 @@ from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import FIGURE, write_tables
 from antiphon.running.directory import (
     STUDY,
+    DirectoryLock,
     check_exist,
     claim,
     is_free,
     is_run,
     remove_run,
 )
-from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Template
@@ -131,23 +131,18 @@ class Study:
 
         Args:
             is_named: Whether the folder is one that was asked for; else it is a new one.
-            exist: If the folder exists and is not empty: `resume` its runs, `number` the new folder, `overwrite` (remove the runs of this
-                study there) or `error`.
+            exist: If the folder exists and is not empty: `resume` its runs, `number` the new folder, or `overwrite` (remove the runs of
+                this study there).
 
         Raises:
             ScenarioError: `exist` is none of these, or the study is not accepted.
-            RunError: The folder is not free, and `exist` is `error`; or a run in it is being written.
+            RunError: A run in the folder is being written.
         """
         check_exist(exist)
         if exist == "number" or not is_named:
             study = copy_with(self, plan=self.plan)  # what is not accepted leaves no folder
             directory, lock = claim("study", self.directory)
             return copy_with(study, directory=directory, lock=lock)
-        if exist == "error" and not is_free(self.directory):
-            raise RunError(
-                f"{self.directory}: already exists and is not empty; choose another logdir, or --exist resume, number or overwrite "
-                "(in Python exist=…)"
-            )
         if exist == "overwrite" and not is_free(self.directory):
             names = [f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)]
             runs = [path for path in (self.directory / name for name in names) if is_run(path)]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import with_count
-from antiphon.base.files import write_csv, write_text
-from antiphon.base.manifests import write_checked
+from antiphon.base.files import write_csv, write_json, write_text
 from antiphon.base.text_table import TextTable
 from antiphon.base.tools import by_key
 from antiphon.jobs.studies.plan import worded
@@ -82,7 +81,7 @@ def _legend(lines: Sequence[Line]) -> str:
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     """Write study.json, table.csv and table.md; RunError where they cannot be written."""
-    write_checked(directory / STUDY, dict(study))
+    write_json(directory / STUDY, study)
     write_csv(directory / "table.csv", csv_rows(study))
     lines = [f"# {heading(study)}"]
     for table in tables(study):

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from antiphon.base.errors import RunError
-from antiphon.base.files import fitting, open_binary
+from antiphon.base.files import reading
 from antiphon.telemetry.tab.series import Messages, RunData, Series
 from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 
@@ -42,7 +42,7 @@ def read_run(folder: str | Path) -> RunData:
     files = sorted(path for path in folder.glob("events.out.tfevents.*") if _FILE_NAME.match(path.name))
     if not files:
         raise RunError(f"{folder}: no event file found; pass a run directory")
-    with fitting(folder):
+    with reading(folder):
         tags = _rows_by_tag(files)
         if GRAPH not in tags:
             raise RunError(
@@ -82,7 +82,7 @@ def _rows_by_tag(files: Iterable[Path]) -> dict[str, list[Row]]:
 
 def _events(path: Path) -> Iterator[Any]:
     """Yield the events of a file that may be of the tab: each record is its length with a checksum, its bytes, and a checksum."""
-    with open_binary(path) as file:
+    with path.open("rb") as file:
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
             (length,) = _HEAD.unpack(head)
             record = file.read(length + _TAIL)

@@ -18,8 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from tests.kit.commands import Commands
-from tests.kit.resigned import rewrite_lineage
-from tests.running.left import state
+from tests.running.left import rewrite, state
 
 POPULATION = """
 population: mine
@@ -165,14 +164,13 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
     assert "known: runs/it" in cli.refused("evaluate nowhere")
     for words, line in {
-        "--name it": "runs/it: already exists and is not empty",
         "--name it --exist resume": "runs/it: holds another population (steps is 4, not 12); choose another name",
         "--name new --seeds 3": "--seeds: mine.yaml is a population; leave it out",
         "--name new --variant locked": "--variant: mine.yaml is a population; leave it out",
         "--name new --set lr=1": "population: set.lr: varies; leave it out here or in `vary`",
         "--name new --set widht=3": "population: set.widht: digits-mlp has no parameter 'widht'; did you mean 'width'?",
     }.items():
-        found = cli.refused(f"{WORDS} --exist error" if "--exist" not in words else WORDS, words)
+        found = cli.refused(WORDS, words)
         assert line in found
     for old, new, line in [
         ("lr: {from", "depth: [2, 3], lr: {from", "set.depth: varies; leave it out here or in `vary`"),
@@ -268,7 +266,7 @@ def test_show_says_how_the_winner_came_about(here: Path, cli: Commands, file: Pa
     assert winner != other
     copied = {"step": 3, "member": winner, "parent": other, "score": 0.0, "error": 0.0, "values": {"lr": 0.5}}
     kept = {**facts["lineage"][0], "step": 3}
-    rewrite_lineage(here / "runs/it", [kept, copied, *facts["lineage"]])
+    rewrite(here / "runs/it/population.json", lineage=[kept, copied, *facts["lineage"]])
     shown = cli("show runs/it")
     past = re.findall(r"^(\d+) +(member .*?(?:begins|values|won)) +(\S+)", shown, re.MULTILINE)
     assert [(step, what) for step, what, _ in past] == [

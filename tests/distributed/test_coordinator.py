@@ -23,7 +23,6 @@ from tests.distributed.parts.rings import ring
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
-from tests.kit.resigned import resign
 from tests.reference.backend import reference
 
 
@@ -303,6 +302,3 @@ def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
         simulation.run(steps=2)
     assert list(read_parts(table)) == [1, 3] + [5] * (parts - 1)
     assert bool(said(folder)["parts"]) is (parts == 2)  # one part in this process divides nothing
-    resign(folder, parts=3)
-    with pytest.raises(RunError, match="cannot be used"):
-        Simulation.resume(folder)

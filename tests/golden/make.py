@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from antiphon import Scenario, Simulation, Template, load
-from antiphon.base.manifests import FORMAT
+from antiphon.base.files import FORMAT
 from antiphon.distributed.settings import PartsSettings
 from antiphon.envs import from_tensors
 from antiphon.jobs.studies.scoring import Scoring, add_scores

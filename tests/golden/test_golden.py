@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
+from antiphon.base.files import FORMAT
 from antiphon.telemetry import read_run
 from antiphon.telemetry.csv_files import read_metrics
 from tests.golden.make import STEPS, STOP, make, numbers, restored
 from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
-from tests.kit.resigned import FORMAT
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name.isdecimal())

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from antiphon.base.files import fitting, read_rows
 from antiphon.telemetry import PartMetrics
+from antiphon.telemetry.csv_files import read_rows
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
 
 
@@ -21,19 +21,15 @@ def read_parts(path: Path) -> dict[int, list[PartMetrics]]:
 
     Of several rows of a part at one step the last counts; where a simulation began again, at an earlier step than that of
     the row before, later rows are dropped; a last row that has no end of line is left out.
-
-    Raises:
-        RunError: The file cannot be read, or has a row that is none of parts.
     """
     found: dict[int, dict[int, PartMetrics]] = {}
     if not os.path.lexists(path):
         return {}
-    with fitting(path):
-        for cells in read_rows(path, PARTS_HEADER):
-            step, row = _row(dict(zip(PARTS_HEADER, cells, strict=True)))
-            if found and step < next(reversed(found)):
-                found = {past: rows for past, rows in found.items() if past < step}
-            found.setdefault(step, {})[row.part] = row
+    for cells in read_rows(path):
+        step, row = _row(dict(zip(PARTS_HEADER, cells, strict=True)))
+        if found and step < next(reversed(found)):
+            found = {past: rows for past, rows in found.items() if past < step}
+        found.setdefault(step, {})[row.part] = row
     return {step: [rows[part] for part in sorted(rows)] for step, rows in found.items()}
 
 

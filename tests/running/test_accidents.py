@@ -15,37 +15,9 @@ import pytest
 from antiphon import RunError, Simulation, load
 from tests.kit import seams
 from tests.kit.commands import Commands, run_command
-from tests.running.left import acting, assert_same_run, checkpoints, facts
+from tests.running.left import assert_same_run
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
-
-
-# --- the run directory ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("accident", ["deleted", "moved", "replaced"])
-def test_a_run_whose_directory_is_gone_stops_at_the_next_checkpoint(
-    accident: str, here: Path, cli: Commands
-) -> None:
-    path = here / "a"
-
-    def lose(_: object) -> None:
-        shutil.rmtree(path) if accident == "deleted" else path.rename(here / "elsewhere")
-        if accident == "replaced":
-            shutil.copytree(here / "elsewhere", path)
-
-    with acting(8, lose):
-        assert cli.code("run digits-mlp --steps 5000 --name a --checkpoint-every 4", TINY) == 2
-    problem = "a: was deleted or moved while the run was writing to it, so the run has stopped; "
-    assert cli.err.splitlines()[-1].startswith(f"error: {problem}")
-    assert path.exists() == (accident == "replaced")
-    if accident == "replaced":
-        assert facts(path) == facts(here / "elsewhere")
-    if accident != "deleted":
-        assert 8 not in checkpoints(here / "elsewhere")
-        cli("resume elsewhere --steps 12")
-        assert facts(here / "elsewhere")["step"] == 12
 
 
 # --- the disk --------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ FAILURES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "network": (of_a_broken_network, (), 1),
     "environment": (lambda path: Simulation(SCENARIO), ("reset",), 1),
     "directory": (
-        lambda path: Simulation(SCENARIO, logdir=path.parent, exist="error"),
+        lambda path: Simulation(SCENARIO, logdir=path.parent, exist="overwrite"),
         (),
         0,
     ),  # it holds something

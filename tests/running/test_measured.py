@@ -12,7 +12,7 @@ import pytest
 from antiphon import Simulation
 from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
-from tests.kit.resigned import rewrite_facts
+from tests.running.left import rewrite
 
 ABLATE = "--examples 40 --ablate"
 
@@ -61,7 +61,7 @@ def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path
         cli("evaluate", run, ABLATE, "zero")
         assert {path: path.read_bytes() for path in run.glob("events*")} == before
         assert "its Channels tab will not show this" in cli.err
-    rewrite_facts(run, exit="running")  # it was killed
+    rewrite(run / "run.json", exit="running")  # it was killed
     cli("evaluate", run, ABLATE, "resample")
     cli("evaluate", run, "--examples 30 --ablate zero --channels", "n0->n1")
     assert (kept(run)["count"], [*kept(run)["channels"]]) == (30, ["n0->n1"])

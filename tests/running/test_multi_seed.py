@@ -12,7 +12,6 @@ import pytest
 from tests.contracts.twins import differences
 from tests.kit.commands import Commands, run_command
 from tests.kit.recorded import metrics
-from tests.kit.resigned import resign
 from tests.running.left import (
     TEXT,
     acting,
@@ -22,6 +21,7 @@ from tests.running.left import (
     facts,
     poisoned,
     result,
+    rewrite,
     signalled,
 )
 
@@ -125,7 +125,7 @@ def test_runs_killed_between_their_ends_end_together(
     for run in runs(whole):
         shutil.copytree(run, here / run.name)
     for run in runs(here)[1:]:
-        resign(run, exit="running", step=reached)
+        rewrite(run / "run.json", exit="running", step=reached)
         (run / "result.json").unlink()
         if reached == 8:
             shutil.rmtree(run / "checkpoints/step-000000012")

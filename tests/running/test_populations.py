@@ -256,7 +256,7 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
     alone = antiphon.Simulation(scenario.with_training(steps=12), seed=1)
     alone.run()
     with one_line(
-        r"member-1: is one of a population, whose members continue together; antiphon\.population\(",
+        r"member-1: is one of a population, whose members continue together: antiphon resume .*/it, or",
         antiphon.RunError,
     ):
         antiphon.Simulation.resume(tmp_path / "it/member-1")

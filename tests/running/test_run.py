@@ -183,6 +183,6 @@ def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "run.lock").touch()
     (folder / "notes.txt").write_text("keep me", encoding="utf-8")
-    with pytest.raises(RunError, match="already exists and is not empty"):
-        Simulation("digits-mlp", logdir=folder, exist="error")
+    with pytest.raises(RunError, match="already exists and holds no run"):
+        Simulation("digits-mlp", logdir=folder, exist="overwrite")
     assert {each.name for each in folder.iterdir()} == {"run.lock", "notes.txt"}

@@ -17,8 +17,8 @@ from tests.kit.commands import run_command
 from tests.kit.recorded import metrics
 from tests.kit.written_events import raw_rows, read_rows
 
-_OF_TIME = {"started", "finished", "seconds", "command", "run_dir", "files", "checkpoints", "sha256"}
-"""Of run.json and result.json: times, and digests of tables with times."""
+_OF_TIME = {"started", "finished", "seconds", "command", "run_dir"}
+"""Of run.json and result.json: what depends on the clock."""
 
 
 _OPERATIONS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
@@ -106,7 +106,7 @@ def _content(path: Path) -> Any:
         return [row.split(",")[:4] for row in path.read_text(encoding="utf-8").splitlines()]
     if path.name in ("run.json", "result.json", "seeds.json"):
         return _timeless(json.loads(path.read_text(encoding="utf-8")))
-    if path.name in ("study.json", "table.csv", "table.md") or path.suffix in (".svg", ".png"):
+    if path.name in ("sizes.json", "study.json", "table.csv", "table.md") or path.suffix in (".svg", ".png"):
         return "written"  # with seconds, and dates
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
