@@ -319,10 +319,12 @@ class RunDirectory:
         """
         path = run_folder(path)
         if not is_run(path):
-            names = [file.parent.name for file in path.parent.glob(f"*/{_RUN}")]
-            raise RunError(
-                f"{path}: no run there (a run directory holds run.json){suggest(path.name, names)}"
-            )
+            folders = (path, path.parent, path.parent / LOGDIR)
+            found = [
+                file for folder in folders for name in (_RUN, POPULATION) for file in folder.glob(f"*/{name}")
+            ]
+            near = suggest(display_path(path), {display_path(file.parent) for file in found})
+            raise RunError(f"{path}: no run there (a run directory holds run.json){near}")
         return cls(path, read_json(path / _RUN))
 
     def differences(self, **settings: Any) -> list[str]:

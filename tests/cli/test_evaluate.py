@@ -36,7 +36,7 @@ def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
 
 
 def test_the_folder_of_runs_or_a_name_of_none_names_a_run(run: Path, cli: Commands) -> None:
-    assert cli.refused("evaluate", run.parent).endswith(f"; name one, such as {run}")
+    assert cli.refused("evaluate", run.parent).endswith(f"; did you mean '{run}'?")
     assert cli.refused("evaluate", run.with_name("aa")).endswith(f"; did you mean '{run}'?")
 
 

@@ -88,15 +88,7 @@ def test_a_study_is_shown_with_its_lines_axes_and_cells(here: Path, cli: Command
 
 
 def test_show_names_the_runs_in_a_folder(here: Path, cli: Commands) -> None:
-    for number in range(7):
-        Path(f"all/run-{number}").mkdir(parents=True)
-        Path(f"all/run-{number}/run.json").touch()
-    line = cli.refused("show all")
-    assert line.startswith("all: no run there (a run directory holds run.json); name one, such as all/run-")
-    assert line.endswith(", … (7 runs)")
-    assert line.count("all/run-") == 5
-    Path("all/study.json").touch()
-    assert (
-        "; it is a study: see all/table.md or antiphon report all; name one, such as all/run-"
-        in cli.refused("show all")
-    )
+    Path("all/some").mkdir(parents=True)
+    Path("all/some/run.json").touch()
+    line = "all: no run there (a run directory holds run.json); known: all/some"
+    assert cli.refused("show all") == line
