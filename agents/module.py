@@ -25,7 +25,7 @@ from antiphon.agents.network import (
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import as_whole
 from antiphon.base.tools import copy_with
-from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
+from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import (
     ModuleFunction,
@@ -76,27 +76,15 @@ class SideBySide(nn.Module):
         if not isinstance(returned, tuple) or len(returned) != len(parts):
             raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
         output, *rest = returned
-        self._check_sizes(output, *rest[: self.state > 0])
+        if output.shape[-1] != self.outputs:
+            name, needed = type(self.module).__name__, [f"[batch, {self.outputs}]"]
+            needed += [f"the state [batch, {self.state}]"] if self.state else []
+            raise ScenarioError(f"{name} returns {list(output.shape)} first; return {' and '.join(needed)}")
         if self.loss is not None:
             loss_name = f"the loss that {type(self.module).__name__} returns"
             loss = per_sample(loss_name, rest.pop(), x.shape[0]).unsqueeze(1)  # len cannot be traced
             output = torch.cat([output[:, : self.loss], loss, output[:, self.loss :]], 1)
         return torch.cat([output, *rest], 1)
-
-    def _check_sizes(self, *returned: object) -> None:
-        """Refuse an output and a state whose sizes are others, as where they are returned in the other order."""
-        needed = [self.outputs, self.state]
-        if any(
-            isinstance(tensor, Tensor) and tensor.shape[-1:] != (size,)
-            for tensor, size in zip(returned, needed, strict=False)
-        ):
-            name = type(self.module).__name__
-            shapes = " and the state ".join(
-                str(list(tensor.shape)) for tensor in returned if isinstance(tensor, Tensor)
-            )
-            needed_shapes = " and the state ".join(f"[batch, {size}]" for size in needed[: len(returned)])
-            state = " (state_size)" if self.state else ""
-            raise ScenarioError(f"{name} returns {shapes}; the graph needs {needed_shapes}{state}")
 
 
 def _state_size(module: nn.Module) -> int:
@@ -197,19 +185,12 @@ class ModuleNetwork(Network):
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
         own_parameters, own_buffers = self._module_tensors(parameters), self._module_tensors(buffers)
-        seed = settings.get("seed", 0)
         if x.dim() == 3:
-            compute = partial(self.function, own_parameters, own_buffers, x, training=training)
-            (y, updated), drew = watched_of_seed(seed, compute, x.device)
-            if drew:
-                line = "draws random numbers, as it did not when it was tried, so that agents side by side would share them"
-                raise ScenarioError(
-                    f"network: {type(self.module).__name__} {line}; draw in every call in training"
-                )
+            y, updated = self.function(own_parameters, own_buffers, x, training=training)
         else:
             how = {"training": training, "keeps_input": self._keeps_input}
             compute = partial(self.function, own_parameters, own_buffers, x.flatten(1), **how)
-            y, updated = of_seed(seed, compute, x.device, repeatable=not self._draws)
+            y, updated = of_seed(settings.get("seed", 0), compute, x.device, repeatable=not self._draws)
         if (
             y.dtype is torch.float64 and x.dtype is torch.float32
         ):  # of a buffer in float64: messages are of the run's type

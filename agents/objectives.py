@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import operator
 from abc import ABC, abstractmethod
@@ -21,16 +20,16 @@ from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
 from antiphon.base.call_errors import call_error
-from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
-from antiphon.nets.isolation.global_numbers import draws_numbers, of_seed, seeded_globally, watched_of_seed
+from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.isolation.own_context import own_context
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
-from antiphon.nets.modules import mixed_rows, per_sample
+from antiphon.nets.modules import per_sample
 from antiphon.nets.per_member import PerMember, scaled
 from antiphon.nets.random import seed_for
 
@@ -180,18 +179,13 @@ class Objective(AnyObjective):
         counts = counts.unsqueeze(1)
         return score.unsqueeze(1) * counts, counts, counts > 0
 
-    def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
-        """Whether a sample's loss or metric may depend on the others in its batch; the arguments are those of `stacking_obstacle`."""
-        return self.of_network
+    @property
+    def mixes(self) -> bool:
+        """Whether a sample's loss or metric may depend on the others in its batch."""
+        return self.of_network or self.is_own
 
-    def stacking_obstacle(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
-        """Return why the rows of several agents cannot be one batch, in one line; None if they can.
-
-        Args:
-            outputs: Output size of an agent.
-            target: Shape of one sample of the target.
-            classes: Number of classes of a categorical target; None: floats.
-        """
+    def stacking_obstacle(self) -> str | None:
+        """Return why several agents cannot share it, in one line; None if they can."""
         return None
 
 
@@ -436,10 +430,7 @@ class OwnObjective(Objective):
         return dict(self._loss.named_buffers()) if isinstance(self._loss, nn.Module) else {}
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        target = self._with_gaps(target, present)
-        return per_sample(
-            f"{self._who}: its loss", self._called(self._on(output), output, target), len(output)
-        )
+        return self._called(self._on(output), output, self._with_gaps(target, present), "loss")
 
     @property
     def _who(self) -> str:
@@ -461,29 +452,27 @@ class OwnObjective(Objective):
         if self.scores_loss:
             return self.loss(output, target, present)
         target = self._with_gaps(target, present)
-        scores = self._called(self._on(output).score, output, target, "score")
-        return per_sample(f"{self._who}: its score", scores, len(output)).to(output.dtype)
+        return self._called(self._on(output).score, output, target, "score").to(output.dtype)
 
-    def _called(self, function: Any, output: Tensor, target: Tensor, *purpose: str) -> object:
-        """Call the user's loss or score; CallError where it fails."""
-        seeds, device = [seed_for(seed, *purpose) for seed in self._seeds], output.device
+    def _called(self, function: Any, output: Tensor, target: Tensor, what: str) -> Tensor:
+        """Call the user's loss or score once for the rows of each member, which it may mix; CallError where it fails."""
+        count = len(self._seeds)
+        purpose = () if what == "loss" else (what,)
+        parts = zip(self._seeds, output.chunk(count), target.chunk(count), strict=True)
         try:
-            if len(seeds) == 1:
-                return of_seed(seeds[0], partial(function, output, target), device)
-            values, drew = watched_of_seed(seeds[0], partial(function, output, target.clone()), device)
-            if not drew:
-                return values
-            parts = zip(seeds, output.chunk(len(seeds)), target.chunk(len(seeds)), strict=True)
-            return torch.cat([of_seed(seed, partial(function, *part), device) for seed, *part in parts])
+            values = [
+                of_seed(seed_for(seed, *purpose), partial(function, *part), output.device)
+                for seed, *part in parts
+            ]
         except Exception as error:
             line = call_error(error, self._owner, self._name)
             if line is None:
                 raise
             shapes = f"output {list(output.shape)}, target {list(target.shape)}"
-            fix = "" if _takes_two(function) else "; write it as a function of output and target"
-            raise type(line)(
-                f"{line}; it was called with {shapes}{_unflattened(output, target)}{fix}"
-            ) from error
+            raise type(line)(f"{line}; it was called with {shapes}") from error
+        subject = f"{self._who}: its {what}"
+        checked = [per_sample(subject, each, len(output) // count) for each in values]
+        return checked[0] if count == 1 else torch.cat(checked)
 
     def _on(self, output: Tensor) -> Any:
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss
@@ -509,42 +498,8 @@ class OwnObjective(Objective):
             )
         return _components(shape) * (1 if classes is None else classes)
 
-    def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
-        return self.stacking_obstacle(outputs, target, classes) is not None
-
-    def stacking_obstacle(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
-        with seeded_globally(0), torch.no_grad():
-            output = torch.rand(4, outputs, dtype=torch.float64)
-            targets = torch.rand(4, *target, dtype=torch.float64)
-            if classes is not None:
-                targets = torch.randint(classes, (4, *target))
-            try:
-                probed = OwnObjective(copy.deepcopy(self._loss), self._name, self._key)
-                mixed = mixed_rows(probed.loss, output, targets)
-                if mixed is None and not self.scores_loss:
-                    mixed = mixed_rows(probed.score, output, targets)
-                kept, now = self.buffers(), probed.buffers()
-                if mixed is None and not all(
-                    torch.equal(now[name].to(kept[name]), kept[name]) for name in kept
-                ):
-                    mixed = "its objective keeps a state from call to call"
-            except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
-                return f"its objective fails on random outputs: {first_line(error)}"
-            functions = [probed._on(output), *([] if self.scores_loss else [probed._on(output).score])]
-            if mixed is None and any(
-                draws_numbers(partial(_differentiated, f, output, targets)) for f in functions
-            ):
-                return "its objective uses random numbers"
-        return mixed
-
-
-def _differentiated(function: Any, output: Tensor, target: Tensor) -> None:
-    """Call a user's loss or score, and go back through it."""
-    with torch.enable_grad():
-        leaf = output.clone().requires_grad_()
-        values = function(leaf, target.clone())
-        if isinstance(values, Tensor) and values.requires_grad:
-            torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+    def stacking_obstacle(self) -> str | None:
+        return "its objective has buffers" if self.buffers() else None
 
 
 Term = tuple[Tensor, Tensor, Mask, Tensor | None]
@@ -672,28 +627,6 @@ def _told_apart(targets: Sequence[str]) -> list[str]:
             name = f"{target}_{number}"
         names.append(name)
     return names
-
-
-def _takes_two(function: Any) -> bool:
-    """Whether a user's function can be called with two arguments, as far as its signature shows it."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return True
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        return False
-    return True
-
-
-def _unflattened(output: Tensor, target: Tensor) -> str:
-    """Return how an output `[batch, size]` gets the axes of a target of several, for an error; "": it cannot."""
-    sites = tuple(target.shape[1:])
-    if output.shape == target.shape or not sites or output.shape[1] % math.prod(sites):
-        return ""
-    size_per_site = output.shape[1] // math.prod(sites)
-    return f"; outputs are flat: output.unflatten(1, {(*sites, size_per_site) if size_per_site > 1 or len(sites) == 1 else sites})"
 
 
 def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Objective:

@@ -216,14 +216,6 @@ def per_sample(subject: str, values: object, rows: int) -> Tensor:
     raise ScenarioError(f"{subject} is {have}, not one number per sample, [{rows}]; {fix}")
 
 
-def mixed_rows(losses: Callable[..., Tensor], *rows: Tensor) -> str | None:
-    """Return why a user's losses of several batches, here of four rows, cannot be one call; None if they can."""
-    together = losses(*rows)
-    in_pairs = torch.cat([losses(*(batch[i : i + 2] for batch in rows)) for i in (0, 2)])
-    alone = torch.allclose(together, in_pairs, rtol=1e-9, atol=1e-12, equal_nan=True)
-    return None if alone else "the loss of a sample depends on the others in its batch"
-
-
 def mixed_samples(module: nn.Module, inputs: int) -> str | None:
     """Return why samples of a batch of a module in training cannot be computed apart, or with others; None if they can.
 

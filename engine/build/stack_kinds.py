@@ -172,11 +172,7 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
     if joint and group in sets.with_returned_loss:
         yield "critics receive the loss of its group"
     for term in () if goal is None or goal.policy is not None else goal.terms:
-        if term.target_signal_name:
-            signal = system.description.all_signals[term.target_signal_name]
-            outputs = range(network.port_shape(OBJECTIVE)[0])[term.output_slice or slice(None)]
-            obstacle = term.output_objective.stacking_obstacle(len(outputs), signal.shape, signal.classes)
-            yield from filter(None, (obstacle,))
+        yield from filter(None, (term.output_objective.stacking_obstacle(),))
     if system.schedule.sweep and not network.pure:
         yield "with training.sweep a module's graph is freed before the next module's forward"
     yield from filter(None, (network.stacking_obstacle(),))

@@ -394,17 +394,7 @@ def rewards_of(system: System) -> dict[str, str]:
 
 def mixes_rows(system: System) -> bool:
     """Whether the loss of a sample may depend on the others in its batch: then it is evaluated in batches as in training."""
-    signals = system.description.all_signals
-    for name, goal in with_targets(system).items():
-        size = features_of(system.agents[name].learner.network.port_shape(OBJECTIVE))
-        for term in goal.terms:
-            signal = signals.get(term.target_signal_name)
-            outputs = size if term.output_slice is None else term.output_slice.stop - term.output_slice.start
-            if term.output_objective.mixes(
-                outputs, signal.shape if signal else (), signal.classes if signal else None
-            ):
-                return True
-    return False
+    return any(term.output_objective.mixes for goal in with_targets(system).values() for term in goal.terms)
 
 
 def whole_batches(env: TorchVectorEnv, split: str, rows: int) -> Iterator[dict[str, Tensor]]:

@@ -189,7 +189,7 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         Swapped,
         "network",
         {},
-        r"Swapped returns \[2, 5\] and the state \[2, 14\]; the graph needs \[batch, 14\] and the state \[batch, 5\]",
+        r"Swapped returns \[2, 5\] first; return \[batch, 14\] and the state \[batch, 5\]",
     ),
     (
         Apart,

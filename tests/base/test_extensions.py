@@ -230,8 +230,8 @@ SCENES: dict[str, Document] = {
         )
         for key, keys in STATES.items()
     },
-    "alone contrastive": ring(agent=goal(contrastive)),
-    "alone contrastive of several": ring(
+    "objective contrastive": ring(agent=goal(contrastive)),
+    "objective contrastive of several": ring(
         agent={
             "objective": [LABEL, {"kind": contrastive, "target": "aim", "scale": 0.5}],
             "clock": {"unroll": 2},
@@ -241,8 +241,7 @@ SCENES: dict[str, Document] = {
     "alone branching": ring(channel=predicted(Branching)),
 }
 ALONE = {
-    "alone contrastive": "the loss of a sample depends on the others in its batch",
-    "alone contrastive of several": "the loss of a sample depends on the others in its batch",
+    "objective a module with buffers": "its objective has buffers",
     "alone branching": "its synthetic gradient: vmap fails",
     "gradient a factory with options": "its synthetic gradient: it has a loss of its own",
 }
