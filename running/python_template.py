@@ -35,7 +35,8 @@ Buildable = Scenario | Callable[..., Scenario]
 
 @dataclass(frozen=True, kw_only=True)
 class PythonTemplate:
-    """A scenario made in Python. A function is called with torch's random state at seed 0: in every process it makes the same.
+    """A scenario made in Python. A function is called with torch's random state at the run's seed, so that modules which it makes
+    begin otherwise in each run; its environment is that of seed 0. In every process it makes the same.
 
     Raises:
         ScenarioError: From its methods: no such variant or parameter, or a function that returns something else.
@@ -132,19 +133,23 @@ class PythonTemplate:
         variant: str | None = None,
         values: Mapping[str, Any] = MappingProxyType({}),
         steps: int | None = None,
+        seed: int = 0,
     ) -> Scenario:
-        """Return the scenario of a variant and values, the same one each time.
+        """Return the scenario of a variant, values and a run's seed, the same one each time.
 
         With `steps`, it is trained for so many.
         """
         scenario = self._resolved(variant, values)
+        if seed and not isinstance(self.base, Scenario):
+            of_seed = self._resolved(variant, values, seed)
+            scenario = of_seed.model_copy(update={"env": scenario.env})
         return scenario if steps is None else scenario.with_training(steps=steps)
 
-    def _resolved(self, variant: str | None, values: Mapping[str, Any]) -> Scenario:
+    def _resolved(self, variant: str | None, values: Mapping[str, Any], seed: int = 0) -> Scenario:
         values = self._with_variant(variant, values)
-        key = _key_of((variant, dict(sorted(values.items()))))
+        key = _key_of((variant, seed, dict(sorted(values.items()))))
         if key not in self._scenarios:
-            self._scenarios[key] = self._build(values)
+            self._scenarios[key] = self._build(values, seed)
         return self._scenarios[key]
 
     def _with_variant(self, variant: str | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,7 +160,7 @@ class PythonTemplate:
             raise ScenarioError(f"{self.called} has no variant {variant!r}{fix}")
         return {**self.variants[variant], **values}
 
-    def _build(self, values: Mapping[str, Any]) -> Scenario:
+    def _build(self, values: Mapping[str, Any], seed: int) -> Scenario:
         base, source, parameters = self.base, self.source, self.parameters
         unknown = [name for name in values if name not in parameters and not self.takes_all]
         if unknown:
@@ -177,7 +182,7 @@ class PythonTemplate:
 
         from antiphon.nets.isolation.global_numbers import seeded
 
-        with seeded(0):
+        with seeded(seed):
             built = base(**values)
         if not isinstance(built, Scenario):
             how = ", such as antiphon.split(model, …)" if isinstance(built, torch.nn.Module) else ""

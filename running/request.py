@@ -70,6 +70,8 @@ class Request:
 
     @cached_property
     def scenario(self) -> Scenario:
+        if isinstance(self.template, PythonTemplate):
+            return self.template.resolve(self.variant, self.values, self.steps, self.seed)
         return self.template.resolve(self.variant, self.values, self.steps)
 
     @property

@@ -7,7 +7,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError, with_count
+from antiphon.base.errors import (
+    DivergenceError,
+    RunError,
+    ScenarioError,
+    ScenarioWarning,
+    warn_caller,
+    with_count,
+)
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import as_whole
@@ -22,6 +29,7 @@ from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
+from antiphon.jobs.studies.table import of_modules
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import (
@@ -95,6 +103,9 @@ class Population:
             )
         for later in requested[1:]:
             differences_of(requested[0], later)
+        if len(requested) > 1 and all(later is requested[0] for later in requested):
+            for line in of_modules(requested[0].given_modules):
+                warn_caller(line, ScenarioWarning)
         folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
         replaced = set[Path]()

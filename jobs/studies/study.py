@@ -30,6 +30,7 @@ from antiphon.running.directory import (
     remove_run,
 )
 from antiphon.running.python_template import PythonTemplate
+from antiphon.running.request import Request
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
@@ -246,6 +247,8 @@ class Study:
             "x": several[0] if several else None,
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
             "fixed": list(plan.fixed),
+            "alike": sorted({name for runs in plan.runs.values() for name in _alike(runs.request)})
+            * (plan.seeds > 1),
             "lines": summary(plan, progress.finished),
             "runs": {
                 f"{name}-s{seed}": {"variants": [*variants[name]], "seed": seed, "scores": dict(run.scores)}
@@ -255,6 +258,14 @@ class Study:
             },
             "failed": progress.failed,
         }
+
+
+def _alike(request: Request) -> Iterator[str]:
+    """Yield the agents that begin with the same parameters in every seed."""
+    of_next_seed = replace(request, seed=request.seed + 1).scenario
+    for name in request.scenario.given_modules:
+        if request.scenario.agents[name].source is of_next_seed.agents[name].source:
+            yield name
 
 
 def _finished(chunk: Chunk) -> dict[int, Finished]:

@@ -53,9 +53,20 @@ def described(line: Line) -> str:
     return " ".join([*(f"{axis}={worded(value)}" for axis, value in line["point"].items()), line["variant"]])
 
 
+def of_modules(agents: Sequence[str]) -> list[str]:
+    """Return the line, if there are such agents, that their initial parameters are the same in every seed."""
+    fix = "give a function that makes the module, or the scenario with it"
+    return (
+        [f"{', '.join(agents)}: the initial parameters are those of the module given, in all seeds; {fix}."]
+        if agents
+        else []
+    )
+
+
 def notes(study: Mapping[str, Any]) -> list[str]:
     """Return the notes under the tables: what the numbers are, how values were tuned, and which runs are missing."""
     lines = [_legend(study["lines"]), *of_few_seeds(line["n"] for line in study["lines"])]
+    lines += of_modules(study.get("alike", ()))
     if any(line["iqm"] for line in study["lines"]):
         lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
     for name, values in study["tuned"].items():
