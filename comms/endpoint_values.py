@@ -1,7 +1,7 @@
 """Values of a channel's endpoints that predictors may be conditioned on beside signals (rule 25): a row each.
 
 What a row declares decides what is allowed, built, kept, charged to the link and divided among sites. How a value is computed is in
-engine/features/contexts.py, in `Contexts` and, for what a message keeps as it is sent, `EndpointStates`.
+engine/heart/contexts.py.
 """
 
 from __future__ import annotations

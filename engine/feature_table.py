@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature, Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
@@ -54,24 +53,6 @@ def _is_normalised(agent: Agent) -> bool:
 
 TABLE = (
     FeatureRow(
-        "synthetic input",
-        ForwardPass,
-        "features.stand_ins.StandIns",
-        any_channel(lambda channel: channel.synthetic_input.model is not None),
-    ),
-    FeatureRow(
-        "age among its observations",
-        ForwardPass,
-        "features.ages.Ages",
-        any_agent(lambda agent: AGE in agent.inputs.observed.signal_names),
-    ),
-    FeatureRow(
-        "normalised observations",
-        ForwardPass,
-        "features.normalisation.NormalisedObservations",
-        any_agent(_is_normalised),
-    ),
-    FeatureRow(
         "critic",
         ForwardPass,
         "policies.critics.Critics",
@@ -91,17 +72,6 @@ TABLE = (
         any_agent(lambda agent: agent.inputs.has_target_network),
     ),
     FeatureRow(
-        "endpoints as messages are sent",
-        ForwardPass,
-        "features.contexts.EndpointStates",
-        any_channel(
-            lambda channel: (
-                channel.synthetic_gradient.context.endpoint_values
-                or channel.synthetic_input.context.endpoint_values
-            )
-        ),
-    ),
-    FeatureRow(
         "actions",
         ForwardPass,
         "policies.actions.Actions",
@@ -113,43 +83,12 @@ TABLE = (
         "policies.final_values.FinalValues",
         any_agent(lambda agent: agent.policy is not None and agent.policy.has_values),
     ),
-    FeatureRow(
-        "context of the channel's endpoints",
-        PredictorTrainer,
-        "features.contexts.Contexts",
-        any_channel(lambda channel: channel.synthetic_gradient.context.endpoint_values),
-    ),
     FeatureRow("stack", Engine, "features.reach.Reach", any_agent(lambda agent: agent.has_member_axis)),
-    FeatureRow("sweep order", Engine, "features.sweep.SweepOrder", lambda system: system.schedule.sweep),
-    FeatureRow(
-        "delayed channel",
-        Engine,
-        "heart.late_windows.LateWindows",
-        lambda system: any(group.waits for group in system.groups),
-    ),
-    FeatureRow(
-        "auxiliary task",
-        Engine,
-        "features.auxiliary.AuxiliaryLosses",
-        any_channel(lambda channel: channel.synthetic_gradient.auxiliary),
-    ),
-    FeatureRow(
-        "returned losses",
-        Engine,
-        "features.returned_losses.ReturnedLosses",
-        any_channel(lambda channel: channel.needs_returned_loss),
-    ),
     FeatureRow(
         "rewards",
         ObjectiveEvaluator,
         "policies.policy_evaluator.PolicyEvaluator",
         any_agent(lambda agent: agent.policy is not None),
-    ),
-    FeatureRow(
-        "statistics of observations",
-        Engine,
-        "features.normalisation.ObservationStatistics",
-        any_agent(_is_normalised),
     ),
 )
 """Which setting needs which feature. Features with a point in common are called in this order."""
@@ -164,7 +103,6 @@ def install(engine: Engine, *, native: bool = False) -> None:
     system = engine.system
     made_for = {
         ForwardPass: engine.forward_pass,
-        PredictorTrainer: engine.predictor_trainer,
         ObjectiveEvaluator: engine.objective_evaluator,
         Engine: engine,
     }
@@ -177,9 +115,9 @@ def install(engine: Engine, *, native: bool = False) -> None:
         engine.moving.check_later()
 
 
-def install_in(part: ForwardPass | ObjectiveEvaluator | PredictorTrainer) -> None:
+def install_in(part: ForwardPass | ObjectiveEvaluator) -> None:
     """Install the features of a part of the step that is used alone."""
-    kinds = ForwardPass, ObjectiveEvaluator, PredictorTrainer
+    kinds = ForwardPass, ObjectiveEvaluator
     _install(part.features, {kind: part for kind in kinds if isinstance(part, kind)}, part.system)
 
 

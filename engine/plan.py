@@ -12,8 +12,8 @@ from antiphon.base.extensions import name_of
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stack_kinds import channel_stacks_of, channels_alone, stacks_of
-from antiphon.engine.features.sweep import sweep_obstacle
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.sweep import sweep_obstacle
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent
 from antiphon.engine.native.networks import obstacle

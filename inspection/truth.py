@@ -93,7 +93,6 @@ def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
         rollout = DifferentiableRollout(twin.system, twin.now, twin.system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
         trainer, channels = PredictorTrainer(rollout.system), rollout.system.channels
-        install_in(trainer)
         with torch.no_grad():
             synthetic = {name: trainer.predict(channels[name], m) for name, m in rollout.sent.items()}
         rollout.run(twin.world, horizon)

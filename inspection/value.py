@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -32,16 +33,12 @@ from antiphon.base.imports import with_imports
 from antiphon.base.nearest_names import suggest
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
-from antiphon.comms.couplings import Detached
+from antiphon.comms.couplings import Coupling, CreditedMessage, Detached, ReadKind
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.ends import Sent
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.late_windows import LateWindows
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Credit, StepReport
+from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
@@ -383,19 +380,28 @@ def values_of_run(running: LiveSystem) -> list[Metric]:
 # --- steering: the learning signal of some channels replaced -----------------------------------------------
 
 
-class _Steering(Feature):
-    """The credit of steered channels, in place of their own."""
+class _Steered(Coupling):
+    """A coupling that gives another credit for messages from a step on, for which no window waits.
 
-    def __init__(self, engine: ZeroGradient) -> None:
-        self.engine = engine
+    Args:
+        signal: Returns the credit of the message of a step, [rows, size]; None: nothing is injected.
+    """
 
-    def replace_credit(
-        self, channel: Channel, sent: Sent, ordinary: Callable[[], Credit | None]
-    ) -> Credit | None:
-        if not self.engine.applies(channel, sent):
-            return ordinary()
-        signal = self.engine.signal(channel, sent)
-        return None if signal is None else Credit(signal)
+    def __init__(self, steered: Coupling, start: int, signal: Callable[[int], Tensor | None]) -> None:
+        self.steered, self.start, self.signal = steered, start, signal
+        names = "predicts", "joins_endpoints", "uses_returned", "waits", "replaces_messages", "allows_states"
+        vars(self).update({name: getattr(steered, name) for name in ("name", *names)})
+
+    def read_kind(self, *, same_window: bool, is_state: bool) -> ReadKind:
+        return self.steered.read_kind(same_window=same_window, is_state=is_state)
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        if message.stamp < self.start:
+            return self.steered.credit(message, step)
+        return self.signal(message.stamp)
+
+    def waits_for(self, stamp: int, step: int) -> bool:
+        return stamp < self.start and self.steered.waits_for(stamp, step)
 
 
 class ZeroGradient(StackedBackend):
@@ -410,34 +416,32 @@ class ZeroGradient(StackedBackend):
             channels[name] = replace(
                 channel,
                 members=(),
-                coupling=Detached() if channel.coupling.joins_endpoints else channel.coupling,
+                coupling=_Steered(
+                    Detached() if channel.coupling.joins_endpoints else channel.coupling,
+                    start,
+                    partial(self.signal, name),
+                ),
                 synthetic_gradient=replace(
                     channel.synthetic_gradient,
                     injection=replace(
                         channel.synthetic_gradient.injection,
                         scale=Rate(base=1.0, run_steps=1),
                         discount=1.0,
+                        clip=None,
                     ),
                 ),
             )
         rewired_system = rewired(system, channels)
         schedule = replace(rewired_system.schedule, sweep=False)
         super().__init__(replace(rewired_system, schedule=schedule), stacked=False)
-        self._plain = system
-        self.names = frozenset(names)
-        self.start = start
-        self.features.install(_Steering(self))
-        if (late := self.features.of(LateWindows)) is not None:
-            late.not_awaited = self.applies
+        self._plain, self.names = system, frozenset(names)
 
     def per_agent(self) -> System:
         """The system as it was declared."""
         return self._plain
 
-    def applies(self, channel: Channel, sent: Sent) -> bool:
-        return channel.name in self.names and sent.stamp >= self.start
-
-    def signal(self, channel: Channel, sent: Sent) -> Tensor | None:
+    def signal(self, name: str, stamp: int) -> Tensor | None:
+        """Return what is injected into a message of a steered channel; None: nothing."""
         return None
 
 
@@ -500,5 +504,5 @@ class TrueGradient(ZeroGradient):
             self._before = None
         return super().learn(step, ends, watch=watch)
 
-    def signal(self, channel: Channel, sent: Sent) -> Tensor | None:
-        return self._true.get((channel.name, sent.stamp))
+    def signal(self, name: str, stamp: int) -> Tensor | None:
+        return self._true.get((name, stamp))

@@ -11,7 +11,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             ForwardPass.tick_agents                 one network call for each agent, or for tied agents of one wave
                 ForwardPass.begin_tick              for each agent of a call: what it reads, over each of its channels
                     Inbox.read                      the messages that are due, as `Arrival`s
-                    [StandIns.stand_in]             the synthetic input, where the newest is lost, or all (`unlocked`)
+                    [Contexts.stand_in]             the synthetic input, where the newest is lost, or all (`unlocked`)
                     ForwardPass.as_read             how it is differentiated: `CountedRead`, `WithGraph`, `Constant`
                         Coupling.read_kind
                 ForwardPass.evaluate                one network call
@@ -19,7 +19,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                     Outbox.send                     over each of its channels
                         Timetable.read_plan         which ticks will read it
                         Wire.deliver                to the inbox of its receiver
-                [SweepOrder.after_send]             a group that has ticked is differentiated (`differentiate_windows`)
+                [Sweep.after_call]                  a group that has ticked is differentiated (`differentiate_windows`)
             delete_spent_messages
                 Inbox.delete_spent                  older messages of no more use, of each channel that has sent
         advance_environment                         the caller's; it returns which episodes have ended
@@ -27,7 +27,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             end_episodes                            stage 1
                 Wire.end_episodes
             Engine._pop_ended_windows               stage 2: each group's window that ends at this step
-                [LateWindows.choose_windows]        which ended windows of a group that waits go on waiting
+                [choose_windows]                    which ended windows of a group that waits go on waiting
             Engine._learn_in_turns
                 [ForwardPass.replay]                windows that have waited, just before their turn
                 BackwardPass.differentiate_windows  for each turn
@@ -73,6 +73,6 @@ users number them from 1.
 No autograd graph outlives the step at which its window is learned from, and none is stored: a fork, a checkpoint and a
 window that waits are replayed from their ticks.
 
-What only some scenarios need is a feature in engine/features or engine/policies, if it can be called at a point of the
-step; a row of engine/feature_table.py installs it where a setting needs it.
+What only some scenarios need is called at its line, if a setting needs it. What policies need is a feature in
+engine/policies, called at points of the step; a row of engine/feature_table.py installs it where a setting needs it.
 """

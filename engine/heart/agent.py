@@ -249,7 +249,7 @@ class Agent:
     def state_steps(self) -> int | None:
         """Return for how many steps its states are kept, as predictors are conditioned on them; None: no predictor is.
 
-        `EndpointStates` keeps them (engine/features/contexts.py).
+        `Contexts` keeps them.
         """
         connections = self.connections
         steps = [

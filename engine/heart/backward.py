@@ -16,22 +16,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
+from antiphon.agents.network import AUXILIARY_PORT
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask, Members, simplified
-from antiphon.comms.backward_requests import BackwardRequest, Gradients, backward_all
+from antiphon.comms.backward_requests import BackwardRequest, Gradients, backward_all, constant
 from antiphon.comms.couplings import CreditedMessage
+from antiphon.comms.predictors import Critic
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.ends import Sent
-from antiphon.engine.heart.feature import Features
+from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, CreditedInjection, GroupWindows, PendingUpdate, Update
 from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 from antiphon.nets.isolation.global_numbers import of_seed, watched
-from antiphon.nets.per_member import nonzero
+from antiphon.nets.per_member import nonzero, scaled
 from antiphon.nets.random import seed_for
 
 
@@ -43,9 +45,8 @@ class BackwardPass:
         system: System,
         objective_evaluator: ObjectiveEvaluator,
         predictor_trainer: PredictorTrainer,
-        features: Features,
     ) -> None:
-        self.system, self.agents, self.learning_points = system, system.agents, features.learning_points
+        self.system, self.agents = system, system.agents
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
         self._users_groups = {group for group in system.groups if self._is_users(group)}
@@ -159,26 +160,56 @@ class BackwardPass:
             if gradient is not None:
                 gradient = self.system.channels[read.channel_name].as_returned(gradient, read.counted)
             read.received.book(read.counted, gradient)
-        for feature in self.learning_points.after_book:
-            feature.after_book(update)
+        self._return_losses(update)
         update.gradient_by_read.clear()  # they are as large as the messages, and nothing reads them any more
+
+    def _return_losses(self, update: Update) -> None:
+        """Add a window's losses to what it read over channels with a critic: once a message, in however many ticks (rule 9)."""
+        counted: dict[str, dict[Received, Mask]] = {}
+        for read in update.window.counted_reads.values():
+            if self.system.channels[read.channel_name].needs_returned_loss:
+                of_channel = counted.setdefault(read.channel_name, {})
+                of_channel[read.received] = of_channel.get(read.received, NONE) | read.counted
+        if not counted:
+            return
+        loss = self._returned_loss(update)
+        for name, masks in counted.items():
+            rows = self.system.channels[name].rows_from_receiver(loss)
+            for received, mask in masks.items():
+                received.add_loss(mask.zero_elsewhere(rows))
+
+    def _returned_loss(self, update: Update) -> Tensor:
+        """[rows]: a window's losses and, beyond it, the values of the critics of what it sent (rule 9)."""
+        losses, system = list(update.window_loss.loss_by_agent.values()), self.system
+        if not losses:
+            row_count = len(self.agents[update.group.agent_names[0]].members) * system.batch
+            losses = [torch.zeros(row_count, dtype=system.dtype, device=system.device)]
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
+        for name, sent in update.window.sent:
+            channel = system.channels[name]
+            critic = channel.synthetic_gradient.model
+            if not isinstance(critic, Critic) or sent.creditable is NONE:
+                continue
+            example = self.predictor_trainer.example(channel, sent, with_returned=False)
+            if example is not None:
+                value = scaled(constant(critic.value(example)), channel.synthetic_gradient.injection.discount)
+                loss = loss + channel.sum_by_sender(sent.creditable.zero_elsewhere(value))
+        return loss
 
     # --- what is injected ----------------------------------------------------------------------------------
 
     def collect_injections(self, pending: PendingUpdate, step: int) -> None:
         """Add what is injected into the messages that a window sent: their credit, in the rows that have it."""
         update, window = pending.update, pending.update.window
-        probe = self.learning_points.replace_credit  # of probes alone
         for name, sent in window.sent:
             channel = self.system.channels[name]
-            if probe is None and not channel.gives_credit:
+            if not channel.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
             rows, given_up = window.credited_rows(channel, sent), name in window.given_up_channel_names
-            if rows is NONE or (given_up and probe is not None):
-                continue  # it has no credit: neither the coupling nor a feature is called
+            if rows is NONE:
+                continue  # it has no credit: the coupling is not called
             output = window.outputs_with_graph[name, sent.stamp]
-            ordinary = partial(self.ordinary_credit, channel, sent, output, step, given_up=given_up)
-            credit = ordinary() if probe is None else probe.replace_credit(channel, sent, ordinary)
+            credit = self.credit(channel, sent, output, step, given_up=given_up)
             if credit is None:
                 continue
             rows &= credit.rows
@@ -186,13 +217,32 @@ class BackwardPass:
             pending.injections.append(CreditedInjection(channel, rows, injection))
             if nonzero(injection.scale):
                 update.injected_rows[name, sent.stamp] = rows
-        for feature in self.learning_points.after_credit:
-            feature.after_credit(pending)
+        self._add_auxiliary_losses(pending)
         for channel, rows, injection in pending.injections:
-            if channel.predicts or channel.gives_credit:  # probes replace the credit of other channels too
-                update.keep_injected(channel, Credit(injection.gradient, rows))
+            update.keep_injected(channel, Credit(injection.gradient, rows))
 
-    def ordinary_credit(
+    def _add_auxiliary_losses(self, pending: PendingUpdate) -> None:
+        """Add what heads lose that predict, after a window's first tick, the synthetic gradient of its end (rule 12)."""
+        window, losses = pending.update.window, dict[str, Tensor]()
+        for name in pending.update.group.agent_names:
+            channel = self.agents[name].connections.state_channel
+            if channel is None or not (weight := channel.synthetic_gradient.auxiliary):
+                continue
+            first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
+            last = window.final_state(channel.name)
+            learns = first is not None and first.learning_rows is not NONE
+            if first is None or not learns or last is None or not channel.injects_prediction:
+                continue
+            target: Tensor | None = channel.content.zeros
+            if last.creditable is not NONE:  # else nothing follows
+                target = self.predictor_trainer.predict(channel, last)
+                target = None if target is None else last.creditable.zero_elsewhere(target)
+            if target is not None:
+                error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
+                losses[name] = weight * error.square().sum() / self.system.batch
+        pending.add_auxiliary_losses(losses)
+
+    def credit(
         self, channel: Channel, sent: Sent, output: Tensor, step: int, *, given_up: bool = False
     ) -> Credit | None:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.base import indexed
 from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import Injection, clipped_per_sample
 from antiphon.comms.couplings import Coupling
@@ -155,6 +156,14 @@ class Channel:
     def measured_rows(self, sent: Sent) -> Mask:
         """Return where measures count a message: where it was sent, and not from the padding of a sequence."""
         return sent.sent & sent.signals.shown.map(self.layout.to_rows)
+
+    def sum_by_sender(self, rows: Tensor) -> Tensor:
+        """Return a tensor [rows, …] of the channel added up by its senders, [rows of the sender, …]."""
+        if (index := self.endpoints.sender_index) is None:
+            return rows
+        member_rows = rows.view(-1, self.batch, *rows.shape[1:])
+        total = member_rows.new_zeros(self.endpoints.sender_count, *member_rows.shape[1:])
+        return indexed.add(total, index, member_rows).flatten(0, 1)
 
     def mask_from_sender(self, mask: Mask) -> Mask:
         """Return the channel's mask, from a mask of the sender's rows; of a single channel `ALL` or `NONE` where it is."""

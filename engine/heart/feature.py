@@ -10,31 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from antiphon.agents.network import Tensors
     from antiphon.engine.heart.agent import Agent
-    from antiphon.engine.heart.channel import Channel
-    from antiphon.engine.heart.clock import NetworkCall
-    from antiphon.engine.heart.ends import Arrival, Sent
     from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-    from antiphon.engine.heart.system import System
     from antiphon.engine.heart.updates import (
-        Credit,
-        EndedWindows,
-        PendingUpdate,
         StepUpdates,
         Update,
         WindowLoss,
     )
-    from antiphon.engine.heart.window import LearningGroup, Tick, Window
+    from antiphon.engine.heart.window import Tick, Window
 
 
 class Feature:
@@ -42,13 +33,9 @@ class Feature:
 
     They are in the order in which they are called first. Some are called out of it, or again:
 
-    - `replace_credit` may call `ordinary`. This evaluates a prediction with `predictor_context`.
-    - `predictor_context` is called again as a message becomes an example.
-    - `message_ages`, `normaliser` and `after_evaluate` are called again as a window is replayed; but not the last where a
-      further pass evaluates the rows of a minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py)
-      names what needs more.
-    - Further passes, at `after_move`, call `after_differentiate` again, but not `before_move`, `after_move` or
-      `after_book`.
+    - `after_evaluate` is called again as a window is replayed; but not where a further pass evaluates the rows of a
+      minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py) names what needs more.
+    - Further passes, at `after_move`, call `after_differentiate` again, but not `before_move` or `after_move`.
 
     At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At
     the others all features that have them are called (`Many`): they are named for what the step is about to do or has
@@ -59,29 +46,6 @@ class Feature:
 
     def before_ticks(self, step: int, step_signals: StepSignals) -> None:
         """Prepare a step, before any agent ticks."""
-
-    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
-        """Return what the tick at `step` reads over a channel with a synthetic input, in place of the newest arrival.
-
-        It is called for such channels alone, of several arrivals (read mode) for the last, and never before the first
-        message.
-        """
-        raise NotImplementedError
-
-    def after_read(
-        self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
-    ) -> None:
-        """Handle a tick that has read, before its network is evaluated; a channel's arrivals are oldest first."""
-
-    def message_ages(self, tick: Tick) -> Tensor | None:
-        """Return the ages that a tick observes of the messages it reads, [rows, channels]; None: none are observed."""
-        raise NotImplementedError
-
-    def normaliser(
-        self, agent: Agent, tick: Tick, statistics: Tensors
-    ) -> Callable[[int, Tensor], Tensor] | None:
-        """Return a function from an observation's index and value to its normalised value; None: none is normalised."""
-        raise NotImplementedError
 
     def after_evaluate(
         self,
@@ -102,12 +66,6 @@ class Feature:
     def before_send(self, tick: Tick) -> None:
         """Handle a tick that has been evaluated, before it sends."""
 
-    def after_enter(self, channel: Channel, sent: Sent) -> None:
-        """Handle a message that has just been sent."""
-
-    def after_send(self, call: NetworkCall, step: int, *, keep_messages: bool) -> None:
-        """Handle a call whose messages have been sent; for `keep_messages` see `Steppable.tick`."""
-
     def action(self) -> Action | None:
         """Return what is done in the environment after the newest step; None: no agent acted."""
         raise NotImplementedError
@@ -120,41 +78,17 @@ class Feature:
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
-    def choose_windows(self, group: LearningGroup, window: Window, step: int) -> EndedWindows:
-        """Return the windows to learn from and to skip, oldest first, of a group that `waits` and whose `window` ended.
-
-        They are of those that the group has kept and of this one; the others wait on, as late_windows.py tells. Those
-        to learn from that have waited are to be replayed too, which the step does.
-        """
-        raise NotImplementedError
-
     def policy_losses(
         self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
     ) -> Tensor | None:
         """Return an agent's losses by rewards in a window, [rows] with their graph, and add them; None: none."""
         raise NotImplementedError
 
-    def replace_credit(
-        self, channel: Channel, sent: Sent, ordinary: Callable[[], Credit | None]
-    ) -> Credit | None:
-        """Return the credit of a message in place of the `ordinary` one; None: nothing is injected."""
-        raise NotImplementedError
-
-    def predictor_context(self, context: Tensor | None, channel: Channel, sent: Sent) -> Tensor:
-        """Return what a message's synthetic gradient is conditioned on, [rows, features]; `context`: its signals."""
-        raise NotImplementedError
-
-    def after_credit(self, pending: PendingUpdate) -> None:
-        """Add to what a window learns from, once it has the credit of the messages that it sent."""
-
     def after_differentiate(self, update: Update, step: int) -> None:
         """Handle, or change, the gradients of a window, or of a further pass's minibatch, before they are checked.
 
         The updates of minibatches have the same window: who counts windows counts them by number.
         """
-
-    def after_book(self, update: Update) -> None:
-        """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
     def before_move(self, updates: StepUpdates) -> None:
         """Handle all updates of a step, once checked and before any parameter moves: of windows, and of predictors.
@@ -176,13 +110,6 @@ Many = tuple[Feature, ...]
 """Features that are called one after the other at a point, in the order of the table; usually none."""
 
 
-class FeatureOfSystem(Feature):
-    """A feature that keeps nothing but the system of what it is made for: an engine, or a part of a step."""
-
-    def __init__(self, of: Any) -> None:
-        self.system: System = of.system
-
-
 One = Feature | None
 """The one feature whose answer is used at a point; None: the step does what is ordinary."""
 
@@ -191,32 +118,21 @@ One = Feature | None
 class TickPoints:
     """The installed features by the point of a tick, or of an episode's end, at which they are called."""
 
-    before_ticks: Many = ()  # Actions, SweepOrder
-    stand_in: One = None  # StandIns
-    after_read: Many = ()  # Ages, ObservationStatistics
-    message_ages: One = None  # Ages
-    normaliser: One = None  # NormalisedObservations
+    before_ticks: Many = ()  # Actions
     after_evaluate: Many = ()  # Critics, TargetNetworks
-    before_send: Many = ()  # EndpointStates, Actions
-    after_enter: Many = ()  # EndpointStates
-    after_send: Many = ()  # SweepOrder
+    before_send: Many = ()  # Actions
     action: One = None  # Actions
-    episodes_end: Many = ()  # EndpointStates, FinalValues
+    episodes_end: Many = ()  # FinalValues
 
 
 @dataclass(slots=True)
 class LearningPoints:
     """The installed features by the point of learning at which they are called."""
 
-    choose_windows: One = None  # LateWindows
     policy_losses: One = None  # PolicyEvaluator
-    replace_credit: One = None  # of probes alone (inspection/value.py)
-    predictor_context: One = None  # Contexts
-    after_credit: Many = ()  # AuxiliaryLosses
     after_differentiate: Many = ()  # Reach
-    after_book: Many = ()  # ReturnedLosses
     before_move: Many = ()  # PolicyEvaluator
-    after_move: Many = ()  # FurtherPasses, TargetNetworks, ObservationStatistics
+    after_move: Many = ()  # FurtherPasses, TargetNetworks
 
 
 @dataclass(slots=True)

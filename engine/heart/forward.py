@@ -18,8 +18,10 @@ from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
+from antiphon.engine.heart.contexts import Contexts, message_age
 from antiphon.engine.heart.ends import Arrival, Sent
 from antiphon.engine.heart.feature import Features
+from antiphon.engine.heart.normalisation import Normalisation
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadUse
@@ -70,6 +72,8 @@ class ForwardPass:
         self.system, self.features = system, features or Features()
         self.greedy, self.deployed = greedy, deployed
         self.tick_points = self.features.tick_points
+        self.contexts = Contexts(system, deployed=deployed)
+        self.normalisation, self.begins_statistics = Normalisation.of(system, self.signal_of), False
         self.agent_names_without_graph: frozenset[str] = frozenset()
         """The agents whose ticks keep no graph: all ticks of a window are evaluated at once, when it ends."""
 
@@ -88,13 +92,13 @@ class ForwardPass:
         step: int,
         step_signals: StepSignals,
         calls: Sequence[NetworkCall] | None = None,
-        *,
-        keep_messages: bool = True,
+        after_call: Callable[[NetworkCall], None] | None = None,
     ) -> None:
         """Evaluate all agents that tick at `step`, in waves.
 
         Args:
             calls: The calls that are evaluated; None: all that the schedule has at the step.
+            after_call: Called once the messages of a call have been sent.
         """
         points = self.tick_points
         for feature in points.before_ticks:
@@ -106,9 +110,9 @@ class ForwardPass:
                 self.begin_window(group, step, group.grid.number_at(step))
             ticks: list[Tick] = []
             for name in call:
-                tick, arrivals = self.begin_tick(self.system.agents[name], step, step_signals, window)
-                for feature in points.after_read:
-                    feature.after_read(tick, arrivals, window)
+                tick = self.begin_tick(self.system.agents[name], step, step_signals, window)
+                if self.normalisation is not None and self.begins_statistics:
+                    self.normalisation.begin(tick, window)
                 ticks.append(tick)
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
@@ -119,8 +123,8 @@ class ForwardPass:
             window.ticks_by_call.append(ticks)
             for tick in ticks:
                 self._send_messages(self.system.agents[tick.agent_name], tick, window, step_signals)
-            for feature in points.after_send:
-                feature.after_send(call, step, keep_messages=keep_messages)
+            if after_call is not None:
+                after_call(call)
 
     def begin_window(self, group: LearningGroup, step: int, number: int) -> None:
         """Begin a group's open window: it keeps running statistics, and who will learn."""
@@ -133,22 +137,19 @@ class ForwardPass:
             learning_rows_by_agent[name] = agent.learning_rows(number)
         group.window.begin(number, statistics_before, learning_rows_by_agent)
 
-    def begin_tick(
-        self, agent: Agent, step: int, step_signals: StepSignals, window: Window
-    ) -> tuple[Tick, list[list[Arrival]]]:
-        """Return an agent's tick at `step` with its reads, not yet evaluated, and the arrivals of each of its channels.
+    def begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
+        """Return an agent's tick at `step` with its reads, not yet evaluated.
 
         More changes than the tick: inboxes may hold what they give (`Inbox.read`); a synthetic input predicts what
         stands in, and keeps an example; an aligned agent takes over its message's signals; new counted reads enter the
         window. Final observations are read here too (engine/policies/final_values.py), in a window of their own.
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
-        arrivals_by_channel: list[list[Arrival]] = []
-        stand_ins = self.tick_points.stand_in
+        ages: list[Tensor] | None = [] if AGE in agent.inputs.observed.signal_names else None
         for channel in agent.connections.read_channels:
             arrivals = channel.wire.inbox.read(step)
-            if stand_ins is not None and arrivals and channel.synthetic_input.model is not None:
-                arrivals[-1] = stand_ins.stand_in(channel, arrivals[-1], step)
+            if arrivals and channel.synthetic_input.model is not None:
+                arrivals[-1] = self.contexts.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align_channel_name:
                 tick.observed_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
@@ -157,9 +158,12 @@ class ForwardPass:
             if channel.carries_state:
                 (tick.state_read,) = reads
             else:
-                arrivals_by_channel.append(arrivals)
                 tick.reads_by_channel.append(reads)
-        return tick, arrivals_by_channel
+                if ages is not None:
+                    ages.append(message_age(channel, arrivals, step))
+        if ages is not None:
+            tick.ages = agent.inputs.fan_in.columns(ages)
+        return tick
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return the read of an arrival, of the kind that the coupling wants: through its sender, counted, or constant.
@@ -271,19 +275,18 @@ class ForwardPass:
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """Return the members' observations at a tick, [rows, …] each, in declared order (`Agent.observation_rows`)."""
-        agent, points, signal_named = (
-            self.system.agents[tick.agent_name],
-            self.tick_points,
-            self.signal_of(tick),
-        )
+        agent, signal_named = self.system.agents[tick.agent_name], self.signal_of(tick)
         reads_vectors, observed = len(agent.learner.network.input_shape) == 1, agent.inputs.observed
-        ages = None if (feature := points.message_ages) is None else feature.message_ages(tick)
         normalised = None
-        if (feature := points.normaliser) is not None:
-            normalised = feature.normaliser(agent, tick, statistics)
+        if self.normalisation is not None:
+            normalised = self.normalisation.of_network(agent, tick, statistics)
         observations = []
         for index, names in enumerate(observed.names_by_member):
-            rows = ages if names[0] == AGE else agent.observation_rows(names, signal_named, self.system.dtype)
+            rows = (
+                tick.ages
+                if names[0] == AGE
+                else agent.observation_rows(names, signal_named, self.system.dtype)
+            )
             if rows is not None:
                 rows = rows if normalised is None else normalised(index, rows)
                 if not reads_vectors:
@@ -303,6 +306,7 @@ class ForwardPass:
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick, made from what it observed; `step_signals` say where they are void as sent."""
+        self.contexts.keep_state(tick)
         for feature in self.tick_points.before_send:
             feature.before_send(tick)
         self._enter_outputs(agent, tick, window)
@@ -312,8 +316,7 @@ class ForwardPass:
             sent = self.send_over(
                 channel, tick.step, (~void).zero_elsewhere(output), tick.observed_signals, void
             )
-            for feature in self.tick_points.after_enter:
-                feature.after_enter(channel, sent)
+            sent.ends = self.contexts.of_ends(channel, sent)
             if sent.plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
                 window.sent.append((channel.name, sent))
 

@@ -18,7 +18,6 @@ from antiphon.comms.examples import Example, target_of
 from antiphon.comms.predictors import newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
-from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate, SweptUpdates
 from antiphon.engine.heart.window import Window
@@ -31,20 +30,16 @@ class PredictorTrainer:
     """Evaluates and trains the predictors of a system.
 
     Args:
-        features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
         swept_updates: What has been swept at the step; None: it is used alone.
 
     Attributes:
         learning_stopped: Whether no predictor learns (`stop_learning`); see `learns` for one.
     """
 
-    def __init__(
-        self, system: System, features: Features | None = None, swept_updates: SweptUpdates | None = None
-    ) -> None:
-        self.system, self.features = system, features or Features()
+    def __init__(self, system: System, swept_updates: SweptUpdates | None = None) -> None:
+        self.system = system
         self.swept_updates = swept_updates or SweptUpdates()
         self.learning_stopped = False
-        self.learning_points = self.features.learning_points
         self._predicted_examples: dict[Sent, Example] = {}
         """The examples of this step with their predictions, by message; emptied at its end, as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
@@ -80,7 +75,7 @@ class PredictorTrainer:
         """Return whether the synthetic gradient of a channel learns.
 
         It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, in `tick` as its sender's group
-        is swept (features/sweep.py), and in further passes. Over a cut channel a predictor learns in its sender's part.
+        is swept (sweep.py), and in further passes. Over a cut channel a predictor learns in its sender's part.
         """
         if self.learning_stopped or channel.sender not in self.system.agents:
             return False
@@ -138,9 +133,9 @@ class PredictorTrainer:
             if spec.name not in signals:
                 return None  # a mixture's signal may be known only after the step
         context = self._context(channel, sent)
-        feature = self.learning_points.predictor_context
-        if synthetic_gradient.context.endpoint_values and feature is not None:
-            context = feature.predictor_context(context, channel, sent)
+        if sent.ends:
+            columns = [*([] if context is None else [context]), *sent.ends.values()]
+            context = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
         valid, target, sites = ALL, None, None
         if target_signal_name is not None:
             to_rows = channel.layout.to_rows

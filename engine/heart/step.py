@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from antiphon.base.mask import NONE
@@ -16,9 +17,11 @@ from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.late_windows import choose_windows
 from antiphon.engine.heart.moving import Moving
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.sweep import Sweep
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import (
     EndedWindows,
@@ -85,6 +88,7 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
         feature.episodes_end(step, ends)
     if not ends.anywhere:
         return
+    forward_pass.contexts.end_episodes(ends)
     for channel in forward_pass.system.channels.values():  # messages held or in flight are void there
         ended_rows = channel.ended_rows(ends)
         if ended_rows is not NONE:
@@ -121,12 +125,14 @@ class Engine:
         self.measures_only = False
         self.system, self.single_systems, self.features = system, single_systems, Features()
         self.forward_pass = ForwardPass(system, self.features)
+        self.normalisation, self.forward_pass.begins_statistics = self.forward_pass.normalisation, True
         self.swept_updates = SweptUpdates()
-        self.predictor_trainer = PredictorTrainer(system, self.features, self.swept_updates)
+        self.predictor_trainer = PredictorTrainer(system, self.swept_updates)
         self.objective_evaluator = ObjectiveEvaluator(system, self.features)
-        self.backward_pass = BackwardPass(
-            system, self.objective_evaluator, self.predictor_trainer, self.features
-        )
+        self.backward_pass = BackwardPass(system, self.objective_evaluator, self.predictor_trainer)
+        self.sweep: Sweep | None = None
+        if system.schedule.sweep:
+            self.sweep = Sweep(system, self.backward_pass, self.predictor_trainer)
         self.moving = Moving(system, single_systems)
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -134,7 +140,11 @@ class Engine:
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """See `Steppable.tick`."""
         self.moving.statistics.keep()
-        self.forward_pass.tick_agents(step, step_signals, keep_messages=keep_messages)
+        after_call = None
+        if self.sweep is not None:
+            self.sweep.begin(step)
+            after_call = partial(self.sweep.after_call, step=step, keep_messages=keep_messages)
+        self.forward_pass.tick_agents(step, step_signals, after_call=after_call)
         delete_spent_messages(self.system.channels.values(), step)
         return self.forward_pass.action
 
@@ -171,7 +181,7 @@ class Engine:
             for name in group.agent_names:
                 for channel in self.system.agents[name].connections.read_channels:
                     channel.wire.inbox.close(window.number, step)
-        # 4. Predictors are differentiated on them.
+        # 4. Predictors are differentiated on what has come back.
         messages_back = self.predictor_trainer.pop_messages_back(step)
         predictor_updates = self.predictor_trainer.collect_updates(
             messages_back, ended_windows.to_learn, step, watch=watch
@@ -185,6 +195,8 @@ class Engine:
             feature.before_move(updates)
         if not self.measures_only:
             self.moving.move(updates, step)
+            if self.normalisation is not None:
+                self.normalisation.move(updates)
             for feature in self.features.learning_points.after_move:
                 feature.after_move(updates, step)
         # 6. What only this step needs is freed.
@@ -203,7 +215,6 @@ class Engine:
         learn from are the oldest first; they may be newer than windows that wait on.
         """
         ended_windows = EndedWindows([], [], set())
-        feature = self.features.learning_points.choose_windows
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
             if window_number is None:
@@ -214,8 +225,7 @@ class Engine:
                 continue
             assert window.number == window_number, "a window ends with the number that it began with"
             if group.waits:
-                assert feature is not None, "groups that wait need the feature that chooses windows"
-                chosen = feature.choose_windows(group, window, step)
+                chosen = choose_windows(self.system, group, window, step)
                 ended_windows.to_learn.extend(chosen.to_learn)
                 ended_windows.to_skip.extend(chosen.to_skip)
                 ended_windows.to_replay.update(chosen.to_replay)

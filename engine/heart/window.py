@@ -128,6 +128,9 @@ class Tick:
     loaded window's."""
     state_read: Read | None = field(default=None, metadata=NESTED)
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
+    ages: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, channels]: how old the messages that it read are, in ticks of their senders; None: its agent observes no
+    ages."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
     ports: Tensors = field(default_factory=dict)
     """The outputs of the network, with their graph; empty once the graph has been freed."""

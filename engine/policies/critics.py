@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, Tensors
-from antiphon.engine.features.normalisation import NormalisedObservations
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.window import Tick
@@ -25,7 +24,7 @@ class Critics(Feature):
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.forward_pass, self.agents = forward_pass, forward_pass.system.agents
         self.dtype, self.signal_of = forward_pass.system.dtype, forward_pass.signal_of
-        self.normalising = forward_pass.features.of(NormalisedObservations)
+        self.normalising = forward_pass.normalisation
 
     def after_evaluate(
         self,

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from antiphon.agents.network import VALUE
 from antiphon.base.mask import NONE, Mask
-from antiphon.engine.features.ages import Ages
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
@@ -103,9 +102,7 @@ class FinalValues(Feature):
                 if stamps and source is None:
                     return None
                 imagined.enter_context(_imagined(channel, stamps, source, final))
-            tick, arrivals_by_channel = self.forward_pass.begin_tick(agent, next_step, final, window)
-        if (ages := self.forward_pass.features.of(Ages)) is not None:
-            ages.after_read(tick, arrivals_by_channel, window)
+            tick = self.forward_pass.begin_tick(agent, next_step, final, window)
         self.forward_pass.evaluate([tick], window, agent.learner.buffers)
         final_ticks[agent.name] = tick
         return tick

@@ -9,14 +9,18 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.q_learning import QLearning
-from antiphon.engine.heart.feature import FeatureOfSystem
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.updates import StepUpdates
 from antiphon.engine.heart.window import Tick
 from antiphon.engine.policies.policy_window import policy_windows
 
 
-class TargetNetworks(FeatureOfSystem):
+class TargetNetworks(Feature):
     """The target networks of a system's agents."""
+
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.system = forward_pass.system
 
     @torch.no_grad()
     def after_evaluate(

@@ -39,10 +39,9 @@ _KINDS = {kind: name for name, kind in READS.items()}
 
 _NOTES = {
     "newest_action": "policies.actions.NewestAction",
-    "message_ages": "features.ages.MessageAges",
     "experience": "policies.actions.Experience",
     "replay_buffer": "policies.replay_buffer.ReplayBuffer",
-    "newest_states": "features.contexts.NewestStates",
+    "newest_states": "heart.contexts.NewestStates",
 }
 """Notes of features, by the name that their trees have: classes below `antiphon.engine`, imported where a state has one."""
 _NAMES = {path.rpartition(".")[2]: name for name, path in _NOTES.items()}

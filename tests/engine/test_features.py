@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from antiphon.engine import feature_table, features
+from antiphon.engine import feature_table, heart
 from antiphon.engine.heart.feature import LEARNING, Feature, Features, points_of
-from antiphon.engine.heart.updates import StepUpdates, Update
+from antiphon.engine.heart.updates import StepUpdates
 from antiphon.errors import EngineError
 from tests.contracts.builders import Document, ring
-from tests.contracts.documents import LSTM, pairs, with_critics
+from tests.contracts.documents import pairs, with_critics
 from tests.contracts.twins import differences, facts, made
 
-FEATURES = Path(features.__file__).parent
+HEART = Path(heart.__file__).parent
 LINEAR: Document = {"gradient": {"kind": "linear"}}
 DELAYED: Document = {"coupling": "delayed", "link": {"delay": 1}}
 STATE: Document = {"gradient": {"kind": "linear", "auxiliary": 0.5}}
@@ -25,15 +25,7 @@ A2C: Document = {"kind": "a2c"}
 PPO: Document = {"kind": "ppo", "epochs": 2}
 TIED: Document = {"share": [["n0.0.weight", "n1.0.weight"]]}
 USERS: dict[str, Document] = {
-    "features.ages": ring(2, agent={"observes": ["x", "age"]}),
-    "features.auxiliary": ring(2, agent=LSTM, state=STATE),
-    "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
-    "features.returned_losses": ring(2, channel={"gradient": {"kind": "critic"}}),
-    "heart.late_windows": ring(2, channel=DELAYED),
-    "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
     "heart.participation": ring(2, agent={"learn": 0.5}),
-    "features.sweep": ring(2, sweep=True),
-    "features.normalisation": ring(2, agent={"observes": {"x": {"normalise": True}}}),
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),
     "policies.critics": with_critics("x"),
@@ -66,10 +58,8 @@ def test_a_feature_that_is_not_used_may_be_away(
         made(USERS[module], "native" if module == "native.networks" else "cohort")
 
 
-STATES: Document = {"gradient": {"kind": "linear", "context": ["from.state"]}}
 OF_SETTINGS: dict[str, Document] = {
     "stack": ring(4),
-    "endpoints as messages are sent": ring(2, agent=LSTM, channel=STATES),
     "values of final observations": pairs(A2C),
 }
 """Scenarios by setting, where `USERS` has none."""
@@ -89,7 +79,7 @@ def test_the_points_of_a_step_name_the_features_of_the_table() -> None:
     for row in feature_table.TABLE:
         for point in points_of(row.kind):
             features_by_point.setdefault(point, []).append(row.kind.__name__)
-    source = (FEATURES.parent / "heart" / "feature.py").read_text(encoding="utf-8")
+    source = (HEART / "feature.py").read_text(encoding="utf-8")
     written = re.findall(r"^    (\w+): (?:Many = \(\)|One = None)  # ([\w, ]+)$", source, re.MULTILINE)
     assert {point: names.split(", ") for point, names in written} == features_by_point
 
@@ -99,13 +89,13 @@ def test_two_features_do_not_answer_at_one_point() -> None:
         def action(self) -> None:
             return None
 
-        def after_book(self, update: Update) -> None:
+        def before_move(self, updates: StepUpdates) -> None:
             pass
 
     features = Features()
     features.install(Acts())
     assert features.tick_points.action is features.installed[0]
-    assert [point for point in LEARNING if getattr(features.learning_points, point)] == ["after_book"]
+    assert [point for point in LEARNING if getattr(features.learning_points, point)] == ["before_move"]
     with pytest.raises(EngineError, match="'action' of the step: Acts and Acts answer both"):
         features.install(Acts())
 
@@ -136,9 +126,3 @@ def test_a_feature_has_what_predictors_learn_before_they_move_and_is_called_agai
     simulation.run(6)
     assert [step for step, *_ in watches.steps] == [*range(6)]
     assert any(moved and not ended for _, ended, moved in watches.steps)  # predictors alone
-
-
-def test_every_feature_has_a_user_here() -> None:
-    always = {"__init__", "reach"}  # wherever there is a stack
-    found = {path.stem for path in FEATURES.glob("*.py")} - always
-    assert found == {module.removeprefix("features.") for module in USERS if module.startswith("features.")}

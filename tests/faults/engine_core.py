@@ -1,4 +1,4 @@
-"""Faults in engine/heart and engine/features: clocks, the ends of channels, agents, masks, divergence, ties."""
+"""Faults in engine/heart: clocks, the ends of channels, agents, masks, divergence, ties."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "sweep-a-message-that-is-read-again-is-released",
-        "engine/features/sweep.py",
+        "engine/heart/sweep.py",
         "return not timetable.return_delay and list(timetable.reading_ticks(stamp)) == [stamp]",
         "return not timetable.return_delay",
         "tests/engine/heart/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",

@@ -1,4 +1,4 @@
-"""Faults in engine/heart, engine/features and engine/policies: what a step computes, and in which order."""
+"""Faults in engine/heart and engine/policies: what a step computes, and in which order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESTING = (
 STEP: tuple[Fault, ...] = (
     Fault(
         "normalised-observations-that-are-missing-are-counted",
-        "engine/features/normalisation.py",
+        "engine/heart/normalisation.py",
         "missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])",
         "missing = None",
         "tests/contracts/test_contracts.py::test_documents[normalised, aligned-reference]",
@@ -68,8 +68,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/heart/late_windows.py",
-        "return sent.is_pending(step) and channel.coupling.waits_for(sent.stamp, step)",
-        "return sent.is_pending(step)",
+        "            and channels[name].coupling.waits_for(sent.stamp, step)\n",
+        "",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -88,7 +88,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-the-auxiliary-target-has-the-wrong-sign",
-        "engine/features/auxiliary.py",
+        "engine/heart/backward.py",
         "first.ports[AUXILIARY_PORT] - target",
         "first.ports[AUXILIARY_PORT] + target",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
@@ -102,7 +102,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "forward-an-age-is-in-steps",
-        "engine/features/ages.py",
+        "engine/heart/contexts.py",
         "(blank + age) / channel.wire.timetable.sender_clock.tick_period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
@@ -116,7 +116,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "forward-the-far-end's-state-does-not-cross-the-link",
-        "engine/features/contexts.py",
+        "engine/heart/contexts.py",
         "if at <= step - delay]",
         "if at <= step]",
         "tests/contracts/test_contracts.py::test_documents[context of states-reference]",
@@ -264,9 +264,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ends-a-loss-counts-where-nothing-was-read",
-        "engine/features/returned_losses.py",
-        "received.add_loss(mask.zero_elsewhere(loss))",
-        "received.add_loss(loss)",
+        "engine/heart/backward.py",
+        "received.add_loss(mask.zero_elsewhere(rows))",
+        "received.add_loss(rows)",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",
     ),
     Fault(
@@ -299,14 +299,14 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "stand-ins-a-void-message-is-predicted",
-        "engine/features/stand_ins.py",
-        "    valid = ~arrival.due.void\n    if channel.coupling",
-        "    valid = ALL\n    if channel.coupling",
+        "engine/heart/contexts.py",
+        "missing = ~due.void\n",
+        "missing = ALL\n",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
     Fault(
         "stand-ins-what-was-lost-is-an-example",
-        "engine/features/stand_ins.py",
+        "engine/heart/contexts.py",
         "example = Example(due.value, context, None, ~due.missing, stamp=due.stamp)",
         "example = Example(due.value, context, None, stamp=due.stamp)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",

@@ -20,7 +20,7 @@ from torch import Tensor
 from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
-from antiphon.engine.features.contexts import NewestStates
+from antiphon.engine.heart.contexts import NewestStates
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.updates import GroupWindows, StepReport

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from antiphon.agents.network import VALUE
 from antiphon.comms import Mask
-from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received
@@ -88,7 +87,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             tick.reads_by_channel.append([*constants])
             ages.append(wires.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observed.signal_names:
-        MessageAges.ensure(tick).columns = torch.stack(ages, 1)
+        tick.ages = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)
     return tick
 

@@ -11,10 +11,9 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.fan_in import FanIn
-from antiphon.engine.features.ages import MessageAges
-from antiphon.engine.features.contexts import NewestStates
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.contexts import NewestStates
 from antiphon.engine.heart.ends import Arrival
 from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
@@ -73,7 +72,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
             tick.reads_by_channel.append(followed)
             ages.append(wires.age(channel, found, step))
     if ages and "age" in agent.inputs.observed.signal_names:
-        MessageAges.ensure(tick).columns = torch.stack(ages, 1)
+        tick.ages = torch.stack(ages, 1)
     return tick
 
 
@@ -199,8 +198,7 @@ def _observed(
     system, categories, found = state.system, state.agents[tick.agent_name].inputs.categories, []
     for place, name in enumerate(names):
         signal = tick.observed_signals.signals.get(name)
-        ages = MessageAges.of(tick)
-        value = (ages and ages.columns) if name == "age" else as_input(system, name, signal, categories)
+        value = tick.ages if name == "age" else as_input(system, name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
             if place in statistics and signal is not None:

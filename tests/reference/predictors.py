@@ -10,9 +10,9 @@ from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.predictors import Model, newest_example
-from antiphon.engine.features.contexts import NewestStates
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient
+from antiphon.engine.heart.contexts import NewestStates
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate

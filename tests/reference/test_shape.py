@@ -10,7 +10,7 @@ FILES = [
     path for path in FOLDER.glob("*.py") if path.name != "backend.py" and not path.name.startswith("test_")
 ]
 """All but what makes a backend of it, which keeps and restores state as the engine does."""
-SHARED = tuple(f"antiphon.engine.heart.{name}" for name in ("message", "signals", "updates", "window"))
+SHARED = tuple(f"antiphon.engine.heart.{name}" for name in ("ends", "signals", "updates", "window"))
 """What it has in common with what it judges: the types of what is kept and reported."""
 DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
@@ -20,8 +20,7 @@ DECLARATIONS = {
     "antiphon.engine.heart.forward": {"as_input"},
     "antiphon.engine.heart.system": {"System"},
     "antiphon.engine.heart.timetable": {"ReadPlan", "ReadUse"},
-    "antiphon.engine.features.ages": {"MessageAges"},
-    "antiphon.engine.features.contexts": {"EndpointValues", "NewestStates"},
+    "antiphon.engine.heart.contexts": {"NewestStates"},
     "antiphon.engine.policies.actions": {"Experience", "NewestAction"},
     "antiphon.engine.policies.policy_window": {"PolicyWindow", "PolicyWindows"},
     "antiphon.engine.policies.replay_buffer": {"ReplayBuffer"},

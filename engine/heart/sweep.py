@@ -1,44 +1,43 @@
 """Sweep order: a learning group is differentiated as soon as it has ticked, so that its graph is gone before the next one's.
 
 Otherwise all windows that end at a step are differentiated after all agents have ticked, and all their graphs exist at once. The
-numbers are the same: parameters move at the end of the step in either order (semantics 7), and what a window returns is booked there.
+numbers are the same: parameters move at the end of the step in either order (rule 7), and what a window returns is booked there.
 
     which groups         `sweep_obstacle`: those whose learning signal is complete once they have ticked
-    when                 `SweepOrder.before_ticks`: after their last network call of a step at which their window ends
-    what is done         `SweepOrder.after_send`: the window, and predictors that learn when it does, are differentiated; its graph is freed
+    when                 `Sweep.begin`: after their last network call of a step at which their window ends
+    what is done         `Sweep.after_call`: the window, and predictors that learn when it does, are differentiated; its graph is freed
     what the step sees   `SweptUpdates` (heart/updates.py): the turn of the window takes up its update, and `PredictorTrainer` the others
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
+from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.ends import Received
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.engine.heart.window import LearningGroup, Window
 
 
-class SweepOrder(Feature):
+class Sweep:
     """Differentiates the learning groups of a system that are complete as soon as they have ticked."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.system, self.swept_updates = engine.system, engine.swept_updates
-        self.backward_pass, self.predictor_trainer = engine.backward_pass, engine.predictor_trainer
+    def __init__(
+        self, system: System, backward_pass: BackwardPass, predictor_trainer: PredictorTrainer
+    ) -> None:
+        self.system, self.swept_updates = system, predictor_trainer.swept_updates
+        self.backward_pass, self.predictor_trainer = backward_pass, predictor_trainer
         self._swept_groups = frozenset(
-            group for group in self.system.groups if sweep_obstacle(self.system, group) is None
+            group for group in system.groups if sweep_obstacle(system, group) is None
         )
         self._group_by_last_call: Mapping[NetworkCall, LearningGroup] = {}
         """The swept groups whose window ends at this step, by their last network call."""
-        self.before: Callable[[], None] | None = None
-        """Hook after a group's forward pass, before its window is differentiated."""
 
-    def before_ticks(self, step: int, step_signals: StepSignals) -> None:
+    def begin(self, step: int) -> None:
         """Prepare a step: what a step that raised has left is dropped, and the calls are found after which groups are swept."""
         self.swept_updates.clear()
         group_by_agent, calls = self.system.group_by_agent, self.system.schedule.network_calls(step)
@@ -49,14 +48,12 @@ class SweepOrder(Feature):
             if group in self._swept_groups and group.grid.number_ending_at(step) is not None
         }
 
-    def after_send(self, call: NetworkCall, step: int, *, keep_messages: bool) -> None:
+    def after_call(self, call: NetworkCall, *, step: int, keep_messages: bool) -> None:
         """Differentiate the window of a group after its last call; for `keep_messages` see `Steppable.tick`."""
         group = self._group_by_last_call.get(call)
         if group is None:
             return
         window = group.window
-        if self.before is not None:
-            self.before()
         (update,) = self.backward_pass.differentiate_windows([(group, window)], step)
         examples = self.predictor_trainer.examples_with_sender([window])
         predictor_updates = self.predictor_trainer.differentiate_predictors(examples)

@@ -1,9 +1,10 @@
-"""Normalised observations: the running statistics of what agents and critics observe, and their use (semantics 45)."""
+"""Normalised observations: the running statistics of what agents and critics observe, and their use (rule 45)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,22 +19,35 @@ from antiphon.agents.observation_statistics import (
 )
 from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.ends import Arrival
-from antiphon.engine.heart.feature import Feature, FeatureOfSystem
-from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepUpdates
 from antiphon.engine.heart.window import Tick, Window
 
+Normalised = Callable[[int, Tensor], Tensor]
+"""From an observation's index and value to its normalised value."""
 Observation = tuple[str, tuple[str, ...]]
 """The name of its statistics, and the signal of each member."""
 
 
-class NormalisedObservations(FeatureOfSystem):
-    """The observations of a system's agents that are normalised."""
+class Normalisation:
+    """The normalised observations of a system's agents, and the running statistics by which they observe.
 
-    def normaliser(
-        self, agent: Agent, tick: Tick, statistics: Tensors
-    ) -> Callable[[int, Tensor], Tensor] | None:
+    Args:
+        signal_of: Returns a function from a signal's name to its value at a tick (`ForwardPass.signal_of`).
+    """
+
+    def __init__(self, system: System, signal_of: Callable[[Tick], Callable[[str], Tensor]]) -> None:
+        self.system, self.signal_of = system, signal_of
+        self._begun: set[str] = set()
+        """Agents that have ticked, and so have statistics."""
+
+    @classmethod
+    def of(cls, system: System, signal_of: Callable[[Tick], Callable[[str], Tensor]]) -> Self | None:
+        """Return those of a system; None: none is normalised."""
+        needed = any(True for agent in system.agents.values() for _ in _observations(agent))
+        return cls(system, signal_of) if needed else None
+
+    def of_network(self, agent: Agent, tick: Tick, statistics: Tensors) -> Normalised | None:
         """Return what normalises an agent's observations at a tick, of which some are, by their place; None: none is.
 
         Args:
@@ -44,7 +58,7 @@ class NormalisedObservations(FeatureOfSystem):
             return None
         return partial(self._normalised, agent, statistics, OF_NETWORKS, indices)
 
-    def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
+    def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Normalised:
         indices = agent.inputs.critic_observed.normalised_indices if _shown(agent, tick) else ()
         return partial(self._normalised, agent, statistics, OF_CRITICS, indices)
 
@@ -63,19 +77,10 @@ class NormalisedObservations(FeatureOfSystem):
         member_statistics = statistics[f"{kind}.{index}"].view(len(agent.members), -1)
         return normalised(_rows(agent, values), member_statistics)
 
-
-class ObservationStatistics(Feature):
-    """The running statistics by which a system's agents observe."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.system, self.signal_of = engine.system, engine.forward_pass.signal_of
-        self._begun: set[str] = set()
-        """Agents that have ticked, and so have statistics."""
+    # --- running statistics ----------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def after_read(
-        self, tick: Tick, arrivals_by_channel: Sequence[Sequence[Arrival]], window: Window
-    ) -> None:
+    def begin(self, tick: Tick, window: Window) -> None:
         """Let an agent's first tick guess statistics that are used until its first window has ended."""
         agent = self.system.agents[tick.agent_name]
         normalises = (
@@ -96,7 +101,7 @@ class ObservationStatistics(Feature):
             self._begun.add(agent.name)
 
     @torch.no_grad()
-    def after_move(self, updates: StepUpdates, step: int) -> None:
+    def move(self, updates: StepUpdates) -> None:
         """Add what the agents observed in windows that they learned from to their statistics."""
         for update in updates.of_windows():
             for name in update.group.agent_names:

@@ -1,0 +1,215 @@
+"""What agents and predictors see beside messages: their ages, values of a channel's two ends, and what stands in for a message.
+
+A tick gets over a channel, in this order (rules 18, 24, 25):
+
+    a synthetic input       where the channel has one, the example goes on and the message is missing; over an `unlocked`
+                            channel even where it has come, for there nobody waits: `Contexts.stand_in`
+    the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived,
+                            which the inbox holds (`Inbox.read`)
+    zeros                   after an episode's end (the read's mask), and before any message has been sent
+
+Which values of the ends there are, and what each of them is, is in comms/endpoint_values.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import STATE
+from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms.backward_requests import constant
+from antiphon.comms.endpoint_values import ENDPOINT_VALUES, EndpointValue, Measure
+from antiphon.comms.examples import Example
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import WindowGrid
+from antiphon.engine.heart.ends import Arrival, Received, Sent, merged_signals
+from antiphon.engine.heart.notes import Note
+from antiphon.engine.heart.roles import ROWS
+from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.window import Tick
+from antiphon.nets.step_numbers import stamp_number
+
+
+@dataclass(slots=True)
+class NewestStates(Note):
+    """The newest states of an agent."""
+
+    states: list[tuple[int, Tensor]] = field(default_factory=list, metadata=ROWS)
+    """States by step, oldest first, [rows, state size]."""
+
+
+def message_age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
+    """Return how old the newest message is that a tick has read over a channel, [rows] in ticks of the sender; 0 where
+    nothing has come."""
+    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.wire.inbox.stamp
+    available = reduce(or_, (arrival.available for arrival in arrivals), NONE)
+    if available is NONE:
+        return blank
+    newest = arrivals[-1]
+    age: Tensor | int = step - newest.due.stamp
+    if held is not None and newest.synthetic is NONE:
+        age = stamp_number(step) - held
+    return available.zero_elsewhere((blank + age) / channel.wire.timetable.sender_clock.tick_period)
+
+
+class Contexts:
+    """Makes what the predictors of a system are conditioned on, and puts synthetic inputs in the place of messages.
+
+    Args:
+        deployed: See `ForwardPass`.
+    """
+
+    def __init__(self, system: System, *, deployed: bool) -> None:
+        self.system, self.training = system, not deployed
+        self._phases: dict[int, Tensor] = {}
+        """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
+        steps = {name: agent.state_steps() for name, agent in system.agents.items()}
+        self._state_steps = {name: count for name, count in steps.items() if count is not None}
+        """The result of `Agent.state_steps`, by agent whose states are kept."""
+
+    # --- the values of a channel's ends ----------------------------------------------------------------------
+
+    def keep_state(self, tick: Tick) -> None:
+        """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
+        if tick.agent_name not in self._state_steps:
+            return
+        agent = self.system.agents[tick.agent_name]
+        oldest = agent.clock.latest(tick.step - self._state_steps[tick.agent_name])
+        newest = NewestStates.ensure(agent)
+        newest.states = [(step, state) for step, state in newest.states if oldest is None or step >= oldest]
+        newest.states.append((tick.step, constant(tick.ports[STATE])))
+
+    def of_ends(self, channel: Channel, sent: Sent) -> dict[str, Tensor]:
+        """Return what the predictor of a message is shown of the ends, as it is when the message is sent (rule 25)."""
+        # an episode's last state, which only its own window reads, is shown no tick of a reader
+        tick, ends = sent.plan.first_tick if sent.plan.is_bookable else None, dict[str, Tensor]()
+        for name, windows in channel.synthetic_gradient.context.endpoint_values.items():
+            value = ENDPOINT_VALUES[name]
+            if value.is_returned:
+                newest = channel.wire.outbox.newest
+                ends[name] = channel.content.zeros if newest is None else newest
+            elif value.measure is Measure.STATE:
+                ends[name] = self._state(channel, value, sent.stamp)
+            else:
+                ends[name] = self._phase(channel, value, windows, sent.stamp, tick)
+        return ends
+
+    def _state(self, channel: Channel, value: EndpointValue, step: int) -> Tensor:
+        """The newest state of the agent at an end that has crossed the link, [rows, state size]; zeros before its first."""
+        sends = value.end == "from"
+        agent = self.system.agents[channel.sender if sends else channel.receiver]
+        to_rows = channel.output_from_port if sends else channel.rows_from_receiver
+        newest = NewestStates.of(agent)
+        delay = 0 if sends else channel.wire.timetable.delay
+        crossed = [state for at, state in ([] if newest is None else newest.states) if at <= step - delay]
+        if crossed:
+            return to_rows(crossed[-1])
+        size = agent.learner.network.state_size
+        return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
+
+    def _phase(
+        self, channel: Channel, value: EndpointValue, windows: WindowGrid | None, stamp: int, tick: int | None
+    ) -> Tensor:
+        """Which tick of its window the agent at an end is at, one-hot; zeros where it never ticks."""
+        assert windows is not None
+        sends, timetable = value.end == "from", channel.wire.timetable
+        period = (timetable.sender_clock if sends else timetable.receiver_clock).tick_period
+        count, place = windows.max_ticks(period), stamp if sends else tick
+        if count not in self._phases:
+            self._phases[count] = torch.eye(
+                count + 1, count, dtype=self.system.dtype, device=self.system.device
+            )
+        episode_start = self.system.schedule.episode_start
+        index = count if place is None else windows.position(place, period, episode_start)
+        return self._phases[count][index].expand(channel.row_count, count)
+
+    def end_episodes(self, ends: EpisodeEnds) -> None:
+        """Forget the states of episodes that have ended (rule 20)."""
+        for name in self._state_steps:
+            agent = self.system.agents[name]
+            if (newest := NewestStates.of(agent)) is not None:
+                going_on = ~agent.episodes_over(ends)
+                newest.states = [(step, going_on.zero_elsewhere(state)) for step, state in newest.states]
+
+    # --- synthetic inputs ------------------------------------------------------------------------------------
+
+    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
+        """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
+
+        Args:
+            arrival: What the inbox has: the due message, or the previous one.
+        """
+        due, model = arrival.due, channel.synthetic_input.model
+        if model is None or (channel.synthetic_input.context.signal_specs and not due.signals.signals):
+            return arrival  # the latter was made by an aligned agent before its first message
+        context = self._of_input(channel, due, step)
+        if due.plan.first_tick == step and due.void is not ALL:
+            example = Example(due.value, context, None, ~due.missing, stamp=due.stamp)
+            if channel.has_member_axis:
+                example.restrict(example.valid, channel.layout.members_in(~due.void))
+            channel.synthetic_input.examples.append(example)
+        # where the due message is missing, though its example goes on
+        missing = ~due.void
+        if not channel.coupling.replaces_messages:
+            missing &= ~arrival.may_count
+        if missing is NONE:
+            return arrival
+        prediction = constant(model.predict(context, channel.row_count, training=self.training))
+        return _filled(arrival, prediction, missing)
+
+    def _of_input(self, channel: Channel, due: Received, step: int) -> Tensor | None:
+        """[rows, features]: what a synthetic input that stands in for `due` at the tick at `step` is conditioned on."""
+        context = channel.synthetic_input.context
+        signals = due.signals.context_features(context.signal_specs, self.system.dtype)
+        columns = [] if signals is None else [channel.layout.to_rows(signals)]
+        for name, windows in context.endpoint_values.items():
+            value = ENDPOINT_VALUES[name]
+            if not value.is_held:
+                columns.append(self._phase(channel, value, windows, due.stamp, step))
+            elif value.measure is Measure.NUMBER:
+                columns.append(self._prior_age(channel, due.stamp))
+            else:
+                columns.append(_prior(channel))
+        if not columns:
+            return None
+        return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+
+    def _prior_age(self, channel: Channel, stamp: int) -> Tensor:
+        """[rows, 1]: steps from the message that was held before to the due one."""
+        prior = channel.wire.inbox.prior_stamp
+        if prior is None:
+            return channel.content.zeros.new_zeros(len(channel.content.zeros), 1)
+        age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
+        return age.to(self.system.dtype).unsqueeze(1)
+
+
+def _prior(channel: Channel) -> Tensor:
+    """[rows, size]: the message that was held before the due one."""
+    inbox = channel.wire.inbox
+    if inbox.prior_value is None or inbox.prior_stamp is None:
+        return channel.content.zeros
+    return torch.where((inbox.prior_stamp >= 0).unsqueeze(1), inbox.prior_value, 0.0)
+
+
+def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
+    """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
+    signals, due, before = arrival.signals, arrival.due, arrival.value
+    value = missing.zero_elsewhere(prediction) if before is None else missing.where(prediction, before)
+    if signals is not None:
+        merged = merged_signals(missing, due.signals.signals, signals.signals)
+        signals = StepSignals(signals.step, merged)
+    return Arrival(
+        due,
+        value,
+        arrival.available | missing,
+        may_count=arrival.may_count | missing,
+        synthetic=missing,
+        signals=signals,
+    )
