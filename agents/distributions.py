@@ -55,20 +55,6 @@ class Sampler(Protocol):
         """Return the most likely action per row of outputs [rows, parameters]."""
 
 
-class Distribution(Sampler, Protocol):
-    """A family of distributions over actions. Outputs may have more axes before the last one than `rows`."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of network outputs per row."""
-
-    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Return the logarithm of the probability, or density, of each row's action, [rows]."""
-
-    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `log_prob`, and the entropy of each row's distribution in nats, [rows] each."""
-
-
 @dataclass(frozen=True)
 class Categorical:
     """One of `n` choices, with a logit each; actions are [rows] int64."""
@@ -94,18 +80,10 @@ class Categorical:
         """Return the largest logit's index, [rows]."""
         return outputs.argmax(-1)
 
-    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Return the logarithm of the probability of each row's action, [rows]."""
-        return self._log_prob_of(outputs.log_softmax(-1), action)
-
     def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both, [rows] each, from the same logarithms of probabilities."""
+        """Return the logarithm of the probability of each row's action, and the entropy in nats, [rows] each."""
         logs = outputs.log_softmax(-1)
-        return self._log_prob_of(logs, action), -(logs.exp() * logs).sum(-1)
-
-    @staticmethod
-    def _log_prob_of(logs: Tensor, action: Tensor) -> Tensor:
-        return logs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return logs.gather(-1, action.unsqueeze(-1)).squeeze(-1), -(logs.exp() * logs).sum(-1)
 
 
 class _Independent(ABC):
@@ -145,11 +123,6 @@ class _Independent(ABC):
         """Return the most likely action of each."""
         parts = zip(self.distributions, self._split(outputs), strict=True)
         return self._joined([distribution.mode(logits) for distribution, logits in parts], outputs)
-
-    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Return the sum of their log-probabilities, [rows]."""
-        parts = zip(self.distributions, self._split(outputs), self._apart(action), strict=True)
-        return torch.stack([distribution.log_prob(*part) for distribution, *part in parts]).sum(0)
 
     def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of both, [rows] each."""
@@ -216,16 +189,12 @@ class Gaussian:
         """Return the means, [rows, size]."""
         return self._split(outputs)[0]
 
-    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Return the logarithm of the density at each row's action, [rows]."""
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the density at each row's action, and the differential entropy, [rows] each."""
         mean, log_deviation = self._split(outputs)
         scaled = (action - mean) * (-log_deviation).exp()
-        return -(scaled.square() / 2 + log_deviation + math.log(2 * math.pi) / 2).sum(-1)
-
-    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both; the entropy is the differential one, [rows] each."""
-        entropy = (self._split(outputs)[1] + math.log(2 * math.pi * math.e) / 2).sum(-1)
-        return self.log_prob(outputs, action), entropy
+        log_prob = -(scaled.square() / 2 + log_deviation + math.log(2 * math.pi) / 2).sum(-1)
+        return log_prob, (log_deviation + math.log(2 * math.pi * math.e) / 2).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -257,6 +226,10 @@ class Joint(_Independent):
     def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor:
         rows = outputs.shape[:-1]
         return torch.cat([action.reshape(*rows, -1).to(outputs.dtype) for action in actions], -1)
+
+
+Distribution = Categorical | MultiCategorical | Gaussian | Joint
+"""A family of distributions over actions. Outputs may have more axes before the last one than `rows`."""
 
 
 def _bounded(space: spaces.Box) -> NDArray[np.bool_]:
@@ -314,7 +287,7 @@ def acted_space(space: gymnasium.Space[Any] | None, acts: str | bool) -> gymnasi
     return spaces.Dict({name.removeprefix(within): subspace for name, subspace in below.items()})
 
 
-def distribution_of(space: gymnasium.Space[Any]) -> Categorical | MultiCategorical | Gaussian | Joint:
+def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
     """Return the distribution over a space's actions.
 
     Args:

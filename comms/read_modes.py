@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,12 +75,13 @@ class ReadConcat(ReadMode):
         return FanIn().join((), [*missing, *values], present), reduce(or_, present)
 
 
-READ_MODES: dict[str, type[ReadMode]] = {"last": ReadLast, "mean": ReadMean, "concat": ReadConcat}
-"""Read modes by the name that a channel has them by."""
+ReadName = Literal["last", "mean", "concat"]
+"""The names that a channel has them by."""
+READ_MODES: dict[ReadName, type[ReadMode]] = {"last": ReadLast, "mean": ReadMean, "concat": ReadConcat}
 READ_LAST = ReadLast()
 
 
-def read_mode_of(read: str, sender_period: int, receiver_period: int) -> ReadMode:
+def read_mode_of(read: ReadName, sender_period: int, receiver_period: int) -> ReadMode:
     """Return the mode by its name, with as many slots as messages arrive from one of the receiver's ticks to the next."""
     mode = READ_MODES[read]
     return mode() if mode.newest_only else mode(max(1, receiver_period // sender_period))

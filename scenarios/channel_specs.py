@@ -28,6 +28,7 @@ from antiphon.base.spec import (
     plain,
 )
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
+from antiphon.comms.read_modes import ReadName
 from antiphon.scenarios.field_types import Bits, Delay, Key, Size
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
@@ -325,7 +326,7 @@ class ChannelSpec(Spec):
     )
     gradient: GradientSpec = Field(default_factory=GradientSpec)
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
-    read: Literal["last", "mean", "concat"] = "last"
+    read: ReadName = "last"
     link: LinkSpec = LinkSpec()
     mask: SignalName | None = None
     horizon: Count = 16

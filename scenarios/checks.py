@@ -17,6 +17,7 @@ from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, STATES
+from antiphon.comms.read_modes import READ_MODES
 from antiphon.scenarios.agent_specs import AGE
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import (
@@ -43,7 +44,7 @@ Problem = tuple[str, str]
 
 def rule_18_read(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Several messages are read at a time only where each is there."""
-    if not channel.state and channel.read != "last":
+    if not channel.state and not READ_MODES[channel.read].newest_only:
         reason = _unreadable(relations, channel)
         if reason is not None:
             yield "read", f"{channel.read} {reason}, or read last"
@@ -60,7 +61,7 @@ def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
         return "needs every message, and so no synthetic input; leave out input"
     if receiver.align is not None:
         return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
-    if channel.read == "mean":
+    if not READ_MODES[channel.read].side_by_side:
         return None
     if not receiver.fan_in.side_by_side:
         return f"concatenates messages, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in.kind)}; read mean"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import name_of
+from antiphon.comms.read_modes import READ_MODES
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.relations import Relations
@@ -200,6 +201,6 @@ def about_channel(channel: ChannelSpec, relations: Relations) -> dict[str, str]:
     parts += [f"back {link.back}"] if link.back not in (None, link.delay) else []
     parts += [f"sent where {channel.mask}"] if channel.mask else []
     about["link"] = ", ".join(parts) or "no delay, no loss"
-    if channel.read != "last":
+    if not READ_MODES[channel.read].newest_only:
         about["read"] = channel.read
     return about

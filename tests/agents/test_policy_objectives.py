@@ -37,7 +37,7 @@ def torchs(distribution: Distribution, outputs: Tensor) -> list[of_torch.Distrib
     if isinstance(distribution, Gaussian):
         mean, log_deviation = outputs.chunk(2, -1)
         return [of_torch.Independent(of_torch.Normal(mean, log_deviation.exp()), 1)]
-    ns = (distribution.n,) if isinstance(distribution, Categorical) else distribution.ns  # type: ignore[attr-defined]
+    ns = (distribution.n,) if isinstance(distribution, Categorical) else distribution.ns
     return [of_torch.Categorical(logits=part) for part in torch.split(outputs, list(ns), -1)]
 
 
@@ -53,15 +53,15 @@ def actions_of(distribution: Distribution, rows: int, seed: int = 3) -> Tensor:
 def test_log_probabilities_and_entropies_are_those_of_torch(distribution: Distribution) -> None:
     outputs, action = drawn(1, 7, distribution.parameters), actions_of(distribution, 7)
     theirs = torchs(distribution, outputs)
-    best = distribution.log_prob(outputs, distribution.mode(outputs))
-    assert (distribution.log_prob(outputs, action) <= best).all()
+    log_prob, entropy = distribution.log_prob_and_entropy(outputs, action)
+    best, _ = distribution.log_prob_and_entropy(outputs, distribution.mode(outputs))
+    assert (log_prob <= best).all()
     columns = [action] if len(theirs) == 1 else list(action.unbind(-1))
     expected = sum(each.log_prob(column) for each, column in zip(theirs, columns, strict=True))
-    torch.testing.assert_close(distribution.log_prob(outputs, action), expected)
-    log_prob, entropy = distribution.log_prob_and_entropy(outputs, action)
-    assert torch.equal(log_prob, distribution.log_prob(outputs, action))
+    torch.testing.assert_close(log_prob, expected)
     torch.testing.assert_close(entropy, sum(each.entropy() for each in theirs))
-    stacked = distribution.log_prob(outputs.expand(2, 7, -1), action.expand(2, *action.shape))
+    in_two = outputs.expand(2, 7, -1), action.expand(2, *action.shape)
+    stacked, _ = distribution.log_prob_and_entropy(*in_two)
     torch.testing.assert_close(stacked, torch.as_tensor(expected).expand(2, 7))
 
 
@@ -379,7 +379,7 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     advantages = objective.advantages(window, values)
     assert not advantages.valid.all()
     leaf = outputs.clone().requires_grad_()
-    then = torch.where(advantages.valid, distribution.log_prob(outputs, window.actions), -1e9)  # type: ignore[arg-type]
+    then = torch.where(advantages.valid, distribution.log_prob_and_entropy(outputs, window.actions)[0], -1e9)  # type: ignore[arg-type]
     constants = PassConstants.of(window.actions, then, advantages, 1.0, 1, objective.slope_factors)
     roots, weights = zip(*objective.slopes(PolicyPorts(leaf, values), constants)[0][:2], strict=True)
     (gradient,) = torch.autograd.grad(roots, leaf, weights)
@@ -430,7 +430,7 @@ def test_slopes_of_parts_are_those_of_the_clipped_loss(distribution: Distributio
     objective = Ppo(distribution, clip=0.1, entropy=0.3, value=0.7)
     advantages = objective.advantages(window, values)
     assert window.actions is not None
-    then = distribution.log_prob(outputs, window.actions) + 0.2 * drawn(6, 5, 4)
+    then = distribution.log_prob_and_entropy(outputs, window.actions)[0] + 0.2 * drawn(6, 5, 4)
     parts = [torch.tensor(rows) for rows in ([3, 0], [1], [2, 1])]
     constants = PassConstants.of_parts(
         window.actions, then, advantages, 2.0, 1, objective.slope_factors, parts

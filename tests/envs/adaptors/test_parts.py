@@ -180,5 +180,5 @@ def test_a_joint_distribution_is_the_product_of_its_parts() -> None:
     for found, wanted in zip(joint.by_part(action).values(), taken, strict=True):
         assert torch.equal(found, wanted)
     each = zip(parts, own, taken, strict=True)
-    wanted = torch.stack([part.log_prob(mine, one) for part, mine, one in each]).sum(0)
-    assert torch.equal(joint.log_prob(outputs, action), wanted)
+    wanted = torch.stack([part.log_prob_and_entropy(mine, one)[0] for part, mine, one in each]).sum(0)
+    assert torch.equal(joint.log_prob_and_entropy(outputs, action)[0], wanted)
