@@ -161,6 +161,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
 
+    @property
+    def given(self) -> Any:
+        """The environment as its own library has it, where this one adapts it; else this one."""
+        return self
+
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
         for candidate, holds in self._known_masks:

@@ -76,16 +76,64 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
     rows = [lambda: row_of(gymnasium.make(name, **arguments), parsed.stack)] * batch
     kind = AsyncVectorEnv if mode == "async" else SyncVectorEnv
-    env = kind(rows, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = _with_frames(kind(rows, autoreset_mode=AutoresetMode.SAME_STEP), parsed.stack)
     env.spec = gymnasium.spec(name)  # by which errors name it
     return env
 
 
 def rows_of(envs: Sequence[gymnasium.Env[Any, Any]], stack: int | None) -> VectorEnv[Any, Any, Any]:
     """Return environments as the rows of one that resets in the same step; `stack`: see `row_of`."""
-    return SyncVectorEnv(
-        [partial(row_of, env, stack) for env in envs], autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    rows = [partial(row_of, env, stack) for env in envs]
+    return _with_frames(SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP), stack)
+
+
+def _with_frames(env: VectorEnv[Any, Any, Any], stack: int | None) -> VectorEnv[Any, Any, Any]:
+    """Note in a vector environment's metadata, where its rows are stacked, how many observations are, and the shape of each."""
+    if stack is not None:
+        env.metadata = {**env.metadata, FRAMES: (stack, env.get_attr("frame_shape")[0])}  # type: ignore[attr-defined]
+    return env
+
+
+class Frames:
+    """The newest observations of an environment, as `row_of` stacks them, for a loop in which nothing else does.
+
+    Args:
+        count: How many are seen.
+        shape: Of each.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
+        self.count, self.shape = count, shape
+        self._kept: list[NDArray[Any]] = []
+        self._begins = np.zeros((), dtype=np.bool_)
+        """[batch], or of one environment (): where an episode begins."""
+
+    def reset(self, mask: NDArray[np.bool_] | None = None) -> None:
+        """Forget the observations of episodes that have ended, [batch] bool; None: all, and the number of environments."""
+        if mask is None:
+            self._kept = []
+        elif self._kept:
+            self._begins = self._begins | mask.reshape(self._begins.shape)
+
+    def stacked(self, observation: Any) -> Any:
+        """Return the newest observations with this one, [batch, …] or of one environment; one that is stacked already is returned."""
+        newest = np.asarray(observation)
+        axes = newest.ndim - len(self.shape)
+        if axes not in (0, 1) or newest.shape[axes:] != self.shape:
+            return observation
+        if not self._kept or self._kept[0].shape != newest.shape:
+            self._kept, self._begins = [newest] * self.count, np.zeros(newest.shape[:axes], dtype=np.bool_)
+        begins = self._begins.reshape(*self._begins.shape, *[1] * len(self.shape))
+        self._kept = [*(np.where(begins, newest, frame) for frame in self._kept[1:]), newest]
+        self._begins = np.zeros_like(self._begins)
+        return joined(self._kept, self.shape)
+
+
+def joined(frames: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return frames [..., *shape] as one: images joined along their channels, vectors along their only axis, others stacked."""
+    if len(shape) not in (1, 3):
+        return np.stack(frames, -len(shape) - 1)
+    return np.concatenate(frames, -3 if len(shape) == 3 and channel_axis(shape) != "last" else -1)
 
 
 def row_of(env: gymnasium.Env[Any, Any], stack: int | None = None) -> gymnasium.Env[Any, Any]:
@@ -101,14 +149,18 @@ def row_of(env: gymnasium.Env[Any, Any], stack: int | None = None) -> gymnasium.
     if not isinstance(single, Box):
         fix = "leave it out, or stack its parts in the environment"
         raise ScenarioError(f"env.stack: the observation is a {type(single).__name__}, and no Box; {fix}")
-    stacked = wrappers.FrameStackObservation(env, stack)
-    if len(single.shape) not in (1, 3):
-        return _Row(stacked)
-    last = len(single.shape) == 3 and channel_axis(single.shape) == "last"
-    join = partial(np.concatenate, axis=-1 if last else 0)
-    low, high = (join([bound] * stack) for bound in (single.low, single.high))
-    space = Box(low, high, dtype=single.dtype.type)
-    return _Row(wrappers.TransformObservation(stacked, join, space))
+    stacked: gymnasium.Env[Any, Any] = wrappers.FrameStackObservation(env, stack)
+    if len(single.shape) in (1, 3):
+        join = partial(joined, shape=single.shape)
+        low, high = (join([bound] * stack) for bound in (single.low, single.high))
+        stacked = wrappers.TransformObservation(stacked, join, Box(low, high, dtype=single.dtype.type))
+    row = _Row(stacked)
+    row.frame_shape = single.shape
+    return row
+
+
+FRAMES = "frames"
+"""Key, in the metadata of a vector environment, of the number and the shape of the observations that it stacks."""
 
 
 class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -116,6 +168,9 @@ class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     The last observation of an episode is a copy: the environment may write the next one, of its reset, into the same array.
     """
+
+    frame_shape: tuple[int, ...] = ()
+    """Of a stack: the shape of one of its observations."""
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         return self.env.reset(**settings)[0], {}
@@ -379,6 +434,11 @@ class VectorAdaptor(TorchVectorEnv):
         self._ended, self._shown = state["ended"].clone().numpy(force=True), dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
         self._numbers.load_state_dict(state["numbers"])
+
+    @property
+    def given(self) -> VectorEnv[Any, Any, Any]:
+        """The vector environment."""
+        return self._env
 
     def close_extras(self, **kwargs: Any) -> None:
         self._env.close(**kwargs)

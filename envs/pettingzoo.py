@@ -285,6 +285,11 @@ class ParallelAdaptor(TorchVectorEnv):
         self._legal = [{agent: mask.numpy() for agent, mask in masks.items()} for masks in state["legal"]]
         self._numbers.load_state_dict(state["numbers"])
 
+    @property
+    def given(self) -> Sequence[Any]:
+        """The parallel environment of each row."""
+        return self.worlds
+
     def close_extras(self, **kwargs: Any) -> None:
         for world in self.worlds:
             world.close(**kwargs)

@@ -254,6 +254,12 @@ class Simulation:
         return self.running.epoch
 
     @property
+    def environment(self) -> Any:
+        """The environment as its own library has it: a Gymnasium `VectorEnv` (`environment.set_attr("level", 2)`), a list with the
+        PettingZoo environment of each row, or a `TorchVectorEnv`. An evaluation makes others, as they are at first."""
+        return self.running.env.given
+
+    @property
     def world(self) -> EnvironmentRunner:
         """Its environment, as it is stepped."""
         return self.running.world
