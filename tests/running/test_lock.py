@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +22,28 @@ LOCK = "run.lock"
 SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 4, "batch": 8, "steps": 6})
 
 
+HOLD = """
+import fcntl, pathlib, sys
+lock, *begun = sys.argv[1:]
+held = open(lock, "a")
+fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+for path in begun:
+    pathlib.Path(path).touch()
+print(flush=True)
+sys.stdin.read()
+"""
+"""Takes a lock, makes files, says so and waits."""
+
+
 @contextmanager
-def holder(folder: Path, begin: Callable[[], object] = lambda: None) -> Iterator[int]:
-    """The number of another process that has the lock of a folder, and has begun something there."""
-    begun, tell = os.pipe()
-    process = os.fork()
-    if process == 0:
-        held = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        begin()
-        os.write(tell, b"1")
-        signal.pause()
-        os._exit(0)
-    try:
-        assert os.read(begun, 1)
+def holder(folder: Path, *begun: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the lock of a folder, and has begun files there."""
+    paths = [str(folder / name) for name in (LOCK, *begun)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, *paths], text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline()
         yield process
-    finally:
-        end(process)
-        os.close(begun)
-        os.close(tell)
-
-
-def end(process: int) -> None:
-    """Kill a process, if it is still there."""
-    with suppress(ProcessLookupError, ChildProcessError):
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
+        process.kill()
 
 
 def refused(folder: Path) -> Any:
@@ -69,12 +64,13 @@ def run(tmp_path: Path) -> Path:
 def test_a_second_process_is_refused_until_the_first_is_dead(run: Path, cli: Commands) -> None:
     """It changes nothing, and what the first has half written is removed once it is dead."""
     half = run / ".seeds.json.0123abcd.tmp"
-    with holder(run, half.touch) as process:
+    with holder(run, half.name) as process:
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         line = cli.refused("resume", run, "--steps 3")
         assert "run: is being written by " in line
         assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-        end(process)
+        process.kill()
+        process.wait()
         assert {(run / LOCK).exists(), half.exists()} == {True}
         cli("resume", run, "--steps 3")
     assert {(run / LOCK).exists(), half.exists()} == {False}
@@ -100,7 +96,7 @@ def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path,
         ["scenario.yaml", ".run.json.0123abcd.tmp"],
     ):
         run.mkdir()
-        with holder(run, lambda names=names: [(run / name).write_text("") for name in names]):  # type: ignore[misc]
+        with holder(run, *names):
             assert "run: is being written by " in cli.refused(words, tmp_path)
         cli(words, tmp_path)
         assert not list(run.glob(".*"))
