@@ -248,13 +248,13 @@ def test_without_a_class_to_predict_the_gradient_is_predicted_from_the_targets()
 
 
 def test_a_kind_alone_reads_the_target_and_a_mapping_is_taken_as_it_is() -> None:
-    def context(gradient: Any) -> tuple[str, ...]:
+    def context(gradient: Any) -> tuple[str, ...] | None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
         scenario = antiphon.split(model, ["3"], env="antiphon/Digits-v0", gradient=gradient)
         return scenario.channels[0].gradient.context
 
     assert [context(kind) for kind in ("linear", "mlp")] == [("label",)] * 2
-    assert context({"kind": "linear"}) == ()
+    assert context({"kind": "linear"}) is None
     with pytest.raises(
         antiphon.ScenarioError, match=r"gradient.kind: unknown kind 'linaer'; did you mean 'linear'"
     ):

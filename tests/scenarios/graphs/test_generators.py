@@ -121,7 +121,7 @@ def known(who: str, gradient: dict[str, Any], coupling: str = "decoupled") -> di
     channel = {"gradient": gradient, "coupling": coupling}
     scenario = made({"kind": "chain", "agents": 4, "split": {"label": who}}, channel=channel)
     return {
-        c.name: (c.coupling.name, c.gradient.kind, *c.gradient.context, str(c.gradient.own_target))
+        c.name: (c.coupling.name, c.gradient.kind, *(c.gradient.context or ()), str(c.gradient.own_target))
         for c in scenario.channels
     }
 
