@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -36,6 +36,7 @@ from antiphon.comms import skill_gate
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.sites import Sites, sites_of
+from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.layers import (
     convolution,
     initial_linear,
@@ -46,6 +47,7 @@ from antiphon.nets.layers import (
     product,
 )
 from antiphon.nets.modules import ModuleFunction, check_module, per_sample
+from antiphon.nets.random import seed_for
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.nets.user_modules import module_of
 
@@ -839,7 +841,8 @@ class ModuleModel(Model):
         if loss is None:
             return (prediction - truth).square().sum(-1)
         flat = prediction.reshape(-1, prediction.shape[-1])
-        values = self._named(loss, flat, truth.reshape(flat.shape))
+        call = partial(self._named, loss, flat, truth.reshape(flat.shape))
+        values = of_seed(seed_for(self.seed, "loss", str(self.updates)), call, flat.device)
         subject = f"{self.point} {type(self.module).__name__}: its loss"
         return per_sample(subject, values, len(flat)).view(prediction.shape[:-1])
 

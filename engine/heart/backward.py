@@ -30,9 +30,9 @@ from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, CreditedInjection, GroupWindows, PendingUpdate, Update
-from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.engine.heart.window import Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
-from antiphon.nets.isolation.global_numbers import of_seed, watched
+from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.per_member import nonzero, scaled
 from antiphon.nets.random import seed_for
 
@@ -49,14 +49,12 @@ class BackwardPass:
         self.system, self.agents = system, system.agents
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
-        self._users_groups = {group for group in system.groups if self._is_users(group)}
-        """Groups that go back through a user's hooks and functions, which may draw random numbers."""
-        self._tried_groups = {
+        self._drawing_groups = {
             group
-            for group in set(system.groups) - self._users_groups
-            if any(self.agents[name].learner.has_hooks for name in group.agent_names)
+            for group in system.groups
+            if any(self.agents[name].learner.draws_back for name in group.agent_names)
         }
-        """Groups that go back through a user's modules which drew none when they were tried."""
+        """Groups that may draw random numbers on the way back: by hooks, and by users' modules that drew when tried."""
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
@@ -91,27 +89,21 @@ class BackwardPass:
     def gradients(
         self, windows: GroupWindows, requests: Sequence[BackwardRequest], batch: int, *place: str
     ) -> list[tuple[dict[str, Gradients], Gradients]]:
-        """Return what `backward_all` does; users' code that may draw random numbers goes window by window, each seeded.
+        """Return what `backward_all` does; groups that may draw random numbers go window by window, each seeded.
 
         Args:
             batch: See `backward_all`.
             place: What tells the pass from others through the same windows: the step, the epoch.
         """
-        if not self._users_groups and not self._tried_groups:
+        if not self._drawing_groups:
             return backward_all(requests, batch)
-        of_users = [group in self._users_groups for group, _ in windows]
-        rest = [
-            pair
-            for pair, is_users in zip(zip(windows, requests, strict=True), of_users, strict=True)
-            if not is_users
-        ]
-        others = iter(
-            self._without_draws([window for window, _ in rest], [request for _, request in rest], batch)
-        )
+        draws = [group in self._drawing_groups for group, _ in windows]
+        rest = [request for request, drawing in zip(requests, draws, strict=True) if not drawing]
+        others = iter(backward_all(rest, batch))
         results = []
         passes = Counter[Window]()
-        for (group, window), request, is_users in zip(windows, requests, of_users, strict=True):
-            if not is_users:
+        for (group, window), request, drawing in zip(windows, requests, draws, strict=True):
+            if not drawing:
                 results.append(next(others))
                 continue
             passes[window] += 1  # a sender's is differentiated by each channel that is replayed
@@ -119,34 +111,6 @@ class BackwardPass:
             seed = seed_for(agent.random_seed, "backward", str(window.number), str(passes[window]), *place)
             results += of_seed(seed, partial(backward_all, [request], batch), self.system.device)
         return results
-
-    def _without_draws(
-        self, windows: GroupWindows, requests: Sequence[BackwardRequest], batch: int
-    ) -> list[tuple[dict[str, Gradients], Gradients]]:
-        """Return what `backward_all` does, where no user's code has drawn random numbers when it was tried.
-
-        Raises:
-            ScenarioError: Users' code has drawn random numbers after all.
-        """
-        tried = [group for group, _ in windows if group in self._tried_groups]
-        if not tried:
-            return backward_all(requests, batch)
-        gradients, drew = watched(partial(backward_all, requests, batch))
-        if drew:
-            names = [
-                name for group in tried for name in group.agent_names if self.agents[name].learner.has_hooks
-            ]
-            line = "draws random numbers on the way back, as it did not when it was tried; draw in every call"
-            raise ScenarioError(f"agents {', '.join(map(repr, names))}: a module of theirs {line}")
-        return gradients
-
-    def _is_users(self, group: LearningGroup) -> bool:
-        """Whether a group goes back through users' code that may draw: losses, and modules that drew when tried."""
-        agents = [self.agents[name] for name in group.agent_names]
-        goals = [term for agent in agents if agent.goal is not None for term in agent.goal.terms]
-        return any(agent.learner.draws_back for agent in agents) or any(
-            term.rewards is None and term.output_objective.is_own for term in goals
-        )
 
     def book(self, update: Update) -> None:
         """Add a window's reads, with their gradients, to the messages that it read.

@@ -224,12 +224,6 @@ def watched_of_seed(
     return _of_seed(seed, compute, device, repeatable=True, watched=True)
 
 
-def watched(compute: Callable[[], R]) -> tuple[R, bool]:
-    """Return what `compute` returns, and whether it has drawn, which is not known of a generator of numpy that the caller has chosen."""
-    before = _before_a_trial()
-    return (compute(), False) if before is None else _tried(compute, before)
-
-
 def draws_numbers(compute: Callable[[], object]) -> bool:
     """Whether a call draws random numbers, or seeds their generators, or fails, in which case it may."""
     try:
