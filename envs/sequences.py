@@ -95,6 +95,7 @@ def from_sequences(
         signals=signals,
         episode_steps=longest if even else None,
         longest_episode=None if even else longest,
+        pads=not even or bool((padded != lengths).any()),
         sequence_steps=math.gcd(*padded.tolist()),
         at_ends=tuple(name for name in sequence_columns if name in signals and signals[name].training_only),
         example_counts={name: len(rows) for name, rows in splits.items()},

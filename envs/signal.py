@@ -130,6 +130,8 @@ class Description:
     """Longest episode in steps, if lengths vary: each length is known at the episode's reset and the same in all environments."""
     sequence_steps: int | None = field(default=None, metadata=NOTED)
     """Of sequences of data: the largest number of steps of which all their lengths are multiples; None: there are none."""
+    pads: bool = field(default=False, metadata=NOTED)
+    """Whether there is padding: sequences side by side may have different lengths, or are rounded up."""
     at_ends: tuple[str, ...] = field(default=(), metadata=NOTED)
     """Targets with one value per sequence, at its last step."""
     endless: bool = False

@@ -261,6 +261,10 @@ class _SystemBuilder:
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
         network, critic, declared = self._network(name, owner, spec), None, spec.critic
+        if self.env.pads and spec.learn and _has_batch_norm(network):
+            fix = "use layer norm (norm: layer, torch.nn.LayerNorm), or sequences of one length"
+            message = f"batch norm would count the padding of sequences in its statistics; {fix}"
+            raise DocumentError(("agents", name), message)
         statistics = self._statistics(name, spec, declared)
         if declared is not None:
             value = (Head(VALUE, (1,)),)
@@ -530,6 +534,13 @@ class _SystemBuilder:
                 calls.setdefault(agents[name].learner, []).append(name)
             waves.append([tuple(call) for call in calls.values()])
         return waves
+
+
+def _has_batch_norm(network: Network) -> bool:
+    """Whether a network normalises by statistics of its batch."""
+    own = (module for given in network.modules().values() for module in given.modules())
+    built_in = any(name.rpartition(".")[2] == "mean" for name in network.buffers())
+    return built_in or any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in own)
 
 
 def _normalises(goal: ObjectiveSpec | None) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antiphon import Scenario, Simulation, check, envs
 from tests.contracts.builders import document
@@ -240,3 +241,47 @@ def test_windows_that_end_within_sequences_are_noted() -> None:
 
     assert [warned(8), warned(4, 2)] == [True, True]
     assert [warned(4), warned(2, 2), warned("episode"), warned(1)] == [False] * 4
+
+
+class Normed(nn.Module):
+    state_size = 4
+
+    def __init__(self, inputs: int, outputs: int, norm: type[nn.Module] = nn.BatchNorm1d) -> None:
+        super().__init__()
+        self.norm, self.cell, self.out = norm(inputs), nn.GRUCell(inputs, 4), nn.Linear(4, outputs)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.cell(self.norm(x), state)
+        return self.out(state), state
+
+
+@pytest.mark.parametrize(
+    "network",
+    [Normed, {"kind": "mlp", "norm": "batch"}, {"kind": "lstm", "size": 3, "cell_norm": "batch"}],
+)
+def test_batch_norm_over_padding_is_refused(network: Any) -> None:
+    def lines(network: Any, pad: bool = True, **keys: Any) -> str:
+        goal = {"kind": "regression", "target": "y"}
+        agent = {
+            "observes": ["x"],
+            "network": network,
+            "objective": goal,
+            "clock": {"unroll": "episode"},
+            **keys,
+        }
+        even = {"x": [x[:1] for x in X], "y": [y[:1] for y in Y]}
+        env = source() if pad else source(**even)
+        return str(check(Scenario(scenario="n", env=env, agents={"a": agent}, training={"batch": 4})))
+
+    assert "batch norm would count the padding of sequences in its statistics; use layer norm" in lines(
+        network
+    )
+    assert "padding" not in lines(network, pad=False) + lines(network, learn=False) + lines("gru")
+    layer = (
+        partial(Normed, norm=nn.LayerNorm)
+        if network is Normed
+        else {**network, "norm": "layer", "cell_norm": "none"}
+    )
+    if network is not Normed and network["kind"] == "mlp":
+        layer.pop("cell_norm")  # type: ignore[union-attr]
+    assert "padding" not in lines(layer)
