@@ -27,7 +27,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.notes import Notes
-from antiphon.engine.heart.roles import NOTES
 from antiphon.engine.heart.signals import EpisodeEnds
 from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.per_member import PerMember
@@ -204,7 +203,7 @@ class Agent:
     members: tuple[Agent, ...] = ()
     """The single agents that the stack is made of; a single agent has itself."""
     layout: Layout = field(default_factory=Layout)
-    notes: Notes = field(default_factory=dict, metadata=NOTES)
+    notes: Notes = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.members:

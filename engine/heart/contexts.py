@@ -30,7 +30,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.ends import Arrival, Received, Sent, merged_signals
 from antiphon.engine.heart.notes import Note
-from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick
@@ -41,7 +40,7 @@ from antiphon.nets.step_numbers import stamp_number
 class NewestStates(Note):
     """The newest states of an agent."""
 
-    states: list[tuple[int, Tensor]] = field(default_factory=list, metadata=ROWS)
+    states: list[tuple[int, Tensor]] = field(default_factory=list)
     """States by step, oldest first, [rows, state size]."""
 
 

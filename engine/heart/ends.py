@@ -20,7 +20,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.roles import MASK, PLAIN, ROWS, SIGNALS, record
+from antiphon.engine.heart.notes import AGAIN
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
 from antiphon.nets.step_numbers import stamp_number
@@ -55,34 +55,34 @@ class Content:
 class Sent:
     """A message at its sender: where it may have credit, and what has come back for it."""
 
-    stamp: int = field(metadata=PLAIN)
+    stamp: int
     """The step at which it was sent."""
-    value: Tensor = field(metadata=ROWS)
+    value: Tensor
     """[rows, size], as it was sent, without its sender's graph; without components once it has been freed."""
-    signals: StepSignals = field(metadata=SIGNALS)
+    signals: StepSignals
     """The signals that it was made from."""
-    plan: ReadPlan = field(metadata=record(ReadPlan))
-    sent: Mask = field(default=ALL, metadata=MASK)
+    plan: ReadPlan
+    sent: Mask = ALL
     """Where it was sent at all, whatever the link did to it: what counts traffic, and means of messages, asks here."""
-    void: Mask = field(default=NONE, metadata=MASK)
+    void: Mask = NONE
     """Where it was not sent, or its episode has ended since."""
-    creditable: Mask = field(default=NONE, metadata=MASK)
+    creditable: Mask = NONE
     """Where its sender may have credit: a read may be booked, and it was not void before a tick read it. An episode
     that ends at the step of the first such tick ends after it. `NONE`, and not a mask that holds nowhere, if there is
     no such row: then no zeros are injected either, by which momentum would move parameters."""
-    ends: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
+    ends: dict[str, Tensor] = field(default_factory=dict)
     """What its predictor is shown of the channel's ends, as it was when the message was sent, [rows, features]."""
-    window_open: bool = field(default=True, metadata=PLAIN)
+    window_open: bool = True
     """Whether its sender's window may still inject into it."""
-    finished_at: int | None = field(default=None, metadata=PLAIN)
+    finished_at: int | None = None
     """Step at which the last window that may read it closed; None: one is open. Without bookable reads, its stamp."""
-    back_at: int | None = field(default=None, metadata=PLAIN)
+    back_at: int | None = None
     """Step at which its gradient is back; None: none returns, or it is not finished."""
-    returned: Tensor | None = field(default=None, metadata=ROWS)
+    returned: Tensor | None = None
     """[rows, size] per sample, summed over the reads that counted; zeros where none has."""
-    loss: Tensor | None = field(default=None, metadata=ROWS)
+    loss: Tensor | None = None
     """[rows]: the loss of its receiver in the windows that read it, for critics."""
-    counted: Mask = field(default=NONE, metadata=MASK)
+    counted: Mask = NONE
     """Where a read counted, or its gradient is known to be zero."""
 
     def is_pending(self, step: int) -> bool:
@@ -105,21 +105,21 @@ class Sent:
 class Received:
     """A message at its receiver, and what the reads of it return."""
 
-    stamp: int = field(metadata=PLAIN)
-    value: Tensor = field(metadata=ROWS)
+    stamp: int
+    value: Tensor
     """[rows, size], as the link carries it, with its rounding and noise; also in rows that it loses."""
-    signals: StepSignals = field(metadata=SIGNALS)
-    plan: ReadPlan = field(metadata=record(ReadPlan))
-    lost: Mask = field(default=NONE, metadata=MASK)
+    signals: StepSignals
+    plan: ReadPlan
+    lost: Mask = NONE
     """Where the link lost it."""
-    void: Mask = field(default=NONE, metadata=MASK)
+    void: Mask = NONE
     """Where ticks read it as zeros from now on."""
-    open_windows: set[int] = field(default_factory=set, metadata=PLAIN)
+    open_windows: set[int] = field(default_factory=set)
     """Windows of `ReadPlan.window_numbers` that have not closed."""
-    gradient: Tensor | None = field(default=None, metadata=ROWS)
+    gradient: Tensor | None = None
     """[rows, size]: what the windows that were learned from return so far; None: no gradient returns, or none reaches it."""
-    loss: Tensor | None = field(default=None, metadata=ROWS)
-    counted: Mask = field(default=NONE, metadata=MASK)
+    loss: Tensor | None = None
+    counted: Mask = NONE
 
     @property
     def missing(self) -> Mask:
@@ -162,15 +162,15 @@ class Arrival:
 class Outbox:
     """The sender's half: what was sent, until its window is done with it and nothing more can come back."""
 
-    wire: Wire
-    sent: dict[int, Sent] = field(default_factory=dict)
+    wire: Wire = field(metadata=AGAIN)
+    sent: dict[int, Sent] = field(default_factory=dict, metadata=AGAIN)
     """Messages by stamp."""
-    back: dict[int, list[Sent]] = field(default_factory=dict)
+    back: dict[int, list[Sent]] = field(default_factory=dict, metadata=AGAIN)
     """By step: the messages whose gradient is back then, until they are popped."""
-    newest: Tensor | None = field(default=None, metadata=ROWS)
+    newest: Tensor | None = None
     """[rows, size]: the newest gradient that has come back, where the wire `keeps_returned`; zeros where none has in
     this episode."""
-    newest_step: int = -1
+    newest_step: int = field(default=-1, metadata=AGAIN)
     """The newest step at which any has."""
 
     def send(self, step: int, output: Tensor, signals: StepSignals, void: Mask = NONE) -> Sent:
@@ -279,21 +279,21 @@ class Inbox:
     Where messages may be lost, or a synthetic input is conditioned on the newest arrival, it holds that, row by row.
     """
 
-    wire: Wire
-    holds: bool
+    wire: Wire = field(metadata=AGAIN)
+    holds: bool = field(metadata=AGAIN)
     """Whether it holds the newest arrival."""
-    messages: dict[int, Received] = field(default_factory=dict)
+    messages: dict[int, Received] = field(default_factory=dict, metadata=AGAIN)
     """Messages by stamp."""
-    value: Tensor | None = field(default=None, metadata=ROWS)
+    value: Tensor | None = None
     """[rows, size]: the held message; None: none has been held yet."""
-    stamp: Tensor | None = field(default=None, metadata=ROWS)
+    stamp: Tensor | None = None
     """[rows]: its stamp; -1: none is held."""
-    signals: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
+    signals: dict[str, Tensor] = field(default_factory=dict)
     """The signals that it was made from, where the receiver is aligned."""
-    prior_value: Tensor | None = field(default=None, metadata=ROWS)
+    prior_value: Tensor | None = None
     """[rows, size]: what was held before the newest due message; where that was lost, it is the held one still."""
-    prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
-    newest_held: int = field(default=-1, metadata=PLAIN)
+    prior_stamp: Tensor | None = None
+    newest_held: int = -1
     """The stamp of the newest message that was due, arrived or not."""
 
     def put(self, received: Received) -> None:

@@ -1,17 +1,20 @@
-"""Notes: what features keep with a message, a tick, an agent or a window's losses, and the step itself does not read.
+"""What is kept between steps: a saved state has every field of it that does not say `AGAIN`; and notes of features.
 
-A feature declares a dataclass of its own, whose fields have roles where a saved state has them (roles.py, and the table
-of names in engine/state/trees.py). So a fork, a checkpoint and the cut of a stack have the notes as they have other
-fields.
+So a fork, a checkpoint and the cut of a stack have a new field without a word. A tensor has rows, [rows, …]: a stack is cut
+by them. What has members or parameters instead, such as a sum of gradients, is the learner's (nets/optimisers.py), and a
+number is the same for all members.
 
-A tensor of a note has rows, [rows, …]: a stack is cut by them. What has members or parameters instead, such as a sum of
-gradients, is the learner's (nets/optimisers.py), and a number is the same for all members.
+Notes are what features keep with a tick, an agent or a window's losses, and the step itself does not read: a dataclass of
+the feature's own, by its name in the table of engine/state/trees.py.
 """
 
 from __future__ import annotations
 
 from copy import copy
 from typing import Protocol, Self, cast
+
+AGAIN = {"again": True}
+"""Of a field that no saved state has by itself: it can be made again of the others, or is part of what keeps it."""
 
 
 class Note:

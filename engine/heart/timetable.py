@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, WindowGrid
-from antiphon.engine.heart.roles import PLAIN
 
 
 class ReadUse(Enum):
@@ -31,15 +29,15 @@ class ReadUse(Enum):
 class ReadPlan:
     """When a message is read, and in which windows of its receiver; `Timetable.read_plan` makes it as it is sent."""
 
-    first_tick: int | None = field(default=None, metadata=PLAIN)
+    first_tick: int | None = None
     """Step of the receiver's first tick that reads it; None: no tick does."""
-    window_numbers: AbstractSet[int] = field(default=frozenset(), metadata=PLAIN)
+    window_numbers: AbstractSet[int] = frozenset()
     """Numbers of the receiver's windows whose reads may be booked."""
-    finish_by: int | None = field(default=None, metadata=PLAIN)
+    finish_by: int | None = None
     """Step at which the last of these windows ends: it is finished then, or later if the receiver waits; None: there
     are none."""
-    ticks: Container[int] = ()
-    """The receiver's ticks that read it, by `Timetable.reading_ticks`; loading a saved state asks again."""
+    ticks: range = range(0)
+    """The receiver's ticks that read it, by `Timetable.reading_ticks`."""
     use: ReadUse = field(init=False)
     """Whether and for what it is read; it follows from the above."""
     is_bookable: bool = field(init=False)

@@ -18,8 +18,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.ends import Arrival, Received, Sent
-from antiphon.engine.heart.notes import Notes
-from antiphon.engine.heart.roles import JOINED, MASK, NESTED, NOTES, PLAIN, ROWS, SIGNALS, saved_as
+from antiphon.engine.heart.notes import AGAIN, Notes
 from antiphon.engine.heart.signals import StepSignals
 
 OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
@@ -34,10 +33,10 @@ class Constant:
     the tick reads (features/ages.py).
     """
 
-    channel_name: str = field(metadata=PLAIN)
-    value: Tensor | None = field(default=None, metadata=ROWS)
+    channel_name: str
+    value: Tensor | None = None
     """[rows, size]; None: zeros."""
-    available: Mask = field(default=NONE, metadata=MASK)
+    available: Mask = NONE
     """Where the tick has a value to read; elsewhere zeros enter its network (`Channel.entering`)."""
 
     @classmethod
@@ -58,10 +57,10 @@ class WithGraph:
     """A read that is differentiated through its message's sender, in the same window: over locked channels, or a
     state."""
 
-    channel_name: str = field(metadata=PLAIN)
-    stamp: int = field(metadata=PLAIN)
+    channel_name: str
+    stamp: int
     """The step at which the message was sent."""
-    available: Mask = field(default=NONE, metadata=MASK)
+    available: Mask = NONE
     """See `Constant.available`."""
 
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
@@ -81,15 +80,15 @@ class CountedRead:
     Where the wire `returns_gradients`, its value is a leaf of autograd, and its gradient is booked.
     """
 
-    channel_name: str = field(metadata=PLAIN)
-    received: Received = field(metadata=NESTED)
-    value: Tensor = field(metadata=ROWS)
+    channel_name: str
+    received: Received
+    value: Tensor
     """[rows, size]."""
-    available: Mask = field(metadata=MASK)
+    available: Mask
     """See `Constant.available`."""
-    counted: Mask = field(metadata=MASK)
+    counted: Mask
     """Where the read counts: gradients elsewhere are not booked."""
-    only_tick: int | None = field(metadata=PLAIN)
+    only_tick: int | None
     """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
 
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
@@ -116,28 +115,28 @@ def value_entering(
 class Tick:
     """One evaluation of an agent's network at one step: what it read, computed and sent."""
 
-    step: int = field(metadata=PLAIN)
-    agent_name: str = field(metadata=PLAIN)
-    observed_signals: StepSignals = field(metadata=saved_as("step_signals", SIGNALS))
+    step: int
+    agent_name: str
+    observed_signals: StepSignals
     """Its step's signals; of an aligned agent, those that its message was made from."""
-    reads_by_channel: list[list[Read]] = field(metadata=saved_as("reads", JOINED))
+    reads_by_channel: list[list[Read]]
     """For each incoming channel, in order, what the tick reads: one read, or several side by side, oldest first."""
-    learning_rows: Mask = field(default=ALL, metadata=MASK)
+    learning_rows: Mask = ALL
     """The object that `Window.learning_rows_by_agent` has for its agent, for what has a tick and no window; in other
     rows its reads are constant. A saved state has it by tick, for readers of states alone: a loaded tick takes its
     loaded window's."""
-    state_read: Read | None = field(default=None, metadata=NESTED)
+    state_read: Read | None = None
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
-    ages: Tensor | None = field(default=None, metadata=ROWS)
+    ages: Tensor | None = None
     """[rows, channels]: how old the messages that it read are, in ticks of their senders; None: its agent observes no
     ages."""
-    notes: Notes = field(default_factory=dict, metadata=NOTES)
-    ports: Tensors = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
+    ports: Tensors = field(default_factory=dict, metadata=AGAIN)
     """The outputs of the network, with their graph; empty once the graph has been freed."""
-    network_input: Tensor | None = None
+    network_input: Tensor | None = field(default=None, metadata=AGAIN)
     """The network's input, [rows, …], of a tick that keeps no graph: the evaluation of its whole window reads it again.
     None: it is joined again from what the tick read."""
-    sampled_messages: Tensors = field(default_factory=dict)
+    sampled_messages: Tensors = field(default_factory=dict, metadata=AGAIN)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
     def reads(self) -> Iterator[Read]:
@@ -169,14 +168,16 @@ class Window:
             (`Agent.learning_rows`).
     """
 
-    number: int = field(default=NO_TICK_YET, metadata=PLAIN)
-    statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
-    ticks_by_call: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
-    sent: list[tuple[str, Sent]] = field(default_factory=list, metadata=NESTED)
-    outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(default_factory=dict)
-    given_up_channel_names: set[str] = field(default_factory=set, metadata=PLAIN)
-    learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict)
+    number: int = NO_TICK_YET
+    statistics_before: dict[str, Tensors] = field(default_factory=dict)
+    ticks_by_call: list[list[Tick]] = field(default_factory=list)
+    sent: list[tuple[str, Sent]] = field(default_factory=list)
+    outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict, metadata=AGAIN)
+    counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(
+        default_factory=dict, metadata=AGAIN
+    )
+    given_up_channel_names: set[str] = field(default_factory=set)
+    learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict, metadata=AGAIN)
 
     def begin(
         self,

@@ -17,7 +17,6 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.notes import Note
-from antiphon.engine.heart.roles import MASK, ROWS, SIGNALS
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.window import Tick
 from antiphon.nets.random import UniformSteps, seed_for
@@ -27,13 +26,13 @@ from antiphon.nets.random import UniformSteps, seed_for
 class Experience(Note):
     """What a policy did at a tick, and what followed."""
 
-    action: Tensor | None = field(default=None, metadata=ROWS)
+    action: Tensor | None = None
     """[rows, …]: what its action was, as sampled; a replay has the same."""
-    outcomes: list[StepSignals] = field(default_factory=list, metadata=SIGNALS)
+    outcomes: list[StepSignals] = field(default_factory=list)
     """The steps from the tick to the agent's next one, or the window's end."""
-    final_value: Tensor | None = field(default=None, metadata=ROWS)
+    final_value: Tensor | None = None
     """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
-    final_known: Mask = field(default=NONE, metadata=MASK)
+    final_known: Mask = NONE
     """Where there is such a value."""
 
     def add_final_value(self, value: Tensor, known: Mask) -> None:
@@ -47,7 +46,7 @@ class Experience(Note):
 class NewestAction(Note):
     """The newest action of an agent, which holds until its next tick."""
 
-    value: Tensor | None = field(default=None, metadata=ROWS)
+    value: Tensor | None = None
     """[rows, …]; None: it does nothing."""
 
 

@@ -7,7 +7,7 @@ parameters of earlier. Values are those of the present parameters, and returns a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.notes import Note
-from antiphon.engine.heart.roles import ROWS
 from antiphon.engine.heart.window import Window
 from antiphon.engine.policies.policy_evaluator import PolicyEvaluator
 from antiphon.engine.policies.policy_window import PolicyWindow
@@ -32,9 +31,9 @@ from antiphon.nets.random import uniform_many
 class ReplayBuffer(Note):
     """The newest N windows of an agent's rows; a window takes the place of the oldest one."""
 
-    windows: dict[str, Tensor] = field(metadata=ROWS)
+    windows: dict[str, Tensor]
     """Tensors of the windows by name, [rows, N, T, …]."""
-    written: Tensor = field(metadata=ROWS)
+    written: Tensor
     """[rows] int64: windows of each row so far."""
 
     @classmethod

@@ -1,13 +1,13 @@
 """Messages and windows of stacks by agent and channel, the form in which a checkpoint is written, and back.
 
-Both forms are trees of `state_dict.messages`. What has rows is split and joined by the roles of its fields (trees.py); what
-is left says whose a member's things are, and which messages a single channel has no more.
+Both forms are trees of `state_dict.messages`. What has rows is split and joined by them (trees.py); what is left says whose a member's things are, and which messages a single channel has no more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,23 +15,27 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.ends import Inbox, Outbox, Received, Sent, Wire
+from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick
+from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.stacked import AgentOrChannel, Stacked
 from antiphon.engine.state.state_dict import messages
-from antiphon.engine.state.trees import READS, Tree, join, joined_signals, split, split_rows
+from antiphon.engine.state.trees import Tree, join, joined_signals, split_rows
+
+_NOWHERE = {"mask": False}
 
 
-def _anywhere(mask: Any) -> bool:
-    return bool(mask.any()) if isinstance(mask, Tensor) else bool(mask)
+def _anywhere(mask: Tree) -> bool:
+    where = mask["mask"]
+    return bool(where.any()) if isinstance(where, Tensor) else bool(where)
 
 
 def _all_reads(tick: Tree) -> list[Tree]:
     """All that an agent read at a tick, its own state among it."""
-    return tick["reads"] if tick["state_read"] is None else [*tick["reads"], tick["state_read"]]
+    state_reads = [] if tick["state_read"] is None else [tick["state_read"]]
+    return [*chain(*tick["reads_by_channel"]), *state_reads]
 
 
 # --- from stacks to single agents ------------------------------------------------------------------------
@@ -89,8 +93,8 @@ class _Splitter:
             },
         }
 
-    def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
-        return split(kind, tree, *self._span(stack))
+    def _split(self, tree: Tree, stack: Agent | Channel) -> Sequence[Tree]:
+        return split_rows(tree, *self._span(stack))
 
     def _span(self, stack: Agent | Channel) -> tuple[int, int, int]:
         """The number of the seed's members in a stack, rows of each, and the first one's place."""
@@ -98,7 +102,7 @@ class _Splitter:
         return members.stop - members.start, self.base.batch, members.start
 
     def _agents(self, tree: Tree, stack: Agent) -> Iterator[tuple[tuple[int, Agent], Tree]]:
-        return zip(self.stacked.singles(stack), self._split(Agent, tree, stack), strict=True)
+        return zip(self.stacked.singles(stack), self._split(tree, stack), strict=True)
 
     def _ends(self, stack: Channel, saved: Tree) -> Iterator[tuple[str, Tree]]:
         """The ends of each channel, with the messages that a channel alone would have kept."""
@@ -106,12 +110,13 @@ class _Splitter:
             yield stack.members[0].name, saved
             return
         sender, receiver = saved["outbox"], saved["inbox"]
-        sent = [self._split(Sent, tree, stack) for tree in sender["sent"]]
-        received = [self._split(Received, tree, stack) for tree in receiver["messages"]]
-        outboxes, inboxes = self._split(Outbox, sender, stack), self._split(Inbox, receiver, stack)
+        sent = [self._split(tree, stack) for tree in sender["sent"]]
+        received = [self._split(tree, stack) for tree in receiver["messages"]]
+        without = {**sender, "sent": [], "back": []}, {**receiver, "messages": []}
+        outboxes, inboxes = (self._split(end, stack) for end in without)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
             own = [_sent_alone(members[k]) for members in sent]
-            counted = {message["stamp"] for message in own if message["counted"] is not False}
+            counted = {message["stamp"] for message in own if message["counted"]["mask"] is not False}
             back = [
                 [step, [stamp for stamp in stamps if stamp in counted]] for step, stamps in sender["back"]
             ]
@@ -131,7 +136,7 @@ class _Splitter:
                 "statistics_before": {},
                 "ticks_by_call": [],
                 "sent": [],
-                "given_up_channel_names": [],
+                "given_up_channel_names": {"set": []},
             }
             for key in groups
         }
@@ -149,10 +154,10 @@ class _Splitter:
                 own_window = windows[group_of[channel.sender]]
                 own_window["sent"].append([channel.name, stamp])
                 if (
-                    name in window["given_up_channel_names"]
-                    and channel.name not in own_window["given_up_channel_names"]
+                    name in window["given_up_channel_names"]["set"]
+                    and channel.name not in own_window["given_up_channel_names"]["set"]
                 ):
-                    own_window["given_up_channel_names"].append(channel.name)
+                    own_window["given_up_channel_names"]["set"].append(channel.name)
         return windows
 
     def _buffers(self, buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
@@ -173,7 +178,7 @@ class _Splitter:
         reads: dict[str, list[Tree]] = {}
         for read in _all_reads(tick):
             channels = self.system.channels[read["channel_name"]]
-            reads_by_channel = self._split(READS[read["kind"]], read, channels)
+            reads_by_channel = self._split(read, channels)
             for (_, channel), own_read in zip(self.stacked.singles(channels), reads_by_channel, strict=True):
                 own_read["channel_name"] = channel.name
                 if (
@@ -186,12 +191,13 @@ class _Splitter:
                         **{key: own_read[key] for key in ("channel_name", "value", "available")},
                     }
                 reads.setdefault(channel.name, []).append(own_read)
-        ticks = self._split(Tick, tick, stack)
+        without_reads = {**tick, "reads_by_channel": [], "state_read": None}
+        ticks = self._split(without_reads, stack)
         for (_, agent), own_tick in zip(self.stacked.singles(stack), ticks, strict=True):
             yield {
                 **own_tick,
                 "agent_name": agent.name,
-                "reads": [read for channel in agent.connections.incoming for read in reads[channel.name]],
+                "reads_by_channel": [reads[channel.name] for channel in agent.connections.incoming],
                 "state_read": None
                 if agent.connections.state_channel is None
                 else reads[agent.connections.state_channel.name][0],
@@ -202,7 +208,7 @@ def _sent_alone(message: Tree) -> Tree:
     """A member's message: one whose reads counted in other members alone returns nothing."""
     if message["finished_at"] is None or _anywhere(message["counted"]):
         return message
-    return {**message, "counted": False, "back_at": None, "returned": None}
+    return {**message, "counted": _NOWHERE, "back_at": None, "returned": None}
 
 
 def _is_spent(wire: Wire, message: Tree) -> bool:
@@ -212,7 +218,7 @@ def _is_spent(wire: Wire, message: Tree) -> bool:
     is_open = message["finished_at"] is None or message["window_open"] or message["finished_at"] >= newest
     return (
         not is_open
-        and message["counted"] is False
+        and message["counted"]["mask"] is False
         and newest_due is not None
         and message["stamp"] < newest_due
     )
@@ -249,7 +255,7 @@ class _Merger:
             "wires": wires,
             "groups": [self._group(group, groups) for group in self.system.groups],
             "agents": {
-                name: self._joined(Agent, self._members("agents", agent), agent)
+                name: self._joined(self._members("agents", agent), agent)
                 for name, agent in self.system.agents.items()
                 if agent.members[0].name in self.saved[0]["agents"]
             },
@@ -280,9 +286,10 @@ class _Merger:
             for _, single in stacked.singles(stack)
         ]
 
-    def _joined(self, kind: type, trees: Sequence[Tree], stack: Agent | Channel) -> Tree:
+    def _joined(self, trees: Sequence[Tree], stack: Agent | Channel) -> Tree:
         number = partial(self._signals_number, layout=stack.layout)
-        return join(kind, trees, self.system.batch, self.system.device, number)
+        joined: Tree = join(trees, self.system.batch, self.system.device, number)
+        return joined
 
     def _signals_number(self, numbers: Sequence[int], layout: Layout) -> int:
         """The number of the signals of all seeds, where each member's own have one."""
@@ -302,36 +309,36 @@ class _Merger:
         back: dict[int, dict[int, None]] = {}
         for step, stamps in (entry for outbox in outboxes for entry in outbox["back"]):
             back.setdefault(step, {}).update(dict.fromkeys(stamps))
-        sent = self._messages(Sent, stack, [outbox["sent"] for outbox in outboxes])
+        sent = self._messages(stack, [outbox["sent"] for outbox in outboxes])
         for message, members in sent:
             message["window_open"] = any(member["window_open"] for member in members)
             message["back_at"] = next((m["back_at"] for m in members if m["back_at"] is not None), None)
-        received = self._messages(Received, stack, [inbox["messages"] for inbox in inboxes])
+        received = self._messages(stack, [inbox["messages"] for inbox in inboxes])
         for message, members in received:
-            message["open_windows"] = sorted({n for member in members for n in member["open_windows"]})
+            numbers = {number for member in members for number in member["open_windows"]["set"]}
+            message["open_windows"] = {"set": sorted(numbers)}
         return {
             "outbox": {
-                **self._joined(Outbox, outboxes, stack),
+                **self._joined([{**outbox, "sent": [], "back": []} for outbox in outboxes], stack),
                 "sent": [message for message, _ in sent],
                 "back": [[step, list(stamps)] for step, stamps in back.items()],
             },
             "inbox": {
-                **self._joined(Inbox, inboxes, stack),
+                **self._joined([{**inbox, "messages": []} for inbox in inboxes], stack),
                 "messages": [message for message, _ in received],
             },
         }
 
-    def _messages(
-        self, kind: type, stack: Channel, messages: Sequence[Sequence[Tree]]
-    ) -> list[tuple[Tree, list[Tree]]]:
+    def _messages(self, stack: Channel, messages: Sequence[Sequence[Tree]]) -> list[tuple[Tree, list[Tree]]]:
         """The messages of all channels, each with its members, where some may have none any more: nothing counted for them."""
         by_stamp = [{message["stamp"]: message for message in of_member} for of_member in messages]
         found = []
         for stamp in sorted({stamp for of_member in by_stamp for stamp in of_member}):
             like = next(of_member[stamp] for of_member in by_stamp if stamp in of_member)
-            absent = {**like, "counted": False, "loss": None, "returned": None, "gradient": None}
+            nothing = {"loss": None, "returned": None, "gradient": None}
+            absent = {**like, "counted": _NOWHERE, **{key: None for key in nothing if key in like}}
             members = [of_member.get(stamp, absent) for of_member in by_stamp]
-            found.append((self._joined(kind, members, stack), members))
+            found.append((self._joined(members, stack), members))
         return found
 
     # --- windows ----------------------------------------------------------------------------------------
@@ -360,7 +367,7 @@ class _Merger:
             "ticks_by_call": self._calls(calls),
             "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
             "given_up_channel_names": [
-                name for _, window in windows for name in window["given_up_channel_names"]
+                name for _, window in windows for name in window["given_up_channel_names"]["set"]
             ],  # by stacks of one
         }
 
@@ -411,11 +418,9 @@ class _Merger:
             ]
 
         return {
-            **self._joined(Tick, ticks, stack),
+            **self._joined([{**tick, "reads_by_channel": [], "state_read": None} for tick in ticks], stack),
             "agent_name": stack.name,
-            "reads": [
-                joined_read for channels in stack.connections.incoming for joined_read in merged(channels)
-            ],
+            "reads_by_channel": [merged(channels) for channels in stack.connections.incoming],
             "state_read": None
             if stack.connections.state_channel is None
             else merged(stack.connections.state_channel)[0],
@@ -425,9 +430,9 @@ class _Merger:
         """What a tick read over all channels of a stack; what a member read as a constant counts for nothing."""
         leaves = [read for read in reads if read["kind"] == "leaf"]
         if not leaves:
-            return {**self._joined(READS[reads[0]["kind"]], reads, stack), "channel_name": stack.name}
-        as_leaves = [{**leaves[0], "counted": False, **read} for read in reads]
-        merged = {**self._joined(CountedRead, as_leaves, stack), "kind": "leaf", "channel_name": stack.name}
+            return {**self._joined(reads, stack), "channel_name": stack.name}
+        as_leaves = [{**leaves[0], "counted": _NOWHERE, **read} for read in reads]
+        merged = {**self._joined(as_leaves, stack), "kind": "leaf", "channel_name": stack.name}
         if len(reads) > 1:
             shared = len(leaves) == len(reads) and all(read["only_tick"] is None for read in reads)
             merged["only_tick"] = None if shared else step

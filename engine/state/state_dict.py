@@ -6,9 +6,7 @@ they are kept once, by number. Graphs are never stored; open windows are replaye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
@@ -18,10 +16,8 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup, Read, Tick, Window
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
-from antiphon.engine.state.trees import READS, Owner, Tree, from_tree, notes_of, to_tree
+from antiphon.engine.state.trees import READS, Number, Owner, Tree, from_tree, notes_of, plain, to_tree
 from antiphon.nets.optimisers import MISSED
-
-Number = Callable[[StepSignals], int]
 
 
 def stateful(system: System) -> dict[str, dict[str, Any]]:
@@ -135,7 +131,11 @@ def messages(system: System) -> Tree:
             }
             for group in system.groups
         ],
-        "agents": {name: to_tree(agent, number) for name, agent in system.agents.items() if agent.notes},
+        "agents": {
+            name: {"notes": plain(agent.notes, number)}
+            for name, agent in system.agents.items()
+            if agent.notes
+        },
         "signals": list(all_signals),
     }
 
@@ -174,13 +174,10 @@ def _ends(wire: Wire, number: Number) -> Tree:
 
 def _load_ends(wire: Wire, saved: Mapping[str, Any], signals: Sequence[StepSignals]) -> None:
     def loaded(kind: type[Owner], trees: Sequence[Tree]) -> dict[int, Owner]:
-        plans = {
-            tree["stamp"]: from_tree(
-                ReadPlan, tree["plan"], signals, ticks=wire.timetable.reading_ticks(tree["stamp"])
-            )
+        return {
+            tree["stamp"]: from_tree(kind, tree, signals, plan=from_tree(ReadPlan, tree["plan"], signals))
             for tree in trees
         }
-        return {tree["stamp"]: from_tree(kind, tree, signals, plan=plans[tree["stamp"]]) for tree in trees}
 
     sender, receiver = saved["outbox"], saved["inbox"]
     sent = loaded(Sent, sender["sent"])
@@ -218,16 +215,14 @@ def _loaded_window(
         return counted_reads[key]
 
     def tick(tree: Tree) -> Tick:
-        state_read = None if tree["state_read"] is None else read(tree["state_read"])
-        # a tick has a read of each channel, and those of one side by side
-        reads = groupby(map(read, tree["reads"]), key=attrgetter("channel_name"))
         return from_tree(
             Tick,
             tree,
             signals,
-            reads_by_channel=[[*of_channel] for _, of_channel in reads],
-            state_read=state_read,
+            reads_by_channel=[[*map(read, of_channel)] for of_channel in tree["reads_by_channel"]],
+            state_read=None if tree["state_read"] is None else read(tree["state_read"]),
             learning_rows=learning_rows_by_agent[tree["agent_name"]],  # one object, as where a tick begins
+            notes=notes_of(tree["notes"], signals),
         )
 
     calls = [[tick(tree) for tree in call] for call in saved["ticks_by_call"]]

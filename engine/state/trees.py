@@ -1,16 +1,16 @@
-"""Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members, by the roles of fields.
+"""Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members.
 
-A field's role (heart/roles.py) says what a saved state has of it; a field without one is not saved. What refers to something
-else is read by state_dict.py.
+A saved state has every field of what is kept that does not say `AGAIN` (heart/notes.py), by its name. What is not plain says
+what it is: `{"mask": …}`, `{"set": […]}`, `{"range": […]}`, and `{"signals": number}`, as a state has step signals once. What
+refers to something else is read by state_dict.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import Field, fields
+from dataclasses import fields
 from importlib import import_module
-from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -20,14 +20,14 @@ from antiphon.base.errors import EngineError, RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.ends import Received, Sent
-from antiphon.engine.heart.notes import Note, Notes
-from antiphon.engine.heart.roles import JOINED, MASK, NOTES, PLAIN, ROWS, SIGNALS
+from antiphon.engine.heart.notes import AGAIN, Note, Notes
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Constant, CountedRead, Tick, Window, WithGraph
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
+Number = Callable[[StepSignals], int]
 
 READS: dict[str, type[CountedRead | WithGraph | Constant]] = {
     "leaf": CountedRead,  # as saved states have named it
@@ -87,84 +87,65 @@ def check_keys(tree: Any) -> None:
             check_keys(item)
 
 
-def saved_fields(kind: type) -> list[Field[Any]]:
-    return [saved_field for saved_field in fields(kind) if "role" in saved_field.metadata]
+def saved_fields(kind: type) -> list[str]:
+    """Return the names of the fields that a saved state has of an object."""
+    return [f.name for f in fields(kind) if f.init and not f.name.startswith("_") and f.metadata != AGAIN]
 
 
-def _key(saved_field: Field[Any]) -> str:
-    """Return the name that trees have for a field: its own, or that of `roles.saved_as`."""
-    key: str = saved_field.metadata.get("key", saved_field.name)
-    return key
-
-
-def _has_role(saved_field: Field[Any], *roles: Mapping[str, str]) -> bool:
-    return any(saved_field.metadata["role"] == role["role"] for role in roles)
-
-
-def _of_signals(*kinds: type) -> set[str]:
-    return {
-        _key(saved_field)
-        for kind in kinds
-        for saved_field in saved_fields(kind)
-        if _has_role(saved_field, SIGNALS)
-    }
-
-
-_OF_SIGNALS = _of_signals(Sent, Received, Tick)
-
-
-def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
+def to_tree(owner: Any, number: Number) -> Tree:
     """Return the saved fields of an object by name; `number`: of step signals."""
-    tree = {}
-    for saved_field in saved_fields(type(owner)):
-        value = getattr(owner, saved_field.name)
-        value = [*chain.from_iterable(value)] if _has_role(saved_field, JOINED) else value
-        tree[_key(saved_field)] = _plain(value, number)
-    return tree
+    return {name: plain(getattr(owner, name), number) for name in saved_fields(type(owner))}
 
 
-def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
+def plain(value: Any, number: Number) -> Any:
+    """Return a value of a field as a tree."""
     if isinstance(value, list | tuple):
-        return [_plain(item, number) for item in value]
+        return [plain(item, number) for item in value]
     if isinstance(value, dict):
         return {
-            _note_name(key) if isinstance(key, type) else key: _plain(item, number)
+            _note_name(key) if isinstance(key, type) else key: plain(item, number)
             for key, item in value.items()
         }
     if isinstance(value, StepSignals):
-        return number(value)
-    if isinstance(value, Sent | Received):
+        return {"signals": number(value)}
+    if isinstance(value, Sent | Received):  # the ends of its channel have it
         return value.stamp
     if isinstance(value, CountedRead | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
     if isinstance(value, Tick | Window | ReadPlan | Note):
         return to_tree(value, number)
     if isinstance(value, Mask):
-        return value.plain
-    return sorted(value) if isinstance(value, AbstractSet) else value
+        return {"mask": value.plain}
+    if isinstance(value, range):
+        return {"range": [value.start, value.stop, value.step]}
+    return {"set": sorted(value)} if isinstance(value, AbstractSet) else value
 
 
 def from_tree(
     kind: type[Owner], tree: Mapping[str, Any], signals: Sequence[StepSignals], **further: Any
 ) -> Owner:
     """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
-    values: Tree = {}
-    for saved_field in saved_fields(kind):
-        if _key(saved_field) not in tree:  # an earlier version had none
-            continue
-        value = tree[_key(saved_field)]
-        if "kind" in saved_field.metadata:
-            value = from_tree(saved_field.metadata["kind"], value, signals)
-        elif _has_role(saved_field, SIGNALS):
-            value = [signals[number] for number in value] if isinstance(value, list) else signals[value]
-        elif _has_role(saved_field, NOTES):
-            value = notes_of(value, signals)
-        elif _has_role(saved_field, MASK):
-            value = Mask.of(value)
-        elif _has_role(saved_field, PLAIN) and isinstance(value, list):
-            value = set(value)
-        values[saved_field.name] = value
-    return kind(**{**values, **further})
+    names = [name for name in saved_fields(kind) if name not in further]
+    return kind(**{name: value_of(tree[name], signals) for name in names}, **further)
+
+
+def value_of(tree: Any, signals: Sequence[StepSignals]) -> Any:
+    """Return the value of a field, of its tree."""
+    if isinstance(tree, list):
+        return [value_of(item, signals) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if len(tree) == 1:
+        ((key, content),) = tree.items()
+        if key == "mask":
+            return Mask.of(content)
+        if key == "signals":
+            return signals[content]
+        if key == "set":
+            return set(content)
+        if key == "range":
+            return range(*content)
+    return {key: value_of(item, signals) for key, item in tree.items()}
 
 
 def notes_of(tree: Mapping[str, Any], signals: Sequence[StepSignals]) -> Notes:
@@ -173,79 +154,40 @@ def notes_of(tree: Mapping[str, Any], signals: Sequence[StepSignals]) -> Notes:
     return {kind: from_tree(kind, tree[name], signals) for name, kind in kinds.items()}
 
 
-def renumbered(
-    tree: Any, numbers: Sequence[int], of_signals: Collection[str] = frozenset(_OF_SIGNALS)
-) -> Any:
-    """Return the trees of messages and ticks within a tree with other numbers of their step signals, the fields `of_signals`."""
+def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
+    """Return a tree with other numbers of its step signals."""
     if isinstance(tree, list):
         return [renumbered(item, numbers) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    renumbered_tree = {}
-    for key, item in tree.items():
-        if key in of_signals:
-            renumbered_tree[key] = mapped(item, lambda leaf: numbers[leaf] if isinstance(leaf, int) else leaf)
-        elif key == "notes":
-            notes = {name: _of_signals(note_kind(name)) for name in item}
-            renumbered_tree[key] = {
-                name: renumbered(item[name], numbers, note) for name, note in notes.items()
-            }
-        else:
-            renumbered_tree[key] = renumbered(item, numbers)
-    return renumbered_tree
-
-
-def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> list[Tree]:
-    """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
-    by_key: dict[str, Sequence[Any]] = {}
-    for saved_field in saved_fields(kind):
-        key = _key(saved_field)
-        if "kind" in saved_field.metadata:
-            by_key[key] = split(saved_field.metadata["kind"], tree[key], count, batch, first)
-        elif _has_role(saved_field, NOTES):
-            notes = {
-                name: split(note_kind(name), note, count, batch, first) for name, note in tree[key].items()
-            }
-            by_key[key] = [{name: trees[k] for name, trees in notes.items()} for k in range(count)]
-        elif _has_role(saved_field, ROWS, MASK):
-            by_key[key] = split_rows(tree[key], count, batch, first)
-    return [{**tree, **{key: trees[k] for key, trees in by_key.items()}} for k in range(count)]
+    if tree.keys() == {"signals"} and isinstance(tree["signals"], int):
+        return {"signals": numbers[tree["signals"]]}
+    return {key: renumbered(item, numbers) for key, item in tree.items()}
 
 
 def join(
-    kind: type,
-    trees: Sequence[Tree],
-    batch: int,
-    device: torch.device,
-    number: Callable[[Sequence[int]], int],
-) -> Tree:
+    trees: Sequence[Any], batch: int, device: torch.device, number: Callable[[Sequence[int]], int]
+) -> Any:
     """Return the trees of all members, in order, as one of their stack; what has no rows is the first one's.
 
     `number`: of the step signals of all members, by theirs.
     """
-    joined_tree = dict(trees[0])
-    for saved_field in saved_fields(kind):
-        key = _key(saved_field)
-        values = [tree[key] for tree in trees]
-        if "kind" in saved_field.metadata:
-            joined_tree[key] = join(saved_field.metadata["kind"], values, batch, device, number)
-        elif _has_role(saved_field, NOTES):
-            joined_tree[key] = {
-                name: join(note_kind(name), [notes[name] for notes in values], batch, device, number)
-                for name in values[0]
-            }
-        elif _has_role(saved_field, SIGNALS):
-            several = isinstance(values[0], list)
-            joined_tree[key] = (
-                [number(numbers) for numbers in zip(*values, strict=True)] if several else number(values)
-            )
-        elif _has_role(saved_field, ROWS, MASK):
-            joined_tree[key] = join_rows(values, batch, device)
-    return joined_tree
+    first = trees[0]
+    if isinstance(first, dict):
+        if first.keys() == {"mask"}:
+            return {"mask": join_rows([tree["mask"] for tree in trees], batch, device)}
+        if first.keys() == {"signals"} and isinstance(first["signals"], int):
+            return {"signals": number([tree["signals"] for tree in trees])}
+        if first.keys() == {"set"}:
+            return first
+        return {key: join([tree[key] for tree in trees], batch, device, number) for key in first}
+    if isinstance(first, list):
+        return [join(items, batch, device, number) for items in zip(*trees, strict=True)]
+    return join_rows(trees, batch, device) if any(isinstance(tree, Tensor) for tree in trees) else first
 
 
 def split_rows(value: Any, count: int, batch: int, first: int = 0) -> Sequence[Any]:
-    """Return a value of a stack for each of `count` members from `first` on: tensors [N * batch, …] by rows, also in lists and
+    """Return a tree or value of a stack for each of `count` members from `first` on: tensors [N * batch, …] by rows, also in lists and
     dicts, others as they are.
 
     Nothing is copied: a member's tensors are views.
