@@ -366,9 +366,9 @@ class _Merger:
             "statistics_before": before,
             "ticks_by_call": self._calls(calls),
             "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
-            "given_up_channel_names": [
-                name for _, window in windows for name in window["given_up_channel_names"]["set"]
-            ],  # by stacks of one
+            "given_up_channel_names": {
+                "set": [name for _, window in windows for name in window["given_up_channel_names"]["set"]]
+            },  # by stacks of one
         }
 
     def _calls(self, calls: Mapping[tuple[int, int, str], list[Tree]]) -> list[list[Tree]]:
