@@ -66,11 +66,6 @@ class Learner(TrainedParameters):
         """Whether the way back through its network, or its critic, may draw random numbers."""
         return self.network.draws_back or (self.critic is not None and bool(self.critic.draws_back))
 
-    def places_of(self, heads: Collection[str]) -> frozenset[int]:
-        """Return the places, among the parameters, of those of some heads: maps and norms."""
-        owners = [name.rpartition(".")[0].removesuffix(".norm") for name in self.parameters]
-        return frozenset(index for index, owner in enumerate(owners) if owner in heads)
-
     def evaluate(
         self,
         buffers: Tensors,

@@ -67,10 +67,6 @@ class PolicyGradient(PolicyObjective):
     def logged(self) -> tuple[str, ...]:
         return ("policy_loss", "entropy", *(("value_loss", "explained_variance") if self.has_values else ()))
 
-    @property
-    def slope_factors(self) -> tuple[PerMember, PerMember]:
-        return -self.entropy, 2 * self.value
-
     def advantages(
         self,
         trajectory: Trajectory,
@@ -133,9 +129,10 @@ class PolicyGradient(PolicyObjective):
     def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:
         (log_prob, entropy), values = self._of_choices(ports, constants.actions), ports.values
         slope, change = self._slope_of_actions(constant(log_prob), constants, ports.member_count)
-        slopes = [(log_prob, slope), (entropy, constants.entropy)]
+        slopes = [(log_prob, slope), (entropy, scaled(constants.share, -self.entropy, 1))]
         if values is not None:
-            slopes.append((values, (constant(values) - constants.targets) * constants.error))
+            error = constant(values) - constants.targets
+            slopes.append((values, error * scaled(constants.share, 2 * self.value, 1)))
         return slopes, change
 
     def _of_choices(self, ports: PolicyPorts, actions: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -248,10 +245,9 @@ class Ppo(PolicyGradient):
     ) -> tuple[Tensor, PolicyChange | None]:
         assert constants.log_prob is not None
         # Where nothing is learned a ratio might be infinite.
-        log_ratio = (log_prob - constants.log_prob).masked_fill_(constants.invalid, 0.0)
+        log_ratio = (log_prob - constants.log_prob).where(constants.valid, 0.0)
         ratio, clip = log_ratio.exp(), to_rows(self.clip, log_ratio, 1)
         free, clipped = ratio * constants.cost, ratio.clamp(1 - clip, 1 + clip) * constants.cost
         # Where both are equal the ratio is not clipped.
-        return free.masked_fill_(free < clipped, 0.0), PolicyChange(
-            log_ratio, clip, constants.valid, member_count
-        )
+        slope = free.masked_fill_(free < clipped, 0.0)
+        return slope, PolicyChange(log_ratio, clip, constants.valid, member_count)

@@ -78,11 +78,6 @@ class PolicyObjective(AnyObjective):
         """Names of the metrics of its windows, `metrics` of `PolicyLosses`."""
 
     @property
-    @abstractmethod
-    def slope_factors(self) -> tuple[PerMember, PerMember]:
-        """What a tick's entropy, and half the squared error of its value, count in its loss."""
-
-    @property
     def windows_kept(self) -> int:
         """The newest windows that passes after the first draw from; 1: they repeat the newest, which is not kept."""
         return 1
@@ -125,7 +120,10 @@ class PolicyObjective(AnyObjective):
 
     @abstractmethod
     def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:
-        """Return the slopes of what a further pass over some rows learns, and how far the policy has changed, where that matters."""
+        """Return what a further pass over some rows learns, and how far the policy has changed, where that matters.
+
+        Slopes are a third of the operations of a loss and its backward pass, of which a window has dozens.
+        """
 
 
 class PassesOptions(kinds.Options):

@@ -6,8 +6,7 @@ Shapes: T ticks of the window, rows = members x environments, N members of a sta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,7 +49,7 @@ class PolicyLosses:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassConstants:
-    """Constants of a further pass over some rows of a window, [T, rows] each; of P passes over as many rows, [P, T, rows]."""
+    """Constants of a further pass over some rows of a window, [T, rows] each."""
 
     actions: Tensor | None
     """[T, rows, …]: sampled actions; None if only messages are."""
@@ -58,41 +57,12 @@ class PassConstants:
     """Log-probabilities of the first pass; None: they are not needed."""
     valid: Tensor
     """bool: the ticks that are trained on."""
-    invalid: Tensor
-    """bool: the others."""
     targets: Tensor
     """Targets of the values."""
+    share: Tensor
+    """What a tick counts in what its member learns, zero where not valid."""
     cost: Tensor
-    """What is learned in units of a choice's probability ratio: minus the advantages, times what a tick counts."""
-    entropy: Tensor
-    """What is learned in units of a choice's entropy."""
-    error: Tensor
-    """What is learned in units of half the squared error of a choice's value."""
-
-    @classmethod
-    def of(
-        cls,
-        actions: Tensor | None,
-        log_prob: Tensor | None,
-        advantages: Advantages,
-        weight: PerMember,
-        member_count: int,
-        factors: tuple[PerMember, PerMember],
-    ) -> PassConstants:
-        """Return the constants of passes over all rows of `advantages`.
-
-        Args:
-            advantages: Of the rows.
-            weight: Of what a member learns, a weighted sum of the members' means over valid ticks.
-            member_count: N.
-            factors: `PolicyObjective.slope_factors`.
-        """
-        valid, means = advantages.valid, MemberMeans(advantages.valid, member_count)
-        weights = means.weights(advantages.advantages.dtype)
-        share = scaled(weights, weight / means.batch, valid.dim() - 1)
-        entropy, error = (scaled(share, factor, valid.dim() - 1) for factor in factors)
-        cost = advantages.advantages * -share
-        return cls(actions, log_prob, valid, ~valid, advantages.targets, cost, entropy, error)
+    """Minus the advantages, times the share."""
 
     @classmethod
     def of_parts(
@@ -102,42 +72,29 @@ class PassConstants:
         advantages: Advantages,
         weight: PerMember,
         member_count: int,
-        factors: tuple[PerMember, PerMember],
         parts: Sequence[Tensor],
     ) -> list[PassConstants]:
-        """Return the constants of passes over some rows each, `parts`, as many of each member; otherwise see `of`.
+        """Return the constants of passes over some rows each, `parts`, as many of each member; those of as many rows are made at once.
 
-        Those of as many rows are made at once.
+        Args:
+            weight: Of what a member learns, the mean over its valid ticks.
+            member_count: N.
         """
-        indices_by_length: dict[int, list[int]] = {}
-        for index, part_rows in enumerate(parts):
-            indices_by_length.setdefault(len(part_rows), []).append(index)
-        constants_at: dict[int, PassConstants] = {}
-        for equal_indices in indices_by_length.values():
-            rows = torch.stack([parts[index] for index in equal_indices])
-            of_rows = partial(_in_parts, rows=rows)
-            constants = cls.of(
-                None if actions is None else of_rows(actions),
-                None if log_prob is None else of_rows(log_prob),
-                Advantages(
-                    *map(
-                        of_rows,
-                        (advantages.advantages, advantages.returns, advantages.valid, advantages.targets),
-                    )
-                ),
-                weight,
-                member_count,
-                factors,
+        found: dict[int, PassConstants] = {}
+        for length in dict.fromkeys(map(len, parts)):
+            places = [place for place, rows in enumerate(parts) if len(rows) == length]
+            rows = torch.stack([parts[place] for place in places])
+            columns = actions, log_prob, advantages.valid, advantages.targets, advantages.advantages
+            *kept, gain = (None if values is None else _in_parts(values, rows) for values in columns)
+            means = MemberMeans(_in_parts(advantages.valid, rows), member_count)
+            share = scaled(means.weights(advantages.advantages.dtype), weight / means.batch, 2)
+            assert gain is not None
+            of_passes = (
+                [None] * len(places) if values is None else values.unbind()
+                for values in (*kept, share, gain * -share)
             )
-            constants_at |= zip(equal_indices, constants._by_pass(), strict=True)
-        return [constants_at[index] for index in range(len(parts))]
-
-    def _by_pass(self) -> list[PassConstants]:
-        values_by_field = (getattr(self, column.name) for column in fields(self))
-        columns = [
-            [None] * len(self.valid) if values is None else values.unbind() for values in values_by_field
-        ]
-        return [PassConstants(*values) for values in zip(*columns, strict=True)]
+            found |= zip(places, map(cls, *of_passes), strict=True)
+        return [found[place] for place in range(len(parts))]
 
 
 def _in_parts(values: Tensor, rows: Tensor) -> Tensor:

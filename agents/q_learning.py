@@ -164,10 +164,6 @@ class QLearning(PolicyObjective):
         return "td_error", "q_value"
 
     @property
-    def slope_factors(self) -> tuple[PerMember, PerMember]:
-        return 0.0, 2.0
-
-    @property
     def windows_kept(self) -> int:
         return self.replay
 
@@ -229,8 +225,8 @@ class QLearning(PolicyObjective):
 
     def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:
         chosen_values = _chosen(ports, constants.actions)
-        slope = (constant(chosen_values) - constants.targets) * constants.error
-        return [(chosen_values, slope.masked_fill_(constants.invalid, 0.0))], None
+        slope = (constant(chosen_values) - constants.targets) * (2 * constants.share)
+        return [(chosen_values, slope.where(constants.valid, 0.0))], None
 
 
 def _chosen(ports: PolicyPorts, actions: Tensor | None) -> Tensor:

@@ -62,7 +62,7 @@ TABLE = (
     FeatureRow(
         "further passes",
         Engine,
-        "policies.further_passes.FurtherPasses",
+        "policies.passes.FurtherPasses",
         any_agent(lambda agent: agent.policy is not None and agent.policy.epochs > 1),
     ),
     FeatureRow(

@@ -23,15 +23,13 @@ def clipped(
         largest: The largest joint norm.
         norm: That of all gradients that are clipped together, []; None: of these.
     """
-    norm = torch.stack(torch._foreach_norm(list(gradients))).norm() if norm is None else norm
+    norm = norms_of(gradients, by_member=False).norm() if norm is None else norm
     return torch._foreach_mul(list(gradients), (largest / (norm + _LITTLE)).clamp(max=1.0))
 
 
-def norms_of(gradients: Sequence[Tensor | None], *, by_member: bool) -> list[Tensor | None]:
-    """Return the norm of each gradient, []; `by_member`: of gradients [N, …], [N]. None where there is none."""
-    present = [g for g in gradients if g is not None]
-    norms = iter(map(_by_member, present) if by_member else torch._foreach_norm(present) if present else ())
-    return [None if g is None else next(norms) for g in gradients]
+def norms_of(gradients: Sequence[Tensor], *, by_member: bool) -> Tensor:
+    """Return the norm of each of P gradients, [P]; `by_member`: of gradients [N, …], [P, N]."""
+    return torch.stack([*map(_by_member, gradients)] if by_member else torch._foreach_norm([*gradients]))
 
 
 def _by_member(gradient: Tensor) -> Tensor:
@@ -43,6 +41,6 @@ def _by_member(gradient: Tensor) -> Tensor:
 
 def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:
     """Return gradients [N, …] of which each member's are clipped to a joint norm, as by `clipped`; `norm`: [N] there."""
-    norm = torch.stack([*map(_by_member, gradients)]).norm(dim=0) if norm is None else norm
+    norm = norms_of(gradients, by_member=True).norm(dim=0) if norm is None else norm
     factor = (to_rows(largest, norm) / (norm + _LITTLE)).clamp(max=1.0)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]

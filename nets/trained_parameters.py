@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -294,7 +294,7 @@ class TrainedParameters:
             for hook in list((p._post_accumulate_grad_hooks or {}).values()):
                 self._named(hook, p)
 
-    def filled(self, gradients: Sequence[Tensor | None], resting: Container[int] = ()) -> list[Tensor | None]:
+    def filled(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return gradients, in the order of `trainable`, with zeros where none reaches a network of antiphon's own.
 
         All of its heads are used at every tick, and whether a gradient is missing or zero depends on the backend. A parameter of a
@@ -302,12 +302,10 @@ class TrainedParameters:
 
         Args:
             gradients: Gradients; None where there is none.
-            resting: Places of parameters that stay too.
         """
-        enumerated = enumerate(zip(self.trainable, gradients, self._stays, strict=False))
         return [
-            torch.zeros_like(p) if gradient is None and not stays and index not in resting else gradient
-            for index, (p, gradient, stays) in enumerated
+            torch.zeros_like(p) if gradient is None and not stays else gradient
+            for p, gradient, stays in zip(self.trainable, gradients, self._stays, strict=False)
         ]
 
     @torch.no_grad()
@@ -328,25 +326,26 @@ class TrainedParameters:
         Args:
             gradients: In the order of `trainable`; where one is None, see `filled`.
         """
-        take_optimiser_steps([(self, gradients, member_mask, ())], now)
+        take_optimiser_steps([(self, gradients, member_mask)], now)
 
     def begin_step(
         self,
         gradients: Sequence[Tensor | None],
         now: int,
         member_mask: Mask[Members],
-        resting: Container[int],
+        *,
+        further: bool,
     ) -> list[tuple[UpdateCall, Numbers]]:
         """Count a step, and return the kernel's calls that take it, which others may share; empty where it shares none and is taken.
 
-        Arguments: see `step` and `filled`.
+        Arguments: see `take_optimiser_steps`.
         """
         self.updates += 1
         # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
         if any(self._stays):
             torch.autograd.graph.increment_version(self.trainable)
-        if [None for gradient in gradients if gradient is None]:
-            gradients = self.filled(gradients, resting)
+        if not further and any(gradient is None for gradient in gradients):
+            gradients = self.filled(gradients)
         moving = (
             None if member_mask is ALL else member_mask.tensor(len(self.members), self.steps_taken.device)
         )
@@ -404,16 +403,19 @@ class TrainedParameters:
 
 @torch.no_grad()
 def take_optimiser_steps(
-    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members], Container[int]]],
+    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members]]],
     now: int,
+    *,
+    further: bool = False,
 ) -> None:
-    """Take the steps of several, each with its gradients, members and places at rest (`filled`).
+    """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call.
 
-    Equal settings and numbers share one kernel call.
+    Args:
+        further: Whether every parameter without a gradient stays, as in a further pass; else see `TrainedParameters.filled`.
     """
     calls: dict[Hashable, list[tuple[Any, UpdateCall, Numbers]]] = {}
-    for position, (owner, gradients, member_mask, resting) in enumerate(steps):
-        for call, numbers in owner.begin_step(gradients, now, member_mask, resting):
+    for position, (owner, gradients, member_mask) in enumerate(steps):
+        for call, numbers in owner.begin_step(gradients, now, member_mask, further=further):
             optimiser: Any = owner.optimiser
             key = ("apart", position) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))

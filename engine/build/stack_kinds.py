@@ -25,8 +25,8 @@ from antiphon.engine.heart.ends import Content, Wire
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.policies.resting_heads import places_at_rest
-from antiphon.engine.policies.windows_at_once import evaluated_at_once
+from antiphon.engine.policies.passes import evaluated_at_once, passes_of
+from antiphon.engine.policies.policy_window import port_names
 from antiphon.engine.state.changes import HYPERPARAMETERS, values_of
 from antiphon.nets.schedules import Rate
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -354,6 +354,27 @@ def _model(model: Predictor | InputModel) -> Hashable:
     return type(model), model.function, model.sites, settings, _trained(model), shapes
 
 
+def _ports_in_further_passes(system: System) -> set[tuple[str, str]]:
+    """The agents and ports that the losses of further passes depend on: in those passes, other heads stay."""
+    used = {
+        (name, port)
+        for name, agent in system.agents.items()
+        if passes_of(agent) > 1
+        for port in port_names(agent)
+    }
+    joining = [channel for channel in system.channels.values() if channel.coupling.joins_endpoints]
+    while (
+        more := {
+            (channel.sender, channel.content.port_name)
+            for channel in joining
+            if any(name == channel.receiver for name, _ in used)
+        }
+        - used
+    ):
+        used |= more
+    return used
+
+
 def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], dict[str, str]]:
     """The stacks of a system, in canonical order, and by agent why some are alone.
 
@@ -362,7 +383,7 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
     """
     bases, reasons = (system, *other_seeds), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
-    resting, kinds = places_at_rest(system), dict[Hashable, list[Agent]]()
+    used, kinds = _ports_in_further_passes(system), dict[Hashable, list[Agent]]()
     for name, agent in system.agents.items():
         kind: Hashable = name
         if name not in reasons:
@@ -371,7 +392,7 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
                 waves[name],
                 _hyperparameters(bases, agent),
                 _hyperparameters(bases, agent.connections.state_channel),
-                resting.get(name, frozenset()),
+                tuple((name, head) in used for head in agent.learner.network.heads),
             )
         kinds.setdefault(kind, []).append(agent)
     for name in [members[0].name for members in kinds.values() if len(members) == len(bases) == 1]:

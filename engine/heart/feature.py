@@ -34,7 +34,7 @@ class Feature:
     They are in the order in which they are called first. Some are called out of it, or again:
 
     - `after_evaluate` is called again as a window is replayed; but not where a further pass evaluates the rows of a
-      minibatch alone, with its critics: `SomeRows.obstacle` (policies/replays.py) names what needs more.
+      minibatch alone, with its critics (policies/evaluation.py).
     - Further passes, at `after_move`, call `after_differentiate` again, but not `before_move` or `after_move`.
 
     At some points one feature answers (`One` in `TickPoints` and `LearningPoints`): they are named for the answer. At

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 from itertools import product
 from typing import NamedTuple
@@ -33,9 +33,9 @@ _COPIED = 1 << 16
 """Up to so many numbers, all tensors are copied into one for a norm: 0.6 of the time, of two networks of 64 units."""
 
 Stack = Agent | Channel
-Move = tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members], Container[int]]
-Norms = dict[tuple[Update, str], list[Tensor | None]]
-"""The norms of the gradients of learners that clip, by update and learner in the order of parameters: [] each, of a stack [N]."""
+Move = tuple[TrainedParameters, Sequence[Tensor | None], Mask[Members]]
+Norms = dict[tuple[Update, str], Tensor]
+"""The norms of the P gradients that there are of learners that clip, [P], of a stack [P, N], by update and learner."""
 
 
 class Checked(NamedTuple):
@@ -48,7 +48,7 @@ class Checked(NamedTuple):
     what: str
     stack: Stack
     tensors: Sequence[Tensor | None]
-    norms: Sequence[Tensor | None] | None = None
+    norms: Tensor | None = None
 
 
 class Moving:
@@ -129,9 +129,11 @@ class Moving:
                 checked.append(Checked("loss", self.agents[name], [reported.loss]))
             for name, gradients in update.gradients_by_learner.items():
                 agent = self.agents[name]
-                norms: list[Tensor | None] | None = None
-                if agent.learner.optimiser.clip is not None:
-                    norms = norms_of(gradients, by_member=agent.has_member_axis)
+                norms = None
+                if agent.learner.optimiser.clip is not None and (
+                    present := [g for g in gradients if g is not None]
+                ):
+                    norms = norms_of(present, by_member=agent.has_member_axis)
                     self._norms[update, name] = norms
                 checked.append(Checked("gradient", agent, gradients, norms))
             for read, gradient in update.gradient_by_read.items():
@@ -252,25 +254,26 @@ class Moving:
 
     # --- the update ------------------------------------------------------------------------------------------
 
-    def move(self, updates: StepUpdates, step: int) -> None:
-        """Move agents, turn by turn, then predictors, by what has been checked."""
+    def move(self, updates: StepUpdates, step: int, *, further: bool = False) -> None:
+        """Move agents, turn by turn, then predictors, by what has been checked; `further`: of a further pass (rule 42)."""
         for turn in updates.turns:
-            take_optimiser_steps([move for update in turn for move in self._moves(update)], step)
+            moves = [move for update in turn for move in self._moves(update)]
+            take_optimiser_steps(moves, step, further=further)
         self._norms.clear()
-        moves: list[Move] = []
+        moves = []
         for name, learned in updates.of_predictors:
             channel = self.system.channels[name]
             model = channel.synthetic_input.model if learned.for_input else channel.synthetic_gradient.model
             assert model is not None
             learned.moving_members &= self.unstopped(channel)
             if learned.moving_members.anywhere:
-                moves.append((model, learned.gradients, learned.moving_members, learned.resting_parameters))
+                moves.append((model, learned.gradients, learned.moving_members))
             learned.gradients = []  # they are as large as the models, and nothing reads them any more
         if moves:
-            take_optimiser_steps(moves, step)
+            take_optimiser_steps(moves, step, further=further)
 
     def _moves(self, update: Update) -> list[Move]:
-        """The learners that an update moves, with their clipped gradients and the members and places of `begin_step`."""
+        """The learners that an update moves, with their clipped gradients and the members that move."""
         moving: dict[str, Mask[Members]] = {}
         for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
@@ -287,8 +290,7 @@ class Moving:
             agent, gradients = self.agents[name], update.gradients_by_learner[name]
             if name in joint:
                 gradients = _clipped(agent, gradients, joint[name])
-            resting = update.resting_parameters_by_learner.get(name, ())
-            moves.append((agent.learner, gradients, members if agent.has_member_axis else ALL, resting))
+            moves.append((agent.learner, gradients, members if agent.has_member_axis else ALL))
         return moves
 
     def _norm(
@@ -296,17 +298,17 @@ class Moving:
         update: Update,
         name: str,
         moving: Mapping[str, Mask[Members]],
-        repeated: Container[tuple[str, int]],
+        repeated: Collection[tuple[str, int]],
     ) -> Tensor:
         """[N]: the norm of a learner's gradients, of members that do not move 0; without those of `repeated` parameters."""
         agent = self.agents[name]
-        norms = self._norms[update, name] if name in moving else ()
-        present = [
-            norm for index, norm in enumerate(norms) if norm is not None and (name, index) not in repeated
-        ]
-        if not present:
+        if name not in moving:
             return torch.zeros(len(agent.members), dtype=self.system.dtype, device=self.system.device)
-        joint: Tensor = torch.stack(present).norm(dim=0)
+        norms, gradients = self._norms[update, name], update.gradients_by_learner[name]
+        if any(repeated_name == name for repeated_name, _ in repeated):
+            places = [index for index, g in enumerate(gradients) if g is not None]
+            norms = norms[[row for row, index in enumerate(places) if (name, index) not in repeated]]
+        joint: Tensor = norms.norm(dim=0)
         if not agent.has_member_axis:
             return joint.view(1)
         return moving[name].map(lambda values: values.to(joint.device)).zero_elsewhere(joint)
@@ -367,7 +369,7 @@ def _clipped(agent: Agent, gradients: Sequence[Tensor | None], norm: Tensor) -> 
 
 def _all_finite(checked: Sequence[Checked]) -> bool:
     """Return whether one sum over norms shows that all numbers are finite."""
-    norms = [norm.view(-1) for own in checked for norm in own.norms or () if norm is not None]
+    norms = [own.norms.flatten() for own in checked if own.norms is not None]
     others = [
         t
         for own in checked

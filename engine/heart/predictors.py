@@ -272,7 +272,6 @@ class PredictorTrainer:
                     loss,
                     gradients,
                     moving_members=united_members(examples),
-                    resting_parameters=model.resting_parameters if further else (),
                 )
         return updates
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -128,8 +128,6 @@ class Update:
     agents_with_auxiliary_loss: set[str] = field(default_factory=set)
     moving_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
     """The members that optimisers may move, by learner; of an absent learner, all."""
-    resting_parameters_by_learner: dict[str, frozenset[int]] = field(default_factory=dict)
-    """The indices of parameters at rest, by learner: without a gradient they stay. See `rest_parameters`."""
 
     def set_gradients(
         self,
@@ -148,18 +146,6 @@ class Update:
     def moving(self, learner_name: str) -> Mask[Members]:
         """Return the members of a learner that optimisers may move."""
         return self.moving_members_by_learner.get(learner_name, ALL)
-
-    def rest_parameters(self, learner_name: str, indices: Iterable[int]) -> None:
-        """Keep further parameters of a learner at rest in this update: their gradients are dropped, unchecked.
-
-        Further passes do so with heads that no loss depends on (engine/policies/resting_heads.py).
-        """
-        resting = self.resting_parameters_by_learner.get(learner_name, frozenset()).union(indices)
-        self.resting_parameters_by_learner[learner_name] = resting
-        if (gradients := self.gradients_by_learner.get(learner_name)) is not None:
-            self.gradients_by_learner[learner_name] = [
-                None if index in resting else gradient for index, gradient in enumerate(gradients)
-            ]
 
     def keep_injected(self, channel: Channel, injected: Credit) -> None:
         """Keep what is injected into a message as its channel's newest, for metrics and a run's handles alone.
@@ -218,8 +204,6 @@ class PredictorUpdate:
     """The predictors of the stack that move: those with an example, whose seeds have not diverged."""
     for_input: bool = False
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
-    resting_parameters: Container[int] = ()
-    """The indices of parameters at rest: without a gradient they stay."""
 
 
 class StepUpdates(NamedTuple):

@@ -1,4 +1,4 @@
-"""Policies over a window: their losses, and the slopes of further passes (docs/semantics.md, rewards)."""
+"""Policies over a window: their losses (docs/semantics.md, rewards)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.advantages import RETURNS, Advantages, running_returns
-from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
-from antiphon.agents.policy_passes import PassConstants, PolicyPorts
+from antiphon.agents.network import Tensors
 from antiphon.base.mask import ALL
-from antiphon.comms.backward_requests import Slopes, constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.updates import ReportedLoss, StepUpdates, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
-from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows, policy_windows
-from antiphon.engine.policies.sampled_messages import sampled_messages_of
+from antiphon.engine.policies.passes import FurtherPasses
+from antiphon.engine.policies.policy_window import (
+    PolicyWindow,
+    PolicyWindows,
+    policy_ports,
+    policy_windows,
+    port_names,
+    values_in,
+)
 from antiphon.engine.policies.trajectories import Trajectories
-from antiphon.engine.policies.windows_at_once import WindowsAtOnce
 from antiphon.nets.per_member import scaled
 
 
@@ -30,7 +35,7 @@ class PolicyEvaluator(Feature):
 
     def __init__(self, evaluator: ObjectiveEvaluator) -> None:
         self.system = evaluator.system
-        self._windows_at_once = evaluator.features.of(WindowsAtOnce)
+        self._windows_at_once = evaluator.features.of(FurtherPasses)
         self._trajectories = Trajectories(self.system)
 
     def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
@@ -58,7 +63,7 @@ class PolicyEvaluator(Feature):
             )
         if not self._have_valid_ticks(agent, ticks, advantages):
             return None
-        losses = policy.losses(_policy_ports(agent, ports, ticks), trajectory.actions, advantages)
+        losses = policy.losses(policy_ports(agent, ports, ticks), trajectory.actions, advantages)
         for name, number in policy.metrics_at(ticks[-1].step).items():
             losses.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
         return PolicyWindow(ticks, trajectory, advantages, losses)
@@ -91,22 +96,6 @@ class PolicyEvaluator(Feature):
         losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
         return rows
 
-    def further(
-        self, agent: Agent, window: PolicyWindow, rows: Tensor, constants: PassConstants, ports: Tensors
-    ) -> Slopes:
-        """Return the slopes of a further pass over some rows of a window, and note how far the policy has changed.
-
-        Args:
-            rows: The rows, as many of each member, member by member.
-            ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
-        """
-        policy = agent.policy
-        assert policy is not None
-        slopes, change = policy.slopes(_policy_ports(agent, ports, window.ticks, rows), constants)
-        if change is not None:
-            window.policy_changes.append(change)
-        return slopes
-
     def before_move(self, updates: StepUpdates) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
         for update in updates.of_windows():
@@ -122,19 +111,6 @@ class PolicyEvaluator(Feature):
                 agent.learner.put_statistics({RETURNS: after})
 
 
-def _policy_ports(
-    agent: Agent, ports: Tensors, ticks: Sequence[Tick], rows: Tensor | None = None
-) -> PolicyPorts:
-    """What a policy's losses are made of, of its first pass or, in some rows, of a further one.
-
-    Args:
-        ports: With their graph, [T, rows, …]: those of `ports_of`.
-        rows: The rows that `ports` are of, as many of each member; None: all.
-    """
-    messages = [sampled.log_probs(ports, ticks, rows) for sampled in sampled_messages_of(agent)]
-    return PolicyPorts(ports.get(OBJECTIVE), values_in(ports), messages, len(agent.members))
-
-
 def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
     """Return the ports that a policy's losses are made of, at some ticks, [T, rows, …]."""
     return {
@@ -142,14 +118,3 @@ def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
         for name in port_names(agent)
         if name in ticks[0].ports
     }
-
-
-def port_names(agent: Agent) -> tuple[str, ...]:
-    """Return the names of the ports that a policy's losses may be made of."""
-    sampled = [messages.channel.content.port_name for messages in sampled_messages_of(agent)]
-    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *sampled]))
-
-
-def values_in(ports: Tensors) -> Tensor | None:
-    """Return the values among some ports, [T, rows]; None of a policy without."""
-    return ports[VALUE].squeeze(2) if VALUE in ports else None

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from antiphon.agents.advantages import Advantages, Trajectory
-from antiphon.agents.policy_passes import PolicyChange, PolicyLosses
+from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
+from antiphon.agents.policy_passes import PolicyChange, PolicyLosses, PolicyPorts
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.updates import WindowLoss
 from antiphon.engine.heart.window import Tick
+from antiphon.engine.policies.sampled_messages import sampled_messages_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,3 +49,27 @@ def policy_windows(window_loss: WindowLoss) -> Mapping[str, PolicyWindow]:
     """Return the windows of policies among some losses, by agent that learns from rewards."""
     windows = PolicyWindows.of(window_loss)
     return {} if windows is None else windows.by_agent
+
+
+def policy_ports(
+    agent: Agent, ports: Tensors, ticks: Sequence[Tick], rows: Tensor | None = None
+) -> PolicyPorts:
+    """Return what a policy's losses are made of, of its first pass or, in some rows, of a further one.
+
+    Args:
+        ports: With their graph, [T, rows, …]: those of `port_names`.
+        rows: The rows that `ports` are of, as many of each member; None: all.
+    """
+    messages = [sampled.log_probs(ports, ticks, rows) for sampled in sampled_messages_of(agent)]
+    return PolicyPorts(ports.get(OBJECTIVE), values_in(ports), messages, len(agent.members))
+
+
+def port_names(agent: Agent) -> tuple[str, ...]:
+    """Return the names of the ports that a policy's losses may be made of."""
+    sampled = [messages.channel.content.port_name for messages in sampled_messages_of(agent)]
+    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *sampled]))
+
+
+def values_in(ports: Tensors) -> Tensor | None:
+    """Return the values among some ports, [T, rows]; None of a policy without."""
+    return ports[VALUE].squeeze(2) if VALUE in ports else None

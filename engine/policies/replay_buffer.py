@@ -6,7 +6,7 @@ parameters of earlier. Values are those of the present parameters, and returns a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +21,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.window import Window
-from antiphon.engine.policies.policy_evaluator import PolicyEvaluator
 from antiphon.engine.policies.policy_window import PolicyWindow
-from antiphon.engine.policies.replays import Minibatch
 from antiphon.nets.random import uniform_many
 
 
@@ -79,7 +77,7 @@ class DrawnWindows:
     def __init__(
         self, window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass, seeds: Tensor
     ) -> None:
-        self.agents, self._agent = {agent.name: agent}, agent
+        self._agent = agent
         assert isinstance(agent.policy, QLearning)
         self._objective = agent.policy
         newest = _contents(window, agent, policy, forward_pass)
@@ -90,17 +88,9 @@ class DrawnWindows:
         numbers = uniform_many(seeds, policy.ticks[-1].step, self._objective.epochs * agent.batch)
         self._numbers = numbers.view(len(seeds), -1, agent.batch).transpose(0, 1).flatten(1)
 
-    def constants(
-        self, policies: Mapping[str, PolicyWindow], passes: Sequence[Mapping[str, Tensor]]
-    ) -> list[dict[str, PassConstants]]:
-        """See `Replay.constants`: they come with the windows."""
-        return [{} for _ in passes]
-
-    def slopes(
-        self, evaluator: PolicyEvaluator, policies: Mapping[str, PolicyWindow], minibatch: Minibatch
-    ) -> list[Slopes]:
-        """See `Replay.slopes`; another window of each row is drawn in each pass, and returns are by the present parameters."""
-        drawn = self._buffer.drawn(minibatch.rows[self._agent.name], self._numbers[minibatch.epoch])
+    def slopes(self, rows: Mapping[str, Tensor], epoch: int) -> Slopes:
+        """Return what is learned in a minibatch: another window of each row is drawn in each pass, and returns are by the present parameters."""
+        drawn = self._buffer.drawn(rows[self._agent.name], self._numbers[epoch])
         learner, objective, members = self._agent.learner, self._objective, len(self._agent.members)
         x = drawn["inputs"].transpose(0, 1)
         of_ticks = learner.buffers, x.flatten(0, 1)
@@ -130,11 +120,12 @@ class DrawnWindows:
             statistics=None if statistics is None else statistics.view(members, -1),
         )
         assert self._agent.goal is not None
-        constants = PassConstants.of(
-            *(trajectory.actions, None, advantages),
-            *(self._agent.goal.weight, members, objective.slope_factors),
+        ports = PolicyPorts(outputs, None, member_count=members)
+        every = torch.arange(outputs.shape[1], device=outputs.device)
+        (constants,) = PassConstants.of_parts(
+            trajectory.actions, None, advantages, self._agent.goal.weight, members, [every]
         )
-        return [objective.slopes(PolicyPorts(outputs, None, member_count=members), constants)[0]]
+        return objective.slopes(ports, constants)[0]
 
 
 def _contents(window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass) -> Tensors:

@@ -14,7 +14,7 @@ from antiphon.base.mask import Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.window import Tick
-from antiphon.engine.policies.minibatch_rows import rows_through
+from antiphon.engine.policies.evaluation import rows_through
 
 
 @dataclass(frozen=True, slots=True)

@@ -355,7 +355,7 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     known = Advantages(torch.full((1, 1), advantage), zero, valid, zero)
     log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
     message = (log_prob, torch.zeros(1, 1))
-    constants = PassConstants.of(None, torch.zeros(1, 1), known, 1.0, 1, objective.slope_factors)
+    (constants,) = PassConstants.of_parts(None, torch.zeros(1, 1), known, 1.0, 1, [torch.arange(1)])
     slopes, policy_change = objective.slopes(PolicyPorts(None, None, [message]), constants)
     torch.testing.assert_close(dict(slopes)[log_prob].item(), slope)
     assert policy_change is not None
@@ -380,7 +380,7 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     assert not advantages.valid.all()
     leaf = outputs.clone().requires_grad_()
     then = torch.where(advantages.valid, distribution.log_prob_and_entropy(outputs, window.actions)[0], -1e9)  # type: ignore[arg-type]
-    constants = PassConstants.of(window.actions, then, advantages, 1.0, 1, objective.slope_factors)
+    (constants,) = PassConstants.of_parts(window.actions, then, advantages, 1.0, 1, [torch.arange(2)])
     roots, weights = zip(*objective.slopes(PolicyPorts(leaf, values), constants)[0][:2], strict=True)
     (gradient,) = torch.autograd.grad(roots, leaf, weights)
     assert gradient.isfinite().all()
@@ -432,9 +432,7 @@ def test_slopes_of_parts_are_those_of_the_clipped_loss(distribution: Distributio
     assert window.actions is not None
     then = distribution.log_prob_and_entropy(outputs, window.actions)[0] + 0.2 * drawn(6, 5, 4)
     parts = [torch.tensor(rows) for rows in ([3, 0], [1], [2, 1])]
-    constants = PassConstants.of_parts(
-        window.actions, then, advantages, 2.0, 1, objective.slope_factors, parts
-    )
+    constants = PassConstants.of_parts(window.actions, then, advantages, 2.0, 1, parts)
     for rows, own in zip(parts, constants, strict=True):
         leaves = [each[:, rows].requires_grad_() for each in (outputs, values)]
         log_prob, entropy = distribution.log_prob_and_entropy(leaves[0], window.actions[:, rows])

@@ -29,7 +29,7 @@ USERS: dict[str, Document] = {
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),
     "policies.critics": with_critics("x"),
-    "policies.further_passes": pairs(PPO),
+    "policies.passes": pairs(PPO),
     "policies.target_networks": pairs({"kind": "q"}),
     "policies.policy_evaluator": pairs(A2C),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from antiphon.agents.advantages import RETURNS, Advantages, Trajectory, running_returns, trajectory_of
-from antiphon.agents.learner import TARGET, Learner
+from antiphon.agents.learner import TARGET
 from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
 from antiphon.agents.policy_passes import PolicyChange, PolicyPorts
 from antiphon.agents.q_learning import QLearning
@@ -24,7 +24,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
+from antiphon.engine.heart.window import CountedRead, Tick, Window
 from antiphon.engine.policies.actions import Experience, NewestAction
 from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
@@ -264,7 +264,6 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
         if channel.synthetic_gradient.replayed and channel.sender in sending.group.agent_names
     ]
     leader, policy = next(iter(again.items()))  # whose passes all of the group share
-    at_rest = heads_at_rest(state, again, update.group)
     draws = isinstance(policy, QLearning) and policy.replay > 1
     if draws:
         remember(state, *windows[0], update.window)
@@ -282,40 +281,18 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
                 own = drawn(agent, step, epoch, rows) if draws else pass_losses(agent, known, rows)
                 losses.append(agent.goal.weight * own)
             loss = torch.stack(losses).sum() / len(rows)
-            moves = [(state.gradients(update, [loss], step), at_rest)]
+            moves = [state.gradients(update, [loss], step)]
             slopes = []
             for (channel, sending), own in zip(senders, sent, strict=True):
                 found_again = _taught_again(state, channel, own, loss, rows, step)
                 slopes.append((channel.synthetic_gradient.model, found_again[0]))
                 if found_again[1]:
-                    others = unused(state.agents[channel.sender].learner, {channel.content.port_name})
-                    moves.append((state.gradients(sending, found_again[1], step), {channel.sender: others}))
-            for gradients, resting in moves:
-                state.move(gradients, step, resting)
+                    moves.append(state.gradients(sending, found_again[1], step))
+            for gradients in moves:
+                state.move(gradients, step, further=True)
             for model, slope in (pair for pair in slopes if pair[1] is not None):
                 still = len(slope[1]) - 2 if model.kind == "mlp" else 0  # parameters of hidden layers (42b)
-                state.optimizers[model].step([None] * still + slope[1][still:], step, resting=range(still))
-
-
-def heads_at_rest(state: State, again: Iterable[Agent], group: LearningGroup) -> dict[str, set[int]]:
-    """Places of the heads that no loss of further passes depends on, by learner; `again`: the agents with such losses (rule 42)."""
-    used = {(agent.name, head) for agent in again for head in (OBJECTIVE, VALUE, *_learned_ports(agent))}
-    channels = [channel for name in group.agent_names for channel in state.agents[name].connections.outgoing]
-    graph = [one for one in channels if one.coupling.name == "locked"]
-    for _ in group.agent_names:  # over locked channels, one after the other
-        reached = {name for name, _ in used}
-        used |= {(one.sender, one.content.port_name) for one in graph if one.receiver in reached}
-    first = state.system.learner_name_by_agent
-    return {
-        one: unused(state.agents[one].learner, {head for name, head in used if first[name] == one})
-        for one in {first[name] for name, _ in used}
-    }
-
-
-def unused(learner: Learner, used: set[str]) -> set[int]:
-    """Places of the parameters of the other heads."""
-    heads = [f"{head}." for head in learner.network.heads if head not in used]
-    return {place for place, name in enumerate(learner.parameters) if name.startswith(tuple(heads))}
+                state.optimizers[model].step([None] * still + slope[1][still:], step, further=True)
 
 
 Sent = list[tuple[Sent, Tensor, Tensor]]

@@ -5,8 +5,7 @@ All that changes while a scenario runs is kept in the system's own agents, chann
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -43,16 +42,17 @@ class Optimizer:
         self.shares = rate_shares(self.torch, float(owner.rate.base))
 
     def step(
-        self, gradients: Gradients, now: int, norm: Tensor | None = None, resting: Container[int] = ()
+        self, gradients: Gradients, now: int, norm: Tensor | None = None, *, further: bool = False
     ) -> None:
         """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches stays.
 
-        `norm`: that of all gradients that are clipped together (rule 7a); None: of these. `resting`: places that stay too (rule 42).
+        `norm`: that of all gradients that are clipped together (rule 7a); None: of these. `further`: of a further pass, where all that nothing
+        reaches stays (rule 42).
         """
         if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
             return
         self.owner.updates += 1
-        found = self.owner.filled(gradients, resting)
+        found = list(gradients) if further else self.owner.filled(gradients)
         present = [g for g in found if g is not None]
         if self.built.clip is not None:
             norm = torch.stack([g.norm() for g in present]).norm() if norm is None else norm
@@ -133,15 +133,10 @@ class State:
             gradients_by[name] = list(self.agents[name].learner.through_hooks(mean))
         return gradients_by
 
-    def move(
-        self,
-        gradients: Mapping[str, Gradients],
-        step: int,
-        resting: Mapping[str, Container[int]] = MappingProxyType({}),
-    ) -> None:
+    def move(self, gradients: Mapping[str, Gradients], step: int, *, further: bool = False) -> None:
         """Let the agents of a learning group follow their gradients, those that clip by their joint norm (rule 7a).
 
-        `resting`: places of their heads at rest (rule 42).
+        `further`: in a further pass (rule 42).
         """
         own = {name: self.optimizers[self.agents[name].learner] for name in gradients}
         keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
@@ -158,7 +153,7 @@ class State:
         ]
         norm = torch.stack(lengths).norm() if lengths else None
         for name, each in gradients.items():
-            own[name].step(each, step, norm, resting.get(name, ()))
+            own[name].step(each, step, norm, further=further)
 
     def sum_tied(self, updates: Sequence[Update]) -> None:
         """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""

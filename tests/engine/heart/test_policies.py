@@ -285,7 +285,7 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     once, first_pass = run(1)
     at_once, in_all = run(3)
     assert in_all - first_pass == 2 * 2 * 2  # further epochs, minibatches, stacks
-    monkeypatch.setattr(f"{seams.REPLAY_ROWS}.obstacle", lambda window, agents: True)
+    monkeypatch.setattr(f"{seams.REPLAY_ROWS}.mixes_rows", staticmethod(lambda agents: True))
     by_tick, much_more = run(3)
     assert much_more > in_all
     assert not list(differences(at_once, by_tick, tolerance=1e-12))
