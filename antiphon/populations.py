@@ -1,4 +1,4 @@
-"""Populations from Python: what `antiphon run` does with a population's file, with scenarios, templates and functions."""
+"""Populations from Python: what `antiphon population` does, with scenarios, templates and functions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrainedMembers:
     """A population that has been trained; `print(members)` prints the table that the command prints, and where the runs are.
 
     Attributes:
-        result: The object that `antiphon run --json` prints.
+        result: The object that `antiphon population --json` prints.
         directory: The population's folder, with population.json, lineage.csv and a run directory for each member.
         best: The run directory of the best member; None where a signal stopped all.
         lineage: A dict for each row of lineage.csv: `step`, `member`, `parent`, `score`, `error`, the `values` that

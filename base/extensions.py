@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.base.imports import import_allowed, note_registrars
+from antiphon.base.imports import import_given
 from antiphon.base.nearest_names import suggest
 
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -88,8 +88,6 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     if not callable(factory):
         raise ScenarioError(f"register: {name!r} is {factory!r}, which is not callable; register a factory")
     (_registered if of_users else _OWN)[point][name] = factory
-    if of_users:
-        note_registrars(name)
 
 
 _DECORATORS = {"input": "synthetic_input"}
@@ -174,7 +172,7 @@ class Catalogue(Mapping[str, Any]):
             return False
         if name in _built_in(point) or name in _registered[point] or name in _installed(point):
             return True
-        import_allowed()
+        import_given()
         return name in _registered[point]
 
 

@@ -48,4 +48,4 @@ def suggest_registered(name: str, candidates: Iterable[str], fix: str = "") -> s
     ending = fix or suggest(name, candidates)
     if ending.startswith("; did"):
         return ending
-    return f"{ending}; if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)"
+    return f"{ending}; if a module of yours registers it, import that (commands: antiphon --import MODULE …)"

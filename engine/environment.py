@@ -19,14 +19,12 @@ from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World
 from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.nets.users.plain_trees import NotPlainError, to_tree
-from antiphon.scenarios.scenario import Scenario
 
 R = TypeVar("R")
 
@@ -320,13 +318,3 @@ def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
     if not math.isfinite(epochs):
         raise ScenarioError(f"run: epochs={epochs}; must be a finite number")
     return math.ceil(env.step_at(now + Fraction(str(float(epochs))))) - start
-
-
-def steps_for_epochs(scenario: Scenario, seed: int, epochs: float) -> int:
-    """Return the steps that so many epochs of a scenario take from the first; errors as of both above."""
-    env = registry.make(scenario.env, batch=scenario.training.batch)
-    try:
-        env.reset(seed=_reset_seed(env, seed))
-        return steps_of_epochs(env, epochs)
-    finally:
-        env.close()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.base.imports import import_allowed, imported_by_name
+from antiphon.base.imports import import_given, named_module
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.options import StackOptions
@@ -45,7 +45,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     """Make the vector environment of an id.
 
     Args:
-        name: The id, optionally after the module that registers it and a colon, if it may be imported (`allow_import`).
+        name: The id, optionally after the module that registers it and a colon, if that is imported.
         options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
             if it has one, else `sync`), `stack` (see `row_of`), and arguments of the environment.
 
@@ -53,9 +53,9 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         ScenarioError: There is no such id or mode, or the id's own vector environment cannot be stacked.
     """
     module, _, name = name.rpartition(":")
-    registering = imported_by_name(module, "env.id") if module else None
+    registering = named_module(module, "env.id") if module else None
     if name not in gymnasium.registry:
-        import_allowed()
+        import_given()
     if name not in gymnasium.registry:
         fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
         raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")

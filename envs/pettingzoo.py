@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.base.imports import imported_by_name
+from antiphon.base.imports import named_module
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.gymnasium import has_state
 from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Description, Signal
@@ -37,12 +37,12 @@ def legal_choices(shown: Any, space: spaces.Space[Any]) -> NDArray[np.int8] | No
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
-    """Make copies of a module's environment with `options`, the parallel one if it has both; it must be allowed (`allow_import`).
+    """Make copies of a module's environment with `options`, the parallel one if it has both; it must be imported, or of PettingZoo or mpe2.
 
     Raises:
         ScenarioError: There is no such module, or it has no environment.
     """
-    module: Any = imported_by_name(name, "env.id")
+    module: Any = named_module(name, "env.id")
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)

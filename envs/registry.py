@@ -19,7 +19,7 @@ from gymnasium.vector import VectorEnv
 from pydantic import create_model
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.base.imports import allowed_by_name, import_allowed, imported, note_registrars
+from antiphon.base.imports import import_given, imported, named_environment
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
 from antiphon.base.tools import Deferred
@@ -88,25 +88,24 @@ def register(name: str, factory: Callable[..., Any]) -> None:
         not built_in, "register", f"environment '{name}' is antiphon's own; choose another id", ScenarioError
     )
     _environments[name] = factory
-    note_registrars(name)
 
 
 def is_known(name: str) -> bool:
-    """Whether there is an environment of an id, once what scenario files may import is imported.
+    """Whether there is an environment of an id, once the modules that a command was given are imported.
 
-    `MODULE:CLASS` is an environment of one's own without a name, if it may be imported (`allow_import`).
+    `MODULE:CLASS` is an environment of one's own without a name, of an imported module.
 
     Raises:
-        ScenarioError: A module may not be imported, cannot be, or has nothing of that name.
+        ScenarioError: The module is not imported, or has nothing of that name.
     """
     name = str(name)
     module, _, attribute = name.partition(":")
     if name in _environments or name.partition("/")[0] in _ADAPTORS:
         return True
     if attribute.isidentifier() and "/" not in module:
-        register(name, allowed_by_name(name, "env.id"))
+        register(name, named_environment(name, "env.id"))
         return True
-    import_allowed()
+    import_given()
     return name in _environments
 
 

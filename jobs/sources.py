@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path
-from antiphon.base.imports import imported_by_name, with_imports
+from antiphon.base.imports import with_imports
 from antiphon.base.spec import plain
 from antiphon.envs.registry import is_known
 from antiphon.running.directory import LOGDIR, RunDirectory, function_of, numbered, run_folder
@@ -97,9 +97,6 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
         ScenarioError: There is no such scenario.
         RunError: The option is not given, and the scenario's environment is only known with the module that made it.
     """
-    with directory.importing():
-        for package in (directory.facts.get("own_modules") or {}).get("imports", ()):
-            imported_by_name(package, str(directory.path))
     if python is None:
         source = directory.source
         if source not in MADE_IN_PYTHON.values():
@@ -107,8 +104,7 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
                 _check_environment(directory, source)
             return None
         python = source
-    with directory.importing():
-        template, described = load_python(python), directory.described
+    template, described = load_python(python), directory.described
     values = directory.facts.get("values") or {}
     accepted = {
         name: value for name, value in values.items() if template.takes_all or name in template.parameters

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
-from antiphon.base.imports import needed_imports
-from antiphon.base.spec import plain
 from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
@@ -19,7 +16,6 @@ from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.running.directory import (
     RunDirectory,
     check_free,
-    holds_objects,
     is_free,
 )
 from antiphon.running.directory_writer import check_interval, open_writer
@@ -30,26 +26,6 @@ from antiphon.running.resume import resume
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON, as_scenario
-
-
-def _own_modules(scenario: Scenario, template: Mapping[str, str]) -> dict[str, Any]:
-    """Return, for run.json, where a run's own modules are, and the packages that its scenario needs to be allowed.
-
-    Of a run that is made by a function of such a module, or holds Python objects, the module itself is asked for later.
-    """
-    source = template.get("source", "")
-    made_by_own = ":" in source and not template.get("text") and source not in MADE_IN_PYTHON.values()
-    imports = needed_imports(_names(plain(scenario)), imported=not (made_by_own or holds_objects(scenario)))
-    return {"own_modules": {"folder": os.getcwd(), "imports": imports}} if imports or made_by_own else {}
-
-
-def _names(data: object) -> Iterator[str]:
-    """Yield the texts in the data of a scenario, of which some are names of kinds and environments."""
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, Mapping | list):
-        for item in data.values() if isinstance(data, Mapping) else data:
-            yield from _names(item)
 
 
 def begin(
@@ -115,7 +91,6 @@ def begin(
             run_facts: dict[str, Any] = {} if settings.stacked else {"stacked": False}
             run_facts |= {"capture": True} if capture is True else {}
             run_facts |= {**running.executor.facts, **(facts or {})}
-            run_facts |= _own_modules(running.scenario, run_facts.get("template") or {})
             run.write_by(open_writer(run, folder, checkpoint_every, run_facts, exist))
         undo.pop_all()
     return run

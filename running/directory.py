@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
 import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,7 +38,6 @@ from antiphon.base.files import (
     write_text,
     writing,
 )
-from antiphon.base.imports import COMMAND, ModuleError, with_imports
 from antiphon.base.nearest_names import suggest
 from antiphon.running.recorders import call_each
 from antiphon.scenarios import Scenario
@@ -474,33 +472,13 @@ class RunDirectory:
         if self.has_objects:
             raise RunError(
                 f"{self.path}: its scenario holds Python objects; give scenario=… "
-                f"(on the command line: --scenario {function_of(self.source)}{self.of_modules})"
+                f"(on the command line: --scenario {function_of(self.source)})"
             )
 
     @property
     def source(self) -> str:
         """What its template is called: the name in the library, the file or `MODULE:FUNCTION`."""
         return str((self.facts.get("template") or {}).get("source"))
-
-    @property
-    def of_modules(self) -> str:
-        """Where the modules of the user's own are that the run was started with, as ", in FOLDER"; empty: none, or it is this folder."""
-        folder = (self.facts.get("own_modules") or {}).get("folder")
-        return "" if folder in (None, os.getcwd()) else f", in {display_path(folder)}"
-
-    @contextmanager
-    def importing(self) -> Iterator[None]:
-        """Name, where a module is not found or may not be imported, the command with the run's folder and imports."""
-        try:
-            yield
-        except ModuleError as error:
-            own_modules = self.facts.get("own_modules")
-            if own_modules is None or not Path(own_modules["folder"]).is_dir():
-                raise
-            folder = f"PYTHONPATH={shlex.quote(own_modules['folder'])} " if self.of_modules else ""
-            command = with_imports(f"antiphon {COMMAND}", own_modules["imports"])
-            started = f"as this run was started: {folder}{command}"
-            raise ModuleError(str(error).partition("; ")[0], started) from None
 
     @property
     def result(self) -> dict[str, Any] | None:

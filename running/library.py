@@ -37,7 +37,7 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     if str(name) in library_names():
         return load(name)
     if (population := find_document(PopulationSpec, name)) is not None:
-        fix = f"antiphon run trains it; its scenario is {population.scenario}"
+        fix = f"antiphon population trains it; its scenario is {population.scenario}"
         raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
     if (study := find_document(StudySpec, name)) is not None:
         fix = f"antiphon study runs it; its scenario is {study.scenario}"

@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from antiphon.base.errors import AntiphonError, ScenarioError
-from antiphon.base.imports import ModuleError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
@@ -273,7 +272,7 @@ def _imported(reference: str) -> Any:
     except ScenarioError as error:
         missing = getattr(error.__cause__, "name", None)
         if isinstance(error.__cause__, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing}."):
-            raise ModuleError(
+            raise ScenarioError(
                 f"{reference}: no module '{missing}' in {folder} or among the installed packages"
                 "; run antiphon in the folder that has it, or install it"
             ) from None

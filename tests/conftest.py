@@ -172,8 +172,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """The command line, in this process; what `--allow-import` allows it is allowed in one test."""
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", os.environ.get("ANTIPHON_ALLOW_IMPORT", ""))
+    """The command line, in this process; what `--import` gives it is given in one test."""
+    monkeypatch.setenv("ANTIPHON_IMPORT", os.environ.get("ANTIPHON_IMPORT", ""))
     return Commands(capsys)
 
 

@@ -39,7 +39,7 @@ def evaluate(
         str, options.text("L", "perfect, or as_run (lossy and noisy, as in the run).")
     ] = "perfect",
     drop: Annotated[
-        float | None, options.real("P", "With --links as_run: drop probability of all links.")
+        float | None, options.text("P", "With --links as_run: drop probability of all links.")
     ] = None,
     inputs: Annotated[
         bool,

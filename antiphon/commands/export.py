@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-import antiphon
-from antiphon.base.errors import ScenarioError
 from antiphon.base.files import display_path
-from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
 from antiphon.jobs.sources import simulation_at
 from antiphon.running.directory import RunDirectory
@@ -45,7 +41,6 @@ def export(
 ) -> None:
     """Write the composed system of a run or its weights; the file's suffix selects which."""
     with simulation_at(RunDirectory.open(path), checkpoint, python) as simulation:
-        _check_agents(simulation, file, agents or ())
         kind: Any = actions
         written = simulation.export(file, agents or None, actions=kind)
         steps = simulation.now
@@ -55,16 +50,3 @@ def export(
         return
     line = f"written      {display_path(written)} ({size:,} bytes, after {steps:,} steps)"
     console().print(line, soft_wrap=True)
-
-
-def _check_agents(simulation: antiphon.Simulation, file: Path, agents: Sequence[str]) -> None:
-    """Check the names of --agent; of a module's, that they have outputs."""
-    system = simulation.running.system
-    goals = system.agents if file.suffix == ".safetensors" else system.goals()
-    for name in agents:
-        if name not in system.agents:
-            raise ScenarioError(f"--agent: no agent '{name}'{suggest(name, system.agents)}")
-        if name not in goals:
-            raise ScenarioError(
-                f"--agent: '{name}' has no objective, so it has no output{suggest(name, goals)}"
-            )

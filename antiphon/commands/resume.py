@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from antiphon.base.errors import RunError
@@ -38,46 +38,31 @@ def resume(
     json: options.Json = False,
 ) -> int:
     """Resume a run or a population; return the exit code."""
-    of_steps = {
-        "--parts": parts,
-        "--ray": ray,
-        "--checkpoint-every": checkpoint_every,
-    }
-    given_options = [name for name, value in of_steps.items() if value is not None]
-    is_done = f"{display_path(path)}: is done; --steps N continues to a later step"
     if (path / POPULATION).is_file():
         if any(option is not None for option in (parts, ray, settings)):
             raise RunError(f"{path}: is a population; leave out --parts, --ray and --set")
-        from antiphon.commands.run_population import train_population
+        from antiphon.commands.population import train_population
         from antiphon.jobs.populations.population_run import PopulationRun
 
-        run = PopulationRun.of_directory(
-            path,
-            python,
-            until=steps,
-            checkpoint_every=checkpoint_every,
-        )
+        run = PopulationRun.of_directory(path, python, until=steps, checkpoint_every=checkpoint_every)
         if run.scheduler.start == run.until:
-            _end(is_done, given_options)
+            remark(_done(path))
         return train_population(run, json)
     directory = RunDirectory.open(path)
     directory.check_no_member()
     from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before
 
     agents = directory.values.get("agents", {})
-    division = parts_of(parts, agents, ray, PartsSettings.of_facts(directory.facts))
+    division = parts_of(parts, agents, ray, before=PartsSettings.of_facts(directory.facts))
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
-        _end(is_done, given_options)
+        remark(_done(path))
         return print_outcome(resumed, json)
     if resumed.running.now == 0:
         remark(f"{display_path(path)}: ended before its first checkpoint, so it begins anew, at step 0")
     return train(resumed, json)
 
 
-def _end(line: str, given_options: Sequence[str]) -> None:
-    """Say that no step is taken; RunError where options are given that only steps obey."""
-    if given_options:
-        raise RunError(f"{given_options[0]}: has no effect, as {line}")
-    remark(line)
+def _done(path: Path) -> str:
+    return f"{display_path(path)}: is done; --steps N continues to a later step"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -15,9 +15,9 @@ from antiphon.base.errors import RunError, with_count
 from antiphon.base.files import display_path, write_json
 from antiphon.base.imports import with_imports
 from antiphon.commands import options
-from antiphon.commands.arguments import cluster_of, parts_of, values_of
+from antiphon.commands.arguments import parts_of, values_of
 from antiphon.jobs.sources import check_no_run, logdir_root, new_directory, scenario_template
-from antiphon.running.directory import EXIST, DirectoryLock, is_free
+from antiphon.running.directory import DirectoryLock, check_exist, is_free
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Trainer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from antiphon.running.run import Run
 
 
-class _RunPlace(NamedTuple):
+class RunPlace(NamedTuple):
     """Where runs are written: `--name`, `--logdir` and `--exist`."""
 
     name: str | None
@@ -46,13 +46,7 @@ def run(
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
-    until: options.Until = None,
-    epochs: Annotated[
-        float | None, options.real("E", "Number of training steps, in epochs of the examples.")
-    ] = None,
-    seed: Annotated[
-        int | None, options.count("S", "Random seed (default: 0).", "--seed", "-s", least=0)
-    ] = None,
+    seed: options.Seed = 0,
     seeds: Annotated[
         int | None,
         options.count(
@@ -61,42 +55,23 @@ def run(
             "A seed that diverges stops, and the others continue (exit code 3 if all diverge).",
         ),
     ] = None,
-    name: Annotated[str | None, options.text("RUN", "Name of the run (default: scenario and time).")] = None,
-    exist: Annotated[
-        str,
-        options.text(
-            "|".join(EXIST),
-            "If the run exists: write to RUN-2 (default), resume it (or print its result), or remove it.",
-        ),
-    ] = "number",
+    name: options.Name = None,
+    exist: options.Exist = "number",
     logdir: options.LogDir = None,
     device: options.Device = "cpu",
     backend: options.Backend = "cohort",
-    capture: options.Capture = False,
     parts: options.Parts = None,
     ray: options.Ray = None,
     cluster: options.Cluster = None,
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
-    """Run a scenario, with one seed or several, or a population; return the exit code."""
-    _check_combinations(steps, epochs, exist, name)
-    place = _RunPlace(name, logdir, exist)
-    if (population := find_document(PopulationSpec, name_or_file)) is not None:
-        refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
-        refused |= {"--ray": ray, "--cluster": cluster, "--capture": capture or None}
-        _check_not_given(refused, f"{name_or_file} is a population")
-        how: Any = {
-            "device": device,
-            "backend": backend,
-            "checkpoint_every": checkpoint_every,
-            "until": until,
-        }
-        population = _with_options(population, values_of(settings or ()), steps, seed)
-        from antiphon.commands.run_population import run_population
-
-        return run_population(population, place.directory(population.population), exist, json, **how)
-    _check_not_given({"--until": until}, f"{name_or_file} is no population")
+    """Run a scenario, with one seed or several; return the exit code."""
+    place = place_of(name, logdir, exist)
+    if find_document(PopulationSpec, name_or_file) is not None:
+        raise RunError(
+            f"{name_or_file}: is a population; {with_imports(f'antiphon population {name_or_file}')} trains it"
+        )
     check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
     # 0.96 times the processor time of a run of one step, in eight paired turns
@@ -106,51 +81,29 @@ def run(
         variant=variant,
         values=values_of(settings or ()),
         steps=steps,
-        seed=seed or 0,
+        seed=seed,
         device=device,
         backend=backend,
-        capture=capture,
         command=("antiphon", *sys.argv[1:]),
     )
     with request.template.placing(variant, request.values):
         check_alone(request.scenario)
-    if epochs is not None:
-        from antiphon.engine.environment import steps_for_epochs
-
-        request = replace(request, steps=steps_for_epochs(request.scenario, request.seed, epochs))
-    request = _divided(request, parts, ray, cluster)
+    division = parts_of(parts, request.scenario.agents, ray, cluster)
+    if division is not None:  # else the scenario of this request would be read again
+        request = replace(request, division=division)
     run_all = _run_one if seeds is None else partial(_run_seeds, count=seeds)
     return run_all(request, place, checkpoint_every, json)
 
 
-def _check_combinations(steps: int | None, epochs: float | None, exist: str, name: str | None) -> None:
-    if steps is not None and epochs is not None:
-        raise RunError("--epochs: --steps is given as well; leave out one of them")
-    if epochs is not None and not epochs > 0:
-        raise RunError(f"--epochs: must be above 0, not {epochs:g}")
-    if exist in ("resume", "overwrite") and name is None:
+def place_of(name: str | None, logdir: Path | None, exist: str) -> RunPlace:
+    """Return where runs are written; RunError where `--exist` is wrong, or lacks a name."""
+    check_exist(exist)
+    if exist != "number" and name is None:
         raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
+    return RunPlace(name, logdir, exist)
 
 
-def _check_not_given(options_by_name: Mapping[str, object], reason: str) -> None:
-    for option, value in options_by_name.items():
-        if value is not None:
-            raise RunError(f"{option}: {reason}; leave it out")
-
-
-def _divided(request: Request, parts: list[str] | None, ray: str | None, cluster: str | None) -> Request:
-    """Return a request with its division into parts, if it has one."""
-    agents = request.scenario.agents
-    on_cluster = cluster is not None and cluster_of(cluster, parts, agents, request.backend, ray)
-    division = on_cluster or parts_of(parts, agents, ray)
-    if division is not None:  # else the scenario of this request would be read again
-        request = replace(request, division=division)
-    if request.capture and cluster is not None:
-        raise RunError("--capture: cannot be combined with --cluster; leave out one of them")
-    return request
-
-
-def _run_one(request: Request, place: _RunPlace, checkpoint_every: int | None, json: bool) -> int:
+def _run_one(request: Request, place: RunPlace, checkpoint_every: int | None, json: bool) -> int:
     """Run a scenario with one seed, or print the result of a run that is done and would be resumed."""
     from antiphon.running.begin import begin_request
 
@@ -195,21 +148,11 @@ def train(run: Run, json: bool) -> int:
     return code
 
 
-# --- a population ------------------------------------------------------------------------------------------
-
-
-def _with_options(
-    population: PopulationSpec, values: Mapping[str, Any], steps: int | None, seed: int | None
-) -> PopulationSpec:
-    changed = {"steps": steps, "seed": seed, "set": {**population.set, **values} or None}
-    return population.with_keys(**{key: value for key, value in changed.items() if value is not None})
-
-
 # --- several seeds -----------------------------------------------------------------------------------------
 
 
 def _run_seeds(
-    request: Request, place: _RunPlace, checkpoint_every: int | None, json: bool, *, count: int
+    request: Request, place: RunPlace, checkpoint_every: int | None, json: bool, *, count: int
 ) -> int:
     """Run a scenario with seeds from that of the request on; `--name` begins the run directories' names."""
     from antiphon.jobs.job import Job
@@ -242,7 +185,7 @@ def _run_seeds(
     return outcomes.exit_code
 
 
-def _directories(requests: Sequence[Request], place: _RunPlace) -> tuple[list[Path], Path]:
+def _directories(requests: Sequence[Request], place: RunPlace) -> tuple[list[Path], Path]:
     """Return the directory of each run, and that of the summary over seeds."""
     first = requests[0]
     stem = place.name or f"{first.scenario.scenario}-{first.variant or 'default'}"

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from antiphon.base.errors import RunError, with_count
+from antiphon.base.errors import with_count
 from antiphon.base.files import display_path
 from antiphon.base.tools import cores
 from antiphon.commands import options
@@ -18,7 +17,6 @@ from antiphon.jobs.sources import find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import FIGURE
 from antiphon.running.directory import EXIST
-from antiphon.scenarios.study_spec import StudySpec
 from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
 from antiphon.terminal.study_tables import print_tables
 
@@ -28,12 +26,12 @@ if TYPE_CHECKING:
 
 def study(
     what: Annotated[
-        str | None,
+        str,
         typer.Argument(
-            metavar="[NAME|FILE|MODULE:FUNCTION]",
+            metavar="NAME|FILE|MODULE:FUNCTION",
             help="A library study, a study file, or a scenario (with all its variants).",
         ),
-    ] = None,
+    ],
     budget: Annotated[
         str | None, options.text("B", "small or paper (default: the first budget of the study).")
     ] = None,
@@ -63,27 +61,19 @@ def study(
     ] = None,
     logdir: Annotated[
         Path | None,
-        options.folder(
-            "DIR", "The study's directory itself (default: a new one in $ANTIPHON_LOGDIR or runs)."
-        ),
+        options.text("DIR", "The study's directory itself (default: a new one in $ANTIPHON_LOGDIR or runs)."),
     ] = None,
     exist: Annotated[
         str,
         options.text(
             "|".join(EXIST),
-            "If the directory exists: write to DIR-2, remove its runs, resume them (default), or stop.",
+            "If the directory exists: write to DIR-2, resume its runs (default), or remove them.",
         ),
     ] = "resume",
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> int:
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
-    if what is None:
-        changed = device != "cpu" or exist != "resume"
-        if changed or budget or variants or settings or seeds or steps or episodes or jobs or logdir:
-            raise RunError(f"study: name a study; known: {', '.join(StudySpec.library_names())}")
-        _list(json)
-        return 0
     asked = StudyOptions(
         budget=budget,
         variants=[name for names in variants or () for name in names.split(",")],
@@ -121,19 +111,3 @@ def _go(comparison: Study, jobs: int, *, json: bool) -> int:
         failed = f"error: {len(result['failed'])} of the runs failed"
         remark(f"{'stopped' if code > 128 else failed}; {same}")
     return code
-
-
-def _list(json: bool) -> None:
-    """Print the library's studies: the question of each, and seeds and steps of its budgets."""
-    listed = {}
-    for name, spec in StudySpec.whole_library().items():
-        budgets = {
-            key: {"seeds": budget.seeds, "steps": budget.steps} for key, budget in spec.budgets.items()
-        }
-        listed[name] = {"description": " ".join(spec.description.split()), "budgets": budgets}
-    if json:
-        print_json({"studies": listed})
-        return
-    for name, study in listed.items():
-        console().print(Text.assemble((name, "bold"), f": {study['description']}"))
-    console().print(Text("\nantiphon study NAME [--budget small|paper] [--jobs N]"))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from antiphon.base.text_table import TextTable
-from antiphon.jobs.populations.selection import Entry, in_words, quality
+from antiphon.jobs.populations.selection import in_words, quality
 from antiphon.terminal.output import show_text_table, written
-
-if TYPE_CHECKING:
-    from antiphon.jobs.populations.population_run import Standings
 
 
 def print_members(result: Mapping[str, Any], out: Console) -> None:
@@ -58,34 +54,3 @@ def _best_first(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return sorted(
         result["members"], key=lambda member: -quality(member["score"], result["metric"] or "score")
     )
-
-
-def standing_tables(standing: Standings) -> list[TextTable]:
-    """Return the table of a population's members on disk, best first, and of how the winner came about."""
-    metric, score, copies = standing.metric or "score", in_words(standing.metric), standing.copies
-    names = list(dict.fromkeys(name for _, entry in standing.members for name in entry.values))
-
-    def numbers(entry: Entry | None, values: Mapping[str, float]) -> list[str]:
-        scored = "–" if entry is None else with_error(metric, entry.score, entry.error)
-        return [scored, *(f"{values[name]:.3g}" for name in names)]
-
-    rows = []
-    for rank, (path, entry) in enumerate(standing.members):
-        last = copies.get(entry.member)
-        copied = ["–" if last is None else copied_from(last.parent, last.step)] if copies else []
-        won = rank == 0 and entry.score is not None
-        rows.append([f"{path.name} (winner)" if won else path.name, *copied, *numbers(entry, entry.values)])
-    headings = ["member", *(["copied from"] if copies else []), score, *names]
-    tables = [TextTable(headings, rows, 1 + bool(copies))]
-    stages = standing.ancestry
-    if stages:
-        past = [["0", f"member {stages[0].member} begins", *numbers(None, stages[0].values)]]
-        for before, after in pairwise(stages):
-            if before.member != after.member:
-                event = f"member {after.member} becomes a copy of member {before.member}, with these values"
-                past.append([f"{before.step:,}", event, *numbers(before.entry, after.values)])
-        newest = stages[-1]
-        won_line = f"member {newest.member} has won"
-        past.append([f"{newest.step:,}", won_line, *numbers(newest.entry, newest.values)])
-        tables.append(TextTable(["step", "how the winner came about", score, *names], past, 2))
-    return tables

@@ -10,7 +10,6 @@ from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import SPELLINGS
-from antiphon.envs import ids
 from antiphon.running.library import templates
 from antiphon.scenarios.population_spec import PopulationSpec
 
@@ -27,7 +26,7 @@ def section_named(name: str) -> str:
     """Return a section of scenario files whose kinds can be listed."""
     section = SPELLINGS.get(name, name)
     if section not in sections():
-        raise ScenarioError(f"show kinds: no section {name!r} has kinds{suggest(name, sections())}")
+        raise ScenarioError(f"list kinds: no section {name!r} has kinds{suggest(name, sections())}")
     return section
 
 
@@ -55,11 +54,6 @@ def kind_option_table(section: str) -> ReferenceTable:
         for meaning, users in meanings.items()
     )
     return ReferenceTable(("option", "meaning", "default"), tuple(rows))
-
-
-def environment_named(name: str) -> str:
-    """Return the id of an environment whose `antiphon/` may have been left out."""
-    return f"antiphon/{name}" if f"antiphon/{name}" in ids() else name
 
 
 def library_tables() -> tuple[ReferenceTable, ReferenceTable]:

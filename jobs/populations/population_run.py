@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +24,6 @@ from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population import Population, member_path
 from antiphon.jobs.populations.selection import (
     Entry,
-    Stage,
-    ancestry,
     initial_values,
     last_copies,
     metric_of,
@@ -159,19 +157,16 @@ class PopulationRun(Observer):
             facts["template"]["text"],
             facts["template"]["source"],
         )
-        first: RunDirectory | None = None
         for member in sorted(directory.glob("member-*"))[:1]:  # all have these from the first run on
             first = RunDirectory.open(member)
             settings |= {name: first.facts[name] for name in ("device", "backend")}
         if python is None and source in MADE_IN_PYTHON.values():
             python = source
         if python is None and not text:
-            where = "" if first is None else first.of_modules
             raise RunError(
-                f"{directory}: its scenario was made in Python; add --scenario {function_of(source)}{where}"
+                f"{directory}: its scenario was made in Python; add --scenario {function_of(source)}"
             )
-        with nullcontext() if first is None else first.importing():
-            loaded = Template.from_yaml(text, source) if python is None else load_python(python)
+        loaded = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, loaded, directory, exist="resume", **settings)
 
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
@@ -329,26 +324,6 @@ class PopulationRun(Observer):
         write_csv(self.directory / LINEAGE, [head, *rows])
 
 
-@dataclass(frozen=True)
-class Standings:
-    """A population's members.
-
-    Attributes:
-        metric: What members are compared by; None: not known yet.
-        members: The members, best first: run directory and newest entry.
-        copies: By member, the entry at which it was last replaced; none of those that never were.
-        ancestry: The winner's stages, from the beginning.
-        to_come: Where it was stopped, in words (`still_to_come`).
-    """
-
-    name: str
-    metric: str | None
-    members: Sequence[tuple[Path, Entry]]
-    copies: Mapping[int, Entry]
-    ancestry: Sequence[Stage]
-    to_come: str
-
-
 @contextmanager
 def new_population(
     spec: PopulationSpec,
@@ -363,20 +338,6 @@ def new_population(
         (directory, lock), exist = claim("population", directory), "new"
     with lock or nullcontext():
         yield PopulationRun(spec, template, directory, exist=exist, lock=lock, **settings)
-
-
-def standings(directory: Path) -> Standings:
-    facts = read_json(directory / POPULATION)
-    spec, metric = PopulationSpec(**facts["document"]), facts["metric"]
-    entries = [Entry(**entry) for entry in facts["lineage"]]
-    newest = {entry.member: entry for entry in sorted(entries, key=lambda entry: entry.step)}
-    ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
-    members = [(member_path(directory, entry.member, spec.members), entry) for entry in ordered]
-    past = ancestry(spec, entries, metric)
-    runs = [RunDirectory.open(path) for path, _ in members]
-    steps = max((run.values["training"]["steps"] for run in runs), default=0)
-    to_come = still_to_come(spec, [{**run.facts, "steps": run.facts["step"]} for run in runs], steps)
-    return Standings(spec.population, metric, members, last_copies(entries), past, to_come)
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

@@ -14,7 +14,19 @@ from antiphon.scenarios.schema import schema_text
 from tests.kit import seams
 from tests.kit.commands import Commands
 
-VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "export", "tb"]
+VERBS = [
+    "run",
+    "resume",
+    "study",
+    "population",
+    "check",
+    "show",
+    "list",
+    "evaluate",
+    "report",
+    "export",
+    "tb",
+]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 
@@ -22,7 +34,7 @@ RUN = f"run digits-mlp {TINY} --logdir . --name a"
 def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
     assert cli("--version") == f"antiphon {antiphon.__version__}\n"
     assert cli() == cli("--help")
-    assert "corporation" in cli.json("show")["scenarios"]
+    assert "corporation" in cli.json("list")["scenarios"]
     cli(f"run digits-mlp {TINY} --variant local --logdir mine --name exp1")
     assert "digits-mlp · local · seed 0 · 6 steps" in cli.out
     assert "n0->n1" in cli.out
@@ -83,8 +95,8 @@ def test_a_run_is_shown_resumed_and_evaluated(
     (here / "a").rename(here / "my&run")
     again = "antiphon resume 'my&run' continues it, antiphon run 'my&run/scenario.yaml' begins a new one"
     assert cli.refused("run my&run") == f"my&run: is a run; {again}"
-    again = "antiphon --allow-import json resume 'my&run' continues it, antiphon --allow-import json run"
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,json")
+    again = "antiphon --import json resume 'my&run' continues it, antiphon --import json run"
+    monkeypatch.setenv("ANTIPHON_IMPORT", "json")
     assert again in cli.refused("run my&run")
 
 
@@ -114,18 +126,15 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
     ("words", "problem"),
     [
         ("run missing.yaml", "missing.yaml: no such file; give the path of a file"),
-        ("run digits-mlp --steps 1e3", "--steps: must be a whole number, at least 1, not '1e3'; write 1000"),
+        ("run digits-mlp --steps 1e3", "Invalid value for '--steps'"),
         ("run digits-mlp --variant lokced", "no variant 'lokced'; did you mean 'locked'?"),
         ("run digits-mlp --set width", "--set 'width': must be name=value, for example"),
         (["run", "digits-mlp", "--set", "width=!!python/name:os.popen x"], "tags are not supported"),
         (["run", "digits-mlp", "--set", "width=3\nlr: 4"], "the value must be one YAML value"),
-        ("run digits-mlp --set width=3 --set width=4", "'width' is set twice; keep one"),
-        ("run digits-mlp --seed 1 -s 2", "--seed: is given 2 times; keep one"),
         (
             "run big-corporation --steps 3 --set steps=5",
             "steps: 3, but the parameter 'steps' is 5; leave out one of the two",
         ),
-        ("evaluate a --inputs --no-inputs", "--inputs: is given 2 times; keep one"),
         ("run digits-mlp --name ../a", "--name: '../a' cannot name a run directory"),
         ("run digits-mlp --logdir file", "cannot be written (Not a directory)"),
         ("run mnist-mlp", "ANTIPHON_DATA"),
@@ -136,36 +145,13 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
             "show gymnasium/CartPol-v1",
             "no Gymnasium environment 'CartPol-v1'; did you mean 'gymnasium/CartPole",
         ),
-        ("show digits-mlp --yaml --set width=3", "use --resolved with --variant and --set"),
-        ("show digits-mlp --yaml --resolved", "are mutually exclusive"),
-        (
-            "show --resolved",
-            "show --resolved: has no effect on the library; name a scenario, run or environment",
-        ),
-        ("show --scenario own:build", "show --scenario: has no effect on the library; name a scenario"),
-        ("show nosuch --schema", "show --schema is of all scenario files; leave out 'nosuch'"),
-        ("show --schema --set width=3", "show --set: has no effect on the schema; leave out all options but"),
-        ("show --schema --variant locked", "show --variant: has no effect on the schema"),
-        ("show digits-mlp --resolved --json", "show --json: has no effect on a resolved scenario"),
-        ("show digits-mlp --yaml --json", "show --json: has no effect on a file as written; use --resolved"),
-        (
-            "show pole --yaml --json",
-            "show --json: has no effect on a file as written; leave out all options but --yaml, or show its",
-        ),
-        (
-            "show antiphon/Digits-v0 --yaml",
-            "show --yaml: has no effect on an environment; leave out all options but --set",
-        ),
-        ("show antiphon/Digits-v0 --resolved", "show --resolved: has no effect on an environment"),
-        ("show antiphon/Digits-v0 --variant locked", "show --variant: has no effect on an environment"),
-        ("show env Digits-v0 --scenario own:build", "show --scenario: has no effect on an environment"),
-        (
-            "show kinds --scenario own:build",
-            "show --scenario: has no effect on kinds; leave out all options but",
-        ),
-        ("study --jobs 3", "study: name a study; known: "),
-        ("study --device nosuch", "study: name a study; known: "),
-        ("study --exist nosuch", "study: name a study; known: "),
+        ("show digits-mlp --yaml --set width=3", "show: --set has no effect here; leave out all options but"),
+        ("show digits-mlp --yaml --resolved", "show: --resolved has no effect here"),
+        ("show --resolved", "show: name a scenario, a run or an environment; antiphon list lists them"),
+        ("show --schema --set width=3", "show: --set has no effect here; leave out all options but --json"),
+        ("show digits-mlp --resolved --json", "show: --json has no effect here"),
+        ("show antiphon/Digits-v0 --resolved", "show: --resolved has no effect here"),
+        ("run digits-mlp --exist resume", "--exist resume: needs the name of the run; give it with --name"),
         ("tb nothing", "nothing: no such folder"),
     ],
 )
@@ -180,24 +166,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; see antiphon run --help"),
-        (
-            "evaluate a --ablate",
-            (
-                "option '--ablate' requires an argument KIND (Rank channels by the loss or return without their messages: "
-                "zero, mean, resample or step); see antiphon evaluate --help"
-            ),
-        ),
-        ("rnu", "no such command 'rnu'; did you mean 'run'?; see antiphon --help"),
-        ("run digits-mlp --stesp 3", "no such option: --stesp"),
-        ("--steps 3 run digits-mlp", "--steps: is no option of antiphon itself; write it after a command"),
-        ("--verson", "--verson: is no option of antiphon itself; did you mean '--version'?"),
-        ("run digits-mlp copy", "copy: is not expected here; leave it out, or see antiphon run --help"),
-        (["resume", ""], "RUN: is empty; give a path ('.' is the working directory)"),
-        (["run", "digits-mlp", "--logdir", ""], "--logdir: is empty; give a path"),
-        ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),
-        ("evaluate a --drop much", "--drop: must be a number, not 'much'"),
-        ("tb --port 65536", "--port: must be from 0 to 65535, not 65536"),
+        ("run", "Missing argument 'NAME|FILE|MODULE:FUNCTION'; see antiphon run --help"),
+        ("evaluate a --ablate", "Option '--ablate' requires an argument; see antiphon evaluate --help"),
+        ("rnu", "No such command 'rnu'. Did you mean 'run'?; see antiphon --help"),
+        ("run digits-mlp --stesp 3", "No such option: --stesp (Possible options: "),
+        ("--steps 3 run digits-mlp", "No such option: --steps"),
+        ("run digits-mlp copy", "Got unexpected extra argument (copy); see antiphon run --help"),
+        ("run digits-mlp -s -1", "Invalid value for '--seed' / '-s': "),
+        ("evaluate a --drop much", "Invalid value for '--drop': "),
+        ("tb --port 65536", "Invalid value for '--port': "),
     ],
 )
 def test_wrong_usage_is_one_line(words: str | list[str], problem: str, cli: Commands) -> None:

@@ -25,6 +25,7 @@ MISTAKES = [
     "check digit-mlp",
     "show digit-mlp",
     "study digit-mlp",
+    "population pol",
     "evaluate runs/none",
     "resume runs/none",
     "report runs/none",

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 
-import gymnasium
 import pytest
 
-import antiphon
 from tests.kit import seams
 from tests.kit.commands import Commands
 
@@ -135,66 +132,22 @@ def test_a_run_whose_module_registers_its_environment_names_the_module(
         assert line in cli.refused(words)
 
 
-def test_a_run_with_modules_of_ones_own_names_the_folder_that_has_them(
+def test_a_run_needs_the_module_that_has_its_environment(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "world.py").write_text(WORLD)
+    monkeypatch.setenv("ANTIPHON_IMPORT", "")
+    monkeypatch.setattr(sys, "path", [*sys.path])
     agents = "{a: {observes: [x], objective: {kind: classification, target: label}}}"
     (here / "w.yaml").write_text(f"scenario: w\nenv: {{id: 'world:world'}}\nagents: {agents}\n")
-    cli("run own:build --steps 1 --name a --logdir .")
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "json,world")
-    cli("run w.yaml --steps 1 --name b --logdir .")
-    monkeypatch.delenv("ANTIPHON_ALLOW_IMPORT")
-    (here / "elsewhere").mkdir()
-    monkeypatch.chdir(here / "elsewhere")
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(here)])
-    assert "(on the command line: --scenario own:build, in" in cli.refused("resume ../a --steps 2")
-    for name in ("own", "world"):
-        monkeypatch.delitem(sys.modules, name)
-    line = cli.refused("evaluate ../a --scenario own:build")
-    started = f"as this run was started: PYTHONPATH={here} antiphon"
-    assert line.endswith(f"; {started} evaluate ../a --scenario own:build")
-    again = f"; {started} --allow-import world"
-    assert cli.refused("resume ../b --steps 2").endswith(
-        f"may not import 'world'{again} resume ../b --steps 2"
-    )
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "world")
-    assert cli.refused("export ../b b.safetensors").endswith(f"packages{again} export ../b b.safetensors")
-    allowed = "--allow-import world export ../b b.safetensors"  # which it does not say twice
-    assert cli.refused(allowed).endswith(f"packages; {started} {allowed}")
-
-
-@pytest.mark.parametrize(
-    ("env", "registers"),
-    [
-        ("own/Pier-v0", "antiphon.environment('own/Pier-v0')(Pier)"),
-        ("gymnasium/Piers/Pole-v0", "gymnasium.register('Piers/Pole-v0', Pier)"),
-        ("piers:Pier", ""),
-    ],
-)
-def test_a_run_notes_the_packages_that_python_imported_before(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch, env: str, registers: str
-) -> None:
-    """Another process does not know what these registered."""
-    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
-    (here / "piers.py").write_text(PIER + registers)
-    sys.path.append(str(here))
-    import_module("piers")
-    agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 5}}
-    scenario = {"scenario": "pier", "env": env, "agents": {"a": agent}, "training": {"batch": 2, "steps": 5}}
-    scenario["description"] = "pytest: a package that is imported, and no name in a text"
-    try:
-        with antiphon.Simulation(antiphon.Scenario.model_validate(scenario), logdir="pier") as simulation:
-            simulation.run(progress=False)
-        facts = json.loads((here / "pier/run.json").read_text())
-        assert facts["own_modules"] == {"folder": str(here), "imports": ["piers"]}
-        cli("evaluate pier")
-        del sys.modules["piers"]
-        again = "; as this run was started: antiphon --allow-import piers evaluate pier"
-        assert cli.refused("evaluate pier").endswith(f"may not import 'piers'{again}")
-    finally:
-        sys.modules.pop("piers", None)
-        gymnasium.registry.pop("Piers/Pole-v0", None)
+    cli("--import world run w.yaml --steps 1 --name b --logdir .")
+    monkeypatch.delitem(sys.modules, "world")
+    monkeypatch.setenv("ANTIPHON_IMPORT", "")
+    monkeypatch.setattr(seams.ENVIRONMENTS, {**resolve_name(seams.ENVIRONMENTS)})
+    resolve_name(seams.ENVIRONMENTS).pop("world:world")
+    line = "a scenario file imports no module; import 'world' before: antiphon --import world COMMAND"
+    assert line in cli.refused("resume b --steps 2")
+    cli("--import world resume b --steps 2")
 
 
 def test_check_builds_it(here: Path, cli: Commands) -> None:

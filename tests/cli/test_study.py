@@ -29,10 +29,10 @@ def _toy(here: Path) -> None:
     (here / "toy.yaml").write_text(TEXT)
 
 
-def test_without_a_name_it_lists_studies(cli: Commands) -> None:
-    printed = cli("study")
+def test_studies_are_listed(cli: Commands) -> None:
+    printed = cli("list studies")
     assert all(name in printed for name in StudySpec.library_names())
-    small = cli.json("study")["studies"]["dni-unlock"]["budgets"]["small"]
+    small = cli.json("list studies")["studies"]["dni-unlock"]["budgets"]["small"]
     assert small == {"seeds": 3, "steps": 5000}
 
 

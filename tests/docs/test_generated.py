@@ -63,7 +63,7 @@ def test_the_tables_have_what_is_declared(generated: dict[str, Any], cli: Comman
                     for row in rows
                 ), (kind, option)
     assert all(f"\n| `antiphon {name}" in table("commands") for name in VERBS)
-    assert all(f"\n| `{name}` |" in table("library") for name in cli.json("show")["scenarios"])
+    assert all(f"\n| `{name}` |" in table("library") for name in cli.json("list")["scenarios"])
     rows = [line for line in table("kinds", "gradient").splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
 
@@ -87,12 +87,12 @@ def test_an_unknown_name_or_a_region_without_an_end_is_refused(
 
 
 def test_the_terminal_prints_the_same(cli: Commands) -> None:
-    listed = cli("show kinds gradient")
+    listed = cli("list kinds gradient")
     assert all(kind in listed for kind in kinds_of("gradient"))
     meaning = own_keys_of("gradient", "mlp")["hidden"][1]
     assert meaning in " ".join(listed.split())
-    assert all(section in cli("show kinds") for section in sections())
-    assert cli.json("show kinds optimizer").keys() == {"optimiser"}
+    assert all(section in cli("list kinds") for section in sections())
+    assert cli.json("list kinds optimizer").keys() == {"optimiser"}
     assert cli("show env Digits-v0") == cli("show antiphon/Digits-v0")
     assert cli.json("show env Digits-v0 --set patches=4")["signals"]["patch_3"]["shape"] == [3, 3]
 
@@ -100,11 +100,11 @@ def test_the_terminal_prints_the_same(cli: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "fix"),
     [
-        ("show kinds gradeint", "did you mean 'gradient'?"),
+        ("list kinds gradeint", "did you mean 'gradient'?"),
         ("show env", "give an environment"),
         ("show env Digit-v0", "did you mean 'antiphon/Digits-v0'?"),
-        ("show kinds gradient --yaml", "leave out all options but --json"),
-        ("show kinds --set width=3", "leave out all options but --json"),
+        ("list nothing", "write nothing, studies or kinds"),
+        ("show env Digits-v0 --yaml", "leave out all options but --set, --json"),
         ("show digits-mlp locked", "one name at a time"),
     ],
 )

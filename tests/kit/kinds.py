@@ -1,4 +1,4 @@
-"""The kinds of each section of a document with their keys, as `antiphon show kinds` lists them, for tests: where they lie is said here."""
+"""The kinds of each section of a document with their keys, as `antiphon list kinds` lists them, for tests: where they lie is said here."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from antiphon import Population, Scenario, Simulation
 from antiphon.envs import Source, from_sequences, from_tensors
 from antiphon.errors import ScenarioError
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit.commands import Commands
 from tests.reference.backend import reference
 
 COUNT = 21
@@ -122,20 +121,6 @@ def test_the_epoch_is_a_metric_and_in_the_result(tmp_path: Path) -> None:
     epochs = [(row.step, row.value) for row in history if row.metric == "epoch"]
     assert epochs == [(step, pytest.approx(4 * step / COUNT)) for step in (1, 4, 6)]
     assert json.loads((tmp_path / "run/result.json").read_text())["env"] == {"epoch": pytest.approx(24 / 21)}
-
-
-def test_the_command_counts_in_epochs_and_schedules_end_with_them(here: Path, cli: Commands) -> None:
-    agents = "{mind: {observes: [image], objective: {kind: classification, target: label}}}"
-    document = f"scenario: own\nenv: {{id: antiphon/Digits-v0}}\nagents: {agents}\ntraining: {{batch: 256}}\n"
-    (here / "own.yaml").write_text(document)
-    found = cli.json("run own.yaml --epochs 1.5 --logdir . --name a")
-    assert (found["steps"], found["env"]["epoch"]) == (8, pytest.approx(8 * 256 / 1293))
-    assert Scenario.from_yaml((here / "a/scenario.yaml").read_text()).training.steps == 8
-    assert cli.refused("run own.yaml --epochs 1 --steps 3").startswith("--epochs: --steps is given as well")
-    expected = (
-        "run: epochs=1.0, but the environment has no epochs: it does not go through a data set; give steps"
-    )
-    assert expected in cli.refused("run cartpole-team --epochs 1")
 
 
 LENGTHS = [1 + 5 * number % 4 for number in range(10)]

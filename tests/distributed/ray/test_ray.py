@@ -351,7 +351,7 @@ def test_however_a_run_ends_nothing_of_it_is_left(number: int, tmp_path: Path, s
     """After kill -9 Ray ends all but two agents of its own, which go a minute later."""
     scenario = tmp_path / "ring.yaml"
     scenario.write_text(yaml.safe_dump(document(1_000_000)), encoding="utf-8")
-    words = f"run {scenario} --parts 2 --ray --name run --logdir {tmp_path}".split()
+    words = f"run {scenario} --parts 2 --ray local --name run --logdir {tmp_path}".split()
     with subprocess.Popen(
         [sys.executable, "-m", "antiphon", *words],
         stdout=subprocess.PIPE,

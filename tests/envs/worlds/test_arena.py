@@ -231,14 +231,14 @@ def test_members_that_cannot_meet_are_refused(here: Path, cli: Commands, file: P
     )
     with one_line(line):
         antiphon.Population("race.yaml", seeds=[0, 1], backend="native")
-    assert cli.code("run mine.yaml --backend native --name it --logdir runs") == 2
+    assert cli.code("population mine.yaml --backend native --name it --logdir runs") == 2
     assert line in cli.err
     assert not (here / "runs/it").exists()
 
 
 @pytest.mark.long
 def test_a_league_that_is_killed_is_resumed_to_the_same_bits(here: Path, cli: Commands, file: Path) -> None:
-    words = "run mine.yaml --logdir runs --checkpoint-every 6"
+    words = "population mine.yaml --logdir runs --checkpoint-every 6"
     whole = cli.json(f"{words} --name whole")
     shutil.copytree(here / "runs/whole", here / "runs/killed")
     newest = list(here.glob("runs/killed/*/checkpoints/*22"))
